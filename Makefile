@@ -1,0 +1,44 @@
+# Everything sets itself up: a virtual environment in .venv, by plain pip. `make help` lists the targets.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check lint bench mini picture clean
+
+help: ## Show this list.
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP) ## Set up and rank some images with the embedded model.
+	$(BIN)/python runs/demo.py
+
+test: $(STAMP) ## Set up and run the tests (minutes).
+	$(BIN)/python -m pytest --numprocesses 2
+
+test-slow: $(STAMP) ## The tests that take many minutes or gigabytes (needs ../shared).
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## What continuous integration runs.
+
+bench: $(STAMP) ## Speed and memory against the official package (half an hour; installs it apart).
+	$(BIN)/python benchmarks/against_official.py --update docs/performance.md
+
+mini: $(STAMP) ## Rebuild the embedded model from the sample of HPD v2.
+	PATH="$(abspath $(BIN)):$$PATH" runs/mini.sh
+
+picture: $(STAMP) ## Draw the picture in the README again.
+	$(BIN)/python runs/demo.py --picture docs/images/score.svg
+
+clean: ## Remove everything that make has made.
+	rm -rf $(VENV) .bench build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,59 @@
+"""The command line: one small module per command group, no logic of its own.
+
+Results go to standard output, progress and warnings to standard error. Exit status: 0 done, 2 an error of input,
+model or output (one line says which), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import typer
+
+from hpskit import __version__
+from hpskit.cli import models, score
+from hpskit.errors import HpskitError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="hpskit",
+    help="Human preference for generated images, measurable.",
+    epilog='First result: hpskit score "a cat with two horns on its head" a.jpg b.png',
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("score")(score.score)
+app.add_typer(models.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hpskit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _wanted: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_where: object, **_more: object) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+def main() -> None:
+    """Entry point: run a command; a known error becomes one line and exit status 2."""
+    try:
+        app()
+    except HpskitError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `hpskit … | head`
+        sys.stderr.close()
+        sys.exit(141)

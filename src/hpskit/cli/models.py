@@ -1,0 +1,92 @@
+"""`hpskit models`: what there is, bringing it here, checking it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpskit.cli.options import Json
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, fetch and verify models.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """Show the models that hpskit knows: licence, size, whether they are on this machine."""
+    from hpskit.models.registry import MODELS
+    from hpskit.models.store import cached
+
+    rows = [
+        {
+            "name": model.name,
+            "version": model.version,
+            "architecture": model.architecture,
+            "licence": model.licence,
+            "size": path.stat().st_size if path else model.size,
+            "state": "embedded" if model.embedded else "ready" if path else "not fetched",
+            "path": str(path) if path else None,
+            "source": f"{model.repository}/{model.file}" if model.repository else "in the wheel",
+            "summary": model.summary,
+        }
+        for model in MODELS.values()
+        for path in (cached(model),)
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in ("name", "network", "size", "licence", "here", "what it is"):
+        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    for row in rows:
+        size = int(row["size"] or 0)
+        text = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+        table.add_row(
+            *(str(v) for v in (row["name"], row["architecture"], text, row["licence"], row["state"], row["summary"]))
+        )
+    Console().print(table)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A name from `hpskit models list`.")],
+    to: Annotated[Path | None, typer.Option(help="Folder for a copy to carry to another machine.")] = None,
+) -> None:
+    """Download a model, verify it, and make it ready, so that scoring needs no network afterwards.
+
+    The download can be interrupted and continued. HF_HOME, HPSKIT_HOME and HF_HUB_OFFLINE are respected.
+    """
+    from hpskit.models.registry import find
+    from hpskit.models.store import fetch as fetch_model
+
+    path = fetch_model(find(name), to)
+    typer.echo(f"{name}: ready at {path} ({path.stat().st_size / 1e6:,.0f} MB)")
+
+
+@app.command()
+def verify(
+    name_or_path: Annotated[str, typer.Argument(help="A name from `hpskit models list`, or a checkpoint file.")],
+    as_json: Json = False,
+) -> None:
+    """Read a model's file from end to end and compare it with the hash recorded when it was made."""
+    from hpskit.models.store import verify as verify_model
+
+    found = verify_model(name_or_path)
+    if as_json:
+        value = {
+            "name": found.name,
+            "path": str(found.path),
+            "weight_hash": found.weight_hash,
+            "recorded": found.recorded,
+        }
+        typer.echo(json.dumps(value, indent=2))
+        return
+    verdict = "as recorded" if found.recorded else "nobody recorded a hash for this file to compare with"
+    typer.echo(f"{found.path}: {found.weight_hash} ({verdict})")

@@ -1,0 +1,63 @@
+"""The model options, the same on every command that scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from hpskit.scoring.scorer import PreferenceScorer
+
+__all__ = ["Antialias", "Arch", "BatchSize", "Device", "Json", "Model", "Precision", "scorer_loader"]
+
+_PANEL = "Model"
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="Name (see `hpskit models list`) or checkpoint file.", rich_help_panel=_PANEL),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(help="open_clip architecture of a local checkpoint.  [default: ViT-H-14]", rich_help_panel=_PANEL),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(help="Arithmetic of the network; auto is the fastest that the hardware has.", rich_help_panel=_PANEL),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …, or mps.", rich_help_panel=_PANEL)]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Images per step; does not change scores.  [default: 8 on a CPU, else 64]", rich_help_panel=_PANEL
+    ),
+]
+Antialias = Annotated[
+    bool | None,
+    typer.Option(
+        "--antialias/--no-antialias",
+        help="Resize as the official code does today, or as it did when the published tables were computed.",
+        show_default="antialias",
+        rich_help_panel=_PANEL,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+def scorer_loader(
+    model: str, arch: str | None, precision: str, device: str, batch_size: int | None, antialias: bool | None
+) -> Callable[[], PreferenceScorer]:
+    """A function that loads the scorer that the options describe, with a note on standard error while it does."""
+
+    def load() -> PreferenceScorer:
+        from rich.console import Console
+
+        with Console(stderr=True).status(f"Loading {model} …"):
+            from hpskit.scoring.scorer import load_scorer
+
+            return load_scorer(
+                model, arch=arch, precision=precision, device=device, batch_size=batch_size, antialias=antialias
+            )
+
+    return load

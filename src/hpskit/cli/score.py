@@ -1,0 +1,150 @@
+"""`hpskit score`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from hpskit.cli.options import Antialias, Arch, BatchSize, Device, Json, Model, Precision, scorer_loader
+from hpskit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hpskit.records import RankedImage
+    from hpskit.scoring.scorer import PreferenceScorer
+
+__all__ = ["score"]
+
+
+def score(
+    prompt: Annotated[str | None, typer.Argument(help="The text that the images were made for.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(help="Image files to rank.", show_default=False)] = None,
+    model: Model = "mini",
+    arch: Arch = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    antialias: Antialias = None,
+    as_json: Json = False,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Score the rows of this .jsonl, .csv or .parquet file (columns image, prompt) instead."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --pairs: the .jsonl file to write.")] = None,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(help="With --pairs: folder that relative image paths start from.  [default: that of the file]"),
+    ] = None,
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        typer.Option(help="With --pairs: stop at a row that cannot be scored, or list it with its reason and go on."),
+    ] = "fail",
+) -> None:
+    """Rank images by human preference for a prompt, or score a file of (image, prompt) rows.
+
+    Scores are comparable among images of one prompt. One point is one unit of log-odds: of two images that differ by
+    one point, the better one is preferred with a probability of 73 %; by two points, 88 %.
+
+    \b
+    hpskit score "a cat with two horns on its head" a.jpg b.png
+    hpskit score --model hps-v2.1 --json "a red barn" *.png > result.json
+    hpskit score --pairs items.jsonl --out scores.jsonl
+    """
+    load = scorer_loader(model, arch, precision, device, batch_size, antialias)
+    if pairs is not None:
+        if prompt is not None:
+            raise InputError(f"--pairs: was given together with the prompt {prompt!r}; use one or the other")
+        if out is None:
+            raise InputError("--out: is missing, expected a .jsonl file for the scores of --pairs")
+        _score_file(load, pairs, out, image_root, on_error, as_json)
+        return
+    if out is not None or image_root is not None:
+        raise InputError("--out and --image-root: go with --pairs; for one prompt use --json and a redirection")
+    _rank(load, prompt, images or [], as_json)
+
+
+def _rank(load: Callable[[], PreferenceScorer], prompt: str | None, images: list[Path], as_json: bool) -> None:
+    from hpskit.pixels import check_file
+
+    if prompt is None:
+        raise InputError('prompt: is missing; usage: hpskit score "PROMPT" IMAGE …, or --pairs FILE --out FILE')
+    if not images:
+        hint = f"{prompt!r} is a file: the prompt comes first" if Path(prompt).is_file() else "name at least one"
+        raise InputError(f"images: there are none; {hint}")
+    if not prompt.strip():
+        raise InputError("prompt: is empty, expected the text that the images were made for")
+    for image in images:
+        check_file(image)
+    scorer = load()
+    ranking = scorer.rank(prompt, images)
+    if as_json:
+        _print_json(scorer, prompt, ranking)
+    else:
+        _print_table(scorer, prompt, ranking)
+
+
+def _print_json(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage]) -> None:
+    from dataclasses import asdict
+
+    document = {"prompt": prompt, "scorer": scorer.info.to_json(), "ranking": [asdict(line) for line in ranking]}
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _print_table(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(prompt), title_justify="left", title_style="bold")
+    table.add_column("rank", justify="right")
+    table.add_column("image", overflow="fold")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("preferred", justify="right", no_wrap=True)
+    for line in ranking:
+        style = "bold green" if line.rank == 1 and len(ranking) > 1 else ""
+        chance = f"{line.probability:.1%}"
+        table.add_row(str(line.rank), Text(line.image), f"{line.score:.2f}", chance, style=style)
+    console = Console()
+    console.print(table)
+    note = "" if scorer.reads_prompt else " · does not read the prompt"
+    console.print(Text(scorer.info.identity + note, style="dim"), soft_wrap=True)
+
+
+def _score_file(
+    load: Callable[[], PreferenceScorer],
+    pairs: Path,
+    out: Path,
+    image_root: Path | None,
+    on_error: Literal["fail", "skip"],
+    as_json: bool,
+) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hpskit.scoring.files import ScoreFile, run
+
+    config = ScoreFile(items=pairs, out=out, image_root=image_root, on_error=on_error)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("scoring", total=None, visible=False)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        summary = run(config, load, progress)
+    _report(summary.rows, summary.skipped, summary.resumed, out, as_json)
+
+
+def _report(rows: int, skipped: int, resumed: int, out: Path, as_json: bool) -> None:
+    if as_json:
+        value: dict[str, Any] = {"out": str(out), "rows": rows, "skipped": skipped, "resumed": resumed}
+        typer.echo(json.dumps(value))
+        return
+    earlier = f", {resumed} of them by an earlier run" if resumed else ""
+    typer.echo(f"{out}: {rows - skipped} rows scored{earlier}")
+    if skipped:
+        typer.echo(f"warning: {skipped} of {rows} rows skipped; each says why in {out} (field 'error')", err=True)

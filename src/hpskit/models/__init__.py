@@ -1,0 +1,1 @@
+"""Preference models: where their weights are, how they are loaded, and the networks."""

@@ -1,0 +1,225 @@
+"""CLIP preference models on open_clip's networks: the score is 100 x the cosine of image and prompt.
+
+Source: `score` and `evaluate` of the official package; arXiv 2306.09341, section 4.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import open_clip
+import torch
+from open_clip.model import CLIP
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from hpskit.errors import CheckpointError, InputError
+from hpskit.models.checkpoint import Weights
+from hpskit.models.packed import pack
+from hpskit.pixels import Preprocessing
+
+__all__ = ["ClipNetwork"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SHOWN_KEYS = 3
+
+
+class ClipNetwork:
+    """An open_clip network with the weights of a preference model; see `hpskit.models.network.Network`."""
+
+    scale = "100 x cosine; a difference of 1 is one unit of log-odds"
+    reads_prompt = True
+
+    def __init__(
+        self,
+        *,
+        architecture: str,
+        weights: Weights,
+        precision: Literal["fp32", "bf16", "fp16"],
+        device: torch.device,
+        antialias: bool,
+    ) -> None:
+        """Build the network without initialising it, and fill it.
+
+        Raises:
+            CheckpointError: unknown architecture, or the weights are those of another.
+        """
+        self.device = device
+        self._tokenizer = _tokenizer(architecture)
+        model = _build(architecture)
+        _check_names(model, weights, architecture)
+        packing = precision == "bf16" and device.type == "cpu" and _packable(model)
+        self._autocast = _DTYPES[precision] if precision != "fp32" and not packing else None
+        _fill(model, weights, _DTYPES[precision], device)
+        if packing:
+            pack(model)
+        elif self._autocast is not None:
+            _keep_residual_in_float32(model)
+        self._model: Any = model.eval().requires_grad_(False)
+        self.differentiable = not packing
+        self.preprocessing = Preprocessing(size=_image_size(model), antialias=antialias)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Preprocessed (N, 3, S, S) -> (N, D) float32 of unit length."""
+        with self._arithmetic():
+            features: Tensor = self._model.encode_image(pixels.to(self.device))
+        return normalize(features.float(), dim=-1)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """M prompts -> (M, D) float32 of unit length. What lies beyond the context of the network is not read, as
+        in the official code, but a warning says so."""
+        tokens = self._tokenizer(list(prompts))
+        self._warn_of_long_prompts(prompts, tokens)
+        with self._arithmetic():
+            features = _encode_text(self._model, tokens.to(self.device))
+        return normalize(features.float(), dim=-1)
+
+    def compare(self, images: Tensor, prompts: Tensor) -> Tensor:
+        """Two times (N, D) -> (N,) scores."""
+        return 100 * (images * prompts).sum(dim=-1)
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        if self._autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast)
+
+    def _warn_of_long_prompts(self, prompts: Sequence[str], tokens: Tensor) -> None:
+        context = tokens.shape[1]
+        encode = getattr(self._tokenizer, "encode", None)
+        if encode is None:  # a tokenizer of another library, which cannot say how long the whole text is
+            return
+        for row in (tokens[:, -1] != 0).nonzero()[:, 0].tolist():
+            count = len(encode(prompts[row])) + 2
+            if count > context:
+                message = f"prompt has {count} tokens, the model reads the first {context}: {prompts[row][:60]!r}…"
+                warnings.warn(message, stacklevel=2)
+
+
+def _tokenizer(architecture: str) -> Any:
+    if architecture not in open_clip.list_models():
+        import difflib
+
+        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]!r}?" if near else "see open_clip.list_models()"
+        raise CheckpointError(f"architecture: {architecture!r} is not one of open_clip's; {hint}")
+    try:
+        return open_clip.get_tokenizer(architecture)
+    except (OSError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"architecture: the tokenizer of {architecture} cannot be had ({reason})") from error
+
+
+def _build(architecture: str) -> Any:
+    """The network with parameters that have shapes but no memory yet."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # open_clip warns that no pretrained weights were loaded: ours come next
+    try:
+        with torch.device("meta"):
+            return open_clip.create_model(architecture, load_weights=False, pretrained_text=False, device="meta")
+    finally:
+        logging.disable(level)
+
+
+def _check_names(model: nn.Module, weights: Weights, architecture: str) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = weights.shapes()
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    shapes = [name for name in expected if name in found and expected[name] != found[name]]
+    if not (missing or unexpected or shapes):
+        return
+    parts = [_few("missing", missing), _few("unexpected", unexpected)]
+    parts += [f"{name} is {found[name]}, expected {expected[name]}" for name in shapes[:_SHOWN_KEYS]]
+    details = "; ".join(part for part in parts if part)
+    cure = "give the architecture that it was trained with by --arch"
+    raise CheckpointError(f"{weights.origin}: is not a checkpoint of {architecture}: {details}; {cure}")
+
+
+def _few(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
+    return f"{what} {', '.join(sorted(names)[:_SHOWN_KEYS])}{more}"
+
+
+def _fill(model: nn.Module, weights: Weights, dtype: torch.dtype, device: torch.device) -> None:
+    """Give every parameter its memory: matrices of linear layers and convolutions in `dtype`, the rest float32."""
+    low = _matrices(model) if dtype != torch.float32 else set()
+    state = {}
+    for name, tensor in weights.tensors():
+        wanted = dtype if name in low else torch.float32 if tensor.is_floating_point() else tensor.dtype
+        # In float32 the mapped file itself is the memory; otherwise one mapped tensor kept would keep the whole file.
+        state[name] = tensor.to(device=device, dtype=wanted, copy=dtype != torch.float32)
+    model.load_state_dict(state, strict=True, assign=True)
+    for name, buffer in [*model.named_buffers()]:
+        if buffer.is_meta:
+            owner, _, leaf = name.rpartition(".")
+            model.get_submodule(owner).register_buffer(
+                leaf, _computed_buffer(leaf, buffer).to(device), persistent=False
+            )
+
+
+def _computed_buffer(leaf: str, buffer: Tensor) -> Tensor:
+    """A buffer that no checkpoint holds because it follows from the architecture."""
+    if leaf == "attn_mask":
+        return torch.full(buffer.shape, float("-inf")).triu_(1)
+    raise CheckpointError(f"architecture: buffer {leaf!r} is computed at construction, which hpskit does not know yet")
+
+
+def _matrices(model: nn.Module) -> set[str]:
+    names = set()
+    for prefix, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            names |= {f"{prefix}.weight", f"{prefix}.bias"}
+        elif isinstance(module, nn.MultiheadAttention):
+            names |= {f"{prefix}.in_proj_weight", f"{prefix}.in_proj_bias"}
+    if _packable(model):  # 1 % of the work, and the first thing that happens to the pixels: not worth the error
+        names -= {"visual.conv1.weight"}
+    return names
+
+
+def _packable(model: nn.Module) -> bool:
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
+    visual = getattr(model, "visual", None)
+    blocks = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))
+    owners = (m.attn for m in model.modules() if type(m) is ResidualAttentionBlock)
+    return type(model) is CLIP and type(visual) is VisionTransformer and set(blocks) <= set(owners)
+
+
+def _keep_residual_in_float32(model: nn.Module) -> None:
+    """Under autocast a transformer adds its blocks to whatever type it was given: give it float32."""
+    from open_clip.transformer import Transformer
+
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
+
+
+def _image_size(model: nn.Module) -> int:
+    size = getattr(model.visual, "image_size", 224)
+    if isinstance(size, Sequence):
+        if size[0] != size[1]:
+            raise InputError(f"architecture: its images are {tuple(size)}, expected square ones")
+        size = size[0]
+    return int(size)
+
+
+def _encode_text(model: Any, tokens: Tensor) -> Tensor:
+    """Text features. In a causal text tower nothing after the end token changes it: the padding is left out, which
+    makes a short prompt four times as fast (the features are the same to rounding)."""
+    if type(model) is not CLIP or model.attn_mask is None or model.text_pool_type != "argmax":
+        features: Tensor = model.encode_text(tokens)
+        return features
+    ends = tokens.argmax(dim=-1)  # the end token has the largest number
+    length = int(ends.max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    x = model.ln_final(x)[torch.arange(len(x), device=x.device), ends]
+    projection = model.text_projection
+    projected: Tensor = projection(x) if isinstance(projection, nn.Linear) else x @ projection
+    return projected
