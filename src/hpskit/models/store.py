@@ -23,7 +23,7 @@ from hpskit.files import explain, publish, publish_json, read_json, sha256_file
 from hpskit.models.checkpoint import PICKLE_SUFFIXES, Weights, convert, weight_hash
 from hpskit.models.registry import Model, find
 
-__all__ = ["Located", "Verification", "cached", "fetch", "home", "locate", "verify"]
+__all__ = ["Located", "Verification", "cached", "fetch", "home", "hub_file", "locate", "verify"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +105,7 @@ def fetch(model: Model, to: Path | None = None) -> Path:
         if have.resolve() != target.resolve():
             _copy(have, target)
         return target
-    source = _download(model)
+    source = hub_file(model.repository or "", model.file, cure=_how_to_bring(model))
     metadata = {
         "name": model.name,
         "version": model.version,
@@ -233,31 +233,47 @@ def _hub_cache() -> str:
     return constants.HF_HUB_CACHE
 
 
-def _download(model: Model) -> Path:
-    """The original file in the Hugging Face cache; a download that was cut off goes on where it stopped."""
+def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str) -> Path:
+    """A file of the hub, in the Hugging Face cache; a download that was cut off goes on where it stopped.
+
+    Args:
+        repository: `owner/name`.
+        file: path inside it.
+        repo_type: `model` or `dataset`.
+        cure: what to do if it cannot be had; closes the error.
+
+    Raises:
+        NotCachedError: it is not here and cannot be downloaded.
+        OutputError: the cache cannot be written.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    assert model.repository is not None
     try:
-        return Path(hf_hub_download(model.repository, model.file, cache_dir=_hub_cache()))
+        return Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=_hub_cache()))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise NotCachedError(_how_to_bring(model, "the hub cannot be reached or HF_HUB_OFFLINE is set")) from error
+        reason = "HF_HUB_OFFLINE is set" if _offline() else "the hub cannot be reached"
+        raise NotCachedError(f"{repository}/{file}: is not on this machine and {reason}. {cure}") from error
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "?")
-        raise NotCachedError(_how_to_bring(model, f"the hub answered with status {status}")) from error
+        raise NotCachedError(f"{repository}/{file}: the hub answered with status {status}. {cure}") from error
     except OSError as error:
         if error.errno is not None:
-            raise OutputError(f"{_hub_cache()}: {model.file} cannot be stored ({explain(error)}); make room") from error
-        raise NotCachedError(_how_to_bring(model, f"the download broke off ({explain(error)})")) from error
+            raise OutputError(f"{_hub_cache()}: {file} cannot be stored ({explain(error)}); make room") from error
+        raise NotCachedError(f"{repository}/{file}: the download broke off ({explain(error)}). {cure}") from error
 
 
-def _how_to_bring(model: Model, reason: str) -> str:
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _how_to_bring(model: Model) -> str:
     size = f"{model.size / 1e9:.1f} GB"
     return (
-        f"{model.name}: is not on this machine and {reason}. On a connected machine run "
-        f"`hpskit models fetch {model.name} --to DIR` ({size}, from {model.repository}/{model.file}), "
-        f"then put DIR/{model.name}.safetensors into {home() / 'models'}, or pass the file itself to --model"
+        f"On a connected machine run `hpskit models fetch {model.name} --to DIR` ({size}), then put "
+        f"DIR/{model.name}.safetensors into {home() / 'models'} here, or pass that file to --model"
     )
 
 

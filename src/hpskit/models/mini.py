@@ -1,0 +1,176 @@
+"""mini, the embedded scorer: the body of EfficientNet-lite1, statistics of its channels, and one linear layer.
+
+The score of an image is a weighted sum of the mean and the standard deviation of every channel after every depthwise
+convolution. The convolutions are those of a public ImageNet network with the batch normalisation folded in; the
+weights of the sum were fitted to people's rankings by `runs/mini.py`. The prompt is not read. See docs/mini.md.
+
+Source of the network: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu6
+
+from hpskit.errors import CheckpointError
+from hpskit.models.checkpoint import Weights
+from hpskit.pixels import Preprocessing
+
+__all__ = ["Mini", "MiniNetwork", "build"]
+
+_STAGES = (
+    # blocks, kernel, stride, expansion, channels
+    (1, 3, 1, 1, 16),
+    (3, 3, 2, 6, 24),
+    (3, 5, 2, 6, 40),
+    (4, 3, 2, 6, 80),
+    (4, 5, 1, 6, 112),
+    (5, 5, 2, 6, 192),
+)
+"""EfficientNet-lite1 without its last stage and its classifier, which did not help."""
+
+_STEM_CHANNELS = 32
+_EPSILON = 1e-6  # keeps the gradient of a standard deviation finite where a channel is constant
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Block(nn.Module):
+    """One inverted residual block: widen, filter each channel, narrow; ReLU6 after the first two."""
+
+    def __init__(self, channels: int, out: int, *, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = channels * expansion
+        self.expand = nn.Conv2d(channels, wide, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = _same_convolution(wide, wide, kernel=kernel, stride=stride, groups=wide)
+        self.project = nn.Conv2d(wide, out, 1)
+        self.residual = stride == 1 and channels == out
+        self.widens = expansion > 1
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) -> (B, C', H', W') and what the depthwise convolution saw, (B, 6 C, H', W') in [0, 6]."""
+        wide = relu6(self.expand(x)) if self.widens else x
+        seen = relu6(self.depthwise(wide))
+        out = self.project(seen)
+        return (x + out if self.residual else out), seen
+
+
+class Mini(nn.Module):
+    """Pixels to log-odds. Holds parameters only, so it can be built on the meta device and filled afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _same_convolution(3, _STEM_CHANNELS, kernel=3, stride=2, groups=1)
+        blocks: list[Block] = []
+        channels = _STEM_CHANNELS
+        for count, kernel, stride, expansion, out in _STAGES:
+            for i in range(count):
+                step = stride if i == 0 else 1
+                blocks.append(Block(channels, out, kernel=kernel, stride=step, expansion=expansion))
+                channels = out
+        self.blocks = nn.ModuleList(blocks)
+        features = 2 * sum(block.depthwise.out_channels for block in blocks)
+        self.centre = nn.Parameter(torch.empty(features))
+        """What the features are on average, so that the score of an average image is about 0."""
+        self.weight = nn.Parameter(torch.empty(features))
+        """Log-odds per unit of each feature."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised (B, 3, S, S), S a multiple of 32 -> (B,) float32 log-odds: the modelled probability that people
+        prefer image a to image b is sigmoid(score a - score b). Typically between -4 and 4."""
+        return ((self.features(pixels) - self.centre) * self.weight).sum(dim=1)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, F) float32: of each block the mean, then the standard deviation of each channel."""
+        x = pixels.to(dtype=self.stem.weight.dtype, memory_format=torch.channels_last)
+        x = relu6(self.stem(x))
+        pooled = []
+        for block in self.blocks:
+            x, seen = block(x)
+            pooled += _moments(seen)
+        return torch.cat(pooled, dim=1)
+
+    def to_precision(self, dtype: torch.dtype) -> Mini:
+        """Convolutions in `dtype`, laid out channels-last; the linear layer stays in float32. In place."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(dtype=dtype, memory_format=torch.channels_last)
+        return self
+
+
+class MiniNetwork:
+    """Mini on its device, frozen; see `hpskit.models.network.Network`. An image is encoded as its score."""
+
+    scale = "log-odds; a difference of 1 is one unit of log-odds"
+    reads_prompt = False
+    differentiable = True
+
+    def __init__(
+        self, *, weights: Weights, precision: Literal["fp32", "bf16", "fp16"], device: torch.device
+    ) -> None:
+        """Build the network without initialising it, and fill it.
+
+        Raises:
+            CheckpointError: the weights are not those of mini.
+        """
+        metadata = weights.metadata()
+        with torch.device("meta"):
+            model = build(metadata)
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        if weights.shapes() != expected:
+            raise CheckpointError(f"{weights.origin}: its tensors are not those of mini; build it by runs/mini.sh")
+        state = {name: tensor.to(device=device, dtype=torch.float32) for name, tensor in weights.tensors()}
+        model.load_state_dict(state, strict=True, assign=True)
+        self._model = model.to_precision(_DTYPES[precision]).eval().requires_grad_(False)
+        self.device = device
+        self.preprocessing = _preprocessing(metadata)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Preprocessed (N, 3, S, S) -> (N, 1) float32 log-odds."""
+        scores: Tensor = self._model(pixels.to(self.device))
+        return scores[:, None]
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """M prompts -> (M, 0): they are not read."""
+        return torch.empty(len(prompts), 0, device=self.device)
+
+    def compare(self, images: Tensor, prompts: Tensor) -> Tensor:  # noqa: ARG002  # the contract has prompts
+        """(N, 1) and anything -> (N,)."""
+        return images[:, 0]
+
+
+def build(metadata: Mapping[str, str]) -> Mini:
+    """The network for weights with this metadata, on the current default device, not initialised.
+
+    Raises:
+        CheckpointError: the weights are of another architecture.
+    """
+    if (found := metadata.get("architecture")) != "mini":
+        raise CheckpointError(f"mini: the architecture of the weights is {found!r}, expected 'mini'")
+    return Mini()
+
+
+def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
+    mean, std = ([float(v) for v in metadata[key].split(",")] for key in ("mean", "std"))
+    return Preprocessing(
+        size=int(metadata["size"]),
+        resize=metadata["resize"],  # type: ignore[arg-type]  # checked there
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+    )
+
+
+def _same_convolution(channels: int, out: int, *, kernel: int, stride: int, groups: int) -> nn.Conv2d:
+    """TensorFlow's "same" convolution for even sizes. At stride 2 it pads one pixel less on the left than on the
+    right; a kernel wider by one whose first row and column are zero does that without a copy of the input."""
+    return nn.Conv2d(channels, out, kernel + (stride == 2), stride, kernel // 2, groups=groups)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, H, W) -> mean and standard deviation over H and W, each (B, C) float32."""
+    mean = x.mean(dim=(2, 3), dtype=torch.float32)
+    square = x.square().mean(dim=(2, 3), dtype=torch.float32)
+    return mean, (square - mean.square()).clamp(min=0).add(_EPSILON).sqrt()

@@ -1,0 +1,93 @@
+"""Fixtures that everything shares: the shared sample, photographs, a tiny CLIP, and a home of the tests' own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# Before anything imports huggingface_hub, which reads them once: nothing leaves this machine, nothing that a
+# developer has cached is seen, and nothing of the tests stays in the developer's cache.
+_HOME = tempfile.TemporaryDirectory(prefix="hpskit-tests-")
+for name in ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HPS_ROOT"):
+    os.environ.pop(name, None)
+os.environ["HPSKIT_HOME"] = f"{_HOME.name}/hpskit"
+os.environ["HPS_ROOT"] = f"{_HOME.name}/hpsv2"
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["COLUMNS"] = "120"
+
+import open_clip  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from PIL import Image  # noqa: E402
+
+settings.register_profile("hpskit", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("hpskit")
+
+TINY = "ViT-tiny-test"
+_TINY_CONFIG = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 64, "layers": 3, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared material beside a developer's checkout; a user's machine does not have it."""
+    path = Path(os.environ.get("HPSKIT_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (path / "parity").is_dir():
+        pytest.skip(f"needs the shared sample and the known answers, which are not at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Image.Image]:
+    """Two photographs that scikit-learn ships: a temple and a flower, 640x427."""
+    from sklearn.datasets import load_sample_images
+
+    return [Image.fromarray(array) for array in load_sample_images().images]
+
+
+@pytest.fixture(scope="session")
+def photograph_files(photographs: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("photographs")
+    paths = [folder / "temple.jpg", folder / "flower.jpg"]
+    for path, photograph in zip(paths, photographs, strict=True):
+        photograph.save(path, quality=92)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of the published layout, {"state_dict": …}, small enough to be loaded in every test."""
+    folder = tmp_path_factory.mktemp("tiny")
+    config = folder / f"{TINY}.json"
+    config.write_text(json.dumps(_TINY_CONFIG))
+    open_clip.add_model_config(config)
+    torch.manual_seed(0)
+    model = open_clip.create_model(TINY, load_weights=False)
+    path = folder / "tiny.pt"
+    torch.save({"state_dict": model.state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """Run `hpskit …` as a process of its own; keyword arguments are environment variables."""
+
+    def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "hpskit", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    return run
