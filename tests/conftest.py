@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -87,7 +88,45 @@ def cli() -> Cli:
     def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "hpskit", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False
+            command,
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cli_python() -> Cli:
+    """Run a piece of Python as a process of its own; keyword arguments are environment variables."""
+
+    def run(code: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", str(code)]
+        env = {**os.environ, **environment}
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def stand_in_b32(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in_checkpoint("ViT-B-32", shared, tmp_path_factory.mktemp("stand-in"))
+
+
+def stand_in_checkpoint(architecture: str, shared: Path, folder: Path) -> Path:
+    """A checkpoint of the published layout with the weights that the known answers were computed with."""
+    spec = importlib.util.spec_from_file_location("stand_in_weights", shared / "parity/weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    weights = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(weights)
+    with torch.device("meta"):
+        model = open_clip.create_model(architecture, load_weights=False, device="meta")
+    state = {name: weights.stand_in(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    path = folder / f"{architecture}.pt"
+    torch.save({"state_dict": state}, path)
+    return path

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -172,6 +173,7 @@ class AppendLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = path.open("a+b")
+            self._lock()
             self._handle.seek(0)
             data = self._handle.read()
             whole = data[: data.rfind(b"\n") + 1]
@@ -185,6 +187,19 @@ class AppendLog:
             except ValueError as error:
                 self._handle.close()
                 raise OutputError(f"{path}: line {number} is damaged; delete the file to start anew") from error
+
+    def _lock(self) -> None:
+        """One writer at a time; the operating system lets go when the process ends, however it ends."""
+        if sys.platform == "win32":  # no such lock there: two runs at once are the user's affair
+            return
+        import fcntl
+
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._handle.close()
+            cure = "wait for it, or choose another output"
+            raise OutputError(f"{self.path}: another process is writing this file; {cure}") from error
 
     def append(self, *lines: Mapping[str, Any]) -> None:
         """Add lines; all of them are on disk afterwards, or an error says that they are not.

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,12 +27,19 @@ from hpskit.files import explain, publish
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PICKLE_SUFFIXES", "Weights", "convert", "weight_hash"]
+__all__ = ["PICKLE_SUFFIXES", "Weights", "convert", "file_hash", "weight_hash"]
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 _METADATA_KEY = "hpskit"
 _GROUP_BYTES = 256 * 1024**2
+_HEAD_BYTES = 24
+_ZIP_MAGIC = b"PK\x03\x04"
+_LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950a86a20f9469cfc6c, the first object of the format before 1.6
+_CODE = re.compile(r"GLOBAL|allowlisted|unrecognized function|must be imported|persistent")
+"""In torch's errors: the pickle asks for a function or a class; without it, the pickle is damaged."""
+_ASK_AUTHOR = "ask its author for plain tensors (state_dict) or safetensors"
+_COPY_AGAIN = "copy or fetch it again"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +120,18 @@ def weight_hash(tensors: Iterator[tuple[str, Tensor]]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def file_hash(source: Path) -> str:
+    """The weight hash of a checkpoint, pickle or safetensors, read from end to end; nothing is written.
+
+    Raises:
+        CheckpointError: `source` is not a checkpoint, or holds anything but tensors.
+    """
+    if not _is_pickle(source):
+        return weight_hash(Weights(path=source, origin=source).tensors())
+    state = _read_pickle(source)
+    return weight_hash((name, state[name]) for name in sorted(state))
+
+
 def convert(source: Path, target: Path, metadata: Mapping[str, str]) -> str:
     """Write the weights of a pickle (or of another safetensors file) as safetensors, whole or not at all.
 
@@ -129,11 +150,7 @@ def convert(source: Path, target: Path, metadata: Mapping[str, str]) -> str:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    state = (
-        _read_pickle(source)
-        if source.suffix in PICKLE_SUFFIXES
-        else dict(Weights(path=source, origin=source).tensors())
-    )
+    state = _read_pickle(source) if _is_pickle(source) else dict(Weights(path=source, origin=source).tensors())
     digest = weight_hash((name, state[name]) for name in sorted(state))
     text = json.dumps({**metadata, "weight_hash": digest})
     with publish(target) as temporary:
@@ -144,37 +161,94 @@ def convert(source: Path, target: Path, metadata: Mapping[str, str]) -> str:
     return digest
 
 
+def _is_pickle(path: Path) -> bool:
+    return path.suffix.lower() in PICKLE_SUFFIXES
+
+
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     """The state dict of a `.pt` file, memory-mapped where the file allows it, each tensor with its own storage."""
     import torch
 
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+    mappable = _look_inside(path)
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():  # on pickle protocols and storage classes: nothing that a user can act on
+            warnings.simplefilter("ignore")
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
-            cure = "ask its author for plain tensors (state_dict) or safetensors"
-            raise CheckpointError(f"{path}: holds code, not only tensors, and was not run; {cure}") from error
-        raise CheckpointError(f"{path}: is damaged ({_first_line(error)}); copy or fetch it again") from error
+        if _CODE.search(str(error)):
+            raise CheckpointError(f"{path}: holds code, not only tensors, and was not run; {_ASK_AUTHOR}") from error
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+        raise CheckpointError(f"{path}: is damaged, its pickle cannot be read ({reason}); {_COPY_AGAIN}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({explain(error)})") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: is not a PyTorch checkpoint ({_first_line(error)})") from error
-    state = value.get("state_dict", value) if isinstance(value, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        found = sorted(map(str, value))[:5] if isinstance(value, Mapping) else type(value).__name__
-        raise CheckpointError(f"{path}: holds {found}, expected a state dict, or one under the key 'state_dict'")
-    return _untangled({str(name).removeprefix("module."): tensor for name, tensor in state.items()})
+    except Exception as error:
+        raise CheckpointError(f"{path}: is damaged or cut short ({_first_line(error)}); {_COPY_AGAIN}") from error
+    return _untangled(_named_tensors(path, value))
+
+
+def _look_inside(path: Path) -> bool:
+    """Whether the tensors can be memory-mapped; refuses what is certainly not a PyTorch checkpoint.
+
+    torch.load finds most of this out too, but its errors do not say what the file is.
+    """
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(_HEAD_BYTES)
+            if not head.startswith(_ZIP_MAGIC):
+                if _LEGACY_MAGIC in head:
+                    return False
+                found = f"begins with {head!r}" if head else "is empty"
+                raise CheckpointError(f"{path}: {found}, expected a PyTorch checkpoint; {_COPY_AGAIN}")
+            with zipfile.ZipFile(handle) as archive:
+                members = archive.infolist()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({explain(error)})") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise CheckpointError(f"{path}: is damaged or cut short ({_first_line(error)}); {_COPY_AGAIN}") from error
+    names = {member.filename.rpartition("/")[2] for member in members}
+    if "constants.pkl" in names:
+        raise CheckpointError(f"{path}: is a TorchScript program, not only tensors, and was not run; {_ASK_AUTHOR}")
+    if "data.pkl" not in names:
+        raise CheckpointError(
+            f"{path}: is a zip archive without data.pkl, expected a PyTorch checkpoint; {_ASK_AUTHOR}"
+        )
+    return all(member.compress_type == zipfile.ZIP_STORED for member in members)
+
+
+def _named_tensors(path: Path, value: Any) -> dict[str, Tensor]:
+    """Name -> tensor, from what the pickle holds."""
+    import torch
+
+    expected = "expected a state dict (name -> tensor), or one under the key 'state_dict'"
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(value).__name__}, {expected}; {_ASK_AUTHOR}")
+    state = value.get("state_dict", value)
+    if not isinstance(state, Mapping) or not state:
+        what = "nothing" if not state else f"a {type(state).__name__}"
+        raise CheckpointError(f"{path}: holds {what} as its state dict, {expected}; {_ASK_AUTHOR}")
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            found = f"{str(name)!r}, which is a {type(tensor).__name__}"
+            raise CheckpointError(f"{path}: holds {found}, {expected}; {_ASK_AUTHOR}")
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            kind = f"{tensor.layout} {tensor.dtype} on {tensor.device}".replace("torch.", "")
+            raise CheckpointError(f"{path}: {name} is {kind}, expected a dense tensor of real numbers; {_ASK_AUTHOR}")
+    named = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    if len(named) != len(state):
+        raise CheckpointError(f"{path}: holds names with and without 'module.' for one tensor; {_ASK_AUTHOR}")
+    return named
 
 
 def _untangled(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors that share a storage are copied: safetensors refuses to write them."""
+    import torch
+
     seen: set[int] = set()
     result = {}
     for name, tensor in state.items():
         pointer = tensor.untyped_storage().data_ptr()
-        result[name] = tensor.contiguous() if pointer not in seen else tensor.clone()
+        shared = pointer in seen
+        result[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
         seen.add(pointer)
     return result
 

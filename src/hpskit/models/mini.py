@@ -108,9 +108,7 @@ class MiniNetwork:
     reads_prompt = False
     differentiable = True
 
-    def __init__(
-        self, *, weights: Weights, precision: Literal["fp32", "bf16", "fp16"], device: torch.device
-    ) -> None:
+    def __init__(self, *, weights: Weights, precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
         """Build the network without initialising it, and fill it.
 
         Raises:

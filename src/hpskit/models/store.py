@@ -7,21 +7,32 @@
 
 `HPSKIT_HOME` is `~/.cache/hpskit` unless set. The Hugging Face cache is where `HF_HOME` or `HF_HUB_CACHE` say; if
 neither is set but `HPSKIT_HOME` is, downloads go to `$HPSKIT_HOME/hub`, so that one variable moves everything.
+
+Large files are downloaded here and not by `hf_hub_download`, which since version 1.3 throws away what it has when it is
+killed; the result lies in the cache where that function would have put it, and it is what links it there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
+import stat
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpskit.errors import CheckpointError, HashMismatchError, HpskitError, NotCachedError, OutputError
 from hpskit.files import explain, publish, publish_json, read_json, sha256_file
-from hpskit.models.checkpoint import PICKLE_SUFFIXES, Weights, convert, weight_hash
+from hpskit.models.checkpoint import PICKLE_SUFFIXES, Weights, convert, file_hash, weight_hash
 from hpskit.models.registry import Model, find
+
+if TYPE_CHECKING:
+    from huggingface_hub.file_download import HfFileMetadata
 
 __all__ = ["Located", "Verification", "cached", "fetch", "home", "hub_file", "locate", "verify"]
 
@@ -46,7 +57,13 @@ class Verification:
     path: Path
     weight_hash: str
     recorded: str | None
-    """The hash that was recorded when the file was made; None if nobody recorded one."""
+    """The hash that was recorded when the file was made, or converted; None if nobody recorded one."""
+
+
+_WAITS = (0.5, 1.5)
+"""Seconds between asking the hub again; a network that stays away costs two seconds, not half a minute."""
+_PATIENCE = 8.0
+"""Seconds after which it is not asked again: it does not refuse, it is silent."""
 
 
 def home() -> Path:
@@ -59,7 +76,7 @@ def home() -> Path:
 def cached(model: Model) -> Path | None:
     """The ready file of a named model, or None if using it would download or convert first."""
     path = model.embedded or _ready(model)
-    return path if path.is_file() else None
+    return path if _mode(path) is not None else None
 
 
 def locate(name_or_path: str | os.PathLike[str]) -> Located:
@@ -81,7 +98,9 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
         return True
     suffix = Path(name_or_path).suffix.lower()
     has_separator = any(s in name_or_path for s in (os.sep, os.altsep) if s)
-    return has_separator or suffix in (*PICKLE_SUFFIXES, ".safetensors") or Path(name_or_path).is_file()
+    if has_separator or suffix in (*PICKLE_SUFFIXES, ".safetensors"):
+        return True
+    return stat.S_ISREG(_mode(Path(name_or_path)) or 0)
 
 
 def fetch(model: Model, to: Path | None = None) -> Path:
@@ -96,74 +115,122 @@ def fetch(model: Model, to: Path | None = None) -> Path:
 
     Raises:
         NotCachedError: it is not here and cannot be downloaded; the message says how to bring it.
-        HashMismatchError: what arrived is not what the hub announced.
+        HashMismatchError: what arrived is not what the hub announced, or the ready file has changed.
+        OutputError: it cannot be stored.
     """
-    target = _ready(model) if to is None else to / f"{model.name}.safetensors"
     have = cached(model)
-    if have is not None:
+    if have is not None and to is None:
         _located(have, model)
-        if have.resolve() != target.resolve():
+        return have
+    target = _ready(model) if to is None else to / f"{model.name}.safetensors"
+    if have is not None and _mode(target) is not None and have.samefile(target):
+        return have
+    with _sole_maker(target):
+        if have is not None:
+            _located(have, model, trust_receipt=False)
             _copy(have, target)
-        return target
+        elif to is not None or cached(model) is None:  # else another process has made it meanwhile
+            _make(model, target)
+    return target
+
+
+def _make(model: Model, target: Path) -> None:
     source = hub_file(model.repository or "", model.file, cure=_how_to_bring(model))
+    found = sha256_file(source)
+    announced = _announced_sha256(source)
+    if announced not in (None, found):
+        _remove_download(source)
+        cure = "the file was removed; run the same command again"
+        raise HashMismatchError(f"{source}: SHA-256 is {found}, the hub announced {announced}; {cure}")
     metadata = {
         "name": model.name,
         "version": model.version,
         "architecture": model.architecture,
         "licence": model.licence,
         "source": f"{model.repository}/{model.file}",
-        "source_sha256": sha256_file(source),
+        "source_sha256": found,
     }
-    announced = _announced_sha256(source)
-    if announced not in (None, metadata["source_sha256"]):
-        source.resolve().unlink()
-        source.unlink(missing_ok=True)
-        found = metadata["source_sha256"]
-        cure = "the file was removed; run the same command again"
-        raise HashMismatchError(f"{source}: SHA-256 is {found}, the hub announced {announced}; {cure}")
     _remember(target, convert(source, target, metadata))
-    return target
 
 
 def verify(name_or_path: str | os.PathLike[str]) -> Verification:
     """Read a model's file from end to end and compare it with the hash recorded when it was made.
 
+    Of a pickle, both files are read: its conversion, because that is what gets loaded, and the original, because it
+    is what was named. The hash of the original is compared with the one recorded at its conversion; a pickle that was
+    never converted has nothing to be compared with, and is not converted here.
+
     Raises:
         HashMismatchError: they differ.
+        CheckpointError: it is not a checkpoint.
         NotCachedError: a named model is not on this machine (nothing is downloaded).
     """
     if is_path(name_or_path):
-        located = _local(Path(name_or_path).expanduser(), trust_receipt=False)
+        path = _checked(Path(name_or_path).expanduser())
+        if path.suffix.lower() in PICKLE_SUFFIXES:
+            return _verify_pickle(path)
+        located = _located(path, None, trust_receipt=False)
     else:
         model = find(str(name_or_path))
-        path = cached(model)
-        if path is None:
+        ready = cached(model)
+        if ready is None:
             raise NotCachedError(f"{model.name}: is not on this machine; run `hpskit models fetch {model.name}`")
-        located = _located(path, model, trust_receipt=False)
+        located = _located(ready, model, trust_receipt=False)
+    recorded = located.metadata.get("weight_hash")
     return Verification(
-        name=located.name,
-        path=located.weights.path,
-        weight_hash=located.weight_hash,
-        recorded=located.metadata.get("weight_hash"),
+        name=located.name, path=located.weights.path, weight_hash=located.weight_hash, recorded=recorded
     )
+
+
+def _verify_pickle(path: Path) -> Verification:
+    recorded = None
+    twin = _twin(path)
+    if _mode(twin) is not None:
+        recorded = _located(twin, None, origin=path, trust_receipt=False).weight_hash
+    digest = file_hash(path)
+    if recorded not in (None, digest):
+        cure = f"copy it again, or delete {twin} to go on with the file as it is, under its new hash"
+        raise HashMismatchError(
+            f"{path}: weight hash is {digest}, but was {recorded} at its first use; it is another file now; {cure}"
+        )
+    return Verification(name=path.stem, path=path, weight_hash=digest, recorded=recorded)
 
 
 def _ready(model: Model) -> Path:
     return home() / "models" / f"{model.name}.safetensors"
 
 
-def _local(path: Path, *, trust_receipt: bool = True) -> Located:
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a directory, expected a checkpoint file inside it")
-    if not path.is_file():
+def _local(path: Path) -> Located:
+    path = _checked(path)
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        return _located(_converted(path), None, origin=path)
+    return _located(path, None)
+
+
+def _checked(path: Path) -> Path:
+    """The path itself, if there is a file that could be a checkpoint."""
+    mode = _mode(path)
+    if mode is None:
         raise CheckpointError(f"{path}: no such file; give a checkpoint or one of `hpskit models list`")
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        return _located(path, None, trust_receipt=trust_receipt)
-    if suffix in PICKLE_SUFFIXES:
-        return _located(_converted(path), None, origin=path, trust_receipt=trust_receipt)
-    expected = ", ".join((".safetensors", *PICKLE_SUFFIXES))
-    raise CheckpointError(f"{path}: ending is {suffix!r}, expected one of {expected}")
+    if not stat.S_ISREG(mode):
+        found = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise CheckpointError(f"{path}: is {found}; give the checkpoint file itself")
+    known = (".safetensors", *PICKLE_SUFFIXES)
+    if path.suffix.lower() not in known:
+        raise CheckpointError(
+            f"{path}: ending is {path.suffix!r}, expected one of {', '.join(known)}; rename it to what it is"
+        )
+    return path
+
+
+def _mode(path: Path) -> int | None:
+    """What kind of file it is, or None if there is none."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({explain(error)})") from error
 
 
 def _located(path: Path, model: Model | None, *, origin: Path | None = None, trust_receipt: bool = True) -> Located:
@@ -177,6 +244,9 @@ def _located(path: Path, model: Model | None, *, origin: Path | None = None, tru
     if digest != recorded:
         cure = "it was damaged or changed; delete it and fetch or convert it again"
         raise HashMismatchError(f"{weights.path}: weight hash is {digest}, recorded is {recorded}; {cure}")
+    if model and metadata.get("name", model.name) != model.name:
+        cure = f"give it its own name and run `hpskit models fetch {model.name}`"
+        raise HashMismatchError(f"{weights.path}: is {metadata['name']}, expected {model.name}; {cure}")
     _remember(path, digest)
     name = model.name if model else metadata.get("name", weights.origin.stem)
     return Located(weights=weights, model=model, name=name, weight_hash=digest, metadata=metadata)
@@ -184,13 +254,45 @@ def _located(path: Path, model: Model | None, *, origin: Path | None = None, tru
 
 def _converted(source: Path) -> Path:
     """The safetensors twin of a local pickle, made at the first use and again whenever the pickle has changed."""
-    key = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
-    target = home() / "converted" / f"{source.stem}-{key}.safetensors"
+    target = _twin(source)
     stamp = _stamp(source)
-    if target.is_file() and Weights(path=target, origin=target).metadata().get("source_stamp") == stamp:
-        return target
-    _remember(target, convert(source, target, {"source": source.name, "source_stamp": stamp}))
+    if not _is_twin(target, stamp):
+        with _sole_maker(target):
+            if not _is_twin(target, stamp):
+                _remember(target, convert(source, target, {"source": source.name, "source_stamp": stamp}))
     return target
+
+
+def _twin(source: Path) -> Path:
+    key = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    return home() / "converted" / f"{source.stem}-{key}.safetensors"
+
+
+def _is_twin(target: Path, stamp: str) -> bool:
+    if _mode(target) is None:
+        return False
+    return Weights(path=target, origin=target).metadata().get("source_stamp") == stamp
+
+
+@contextlib.contextmanager
+def _sole_maker(target: Path) -> Iterator[None]:
+    """One process at a time makes a file, and what a killed one left half-made is swept away first.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from huggingface_hub.utils import WeakFileLock
+
+    with contextlib.ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(WeakFileLock(target.with_name(f".{target.name}.lock")))
+            for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):  # the names that `publish` gives
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            cure = "choose a folder that you may write to, for example by HPSKIT_HOME"
+            raise OutputError(f"{target}: cannot be written ({explain(error)}); {cure}") from error
+        yield
 
 
 def _stamp(path: Path) -> str:
@@ -210,7 +312,7 @@ def _recall(path: Path) -> str | None:
     with contextlib.suppress(HpskitError):  # absent or damaged: the file is read whole instead
         value = read_json(receipt)
         if isinstance(value, dict) and value.get("stamp") == _stamp(path):
-            return str(value["weight_hash"])
+            return str(value.get("weight_hash"))
     return None
 
 
@@ -236,6 +338,9 @@ def _hub_cache() -> str:
 def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str) -> Path:
     """A file of the hub, in the Hugging Face cache; a download that was cut off goes on where it stopped.
 
+    The hub is asked up to three times within two seconds. If it cannot be reached, or says no, the file that the
+    cache has is taken; otherwise what it announces now is downloaded, and checked against its SHA-256.
+
     Args:
         repository: `owner/name`.
         file: path inside it.
@@ -244,23 +349,120 @@ def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str)
 
     Raises:
         NotCachedError: it is not here and cannot be downloaded.
+        HashMismatchError: what arrived is not what the hub announced; it was removed.
         OutputError: the cache cannot be written.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub import errors, hf_hub_download
 
+    cache = _hub_cache()
+    what = f"{repository}/{file}"
     try:
-        return Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=_hub_cache()))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        reason = "HF_HUB_OFFLINE is set" if _offline() else "the hub cannot be reached"
-        raise NotCachedError(f"{repository}/{file}: is not on this machine and {reason}. {cure}") from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "?")
-        raise NotCachedError(f"{repository}/{file}: the hub answered with status {status}. {cure}") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise OutputError(f"{_hub_cache()}: {file} cannot be stored ({explain(error)}); make room") from error
-        raise NotCachedError(f"{repository}/{file}: the download broke off ({explain(error)}). {cure}") from error
+        announced = None if _offline() else _ask(repository, file, repo_type)
+        reason = "HF_HUB_OFFLINE is set"
+    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]  # of httpx, httpx2 or requests
+        announced, reason = None, _reason(error)
+    if announced is None:
+        try:
+            return Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=cache, local_files_only=True))
+        except errors.LocalEntryNotFoundError as error:
+            raise NotCachedError(f"{what}: is not on this machine and {reason}. {cure}") from error
+    try:
+        blob = _bring(repository, file, repo_type, announced)
+        path = Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=cache))
+        if blob and not path.is_symlink():  # a file system without links: the hub's client has made a copy
+            blob.unlink(missing_ok=True)
+        return path
+    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise OutputError(f"{cache}: {file} cannot be stored ({explain(error)}); make room") from error
+        again = "what has arrived is kept; run the same command again to go on"
+        raise NotCachedError(f"{what}: the download broke off, {_reason(error)}; {again}. {cure}") from error
+
+
+def _ask(repository: str, file: str, repo_type: str) -> HfFileMetadata:
+    """What the hub announces of a file: commit, SHA-256 (as `etag`, for a large file) and size."""
+    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repository, file, repo_type=repo_type)
+    started = time.monotonic()
+    for wait in _WAITS:
+        try:
+            return get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+            if _status(error) in range(400, 500) or time.monotonic() - started > _PATIENCE:
+                raise
+        time.sleep(wait)
+    return get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+
+
+def _bring(repository: str, file: str, repo_type: str, announced: HfFileMetadata) -> Path | None:
+    """Download a large file to its place in the cache, as a blob that nothing links to yet, and verify it.
+
+    Returns:
+        The blob; None if there was nothing to do, or if the file is a small one, of which no SHA-256 is announced.
+    """
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import WeakFileLock
+
+    sha256, size, commit = announced.etag or "", announced.size, announced.commit_hash
+    cache = _hub_cache()
+    known = try_to_load_from_cache(repository, file, cache_dir=cache, revision=commit, repo_type=repo_type)
+    if not _is_sha256(sha256) or size is None or commit is None or isinstance(known, str):
+        return None
+    folder = f"{repo_type}s--{repository.replace('/', '--')}"
+    blob = Path(cache) / folder / "blobs" / sha256
+    lock = Path(cache) / ".locks" / folder / f"{sha256}.lock"
+    for parent in (blob.parent, lock.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if blob.exists():
+            return None
+        partial = blob.with_name(f"{sha256}.incomplete")
+        _go_on(hf_hub_url(repository, file, repo_type=repo_type, revision=commit), partial, size)
+        found = sha256_file(partial)
+        if found != sha256:
+            partial.unlink()
+            cure = "what arrived was removed; run the same command again"
+            raise HashMismatchError(f"{repository}/{file}: SHA-256 is {found}, the hub announced {sha256}; {cure}")
+        partial.replace(blob)
+    return blob
+
+
+def _go_on(url: str, partial: Path, size: int) -> None:
+    """Download from where `partial` ends, again and again as long as each attempt brings something."""
+    from huggingface_hub import errors
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    while True:
+        with partial.open("ab") as handle:
+            start = handle.tell()
+            try:
+                return http_get(url, handle, resume_size=start, headers=headers, expected_size=size)
+            except (OSError, errors.HTTPError):  # type: ignore[attr-defined]
+                handle.flush()
+                end = os.fstat(handle.fileno()).st_size
+                if end > size:
+                    partial.unlink()
+                if not start < end <= size:
+                    raise
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _reason(error: BaseException) -> str:
+    status = _status(error)
+    if status is not None:
+        return f"the hub answered with status {status}"
+    detail = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"the hub cannot be reached ({detail})"
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 def _offline() -> bool:
@@ -278,6 +480,21 @@ def _how_to_bring(model: Model) -> str:
 
 
 def _announced_sha256(path: Path) -> str | None:
-    """What the hub said the content is: it names a large file's blob in the cache by its SHA-256."""
-    name = path.resolve().name
-    return name if len(name) == 64 and set(name) <= set("0123456789abcdef") else None
+    """What the hub said the content is: a large file in the cache is a link to a blob with its SHA-256 as name.
+
+    One step only: the blob may be a link itself, into a store where names are hashes of another kind.
+    """
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if _is_sha256(name) else None
+
+
+def _remove_download(path: Path) -> None:
+    """Remove a file of the hub's cache with all that its link leads to."""
+    chain = [path]
+    while chain[-1].is_symlink():
+        chain.append(chain[-1].parent / chain[-1].readlink())
+    try:
+        for part in chain:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: is damaged and cannot be removed ({explain(error)}); remove it") from error

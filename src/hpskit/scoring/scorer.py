@@ -54,6 +54,7 @@ def load_scorer(
         ModelError: unknown name, no such file, another architecture, damaged, or not on this machine and offline.
         InputError: an option has an impossible value.
     """
+    _check_batch_size(batch_size)  # before gigabytes are read
     network, info = load_network(name_or_path, arch=arch, precision=precision, device=device, antialias=antialias)
     return PreferenceScorer(network, info, batch_size=batch_size)
 
@@ -63,8 +64,7 @@ class PreferenceScorer:
 
     def __init__(self, network: Network, info: ScorerInfo, *, batch_size: int | None = None) -> None:
         """Use `load_scorer`; this is for networks of your own."""
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size: is {batch_size}, expected at least 1")
+        _check_batch_size(batch_size)
         self._network = network
         self._info = info
         self._batch_size = batch_size or (8 if network.device.type == "cpu" else 64)
@@ -225,6 +225,11 @@ class PreferenceScorer:
             while len(self._prompts) > _CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         return torch.stack([known[prompt] for prompt in prompts])
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size: is {batch_size}, expected at least 1")
 
 
 def _aligned(prompts: str | Sequence[str], count: int) -> list[str]:

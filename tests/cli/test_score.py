@@ -1,0 +1,175 @@
+"""`hpskit score` as a process: what it prints, where, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import hpskit
+from conftest import Cli
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory, photographs: list[Image.Image]) -> list[Path]:
+    """A photograph and two worse copies of it."""
+    folder = tmp_path_factory.mktemp("variants")
+    photographs[0].save(folder / "clean.png")
+    photographs[0].resize((40, 27)).resize(photographs[0].size).save(folder / "blurred [bold].png")
+    photographs[0].save(folder / "compressed.jpg", quality=4)
+    return [folder / "compressed.jpg", folder / "clean.png", folder / "blurred [bold].png"]
+
+
+def test_the_table(cli: Cli, variants: list[Path]) -> None:
+    done = cli("score", "a temple", *(path.name for path in variants), cwd=variants[0].parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [row.split("│")[2].strip() for row in rows][0] == "clean.png"
+    assert any("blurred [bold].png" in row for row in rows)  # a name is not markup
+    assert "a temple" in done.stdout
+    assert "mini 1." in done.stdout
+    assert "does not read the prompt" in done.stdout
+
+
+def test_json_is_one_document_and_agrees_with_python(cli: Cli, variants: list[Path]) -> None:
+    done = cli("score", "--json", "--precision", "fp32", "a temple", *variants)
+    document = json.loads(done.stdout)
+    assert done.stderr == ""
+    scorer = hpskit.load_scorer("mini", precision="fp32")
+    assert document["scorer"] == scorer.info.to_json()
+    assert document["prompt"] == "a temple"
+    ranking = scorer.rank("a temple", variants)
+    assert [line["image"] for line in document["ranking"]] == [line.image for line in ranking]
+    assert [line["score"] for line in document["ranking"]] == pytest.approx([line.score for line in ranking], abs=1e-4)
+    assert [line["rank"] for line in document["ranking"]] == [1, 2, 3]
+
+
+def test_files_of_rows(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("image,prompt\n" + "".join(f"{path.name},a temple\n" for path in variants) + "nope.png,a temple\n")
+    out = tmp_path / "scores.jsonl"
+    common = ("score", "--pairs", items, "--out", out, "--image-root", variants[0].parent)
+    failed = cli(*common)
+    assert failed.returncode == 2
+    assert "1 of 4 rows cannot be scored: row 4" in failed.stderr
+    assert not out.exists()
+    done = cli(*common, "--on-error", "skip")
+    assert done.returncode == 0
+    assert f"{out}: 3 rows scored" in done.stdout
+    assert "warning: 1 of 4 rows skipped" in done.stderr
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    ranked = json.loads(cli("score", "--json", "a temple", *variants).stdout)["ranking"]
+    by_image = {Path(line["image"]).name: line["score"] for line in ranked}
+    assert {row["image"]: row["score"] for row in rows[:3]} == pytest.approx(by_image, abs=2e-2)
+    again = cli(*common, "--on-error", "skip", "--json")
+    assert json.loads(again.stdout) == {"out": str(out), "rows": 4, "skipped": 1, "resumed": 4}
+
+
+def one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """An error is one line on standard error, exit status 2, no traceback, nothing on standard output."""
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_bad_images(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "cut.png").write_bytes(variants[1].read_bytes()[:9000])
+    for name, parts in {
+        "nope.png": ("No such file or directory", "check the path"),
+        ".": ("is a directory", "expected an image file"),
+        "empty.png": ("is empty (0 bytes)",),
+        "text.png": ("is not an image", "hello"),
+        "cut.png": ("cannot be decoded", "make or download it again"),
+    }.items():
+        one_line(cli("score", "a temple", variants[0], tmp_path / name), f"error: {tmp_path / name}", *parts)
+
+
+def test_unreadable_image(variants: list[Path], tmp_path: Path) -> None:
+    """Permission is a matter of who asks: a process without root's rights does."""
+    path = tmp_path / "secret.png"
+    Image.new("RGB", (2, 2)).save(path)
+    path.chmod(0)
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom hpskit.pixels import check_file\n"
+        "os.geteuid() == 0 and os.setresuid(65534, 65534, 65534)\ncheck_file(Path(sys.argv[1]))"
+    )
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o711)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert "cannot be read (Permission denied); change its permissions" in done.stderr
+
+
+def test_bad_words(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
+    image = variants[0]
+    one_line(cli("score"), "prompt: is missing", 'hpskit score "PROMPT" IMAGE')
+    one_line(cli("score", "a temple"), "images: there are none")
+    one_line(cli("score", image), "the prompt comes first")
+    one_line(cli("score", "  ", image), "prompt: is empty")
+    one_line(cli("score", "x", image, "--model", "minni"), "'minni'", "did you mean 'mini'?", "hps-v2.1")
+    one_line(cli("score", "x", image, "--model", tmp_path / "nope.pt"), "nope.pt: no such file")
+    one_line(cli("score", "x", image, "--device", "tpu"), "device: is 'tpu'", "auto, cpu, cuda, mps")
+    one_line(cli("score", "x", image, "--arch", "ViT-B-32"), "arch: is 'ViT-B-32', but mini is a mini")
+    one_line(cli("score", "--pairs", "a.jsonl"), "--out: is missing")
+    one_line(cli("score", "x", image, "--out", "a.jsonl"), "--out and --image-root: go with --pairs")
+    one_line(cli("score", "x", "--pairs", "a.jsonl", "--out", "b.jsonl"), "use one or the other")
+    one_line(cli("score", "--pairs", tmp_path / "a.jsonl", "--out", tmp_path / "b.jsonl"), "a.jsonl: cannot be read")
+    assert cli("score", "x", image, "--precision", "int8").returncode == 2
+
+
+def test_bad_rows(cli: Cli, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"image": "a.png"}\n')
+    one_line(
+        cli("score", "--pairs", items, "--out", tmp_path / "o.jsonl"), str(items), "row 1: column 'prompt' is missing"
+    )
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_bad_checkpoints(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
+    evil = tmp_path / "evil.pt"
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "extra": Evil(tmp_path / "ran")}, evil)
+    one_line(cli("score", "x", variants[0], "-m", evil), f"{evil}: holds code", "was not run")
+    evil.write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+    one_line(cli("score", "x", variants[0], "-m", evil), str(evil))
+    assert not (tmp_path / "ran").exists()
+    other = tmp_path / "other.pt"
+    torch.save({"state_dict": {"visual.proj": torch.zeros(3, 3)}}, other)
+    one_line(
+        cli("score", "x", variants[0], "-m", other, "--arch", "ViT-B-32"),
+        f"{other}: is not a checkpoint of ViT-B-32: missing ",
+        "visual.proj is (3, 3), expected (768, 512)",
+        "--arch",
+    )
+    other.write_bytes(b"PK\x03\x04 nothing more")
+    one_line(cli("score", "x", variants[0], "-m", other), str(other))
+
+
+def test_help_teaches(cli: Cli) -> None:
+    done = cli("score", "--help")
+    for words in ("a cat with two horns", "--pairs", "log-odds", "--precision", "--on-error", "--no-antialias"):
+        assert words in done.stdout
+    assert "hpskit score" in cli("--help").stdout
+    assert cli("--version").stdout == f"hpskit {hpskit.__version__}\n"
+    assert "list" in cli("models", "--help").stdout

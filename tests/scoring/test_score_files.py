@@ -1,0 +1,249 @@
+"""Files in, files out: whole, in order, and whatever is killed continues."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from conftest import TINY
+from hpskit.errors import InputError, OutputError
+from hpskit.scoring.files import ScoreFile, run
+from hpskit.scoring.scorer import PreferenceScorer, load_scorer
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_checkpoint: Path) -> PreferenceScorer:
+    return load_scorer(tiny_checkpoint, arch=TINY, precision="fp32", device="cpu", batch_size=2)
+
+
+@pytest.fixture
+def items(tmp_path: Path, photographs: list[Image.Image]) -> Path:
+    """Seven rows; images beside the file."""
+    (tmp_path / "images").mkdir()
+    rows = []
+    for number in range(7):
+        name = f"images/{number}.png"
+        photographs[number % 2].crop((number * 20, 0, 300 + number * 20, 200)).save(tmp_path / name)
+        rows.append({"image": name, "prompt": f"prompt {number // 2} ü", "id": number, "tags": ["a"]})
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_rows_come_out_in_order_with_their_identity(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    out = tmp_path / "scores.jsonl"
+    steps: list[tuple[int, int]] = []
+    summary = run(ScoreFile(items=items, out=out), lambda: scorer, lambda done, total: steps.append((done, total)))
+    assert (summary.rows, summary.skipped, summary.resumed) == (7, 0, 0)
+    assert steps[0] == (0, 7)
+    assert steps[-1] == (7, 7)
+    rows = lines(out)
+    assert [row["row"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row["id"] for row in rows] == [*range(7)]
+    assert rows[0]["prompt"] == "prompt 0 ü"
+    assert rows[0]["tags"] == ["a"]
+    assert {row["scorer"] for row in rows} == {scorer.info.identity}
+    images = [tmp_path / row["image"] for row in rows]
+    expected = scorer.score(images, [row["prompt"] for row in rows]).tolist()
+    assert [row["score"] for row in rows] == pytest.approx(expected, abs=1e-4)
+    manifest = json.loads((tmp_path / "scores.jsonl.manifest.json").read_text())
+    assert manifest["scorer"]["weight_hash"] == scorer.info.weight_hash
+    assert not (tmp_path / "scores.jsonl.partial").exists()
+
+
+def test_csv_and_parquet_give_the_same_scores(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    rows = [{"image": row["image"], "prompt": row["prompt"]} for row in lines(items)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "items.parquet")
+    text = "image,prompt\n" + "".join(f"{row['image']},{row['prompt']}\n" for row in rows)
+    (tmp_path / "items.csv").write_text(text, encoding="utf-8")
+    scores = []
+    for ending in ("jsonl", "csv", "parquet"):
+        out = tmp_path / f"{ending}.jsonl"
+        run(ScoreFile(items=tmp_path / f"items.{ending}", out=out), lambda: scorer)
+        scores.append([row["score"] for row in lines(out)])
+    assert scores[0] == scores[1] == scores[2]
+
+
+def test_a_finished_run_is_not_repeated(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+    run(config, lambda: scorer)
+    before = config.out.stat().st_mtime_ns
+    summary = run(config, lambda: scorer)
+    assert (summary.rows, summary.resumed) == (7, 7)
+    assert config.out.stat().st_mtime_ns == before
+
+
+def test_a_torn_log_continues(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+    (bad := tmp_path / "images/5.png").rename(tmp_path / "kept.png")
+    bad.write_bytes(b"not an image")
+    with pytest.raises(InputError, match=r"row 6: .*5.png: is not an image.*rows done so far are kept"):
+        run(config, lambda: scorer)
+    kept = config.partial.read_text().splitlines()
+    assert [json.loads(line)["row"] for line in kept[1:]] == [1, 2, 3, 4, 5]
+    with config.partial.open("a") as handle:
+        handle.write('{"row": 6, "sc')
+    (tmp_path / "kept.png").rename(bad)
+    summary = run(config, lambda: scorer)
+    assert (summary.rows, summary.resumed) == (7, 5)
+    assert [row["row"] for row in lines(config.out)] == [*range(1, 8)]
+
+
+def test_problems_are_found_before_any_scoring(items: Path, tmp_path: Path) -> None:
+    rows = lines(items)
+    rows[1]["prompt"] = " "
+    del rows[2]["image"]
+    rows[4]["image"] = "images/nope.png"
+    rows[5]["prompt"] = 3
+    items.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def never() -> PreferenceScorer:
+        pytest.fail("the model was loaded although rows are bad")
+
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+    with pytest.raises(
+        InputError, match=r"4 of 7 rows cannot be scored: row 2: prompt is empty; row 3: column 'image'"
+    ):
+        run(config, never)
+    assert not config.out.exists()
+    assert not config.partial.exists()
+
+
+def test_skipped_rows_say_why(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    (tmp_path / "images/0.png").unlink()
+    (tmp_path / "images/3.png").write_bytes(b"not an image")
+    data = (tmp_path / "images/6.png").read_bytes()
+    (tmp_path / "images/6.png").write_bytes(data[: len(data) // 2])
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl", on_error="skip")
+    summary = run(config, lambda: scorer)
+    assert (summary.rows, summary.skipped) == (7, 3)
+    rows = {row["row"]: row for row in lines(config.out)}
+    assert [number for number, row in rows.items() if row["score"] is None] == [1, 4, 7]
+    assert "No such file" in rows[1]["error"]
+    assert "is not an image" in rows[4]["error"]
+    assert "cannot be decoded" in rows[7]["error"]
+    assert "error" not in rows[2]
+    assert rows[4]["image"] == "images/3.png"
+    assert json.loads(config.manifest.read_text())["skipped"] == 3
+
+
+def test_different_scorers_are_never_mixed(
+    items: Path, tmp_path: Path, scorer: PreferenceScorer, tiny_checkpoint: Path
+) -> None:
+    other = load_scorer(tiny_checkpoint, arch=TINY, precision="fp32", antialias=False)
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+    run(config, lambda: scorer)
+    with pytest.raises(OutputError, match=r"scorer is '.*bicubic-antialias.*', this run has '.*no_antialias"):
+        run(config, lambda: other)
+    config.manifest.unlink()
+    with pytest.raises(OutputError, match="was not made by this command"):
+        run(config, lambda: scorer)
+    config.out.rename(config.partial)
+    with pytest.raises(OutputError, match=r"delete scores.jsonl.partial to start anew"):
+        run(config, lambda: scorer)
+
+
+def test_changed_input_or_output_is_refused(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+    run(config, lambda: scorer)
+    with config.out.open("a") as handle:
+        handle.write("{}\n")
+    with pytest.raises(OutputError, match="has changed since it was made"):
+        run(config, lambda: scorer)
+    items.write_text(items.read_text() + items.read_text())
+    with pytest.raises(OutputError, match="items_sha256 is"):
+        run(config, lambda: scorer)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"image": "images/0.png"}, r"column 'prompt' is missing \(there are: image\)"),
+        ({"image": "images/0.png", "prompt": "x", "score": 1}, "column 'score' is needed for the output; rename it"),
+        ({"image": "images", "prompt": "x"}, "is a directory"),
+        ({"image": "", "prompt": "x"}, "image is empty"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, items: Path, row: dict[str, Any], message: str) -> None:
+    items.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=message):
+        run(ScoreFile(items=items, out=tmp_path / "scores.jsonl"), lambda: pytest.fail("loaded"))
+
+
+def test_bad_settings(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected '.jsonl'"):
+        ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.csv")
+    with pytest.raises(InputError, match="is the input itself"):
+        ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_text("\n")
+    with pytest.raises(InputError, match="has no rows"):
+        run(ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.jsonl"), lambda: pytest.fail("loaded"))
+
+
+def test_killed_and_run_again_it_continues(tmp_path: Path, photographs: list[Image.Image]) -> None:
+    """SIGKILL in the middle of a real run of the command; nothing is lost and nothing is done twice."""
+    rows = []
+    for number in range(60):
+        path = tmp_path / f"{number}.png"
+        photographs[number % 2].crop((number, 0, 400 + number, 400)).save(path)
+        rows.append({"image": path.name, "prompt": "x"})
+    items = tmp_path / "items.jsonl"
+    items.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out, partial = tmp_path / "scores.jsonl", tmp_path / "scores.jsonl.partial"
+    command = [sys.executable, "-m", "hpskit", "score", "--pairs", str(items), "--out", str(out)]
+    command += ["--batch-size", "1", "--precision", "fp32", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (partial.exists() and partial.read_bytes().count(b"\n") > 5):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not out.exists()
+    kept = partial.read_bytes()
+    kept_rows = [json.loads(line) for line in kept[: kept.rfind(b"\n") + 1].splitlines()[1:]]
+    assert 0 < len(kept_rows) < 60
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"out": str(out), "rows": 60, "skipped": 0, "resumed": len(kept_rows)}
+    final = {row["row"]: row["score"] for row in lines(out)}
+    assert [*final] == [*range(1, 61)]
+    assert all(final[row["row"]] == row["score"] for row in kept_rows)
+    fresh = tmp_path / "fresh.jsonl"
+    subprocess.run([*command[:7], str(fresh), *command[8:]], capture_output=True, check=True)
+    assert {row["row"]: row["score"] for row in lines(fresh)} == pytest.approx(final, abs=1e-5)
+
+
+def test_a_full_disk_keeps_the_rows_so_far(tmp_path: Path, photographs: list[Image.Image]) -> None:
+    photographs[0].save(tmp_path / "a.png")
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"image": "a.png", "prompt": "x"}\n' * 40)
+    code = (
+        "import resource, signal, sys\nfrom pathlib import Path\nimport hpskit\n"
+        "from hpskit.scoring.files import ScoreFile, run\n"
+        "scorer = hpskit.load_scorer('mini', batch_size=1)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\n"
+        "run(ScoreFile(items=Path(sys.argv[1]), out=Path(sys.argv[2])), lambda: scorer)"
+    )
+    out = tmp_path / "scores.jsonl"
+    done = subprocess.run([sys.executable, "-c", code, items, out], capture_output=True, text=True, check=False)
+    assert "make room and run the same command again" in done.stderr
+    command = [sys.executable, "-m", "hpskit", "score", "--pairs", items, "--out", out, "--batch-size", "1", "--json"]
+    summary = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert summary["rows"] == 40
+    assert 0 < summary["resumed"] < 40

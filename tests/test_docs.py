@@ -1,0 +1,124 @@
+"""Every command and every piece of Python in README and docs is run, and what they claim about options is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from hub_server import HubServer
+from PIL import Image
+
+from hpskit import hpsv2
+from hpskit.models import loading
+from hpskit.scoring.scorer import load_scorer
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = [
+    pytest.param(page, line[2:], id=f"{page.stem}: {line[2:60]}")
+    for page in PAGES
+    for block in re.findall(r"^```console\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+PYTHON = [
+    pytest.param(block, id=f"{page.stem} {number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages talk about."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    photographs[0].save(folder / "a.jpg")
+    photographs[1].save(folder / "b.png")
+    rows = [{"image": name, "prompt": "a cat"} for name in ("a.jpg", "b.png")]
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "items.csv").write_text("image,prompt\na.jpg,a cat\nmissing.png,a cat\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_commands(page: Path, command: str, place: Path, tmp_path: Path) -> None:
+    """With a hub of our own that offers small weights under the published name. Scoring with a CLIP of gigabytes is
+    taken to the point where its weights are needed; the slow tests go on from there."""
+    weights = tmp_path / "weights.pt"
+    torch.save({"state_dict": {"logit_scale": torch.tensor(4.6)}}, weights)
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "hpskit").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hpskit "$@"\n')
+    (bin_folder / "hpskit").chmod(0o755)
+    path = f"{bin_folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with HubServer({("xswu/HPSv2", "HPS_v2.1_compressed.pt"): weights.read_bytes()}) as server:
+        environment = {**os.environ, "PATH": path, "HPSKIT_HOME": str(tmp_path / "home"), "HF_ENDPOINT": server.url}
+        if "verify" in command:
+            target = ["--to", "carry/"] if "carry" in command else []
+            fetch = ["hpskit", "models", "fetch", "hps-v2.1", *target]
+            subprocess.run(fetch, env=environment, check=True, capture_output=True)
+        done = subprocess.run(["sh", "-ec", command], env=environment, capture_output=True, text=True, check=False)
+    if "--model hps-v2.1" in command:
+        assert done.returncode == 2
+        assert "is not a checkpoint of ViT-H-14" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python(block: str, place: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "hpsv2" in block:  # the same calls on a tiny network
+        monkeypatch.setattr(loading, "DEFAULT_ARCHITECTURE", TINY)
+        monkeypatch.setitem(hpsv2._VERSIONS, "v2.1", str(tiny_checkpoint))
+        hpsv2._network.cache_clear()
+        hpsv2._scorer.cache_clear()
+    else:
+        assert load_scorer("mini").info.name == "mini"
+    exec(compile(block, "example", "exec"), {})
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(COMMANDS) > 10
+    assert len(PYTHON) > 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_that_pages_name_exist(page: Path) -> None:
+    helps = "".join(
+        subprocess.run(
+            [sys.executable, "-m", "hpskit", *words, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for words in ([], ["score"], ["models"], ["models", "list"], ["models", "fetch"], ["models", "verify"])
+    )
+    makefile = (ROOT / "Makefile").read_text()
+    for block in re.findall(r"^```(?:console|bash)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        for option in re.findall(r"(?:hpskit .*?)(--[a-z-]+)", block):
+            assert option in helps, option
+        for target in re.findall(r"^make ([a-z-]+)", block, re.MULTILINE):
+            assert f"\n{target}:" in makefile, target
+
+
+def test_the_demo_tells_the_truth(tmp_path: Path) -> None:
+    """Both photographs come first, before every spoiled copy."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "runs/demo.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    best = [line.split("│")[2].strip() for line in done.stdout.splitlines() if re.match(r"│ +1 │", line)]
+    assert best == ["demo/temple_clean.png", "demo/dahlia_clean.png"]

@@ -1,0 +1,164 @@
+"""Rows with line numbers, files that appear whole or not at all, logs that survive."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpskit.errors import InputError, OutputError, RecordError
+from hpskit.files import AppendLog, publish, publish_json, read_json, read_rows, sha256_file
+
+VALUES = st.dictionaries(
+    st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.text(max_size=9), max_size=3
+)
+
+
+@given(st.lists(VALUES, max_size=5))
+def test_jsonl_rows_come_back(rows: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n\n" for row in rows), encoding="utf-8")
+        assert [*read_rows(path)] == [*enumerate(rows, 1)]
+
+
+def test_csv_and_parquet_rows(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text('\ufeffimage,prompt\na.jpg,"a ""red"" barn,\nat night"\nb.jpg,x\n', encoding="utf-8")
+    rows = [{"image": "a.jpg", "prompt": 'a "red" barn,\nat night'}, {"image": "b.jpg", "prompt": "x"}]
+    assert [*read_rows(table)] == [*enumerate(rows, 1)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert [*read_rows(tmp_path / "a.parquet")] == [*enumerate(rows, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is not JSON"),
+        ("a.jsonl", b"[1]\n", r"line 1 is list, expected an object"),
+        ("a.jsonl", b'{"a": "\xff"}\n', "not UTF-8"),
+        ("a.csv", b"image,prompt\na,b,c\n", "row 1 has 3 values for 2 columns"),
+        ("a.csv", b'image,prompt\n"a,b\n', "is not CSV"),
+        ("a.parquet", b"PAR", "not a parquet file"),
+        ("a.txt", b"", r"ending is '.txt', expected one of .jsonl, .csv, .parquet"),
+    ],
+)
+def test_broken_rows_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        [*read_rows(path)]
+    assert str(path) in str(caught.value)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "a.csv", "a.parquet"):
+        with pytest.raises(InputError, match="No such file"):
+            [*read_rows(tmp_path / name)]
+    with pytest.raises(InputError, match="No such file"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_short_csv_row_lacks_the_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image,prompt\na.jpg\n")
+    assert [*read_rows(tmp_path / "a.csv")] == [(1, {"image": "a.jpg"})]
+
+
+def test_publish_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.json"
+    publish_json(path, {"a": "ä"})
+    assert read_json(path) == {"a": "ä"}
+
+    def fail_half_way() -> None:
+        with publish(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert read_json(path) == {"a": "ä"}
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_publish_names_the_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"file/a.json: cannot be written"):
+        publish_json(tmp_path / "file" / "a.json", {})
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    publish_json(path, "old")
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from hpskit.files import publish_json\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "publish_json(Path(sys.argv[1]), 'x' * 100000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert "OutputError" in done.stderr
+    assert "nothing was changed" in done.stderr
+    assert read_json(path) == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_log_continues_where_it_was_torn(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with AppendLog(path) as log:
+        log.append({"a": 1}, {"a": 2})
+    with path.open("ab") as handle:
+        handle.write(b'{"a": 3')  # a kill in the middle of a line
+    with AppendLog(path) as log:
+        assert log.lines == [{"a": 1}, {"a": 2}]
+        log.append({"a": 4})
+    with AppendLog(path) as log:
+        assert log.lines == [{"a": 1}, {"a": 2}, {"a": 4}]
+
+
+def test_a_damaged_log_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n')
+    with pytest.raises(OutputError, match="line 2 is damaged"):
+        AppendLog(path)
+
+
+def test_two_writers_of_one_log_are_refused(tmp_path: Path) -> None:
+    with AppendLog(tmp_path / "log.jsonl"), pytest.raises(OutputError, match="another process is writing"):
+        AppendLog(tmp_path / "log.jsonl")
+
+
+def test_a_full_disk_keeps_what_the_log_had(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from hpskit.files import AppendLog\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "log = AppendLog(Path(sys.argv[1]))\n"
+        "for n in range(1000): log.append({'n': n})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert "what was written before is safe" in done.stderr
+    with AppendLog(path) as log:
+        assert [line["n"] for line in log.lines] == [*range(len(log.lines))]
+        assert len(log.lines) > 100
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_errors_of_rows_are_input_errors() -> None:
+    assert issubclass(RecordError, InputError)
+    assert issubclass(InputError, ValueError)

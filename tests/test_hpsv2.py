@@ -1,0 +1,126 @@
+"""The drop-in answers as the official package does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import TINY, Cli
+from hpskit import hpsv2
+from hpskit.errors import InputError
+from hpskit.models import loading
+from hpskit.models.loading import load_network
+from hpskit.scoring.scorer import PreferenceScorer
+
+
+@pytest.fixture
+def small(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A checkpoint whose default architecture is a tiny one: `cp` takes no architecture."""
+    monkeypatch.setattr(loading, "DEFAULT_ARCHITECTURE", TINY)
+    hpsv2._network.cache_clear()
+    hpsv2._scorer.cache_clear()
+    return str(tiny_checkpoint)
+
+
+@pytest.fixture
+def prompts_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home/datasets/benchmark"
+    folder.mkdir(parents=True)
+    for style in hpsv2.STYLES:
+        (folder / f"{style}.json").write_text(json.dumps([f"{style} {number}" for number in range(4)]))
+    monkeypatch.setenv("HPS_ROOT", str(tmp_path / "home"))
+    return folder
+
+
+def test_score_is_the_raw_cosine_of_one_or_many(small: str, photographs: list[Image.Image], tmp_path: Path) -> None:
+    photographs[0].save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    many = hpsv2.score([path, photographs[1]], "a temple", hps_version="v2.1", cp=small)
+    assert [type(value) for value in many] == [np.float32, np.float32]
+    assert hpsv2.score(path, "a temple", cp=small) == pytest.approx(many[:1], abs=1e-6)
+    network, info = load_network(small, precision="fp32")
+    scale = PreferenceScorer(network, info).score([path, photographs[1]], "a temple")
+    assert [value * 100 for value in many] == pytest.approx(scale.tolist(), abs=1e-4)
+    assert info.precision == "fp32"
+
+
+def test_the_weights_are_loaded_once(small: str, photographs: list[Image.Image]) -> None:
+    hpsv2.score(photographs[0], "x", cp=small)
+    hpsv2.score(photographs[1], "y", cp=small)
+    assert hpsv2._network.cache_info().misses == 1
+
+
+def test_benchmark_prompts(prompts_home: Path) -> None:
+    everything = hpsv2.benchmark_prompts()
+    assert isinstance(everything, dict)
+    assert [*everything] == ["anime", "concept-art", "paintings", "photo"]
+    assert hpsv2.benchmark_prompts("photo") == ["photo 0", "photo 1", "photo 2", "photo 3"]
+    with pytest.raises(InputError, match="style: is 'sketch'"):
+        hpsv2.benchmark_prompts("sketch")
+    (prompts_home / "photo.json").write_text('{"no": "list"}')
+    with pytest.raises(InputError, match="is not a JSON list of prompts"):
+        hpsv2.benchmark_prompts("photo")
+
+
+def test_the_real_prompts_have_the_official_shape(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(shared / "data/prompts/hpsv2_benchmark", tmp_path / "datasets/benchmark")
+    monkeypatch.setenv("HPS_ROOT", str(tmp_path))
+    prompts = hpsv2.benchmark_prompts()
+    assert isinstance(prompts, dict)
+    assert [len(prompts[style]) for style in hpsv2.STYLES] == [800] * 4
+
+
+def test_evaluate_refuses_a_gap(prompts_home: Path, small: str, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    with pytest.raises(InputError, match="has none of the folders anime"):
+        hpsv2.evaluate(images, cp=small)
+    (images / "photo").mkdir(parents=True)
+    for number in (0, 1, 3):
+        Image.new("RGB", (9, 9), (number * 50, 9, 9)).save(images / f"photo/{number:05d}.jpg")
+    with pytest.raises(InputError, match=r"1 of 4 images are missing: 00002.jpg"):
+        hpsv2.evaluate(images, cp=small)
+    Image.new("RGB", (9, 9)).save(images / "photo/00002.jpg")
+    result = hpsv2.evaluate(images, cp=small)
+    assert [*result] == ["photo", "average"]
+    assert result["photo"]["mean"] == pytest.approx(result["average"]["mean"])
+    assert result["photo"]["images"] == 4
+
+
+def test_without_network_it_says_where_prompts_belong(cli_python: Cli) -> None:
+    done = cli_python("from hpskit import hpsv2; hpsv2.benchmark_prompts('photo')", HF_HUB_OFFLINE="1")
+    assert done.returncode == 1
+    assert "NotCachedError" in done.stderr
+    assert "datasets/benchmark/photo.json" in done.stderr
+
+
+@pytest.mark.xdist_group("ViT-B-32")
+def test_evaluate_reproduces_the_official_print_out(
+    shared: Path, stand_in_b32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = json.loads((shared / "parity/vit_b_32.json").read_text())["benchmark"]["printed"]
+    prompts = tmp_path / "home/datasets/benchmark"
+    prompts.mkdir(parents=True)
+    files = sorted((shared / "data/hpdv2_sample/test").glob("*.jpg"))
+    for style, part in (("anime", files[:160]), ("photo", files[160:320])):
+        listed = json.loads((shared / f"data/prompts/hpsv2_benchmark/{style}.json").read_text())
+        (prompts / f"{style}.json").write_text(json.dumps(listed[:160]))
+        (tmp_path / "model" / style).mkdir(parents=True)
+        for number, file in enumerate(part):
+            shutil.copy(file, tmp_path / "model" / style / f"{number:05d}.jpg")
+    monkeypatch.setenv("HPS_ROOT", str(tmp_path / "home"))
+    monkeypatch.setattr(loading, "DEFAULT_ARCHITECTURE", "ViT-B-32")
+    hpsv2._network.cache_clear()
+    result = hpsv2.evaluate(tmp_path / "model", cp=str(stand_in_b32))
+    printed = [
+        f"model {style:<15} {result[style]['mean']:.2f} \t {result[style]['deviation']:.4f}"
+        for style in ("anime", "photo")
+    ]
+    printed.append(f"model {'Average':<15} {result['average']['mean']:.2f} \t")
+    assert [line.split() for line in printed] == [line.split() for line in expected]

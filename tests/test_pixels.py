@@ -1,0 +1,272 @@
+"""Preprocessing: known answers of the official transform, every kind of image, both routes."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+from torchvision.transforms.functional import normalize
+
+from hpskit.errors import ImageError, InputError
+from hpskit.pixels import CLIP_MEAN, CLIP_STD, Preprocessing, check_tensor, open_image, to_tensor
+
+LETTERBOX = Preprocessing()
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_official_transform(shared: Path, antialias: bool) -> None:
+    folder = shared / "parity/preprocess"
+    prefix = "antialias__" if antialias else "no_antialias__"
+    with np.load(folder / "expected.npz") as expected:
+        names = [name for name in expected if name.startswith(prefix)]
+        assert len(names) == 8
+        for name in names:
+            tensor = Preprocessing(antialias=antialias)(to_tensor(folder / name.removeprefix(prefix)))
+            assert np.abs(tensor.numpy() - expected[name]).max() <= 1e-5, name
+
+
+def test_crop_is_torchvisions(photographs: list[Image.Image]) -> None:
+    crop = Preprocessing(resize="crop", size=97)
+    for photograph in (photographs[0], photographs[1].rotate(90, expand=True), photographs[0].resize((97, 97))):
+        tensor = to_tensor(photograph)
+        theirs = CenterCrop(97)(Resize(97, InterpolationMode.BICUBIC, antialias=True)(tensor))
+        assert torch.allclose(crop(tensor), normalize(theirs, CLIP_MEAN, CLIP_STD), atol=1e-6)
+
+
+def test_squash(photographs: list[Image.Image]) -> None:
+    assert Preprocessing(resize="squash", size=50)(to_tensor(photographs[0])).shape == (3, 50, 50)
+
+
+def test_names_tell_preprocessings_apart() -> None:
+    variants = [
+        Preprocessing(),
+        Preprocessing(antialias=False),
+        Preprocessing(size=336),
+        Preprocessing(resize="crop"),
+        Preprocessing(mean=(0.5, 0.5, 0.5)),
+    ]
+    assert LETTERBOX.name == "letterbox-224-bicubic-antialias"
+    assert len({variant.name for variant in variants}) == len(variants)
+    with pytest.raises(InputError, match="size is 0"):
+        Preprocessing(size=0)
+    with pytest.raises(InputError, match="expected one of letterbox, crop, squash"):
+        Preprocessing(resize="fit")  # type: ignore[arg-type]
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 60), st.integers(1, 60), st.just(3))))
+def test_both_routes_agree_on_any_image(array: np.ndarray) -> None:
+    tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
+    small = Preprocessing(size=32)
+    from_file, from_tensor = small(to_tensor(Image.fromarray(array))), small(check_tensor(tensor[None], dimensions=4))
+    assert torch.equal(from_file, from_tensor[0])
+    assert from_file.shape == (3, 32, 32)
+    assert from_file.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (20_000, 1), (20_000, 30), (1, 20_000), (224, 100), (223, 224)])
+def test_any_proportion_works(size: tuple[int, int]) -> None:
+    tensor = LETTERBOX(to_tensor(Image.new("RGB", size, (200, 30, 90))))
+    assert tensor.shape == (3, 224, 224)
+    colour = normalize(torch.tensor([200, 30, 90]).view(3, 1, 1) / 255, CLIP_MEAN, CLIP_STD)
+    assert torch.allclose(tensor[:, 111:112, 111:112], colour, atol=1e-4)  # the image is in the middle
+
+
+def test_the_padding_is_black() -> None:
+    tensor = LETTERBOX(to_tensor(Image.new("RGB", (224, 100), "white")))
+    black = normalize(torch.zeros(3, 1, 1), CLIP_MEAN, CLIP_STD)
+    assert torch.allclose(tensor[:, :62], black.expand(3, 62, 224))
+    assert torch.allclose(tensor[:, 162:], black.expand(3, 62, 224))
+
+
+def grey16(mode: str) -> Image.Image:
+    values = np.array([[0, 257 * 100, 65535]], dtype=">u2" if mode == "I;16B" else "<u2")
+    return Image.frombytes(mode, (3, 1), values.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("L", (1, 1), 77), [(77, 77, 77)]),
+        (Image.new("1", (1, 1), 1), [(255, 255, 255)]),
+        (Image.new("P", (1, 1), 0), [(0, 0, 0)]),
+        (Image.new("CMYK", (1, 1), (255, 0, 0, 0)), [(0, 255, 255)]),
+        (Image.new("RGBA", (1, 1), (10, 20, 30, 0)), [(255, 255, 255)]),
+        (Image.new("RGBA", (1, 1), (0, 0, 0, 51)), [(204, 204, 204)]),
+        (Image.new("RGBA", (1, 1), (10, 20, 30, 255)), [(10, 20, 30)]),
+        (Image.new("LA", (1, 1), (9, 0)), [(255, 255, 255)]),
+        (grey16("I;16"), [(0, 0, 0), (100, 100, 100), (255, 255, 255)]),
+        (grey16("I;16B"), [(0, 0, 0), (100, 100, 100), (255, 255, 255)]),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
+)
+def test_every_mode_becomes_rgb(image: Image.Image, expected: list[tuple[int, int, int]]) -> None:
+    opened = open_image(image)
+    assert opened.mode == "RGB"
+    assert [tuple(row) for row in np.asarray(opened)[0].tolist()] == expected
+
+
+@pytest.mark.parametrize(
+    ("format_", "modes"),
+    [
+        ("png", ["RGB", "L", "P", "LA", "RGBA", "I;16"]),
+        ("jpg", ["RGB", "L", "CMYK"]),
+        ("webp", ["RGB", "L", "P", "RGBA"]),
+        ("tiff", ["RGB", "L", "P", "LA", "RGBA", "CMYK", "I;16"]),
+        ("gif", ["RGB", "L", "P"]),
+        ("bmp", ["RGB", "L", "P"]),
+    ],
+)
+def test_every_kind_of_file_can_be_read(tmp_path: Path, format_: str, modes: list[str]) -> None:
+    for mode in modes:
+        path = tmp_path / f"a.{format_}"
+        grey = Image.new("L", (20, 10), 120)
+        (Image.new(mode, (20, 10), 120 * 257) if mode == "I;16" else grey.convert(mode)).save(path)
+        image = open_image(path)
+        assert (image.mode, image.size) == ("RGB", (20, 10))
+        assert np.abs(np.asarray(image).astype(int) - 120).max() <= 3, mode
+
+
+def test_transparent_colour_of_a_png_is_flattened(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "a.png", transparency=(1, 2, 3))
+    palette = Image.new("P", (4, 4), 0)
+    palette.save(tmp_path / "b.png", transparency=0)
+    for name in ("a.png", "b.png"):
+        assert open_image(tmp_path / name).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path, photographs: list[Image.Image]) -> None:
+    upright = photographs[0].crop((0, 0, 60, 40))
+    for orientation, undo in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        upright.transpose(undo).save(tmp_path / "a.png", exif=exif)
+        assert np.array_equal(np.asarray(open_image(tmp_path / "a.png")), np.asarray(upright))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds almost nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty \\(0 bytes\\)"),
+        (b"just some text", "is not an image .*just some text"),
+        (b"<!DOCTYPE html><html>404</html>", "is not an image .*starts like a web page"),
+        (png_header(100_000, 100_000), "more than 178,956,970 pixels, which may be a decompression bomb"),
+        (png_header(200, 200), "cannot be decoded"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "is not an image|cannot be decoded"),
+        (b"GIF89a\x01\x00", "is not an image|cannot be decoded"),
+    ],
+    ids=["empty", "text", "html", "bomb", "hollow png", "broken png", "cut gif"],
+)
+def test_broken_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=message) as caught:
+        open_image(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
+@pytest.mark.parametrize("format_", ["jpeg", "png", "webp"])
+def test_truncated_files_are_refused(
+    tmp_path: Path, photographs: list[Image.Image], share: float, format_: str
+) -> None:
+    buffer = io.BytesIO()
+    photographs[0].save(buffer, format_)
+    data = buffer.getvalue()
+    path = tmp_path / f"a.{format_}"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ImageError, match=r"a\\.(jpeg|png|webp): (cannot be decoded|is not an image)"):
+        open_image(path)
+
+
+@given(st.integers(0, 10**9), st.integers(0, 255))
+def test_damage_never_escapes_as_another_error(position: int, value: int) -> None:
+    """A flipped byte decodes to something or is an ImageError, whatever Pillow raises."""
+    data = bytearray(DAMAGED)
+    data[position % len(data)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jpg"
+        path.write_bytes(data)
+        try:
+            image = open_image(path)
+        except ImageError:
+            return
+        assert image.mode == "RGB"
+
+
+DAMAGED = jpeg(Image.effect_noise((40, 30), 80))
+
+
+def test_missing_and_wrong_kinds_of_paths(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="No such file or directory"):
+        open_image(tmp_path / "nope.png")
+    with pytest.raises(ImageError, match="is a directory, expected an image file"):
+        open_image(tmp_path)
+    with pytest.raises(InputError, match="is of type int, expected a path, a PIL image or a float tensor"):
+        to_tensor(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything; see the command line's test, which drops root")
+def test_unreadable_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (2, 2)).save(path)
+    path.chmod(0)
+    with pytest.raises(ImageError, match="Permission denied"):
+        open_image(path)
+
+
+def test_pixels_without_a_range_are_refused() -> None:
+    for mode in ("I", "F"):
+        with pytest.raises(ImageError, match=f"mode '{mode}', which have no defined range"):
+            open_image(Image.new(mode, (2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(4, 5, 5), r"shape is \(4, 5, 5\), expected \(3, H, W\)"),
+        (torch.zeros(5, 5, 3), "permute channels"),
+        (torch.zeros(3, 0, 5), "shape is"),
+        (torch.zeros(3, 5, 5, dtype=torch.uint8), r"use .float\(\).div\(255\)"),
+        (torch.full((3, 5, 5), -1.0), r"from -1 to -1, expected \[0, 1\]"),
+        (torch.full((3, 5, 5), 255.0), r"\[0, 255\] by x / 255"),
+        (torch.full((3, 5, 5), float("nan")), "NaN means"),
+    ],
+)
+def test_wrong_tensors_are_refused(tensor: torch.Tensor, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        to_tensor(tensor)
+
+
+def test_gradients_reach_the_pixels() -> None:
+    pixels = torch.rand(2, 3, 40, 30, dtype=torch.float64, requires_grad=True)
+    small = Preprocessing(size=8)
+    assert torch.autograd.gradcheck(small, (pixels,), atol=1e-6, fast_mode=True)
