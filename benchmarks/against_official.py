@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -70,10 +71,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write all raw figures to this JSON file")
     parser.add_argument("--update", type=Path, help="replace the table of this page")
     parser.add_argument("--images", type=int, help="images of the throughput part (24, or 4 with --quick)")
+    parser.add_argument("--threads", type=int, help="of each side (all processors)")
     parser.add_argument("--rounds", type=int, help="turns of each side (2, or 1 with --quick)")
     options = parser.parse_args()
     count = options.images or (4 if options.quick else 24)
-    setup = prepare(options.cache.resolve(), count, many=64 if options.quick else 256)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = options.threads or processors or 1
+    setup = prepare(options.cache.resolve(), count, many=64 if options.quick else 256, threads=threads)
     figures = {**machine(setup), **measure(setup, options.rounds or (1 if options.quick else 2))}
     text = markdown(rows(figures), figures)
     print(text)
@@ -91,7 +95,7 @@ def say(message: str) -> None:
 # ---------------------------------------------------------------------------------------------------- preparation
 
 
-def prepare(cache: Path, count: int, *, many: int) -> Setup:
+def prepare(cache: Path, count: int, *, many: int, threads: int) -> Setup:
     images = make_images(cache / "images" / STYLE, max(many, count, CALLS * IMAGES_PER_CALL))
     setup = Setup(
         python=official_environment(cache / "official"),
@@ -100,7 +104,7 @@ def prepare(cache: Path, count: int, *, many: int) -> Setup:
         images=images,
         prompts=make_prompts(len(images)),
         count=count,
-        threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=threads,
     )
     if not setup.checkpoint.is_file():
         say("making stand-in weights (3.9 GB)")
@@ -440,9 +444,8 @@ def peak(run: Figures, kind: str) -> float:
 def largest_difference(figures: Figures) -> float:
     """Between the scores of both sides for the same images, on the 0 to 100 scale: that they did the same work."""
     theirs, ours = (figures[name][0]["scores"] for name in ("official_calls", "hpskit_calls"))
-    return max(
-        abs(float(a) - b) for left, right in zip(theirs, ours, strict=True) for a, b in zip(left, right, strict=True)
-    )
+    pairs = zip(itertools.chain(*theirs), itertools.chain(*ours), strict=True)
+    return max(abs(float(left) - float(right)) for left, right in pairs)
 
 
 def markdown(table: list[Row], figures: Figures) -> str:

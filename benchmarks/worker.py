@@ -170,18 +170,22 @@ def hpskit_throughput(job: Figures) -> Figures:
     with timed(result):
         scorer.score(job["images"], job["prompts"])
     result["peak_memory"] = peak_memory()
-    result["tower_images_per_second"] = tower_rate(network)
-    result["matmul_after"] = matmul_peaks()
+    rates, peaks = [], []
+    for _ in range(3):  # by turns, so that both meet the same moments of a machine with other work to do
+        peaks.append(matmul_peaks())
+        rates.append(tower_rate(network))
+    result["matmul_after"] = {kind: max(peak[kind] for peak in peaks) for kind in peaks[0]}
+    result["tower_images_per_second"] = max(rates)
     return result
 
 
 def tower_rate(network: Any) -> float:
-    """Images per second of the image tower alone, for inputs that are ready: best of six batches of eight."""
+    """Images per second of the image tower alone, for inputs that are ready: best of two batches of eight."""
     size = network.preprocessing.size
     pixels = torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(0))
     best = float("inf")
     with torch.inference_mode():
-        for _ in range(6):
+        for _ in range(2):
             start = time.perf_counter()
             network.encode_images(pixels)
             best = min(best, time.perf_counter() - start)

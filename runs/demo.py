@@ -59,11 +59,11 @@ def draw(prompt: str, images: list[Path], target: Path) -> None:
     names = " ".join(path.name for path in images)
     command = [sys.executable, "-m", "hpskit", "score", prompt, *(path.name for path in images)]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
-    console = Console(record=True, width=100, file=io.StringIO())
-    console.print(Text(f'$ hpskit score "{prompt}" \\\n    {names}\n', style="bold"))
-    for line in done.stdout.splitlines():
-        best = re.search(r"│\s+1 │", line)
-        console.print(Text(line, style="bold green" if best else ""), soft_wrap=True)
+    lines = [f'$ hpskit score "{prompt}" \\', f"    {names}", *done.stdout.rstrip().splitlines()]
+    console = Console(record=True, width=max(map(len, lines)) + 1, file=io.StringIO())
+    for number, line in enumerate(lines):
+        best = re.match(r" +1 ", line)
+        console.print(Text(line, style="bold green" if best else "bold" if number < 2 else ""), soft_wrap=True)
     svg = console.export_svg(title="hpskit score")
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # the picture fetches nothing from elsewhere
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -33,11 +33,11 @@ from hpskit.pixels import Preprocessing, open_image, to_tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 PREPROCESSING = Preprocessing(size=224, resize="crop", mean=(0.498,) * 3, std=(0.502,) * 3)
-PENALTIES = (0.03, 0.1, 0.3, 1.0)  # of the squared weights; chosen inside every training fold
+PENALTIES = (1.0, 0.3, 0.1)  # of the squared weights; chosen inside every training fold
 SHRINKAGE = 0.5  # of a pair's votes towards the average votes for its two generators
-CROSS_WEIGHT, CROSS_PAIRS = 0.5, 3000  # pairs of images of different prompts, judged by their generators' averages
+CROSS_WEIGHT, CROSS_PAIRS = 0.5, 1500  # pairs of images of different prompts, judged by their generators' averages
 COPY_WEIGHT, COPY_SHARE = 0.3, 0.9  # pairs of an image and a spoilt copy of it
-COMPONENTS = 400
+COMPONENTS = 256
 BATCH = 16
 FOLDS, REPEATS = 10, 3
 GENERATORS = 10  # the groups of HPD v2 are in a fixed order: nine generators and a photograph
@@ -142,11 +142,9 @@ def load_backbone() -> Mini:
 
 def extract(model: Mini, images: Iterator[Image.Image]) -> Tensor:
     """(N, F) float32 of features."""
-    rows = []
-    with torch.inference_mode():
-        for batch in batched(images, BATCH):
-            rows.append(model.features(torch.stack([PREPROCESSING(to_tensor(image)) for image in batch])))
-    return torch.cat(rows).clone()
+    with torch.no_grad():
+        stacks = (torch.stack([PREPROCESSING(to_tensor(image)) for image in batch]) for batch in batched(images, BATCH))
+        return torch.cat([model.features(stack) for stack in stacks])
 
 
 def batched(images: Iterator[Image.Image], size: int) -> Iterator[list[Image.Image]]:
@@ -189,7 +187,7 @@ class Basis:
     """(F, components)."""
 
     def __call__(self, features: Tensor) -> Array:
-        projected: Array = (((features - self.centre) * self.scale).double() @ self.directions.double()).numpy()
+        projected: Array = (((features - self.centre) * self.scale) @ self.directions).double().numpy()
         return projected
 
 
@@ -201,11 +199,11 @@ def fit_basis(table: Table, rows: NDArray[np.int64], blocks: Sequence[int]) -> B
     floor = torch.cat([d.median().expand(len(d)) for d in deviation.split([n for n in blocks for _ in (0, 1)])])
     scale = share / (deviation + 0.05 * floor)
     everything = torch.cat([images, *(features[rows] for features in table.copies.values())])
-    x = ((everything - centre) * scale).double()
-    values, vectors = torch.linalg.eigh(x @ x.T)
+    x = (everything - centre) * scale
+    values, vectors = torch.linalg.eigh((x @ x.T).double())
     kept = min(COMPONENTS, int((values > 1e-9 * values[-1]).sum()))
     values, vectors = values[-kept:], vectors[:, -kept:]
-    return Basis(centre=centre, scale=scale, directions=(x.T @ vectors / values.sqrt()).float())
+    return Basis(centre=centre, scale=scale, directions=x.T @ (vectors / values.sqrt()).float())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,14 +249,14 @@ def training_pairs(groups: Sequence[Group], images: Array, copies: dict[str, Arr
     )
 
 
-def fit(pairs: Pairs, penalty: float) -> Array:
+def fit(pairs: Pairs, penalty: float, start: Array | None = None) -> Array:
     """Bradley-Terry weights by Newton's method: logistic regression of the shares on differences of features.
 
     Raises:
         RuntimeError: it does not converge.
     """
     x = pairs.differences
-    weights = np.zeros(x.shape[1])
+    weights = np.zeros(x.shape[1]) if start is None else start.copy()
     for _ in range(30):
         modelled = expit(x @ weights)
         gradient = x.T @ (pairs.counts * (modelled - pairs.shares)) + penalty * weights
@@ -266,7 +264,7 @@ def fit(pairs: Pairs, penalty: float) -> Array:
         curvature[np.diag_indices_from(curvature)] += penalty
         step = np.linalg.solve(curvature, gradient)
         weights -= step
-        if np.abs(step).max() < 1e-6 * max(1.0, np.abs(weights).max()):
+        if np.abs(step).max() < 1e-4 * max(1.0, np.abs(weights).max()):
             return weights
     raise RuntimeError(f"fit: not converged after 30 steps at penalty {penalty}")
 
@@ -329,11 +327,13 @@ def split(count: int, folds: int, seed: int) -> list[NDArray[np.int64]]:
 def choose(groups: Sequence[Group], images: Array, copies: dict[str, Array]) -> tuple[float, float]:
     """Penalty and temperature by cross-validation inside these groups."""
     scores = {penalty: np.zeros(len(images)) for penalty in PENALTIES}
-    for fold in split(len(groups), 6, 0):
+    for fold in split(len(groups), 5, 0):
         pairs = training_pairs([g for n, g in enumerate(groups) if n not in fold], images, copies)
         rows = np.concatenate([groups[n].rows for n in fold])
+        weights = None
         for penalty in PENALTIES:
-            scores[penalty][rows] = images[rows] @ fit(pairs, penalty)
+            weights = fit(pairs, penalty, weights)
+            scores[penalty][rows] = images[rows] @ weights
     factors = {penalty: temperature(groups, scores[penalty]) for penalty in PENALTIES}
     losses = {p: log_loss(*pair_outcomes(groups, factors[p] * scores[p])[:2]) for p in PENALTIES}
     best = min(losses, key=lambda penalty: losses[penalty])

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
-from hub_server import HubServer
 from PIL import Image
 
+from conftest import TINY
 from hpskit import hpsv2
 from hpskit.models import loading
 from hpskit.scoring.scorer import load_scorer
+from hub_server import serve
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,8 +60,9 @@ def test_commands(page: Path, command: str, place: Path, tmp_path: Path) -> None
     (bin_folder / "hpskit").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hpskit "$@"\n')
     (bin_folder / "hpskit").chmod(0o755)
     path = f"{bin_folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with HubServer({("xswu/HPSv2", "HPS_v2.1_compressed.pt"): weights.read_bytes()}) as server:
-        environment = {**os.environ, "PATH": path, "HPSKIT_HOME": str(tmp_path / "home"), "HF_ENDPOINT": server.url}
+    with serve() as hub:
+        hub.put("xswu/HPSv2", "HPS_v2.1_compressed.pt", weights.read_bytes())
+        environment = {**os.environ, "PATH": path, "HPSKIT_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url}
         if "verify" in command:
             target = ["--to", "carry/"] if "carry" in command else []
             fetch = ["hpskit", "models", "fetch", "hps-v2.1", *target]
@@ -120,5 +121,5 @@ def test_the_demo_tells_the_truth(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "runs/demo.py"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    best = [line.split("│")[2].strip() for line in done.stdout.splitlines() if re.match(r"│ +1 │", line)]
+    best = re.findall(r"^ +1 +(\S+)", done.stdout, re.MULTILINE)
     assert best == ["demo/temple_clean.png", "demo/dahlia_clean.png"]

@@ -157,7 +157,7 @@ class Fixed(PreferenceScorer):
     def __init__(self, values: list[float]) -> None:
         self.values = torch.tensor(values, dtype=torch.float32)
 
-    def score(self, images: object, prompts: object, *, grad: bool = False) -> torch.Tensor:
+    def score(self, images: object, prompts: object, *, grad: bool = False, progress: object = None) -> torch.Tensor:
         return self.values
 
 
@@ -186,6 +186,14 @@ def test_several_threads_may_share_a_scorer(scorer: PreferenceScorer, pictures: 
         thread.join()
     assert len(results) == 4
     assert all((result - expected).abs().max() <= 1e-4 for result in results.values())
+
+
+def test_one_lazily_opened_image_many_times(scorer: PreferenceScorer, photograph_files: list[Path]) -> None:
+    """Pillow decodes at first use, and is not safe against several threads doing that at once."""
+    for _ in range(5):
+        with Image.open(photograph_files[0]) as lazy:
+            scores = scorer.score([lazy] * 12, "a temple")
+        assert (scores - scores[0]).abs().max() <= 1e-4
 
 
 def test_nothing_to_score_is_nothing(scorer: PreferenceScorer) -> None:

@@ -39,10 +39,11 @@ def list_models(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD)
     for column in ("name", "network", "size", "licence", "here", "what it is"):
         table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
     for row in rows:

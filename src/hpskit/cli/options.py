@@ -1,4 +1,4 @@
-"""The model options, the same on every command that scores."""
+"""What commands share: the model options, the same wherever something is scored, and the progress bar."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = ["Antialias", "Arch", "BatchSize", "Device", "Json", "Model", "Precision", "scorer_loader"]
+__all__ = ["Antialias", "Arch", "BatchSize", "Device", "Json", "Model", "Precision", "progress_bar", "scorer_loader"]
 
 _PANEL = "Model"
 
@@ -43,6 +45,16 @@ Antialias = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error that goes away when it is done; none if that is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def scorer_loader(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Antialias, Arch, BatchSize, Device, Json, Model, Precision, scorer_loader
+from hpskit.cli.options import Antialias, Arch, BatchSize, Device, Json, Model, Precision, progress_bar, scorer_loader
 from hpskit.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def _rank(load: Callable[[], PreferenceScorer], prompt: str | None, images: list
     for image in images:
         check_file(image)
     scorer = load()
-    ranking = scorer.rank(prompt, images)
+    with progress_bar() as bar:
+        task = bar.add_task("scoring", total=len(images))
+        ranking = scorer.rank(prompt, images, progress=lambda done: bar.update(task, completed=done))
     if as_json:
         _print_json(scorer, prompt, ranking)
     else:
@@ -95,11 +97,12 @@ def _print_json(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage
 
 
 def _print_table(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(prompt), title_justify="left", title_style="bold")
+    table = Table(title=Text(prompt), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("rank", justify="right")
     table.add_column("image", overflow="fold")
     table.add_column("score", justify="right", no_wrap=True)
@@ -111,7 +114,7 @@ def _print_table(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImag
     console = Console()
     console.print(table)
     note = "" if scorer.reads_prompt else " · does not read the prompt"
-    console.print(Text(scorer.info.identity + note, style="dim"), soft_wrap=True)
+    console.print(Text(f" {scorer.info.identity}{note}", style="dim"), soft_wrap=True)
 
 
 def _score_file(
@@ -122,14 +125,10 @@ def _score_file(
     on_error: Literal["fail", "skip"],
     as_json: bool,
 ) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from hpskit.scoring.files import ScoreFile, run
 
     config = ScoreFile(items=pairs, out=out, image_root=image_root, on_error=on_error)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("scoring", total=None, visible=False)
 
         def progress(done: int, total: int) -> None:

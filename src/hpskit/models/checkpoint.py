@@ -56,7 +56,7 @@ class Weights:
         Raises:
             CheckpointError: the file is not safetensors.
         """
-        with self._open() as handle:
+        with self._open("np") as handle:  # which spares the import of torch
             text = (handle.metadata() or {}).get(_METADATA_KEY, "{}")
         try:
             value = json.loads(text)
@@ -94,11 +94,12 @@ class Weights:
         return groups
 
     @contextmanager
-    def _open(self) -> Iterator[Any]:
+    def _open(self, framework: str = "pt") -> Iterator[Any]:
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(self.path, framework="pt") as handle:
+            self.path.open("rb").close()  # safe_open takes a file that may not be read for one that is not there
+            with safe_open(self.path, framework=framework) as handle:
                 yield handle
         except SafetensorError as error:
             cure = "it is damaged or cut short; copy or fetch it again"

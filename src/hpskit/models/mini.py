@@ -1,10 +1,12 @@
-"""mini, the embedded scorer: the body of EfficientNet-lite1, statistics of its channels, and one linear layer.
+"""mini, the embedded scorer: the body of EfficientNet-lite1, statistics of its channels, one linear layer.
 
-The score of an image is a weighted sum of the mean and the standard deviation of every channel after every depthwise
-convolution. The convolutions are those of a public ImageNet network with the batch normalisation folded in; the
-weights of the sum were fitted to people's rankings by `runs/mini.py`. The prompt is not read. See docs/mini.md.
+The score of an image is a weighted sum of the mean and the standard deviation of every channel after every
+depthwise convolution. The convolutions are those of a public ImageNet network with the batch normalisation folded
+in; the weights of the sum were fitted to people's rankings by `runs/mini.py`. The prompt is not read. See
+docs/mini.md.
 
-Source of the network: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite (Apache-2.0).
+Source of the network (Apache-2.0):
+https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ _STAGES = (
     (4, 5, 1, 6, 112),
     (5, 5, 2, 6, 192),
 )
-"""EfficientNet-lite1 without its last stage and its classifier, which did not help."""
+"""EfficientNet-lite1 without its last stage and its classifier, whose features were worse."""
 
 _STEM_CHANNELS = 32
 _EPSILON = 1e-6  # keeps the gradient of a standard deviation finite where a channel is constant
@@ -52,8 +54,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) -> (B, C', H', W') and what the depthwise convolution saw, (B, 6 C, H', W') in [0, 6]."""
-        wide = relu6(self.expand(x)) if self.widens else x
-        seen = relu6(self.depthwise(wide))
+        wide = relu6(self.expand(x), inplace=True) if self.widens else x
+        seen = relu6(self.depthwise(wide), inplace=True)
         out = self.project(seen)
         return (x + out if self.residual else out), seen
 
@@ -86,8 +88,8 @@ class Mini(nn.Module):
     def features(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, F) float32: of each block the mean, then the standard deviation of each channel."""
         x = pixels.to(dtype=self.stem.weight.dtype, memory_format=torch.channels_last)
-        x = relu6(self.stem(x))
-        pooled = []
+        x = relu6(self.stem(x), inplace=True)
+        pooled: list[Tensor] = []
         for block in self.blocks:
             x, seen = block(x)
             pooled += _moments(seen)
@@ -97,7 +99,7 @@ class Mini(nn.Module):
         """Convolutions in `dtype`, laid out channels-last; the linear layer stays in float32. In place."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                module.to(dtype=dtype, memory_format=torch.channels_last)
+                module.to(dtype).to(memory_format=torch.channels_last)
         return self
 
 

@@ -45,7 +45,7 @@ MODELS = {
             architecture="mini",
             licence="Apache-2.0",
             summary="embedded, fast, does not read the prompt; for trying things and for small machines",
-            size=18_000_000,
+            size=6_400_000,
             file="mini.safetensors",
         ),
         Model(

@@ -8,8 +8,8 @@
 `HPSKIT_HOME` is `~/.cache/hpskit` unless set. The Hugging Face cache is where `HF_HOME` or `HF_HUB_CACHE` say; if
 neither is set but `HPSKIT_HOME` is, downloads go to `$HPSKIT_HOME/hub`, so that one variable moves everything.
 
-Large files are downloaded here and not by `hf_hub_download`, which since version 1.3 throws away what it has when it is
-killed; the result lies in the cache where that function would have put it, and it is what links it there.
+Large files are downloaded here and not by `hf_hub_download`, which (seen in huggingface_hub 2.4) throws away what it
+has when it is cut off; the result lies in the cache where that function would have put it, and it is what links it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ def fetch(model: Model, to: Path | None = None) -> Path:
 
 
 def _make(model: Model, target: Path) -> None:
-    source = hub_file(model.repository or "", model.file, cure=_how_to_bring(model))
+    if model.repository is None:
+        raise NotCachedError(f"{model.name}: {model.embedded} is missing; install hpskit again")
+    source = hub_file(model.repository, model.file, cure=_how_to_bring(model))
     found = sha256_file(source)
     announced = _announced_sha256(source)
     if announced not in (None, found):
@@ -186,7 +188,7 @@ def _verify_pickle(path: Path) -> Verification:
     recorded = None
     twin = _twin(path)
     if _mode(twin) is not None:
-        recorded = _located(twin, None, origin=path, trust_receipt=False).weight_hash
+        recorded = _located(twin, None, trust_receipt=False).weight_hash
     digest = file_hash(path)
     if recorded not in (None, digest):
         cure = f"copy it again, or delete {twin} to go on with the file as it is, under its new hash"
@@ -269,9 +271,9 @@ def _twin(source: Path) -> Path:
 
 
 def _is_twin(target: Path, stamp: str) -> bool:
-    if _mode(target) is None:
-        return False
-    return Weights(path=target, origin=target).metadata().get("source_stamp") == stamp
+    with contextlib.suppress(CheckpointError):  # absent or damaged: it is made again
+        return Weights(path=target, origin=target).metadata().get("source_stamp") == stamp
+    return False
 
 
 @contextlib.contextmanager
@@ -281,7 +283,7 @@ def _sole_maker(target: Path) -> Iterator[None]:
     Raises:
         OutputError: the folder cannot be written.
     """
-    from huggingface_hub.utils import WeakFileLock
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     with contextlib.ExitStack() as stack:
         try:
@@ -352,19 +354,20 @@ def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str)
         HashMismatchError: what arrived is not what the hub announced; it was removed.
         OutputError: the cache cannot be written.
     """
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     cache = _hub_cache()
     what = f"{repository}/{file}"
     try:
         announced = None if _offline() else _ask(repository, file, repo_type)
         reason = "HF_HUB_OFFLINE is set"
-    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]  # of httpx, httpx2 or requests
+    except _network_errors() as error:
         announced, reason = None, _reason(error)
     if announced is None:
         try:
             return Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=cache, local_files_only=True))
-        except errors.LocalEntryNotFoundError as error:
+        except LocalEntryNotFoundError as error:
             raise NotCachedError(f"{what}: is not on this machine and {reason}. {cure}") from error
     try:
         blob = _bring(repository, file, repo_type, announced)
@@ -372,7 +375,7 @@ def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str)
         if blob and not path.is_symlink():  # a file system without links: the hub's client has made a copy
             blob.unlink(missing_ok=True)
         return path
-    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+    except _network_errors() as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise OutputError(f"{cache}: {file} cannot be stored ({explain(error)}); make room") from error
         again = "what has arrived is kept; run the same command again to go on"
@@ -381,14 +384,14 @@ def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str)
 
 def _ask(repository: str, file: str, repo_type: str) -> HfFileMetadata:
     """What the hub announces of a file: commit, SHA-256 (as `etag`, for a large file) and size."""
-    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(repository, file, repo_type=repo_type)
     started = time.monotonic()
     for wait in _WAITS:
         try:
             return get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+        except _network_errors() as error:
             if _status(error) in range(400, 500) or time.monotonic() - started > _PATIENCE:
                 raise
         time.sleep(wait)
@@ -402,7 +405,7 @@ def _bring(repository: str, file: str, repo_type: str, announced: HfFileMetadata
         The blob; None if there was nothing to do, or if the file is a small one, of which no SHA-256 is announced.
     """
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.utils import WeakFileLock
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     sha256, size, commit = announced.etag or "", announced.size, announced.commit_hash
     cache = _hub_cache()
@@ -430,9 +433,8 @@ def _bring(repository: str, file: str, repo_type: str, announced: HfFileMetadata
 
 def _go_on(url: str, partial: Path, size: int) -> None:
     """Download from where `partial` ends, again and again as long as each attempt brings something."""
-    from huggingface_hub import errors
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     while True:
@@ -440,13 +442,20 @@ def _go_on(url: str, partial: Path, size: int) -> None:
             start = handle.tell()
             try:
                 return http_get(url, handle, resume_size=start, headers=headers, expected_size=size)
-            except (OSError, errors.HTTPError):  # type: ignore[attr-defined]
+            except _network_errors():
                 handle.flush()
                 end = os.fstat(handle.fileno()).st_size
-                if end > size:
+                if end > size:  # a server that sent everything again, or a remainder that was never right
                     partial.unlink()
-                if not start < end <= size:
+                if end == start <= size or (start == 0 and end > size):
                     raise
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises if the network fails: errors of httpx2, httpx or requests, by its version."""
+    from huggingface_hub import errors
+
+    return OSError, errors.HTTPError  # type: ignore[attr-defined]
 
 
 def _status(error: BaseException) -> int | None:

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ from hpskit.errors import ImageError, InputError
 from hpskit.models.loading import load_network
 from hpskit.models.network import Network
 from hpskit.models.registry import DEFAULT_MODEL
-from hpskit.pixels import check_tensor, to_tensor
+from hpskit.pixels import check_tensor, open_image, to_tensor
 from hpskit.records import RankedImage, ScorerInfo
 from hpskit.scoring.contract import ImageLike
 
@@ -70,6 +70,7 @@ class PreferenceScorer:
         self._batch_size = batch_size or (8 if network.device.type == "cpu" else 64)
         self._prompts: OrderedDict[str, Tensor] = OrderedDict()
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
 
     @property
     def info(self) -> ScorerInfo:
@@ -87,6 +88,7 @@ class PreferenceScorer:
         prompts: str | Sequence[str],
         *,
         grad: bool = False,
+        progress: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Score N images, each for its prompt.
 
@@ -95,6 +97,7 @@ class PreferenceScorer:
                 float tensor (N, 3, H, W).
             prompts: one for each image, or one for all.
             grad: keep the gradient from the scores to the pixels; images must be a tensor (N, 3, H, W).
+            progress: called with the number of images scored so far; not for a tensor (N, 3, H, W).
 
         Returns:
             (N,) float32 on the benchmark scale, higher is better; comparable only among images of one prompt and
@@ -113,20 +116,25 @@ class PreferenceScorer:
         listed = [images] if isinstance(images, str | os.PathLike | Image.Image | torch.Tensor) else list(images)
         texts = _aligned(prompts, len(listed))
         scores: list[float] = []
-        for outcome in itertools.chain.from_iterable(self.stream(listed, texts)):
-            if isinstance(outcome, ImageError):
-                index = len(scores)
-                named = isinstance(listed[index], str | os.PathLike)
-                raise outcome if named else ImageError(f"images[{index}]: {outcome}")
-            scores.append(outcome)
+        for batch in self.stream(listed, texts):
+            for outcome in batch:
+                if isinstance(outcome, ImageError):
+                    index = len(scores)
+                    named = isinstance(listed[index], str | os.PathLike)
+                    raise outcome if named else ImageError(f"images[{index}]: {outcome}")
+                scores.append(outcome)
+            if progress is not None:
+                progress(len(scores))
         return torch.tensor(scores, dtype=torch.float32)
 
-    def rank(self, prompt: str, images: Sequence[ImageLike]) -> list[RankedImage]:
-        """Images made for one prompt, best first; equal scores keep the order given.
+    def rank(
+        self, prompt: str, images: Sequence[ImageLike], *, progress: Callable[[int], None] | None = None
+    ) -> list[RankedImage]:
+        """Images made for one prompt, best first; equal scores keep the order given. See `score` for the arguments.
 
         The probability is the softmax of the scores: the modelled chance that people like this one best.
         """
-        scores = self.score(list(images), prompt).double()
+        scores = self.score(list(images), prompt, progress=progress).double()
         probabilities = scores.softmax(dim=0).tolist()
         values = scores.tolist()
         order = sorted(range(len(values)), key=lambda i: -values[i])
@@ -173,6 +181,9 @@ class PreferenceScorer:
 
     def _prepare(self, image: ImageLike) -> Tensor | ImageError:
         try:
+            if isinstance(image, Image.Image):
+                with self._opening:  # Pillow loads lazily, and two threads may have been given the same image
+                    image = open_image(image)
             with torch.inference_mode():
                 return self._network.preprocessing(to_tensor(image))
         except ImageError as error:

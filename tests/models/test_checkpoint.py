@@ -1,0 +1,344 @@
+"""Checkpoints: one hash per content, whatever the container; everything else refused in one clear line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from conftest import TINY, Cli
+from hpskit import load_scorer
+from hpskit.errors import CheckpointError, OutputError
+from hpskit.models.checkpoint import Weights, convert, file_hash, weight_hash
+
+State = dict[str, Tensor]
+
+
+def state() -> State:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "visual.weight": torch.randn(16, 8, generator=generator),
+        "logit_scale": torch.tensor(4.6052),
+        "bias.bf16": torch.randn(5, generator=generator).bfloat16(),
+        "bias.fp16": torch.randn(5, generator=generator).half(),
+        "positions": torch.arange(7),
+        "mask": torch.tensor([True, False]),
+        "empty": torch.zeros(0, 3),
+    }
+
+
+def content_hash(tensors: State) -> str:
+    return weight_hash((name, tensors[name]) for name in sorted(tensors))
+
+
+def saved(folder: Path, value: object, name: str = "x.pt", **options: object) -> Path:
+    path = folder / name
+    torch.save(value, path, **options)
+    return path
+
+
+def compressed(folder: Path) -> Path:
+    """A checkpoint that somebody unpacked and packed again: its tensors cannot be mapped into memory."""
+    path = folder / "packed-again.pt"
+    with zipfile.ZipFile(saved(folder, state())) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    return path
+
+
+CONTAINERS: dict[str, Callable[[Path], Path]] = {
+    "as published": lambda d: saved(d, {"state_dict": state(), "epoch": 3}),
+    "raw state dict": lambda d: saved(d, state()),
+    "format before 1.6": lambda d: saved(d, {"state_dict": state()}, _use_new_zipfile_serialization=False),
+    "from several GPUs": lambda d: saved(d, {f"module.{name}": tensor for name, tensor in state().items()}),
+    "other order": lambda d: saved(d, dict(reversed(state().items()))),
+    "parameters": lambda d: saved(
+        d, {n: nn.Parameter(t, requires_grad=t.is_floating_point()) for n, t in state().items()}
+    ),
+    "ending in capitals": lambda d: saved(d, state(), "X.PTH"),
+    "packed again": compressed,
+    "not contiguous": lambda d: saved(d, {**state(), "visual.weight": state()["visual.weight"].t().contiguous().t()}),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_hash_names_the_content_whatever_the_container(container: str, tmp_path: Path) -> None:
+    source = CONTAINERS[container](tmp_path)
+    target = tmp_path / "out.safetensors"
+    assert convert(source, target, {"name": "mine"}) == file_hash(source) == file_hash(target) == content_hash(state())
+    weights = Weights(path=target, origin=target)
+    assert weights.metadata() == {"name": "mine", "weight_hash": content_hash(state())}
+    read = dict(weights.tensors())
+    assert list(read) == sorted(state())
+    for name, tensor in state().items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor), name
+
+
+def test_safetensors_of_others_has_the_same_hash_and_no_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.safetensors"
+    save_file(state(), path)
+    assert file_hash(path) == content_hash(state())
+    assert Weights(path=path, origin=path).metadata() == {}
+    assert convert(path, tmp_path / "ours.safetensors", {}) == content_hash(state())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s | {"logit_scale": s["logit_scale"] + 1e-6},
+        lambda s: s | {"logit_scale": s["logit_scale"].reshape(1)},
+        lambda s: s | {"bias.fp16": s["bias.fp16"].float()},
+        lambda s: s | {"more": torch.zeros(0)},
+        lambda s: {("renamed" if name == "mask" else name): tensor for name, tensor in s.items()},
+        lambda s: s | {"visual.weight": s["visual.weight"].reshape(8, 16)},
+    ],
+    ids=["value", "shape of a scalar", "type", "an empty tensor", "name", "shape"],
+)
+def test_hash_changes_with_the_content(change: Callable[[State], State]) -> None:
+    assert content_hash(change(state())) != content_hash(state())
+
+
+def test_hash_is_what_the_documentation_says() -> None:
+    tensors = {"b": torch.tensor(3, dtype=torch.int64), "a": torch.tensor([[1.0, 2.0]])}
+    expected = b"a\0float32\0(1, 2)\0" + struct.pack("<2f", 1, 2) + b"b\0int64\0()\0" + struct.pack("<q", 3)
+    assert content_hash(tensors) == f"sha256:{hashlib.sha256(expected).hexdigest()}"
+
+
+def test_shared_storages_are_written_apart(tmp_path: Path) -> None:
+    base = torch.arange(16.0).reshape(4, 4)
+    tied = {"a": base, "b": base, "row": base[1], "turned": base.t(), "spread": base[0, :1].expand(5)}
+    source = saved(tmp_path, tied)
+    target = tmp_path / "out.safetensors"
+    assert convert(source, target, {}) == content_hash(tied) == file_hash(target)
+    for name, tensor in Weights(path=target, origin=target).tensors():
+        assert torch.equal(tensor, tied[name]), name
+
+
+def test_scores_are_the_same_from_every_container(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    tensors = torch.load(tiny_checkpoint, weights_only=True)["state_dict"]
+    save_file(tensors, tmp_path / "theirs.safetensors")
+    paths = [
+        tiny_checkpoint,
+        tmp_path / "theirs.safetensors",
+        saved(tmp_path, {f"module.{n}": t for n, t in tensors.items()}, "old.pt", _use_new_zipfile_serialization=False),
+    ]
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    scorers = [load_scorer(path, arch=TINY, precision="fp32") for path in paths]
+    assert len({scorer.info.weight_hash for scorer in scorers}) == 1
+    scores = [scorer.score(list(images), ["a cat", "a dog"]).tolist() for scorer in scorers]
+    assert scores[0] == scores[1] == scores[2]
+
+
+class Burglar:
+    """Unpickled by Python it makes a file; unpickled by nobody it does nothing."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("container", ["zip", "before 1.6", "bare pickle"])
+def test_code_in_a_pickle_is_refused_and_not_run(container: str, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    path = tmp_path / "evil.pt"
+    value = {"state_dict": {"a": Burglar(mark)}}
+    if container == "bare pickle":
+        path.write_bytes(pickle.dumps(value))
+    else:
+        torch.save(value, path, _use_new_zipfile_serialization=container == "zip")
+    with pytest.raises(CheckpointError) as refusal:
+        convert(path, tmp_path / "out.safetensors", {})
+    assert_clear(refusal.value, path, "code" if container != "bare pickle" else "expected a PyTorch checkpoint")
+    assert not mark.exists()
+    assert not (tmp_path / "out.safetensors").exists()
+    with path.open("rb") as handle:  # the trap was armed: what is not refused does run
+        if container == "bare pickle":
+            pickle.load(handle)
+        else:
+            torch.load(handle, weights_only=False)
+    assert mark.exists()
+
+
+def torchscript(folder: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; its files remain
+        torch.jit.script(nn.Linear(2, 2)).save(str(folder / "x.pt"))
+    return folder / "x.pt"
+
+
+def cut(path: Path, share: float) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def optimizer(folder: Path) -> Path:
+    layer = nn.Linear(2, 2)
+    adam = torch.optim.Adam(layer.parameters())
+    layer(torch.zeros(1, 2)).sum().backward()
+    adam.step()
+    return saved(folder, adam.state_dict())
+
+
+def as_safetensors(folder: Path) -> Path:
+    save_file(state(), folder / "x.safetensors")
+    return folder / "x.safetensors"
+
+
+def quantized() -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated; files with such tensors remain
+        return torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8)
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "cut zip": (lambda d: cut(saved(d, state()), 0.6), "cut short"),
+    "cut old format": (lambda d: cut(saved(d, state(), _use_new_zipfile_serialization=False), 0.6), "cut short"),
+    "cut safetensors": (lambda d: cut(as_safetensors(d), 0.6), "cut short"),
+    "empty": (lambda d: written(d / "x.pt", b""), "is empty"),
+    "empty safetensors": (lambda d: written(d / "x.safetensors", b""), "not a safetensors file"),
+    "text": (lambda d: written(d / "x.pt", b"<!DOCTYPE html>\n<p>404"), "begins with b'<!DOCTYPE html>"),
+    "git LFS pointer": (lambda d: written(d / "x.bin", b"version https://git-lfs.github.com/spec/v1"), "git-lfs"),
+    "JSON as safetensors": (lambda d: written(d / "x.safetensors", b'{"a": 1}' * 9), "not a safetensors file"),
+    "other zip": (lambda d: zipped(d / "x.pt"), "zip archive without data.pkl"),
+    "TorchScript": (torchscript, "TorchScript"),
+    "whole module": (lambda d: saved(d, nn.Linear(2, 2)), "code"),
+    "optimizer": (optimizer, "holds 'state', which is a dict"),
+    "list": (lambda d: saved(d, [torch.zeros(2)]), "holds a list"),
+    "lone tensor": (lambda d: saved(d, torch.zeros(2)), "holds a Tensor"),
+    "nothing": (lambda d: saved(d, {"state_dict": {}}), "holds nothing"),
+    "number in the state": (
+        lambda d: saved(d, {"state_dict": {**state(), "epoch": 3}}),
+        "holds 'epoch', which is a int",
+    ),
+    "sparse": (lambda d: saved(d, {"a": torch.eye(3).to_sparse()}), "a is sparse_coo"),
+    "quantized": (lambda d: saved(d, {"a": quantized()}), "a is strided quint8"),
+    "complex": (lambda d: saved(d, {"a": torch.zeros(2, dtype=torch.complex128)}), "a is strided complex128"),
+    "without content": (lambda d: saved(d, {"a": torch.zeros(2, device="meta")}), "on meta"),
+    "one name twice": (
+        lambda d: saved(d, {"a": torch.zeros(1), "module.a": torch.ones(1)}),
+        "with and without 'module.'",
+    ),
+    "missing": (lambda d: d / "x.pt", "No such file"),
+    "missing safetensors": (lambda d: d / "x.safetensors", "No such file"),
+}
+
+
+def zipped(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("thesis/chapter1.docx", "It was a dark and stormy night")
+    return path
+
+
+def assert_clear(error: Exception, path: Path, found: str) -> None:
+    text = str(error)
+    assert text.startswith(f"{path}: ")
+    assert found in text
+    assert "\n" not in text
+    assert "; " in text or "No such file" in text, "no cure"
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_checkpoint_is_refused_in_one_clear_line(case: str, tmp_path: Path) -> None:
+    make, found = REFUSED[case]
+    path = make(tmp_path)
+    target = tmp_path / "out" / "out.safetensors"
+    with pytest.raises(CheckpointError) as refusal:
+        convert(path, target, {})
+    assert_clear(refusal.value, path, found)
+    with pytest.raises(CheckpointError):
+        file_hash(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("old_format", [False, True], ids=["zip", "before 1.6"])
+def test_damage_anywhere_ends_in_a_clear_line_or_in_a_hash(
+    old_format: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    whole = saved(folder, {"state_dict": state()}, _use_new_zipfile_serialization=not old_format).read_bytes()
+    path = folder / "damaged.pt"
+
+    @given(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), min_size=1, max_size=3))
+    def check(changes: list[tuple[int, int]]) -> None:
+        content = bytearray(whole)
+        for place, byte in changes:
+            content[place] = byte
+        path.write_bytes(content)
+        try:
+            assert file_hash(path).startswith("sha256:")
+        except CheckpointError as error:
+            assert_clear(error, path, "")
+
+    check()
+
+
+def test_metadata_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file(state(), path, metadata={"hpskit": "{not json"})
+    with pytest.raises(CheckpointError, match="metadata is not JSON"):
+        Weights(path=path, origin=path).metadata()
+    save_file(state(), path, metadata={"hpskit": json.dumps([1])})
+    assert Weights(path=path, origin=path).metadata() == {}
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, cli_python: Cli) -> None:
+    source = saved(tmp_path, {"a": torch.zeros(300_000)})
+    target = tmp_path / "out" / "x.safetensors"
+    code = f"""
+import resource, sys
+from pathlib import Path
+from hpskit.errors import OutputError
+from hpskit.models.checkpoint import convert
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+try:
+    convert(Path({str(source)!r}), Path({str(target)!r}), {{}})
+except OutputError as error:
+    sys.exit(str(error))
+"""
+    result = cli_python(code)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"{target}: cannot be written (")
+    assert "File too large" in result.stderr
+    assert "make room" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root on Linux to mount a small disk")
+def test_a_really_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    source = saved(tmp_path, {"a": torch.zeros(500_000)})
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        with pytest.raises(OutputError, match="No space left on device"):
+            convert(source, disk / "x.safetensors", {})
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
