@@ -1,0 +1,204 @@
+"""A file of the Hugging Face hub, in the cache that every tool shares: asked for, gone on with, verified.
+
+Large files are downloaded here and not by `hf_hub_download`, which (seen in huggingface_hub 2.4) throws away what it
+has when it is cut off; the result lies in the cache where that function would have put it, and it is what links it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpskit.errors import HashMismatchError, NotCachedError, OutputError
+from hpskit.files import explain, sha256_file
+
+if TYPE_CHECKING:
+    from huggingface_hub.file_download import HfFileMetadata
+
+__all__ = ["announced_sha256", "home", "hub_file", "remove_download"]
+
+_WAITS = (0.5, 1.5)
+"""Seconds between asking the hub again; a network that stays away costs two seconds, not half a minute."""
+_PATIENCE = 8.0
+"""Seconds after which it is not asked again: it does not refuse, it is silent."""
+
+
+def home() -> Path:
+    """The folder of everything that hpskit keeps between runs."""
+    if value := os.environ.get("HPSKIT_HOME"):
+        return Path(value).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hpskit"
+
+
+def _hub_cache() -> str:
+    from huggingface_hub import constants
+
+    if os.environ.get("HPSKIT_HOME") and not (os.environ.get("HF_HOME") or os.environ.get("HF_HUB_CACHE")):
+        return str(home() / "hub")
+    return constants.HF_HUB_CACHE
+
+
+def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str) -> Path:
+    """A file of the hub, in the Hugging Face cache; a download that was cut off goes on where it stopped.
+
+    The hub is asked up to three times within two seconds. If it cannot be reached, or says no, the file that the
+    cache has is taken; otherwise what it announces now is downloaded, and checked against its SHA-256.
+
+    Args:
+        repository: `owner/name`.
+        file: path inside it.
+        repo_type: `model` or `dataset`.
+        cure: what to do if it cannot be had; closes the error.
+
+    Raises:
+        NotCachedError: it is not here and cannot be downloaded.
+        HashMismatchError: what arrived is not what the hub announced; it was removed.
+        OutputError: the cache cannot be written.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    cache = _hub_cache()
+    what = f"{repository}/{file}"
+    try:
+        announced = None if _offline() else _ask(repository, file, repo_type)
+        reason = "HF_HUB_OFFLINE is set"
+    except _network_errors() as error:
+        announced, reason = None, _reason(error)
+    if announced is None:
+        try:
+            return Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=cache, local_files_only=True))
+        except LocalEntryNotFoundError as error:
+            raise NotCachedError(f"{what}: is not on this machine and {reason}. {cure}") from error
+    try:
+        blob = _bring(repository, file, repo_type, announced)
+        path = Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=cache))
+        if blob and not path.is_symlink():  # a file system without links: the hub's client has made a copy
+            blob.unlink(missing_ok=True)
+        return path
+    except _network_errors() as error:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise OutputError(f"{cache}: {file} cannot be stored ({explain(error)}); make room") from error
+        again = "what has arrived is kept; run the same command again to go on"
+        raise NotCachedError(f"{what}: the download broke off, {_reason(error)}; {again}. {cure}") from error
+
+
+def _ask(repository: str, file: str, repo_type: str) -> HfFileMetadata:
+    """What the hub announces of a file: commit, SHA-256 (as `etag`, for a large file) and size."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repository, file, repo_type=repo_type)
+    started = time.monotonic()
+    for wait in _WAITS:
+        try:
+            return get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        except _network_errors() as error:
+            if _status(error) in range(400, 500) or time.monotonic() - started > _PATIENCE:
+                raise
+        time.sleep(wait)
+    return get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+
+
+def _bring(repository: str, file: str, repo_type: str, announced: HfFileMetadata) -> Path | None:
+    """Download a large file to its place in the cache, as a blob that nothing links to yet, and verify it.
+
+    Returns:
+        The blob; None if there was nothing to do, or if the file is a small one, of which no SHA-256 is announced.
+    """
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    sha256, size, commit = announced.etag or "", announced.size, announced.commit_hash
+    cache = _hub_cache()
+    known = try_to_load_from_cache(repository, file, cache_dir=cache, revision=commit, repo_type=repo_type)
+    if not _is_sha256(sha256) or size is None or commit is None or isinstance(known, str):
+        return None
+    folder = f"{repo_type}s--{repository.replace('/', '--')}"
+    blob = Path(cache) / folder / "blobs" / sha256
+    lock = Path(cache) / ".locks" / folder / f"{sha256}.lock"
+    for parent in (blob.parent, lock.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if blob.exists():
+            return None
+        partial = blob.with_name(f"{sha256}.incomplete")
+        _go_on(hf_hub_url(repository, file, repo_type=repo_type, revision=commit), partial, size)
+        found = sha256_file(partial)
+        if found != sha256:
+            partial.unlink()
+            cure = "what arrived was removed; run the same command again"
+            raise HashMismatchError(f"{repository}/{file}: SHA-256 is {found}, the hub announced {sha256}; {cure}")
+        partial.replace(blob)
+    return blob
+
+
+def _go_on(url: str, partial: Path, size: int) -> None:
+    """Download from where `partial` ends, again and again as long as each attempt brings something."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    while True:
+        with partial.open("ab") as handle:
+            start = handle.tell()
+            try:
+                return http_get(url, handle, resume_size=start, headers=headers, expected_size=size)
+            except _network_errors():
+                handle.flush()
+                end = os.fstat(handle.fileno()).st_size
+                if end > size:  # a server that sent everything again, or a remainder that was never right
+                    partial.unlink()
+                if end == start <= size or (start == 0 and end > size):
+                    raise
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises if the network fails: errors of httpx2, httpx or requests, by its version."""
+    from huggingface_hub import errors
+
+    return OSError, errors.HTTPError  # type: ignore[attr-defined]
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _reason(error: BaseException) -> str:
+    status = _status(error)
+    if status is not None:
+        return f"the hub answered with status {status}"
+    detail = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"the hub cannot be reached ({detail})"
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def announced_sha256(path: Path) -> str | None:
+    """What the hub said the content is: a large file in the cache is a link to a blob with its SHA-256 as name.
+
+    One step only: the blob may be a link itself, into a store where names are hashes of another kind.
+    """
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if _is_sha256(name) else None
+
+
+def remove_download(path: Path) -> None:
+    """Remove a file of the hub's cache with all that its link leads to."""
+    chain = [path]
+    while chain[-1].is_symlink():
+        chain.append(chain[-1].parent / chain[-1].readlink())
+    try:
+        for part in chain:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: is damaged and cannot be removed ({explain(error)}); remove it") from error
