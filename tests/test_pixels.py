@@ -203,7 +203,7 @@ def test_truncated_files_are_refused(
     data = buffer.getvalue()
     path = tmp_path / f"a.{format_}"
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(ImageError, match=r"a\\.(jpeg|png|webp): (cannot be decoded|is not an image)"):
+    with pytest.raises(ImageError, match=r"a\.(jpeg|png|webp): (cannot be decoded|is not an image)"):
         open_image(path)
 
 
