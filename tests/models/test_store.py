@@ -658,9 +658,6 @@ def test_verify_finds_one_flipped_byte_in_a_ready_file(home: Path, small: Path, 
 
 
 def test_verify_finds_one_flipped_byte_in_the_embedded_model(home: Path, tmp_path: Path) -> None:
-    mini = cached(find("mini"))
-    if mini is None:
-        pytest.skip("the embedded weights are not built yet")
     copy = fetch(find("mini"), tmp_path)
     assert verify(copy).recorded == verify("mini").weight_hash
     flip(copy)
@@ -693,6 +690,14 @@ def test_another_model_in_the_place_of_a_named_one_is_refused(home: Path, small:
     ready_file(home, small).rename(home / "models/hps-v2.0.safetensors")
     with pytest.raises(HashMismatchError, match=r"is hps-v2\.1, expected hps-v2\.0"):
         locate("hps-v2.0")
+
+
+def test_a_file_of_unknown_origin_is_not_taken_for_a_named_model(home: Path) -> None:
+    """Scores carry the name, so a file must say itself that it is that model."""
+    (home / "models").mkdir(parents=True)
+    save_file({"a": torch.zeros(2)}, home / "models/hps-v2.1.safetensors")
+    with pytest.raises(HashMismatchError, match=r"no `hpskit models fetch` has made, expected hps-v2\.1; pass it to --mod"):
+        locate("hps-v2.1")
 
 
 def test_verify_of_a_pickle_reads_the_pickle_and_its_conversion(home: Path, tmp_path: Path) -> None:

@@ -226,9 +226,10 @@ def _located(path: Path, model: Model | None, *, origin: Path | None = None, tru
     if digest != recorded:
         cure = "it was damaged or changed; delete it and fetch or convert it again"
         raise HashMismatchError(f"{weights.path}: weight hash is {digest}, recorded is {recorded}; {cure}")
-    if model and metadata.get("name", model.name) != model.name:
-        cure = f"give it its own name and run `hpskit models fetch {model.name}`"
-        raise HashMismatchError(f"{weights.path}: is {metadata['name']}, expected {model.name}; {cure}")
+    if model and metadata.get("name") != model.name:
+        found = metadata.get("name", "a file that no `hpskit models fetch` has made")
+        cure = f"pass it to --model as a file, or move it away and run `hpskit models fetch {model.name}`"
+        raise HashMismatchError(f"{weights.path}: is {found}, expected {model.name}; {cure}")
     _remember(path, digest)
     name = model.name if model else metadata.get("name", weights.origin.stem)
     return Located(weights=weights, model=model, name=name, weight_hash=digest, metadata=metadata)
