@@ -108,6 +108,10 @@ class PackedBlock(nn.Module):
         self.mlp = PackedMLP(block.mlp)
         self.first_only = first_only
 
+    def get_weight_dtype(self) -> torch.dtype:
+        """open_clip asks the first block which type the tokens should have: that of the residual stream."""
+        return torch.float32
+
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """(B, T, C) float32 -> the same tensor, or (B, 1, C)."""
         mixed = self.ls_1(self.attn(self.ln_1(x), attn_mask, first_only=self.first_only))
@@ -116,20 +120,27 @@ class PackedBlock(nn.Module):
 
 
 def pack(model: nn.Module) -> int:
-    """Replace every plain `ResidualAttentionBlock`; return how many were replaced."""
+    """Replace every plain `ResidualAttentionBlock`; return how many were replaced.
+
+    One after the other and by name, so that the plain weights of a block are let go before the next is laid out.
+    """
     last = _last_of_class_token(model)
-    count = 0
-    for parent in [*model.modules()]:
-        for name, block in [*parent.named_children()]:
-            if type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv"):
-                setattr(parent, name, PackedBlock(block, first_only=block is last))
-                count += 1
-    return count
+    names = [
+        name
+        for name, module in model.named_modules()
+        if type(module) is ResidualAttentionBlock and not hasattr(module, "ln_1_kv")
+    ]
+    for name in names:
+        parent, _, leaf = name.rpartition(".")
+        block: Any = model.get_submodule(name)
+        setattr(model.get_submodule(parent), leaf, PackedBlock(block, first_only=name == last))
+        del block
+    return len(names)
 
 
-def _last_of_class_token(model: nn.Module) -> nn.Module | None:
-    """The last block of an image tower of which only the class token is read."""
+def _last_of_class_token(model: nn.Module) -> str | None:
+    """Name of the last block of an image tower of which only the class token is read."""
     visual: Any = getattr(model, "visual", None)
     if not isinstance(visual, VisionTransformer) or visual.pool_type != "tok" or visual.attn_pool is not None:
         return None
-    return None if visual.output_tokens else visual.transformer.resblocks[-1]
+    return None if visual.output_tokens else f"visual.transformer.resblocks.{len(visual.transformer.resblocks) - 1}"
