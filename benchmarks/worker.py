@@ -165,6 +165,7 @@ def hpskit_throughput(job: Figures) -> Figures:
     network, info = load_network(job["checkpoint"], arch=job["architecture"], precision=job["precision"])
     scorer = PreferenceScorer(network, info)
     result: Figures = {"count": len(job["images"]), "precision": info.precision}
+    result["tokens"] = token_counts(job["architecture"], job["prompts"])
     result["peak_memory_after_loading"] = peak_memory()
     result["matmul_before"] = matmul_peaks()
     with timed(result):
@@ -177,6 +178,14 @@ def hpskit_throughput(job: Figures) -> Figures:
     result["matmul_after"] = {kind: max(peak[kind] for peak in peaks) for kind in peaks[0]}
     result["tower_images_per_second"] = max(rates)
     return result
+
+
+def token_counts(architecture: str, prompts: list[str]) -> list[int]:
+    """Tokens of each distinct prompt with start and end, as open_clip counts them."""
+    import open_clip
+
+    rows = open_clip.get_tokenizer(architecture)([*dict.fromkeys(prompts)])
+    return [int(count) for count in (rows != 0).sum(dim=1)]
 
 
 def tower_rate(network: Any) -> float:
