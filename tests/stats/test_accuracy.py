@@ -1,0 +1,279 @@
+"""Known answers from the official code, answers by loops over pairs, and what must hold for any input."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpskit.errors import InputError
+from hpskit.stats import (
+    ACCURACY_RULES,
+    Accuracy,
+    pair_accuracy,
+    pair_outcomes,
+    pickapic_rule,
+    pickapic_threshold,
+)
+
+NAN = math.nan
+PAIR_RULES = ["hpdv2", "imagereward", "ties-half", "pickapic"]
+
+Group = tuple[list[float], list[float]]
+rank = st.integers(1, 4).map(float)
+
+
+@st.composite
+def group(draw: st.DrawFn, missing: bool = True) -> Group:
+    """Two to five images, with ties on both sides and, if wanted, unranked images."""
+    size = draw(st.integers(2, 5))
+    scores = draw(st.lists(st.integers(-3, 3).map(float), min_size=size, max_size=size))
+    ranks = draw(st.lists(rank | st.just(NAN) if missing else rank, min_size=size, max_size=size))
+    return scores, ranks
+
+
+groups = st.lists(group(), min_size=1, max_size=8)
+
+
+def credit(rule: str, first: float, second: float, one: float, other: float) -> float | None:
+    """What a pair is worth, straight from the definitions; None if it is not compared."""
+    if math.isnan(one) or math.isnan(other):
+        return None
+    if rule == "hpdv2":
+        wins = first >= second  # a stable sort keeps the first in front
+        return float(one == other or wins == (one < other))
+    if rule == "imagereward":
+        return None if one == other else float((first - second) * (other - one) > 0)
+    if (first == second) != (one == other):
+        return 0.5
+    return float((first == second and one == other) or (first > second) == (one < other))
+
+
+def by_loops(rule: str, data: list[Group]) -> float | None:
+    found = []
+    for scores, ranks in data:
+        pairs = [
+            credit(rule, scores[i], scores[j], ranks[i], ranks[j])
+            for i, j in itertools.combinations(range(len(scores)), 2)
+        ]
+        found.append([value for value in pairs if value is not None])
+    if not any(found):
+        return None
+    if rule == "pickapic":
+        return float(np.mean(list(itertools.chain(*found))))
+    return float(np.mean([np.mean(values) for values in found if values]))
+
+
+def measure(data: list[Group], rule: str) -> Accuracy:
+    return pair_accuracy([scores for scores, _ in data], [ranks for _, ranks in data], rule)
+
+
+def test_hpdv2_matches_the_official_inversion_score(shared: Path) -> None:
+    cases = json.loads((shared / "parity/losses.json").read_text())["inversion_score"]
+    assert cases
+    for case in cases:
+        scores = -np.array(case["predicted_rank"], dtype=float)
+        assert pair_accuracy([scores], [case["human_rank"]], "hpdv2").value == pytest.approx(case["value"], abs=1e-12)
+
+
+def test_hpdv2_matches_the_official_evaluation(shared: Path) -> None:
+    known = json.loads((shared / "parity/vit_b_32.json").read_text())
+    sample = json.loads((shared / "data/hpdv2_sample/test.json").read_text())
+    scores = [[known["scores"][name.split("/")[-1]] for name in entry["image_path"]] for entry in sample]
+    accuracy = pair_accuracy(scores, [entry["rank"] for entry in sample], "hpdv2")
+    assert accuracy.value == pytest.approx(known["ranking_accuracy"], abs=1e-12)
+    assert (accuracy.groups, accuracy.pairs) == (37, 30 * 36 + 7 * 45)
+
+
+def test_imagereward_matches_the_official_accuracy(shared: Path) -> None:
+    cases = json.loads((shared / "parity/losses.json").read_text())["imagereward_accuracy"]
+    assert cases
+    for case in cases:
+        value = pair_accuracy([case["scores"]], [case["human_rank"]], "imagereward").value
+        assert value == pytest.approx(case["value"], abs=1e-12)
+
+
+def test_imagereward_is_a_mean_over_prompts(shared: Path) -> None:
+    """The share of all pairs would be 0.505."""
+    known = json.loads((shared / "parity/vit_b_32.json").read_text())
+    entries = known["imagereward_accuracy"]["entries"]
+    scores = [[known["scores"][name] for name in entry["generations"]] for entry in entries]
+    accuracy = pair_accuracy(scores, [entry["ranking"] for entry in entries], "imagereward")
+    assert accuracy.value == pytest.approx(known["imagereward_accuracy"]["value"], abs=1e-12)
+
+
+def test_hpdv2_by_hand() -> None:
+    def value(scores: list[list[float]], ranks: list[list[float]]) -> float:
+        return pair_accuracy(scores, ranks, "hpdv2").value
+
+    assert value([[3, 2, 1]], [[1, 2, 3]]) == 1
+    assert value([[3, 1, 2]], [[1, 2, 3]]) == pytest.approx(2 / 3)
+    assert value([[3, 2, 1], [1, 2]], [[1, 2, 3], [1, 2]]) == 0.5  # mean over prompts, not over pairs
+    assert value([[1, 2]], [[1, 1]]) == 1  # people tied: correct either way
+    assert value([[1, 1]], [[2, 1]]) == 0  # an undecided scorer is ranked as the images stand
+    assert value([[1, 9, 2]], [[2, NAN, 1]]) == 1  # the image without a rank is not compared
+
+
+def test_ties_by_hand() -> None:
+    expected = {
+        "hpdv2": [1, 1, 1],
+        "imagereward": [0, None, None],
+        "ties-half": [0.5, 0.5, 1],
+        "pickapic": [0.5, 0.5, 1],
+    }
+    for rule, values in expected.items():
+        for (scores, ranks), value in zip([([1, 1], [1, 2]), ([2, 1], [1, 1]), ([1, 1], [1, 1])], values, strict=True):
+            if value is None:
+                with pytest.raises(InputError, match="nothing to compare in 1 groups"):
+                    pair_accuracy([scores], [ranks], rule)
+            else:
+                assert pair_accuracy([scores], [ranks], rule).value == value
+
+
+def test_pickapic_threshold_is_on_the_difference_of_probabilities() -> None:
+    log_odds = math.log(0.6 / 0.4)  # probabilities 0.6 and 0.4
+    for threshold, value in [(0.19, 1), (0.21, 0.5)]:
+        assert pair_accuracy([[log_odds, 0]], [[1, 2]], pickapic_rule(threshold)).value == value
+    assert pair_accuracy([[log_odds, 0]], [[1, 1]], pickapic_rule(0.21)).value == 1
+    assert pair_accuracy([[900, -900]], [[1, 1]], pickapic_rule(1)).value == 1  # everything is a tie
+    with pytest.raises(InputError, match=r"threshold: is 1\.5"):
+        pickapic_rule(1.5)
+
+
+def test_the_best_threshold_is_found() -> None:
+    scores = [[2, 0], [0.1, 0], [0, 0.3], [3, 0]]  # differences of probability 0.76, 0.05, 0.15 and 0.91
+    ranks = [[1, 2], [1, 1], [1, 1], [1, 2]]
+    assert pickapic_threshold(scores, ranks) == 0.2
+    assert pickapic_threshold(scores, ranks, [0.9, 0.1]) == 0.1  # 0.875 against 0.875: the lower of the two
+    best = pickapic_threshold(scores, ranks)
+    assert pair_accuracy(scores, ranks, pickapic_rule(best)).value == 1
+
+
+def test_top_1_by_hand() -> None:
+    def value(scores: list[float], ranks: list[float]) -> float:
+        return pair_accuracy([scores], [ranks], "top-1").value
+
+    assert value([3, 2, 1], [1, 3, 2]) == 1
+    assert value([3, 2, 1], [2, 1, 3]) == 0
+    assert value([3, 2, 1], [1, 1, 3]) == 1  # people like two of them best
+    assert value([3, 3, 1], [1, 2, 3]) == 0.5  # one of the two that the scorer likes best
+    assert value([9, 2, 1], [NAN, 1, 2]) == 1  # the image without a rank does not take part
+    for ranks in ([1, 1], [1, NAN], [NAN, NAN]):
+        with pytest.raises(InputError, match="nothing to compare"):
+            value([1, 2], ranks)
+
+
+@pytest.mark.parametrize("rule", PAIR_RULES)
+@given(data=groups)
+def test_every_rule_agrees_with_loops_over_its_definition(rule: str, data: list[Group]) -> None:
+    expected = by_loops(rule, data)
+    if expected is None:
+        with pytest.raises(InputError, match="nothing to compare"):
+            measure(data, rule)
+    else:
+        assert measure(data, rule).value == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("rule", ACCURACY_RULES)
+@given(data=st.lists(group(missing=False), min_size=1, max_size=8), order=st.randoms(use_true_random=False))
+def test_order_and_scale_do_not_matter(rule: str, data: list[Group], order: object) -> None:
+    assert hasattr(order, "sample")
+    if rule == "hpdv2":  # equal scores are told apart by where the images stand, so there must be none
+        data = [([score + 0.01 * i for i, score in enumerate(scores)], ranks) for scores, ranks in data]
+    data = [*data, ([2.0, 1.0], [1.0, 2.0])]  # something to compare under every rule
+    value = measure(data, rule).value
+    assert 0 <= value <= 1
+    places = [order.sample(range(len(scores)), len(scores)) for scores, _ in data]
+    images = [([s[i] for i in p], [r[i] for i in p]) for (s, r), p in zip(data, places, strict=True)]
+    assert measure(images, rule).value == pytest.approx(value)
+    assert measure(order.sample(data, len(data)), rule).value == pytest.approx(value)
+    scaled = [([2 * score + 3 for score in scores], [10 * rank for rank in ranks]) for scores, ranks in data]
+    assert measure(scaled, rule).value == pytest.approx(value)
+
+
+@pytest.mark.parametrize("rule", PAIR_RULES)
+@given(scores=st.permutations(range(6)), ranks=st.permutations(range(6)))
+def test_reversed_scores_give_the_rest(rule: str, scores: list[int], ranks: list[int]) -> None:
+    """Where nothing is tied, all rules for pairs are the same."""
+    values = np.array(scores, dtype=float)
+    accuracy = pair_accuracy([values], [ranks], rule).value
+    assert pair_accuracy([-values], [ranks], rule).value == pytest.approx(1 - accuracy)
+    assert accuracy == pytest.approx(pair_accuracy([values], [ranks], "hpdv2").value)
+
+
+@given(data=st.lists(group(missing=False), min_size=1, max_size=8))
+def test_reversed_scores_give_the_rest_with_one_sided_ties(data: list[Group]) -> None:
+    """`ties-half`, unless scores and people tie the same pair."""
+    untied = [(scores, [rank + 0.1 * i for i, rank in enumerate(ranks)]) for scores, ranks in data]
+    turned = [([-score for score in scores], ranks) for scores, ranks in untied]
+    assert measure(turned, "ties-half").value == pytest.approx(1 - measure(untied, "ties-half").value)
+
+
+@given(data=groups)
+def test_outcomes_of_pairs_add_up_to_the_accuracy(data: list[Group]) -> None:
+    data = [*data, ([2.0, 1.0], [1.0, 2.0])]
+    outcomes = pair_outcomes([s for s, _ in data], [r for _, r in data], "pickapic")
+    assert len(outcomes.group) == sum(math.comb(len(scores), 2) for scores, _ in data)
+    whole, direct = outcomes.accuracy(), measure(data, "pickapic")
+    assert whole.correct.tolist() == direct.correct.tolist()
+    assert whole.weight.tolist() == direct.weight.tolist()
+    for g, i, j, gained, counted in zip(
+        outcomes.group, outcomes.first, outcomes.second, outcomes.credit, outcomes.counted, strict=True
+    ):
+        scores, ranks = data[g]
+        expected = credit("pickapic", scores[i], scores[j], ranks[i], ranks[j])
+        assert counted == (expected is not None)
+        assert expected is None or gained == expected
+
+
+def test_a_breakdown_below_the_group() -> None:
+    outcomes = pair_outcomes([[3, 2, 1], [1, 2]], [[1, 2, 3], [1, 2]], "hpdv2")
+    some = outcomes.accuracy((outcomes.group == 1) | (outcomes.second == 2))
+    assert (some.value, some.pairs) == (pytest.approx(2 / 3), 3)
+    assert some.weight.tolist() == [2, 1]
+    with pytest.raises(InputError, match="'top-1', which compares no pairs"):
+        pair_outcomes([[1, 2]], [[1, 2]], "top-1")
+
+
+def test_a_subset_of_groups() -> None:
+    accuracy = pair_accuracy([[3, 2, 1], [1, 2], [1, 2]], [[1, 2, 3], [1, 2], [1, 1]], "imagereward")
+    assert (accuracy.value, accuracy.groups, accuracy.pairs) == (0.5, 2, 4)
+    assert accuracy.subset(np.array([True, False, True])).value == 1
+    assert accuracy.subset(np.array([1])).value == 0
+    with pytest.raises(InputError, match="nothing to compare in 1 groups"):
+        accuracy.subset(np.array([2]))
+
+
+def test_one_array_is_as_good_as_a_list() -> None:
+    rng = np.random.default_rng(0)
+    scores, ranks = rng.normal(size=(50, 4)), rng.integers(1, 4, size=(50, 4))
+    for rule in ACCURACY_RULES:
+        assert pair_accuracy(scores, ranks, rule).value == pair_accuracy([*scores], [*ranks], rule).value
+
+
+@pytest.mark.parametrize(
+    ("scores", "ranks", "message"),
+    [
+        ([], [], "scores: there are 0 groups"),
+        ([[1, 2]], [], "ranks: there are 0 groups"),
+        ([[1, 2]], [[1, 2], [1, 2]], "there are 1 groups of scores and 2 of ranks"),
+        ([[1, 2, 3]], [[1, 2]], "group 0: there are 3 scores and ranks of 2 images"),
+        ([[1, 2], [1]], [[1, 2], [1]], r"scores: group 1: shape is \(1,\), expected \(n,\), n > 1"),
+        ([[1, 2], [1, NAN]], [[1, 2], [1, 2]], "scores: group 1: there is nan, expected a finite number"),
+        ([[1, 2], [1, 2]], [[1, 2], [1, math.inf]], "ranks: group 1: there is inf"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(scores: list[list[float]], ranks: list[list[float]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pair_accuracy(scores, ranks, "hpdv2")
+
+
+def test_an_unknown_rule_is_an_error_that_lists_them() -> None:
+    with pytest.raises(InputError, match="'official', expected one of hpdv2, imagereward, ties-half, pickapic, top-1"):
+        pair_accuracy([[1, 2]], [[1, 2]], "official")

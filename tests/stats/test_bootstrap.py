@@ -1,0 +1,193 @@
+"""Intervals: against a plain bootstrap, against theory, and how often they hold the truth."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpskit.errors import InputError
+from hpskit.stats import (
+    Accuracy,
+    Interval,
+    bootstrap_accuracy,
+    bootstrap_difference,
+    bootstrap_mean,
+    pair_accuracy,
+)
+from hpskit.stats.rules import Averaging
+
+
+def accuracy(correct: object, weight: object, averaging: Averaging = "prompts") -> Accuracy:
+    return Accuracy(
+        correct=np.asarray(correct, dtype=np.float64), weight=np.asarray(weight, dtype=np.float64), averaging=averaging
+    )
+
+
+def prompts(rng: np.random.Generator, number: int, shift: float = 0.0) -> Accuracy:
+    """Easy and hard prompts with 10 pairs each, around 0.7 + shift."""
+    ease = np.clip(rng.beta(7, 3, number) + shift, 0, 1)
+    return accuracy(rng.binomial(10, ease), np.full(number, 10))
+
+
+def plain(measured: Accuracy, clusters: np.ndarray, resamples: int) -> np.ndarray:
+    """The definition: draw prompts, put their groups together, compute the figure again."""
+    rng = np.random.default_rng(1)
+    members = [np.flatnonzero(clusters == label) for label in np.unique(clusters)]
+    drawn = (rng.integers(len(members), size=len(members)) for _ in range(resamples))
+    return np.array([measured.subset(np.concatenate([members[i] for i in sample])).value for sample in drawn])
+
+
+@pytest.mark.parametrize("averaging", ["prompts", "pairs"])
+@pytest.mark.parametrize("kinds", ["few", "many"])
+def test_intervals_are_those_of_the_plain_bootstrap(averaging: Averaging, kinds: str) -> None:
+    """Few distinct groups are drawn by multinomial numbers, many one by one; groups of a prompt stay together."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(1, 3, 60) if kinds == "few" else rng.integers(5, 50, 60)
+    correct = rng.binomial(1, 0.7, 60) * weight if kinds == "few" else rng.binomial(weight, 0.7)
+    clusters = np.arange(60) if kinds == "few" else np.repeat(np.arange(30), 2)
+    measured = accuracy(correct, weight, averaging)
+    found = bootstrap_accuracy(measured, clusters=clusters + 100)
+    expected = np.quantile(plain(measured, clusters, 4000), [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx(expected, abs=0.012)
+    assert found.value == measured.value
+    assert (found.level, found.resamples) == (0.95, 10_000)
+
+
+def test_one_pair_per_prompt_is_the_binomial_distribution() -> None:
+    interval = bootstrap_accuracy(accuracy([1] * 640 + [0] * 160, [1] * 800))
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 800)
+    assert (interval.low, interval.high) == pytest.approx((0.8 - half, 0.8 + half), abs=0.003)
+
+
+def test_duplicates_do_not_make_it_surer() -> None:
+    """The same groups listed twice: the same interval, if the copies are drawn together."""
+    once = prompts(np.random.default_rng(0), 50)
+    twice = accuracy(np.tile(once.correct, 2), np.tile(once.weight, 2))
+    one, naive = bootstrap_accuracy(once), bootstrap_accuracy(twice)
+    honest = bootstrap_accuracy(twice, clusters=np.tile(np.arange(50), 2))
+    assert (honest.low, honest.high) == pytest.approx((one.low, one.high), abs=0.004)
+    assert naive.high - naive.low < 0.8 * (one.high - one.low)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    measured = prompts(np.random.default_rng(0), 30)
+    assert bootstrap_accuracy(measured, seed=3) == bootstrap_accuracy(measured, seed=3)
+    assert bootstrap_accuracy(measured, seed=3) != bootstrap_accuracy(measured, seed=4)
+
+
+def test_a_mean_leaves_out_what_is_undefined() -> None:
+    values = np.random.default_rng(0).normal(0.5, 0.1, 200)
+    interval = bootstrap_mean(np.append(values, [np.nan] * 5))
+    half = 1.96 * values.std() / np.sqrt(200)
+    assert interval.value == pytest.approx(values.mean())
+    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.002)
+
+
+def test_a_paired_difference_is_surer_than_its_parts() -> None:
+    """Two scorers that are right on nearly the same pairs."""
+    rng = np.random.default_rng(0)
+    first = prompts(rng, 200)
+    second = accuracy(np.maximum(first.correct - rng.binomial(1, 0.3, 200), 0), first.weight)
+    one, other = bootstrap_accuracy(first), bootstrap_accuracy(second)
+    difference = bootstrap_difference(first, second)
+    assert difference.value == pytest.approx(first.value - second.value)
+    assert one.low < other.high  # the intervals overlap
+    assert 0 < difference.low < difference.value < difference.high
+    assert difference.p_value == pytest.approx(2 / 10_001)
+    turned = bootstrap_difference(second, first)
+    assert (turned.low, turned.high) == pytest.approx((-difference.high, -difference.low), abs=0.002)
+
+
+def test_a_scorer_does_not_differ_from_itself() -> None:
+    measured = prompts(np.random.default_rng(0), 40)
+    difference = bootstrap_difference(measured, measured)
+    assert (difference.value, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
+
+
+@given(seed=st.integers(0, 10_000), level=st.sampled_from([0.5, 0.8, 0.95]))
+@settings(max_examples=30)
+def test_the_p_value_and_the_interval_say_the_same(seed: int, level: float) -> None:
+    rng = np.random.default_rng(seed)
+    difference = bootstrap_difference(prompts(rng, 40, 0.05), prompts(rng, 40), level=level, resamples=999)
+    if difference.p_value < 1 - level - 0.01:
+        assert difference.low > 0 or difference.high < 0
+    if difference.p_value > 1 - level + 0.01:
+        assert difference.low <= 0 <= difference.high
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """600 samples of 80 prompts; 0.95 is within three standard errors of what 600 trials show."""
+    rng = np.random.default_rng(0)
+    found = [bootstrap_accuracy(prompts(rng, 80), resamples=500, seed=trial) for trial in range(600)]
+    coverage = np.mean([interval.low <= 0.7 <= interval.high for interval in found])
+    assert 0.915 <= coverage <= 0.977
+
+
+def test_equal_scorers_are_rarely_called_different() -> None:
+    rng = np.random.default_rng(0)
+
+    def p_value(trial: int) -> float:
+        ease = rng.beta(7, 3, 80)
+        one, other = (accuracy(rng.binomial(10, ease), np.full(80, 10)) for _ in range(2))
+        return bootstrap_difference(one, other, resamples=500, seed=trial).p_value
+
+    p_values = np.array([p_value(trial) for trial in range(600)])
+    assert 0.023 <= (p_values < 0.05).mean() <= 0.085
+    assert 0.4 <= (p_values < 0.5).mean() <= 0.6
+
+
+def test_a_thousand_prompts_take_well_under_a_second() -> None:
+    rng = np.random.default_rng(0)
+    measured = accuracy(36 * rng.random(1000), np.full(1000, 36))  # all different: the slow way
+    start = time.process_time()
+    bootstrap_accuracy(measured)
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("different", [True, False])
+def test_memory_does_not_grow_with_prompts_times_resamples(different: bool) -> None:
+    """100,000 prompts: 10,000 resamples of such as repeat, 200 (which is 20 million draws) of such as do not."""
+    rng = np.random.default_rng(0)
+    correct = 36 * rng.random(100_000) if different else rng.binomial(36, 0.8, 100_000)
+    measured = accuracy(correct, np.full(100_000, 36))
+    tracemalloc.start()
+    interval = bootstrap_accuracy(measured, resamples=200 if different else 10_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
+    half = 1.96 * (measured.correct / 36).std() / np.sqrt(100_000)
+    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.2)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_different_prompts_and_ten_thousand_resamples() -> None:
+    rng = np.random.default_rng(0)
+    interval = bootstrap_accuracy(accuracy(36 * rng.random(100_000), np.full(100_000, 36)))
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.sqrt(1 / 12 / 100_000), rel=0.05)
+
+
+def test_what_gives_no_interval_is_refused() -> None:
+    measured = accuracy([1, 0, 0], [1, 1, 0])
+    with pytest.raises(InputError, match="1 prompts have something to compare, expected at least 2"):
+        bootstrap_accuracy(measured, clusters=[5, 5, 6])
+    with pytest.raises(InputError, match=r"clusters: shape is \(2,\)"):
+        bootstrap_accuracy(measured, clusters=[1, 2])
+    with pytest.raises(InputError, match="resamples: is 0"):
+        bootstrap_accuracy(measured, resamples=0)
+    with pytest.raises(InputError, match="level: is 95"):
+        bootstrap_accuracy(measured, level=95)
+    with pytest.raises(InputError, match="3 groups averaged over prompts and 2 groups averaged over prompts"):
+        bootstrap_difference(measured, measured.subset(np.array([0, 1])))
+    with pytest.raises(InputError, match="0 prompts"):
+        bootstrap_mean([np.nan, np.nan])
+
+
+def test_from_scores_to_an_interval() -> None:
+    interval = bootstrap_accuracy(pair_accuracy([[2, 1], [1, 2], [3, 2]], [[1, 2], [1, 2], [1, 2]], "hpdv2"))
+    assert isinstance(interval, Interval)
+    assert (interval.low, interval.value, interval.high) == (0, pytest.approx(2 / 3), 1)

@@ -1,0 +1,113 @@
+"""Calibration against scikit-learn on single votes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss, log_loss
+
+from hpskit.errors import InputError
+from hpskit.stats import calibration, pair_votes
+
+pair = st.tuples(st.floats(0.01, 0.99), st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[1] + p[2] > 0)
+pairs = st.lists(pair, min_size=1, max_size=30)
+
+
+def single_votes(data: list[tuple[float, int, int]]) -> tuple[list[float], list[int]]:
+    """One probability and one outcome for each vote."""
+    probabilities = [p for p, won, lost in data for _ in range(won + lost)]
+    outcomes = [outcome for _, won, lost in data for outcome in [1] * won + [0] * lost]
+    return probabilities, outcomes
+
+
+def columns(data: list[tuple[float, int, int]]) -> tuple[list[float], list[float], list[int]]:
+    return [p for p, _, _ in data], [won / (won + lost) for _, won, lost in data], [won + lost for _, won, lost in data]
+
+
+@given(pairs)
+def test_losses_are_those_of_single_votes(data: list[tuple[float, int, int]]) -> None:
+    result = calibration(*columns(data))
+    probabilities, outcomes = single_votes(data)
+    assert result.brier == pytest.approx(brier_score_loss(outcomes, probabilities, labels=[0, 1]))
+    assert result.log_loss == pytest.approx(log_loss(outcomes, probabilities, labels=[0, 1]))
+    assert result.brier_floor <= result.brier + 1e-12
+    assert result.log_loss_floor <= result.log_loss + 1e-12
+
+
+def test_bins_are_those_of_scikit_learn_both_ways_round() -> None:
+    rng = np.random.default_rng(0)
+    data = [(float(p), int(won), int(3 - won)) for p, won in zip(rng.random(500), rng.integers(0, 4, 500), strict=True)]
+    result = calibration(*columns(data))
+    probabilities, outcomes = single_votes([*data, *((1 - p, lost, won) for p, won, lost in data)])
+    shares, means = calibration_curve(outcomes, probabilities, n_bins=10)
+    assert [point.mean_share for point in result.bins] == pytest.approx(shares.tolist())
+    assert [point.mean_probability for point in result.bins] == pytest.approx(means.tolist())
+    assert [point.low for point in result.bins] == pytest.approx(np.arange(10) / 10)
+    assert sum(point.count for point in result.bins) == 1000
+    assert sum(point.weight for point in result.bins) == pytest.approx(1500)
+    weights = np.array([point.weight for point in result.bins]) / 1500
+    assert result.ece == pytest.approx(float(weights @ np.abs(shares - means)))
+
+
+@given(pairs, st.integers(1, 20))
+def test_which_image_comes_first_does_not_matter(data: list[tuple[float, int, int]], bins: int) -> None:
+    probabilities, shares, votes = columns(data)
+    both = (1 - np.array(probabilities)).tolist()  # rounded once, so that 1 - (1 - p) is p again
+    probabilities = [1 - p for p in both]
+    one = calibration(probabilities, shares, votes, bins=bins)
+    other = calibration(both, [1 - share for share in shares], votes, bins=bins)
+    for name in ("brier", "brier_floor", "log_loss", "log_loss_floor", "ece"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-9)
+    assert 0 <= one.ece <= 1
+
+
+def test_a_scorer_that_knows_the_shares_is_calibrated_and_at_the_floor() -> None:
+    shares = [0.1, 0.3, 0.75, 1.0]
+    result = calibration(shares, shares, [10, 10, 4, 7])
+    assert result.ece == pytest.approx(0)
+    assert result.brier == pytest.approx(result.brier_floor)
+    assert result.log_loss == pytest.approx(result.log_loss_floor)
+
+
+def test_certainty_that_is_wrong_costs_everything() -> None:
+    result = calibration([1.0, 0.5], [0.5, 0.5])
+    assert result.log_loss == math.inf
+    assert result.brier == pytest.approx((0.5 + 0.25) / 2)
+    assert calibration([1.0], [1.0]).log_loss == 0
+
+
+def test_votes_of_pairs_by_hand() -> None:
+    votes = [
+        np.array([[1, 2, 3], [2, 1, math.nan], [1, 1, 2]]),
+        np.empty((0, 2)),
+        np.array([[2, 1]]),
+    ]
+    found = pair_votes([[math.log(3), 0, 0], [5, 6], [0, 0]], votes)
+    by_pair = sorted(zip(found.group, found.probabilities, found.shares, found.votes, strict=True))
+    expected = [(0, 0.5, 1, 2), (0, 0.75, 0.5, 3), (0, 0.75, 1, 2), (2, 0.5, 0, 1)]
+    for got, wanted in zip(by_pair, expected, strict=True):
+        assert got == pytest.approx(wanted)
+    with pytest.raises(InputError, match="none of 1 groups has a pair"):
+        pair_votes([[1, 2]], [[[1, math.nan]]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], []), "probabilities: shape is"),
+        (([1.2], [1]), r"probabilities: one is 1\.2"),
+        (([0.2], [math.nan]), "shares: one is nan"),
+        (([0.2], [0.1, 0.2]), "expected the same"),
+        (([0.2], [0.1], [0]), "weights: one is not above 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments: tuple[list[float], ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        calibration(*arguments)
+    with pytest.raises(InputError, match="bins: is 0"):
+        calibration([0.5], [0.5], bins=0)

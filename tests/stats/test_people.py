@@ -1,0 +1,258 @@
+"""Agreement of people: by hand, by loops, on the sample of HPD v2, and what must hold for any votes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpskit.errors import InputError
+from hpskit.stats import (
+    Accuracy,
+    agreement_by_gap,
+    annotator_agreement,
+    bootstrap_accuracy,
+    krippendorff_alpha,
+    leave_one_out_agreement,
+    pair_accuracy,
+)
+
+NAN = math.nan
+PEOPLE_RULES = ["ties-half", "hpdv2", "imagereward"]
+
+Votes = list[list[list[float]]]
+
+
+@st.composite
+def group(draw: st.DrawFn, missing: bool = True) -> list[list[float]]:
+    """Up to four judgements of two to four images, with ties and, if wanted, unranked images."""
+    images, judgements = draw(st.integers(2, 4)), draw(st.integers(1, 4))
+    rank = st.integers(1, images).map(float)
+    row = st.lists(rank | st.just(NAN) if missing else rank, min_size=images, max_size=images)
+    return draw(st.lists(row, min_size=judgements, max_size=judgements))
+
+
+DECIDED = [[1.0, 2.0], [1.0, 2.0]]
+"""Something to compare under every rule."""
+some_votes = st.lists(group(), max_size=6).map(lambda groups: [*groups, DECIDED])
+
+
+def credit(rule: str, mine: float, theirs: float) -> float | None:
+    """Differences of rank, second less first: above 0 the first image is preferred."""
+    if rule == "imagereward" and theirs == 0:
+        return None
+    if rule == "hpdv2" and mine == 0:
+        mine = 1
+    if rule == "hpdv2":
+        return float(mine * theirs >= 0)
+    if rule == "imagereward":
+        return float(mine * theirs > 0)
+    return 1 - abs(np.sign(mine) - np.sign(theirs)) / 2
+
+
+def by_loops(votes: Votes, rule: str, against: str) -> float:
+    """Mean over groups of the mean credit of everyone against another, or against the mean of others or of all."""
+    found = []
+    for rows in votes:
+        gained = []
+        for i, j in itertools.combinations(range(len(rows[0])), 2):
+            ahead = [row[j] - row[i] for row in rows]
+            for me, mine in enumerate(ahead):
+                others = [ahead[k] for k in range(len(rows)) if (k != me or against == "all")]
+                others = [other for other in others if not math.isnan(other)]
+                if math.isnan(mine) or not others:
+                    continue
+                targets = others if against == "another" else [sum(others)]
+                gained += [credit(rule, mine, target) for target in targets]
+        gained = [value for value in gained if value is not None]
+        found += [np.mean(gained)] if gained else []
+    return float(np.mean(found))
+
+
+def measure(votes: Votes, rule: str, against: str) -> Accuracy:
+    arrays = [np.array(rows) for rows in votes]
+    if against == "another":
+        return annotator_agreement(arrays, rule=rule)
+    return leave_one_out_agreement(arrays, inclusive=against == "all", rule=rule)
+
+
+@pytest.mark.parametrize("against", ["another", "others", "all"])
+@pytest.mark.parametrize("rule", PEOPLE_RULES)
+@given(votes=some_votes)
+def test_agreement_is_what_loops_say(rule: str, against: str, votes: Votes) -> None:
+    assert measure(votes, rule, against).value == pytest.approx(by_loops(votes, rule, against), abs=1e-12)
+
+
+@pytest.mark.parametrize("against", ["another", "others", "all"])
+@given(votes=some_votes, order=st.randoms(use_true_random=False))
+def test_order_does_not_matter(against: str, votes: Votes, order: random.Random) -> None:
+    value = measure(votes, "ties-half", against).value
+    assert 0 <= value <= 1
+    people = [order.sample(rows, len(rows)) for rows in votes]
+    assert measure(people, "ties-half", against).value == pytest.approx(value)
+    assert measure(order.sample(votes, len(votes)), "ties-half", against).value == pytest.approx(value)
+    turned = [[row[::-1] for row in rows] for rows in votes]
+    assert measure(turned, "ties-half", against).value == pytest.approx(value)
+
+
+def test_agreement_by_hand() -> None:
+    votes = [[[1, 2, 3], [1, 2, 3], [3, 2, 1]]]  # the third says the opposite of the other two
+    assert measure(votes, "ties-half", "another").value == pytest.approx(1 / 3)
+    # The two that agree see others that cancel out: one half each; the third is wrong throughout.
+    assert measure(votes, "ties-half", "others").value == pytest.approx(1 / 3)
+    assert measure(votes, "imagereward", "others").value == 0  # the pairs that others tie are skipped
+    assert measure(votes, "hpdv2", "others").value == pytest.approx(2 / 3)
+    assert measure(votes, "ties-half", "all").value == pytest.approx(2 / 3)
+    assert measure(votes, "ties-half", "another").pairs == 3 * 6
+
+
+def test_the_sample_of_hpdv2_gives_the_ceilings_of_the_paper(sample_votes: list[np.ndarray]) -> None:
+    """The paper has 78.1 % for one annotator against another, 85.0 % against the mean ranking."""
+    assert annotator_agreement(sample_votes).value == pytest.approx(0.785, abs=0.006)
+    assert leave_one_out_agreement(sample_votes).value == pytest.approx(0.835, abs=0.006)
+    assert leave_one_out_agreement(sample_votes, rule="hpdv2").value == pytest.approx(0.84, abs=0.006)
+    assert leave_one_out_agreement(sample_votes, inclusive=True).value == pytest.approx(0.855, abs=0.006)
+
+
+def test_one_person_is_a_scorer(sample_votes: list[np.ndarray]) -> None:
+    """The ceiling and a scorer's accuracy are the same measure: leave the first person out and score with him."""
+    for rule in PEOPLE_RULES:
+        left_out = [
+            pair_accuracy(
+                [-rows[k] for rows in sample_votes],
+                [np.delete(rows, k, axis=0).mean(axis=0).round(9) for rows in sample_votes],
+                rule,
+            )
+            for k in range(10)
+        ]
+        correct = np.sum([one.correct for one in left_out], axis=0)
+        weight = np.sum([one.weight for one in left_out], axis=0)
+        agreement = leave_one_out_agreement(sample_votes, rule=rule)
+        assert agreement.correct == pytest.approx(correct)
+        assert agreement.weight == pytest.approx(weight)
+
+
+def test_an_agreement_has_an_interval(sample_votes: list[np.ndarray]) -> None:
+    interval = bootstrap_accuracy(leave_one_out_agreement(sample_votes))
+    assert 0.80 < interval.low < interval.value < interval.high < 0.87
+
+
+def test_alpha_is_the_published_figure() -> None:
+    """Krippendorff 2011, Computing Krippendorff's Alpha-Reliability, section C and E: 4 observers, 12 units."""
+    observers = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
+        [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
+    ]
+    assert krippendorff_alpha([observers]) == pytest.approx(0.815, abs=0.0005)
+    halves = [[row[:6] for row in observers], [row[6:] for row in observers]]
+    assert krippendorff_alpha(halves) == pytest.approx(krippendorff_alpha([observers]))
+
+
+def ordinal_alpha(votes: Votes) -> float:
+    """The definition: distances of all ranks of an image against distances of all ranks there are."""
+    units = [[row[i] for row in rows if not math.isnan(row[i])] for rows in votes for i in range(len(rows[0]))]
+    units = [unit for unit in units if len(unit) > 1]
+    pool = [rank for unit in units for rank in unit]
+
+    def distance(a: float, b: float) -> float:
+        low, high = sorted((a, b))
+        between = sum(low <= rank <= high for rank in pool)
+        return (between - (pool.count(low) + pool.count(high)) / 2) ** 2 if a != b else 0
+
+    observed = sum(
+        distance(a, b) / (len(unit) - 1) for unit in units for a, b in itertools.permutations(unit, 2)
+    ) / len(pool)
+    expected = sum(distance(a, b) for a, b in itertools.permutations(pool, 2)) / (len(pool) * (len(pool) - 1))
+    return 1 - observed / expected
+
+
+@given(votes=some_votes)
+def test_alpha_is_its_definition(votes: Votes) -> None:
+    assert krippendorff_alpha([np.array(rows) for rows in votes]) == pytest.approx(ordinal_alpha(votes), abs=1e-9)
+
+
+def test_alpha_of_everyone_the_same_and_of_nobody() -> None:
+    assert krippendorff_alpha([[[1, 2, 3]] * 4, [[2, 1]] * 3]) == 1
+    for votes in ([[[1, 2]]], [[[1, 1], [1, 1]]]):
+        with pytest.raises(InputError, match="expected ranks that differ"):
+            krippendorff_alpha(votes)
+
+
+def gaps_by_loops(votes: Votes, bins: int) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for rows in votes:
+        images = len(rows[0])
+        for (i, j), me in itertools.product(itertools.combinations(range(images), 2), range(len(rows))):
+            mine = rows[me][j] - rows[me][i]
+            others = [rows[k][j] - rows[k][i] for k in range(len(rows)) if k != me]
+            others = [other for other in others if not math.isnan(other)]
+            if math.isnan(mine) or not others or sum(others) == 0:
+                continue
+            gap = abs(sum(others)) / len(others) / (images - 1)
+            found.setdefault(math.ceil(round(gap * bins, 9)) - 1, []).append(credit("ties-half", mine, sum(others)))
+    return found
+
+
+@given(votes=some_votes, bins=st.integers(1, 5))
+def test_gaps_are_what_loops_say(votes: Votes, bins: int) -> None:
+    found = agreement_by_gap([np.array(rows) for rows in votes], bins=bins)
+    expected = gaps_by_loops(votes, bins)
+    assert [round(point.low * bins) for point in found] == sorted(expected)
+    for point in found:
+        credits_there = expected[round(point.low * bins)]
+        assert point.people.value == pytest.approx(np.mean(credits_there))
+        assert point.people.pairs == len(credits_there)
+        assert point.scores is None
+
+
+def test_people_agree_where_others_see_a_gap(sample_votes: list[np.ndarray]) -> None:
+    """And someone who takes part in the data as a scorer is on the same comparisons as they are."""
+    points = agreement_by_gap(sample_votes, scores=[-rows.mean(axis=0) for rows in sample_votes], bins=5)
+    agreement = [point.people.value for point in points]
+    assert agreement == sorted(agreement)
+    assert agreement[0] == pytest.approx(0.65, abs=0.03)
+    assert agreement[-1] > 0.97
+    assert all(point.scores is not None and point.scores.pairs == point.people.pairs for point in points)
+    assert points[1].scores is not None
+    assert points[1].scores.value > points[1].people.value
+    whole = sum(point.people.pairs for point in points)
+    assert whole == leave_one_out_agreement(sample_votes, rule="imagereward").pairs
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    alone = [np.array([[1, 2, 3]])]
+    for act in (annotator_agreement, leave_one_out_agreement):
+        with pytest.raises(InputError, match="nothing to compare in 1 groups"):
+            act(alone)
+        with pytest.raises(InputError, match="rule: is 'top-1', expected one of ties-half, hpdv2, imagereward"):
+            act(alone, rule="top-1")
+        with pytest.raises(InputError, match=r"votes: group 0: shape is \(2,\)"):
+            act([[1, 2]])
+    with pytest.raises(InputError, match="no pair in 1 groups has an order"):
+        agreement_by_gap(alone)
+    with pytest.raises(InputError, match="further apart than 1 places"):
+        agreement_by_gap([[[1, 5], [1, 5]]])
+    with pytest.raises(InputError, match="bins: is 0"):
+        agreement_by_gap(alone, bins=0)
+    with pytest.raises(InputError, match="group 0: there are 2 scores and votes of 3 images"):
+        agreement_by_gap(alone, scores=[[1, 2]])
+
+
+def test_groups_without_judgements_drop_out() -> None:
+    agreement = annotator_agreement([np.empty((0, 3)), np.array([[1, 2], [1, 2]])])
+    assert (agreement.value, agreement.groups) == (1, 1)
+
+
+@pytest.fixture(scope="module")
+def sample_votes(shared: Path) -> list[np.ndarray]:
+    entries = json.loads((shared / "data/hpdv2_sample/test.json").read_text())
+    return [np.array([row["rank"] for row in entry["raw_annotations"]], dtype=float) for entry in entries]

@@ -1,0 +1,152 @@
+"""Split halves and the gain by more annotators: against all splits, and against data made by the model."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from hpskit.errors import InputError
+from hpskit.stats import accuracy_by_annotators, split_half
+
+NAN = math.nan
+
+
+def judge(rng: np.random.Generator, groups: int, annotators: int, noise: float, images: int = 6) -> list[np.ndarray]:
+    """Rankings by people who see the quality of an image with normal noise of the given variance."""
+    quality = rng.normal(size=(groups, 1, images))
+    seen = quality + np.sqrt(noise) * rng.normal(size=(groups, annotators, images))
+    return [scipy.stats.rankdata(-rows, axis=1) for rows in seen]
+
+
+def test_two_annotators_are_the_two_halves() -> None:
+    """Pearson's correlation over all images, less the means of their groups."""
+    rng = np.random.default_rng(0)
+    votes = [rng.permuted(np.tile(np.arange(1.0, n + 1), (2, 1)), axis=1) for n in (3, 4, 4, 7)]
+    centred = np.concatenate([(rows - rows.mean(axis=1, keepdims=True)).T for rows in votes])
+    expected = np.corrcoef(centred.T)[0, 1]
+    result = split_half(votes, splits=20)
+    assert result.correlation == pytest.approx(expected)
+    assert result.reliability == pytest.approx(2 * expected / (1 + expected))
+    assert result.low == pytest.approx(result.high)
+
+
+def test_many_random_splits_come_to_the_mean_of_all_splits() -> None:
+    """One group, four annotators, one rank missing: there are three ways to halve them."""
+    votes = np.array([[1, 2, 3, 4, 5], [2, 1, 3, 5, 4], [1, 3, 2, NAN, 4], [5, 4, 1, 2, 3]])
+    correlations = []
+    for pair in itertools.combinations(range(4), 2):
+        halves = [np.nanmean(votes[list(members)], axis=0) for members in (pair, {0, 1, 2, 3} - {*pair})]
+        correlations.append(np.corrcoef(halves)[0, 1])
+    result = split_half([votes], splits=4000)
+    assert result.correlation == pytest.approx(np.mean(correlations), abs=0.02)
+    assert result.low == pytest.approx(2 * min(correlations) / (1 + min(correlations)))
+
+
+@pytest.mark.parametrize("judges", [10, 11])
+def test_reliability_is_what_theory_says(judges: int) -> None:
+    """Noise of variance 1 on qualities of variance 1, and nothing lost by ranking: 10 / (10 + 1)."""
+    rng = np.random.default_rng(0)
+    votes = rng.normal(size=(300, 1, 6)) + rng.normal(size=(300, judges, 6))
+    result = split_half([*votes], splits=50)
+    assert result.reliability == pytest.approx(10 / 11, abs=0.01)
+    assert result.low < result.reliability < result.high
+    assert split_half(judge(rng, 300, judges, 1.0), splits=50).reliability < result.reliability
+
+
+def test_opposite_halves_are_worse_than_useless() -> None:
+    assert split_half([[[1, 2, 3], [3, 2, 1]]]).reliability == -math.inf
+
+
+def test_the_order_of_groups_and_people_does_not_matter_with_two_of_them() -> None:
+    votes = judge(np.random.default_rng(0), 20, 2, 1.0)
+    turned = [rows[::-1, ::-1] for rows in reversed(votes)]
+    assert split_half(turned).correlation == pytest.approx(split_half(votes).correlation)
+
+
+def growth_by_loops(votes: list[np.ndarray], held_out: int, k: int) -> float:
+    """Over all choices of the held-out ones and of k of the rest."""
+    values = []
+    for rows in votes:
+        everyone = set(range(len(rows)))
+        credits_there = []
+        for yardstick in itertools.combinations(everyone, held_out):
+            target = rows[list(yardstick)].sum(axis=0)
+            for chosen in itertools.combinations(everyone - {*yardstick}, k):
+                mean = rows[list(chosen)].sum(axis=0)
+                for i, j in itertools.combinations(range(rows.shape[1]), 2):
+                    apart = np.sign(mean[i] - mean[j]) - np.sign(target[i] - target[j])
+                    credits_there.append(1 - abs(apart) / 2)
+        values.append(np.mean(credits_there))
+    return float(np.mean(values))
+
+
+def test_growth_is_what_all_choices_give() -> None:
+    votes = judge(np.random.default_rng(0), 12, 5, 1.5, images=4)
+    curve = accuracy_by_annotators(votes, draws=2000)
+    assert curve.held_out == 2
+    assert [point.annotators for point in curve.points] == [1, 2, 3]
+    for point in curve.points:
+        assert point.accuracy.value == pytest.approx(growth_by_loops(votes, 2, point.annotators), abs=0.01)
+    assert curve.points[0].accuracy.pairs == 12 * 6
+
+
+def test_the_model_finds_the_noise_and_predicts_more_annotators() -> None:
+    """Fitted to ten annotators; what it says of 20 against the truth is then measured."""
+    rng = np.random.default_rng(0)
+    quality = rng.normal(size=(1500, 1, 2))
+    seen = quality + np.sqrt(1.5) * rng.normal(size=(1500, 20, 2))  # pairs, without the loss by ranking
+    curve = accuracy_by_annotators([*seen[:, :10]], draws=20)
+    assert curve.noise == pytest.approx(1.5, rel=0.15)
+    assert curve.worst_residual < 0.01
+    for point in curve.points:
+        assert curve.fitted(point.annotators) == pytest.approx(point.accuracy.value, abs=curve.worst_residual + 1e-9)
+    truth = np.sign(quality[:, 0, 0] - quality[:, 0, 1])
+    for k in (1, 10, 20):
+        mean = seen[:, :k].mean(axis=1)
+        measured = (np.sign(mean[:, 0] - mean[:, 1]) == truth).mean()
+        assert curve.extrapolated(k) == pytest.approx(measured, abs=0.025)
+
+
+def test_the_number_of_annotators_asked_for_is_the_smallest_that_does() -> None:
+    curve = accuracy_by_annotators(judge(np.random.default_rng(0), 60, 6, 2.0))
+    for target in (0.6, 0.8, 0.9, 0.95):
+        number = curve.annotators_for(target)
+        assert curve.extrapolated(number) >= target - 1e-9
+        assert number == 1 or curve.extrapolated(number - 1) < target
+    for target in (0.5, 1):
+        with pytest.raises(InputError, match="accuracy: is"):
+            curve.annotators_for(target)
+
+
+def test_more_annotators_are_better() -> None:
+    curve = accuracy_by_annotators(judge(np.random.default_rng(0), 200, 10, 2.0), held_out=4)
+    values = [point.accuracy.value for point in curve.points]
+    assert len(values) == 6
+    assert values == sorted(values)
+    assert [curve.fitted(k) for k in range(1, 7)] == sorted(curve.fitted(k) for k in range(1, 7))
+    assert curve.extrapolated(6) > curve.fitted(6)
+
+
+def test_groups_with_too_few_judgements_do_not_take_part() -> None:
+    rng = np.random.default_rng(0)
+    votes = [*judge(rng, 5, 4, 1.0), *judge(rng, 2, 3, 1.0), *judge(rng, 2, 7, 1.0)]
+    curve = accuracy_by_annotators(votes)
+    assert curve.held_out == 2
+    assert (curve.points[0].accuracy.weight > 0).tolist() == [True] * 5 + [False] * 2 + [True] * 2
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    with pytest.raises(InputError, match="the mean ranks of half the annotators do not differ"):
+        split_half([[[1, 2, 3]]])
+    with pytest.raises(InputError, match="splits: is 0"):
+        split_half([[[1, 2]] * 2], splits=0)
+    with pytest.raises(InputError, match=r"held_out: is 0.* most groups have 1 judgements"):
+        accuracy_by_annotators([[[1, 2, 3]]])
+    with pytest.raises(InputError, match="held_out: is 2"):
+        accuracy_by_annotators([[[1, 2]] * 2], held_out=2)
+    with pytest.raises(InputError, match="draws: is 0"):
+        accuracy_by_annotators([[[1, 2]] * 2], draws=0)

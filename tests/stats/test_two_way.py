@@ -1,0 +1,168 @@
+"""Resampling of prompts and people: against a plain resampling, and how often it holds the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hpskit.errors import InputError
+from hpskit.stats import (
+    annotator_agreement,
+    bootstrap_accuracy,
+    bootstrap_people,
+    bootstrap_scores,
+    leave_one_out_agreement,
+    pair_accuracy,
+)
+from hpskit.stats.two_way import PeopleMeasure
+
+MEASURES: list[PeopleMeasure] = ["annotators", "leave-one-out", "inclusive"]
+
+
+def panel(rng: np.random.Generator, noises: np.ndarray, prompts: int, images: int = 4) -> list[np.ndarray]:
+    """Every person judges every prompt; people differ in how well they see."""
+    quality = rng.normal(size=(prompts, 1, images))
+    seen = quality + noises[:, None] * rng.normal(size=(prompts, len(noises), images))
+    return [(-rows).argsort(axis=1).argsort(axis=1) + 1.0 for rows in seen]
+
+
+def credit(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """Mean over pairs of images, ties one half."""
+    apart = np.sign(np.subtract.outer(mine, mine)) - np.sign(np.subtract.outer(theirs, theirs))
+    return 1 - np.abs(apart).sum() / 2 / (len(mine) * (len(mine) - 1))
+
+
+def plain(rows: np.ndarray, people: list[int], measure: str) -> float | None:
+    """A group's agreement if these people had judged it; copies of a person are not compared with each other."""
+    values = []
+    for me in people:
+        others = [k for k in people if k != me or measure == "inclusive"]
+        if measure == "annotators":
+            values += [credit(rows[me], rows[other]) for other in others]
+        elif others:
+            values.append(credit(rows[me], rows[others].sum(axis=0)))
+    return float(np.mean(values)) if values else None
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_resampled_figures_are_those_of_a_plain_resampling(measure: PeopleMeasure, named: bool) -> None:
+    """The ends agree, once those of the plain one are moved as the module says."""
+    rng = np.random.default_rng(0)
+    votes = panel(rng, np.array([0.3, 0.5, 1.0, 3.0]), prompts=8, images=5)
+    names = [["a", "b", "c", "d"]] * 8 if named else None
+    found = bootstrap_people(votes, measure, annotators=names, resamples=4000, level=0.8)
+    figures = []
+    for _ in range(1500):
+        prompts = rng.integers(8, size=8)
+        persons = rng.integers(4, size=4).tolist()
+        groups = [plain(votes[g], persons if named else rng.integers(4, size=4).tolist(), measure) for g in prompts]
+        if values := [value for value in groups if value is not None]:
+            figures.append(np.mean(values))
+    shift = found.value - np.mean(figures)
+    expected = np.clip(np.quantile(figures, [0.1, 0.9]) + shift, 0, 1)
+    assert (found.low, found.high) == pytest.approx(expected, abs=0.012)
+    direct = {
+        "annotators": annotator_agreement(votes),
+        "leave-one-out": leave_one_out_agreement(votes),
+        "inclusive": leave_one_out_agreement(votes, inclusive=True),
+    }
+    assert found.value == pytest.approx(direct[measure].value)
+
+
+def test_few_persons_with_names_make_it_less_sure() -> None:
+    """Five people judged 200 prompts: that they might have been others matters more than the prompts do."""
+    rng = np.random.default_rng(0)
+    votes = panel(rng, np.array([0.1, 0.3, 0.5, 2.0, 4.0]), prompts=200)
+    names = [[f"person {k}" for k in range(5)]] * 200
+    prompts_only = bootstrap_accuracy(annotator_agreement(votes))
+    without = bootstrap_people(votes, "annotators")
+    both = bootstrap_people(votes, "annotators", annotators=names)
+    assert both.high - both.low > 3 * (prompts_only.high - prompts_only.low)
+    assert prompts_only.high - prompts_only.low < without.high - without.low < 0.5 * (both.high - both.low)
+
+
+def test_the_interval_with_names_holds_the_truth_where_prompts_alone_do_not() -> None:
+    """The truth is the agreement of two people of the population, half of whom see badly."""
+    rng = np.random.default_rng(0)
+    population = np.array([0.3, 2.0])
+    truth = annotator_agreement(panel(rng, rng.choice(population, 200), prompts=150)).value
+    both, alone = [], []
+    for trial in range(80):
+        votes = panel(rng, rng.choice(population, 12), prompts=60)
+        names = [[*range(12)]] * 60
+        two_way = bootstrap_people(votes, "annotators", annotators=names, resamples=200, seed=trial)
+        one_way = bootstrap_accuracy(annotator_agreement(votes), resamples=200)
+        both.append(two_way.low <= truth <= two_way.high)
+        alone.append(one_way.low <= truth <= one_way.high)
+    assert np.mean(both) >= 0.87
+    assert np.mean(alone) <= 0.7
+
+
+def test_scores_against_people() -> None:
+    rng = np.random.default_rng(0)
+    votes = panel(rng, np.full(5, 1.0), prompts=80)
+    scores = [-rows.mean(axis=0) + rng.normal(size=4) for rows in votes]
+    interval = bootstrap_scores(scores, votes)
+    accuracy = pair_accuracy(scores, [rows.mean(axis=0) for rows in votes], "ties-half")
+    one_way = bootstrap_accuracy(accuracy)
+    assert interval.value == pytest.approx(accuracy.value)
+    assert interval.low < interval.value < interval.high
+    assert interval.high - interval.low > one_way.high - one_way.low
+    assert bootstrap_scores(scores, votes) == interval
+
+
+def test_a_group_of_its_own_size_may_stay_undrawn() -> None:
+    votes = [*panel(np.random.default_rng(0), np.full(3, 1.0), prompts=6), np.array([[1, 2]]), np.full((2, 3), np.nan)]
+    scores = [np.arange(rows.shape[1]) for rows in votes]
+    for seed in range(5):
+        interval = bootstrap_scores(scores, votes, resamples=1, seed=seed)
+        assert interval.low == interval.high
+    assert interval.value == pytest.approx(
+        pair_accuracy(scores[:7], [r.mean(axis=0) for r in votes[:7]], "ties-half").value
+    )
+
+
+def test_prompts_with_nothing_to_compare_are_no_part_of_the_sample() -> None:
+    rng = np.random.default_rng(0)
+    votes = panel(rng, np.full(4, 1.0), prompts=30)
+    alone = [rows[:1] for rows in votes] + [np.empty((0, 4))]
+    assert bootstrap_people([*votes, *alone], "annotators").value == pytest.approx(annotator_agreement(votes).value)
+    with_some = bootstrap_people([*votes, *alone], "annotators")
+    without = bootstrap_people(votes, "annotators")
+    assert (with_some.low, with_some.high) == pytest.approx((without.low, without.high), abs=0.012)
+
+
+def test_copies_of_a_prompt_are_drawn_together() -> None:
+    votes = panel(np.random.default_rng(0), np.full(3, 1.0), prompts=20)
+    naive = bootstrap_people(votes * 3, "leave-one-out")
+    honest = bootstrap_people(votes * 3, "leave-one-out", clusters=[*range(20)] * 3)
+    assert honest.high - honest.low > 1.2 * (naive.high - naive.low)
+
+
+def test_a_hundred_thousand_judgements_fit_in_memory() -> None:
+    import tracemalloc
+
+    votes = np.tile(panel(np.random.default_rng(0), np.full(10, 1.0), prompts=10, images=9), (1000, 1, 1))
+    tracemalloc.start()
+    bootstrap_people(votes, "leave-one-out", resamples=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250e6
+
+
+def test_what_gives_no_interval_is_refused() -> None:
+    votes = panel(np.random.default_rng(0), np.full(2, 1.0), prompts=3)
+    with pytest.raises(InputError, match="measure: is 'best', expected one of annotators, leave-one-out, inclusive"):
+        bootstrap_people(votes, "best")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="1 prompts have something to compare"):
+        bootstrap_people(votes, "annotators", clusters=[1, 1, 1])
+    with pytest.raises(InputError, match="there are 1 groups, votes have 3"):
+        bootstrap_people(votes, "annotators", annotators=[["a", "b"]])
+    for names in (["a"], ["a", "a"], ["a", None]):
+        with pytest.raises(InputError, match=r"group 1: names are .* expected 2 different ones"):
+            bootstrap_people(votes, "annotators", annotators=[["a", "b"], names, ["a", "b"]])
+    with pytest.raises(InputError, match="nothing to compare in 3 groups"):
+        bootstrap_people([rows[:1] for rows in votes], "annotators")
+    with pytest.raises(InputError, match="resamples: is 0"):
+        bootstrap_scores([rows[0] for rows in votes], votes, resamples=0)
