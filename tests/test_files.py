@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpskit.errors import InputError, OutputError, RecordError
-from hpskit.files import AppendLog, publish, publish_json, read_json, read_rows, sha256_file
+from hpskit.files import AppendLog, publish, publish_folder, publish_json, read_json, sha256_file
+from hpskit.rows import read_rows
 
 VALUES = st.dictionaries(
     st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.text(max_size=9), max_size=3
@@ -49,6 +50,12 @@ def test_csv_and_parquet_rows(tmp_path: Path) -> None:
         ("a.jsonl", b'{"a": "\xff"}\n', "not UTF-8"),
         ("a.csv", b"image,prompt\na,b,c\n", "row 1 has 3 values for 2 columns"),
         ("a.csv", b'image,prompt\n"a,b\n', "is not CSV"),
+        ("a.csv", b"image,prompt\na\n", "row 1 has 1 values for 2 columns"),
+        ("a.csv", b"image,prompt,prompt\na,b,c\n", "column 'prompt' is there twice; rename one"),
+        ("a.csv", b"image;prompt\na;b\n", "columns are separated by ';', expected commas"),
+        ("a.jsonl", b'{"a": 1, "a": 2}\n', "line 1 is not JSON .'a' is there twice"),
+        ("a.jsonl", b'{"a": NaN}\n', "line 1 is not JSON .NaN is not a number"),
+        ("a.jsonl", b"[" * 100_000 + b"\n", "line 1 is not JSON"),
         ("a.parquet", b"PAR", "not a parquet file"),
         ("a.txt", b"", r"ending is '.txt', expected one of .jsonl, .csv, .parquet"),
     ],
@@ -67,11 +74,6 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
             [*read_rows(tmp_path / name)]
     with pytest.raises(InputError, match="No such file"):
         read_json(tmp_path / "a.json")
-
-
-def test_a_short_csv_row_lacks_the_column(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("image,prompt\na.jpg\n")
-    assert [*read_rows(tmp_path / "a.csv")] == [(1, {"image": "a.jpg"})]
 
 
 def test_publish_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -162,3 +164,56 @@ def test_sha256(tmp_path: Path) -> None:
 def test_errors_of_rows_are_input_errors() -> None:
     assert issubclass(RecordError, InputError)
     assert issubclass(InputError, ValueError)
+
+
+def test_a_pipe_is_refused_because_it_can_be_read_only_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(InputError, match="not a regular file"):
+        next(read_rows(tmp_path / "a.jsonl"))
+
+
+def test_parquet_values_that_python_cannot_hold_and_double_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    late = pa.array([2**62], type=pa.timestamp("us"))
+    pq.write_table(pa.table({"prompt": ["a"], "when": late}), path)
+    with pytest.raises(RecordError, match=r"rows 1 to 1: a value cannot be read .*; save such columns as text"):
+        list(read_rows(path))
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"]), path)
+    with pytest.raises(RecordError, match="'prompt' is there twice"):
+        list(read_rows(path))
+
+
+@pytest.mark.parametrize("content", [b"notes without an end", b"[1]\n", b"a\nb\n"])
+def test_somebody_elses_file_is_not_taken_for_a_log(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match=r"is damaged|is not a log"):
+        AppendLog(path)
+    assert path.read_bytes() == content
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "deep/out"
+    with publish_folder(out) as temporary:
+        (temporary / "a.txt").write_text("a")
+        assert not out.exists()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert (out / "a.txt").read_text() == "a"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"), publish_folder(tmp_path / "empty") as temporary:
+        (temporary / "no folder" / "a.txt").write_text("a")
+    assert not any((tmp_path / "empty").iterdir())
+    assert not [*tmp_path.glob(".*")]
+    with pytest.raises(OutputError, match="out: exists, expected a new or an empty folder"), publish_folder(out):
+        pass
+
+
+def test_only_the_folder_of_a_process_that_is_no_more_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".out.dead.tmp").mkdir()
+    with publish_folder(tmp_path / "out") as first, publish_folder(tmp_path / "out") as second:
+        assert not (tmp_path / ".out.dead.tmp").exists()
+        assert first.is_dir()
+        assert second.is_dir()
+        (second / "a.txt").touch()
+        first.joinpath("b.txt").touch()
+        second.joinpath("a.txt").unlink()

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 
 from hpskit.errors import RecordError
-from hpskit.records import ScorerInfo
+from hpskit.records import Pair, Ranking, ScorerInfo
 
 INFO = ScorerInfo(
     name="hps-v2.1",
@@ -29,10 +29,17 @@ def test_round_trip() -> None:
     assert ScorerInfo.from_json(value, "here") == INFO
 
 
-@pytest.mark.parametrize("name", ["name", "version", "weight_hash", "preprocessing", "precision", "package"])
+@pytest.mark.parametrize(
+    "name", ["name", "version", "architecture", "weight_hash", "preprocessing", "precision", "package"]
+)
 def test_whatever_changes_a_score_changes_the_identity(name: str) -> None:
     changed = "sha256:" + "cd" * 32 if name == "weight_hash" else "other"
     assert replace(INFO, **{name: changed}).identity != INFO.identity
+
+
+def test_a_local_checkpoint_may_be_renamed() -> None:
+    local = replace(INFO, name="first", version="local")
+    assert replace(local, name="second").identity == local.identity
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(ScorerInfo)])
@@ -40,3 +47,37 @@ def test_a_missing_field_is_named(name: str) -> None:
     value = {**INFO.to_json(), name: None}
     with pytest.raises(RecordError, match=f"there: field '{name}' is None"):
         ScorerInfo.from_json(value, "there")
+
+
+RANKINGS = [
+    Ranking(group=3, prompt="a cat", images=("a", "b"), ranks=None),
+    Ranking(group="g", prompt="a cat", images=("a", "b"), ranks=(2, 2), published=True),
+    Ranking(
+        group="g",
+        prompt="a cat",
+        images=("a", "b", "c"),
+        ranks=(2, None, 1),
+        annotator="u",
+        votes=3,
+        sources=("x", "y", "z"),
+        category="photo",
+        meta={"seed": [1, None]},
+    ),
+]
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_rankings_come_back(ranking: Ranking) -> None:
+    value = json.loads(json.dumps(ranking.to_json()))
+    assert Ranking.from_json(value, "here") == ranking
+
+
+def test_a_ranking_says_only_what_is_not_usual() -> None:
+    assert set(RANKINGS[0].to_json()) == {"group", "prompt", "images", "ranks"}
+
+
+@pytest.mark.parametrize("votes", [1, 2, 3, 7, 49])
+def test_pairs_come_back(votes: int) -> None:
+    for halves in range(2 * votes + 1):
+        pair = Pair(prompt="a cat", first="a", second="b", first_share=halves / (2 * votes), votes=votes)
+        assert Pair.from_json(json.loads(json.dumps(pair.to_json())), "here") == pair

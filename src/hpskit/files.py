@@ -1,13 +1,14 @@
-"""Reading rows, publishing files whole, and logs that survive a kill. Knows nothing of images or models."""
+"""Publishing files whole, and logs that survive a kill. Knows nothing of images or models."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
+import glob
 import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,24 +16,35 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hpskit.errors import InputError, OutputError, RecordError
+from hpskit.errors import InputError, OutputError
 
 __all__ = [
     "AppendLog",
+    "expand",
     "explain",
     "publish",
+    "publish_folder",
     "publish_json",
     "read_json",
-    "read_rows",
     "sha256_file",
 ]
-
-Row = tuple[int, dict[str, Any]]
 
 
 def explain(error: OSError) -> str:
     """The reason of an operating system error in a few words, for example `No space left on device`."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """The path, with `~` and `~user` at its start replaced by that home.
+
+    Raises:
+        InputError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: no home is known for it; give the path in full") from error
 
 
 def sha256_file(path: Path) -> str:
@@ -71,6 +83,63 @@ def publish(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder that appears whole under its name or not at all.
+
+    Yields the name of an empty hidden folder beside it. When the block ends, what is in there is brought to the disk
+    and it takes the name `path` in one step. What a killed process left half filled is removed by the next one that
+    writes to the same name.
+
+    Raises:
+        OutputError: something stands at `path`, or the folder cannot be made or written.
+    """
+    temporary: Path | None = None
+    try:
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise OutputError(f"{path}: exists, expected a new or an empty folder; remove it or choose another")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+        with _held(temporary):
+            yield temporary
+            if hasattr(os, "sync"):  # one call for what may be a million files
+                os.sync()
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                path.rmdir()
+            temporary.rename(path)
+    except OSError as error:
+        cure = "make room or choose a folder that you may write to; nothing was changed"
+        raise OutputError(f"{path}: cannot be written ({explain(error)}); {cure}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove the half-filled folders of `publish_folder` whose process is no more."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError), _held(left):
+            shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Lock a folder; a `BlockingIOError` says that another process has it. The lock ends with the process."""
+    if sys.platform == "win32":  # no such lock there: two runs at once are the user's affair
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
@@ -93,72 +162,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({explain(error)})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON ({error})") from error
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """Rows of a `.jsonl`, `.csv` or `.parquet` file as (row number from 1, column -> value), streamed.
-
-    Raises:
-        InputError: unknown ending, or the file cannot be read.
-        RecordError: a row is broken; file and row are named.
-    """
-    readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: ending is {path.suffix!r}, expected one of {', '.join(readers)}")
-    try:
-        yield from reader(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({explain(error)})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
-def _jsonl_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as handle:
-        number = 0
-        for line_number, line in enumerate(handle, 1):
-            if not line.strip():
-                continue
-            number += 1
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise RecordError(f"{path}: line {line_number} is not JSON ({error})") from error
-            if not isinstance(value, dict):
-                raise RecordError(f"{path}: line {line_number} is {type(value).__name__}, expected an object {{…}}")
-            yield number, value
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.DictReader(handle, strict=True)
-        try:
-            for number, row in enumerate(reader, 1):
-                if None in row:
-                    found, expected = len(row) - 1 + len(row[None]), len(reader.fieldnames or ())
-                    cure = "quote values that contain commas"
-                    raise RecordError(f"{path}: row {number} has {found} values for {expected} columns; {cure}")
-                yield number, {name: value for name, value in row.items() if value is not None}
-        except csv.Error as error:
-            raise RecordError(f"{path}: line {reader.line_num} is not CSV ({error})") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow as pa  # here, not above: it takes 0.1 s to import and only parquet files need it
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=4096):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: is not a parquet file ({str(error).splitlines()[0]})") from error
 
 
 class AppendLog:
@@ -177,16 +182,26 @@ class AppendLog:
             self._handle.seek(0)
             data = self._handle.read()
             whole = data[: data.rfind(b"\n") + 1]
+            self._check(whole, data[len(whole) :])
             self._handle.truncate(len(whole))
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({explain(error)})") from error
+
+    def _check(self, whole: bytes, torn: bytes) -> None:
+        """Read the lines, before anything is cut off: the file may be somebody else's."""
         self.lines: list[dict[str, Any]] = []
         for number, line in enumerate(io.BytesIO(whole), 1):
             try:
-                self.lines.append(json.loads(line))
-            except ValueError as error:
+                value = json.loads(line)
+            except ValueError:
+                value = None
+            if not isinstance(value, dict):
                 self._handle.close()
-                raise OutputError(f"{path}: line {number} is damaged; delete the file to start anew") from error
+                raise OutputError(f"{self.path}: line {number} is damaged; delete the file to start anew")
+            self.lines.append(value)
+        if torn and not torn.startswith(b"{"):
+            self._handle.close()
+            raise OutputError(f"{self.path}: is not a log of unfinished work; move it away or choose another output")
 
     def _lock(self) -> None:
         """One writer at a time; the operating system lets go when the process ends, however it ends."""

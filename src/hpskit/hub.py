@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpskit.errors import HashMismatchError, NotCachedError, OutputError
-from hpskit.files import explain, sha256_file
+from hpskit.files import expand, explain, sha256_file
 
 if TYPE_CHECKING:
     from huggingface_hub.file_download import HfFileMetadata
@@ -28,8 +28,8 @@ _PATIENCE = 8.0
 def home() -> Path:
     """The folder of everything that hpskit keeps between runs."""
     if value := os.environ.get("HPSKIT_HOME"):
-        return Path(value).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hpskit"
+        return expand(value)
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hpskit"
 
 
 def _hub_cache() -> str:

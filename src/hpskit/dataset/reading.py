@@ -1,0 +1,214 @@
+"""Open a data set by path or name: find its files, know its layout, read it as groups."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpskit.dataset.formats.contract import Format
+from hpskit.dataset.formats.hpdv2 import TEST, TRAIN
+from hpskit.dataset.formats.hpdv3 import HPDV3
+from hpskit.dataset.formats.imagereward import IMAGEREWARD
+from hpskit.dataset.formats.ours import PAIRS, RANKINGS
+from hpskit.dataset.formats.parquet import PARQUET
+from hpskit.dataset.formats.pickapic import PICKAPIC
+from hpskit.dataset.group import Group
+from hpskit.errors import ImageError, InputError, RecordError
+from hpskit.files import expand, explain
+from hpskit.hub import home
+from hpskit.rows import Report, read_entries, refuse
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["FORMATS", "DataSet", "open_data"]
+
+FORMATS = {layout.name: layout for layout in (TEST, TRAIN, IMAGEREWARD, PICKAPIC, HPDV3, RANKINGS, PAIRS, PARQUET)}
+"""Every layout that is read, by its name."""
+
+_SUFFIXES = (".json", ".jsonl", ".parquet")
+_SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
+_LOOKED_AT = 100
+"""Rows by which a layout is known, in case that the first ones are broken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSet:
+    """Groups of images that people have judged, read anew from the files at each iteration."""
+
+    path: Path
+    """The file, or the folder of shards."""
+    files: tuple[Path, ...]
+    """What is read, in order."""
+    layout: Format
+    name: str
+    """For reports: the folder and the file, or the name on the hub."""
+    image_root: Path
+    """Where image names start from."""
+
+    @property
+    def format(self) -> str:
+        """The name of the layout, a key of `FORMATS`."""
+        return self.layout.name
+
+    def __iter__(self) -> Iterator[Group]:
+        """Every group, in order.
+
+        Raises:
+            RecordError: a row is broken; file and row are named.
+            InputError: the file cannot be read.
+        """
+        return self.groups()
+
+    def groups(self, report: Report = refuse) -> Iterator[Group]:
+        """Every group; what is wrong with a row is told to `report`, and the next is read if that is possible."""
+        return self.layout.read(self._entries(report), report)
+
+    def _entries(self, report: Report) -> Iterator[tuple[str, dict[str, object]]]:
+        for path in self.files:
+            try:
+                yield from read_entries(path, report)
+            except RecordError as error:
+                report(error)
+
+    def image_path(self, name: str) -> Path:
+        """Where the file of an image is expected."""
+        return self.image_root / name
+
+    def image(self, group: Group, name: str) -> Path | Image.Image:
+        """An image of a group: the path of its file, or an image opened from embedded bytes, not decoded yet.
+
+        Raises:
+            RecordError: there is no such file, or it is empty, or the bytes are no image.
+        """
+        from hpskit import pixels
+
+        data = group.embedded.get(name)
+        try:
+            if data is not None:
+                return _opened(data)
+            pixels.check_file(self.image_path(name))
+        except ImageError as error:
+            cure = "bring the image or remove the row; `hpskit data inspect` lists all, --image-root names their folder"
+            raise RecordError(f"{group.place}: image {name!r}: {error}; {cure}") from error
+        return self.image_path(name)
+
+
+def _opened(data: bytes) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(data))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+        raise ImageError(f"{len(data)} embedded bytes are not an image that can be opened") from error
+
+
+def open_data(
+    path_or_name: str | os.PathLike[str],
+    *,
+    format: str = "auto",  # noqa: A002  # the name of the option
+    image_root: str | os.PathLike[str] | None = None,
+) -> DataSet:
+    """Open a data set.
+
+    Args:
+        path_or_name: a file; a folder with one data set in it; FOLDER/SPLIT for the parquet shards of one split; or
+            the name of a data set that `hpskit data fetch` has brought, such as `ymhao/HPDv2`, alone or followed by
+            /FILE or /SPLIT.
+        format: a key of `FORMATS`, or `auto`: the layout is known by the fields of the first rows.
+        image_root: folder that image names start from; None is the layout's folder beside the file if there is one
+            (`test`, `train`, `images`), else the folder of the file.
+
+    Raises:
+        InputError: there is no such thing, or it is not clear which file or layout is meant.
+    """
+    if format != "auto" and format not in FORMATS:
+        raise InputError(f"--format: is {format!r}, expected auto or one of {', '.join(FORMATS)}")
+    path, name = _path(path_or_name)
+    files = _files(path)
+    layout = _detect(files[0]) if format == "auto" else FORMATS[format]
+    if image_root is None:
+        beside = (files[0].parent / folder for folder in layout.folders)
+        root = next((folder for folder in beside if folder.is_dir()), files[0].parent)
+    else:
+        root = Path(image_root)
+        if not root.is_dir():
+            raise InputError(f"{root}: is not a folder, expected the one that image names start from")
+    return DataSet(path=path, files=files, layout=layout, name=name, image_root=root)
+
+
+def _path(path_or_name: str | os.PathLike[str]) -> tuple[Path, str]:
+    path = expand(path_or_name)
+    owner, *parts = str(path_or_name).split("/")
+    if parts and not path.exists():
+        fetched = home() / "datasets" / f"{owner}--{parts[0]}"
+        if fetched.is_dir():
+            return fetched.joinpath(*parts[1:]), str(path_or_name)
+    whole = path.resolve()
+    return path, whole.name if path.is_dir() else f"{whole.parent.name}/{whole.name}"
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    try:
+        if path.is_file():
+            return (path,)
+        if path.is_dir():
+            return _in_folder(path)
+        found = (_shards(path.parent) or _shards(path.parent / "data")).get(path.name)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({explain(error)})") from error
+    if found:
+        return found
+    cure = "check the path; a data set of the hub is brought by `hpskit data fetch NAME`"
+    raise InputError(f"{path}: no such file or folder; {cure}")
+
+
+def _in_folder(folder: Path) -> tuple[Path, ...]:
+    candidates: dict[str, tuple[Path, ...]] = {
+        path.name: (path,) for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES and path.is_file()
+    }
+    shards = _shards(folder) or _shards(folder / "data")
+    for split, paths in shards.items():
+        candidates = {name: files for name, files in candidates.items() if files[0] not in paths}
+        candidates[split] = paths
+    if len(candidates) == 1:
+        return next(iter(candidates.values()))
+    if not candidates:
+        raise InputError(f"{folder}: has no {', '.join(_SUFFIXES)} file in it, expected a data set")
+    names = ", ".join(candidates)
+    raise InputError(
+        f"{folder}: holds several files or splits ({names}), expected one; name it: {folder}/{names.split(',')[0]}"
+    )
+
+
+def _shards(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The parquet shards of a folder by split, as the hub names them: `test-00000-of-00003.parquet`."""
+    splits: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        if match := _SHARD.fullmatch(path.name):
+            splits.setdefault(match[1], []).append(path)
+    return {split: tuple(paths) for split, paths in splits.items()}
+
+
+def _detect(path: Path) -> Format:
+    found: set[str] = set()
+    rows = 0
+    for _, value in itertools.islice(read_entries(path), _LOOKED_AT):
+        rows += 1
+        found |= value.keys()
+        for layout in FORMATS.values():
+            if layout.needs <= value.keys():
+                return layout
+    if not rows:
+        raise InputError(f"{path}: holds no rows, expected a data set")
+    fields = ", ".join(sorted(found))
+    layouts = "; ".join(f"{layout.name}: {', '.join(sorted(layout.needs))}" for layout in FORMATS.values())
+    raise InputError(
+        f"{path}: fields {fields} are of no layout that is known ({layouts}); correct them or use --format"
+    )

@@ -1,0 +1,85 @@
+"""`hpskit data inspect` and `convert` as a user meets them; `fetch` is in tests/dataset/test_fetching.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import Cli
+from preference_data import TEST_ROW, TRAIN_ROW, png, write_json
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    folder = tmp_path / "hpdv2"
+    write_json(folder / "test.json", [TEST_ROW])
+    (folder / "test").mkdir()
+    for number, name in enumerate(TEST_ROW["image_path"]):
+        (folder / "test" / name).write_bytes(png(number))
+    return folder
+
+
+def test_inspect_a_sound_data_set(cli: Cli, sound: Path) -> None:
+    done = cli("data", "inspect", sound)
+    assert (done.returncode, done.stderr) == (0, "")
+    for text in ("hpdv2-test", "3: 1", "not checked: whether images can be decoded", "sound"):
+        assert text in done.stdout
+    value = json.loads(cli("data", "inspect", sound, "--json", "--decode").stdout)
+    assert value["sound"] is True
+    assert (value["groups"], value["pairs"], value["comparisons"], value["annotators"]) == (1, 3, 6, 2)
+    assert value["not_checked"] == []
+
+
+def test_inspect_an_unsound_one(cli: Cli, tmp_path: Path) -> None:
+    rows = [TRAIN_ROW, {**TRAIN_ROW, "file_path": ["a.jpg"]}, {**TRAIN_ROW, "file_path": ["a.jpg", "c[red].jpg"]}]
+    path = write_json(tmp_path / "train.json", rows)
+    done = cli("data", "inspect", path, "--show", 1)
+    assert done.returncode == 1
+    assert "broken row: 1" in done.stdout
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if n > 2 and text == " {")
+    assert f"{path}: entry 2 (line {line}): field 'file_path' is ['a.jpg'], expected at least two images" in done.stdout
+    assert "missing image: 3" in done.stdout
+    assert "… and 2 more" in done.stdout
+    assert "not sound" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "nowhere.json"], "nowhere.json: no such file or folder"),
+        (["inspect", "empty.json"], "empty.json: holds no rows, expected a data set"),
+        (["inspect", "page.json"], "page.json: line 1 is not JSON"),
+        (["convert", "nowhere", "--to", "jsonl", "--out", "x"], "nowhere: no such file or folder"),
+    ],
+)
+def test_errors_are_one_line(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "empty.json").touch()
+    (tmp_path / "page.json").write_text("<html>")
+    done = cli("data", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_convert_there_and_back(cli: Cli, sound: Path, tmp_path: Path) -> None:
+    table, back = tmp_path / "a.parquet", tmp_path / "back"
+    done = cli("data", "convert", sound, "--to", "parquet", "--out", table)
+    assert (done.returncode, done.stdout) == (0, f"{table}: 1 groups, 3 images\n")
+    value = json.loads(cli("data", "convert", table, "--to", "hpdv2", "--out", back, "--json").stdout)
+    assert value == {"out": str(back), "groups": 1, "images": 3, "lost": {}}
+    assert json.loads((back / "test.json").read_bytes()) == [TEST_ROW]
+
+
+def test_a_loss_is_an_error_or_a_warning(cli: Cli, sound: Path, tmp_path: Path) -> None:
+    arguments = ("data", "convert", sound, "--to", "hpdv2-train", "--out", tmp_path / "train")
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert "hpdv2-train has no place for published orders; --allow-loss" in done.stderr
+    done = cli(*arguments, "--allow-loss")
+    assert done.returncode == 0
+    assert "warning: left out of 1 groups: annotators" in done.stderr
+    assert len(json.loads((tmp_path / "train/train.json").read_bytes())) == 6

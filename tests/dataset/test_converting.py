@@ -1,0 +1,232 @@
+"""Nothing is lost on the way from one layout to another and back, or it is said what; and no half output is left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpskit.dataset.converting import convert
+from hpskit.dataset.formats.parquet import ParquetWriter
+from hpskit.dataset.group import Group, Judgement
+from hpskit.dataset.reading import DataSet, open_data
+from hpskit.errors import InputError, OutputError, RecordError
+from preference_data import (
+    HPDV3_ROW,
+    IMAGEREWARD_ROW,
+    TEST_ROW,
+    TRAIN_ROW,
+    groups,
+    pickapic_row,
+    png,
+    without_place,
+    write_json,
+)
+
+
+def stored(path: Path, made: list[Group]) -> DataSet:
+    with ParquetWriter(path) as writer:
+        for group in made:
+            writer.write(group)
+    return open_data(path)
+
+
+@settings(max_examples=30)
+@given(st.lists(groups(), min_size=1, max_size=4))
+def test_parquet_to_lines_and_back_is_the_same(made: list[Group]) -> None:
+    """Names of groups are made different first, because in `rankings.jsonl` one name is one group."""
+    made = [group if group.id is None else replace(group, id=f"{group.id} {n}") for n, group in enumerate(made)]
+    with tempfile.TemporaryDirectory() as folder:
+        there, back = Path(folder) / "lines", Path(folder) / "back.parquet"
+        data = stored(Path(folder) / "a.parquet", made)
+        assert without_place(data) == made
+        convert(data, "jsonl", there)
+        lines = open_data(there)
+        assert without_place(lines) == [replace(group, embedded={}) for group in made]
+        for group in made:
+            for name, content in group.embedded.items():
+                assert (there / "images" / name).read_bytes() == content
+        convert(lines, "parquet", back)
+        assert without_place(open_data(back)) == made
+
+
+@settings(max_examples=20)
+@given(st.lists(groups(size=2, described=False), min_size=1, max_size=4))
+def test_pairs_to_hpdv2_train_and_back_is_the_same(made: list[Group]) -> None:
+    judged = [
+        replace(group, judgements=(Judgement(ranks=((1, 2), (2, 1), (1, 1))[n % 3]),)) for n, group in enumerate(made)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        convert(stored(Path(folder) / "a.parquet", judged), "hpdv2-train", Path(folder) / "out")
+        assert (Path(folder) / "out/train.json").is_file()
+        assert without_place(open_data(Path(folder) / "out")) == [replace(group, embedded={}) for group in judged]
+
+
+@pytest.mark.parametrize(
+    ("to", "rows"),
+    [
+        ("hpdv2", [TEST_ROW, {**TEST_ROW, "prompt": "ein Hund 犬", "raw_annotations": []}]),
+        ("hpdv2-train", [TRAIN_ROW, {**TRAIN_ROW, "human_preference": [0.5, 0.5]}, {**TRAIN_ROW, "prompt": '"x\n'}]),
+    ],
+)
+@pytest.mark.parametrize("through", ["jsonl", "parquet"])
+def test_hpdv2_comes_back(tmp_path: Path, to: str, rows: list[dict[str, Any]], through: str) -> None:
+    name = "train.json" if to == "hpdv2-train" else "test.json"
+    out = tmp_path / "ours.parquet" if through == "parquet" else tmp_path / "ours"
+    convert(open_data(write_json(tmp_path / name, rows)), through, out, images=False)
+    convert(open_data(out), to, tmp_path / "back", images=False)
+    assert json.loads((tmp_path / "back" / name).read_bytes()) == rows
+
+
+def test_the_sample_comes_back_with_its_images(shared: Path, tmp_path: Path) -> None:
+    data = open_data(shared / "data/hpdv2_sample")
+    done = convert(data, "parquet", tmp_path / "sample.parquet")
+    assert (done.groups, done.images, done.lost) == (37, 340, {})
+    done = convert(open_data(tmp_path / "sample.parquet"), "hpdv2", tmp_path / "back")
+    assert (done.groups, done.images) == (37, 322)
+    original, copy = (json.loads((root / "test.json").read_bytes()) for root in (data.path, tmp_path / "back"))
+    assert original == copy
+    for path in (tmp_path / "back/test").iterdir():
+        assert path.read_bytes() == (data.image_root / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("row", [IMAGEREWARD_ROW, HPDV3_ROW], ids=["imagereward", "hpdv3"])
+def test_other_layouts_are_kept_whole(tmp_path: Path, row: dict[str, Any]) -> None:
+    data = open_data(write_json(tmp_path / "a.json", [row]))
+    convert(data, "jsonl", tmp_path / "lines", images=False)
+    convert(data, "parquet", tmp_path / "a.parquet", images=False)
+    assert without_place(open_data(tmp_path / "lines")) == without_place(data)
+    assert without_place(open_data(tmp_path / "a.parquet")) == without_place(data)
+
+
+def test_pickapic_is_kept_whole_with_its_images(tmp_path: Path) -> None:
+    rows = [pickapic_row(), pickapic_row(has_label=False), pickapic_row(image_1_uid="u1", jpg_1=png(1))]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    data = open_data(tmp_path / "a.parquet")
+    convert(data, "parquet", tmp_path / "ours.parquet")
+    assert without_place(open_data(tmp_path / "ours.parquet")) == without_place(data)
+    convert(data, "jsonl", tmp_path / "lines")
+    assert (tmp_path / "lines/images/u2.jpg").read_bytes() == png(2)
+    assert without_place(open_data(tmp_path / "lines")) == [replace(g, embedded={}) for g in without_place(data)]
+
+
+def test_a_published_order_that_is_missing_is_that_of_the_means(tmp_path: Path) -> None:
+    data = open_data(
+        write_json(tmp_path / "a.json", [{**IMAGEREWARD_ROW, "ranking": [5, 2], "generations": ["a", "b"]}])
+    )
+    convert(data, "hpdv2", tmp_path / "out", images=False, allow_loss=True)
+    [row] = json.loads((tmp_path / "out/test.json").read_bytes())
+    assert row["rank"] == [2, 1]
+    assert row["raw_annotations"] == [{"rank": [5, 2]}]
+
+
+def test_pairs_are_the_comparisons(tmp_path: Path) -> None:
+    data = open_data(write_json(tmp_path / "a.json", [TEST_ROW]))
+    done = convert(data, "pairs", tmp_path / "out", images=False, allow_loss=True)
+    shares = [json.loads(line) for line in (tmp_path / "out/pairs.jsonl").read_text().splitlines()]
+    assert [(p["first"], p["second"], p["first_share"], p["votes"]) for p in shares] == [
+        ("a.jpg", "b.jpg", 1.0, 2),
+        ("a.jpg", "c.jpg", 1.0, 2),
+        ("b.jpg", "c.jpg", 0.5, 2),
+    ]
+    assert set(done.lost) == {"annotators", "published orders", "groups of more than two images (written as pairs)"}
+
+
+LOSSES = [
+    ("hpdv2", {"id": "x"}, "names of groups"),
+    ("hpdv2", {"sources": ("x", "y")}, "sources"),
+    ("hpdv2", {"category": "photo"}, "categories"),
+    ("hpdv2", {"meta": {"seed": 3}}, "field seed"),
+    ("hpdv2", {"judgements": (Judgement(ranks=(1, None)),), "rank": (1, 2)}, "partial rankings"),
+    ("hpdv2", {"judgements": ()}, "groups with images that nobody ranked"),
+    ("hpdv2-train", {"judgements": (Judgement(ranks=(1, 2), annotator="u"),)}, "annotators"),
+    ("hpdv2-train", {"rank": (1, 2)}, "published orders"),
+    ("hpdv2-train", {"judgements": (Judgement(ranks=(1, 2), votes=2),)}, "which judgements are of one group"),
+    ("hpdv2-train", {"judgements": ()}, "groups that nobody judged"),
+    ("pairs", {"judgements": (Judgement(ranks=(1, 2), annotator="u"),)}, "annotators"),
+    ("pairs", {"judgements": ()}, "groups that nobody judged"),
+]
+
+
+@pytest.mark.parametrize(("to", "change", "what"), LOSSES)
+def test_what_the_target_cannot_hold_is_named(tmp_path: Path, to: str, change: dict[str, Any], what: str) -> None:
+    group = Group(place="", prompt="p", images=("a", "b"), judgements=(Judgement(ranks=(1, 2)),))
+    data = stored(tmp_path / "a.parquet", [replace(group, **change)])
+    with pytest.raises(InputError, match=rf"a.parquet: row 1: {to} has no place for {what}.*--allow-loss"):
+        convert(data, to, tmp_path / "out", images=False)
+    assert not (tmp_path / "out").exists()
+    lost = convert(data, to, tmp_path / "out", images=False, allow_loss=True).lost
+    assert [name for name in lost if name.startswith(what)]
+    assert set(lost.values()) == {1}
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/a.png", "x/../../a.png", "a\\b.png"])
+def test_no_image_is_written_outside_the_folder(tmp_path: Path, name: str) -> None:
+    group = Group(place="", prompt="p", images=(name, "b"), embedded={name: png(1), "b": png(2)})
+    data = stored(tmp_path / "a.parquet", [group])
+    with pytest.raises(InputError, match=r"row 1: image .* would lie outside the new folder; convert with --no-images"):
+        convert(data, "jsonl", tmp_path / "deep/out")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.parquet"]
+
+
+def test_two_images_of_one_name_are_an_error(tmp_path: Path) -> None:
+    pictures = [{"a": png(1), "b": png(2)}, {"a": png(3), "b": png(2)}]
+    made = [Group(place="", prompt="p", images=("a", "b"), embedded=embedded) for embedded in pictures]
+    with pytest.raises(InputError, match="row 2: image 'a' is not the one of that name seen before"):
+        convert(stored(tmp_path / "a.parquet", made), "jsonl", tmp_path / "out")
+
+
+def test_a_missing_image_stops_a_conversion_with_images(tmp_path: Path) -> None:
+    data = open_data(write_json(tmp_path / "test.json", [TEST_ROW]))
+    with pytest.raises(RecordError, match=r"entry 1 .*image 'a.jpg'.*No such file"):
+        convert(data, "parquet", tmp_path / "a.parquet")
+    with pytest.raises(RecordError, match=r"entry 1 .*image 'a.jpg'.*No such file"):
+        convert(data, "jsonl", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["test.json"]
+
+
+def test_what_stands_there_is_not_overwritten(tmp_path: Path) -> None:
+    data = open_data(write_json(tmp_path / "test.json", [TEST_ROW]))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="out: exists, expected a new or an empty folder"):
+        convert(data, "jsonl", tmp_path / "out", images=False)
+    with pytest.raises(OutputError, match=r"ending is '.json', expected .parquet"):
+        convert(data, "parquet", tmp_path / "out.json", images=False)
+    assert (tmp_path / "out/mine.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+@pytest.mark.parametrize(("to", "out"), [("jsonl", "out"), ("parquet", "out.parquet")])
+def test_a_killed_conversion_leaves_nothing_and_can_be_run_again(tmp_path: Path, to: str, out: str) -> None:
+    """It is killed in the middle: after the second of four groups it says so and waits."""
+    data = open_data(write_json(tmp_path / "test.json", [TEST_ROW] * 4))
+    target = tmp_path / "work" / out
+    code = (
+        "import time\nfrom pathlib import Path\n"
+        "from hpskit.dataset.converting import convert\nfrom hpskit.dataset.reading import open_data\n"
+        "def wait(done):\n    if done == 2:\n        print('half', flush=True)\n        time.sleep(600)\n"
+        f"convert(open_data({str(data.path)!r}), {to!r}, Path({str(target)!r}), images=False, progress=wait)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.SIGKILL)
+    left = [path.name for path in target.parent.iterdir()]
+    assert len(left) == 1
+    assert left[0].startswith(f".{out}.")
+    convert(data, to, target, images=False)
+    assert len([*open_data(target)]) == 4
+    if to == "jsonl":  # a folder that is left behind is swept away by the next run
+        assert [path.name for path in target.parent.iterdir()] == [out]

@@ -1,0 +1,173 @@
+"""What is in a data set is counted right, all that is wrong is found, and what was not looked at is said."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hpskit.dataset.counting import Tally
+from hpskit.dataset.group import Group
+from hpskit.dataset.inspection import inspect
+from hpskit.dataset.pairs import pairs
+from hpskit.dataset.reading import open_data
+from hpskit.errors import InputError
+from preference_data import TEST_ROW, TRAIN_ROW, groups, pickapic_row, png, write_json
+
+
+def test_the_sample_of_hpdv2(shared: Path) -> None:
+    found = inspect(open_data(shared / "data/hpdv2_sample"), decode=True)
+    assert (found.groups, found.prompts, found.images) == (37, 35, 322)
+    assert found.group_sizes == {9: 30, 10: 7}
+    assert found.votes_per_group == {10: 37}
+    assert found.pairs == 30 * 36 + 7 * 45
+    assert found.comparisons == found.decided == 10 * found.pairs
+    assert (found.tied, found.partial_votes, found.unjudged_groups) == (0, 0, 0)
+    assert (found.images_decoded, found.not_checked) == (322, [])
+    assert found.sound
+    assert found.remarks == {"duplicate group": 2}
+    assert "entry 25 (line 4082)" in found.listed["duplicate group"][0]
+
+
+def test_the_test_set_of_imagereward(shared: Path) -> None:
+    raw = json.loads((shared / "data/imagereward/test.json").read_bytes())
+    ties = sum(a == b for row in raw for a, b in itertools.combinations(row["ranking"], 2))
+    found = inspect(open_data(shared / "data/imagereward"), shown=2)
+    assert (found.groups, found.annotators, found.anonymous_votes, found.tied) == (466, 0, 466, ties)
+    assert not found.sound
+    assert found.problems == {"missing image": found.images}
+    assert len(found.listed["missing image"]) == 2
+    unlooked = inspect(open_data(shared / "data/imagereward"), images=False)
+    assert unlooked.sound
+    assert len(unlooked.not_checked) == 2
+
+
+@settings(max_examples=30)
+@given(st.lists(groups(), min_size=1, max_size=5))
+def test_counts_agree_with_the_definition(made: list[Group]) -> None:
+    tally = Tally(remark=lambda *_: None)
+    for group in made:
+        tally.add(group)
+    votes = [ranks for group in made for j in group.judgements for ranks in [j.ranks] * j.votes]
+    compared = [
+        (a, b) for ranks in votes for a, b in itertools.combinations(ranks, 2) if a is not None and b is not None
+    ]
+    assert tally.comparisons == len(compared)
+    assert tally.tied == sum(a == b for a, b in compared)
+    assert tally.first_preferred == sum(a < b for a, b in compared)
+    assert tally.partial == sum(None in ranks for ranks in votes)
+    assert tally.anonymous + sum(tally.annotators.values()) == len(votes)
+    judged = [group for group in made if group.judgements]
+    assert sum(pair.votes for group in judged for pair in pairs(group)) == len(compared)
+    assert sum(pair.votes * pair.first_share for group in judged for pair in pairs(group)) == pytest.approx(
+        tally.first_preferred + tally.tied / 2
+    )
+
+
+def test_everything_wrong_is_found_in_one_go(tmp_path: Path) -> None:
+    names = ["good.png", "empty.png", "broken.png", "gone.png", "copy.png"]
+    rows: list[Any] = [
+        {**TRAIN_ROW, "file_path": ["good.png", "empty.png"]},
+        {**TRAIN_ROW, "prompt": ""},
+        {**TRAIN_ROW, "file_path": ["broken.png", "gone.png"]},
+        {**TRAIN_ROW, "human_preference": [3, 4]},
+        {**TRAIN_ROW, "file_path": ["good.png", "copy.png"]},
+        {**TRAIN_ROW, "file_path": ["copy.png", "good.png"]},
+        {**TRAIN_ROW, "file_path": ["copy.png", "good.png"], "human_preference": [0, 1]},
+    ]
+    write_json(tmp_path / "train.json", rows)
+    (tmp_path / "train").mkdir()
+    contents = [png(1), b"", b"<html>not found</html>", None, png(1)]
+    for name, content in zip(names, contents, strict=True):
+        if content is not None:
+            (tmp_path / "train" / name).write_bytes(content)
+    found = inspect(open_data(tmp_path), decode=True)
+    assert found.groups == 5
+    assert found.problems == {
+        "broken row": 2,
+        "missing image": 1,
+        "empty image": 1,
+        "broken image": 1,
+        "same image twice": 3,
+    }
+    assert found.remarks == {"duplicate group": 1, "contradiction": 1, "same image": 1}
+    assert [line.split(": field")[0][-len("entry 2 (line 00)") :] for line in found.listed["broken row"]] == [
+        "entry 2 (line 13)",
+        "entry 4 (line 35)",
+    ]
+    assert "it starts like a web page" in found.listed["broken image"][0]
+    assert "gone.png" in found.listed["missing image"][0]
+    assert "prefers the other image of the pair that is" in found.listed["contradiction"][0]
+    assert found.images_decoded == 3
+    json.dumps(found.to_json())
+
+
+def test_an_array_that_breaks_off_is_a_broken_row(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", [TEST_ROW] * 3)
+    path.write_text(path.read_text()[:-40])
+    found = inspect(open_data(path), images=False)
+    assert (found.groups, found.problems) == (2, {"broken row": 1})
+
+
+def test_every_broken_line_is_found(tmp_path: Path) -> None:
+    line = json.dumps({"group": 1, "prompt": "p", "images": ["a", "b"], "ranks": [1, 2]})
+    (tmp_path / "a.jsonl").write_text(f"{line}\n{line[:-5]}\n[]\n{line.replace('1', '2', 1)}\n")
+    found = inspect(open_data(tmp_path / "a.jsonl"), images=False)
+    assert (found.groups, found.problems) == (2, {"broken row": 2})
+
+
+def test_embedded_images_are_decoded(tmp_path: Path) -> None:
+    rows = [
+        pickapic_row(),
+        pickapic_row(image_0_uid="u3", jpg_0=b"not an image", image_1_uid="u4", jpg_1=b""),
+        pickapic_row(image_0_uid="u5", jpg_0=png(1), image_1_uid="u1", jpg_1=png(1), label_0=0.5, label_1=0.5),
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found = inspect(open_data(tmp_path / "a.parquet"), decode=True)
+    assert found.problems == {"empty image": 1, "broken image": 1, "same image twice": 1}
+    assert found.remarks == {"same image": 1}
+    assert (found.images, found.embedded_images, found.images_decoded) == (5, 5, 4)
+    assert (found.annotators, found.sources, found.tied) == (1, {"sd1.5": 3, "sdxl": 3}, 1)
+
+
+def test_folders_are_listed_once_and_links_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x/a.png", "x/b.png", "y/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png(1))
+    (tmp_path / "y/b.png").symlink_to(tmp_path / "x/b.png")
+    (tmp_path / "y/c.png").symlink_to(tmp_path / "gone")
+    rows = [{**TRAIN_ROW, "file_path": [f"{f}/a.png", f"{f}/b.png"]} for f in "xy"]
+    rows.append({**TRAIN_ROW, "file_path": ["y/c.png", str(tmp_path / "x/a.png")]})
+    found = inspect(open_data(write_json(tmp_path / "train.json", rows)))
+    assert found.problems == {"missing image": 1}
+    assert "'y/c.png'" in found.listed["missing image"][0]
+
+
+def test_a_published_order_against_the_votes_is_remarked(tmp_path: Path) -> None:
+    row = {**TEST_ROW, "rank": [3, 2, 1]}
+    found = inspect(open_data(write_json(tmp_path / "a.json", [TEST_ROW, {**row, "prompt": "x"}])), images=False)
+    assert found.remarks == {"published order": 1}
+    assert "entry 2" in found.listed["published order"][0]
+
+
+def test_a_file_that_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="not a parquet file"):
+        inspect(open_data(tmp_path / "a.parquet"))
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    write_json(tmp_path / "train.json", [{**TRAIN_ROW, "file_path": ["a.png", "b.png"]}])
+    for name in "ab":
+        Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png")
+    stages: list[tuple[str, int, int | None]] = []
+    inspect(open_data(tmp_path), decode=True, progress=lambda *stage: stages.append(stage))
+    assert stages[-1] == ("decoding", 2, 2)

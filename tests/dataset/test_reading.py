@@ -1,0 +1,149 @@
+"""A data set is found by path, folder, split or name, and its images are where it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from hpskit.dataset.reading import open_data
+from hpskit.errors import InputError, RecordError
+from hpskit.pixels import open_image
+from preference_data import IMAGEREWARD_ROW, TEST_ROW, TRAIN_ROW, pickapic_row, png, write_json
+
+
+def test_the_sample_of_hpdv2(shared: Path) -> None:
+    data = open_data(shared / "data/hpdv2_sample")
+    groups = [*data]
+    assert (data.format, data.name, data.image_root.name) == ("hpdv2-test", "hpdv2_sample", "test")
+    assert len(groups) == 37
+    assert sum(len(group.images) for group in groups) == 340
+    assert {group.ranks().shape[0] for group in groups} == {10}
+    for group in groups:
+        assert sorted(group.rank or ()) == [*range(1, len(group.images) + 1)]
+        means = group.ranks().mean(axis=0)[np.argsort(group.rank)]  # the published order is that of the means
+        assert (np.diff(means) >= 0).all()
+    assert open_image(data.image(groups[0], groups[0].images[0])).mode == "RGB"
+    assert [group.place for group in data] == [group.place for group in groups]
+
+
+def test_the_test_set_of_imagereward(shared: Path) -> None:
+    groups = [*open_data(shared / "data/imagereward")]
+    raw = json.loads((shared / "data/imagereward/test.json").read_bytes())
+    assert [group.judgements[0].ranks for group in groups] == [tuple(row["ranking"]) for row in raw]
+    assert groups[0].place.endswith("test.json: entry 1 (line 2)")
+
+
+def test_lines_are_counted(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", [TRAIN_ROW] * 3)
+    lines = [number for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip() == "{"]
+    assert [group.place for group in open_data(path)] == [
+        f"{path}: entry {entry} (line {line})" for entry, line in enumerate(lines, 1)
+    ]
+
+
+def test_folders(tmp_path: Path) -> None:
+    write_json(tmp_path / "one/test.json", [TEST_ROW])
+    (tmp_path / "one/readme.md").write_text("not data")
+    assert open_data(tmp_path / "one").files == (tmp_path / "one/test.json",)
+    write_json(tmp_path / "one/train.json", [TRAIN_ROW])
+    with pytest.raises(
+        InputError, match=r"holds several files or splits \(test.json, train.json\).*name it: .*test.json"
+    ):
+        open_data(tmp_path / "one")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: has no .json, .jsonl, .parquet file"):
+        open_data(tmp_path / "empty")
+    with pytest.raises(InputError, match=r"nowhere: no such file or folder; .*hpskit data fetch"):
+        open_data(tmp_path / "nowhere")
+
+
+def test_shards_of_a_split_are_one_data_set(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(3):
+        row = pickapic_row(caption=f"shard {number}")
+        pq.write_table(pa.Table.from_pylist([row, row]), folder / f"test-{number:05}-of-00003-0a1b2c.parquet")
+    for path in (tmp_path, folder, tmp_path / "test"):
+        data = open_data(path)
+        assert [group.prompt for group in data] == [f"shard {n}" for n in (0, 0, 1, 1, 2, 2)]
+        assert [*data][2].place == f"{folder}/test-00001-of-00003-0a1b2c.parquet: row 1"
+    pq.write_table(pa.Table.from_pylist([pickapic_row()]), folder / "train-00000-of-00001.parquet")
+    with pytest.raises(InputError, match=r"several files or splits \(test, train\)"):
+        open_data(tmp_path)
+    assert len([*open_data(tmp_path / "train")]) == 1
+
+
+def test_a_name_of_the_hub_means_what_was_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPSKIT_HOME", str(tmp_path))
+    with pytest.raises(InputError, match="hpskit data fetch NAME"):
+        open_data("ymhao/HPDv2")
+    write_json(tmp_path / "datasets/ymhao--HPDv2/test.json", [TEST_ROW])
+    data = open_data("ymhao/HPDv2")
+    assert (data.name, len([*data])) == ("ymhao/HPDv2", 1)
+    write_json(tmp_path / "datasets/ymhao--HPDv2/train.json", [TRAIN_ROW])
+    assert open_data("ymhao/HPDv2/train.json").format == "hpdv2-train"
+    with pytest.raises(InputError, match="no such file or folder"):
+        open_data("ymhao/HPDv2/val.json")
+
+
+def test_a_layout_can_be_named(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", [{"prompt": "a cat"}])
+    with pytest.raises(
+        InputError, match=r"fields prompt are of no layout that is known .*hpdv2-test: image_path, prompt"
+    ):
+        open_data(path)
+    with pytest.raises(RecordError, match=r"entry 1 .*field 'image_path' is None|field 'image_path' is missing"):
+        [*open_data(path, format="hpdv2-test")]
+    with pytest.raises(InputError, match="is 'hpd', expected auto or one of hpdv2-test"):
+        open_data(path, format="hpd")
+    with pytest.raises(InputError, match="holds no rows"):
+        open_data(write_json(tmp_path / "b.json", []))
+
+
+def test_a_layout_is_known_although_the_first_row_is_broken(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", [{"prompt": "a cat"}, TEST_ROW])
+    assert open_data(path).format == "hpdv2-test"
+
+
+def test_where_images_are(tmp_path: Path) -> None:
+    write_json(tmp_path / "test.json", [{**TEST_ROW, "image_path": ["a.png", "gone.png", "empty.png"]}])
+    [group] = data = open_data(tmp_path)
+    assert data.image_root == tmp_path
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/a.png").write_bytes(png(1))
+    (tmp_path / "test/empty.png").touch()
+    data = open_data(tmp_path)
+    assert data.image(group, "a.png") == tmp_path / "test/a.png"
+    for name, reason in (("gone.png", "No such file"), ("empty.png", "0 bytes")):
+        with pytest.raises(RecordError, match=f"test.json: entry 1 .*image '{name}'.*{reason}.*--image-root"):
+            data.image(group, name)
+    other = tmp_path / "elsewhere"
+    with pytest.raises(InputError, match="elsewhere: is not a folder"):
+        open_data(tmp_path, image_root=other)
+    other.mkdir()
+    assert open_data(tmp_path, image_root=other).image_root == other
+
+
+def test_embedded_images_are_opened_without_a_file(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([pickapic_row(jpg_1=b"not an image")]), tmp_path / "a.parquet")
+    [group] = data = open_data(tmp_path / "a.parquet")
+    image = data.image(group, "u1.jpg")
+    assert isinstance(image, Image.Image)
+    assert open_image(image).size == (3, 2)
+    with pytest.raises(RecordError, match=r"row 1: image 'u2.jpg': 12 embedded bytes are not an image"):
+        data.image(group, "u2.jpg")
+
+
+def test_a_file_that_is_cut_off_is_an_error_at_its_place(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", [IMAGEREWARD_ROW] * 3)
+    path.write_text(path.read_text()[:-30])
+    groups = iter(open_data(path))
+    assert [next(groups).id, next(groups).id] == ["7-1", "7-1"]
+    with pytest.raises(RecordError, match=r"a.json: entry 3 \(line \d+\) is not JSON"):
+        next(groups)
