@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -118,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(self.hub.status, 0)
         elif stored := _STORED.fullmatch(self.path):
             self._send(next(file for file in self.hub.files.values() if file.sha256 == stored[1]), start)
-        elif resolve := _RESOLVE.fullmatch(self.path):
+        elif resolve := _RESOLVE.fullmatch(unquote(self.path)):
             self._resolve(self.hub.files.get(f"{resolve[1]}/{resolve[2]}"))
         else:
             self._head(404, 0)

@@ -8,6 +8,7 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,75 @@ def test_crop_is_torchvisions(photographs: list[Image.Image]) -> None:
         assert torch.allclose(crop(tensor), normalize(theirs, CLIP_MEAN, CLIP_STD), atol=1e-6)
 
 
+def by_pillow(image: Image.Image, size: int, kind: Image.Resampling) -> np.ndarray:
+    """Shortest side to `size`, horizontally first, as Pillow before 13 does in one call."""
+    width, height = image.size
+    short = min(width, height)
+    new = (int(size * width / short), int(size * height / short))
+    return np.asarray(image.resize((new[0], height), kind).resize(new, kind))
+
+
+def test_resizing_by_pillow_is_pillows_to_the_last_bit(photographs: list[Image.Image]) -> None:
+    tall = photographs[0].rotate(90, expand=True).crop((40, 0, 300, 640))  # which Pillow 13 would begin vertically
+    for image in (*photographs, tall, photographs[1].crop((5, 5, 65, 75)), photographs[0].resize((97, 97))):
+        for name, kind in (("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)):
+            crop = Preprocessing(resize="crop", size=97, pillow=True, interpolation=name)  # type: ignore[arg-type]
+            levels = torch.from_numpy(by_pillow(image, 97, kind).copy()).permute(2, 0, 1).float().div(255)
+            theirs = normalize(CenterCrop(97)(levels), CLIP_MEAN, CLIP_STD)
+            tensor = to_tensor(image)
+            assert torch.equal(crop(tensor), theirs)
+            assert torch.equal(crop(tensor.requires_grad_(True)), theirs)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 90), st.sampled_from(["bicubic", "bilinear"]))
+def test_pillow_with_and_without_a_gradient(height: int, width: int, size: int, kind: str) -> None:
+    tensor = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height * width))
+    squash = Preprocessing(resize="squash", size=size, pillow=True, interpolation=kind)  # type: ignore[arg-type]
+    assert torch.equal(squash(tensor), squash(tensor.clone().requires_grad_(True)).detach())
+
+
+def test_the_gradient_passes_through_the_rounding() -> None:
+    """It is that of the interpolation without the rounding, where nothing is cut off at 0 or 1."""
+    tensor = torch.rand(1, 3, 60, 50, generator=torch.Generator().manual_seed(0)) / 2 + 0.25
+    direction = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for pillow in (True, False):
+        x = tensor.clone().requires_grad_(True)
+        (Preprocessing(resize="crop", size=20, pillow=pillow)(x) * direction).sum().backward()
+        gradients.append(x.grad)
+    assert torch.allclose(*gradients, atol=1e-5)
+    assert gradients[0].abs().max() > 0.01
+
+
+def test_half_a_pixel_of_margin() -> None:
+    """Of 23 rows 20 are kept: torchvision leaves out 2 above, transformers 1."""
+    ramp = torch.linspace(0, 1, 23)[None, :, None].expand(3, 23, 20)
+    rows = {
+        name: Preprocessing(resize=name, size=20, pillow=True, mean=(0, 0, 0), std=(1, 1, 1))(ramp)[0, 0, 0]
+        for name in ("crop", "crop-floor")
+    }
+    assert rows == {"crop": pytest.approx(2 / 22), "crop-floor": pytest.approx(1 / 22)}
+
+
+def test_a_crop_of_something_endless_is_refused() -> None:
+    crop = Preprocessing(resize="crop", size=20, pillow=True)
+    assert crop(torch.rand(3, 2, 200)).shape == (3, 20, 20)
+    with pytest.raises(ImageError, match="image: is 203x2 pixels, expected sides of at most 100:1"):
+        crop(torch.rand(3, 2, 203))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"interpolation": "lanczos"}, "interpolation is 'lanczos', expected one of bicubic, bilinear"),
+        ({"pillow": True, "antialias": False}, "Pillow always antialiases"),
+    ],
+)
+def test_impossible_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Preprocessing(**settings)
+
+
 def test_squash(photographs: list[Image.Image]) -> None:
     assert Preprocessing(resize="squash", size=50)(to_tensor(photographs[0])).shape == (3, 50, 50)
 
@@ -55,13 +125,16 @@ def test_names_tell_preprocessings_apart() -> None:
         Preprocessing(antialias=False),
         Preprocessing(size=336),
         Preprocessing(resize="crop"),
+        Preprocessing(resize="crop-floor"),
+        Preprocessing(pillow=True),
+        Preprocessing(interpolation="bilinear"),
         Preprocessing(mean=(0.5, 0.5, 0.5)),
     ]
     assert LETTERBOX.name == "letterbox-224-bicubic-antialias"
     assert len({variant.name for variant in variants}) == len(variants)
     with pytest.raises(InputError, match="size is 0"):
         Preprocessing(size=0)
-    with pytest.raises(InputError, match="expected one of letterbox, crop, squash"):
+    with pytest.raises(InputError, match="expected one of letterbox, crop, crop-floor, squash"):
         Preprocessing(resize="fit")  # type: ignore[arg-type]
 
 
@@ -144,6 +217,28 @@ def test_transparent_colour_of_a_png_is_flattened(tmp_path: Path) -> None:
     palette.save(tmp_path / "b.png", transparency=0)
     for name in ("a.png", "b.png"):
         assert open_image(tmp_path / name).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_transparent_grey_of_16_bits_is_flattened(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.array([[0, 40_000]], dtype=np.uint16)).save(path, transparency=0)
+    assert np.asarray(open_image(path)).tolist() == [[[255] * 3, [156] * 3]]
+
+
+def test_a_png_with_a_huge_text_is_refused(tmp_path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("workflow", "x" * 2**21, zip=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=text)
+    with pytest.raises(ImageError, match=r"a.png: cannot be decoded .*; make or download it again"):
+        open_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a\ud800.png"])
+def test_what_cannot_be_a_name(name: str) -> None:
+    with pytest.raises(ImageError, match="is not the name of a file"):
+        open_image(name)
 
 
 def test_exif_orientation_is_applied(tmp_path: Path, photographs: list[Image.Image]) -> None:

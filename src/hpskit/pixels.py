@@ -14,7 +14,9 @@ Colour profiles are ignored, and an animation is its first frame, both as in the
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -26,9 +28,20 @@ from hpskit.errors import ImageError, InputError
 from hpskit.files import explain
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["BACKGROUND", "CLIP_MEAN", "CLIP_STD", "Preprocessing", "Resize", "check_file", "open_image", "to_tensor"]
+__all__ = [
+    "BACKGROUND",
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "Preprocessing",
+    "Resize",
+    "check_file",
+    "check_files",
+    "open_image",
+    "to_tensor",
+]
 
 BACKGROUND = (255, 255, 255)
 """The colour behind transparent pixels: white, as on the pages on which people see images."""
@@ -36,9 +49,13 @@ BACKGROUND = (255, 255, 255)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-Resize = Literal["letterbox", "crop", "squash"]
+Resize = Literal["letterbox", "crop", "crop-floor", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
 
 _RANGE_TOLERANCE = 1e-3
+_SHOWN_PROBLEMS = 5
+_PILLOW_UNIT = 2.0**22
+_LONGEST = 100  # a centre crop enlarges all of the image first
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -49,11 +66,18 @@ class Preprocessing:
     size: int = 224
     """Height and width of the input in pixels."""
     resize: Resize = "letterbox"
-    """`letterbox`: longest side to `size`, centred on zeros; `crop`: shortest side to `size`, centre kept;
-    `squash`: both sides to `size`, proportions lost."""
+    """`letterbox`: longest side to `size`, centred on zeros; `crop`: shortest side to `size`, centre kept, half a
+    pixel rounded as torchvision does; `crop-floor`: the same, half a pixel dropped, as transformers did when PickScore
+    was published; `squash`: both sides to `size`, proportions lost."""
+    interpolation: Interpolation = "bicubic"
     antialias: bool = True
     """True is what the official code does with torchvision >= 0.17; False is what it did before, when the tables
     of the paper and of v2.1 were computed."""
+    pillow: bool = False
+    """Resize as Pillow does with 8-bit images, to the last bit, which is what the transforms of CLIP and its kin do:
+    values are rounded to 8 bits before, between and after the horizontal and the vertical pass, in this order, as in
+    every Pillow before 13 (which begins with the vertical pass where that is faster). Gradients pass through the
+    rounding. Needs `antialias`."""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
 
@@ -62,16 +86,25 @@ class Preprocessing:
             raise InputError(f"preprocessing: size is {self.size}, expected at least 1 pixel")
         if self.resize not in get_args(Resize):
             raise InputError(f"preprocessing: resize is {self.resize!r}, expected one of {', '.join(get_args(Resize))}")
+        if self.interpolation not in get_args(Interpolation):
+            expected = ", ".join(get_args(Interpolation))
+            raise InputError(f"preprocessing: interpolation is {self.interpolation!r}, expected one of {expected}")
+        if self.pillow and not self.antialias:
+            raise InputError("preprocessing: pillow is True and antialias False, but Pillow always antialiases")
 
     @property
     def name(self) -> str:
         """One word for records, for example `letterbox-224-bicubic-antialias`."""
-        filtering = "antialias" if self.antialias else "no_antialias"
+        filtering = "pillow" if self.pillow else "antialias" if self.antialias else "no_antialias"
         norm = "" if (self.mean, self.std) == (CLIP_MEAN, CLIP_STD) else f"-mean{self.mean[0]:g}-std{self.std[0]:g}"
-        return f"{self.resize}-{self.size}-bicubic-{filtering}{norm}"
+        return f"{self.resize}-{self.size}-{self.interpolation}-{filtering}{norm}"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(..., 3, H, W) float in [0, 1] -> (..., 3, size, size), normalised. Keeps gradients and device."""
+        """(..., 3, H, W) float in [0, 1] -> (..., 3, size, size), normalised. Keeps gradients and device.
+
+        Raises:
+            ImageError: the image is so long and thin that a centre crop by Pillow would take gigabytes.
+        """
         import torch
         from torch.nn.functional import pad
 
@@ -79,12 +112,11 @@ class Preprocessing:
         height, width = batch.shape[-2:]
         new_height, new_width = self._resized(height, width)
         if (new_height, new_width) != (height, width):
-            batch = torch.nn.functional.interpolate(
-                batch, (new_height, new_width), mode="bicubic", align_corners=False, antialias=self.antialias
-            )
+            batch = self._interpolated(batch, new_height, new_width)
         top, left = (self.size - new_height) // 2, (self.size - new_width) // 2
-        if self.resize == "crop":  # torchvision's CenterCrop rounds half to even
-            top, left = (round((n - self.size) / 2) for n in (new_height, new_width))
+        if self.resize.startswith("crop"):
+            halves = ((n - self.size) / 2 for n in (new_height, new_width))
+            top, left = (round(n) if self.resize == "crop" else int(n) for n in halves)  # round: half to even
             batch = batch[..., top : top + self.size, left : left + self.size]
         elif (new_height, new_width) != (self.size, self.size):
             batch = pad(batch, (left, self.size - new_width - left, top, self.size - new_height - top))
@@ -94,16 +126,92 @@ class Preprocessing:
         batch = (batch - mean) / std
         return batch if pixels.ndim == 4 else batch[0]
 
+    def _interpolated(self, batch: Tensor, height: int, width: int) -> Tensor:
+        from torch.nn.functional import interpolate
+
+        if not self.pillow:
+            size = (height, width)
+            return interpolate(batch, size, mode=self.interpolation, align_corners=False, antialias=self.antialias)
+        if max(height, width) > _LONGEST * self.size:
+            shape = f"{batch.shape[-1]}x{batch.shape[-2]}"
+            raise ImageError(
+                f"image: is {shape} pixels, expected sides of at most {_LONGEST}:1; cut it to what matters"
+            )
+        if batch.requires_grad or batch.device.type != "cpu":
+            return _resize_like_pillow(batch, height, width, self.interpolation)
+        return _resize_by_pillow(batch, height, width, self.interpolation)
+
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after resizing, before padding or cropping."""
         if self.resize == "squash":
             return self.size, self.size
-        if self.resize == "crop":  # torchvision's Resize truncates the longer side
+        if self.resize.startswith("crop"):  # torchvision's Resize truncates the longer side
             short, long = min(height, width), max(height, width)
             scaled = int(self.size * long / short)
             return (self.size, scaled) if height <= width else (scaled, self.size)
         scale = self.size / float(max(height, width))  # round() as in the official ResizeMaxSize: half to even
         return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _resize_by_pillow(batch: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
+    """(N, 3, H, W) in [0, 1] on the CPU -> (N, 3, height, width), each value a multiple of 1/255; no gradient."""
+    import torch
+
+    kind = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
+    arrays = _levels(batch).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    narrow = [Image.fromarray(array).resize((width, len(array)), kind) for array in arrays]
+    resized = np.stack([np.asarray(image.resize((width, height), kind)) for image in narrow])
+    return torch.from_numpy(resized).permute(0, 3, 1, 2).contiguous().to(batch.dtype).div_(255)
+
+
+def _resize_like_pillow(batch: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
+    """What `_resize_by_pillow` gives, computed on any device and with a gradient.
+
+    Pillow sums products of 8-bit values and 22-bit weights. float64 holds those sums exactly, so ties fall as they
+    do there. A device without float64 (mps) gets float32, where a value may come out one level off.
+    """
+    import torch
+
+    exact = torch.float32 if batch.device.type == "mps" else torch.float64
+    x = (255 * batch).to(exact)
+    x = x + (_levels(batch).to(exact) - x).detach()
+    for axis, size in ((-1, width), (-2, height)):
+        if x.shape[axis] == size:
+            continue
+        weights = torch.from_numpy(_pillow_weights(x.shape[axis], size, interpolation)).to(x)
+        sums = x @ weights.T if axis == -1 else weights @ x
+        levels = (sums / _PILLOW_UNIT).clamp(0, 255)
+        whole = ((sums + _PILLOW_UNIT / 2) / _PILLOW_UNIT).floor().clamp(0, 255)
+        x = levels + (whole - levels).detach()
+    return x.to(batch.dtype) / 255
+
+
+def _levels(batch: Tensor) -> Tensor:
+    """Values in [0, 1] as whole numbers from 0 to 255, as they would be saved."""
+    return (255 * batch.detach()).add_(0.5).floor_().clamp_(0, 255)
+
+
+@functools.lru_cache(maxsize=16)
+def _pillow_weights(before: int, after: int, interpolation: Interpolation) -> NDArray[np.float64]:
+    """(after, before): Pillow's weights in units of 2^-22, whole numbers.
+
+    Source: `precompute_coeffs` and `normalize_coeffs_8bpc` in Pillow's src/libImaging/Resample.c.
+    """
+    scale = before / after
+    stretch = max(scale, 1.0)
+    support = stretch * {"bicubic": 2.0, "bilinear": 1.0}[interpolation]
+    centre = (np.arange(after) + 0.5)[:, None] * scale
+    place = np.arange(before)[None, :]
+    first, last = (np.floor(centre + side * support + 0.5).clip(0, before) for side in (-1, 1))
+    x = np.abs((place - centre + 0.5) * (1.0 / stretch))
+    if interpolation == "bicubic":
+        near = (1.5 * x - 2.5) * x * x + 1.0
+        weights = np.where(x < 1.0, near, np.where(x < 2.0, (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5, 0.0))
+    else:
+        weights = np.where(x < 1.0, 1.0 - x, 0.0)
+    weights = np.where((place >= first) & (place < last), weights, 0.0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.trunc(weights * _PILLOW_UNIT + np.copysign(0.5, weights))
 
 
 def check_file(path: Path) -> None:
@@ -112,16 +220,37 @@ def check_file(path: Path) -> None:
     Raises:
         ImageError: it is not; the message starts with the path.
     """
+    if str(path).startswith(("http:/", "https:/")):
+        raise ImageError(f"{path}: is an address; download the image and give the file")
     try:
         status = path.stat()
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened ({explain(error)}); check the path") from error
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise ImageError(f"{str(path)!r}: is not the name of a file ({error}); check the path") from error
     if path.is_dir():
         raise ImageError(f"{path}: is a directory, expected an image file")
     if status.st_size == 0:
         raise ImageError(f"{path}: is empty (0 bytes), expected an image")
     if not os.access(path, os.R_OK):
         raise ImageError(f"{path}: cannot be read (Permission denied); change its permissions")
+
+
+def check_files(paths: Sequence[Path]) -> None:
+    """`check_file` for several; the error names all that cannot be used, not only the first.
+
+    Raises:
+        ImageError: see `check_file`.
+    """
+    problems = []
+    for path in paths:
+        try:
+            check_file(path)
+        except ImageError as error:
+            problems.append(str(error))
+    if problems:
+        more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
+        raise ImageError("; ".join(problems[:_SHOWN_PROBLEMS]) + more)
 
 
 def open_image(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
@@ -153,6 +282,8 @@ def open_image(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
         raise ImageError(f"{message}; scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS") from error
     except OSError as error:
         raise ImageError(f"{path}: cannot be decoded ({explain(error)}); make or download it again") from error
+    except Exception as error:  # as in `_decode`: formats raise what they like while their headers are read
+        raise ImageError(f"{path}: cannot be decoded ({error}); make or download it again") from error
 
 
 def _decode(image: Image.Image, place: str) -> Image.Image:
@@ -176,6 +307,8 @@ def _to_rgb(image: Image.Image, place: str) -> Image.Image:
         return image
     if image.mode in _SIXTEEN_BIT:
         grey = np.asarray(image).astype(np.uint32)
+        if "transparency" in image.info:  # one grey level that is not there
+            grey = np.where(grey == image.info["transparency"], 0xFFFF, grey)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         cure = "convert it to 8 or 16 bits per channel"

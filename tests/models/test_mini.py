@@ -17,7 +17,7 @@ from hpskit.models.mini import build
 from hpskit.models.registry import MODELS
 from hpskit.models.store import cached
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer
-from hpskit.stats import accuracy_hpdv2
+from hpskit.stats import pair_accuracy
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
@@ -72,6 +72,11 @@ def test_precisions_agree(photographs: list[Image.Image]) -> None:
     assert 0 < (scores["fp16"] - scores["fp32"]).abs().max() <= 0.02
 
 
+def test_auto_is_fp32_on_a_cpu() -> None:
+    assert load_scorer("mini", device="cpu").info.precision == "fp32"
+    assert load_scorer("mini", precision="bf16", device="cpu").info.precision == "bf16"
+
+
 def test_gradients_reach_the_pixels(scorer: PreferenceScorer) -> None:
     torch.manual_seed(0)
     pixels = torch.rand(2, 3, 96, 96, requires_grad=True)
@@ -112,5 +117,5 @@ def test_it_has_learned_what_the_card_says(shared: Path, scorer: PreferenceScore
     groups = json.loads((sample / "test.json").read_text())
     images = [sample / "test" / name for group in groups for name in group["image_path"]]
     scores = scorer.score(images, "x").split([len(group["image_path"]) for group in groups])
-    accuracy = accuracy_hpdv2([part.numpy() for part in scores], [group["rank"] for group in groups])
+    accuracy = pair_accuracy([part.numpy() for part in scores], [group["rank"] for group in groups], "hpdv2").value
     assert 0.8 <= accuracy <= 1

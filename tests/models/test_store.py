@@ -22,7 +22,7 @@ from hpskit.errors import CheckpointError, HashMismatchError, NotCachedError, Ou
 from hpskit.files import sha256_file
 from hpskit.models.checkpoint import Weights, convert, file_hash
 from hpskit.models.registry import MODELS, find
-from hpskit.models.store import Located, cached, fetch, is_path, locate, verify
+from hpskit.models.store import Located, fetch, is_path, locate, verify
 from hub_server import COMMIT, Hub, serve
 
 REPOSITORY, FILE = "xswu/HPSv2", "HPS_v2.1_compressed.pt"
@@ -623,7 +623,8 @@ def test_a_name_is_not_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not is_path("mini")
     assert not is_path("hps-v2.1")
     (tmp_path / "hps-v2.1").write_text("x")
-    assert is_path("hps-v2.1")
+    assert not is_path("hps-v2.1"), "a known name is that model; a file beside it is ./hps-v2.1"
+    assert is_path("./hps-v2.1")
 
 
 # --- verify
@@ -696,7 +697,7 @@ def test_a_file_of_unknown_origin_is_not_taken_for_a_named_model(home: Path) -> 
     """Scores carry the name, so a file must say itself that it is that model."""
     (home / "models").mkdir(parents=True)
     save_file({"a": torch.zeros(2)}, home / "models/hps-v2.1.safetensors")
-    with pytest.raises(HashMismatchError, match=r"no `hpskit models fetch` has made, expected hps-v2\.1; pass it to --mod"):
+    with pytest.raises(HashMismatchError, match=r"no `hpskit models fetch` has made, expected hps-v2\.1; pass it"):
         locate("hps-v2.1")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,16 +12,27 @@ from hpskit.cli.options import Json
 
 __all__ = ["app"]
 
+_COLUMNS = {
+    "name": "name",
+    "network": "architecture",
+    "size": "size",
+    "licence": "licence",
+    "here": "state",
+    "what it is": "summary",
+}
+"""Heading -> key of the JSON document."""
+
 app = typer.Typer(help="List, fetch and verify models.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
     """Show the models that hpskit knows: licence, size, whether they are on this machine."""
+    from hpskit.models.plugins import plugins
     from hpskit.models.registry import MODELS
     from hpskit.models.store import cached
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": model.name,
             "version": model.version,
@@ -30,11 +41,19 @@ def list_models(as_json: Json = False) -> None:
             "size": path.stat().st_size if path else model.size,
             "state": "embedded" if model.embedded else "ready" if path else "not fetched",
             "path": str(path) if path else None,
-            "source": f"{model.repository}/{model.file}" if model.repository else "in the wheel",
+            "source": ", ".join(f"{source.repository}/{source.file}" for source in model.sources)
+            or model.page
+            or "in the wheel",
             "summary": model.summary,
         }
         for model in MODELS.values()
         for path in (cached(model),)
+    ]
+    rows += [
+        dict.fromkeys(rows[0])
+        | {"name": name, "state": "installed", "source": point.value, "summary": "a scorer of another package"}
+        for name, point in plugins().items()
+        if name not in MODELS
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -42,16 +61,15 @@ def list_models(as_json: Json = False) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("name", "network", "size", "licence", "here", "what it is"):
+    for column in _COLUMNS:
         table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
     for row in rows:
-        size = int(row["size"] or 0)
-        text = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-        table.add_row(
-            *(str(v) for v in (row["name"], row["architecture"], text, row["licence"], row["state"], row["summary"]))
-        )
+        size = row["size"] or 0
+        text = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size else ""
+        table.add_row(*(Text(text if key == "size" else row[key] or "") for key in _COLUMNS.values()))
     Console().print(table)
 
 

@@ -17,7 +17,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from hpskit.files import explain, publish
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PICKLE_SUFFIXES", "Weights", "convert", "file_hash", "weight_hash"]
+__all__ = ["PICKLE_SUFFIXES", "Weights", "convert", "file_hash", "read_tensors", "weight_hash", "write_tensors"]
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -49,6 +49,8 @@ class Weights:
     path: Path
     origin: Path
     """The file that the caller named; differs from `path` for a converted pickle. Errors name this one."""
+    prefix: str = ""
+    """Only the tensors whose names begin with this are seen, without it: a part of a model."""
 
     def metadata(self) -> dict[str, str]:
         """What hpskit wrote beside the tensors; empty for other people's files.
@@ -67,7 +69,8 @@ class Weights:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor."""
         with self._open() as handle:
-            return {name: tuple(handle.get_slice(name).get_shape()) for name in [*handle.keys()]}
+            names = [name for name in [*handle.keys()] if name.startswith(self.prefix)]
+            return {name.removeprefix(self.prefix): tuple(handle.get_slice(name).get_shape()) for name in names}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor in order of the names, memory-mapped. What is read is let go again in groups of 256 MB, so
@@ -75,13 +78,17 @@ class Weights:
         for group in self._groups():
             with self._open() as handle:
                 for name in group:
-                    yield name, handle.get_tensor(name)
+                    yield name.removeprefix(self.prefix), handle.get_tensor(name)
+
+    def part(self, prefix: str) -> Weights:
+        """The tensors whose names begin with `prefix`, which is left out of them."""
+        return replace(self, prefix=self.prefix + prefix)
 
     def _groups(self) -> list[list[str]]:
         groups: list[list[str]] = [[]]
         total = 0
         with self._open() as handle:
-            for name in sorted(handle.keys()):
+            for name in sorted(name for name in [*handle.keys()] if name.startswith(self.prefix)):
                 part = handle.get_slice(name)
                 size = 4
                 for side in part.get_shape():
@@ -148,15 +155,37 @@ def convert(source: Path, target: Path, metadata: Mapping[str, str]) -> str:
         CheckpointError: `source` is not a checkpoint, or holds anything but tensors.
         OutputError: `target` cannot be written.
     """
+    return write_tensors(read_tensors(source), target, metadata)
+
+
+def read_tensors(source: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint, pickle or safetensors, memory-mapped where the file allows it. A text file is
+    one tensor of bytes under its name.
+
+    Raises:
+        CheckpointError: `source` is not a checkpoint, or holds anything but tensors.
+    """
+    if source.suffix == ".txt":
+        import torch
+
+        return {source.name: torch.frombuffer(bytearray(source.read_bytes()), dtype=torch.uint8)}
+    return _read_pickle(source) if _is_pickle(source) else dict(Weights(path=source, origin=source).tensors())
+
+
+def write_tensors(state: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> str:
+    """Publish tensors as safetensors with `metadata` and their weight hash, which is returned.
+
+    Raises:
+        OutputError: `target` cannot be written.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    state = _read_pickle(source) if _is_pickle(source) else dict(Weights(path=source, origin=source).tensors())
     digest = weight_hash((name, state[name]) for name in sorted(state))
     text = json.dumps({**metadata, "weight_hash": digest})
     with publish(target) as temporary:
         try:
-            save_file(state, temporary, metadata={"format": "pt", _METADATA_KEY: text})
+            save_file(dict(state), temporary, metadata={"format": "pt", _METADATA_KEY: text})
         except SafetensorError as error:  # a full disk arrives as this, not as OSError
             raise OSError(str(error)) from error
     return digest

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Literal
 
 from hpskit import __version__
-from hpskit.errors import InputError
+from hpskit.errors import CheckpointError, InputError
 from hpskit.models.network import Network, choose_device, choose_precision
-from hpskit.models.registry import DEFAULT_MODEL
-from hpskit.models.store import Located, locate
+from hpskit.models.plugins import load_plugin, plugins
+from hpskit.models.registry import DEFAULT_MODEL, MODELS
+from hpskit.models.store import Located, is_path, locate
 from hpskit.records import ScorerInfo
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    import torch
 
 __all__ = ["DEFAULT_ARCHITECTURE", "load_network"]
 
@@ -28,25 +35,21 @@ def load_network(
     """Find, check and load a model; see `hpskit.load_scorer` for the arguments."""
     chosen_device = choose_device(device)
     chosen_precision = choose_precision(precision, chosen_device)
+    if (point := _plugin(name_or_path)) is not None:
+        if arch is not None or antialias is not None:
+            raise InputError(
+                f"arch and antialias: are not for {point.name}, a scorer of another package; leave them out"
+            )
+        return load_plugin(point, chosen_precision, chosen_device)
     located = locate(name_or_path)
     architecture = _architecture(located, arch)
-    network: Network
-    if architecture == "mini":
-        from hpskit.models.mini import MiniNetwork
-
-        if antialias is False:
-            raise InputError("antialias: is False, but mini was fitted with antialiasing; leave the option out")
-        network = MiniNetwork(weights=located.weights, precision=chosen_precision, device=chosen_device)
-    else:
-        from hpskit.models.clip import ClipNetwork
-
-        network = ClipNetwork(
-            architecture=architecture,
-            weights=located.weights,
-            precision=chosen_precision,
-            device=chosen_device,
-            antialias=antialias is not False,
-        )
+    kind = _kind(located, architecture)
+    if kind == "mini" and precision == "auto" and chosen_device.type == "cpu":
+        chosen_precision = "fp32"  # quick enough, and bf16 turns round one close pair in a hundred (docs/mini.md)
+    if antialias is False and kind != "hps":
+        why = "was fitted with antialiasing" if kind == "mini" else "resizes as its authors did"
+        raise InputError(f"antialias: is False, but {located.name} {why}; leave the option out")
+    network = _build(kind, located, architecture, chosen_precision, chosen_device, antialias is not False)
     info = ScorerInfo(
         name=located.name,
         version=located.model.version if located.model else located.metadata.get("version", "local"),
@@ -61,9 +64,70 @@ def load_network(
     return network, info
 
 
+def _plugin(name_or_path: str | os.PathLike[str]) -> EntryPoint | None:
+    """The scorer of another package that is meant; hpskit's own names and files come first."""
+    if is_path(name_or_path) or str(name_or_path).partition(":")[0] in MODELS:
+        return None
+    return plugins().get(str(name_or_path))
+
+
 def _architecture(located: Located, arch: str | None) -> str:
     """The network's name: the model's own if it states one, else what the caller says, else ViT-H-14."""
     own = located.model.architecture if located.model else located.metadata.get("architecture")
     if own and arch and own != arch:
         raise InputError(f"arch: is {arch!r}, but {located.name} is a {own}; leave the option out")
     return own or arch or DEFAULT_ARCHITECTURE
+
+
+def _kind(located: Located, architecture: str) -> str:
+    """How the weights become a score; a local checkpoint that does not say is one of HPS v2."""
+    if located.model:
+        return located.model.kind
+    return located.metadata.get("kind", "mini" if architecture == "mini" else "hps")
+
+
+def _build(
+    kind: str,
+    located: Located,
+    architecture: str,
+    precision: Literal["fp32", "bf16", "fp16"],
+    device: torch.device,
+    antialias: bool,
+) -> Network:
+    """Each kind of network from its module, which is imported only if it is wanted."""
+    weights = located.weights
+    settings = {**located.metadata, **(located.model.settings if located.model else {})}
+    match kind:
+        case "mini":
+            from hpskit.models.mini import MiniNetwork
+
+            return MiniNetwork(weights=weights, precision=precision, device=device)
+        case "random":
+            from hpskit.models.baselines.chance import ChanceNetwork
+
+            return ChanceNetwork(seed=int(settings.get("seed", "0")), device=device)
+        case "imagereward":
+            from hpskit.models.baselines.imagereward import ImageRewardNetwork
+
+            return ImageRewardNetwork(weights=weights, precision=precision, device=device)
+        case "aesthetic":
+            from hpskit.models.baselines.aesthetic import AestheticNetwork
+
+            return AestheticNetwork(architecture=architecture, weights=weights, precision=precision, device=device)
+        case "pickscore":
+            from hpskit.models.baselines.pickscore import PickScoreNetwork
+
+            return PickScoreNetwork(architecture=architecture, weights=weights, precision=precision, device=device)
+        case "clip-score":
+            from hpskit.models.baselines.clip_score import ClipScoreNetwork
+
+            return ClipScoreNetwork(
+                architecture=architecture, weights=weights, precision=precision, device=device, settings=settings
+            )
+        case "hps":
+            from hpskit.models.clip import ClipNetwork
+
+            return ClipNetwork(
+                architecture=architecture, weights=weights, precision=precision, device=device, antialias=antialias
+            )
+    raise CheckpointError(f"{weights.origin}: is of kind {kind!r}, which hpskit {__version__} does not know")

@@ -107,6 +107,7 @@ class MiniNetwork:
     """Mini on its device, frozen; see `hpskit.models.network.Network`. An image is encoded as its score."""
 
     scale = "log-odds; a difference of 1 is one unit of log-odds"
+    log_odds_per_point = 1.0
     reads_prompt = False
     differentiable = True
 
@@ -154,13 +155,17 @@ def build(metadata: Mapping[str, str]) -> Mini:
 
 
 def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
-    mean, std = ([float(v) for v in metadata[key].split(",")] for key in ("mean", "std"))
-    return Preprocessing(
-        size=int(metadata["size"]),
-        resize=metadata["resize"],  # type: ignore[arg-type]  # checked there
-        mean=(mean[0], mean[1], mean[2]),
-        std=(std[0], std[1], std[2]),
-    )
+    try:
+        mean, std = ([float(v) for v in metadata[key].split(",")] for key in ("mean", "std"))
+        return Preprocessing(
+            size=int(metadata["size"]),
+            resize=metadata["resize"],  # type: ignore[arg-type]  # checked there
+            mean=(mean[0], mean[1], mean[2]),
+            std=(std[0], std[1], std[2]),
+        )
+    except (LookupError, ValueError) as error:
+        cure = "build it anew with runs/mini.sh, or use the embedded model"
+        raise CheckpointError(f"mini: the file's preprocessing is missing or damaged ({error}); {cure}") from error
 
 
 def _same_convolution(channels: int, out: int, *, kernel: int, stride: int, groups: int) -> nn.Conv2d:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
@@ -29,6 +30,8 @@ class Network(Protocol):
     device: torch.device
     scale: str
     """Unit of the score, in words."""
+    log_odds_per_point: float
+    """How the score says what people prefer: log-odds for each point by which an image is ahead of another."""
     reads_prompt: bool
     differentiable: bool
     """Whether gradients reach the pixels in this precision on this device."""
@@ -55,8 +58,8 @@ def choose_device(device: str) -> torch.device:
     import torch
 
     kind = device.partition(":")[0]
-    if kind not in get_args(Device):
-        raise InputError(f"device: is {device!r}, expected one of {', '.join(get_args(Device))}")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", device):
+        raise InputError(f"device: is {device!r}, expected one of {', '.join(get_args(Device))}, cuda:1 …")
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device == "auto":
         device = "cuda" if cuda else "mps" if mps else "cpu"
@@ -66,7 +69,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """The arithmetic for `auto`: the fastest that the device has in hardware and that keeps the order of images.
+    """The arithmetic for `auto`: the fastest that the device has in hardware.
 
     On a CPU bf16 where the processor multiplies it (AVX512-BF16, AMX, Arm BF16), else fp32; on CUDA fp16, as the
     official code; elsewhere fp32.

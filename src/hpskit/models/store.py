@@ -1,6 +1,7 @@
 """Where weights are on this machine, and how they get there.
 
     $HPSKIT_HOME/models/NAME.safetensors       a named model, ready to load; put there by `fetch`, or by hand
+    $HPSKIT_HOME/originals/NAME/…              published files that a person has to bring, because no hub has them
     $HPSKIT_HOME/converted/…safetensors        a local pickle, converted at its first use
     $HPSKIT_HOME/receipts/…json                the weight hash of files already read whole (by path, size and time)
     the Hugging Face cache                     the original download, shared with every other tool
@@ -22,10 +23,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpskit.errors import CheckpointError, HashMismatchError, HpskitError, NotCachedError, OutputError
-from hpskit.files import explain, publish, publish_json, read_json, sha256_file
-from hpskit.models.checkpoint import PICKLE_SUFFIXES, Weights, convert, file_hash, weight_hash
-from hpskit.models.hub import announced_sha256, home, hub_file, remove_download
-from hpskit.models.registry import Model, find
+from hpskit.files import expand, explain, publish, publish_json, read_json, sha256_file
+from hpskit.hub import announced_sha256, home, hub_file, remove_download
+from hpskit.models.checkpoint import (
+    PICKLE_SUFFIXES,
+    Weights,
+    convert,
+    file_hash,
+    read_tensors,
+    weight_hash,
+    write_tensors,
+)
+from hpskit.models.layouts import arrange
+from hpskit.models.registry import MODELS, OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE, Model, Source, find
 
 __all__ = ["Located", "Verification", "cached", "fetch", "home", "hub_file", "locate", "verify"]
 
@@ -66,7 +76,7 @@ def locate(name_or_path: str | os.PathLike[str]) -> Located:
         UnknownModelError, NotCachedError, CheckpointError, HashMismatchError: see `hpskit.errors`.
     """
     if is_path(name_or_path):
-        return _local(Path(name_or_path).expanduser())
+        return _local(expand(name_or_path))
     model = find(str(name_or_path))
     path = cached(model) or fetch(model)
     return _located(path, model)
@@ -76,6 +86,8 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
     """Whether a `--model` value means a file: it exists, has a separator or the ending of a checkpoint."""
     if not isinstance(name_or_path, str):
         return True
+    if name_or_path in MODELS:  # also where a file of that name lies about: write ./mini for that
+        return False
     suffix = Path(name_or_path).suffix.lower()
     has_separator = any(s in name_or_path for s in (os.sep, os.altsep) if s)
     if has_separator or suffix in (*PICKLE_SUFFIXES, ".safetensors"):
@@ -102,7 +114,7 @@ def fetch(model: Model, to: Path | None = None) -> Path:
     if have is not None and to is None:
         _located(have, model)
         return have
-    target = _ready(model) if to is None else to / f"{model.name}.safetensors"
+    target = _ready(model) if to is None else to / f"{model.stem}.safetensors"
     if have is not None and _mode(target) is not None and have.samefile(target):
         return have
     with _sole_maker(target):
@@ -115,24 +127,59 @@ def fetch(model: Model, to: Path | None = None) -> Path:
 
 
 def _make(model: Model, target: Path) -> None:
-    if model.repository is None:
+    """Bring the published files of a model, and write what they hold as one."""
+    if model.embedded:
         raise NotCachedError(f"{model.name}: {model.embedded} is missing; install hpskit again")
-    source = hub_file(model.repository, model.file, cure=_how_to_bring(model))
-    found = sha256_file(source)
-    announced = announced_sha256(source)
-    if announced not in (None, found):
-        remove_download(source)
-        cure = "the file was removed; run the same command again"
-        raise HashMismatchError(f"{source}: SHA-256 is {found}, the hub announced {announced}; {cure}")
+    files = [_downloaded(model, source) for source in model.sources] or [_brought(model)]
+    hashes = [sha256_file(file) for file in files]
+    for file, source, found in zip(files, model.sources, hashes, strict=False):
+        _check_download(file, source, found)
+    pairs = zip(model.sources, files, strict=False)
+    names = [f"{source.repository}/{file.name}" for source, file in pairs] or [files[0].name]
     metadata = {
         "name": model.name,
         "version": model.version,
         "architecture": model.architecture,
         "licence": model.licence,
-        "source": f"{model.repository}/{model.file}",
-        "source_sha256": found,
+        "source": ", ".join(names),
+        "source_sha256": ", ".join(hashes),
     }
-    _remember(target, convert(source, target, metadata))
+    if model.kind != "hps":
+        metadata |= {"kind": model.kind, **model.settings}
+    state = arrange(model.kind, [read_tensors(file) for file in files])
+    _remember(target, write_tensors(state, target, metadata))
+
+
+def _downloaded(model: Model, source: Source) -> Path:
+    """A file of the hub. Some repositories have open_clip's weights in the newer of its two files alone."""
+    cure = _how_to_bring(model)
+    try:
+        return hub_file(source.repository, source.file, cure=cure)
+    except NotCachedError as error:
+        if source.file != OPEN_CLIP_FILE:
+            raise
+        try:
+            return hub_file(source.repository, OPEN_CLIP_SAFE_FILE, cure=cure)
+        except NotCachedError:
+            raise error from None
+
+
+def _check_download(file: Path, source: Source, found: str) -> None:
+    """Compare a file with what the hub announced, and with what its authors published."""
+    for expected, who in ((announced_sha256(file), "the hub announced"), (source.sha256, "its authors published")):
+        if expected not in (None, found):
+            remove_download(file)
+            cure = "the file was removed; run the same command again"
+            raise HashMismatchError(f"{file}: SHA-256 is {found}, {who} {expected}; {cure}")
+
+
+def _brought(model: Model) -> Path:
+    """The file that a person has put where it is looked for."""
+    path = home() / "originals" / model.name / model.file
+    if _mode(path) is None:
+        cure = f"download {model.file} from {model.page}, put it at {path}, and run the same command again"
+        raise NotCachedError(f"{model.name}: its file is not on the hub; {cure}")
+    return path
 
 
 def verify(name_or_path: str | os.PathLike[str]) -> Verification:
@@ -148,7 +195,7 @@ def verify(name_or_path: str | os.PathLike[str]) -> Verification:
         NotCachedError: a named model is not on this machine (nothing is downloaded).
     """
     if is_path(name_or_path):
-        path = _checked(Path(name_or_path).expanduser())
+        path = _checked(expand(name_or_path))
         if path.suffix.lower() in PICKLE_SUFFIXES:
             return _verify_pickle(path)
         located = _located(path, None, trust_receipt=False)
@@ -179,7 +226,7 @@ def _verify_pickle(path: Path) -> Verification:
 
 
 def _ready(model: Model) -> Path:
-    return home() / "models" / f"{model.name}.safetensors"
+    return home() / "models" / f"{model.stem}.safetensors"
 
 
 def _local(path: Path) -> Located:
@@ -226,7 +273,7 @@ def _located(path: Path, model: Model | None, *, origin: Path | None = None, tru
     if digest != recorded:
         cure = "it was damaged or changed; delete it and fetch or convert it again"
         raise HashMismatchError(f"{weights.path}: weight hash is {digest}, recorded is {recorded}; {cure}")
-    if model and metadata.get("name") != model.name:
+    if model and not model.embedded and metadata.get("name") != model.name:
         found = metadata.get("name", "a file that no `hpskit models fetch` has made")
         cure = f"pass it to --model as a file, or move it away and run `hpskit models fetch {model.name}`"
         raise HashMismatchError(f"{weights.path}: is {found}, expected {model.name}; {cure}")
@@ -311,8 +358,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _how_to_bring(model: Model) -> str:
-    size = f"{model.size / 1e9:.1f} GB"
+    size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
     return (
-        f"On a connected machine run `hpskit models fetch {model.name} --to DIR` ({size}), then put "
-        f"DIR/{model.name}.safetensors into {home() / 'models'} here, or pass that file to --model"
+        f"On a connected machine run `hpskit models fetch {model.name} --to DIR`{size}, then put "
+        f"DIR/{model.stem}.safetensors into {home() / 'models'} here, or pass that file to --model"
     )
