@@ -18,6 +18,7 @@ from hpskit import hpsv2
 from hpskit.models import loading
 from hpskit.scoring.scorer import load_scorer
 from hub_server import serve
+from judged_photographs import write_data
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,6 +45,11 @@ def place(tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.Mo
     photographs[1].save(folder / "b.png")
     rows = [{"image": name, "prompt": "a cat"} for name in ("a.jpg", "b.png")]
     (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_data(folder / "HPDv2", photographs, groups=3)
+    broken = [
+        {"prompt": "a cat", "file_path": ["a.jpg", "b.png"], "human_preference": label} for label in ([1, 0], [3])
+    ]
+    (folder / "broken.json").write_text(json.dumps(broken))
     (folder / "items.csv").write_text("image,prompt\na.jpg,a cat\nmissing.png,a cat\n")
     monkeypatch.chdir(folder)
     return folder
@@ -106,7 +112,20 @@ def test_options_that_pages_name_exist(page: Path) -> None:
         subprocess.run(
             [sys.executable, "-m", "hpskit", *words, "--help"], capture_output=True, text=True, check=True
         ).stdout
-        for words in ([], ["score"], ["models"], ["models", "list"], ["models", "fetch"], ["models", "verify"])
+        for words in (
+            [],
+            ["score"],
+            ["models"],
+            ["models", "list"],
+            ["models", "fetch"],
+            ["models", "verify"],
+            ["data"],
+            ["data", "inspect"],
+            ["data", "convert"],
+            ["data", "fetch"],
+            ["evaluate"],
+            ["agreement"],
+        )
     )
     makefile = (ROOT / "Makefile").read_text()
     for block in re.findall(r"^```(?:console|bash)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):

@@ -1,0 +1,106 @@
+"""`hpskit agreement`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from hpskit.cli.options import Json
+
+__all__ = ["agreement"]
+
+
+def agreement(
+    data: Annotated[str, typer.Option(help="Data set of people's choices: file, folder or name on the hub.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json and report.html.")] = None,
+    rule: Annotated[
+        Literal["hpdv2", "imagereward", "ties-half"], typer.Option(help="How ties are counted; see docs/evaluation.md.")
+    ] = "hpdv2",
+    persons: Annotated[
+        bool,
+        typer.Option(
+            "--persons/--judgements",
+            help="Names of annotators are persons, the same in all groups; or only number the judgements of a group.",
+        ),
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and of random halves.")] = 0,
+    data_format: Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Tell how far the people of a data set agree with one another: the ceiling for every scorer.
+
+    \b
+    hpskit agreement --data HPDv2/test.json --out agreement/
+    """
+    from hpskit.evaluation.agreement import Agreement, run
+
+    config = Agreement(
+        data=data,
+        out=out,
+        data_format=data_format,
+        rule=rule,
+        persons=persons,
+        resamples=resamples,
+        seed=seed,
+        command=f"hpskit {shlex.join(sys.argv[1:])}",
+    )
+    result = run(config)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        _print(result, out)
+
+
+def _print(result: dict[str, Any], out: Path | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    data, rule = result["data"], result["settings"]["rule"]
+    title = f"{data['name']}: {result['judged_groups']:,} groups, {data['judgements']:,} judgements"
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("people", overflow="fold")
+    for column in (rule, "interval", "people too", "published"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row, both in zip(result["rules"][rule], result["two_way"], strict=True):
+        published = f"{row['published']:.1f} %" if row["published"] is not None else ""
+        table.add_row(Text(row["name"]), f"{100 * row['value']:.1f} %", _range(row), _range(both), published)
+    console.print(table)
+    for line in _facts(result):
+        console.print(Text(f" {line}"), soft_wrap=True)
+    if out is not None:
+        console.print(Text(f" {out / 'report.html'}", style="dim"), soft_wrap=True)
+
+
+def _range(row: dict[str, Any]) -> str:
+    return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
+
+
+def _facts(result: dict[str, Any]) -> list[str]:
+    half = result["split_half"]
+    halves = f"correlation of the halves {half['correlation']:.3f}, {half['splits']} random splits"
+    lines = [
+        f"split-half reliability {half['reliability']:.3f} ({halves})",
+        f"Krippendorff's alpha, ordinal {result['krippendorff_alpha']:.3f}",
+    ]
+    gap = result["gap"]
+    if len(gap) > 1:
+        close, far = gap[0], gap[-1]
+        parts = f"{_share(close)} of the closest pairs, {_share(far)} of the farthest"
+        lines.append(f"one annotator is with the others on {parts}")
+    if growth := result["growth"]:
+        points = ", ".join(f"{point['annotators']}: {_share(point)}" for point in growth["points"])
+        lines.append(f"mean of k people against {growth['held_out']} held out: {points}")
+    return lines
+
+
+def _share(row: dict[str, Any]) -> str:
+    return f"{100 * row['value']:.1f} %"

@@ -1,0 +1,168 @@
+"""`hpskit evaluate`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from hpskit.cli.options import Antialias, Arch, BatchSize, Device, Json, Precision, progress_bar, scorer_loader
+
+if TYPE_CHECKING:
+    from hpskit.evaluation.result import Candidate
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    data: Annotated[str, typer.Option(help="Data set of people's choices: file, folder or name on the hub.")],
+    out: Annotated[Path, typer.Option(help="Folder for result.json, report.html and the scores.")],
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option("--scorer", "-s", help="Name (see `hpskit models list`) or checkpoint file; repeat for several."),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="Named accuracy of headline and differences.  [default: that of the data set's paper]"),
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    data_format: Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")] = "auto",
+    image_root: Annotated[
+        Path | None, typer.Option(help="Folder that relative image paths start from.  [default: as the layout says]")
+    ] = None,
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        typer.Option(help="Stop if an image cannot be used, or leave its group out for every scorer and list it."),
+    ] = "fail",
+    arch: Arch = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    antialias: Antialias = None,
+    as_json: Json = False,
+) -> None:
+    """Tell how well scorers predict what people preferred: accuracy, interval, human ceiling, comparison.
+
+    Every figure stands in OUT/result.json; OUT/report.html is one file to read and to hand on. Kill it and start it
+    again: it continues. Run it again with another --scorer: only that one is scored.
+
+    \b
+    hpskit evaluate --data HPDv2/test.json --scorer mini --scorer hps-v2.1 --out report/
+    """
+    from hpskit.evaluation.run import Evaluation, run
+
+    names = scorer or ["mini"]
+    options = (precision, device, batch_size, antialias)
+    config = Evaluation(
+        data=data,
+        out=out,
+        data_format=data_format,
+        image_root=image_root,
+        on_error=on_error,
+        rule=rule,
+        resamples=resamples,
+        seed=seed,
+        command=f"hpskit {shlex.join(sys.argv[1:])}",
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("scoring", total=None, visible=False)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        summary = run(config, lambda: _load(names, arch, options), progress)
+    if as_json:
+        typer.echo(json.dumps(summary.result, indent=2, ensure_ascii=False))
+    else:
+        _print(summary.result, out)
+    _warn(summary.result)
+
+
+def _load(names: list[str], arch: str | None, options: tuple[str, str, int | None, bool | None]) -> list[Candidate]:
+    """The scorers that the command names; `--arch` is for those that are files."""
+    from hpskit.evaluation.result import Candidate
+    from hpskit.models.store import is_path
+    from hpskit.models.training_record import read_record
+
+    loaded = [scorer_loader(name, arch if is_path(name) else None, *options)() for name in names]
+    own = [scorer.info.name for scorer in loaded]
+    return [
+        Candidate(
+            label=scorer.info.name if own.count(scorer.info.name) == 1 else name,
+            scorer=scorer,
+            training=read_record(name, scorer.info.weight_hash),
+        )
+        for name, scorer in zip(names, loaded, strict=True)
+    ]
+
+
+def _print(result: dict[str, Any], out: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    data, rule = result["data"], result["settings"]["rule"]
+    title = f"{data['name']}: {data['groups']:,} groups, {data['prompts']:,} prompts, {result['pairs']:,} pairs"
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("scorer", overflow="fold")
+    for column in (rule, f"{100 * result['settings']['level']:g} % interval", "tau-b", "published"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for scorer in result["scorers"]:
+        name = Text(scorer["label"])
+        name.append(" seen in training" if scorer["training"]["seen"] else "", style="yellow")
+        tau = scorer["kendall_tau_b"]
+        table.add_row(
+            name, *_figures(scorer["accuracy"][rule], scorer["published"], f"{tau['value']:.3f}" if tau else "")
+        )
+        held_out = scorer["training"]["held_out"]
+        if scorer["training"]["seen"] and held_out and held_out["rule"] == rule:
+            table.add_row(Text(f"  held out: {held_out['source']}", style="dim"), *_figures(held_out, None, ""))
+    table.add_section()
+    for row in result["people"]:
+        table.add_row(Text(row["name"]), *_figures(row, row["published"], ""))
+    console.print(table)
+    for line in _differences(result):
+        console.print(Text(f" {line}"), soft_wrap=True)
+    console.print(Text(f" {out / 'report.html'}", style="dim"), soft_wrap=True)
+
+
+def _figures(row: dict[str, Any], published: float | None, tau: str) -> tuple[str, str, str, str]:
+    interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
+    return f"{100 * row['value']:.1f} %", interval, tau, f"{published:.1f} %" if published is not None else ""
+
+
+def _differences(result: dict[str, Any]) -> list[str]:
+    lines = []
+    for d in result["differences"]:
+        line = f"{d['first']} - {d['second']}: {100 * d['value']:+.1f} points"
+        if d["low"] is not None:
+            line += f" ({100 * d['low']:+.1f} to {100 * d['high']:+.1f}, p = {d['p_value']:.2g})"
+        lines.append(line)
+    return lines
+
+
+def _warn(result: dict[str, Any]) -> None:
+    data = result["data"]
+    for scorer in result["scorers"]:
+        training = scorer["training"]
+        if training["seen"]:
+            share = f"{training['seen']} of {training['groups']} groups have prompts of its training data"
+            cure = "its accuracy here is memory, not prediction; do not report it"
+            typer.echo(
+                f"warning: {scorer['label']} was trained on this: {share} ({training['data']}); {cure}", err=True
+            )
+    if data["duplicates"]:
+        count = sum(len(places) - 1 for places in data["duplicates"])
+        what = "they count, as in the official figure; intervals draw prompts, so they do not narrow them"
+        typer.echo(f"note: groups that repeat another: {count}; {what}", err=True)
+    if data["skipped"]:
+        first = data["skipped"][0]
+        what = f"the first is {first['place']}: {first['reason']}"
+        typer.echo(f"warning: groups left out for every scorer: {len(data['skipped'])}; {what}", err=True)

@@ -1,0 +1,166 @@
+"""The result of an evaluation, put together from its parts: what `result.json` holds. Pure: no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpskit.evaluation.breakdown import breakdowns
+from hpskit.evaluation.disagreement import disagreements
+from hpskit.evaluation.judging import (
+    Settings,
+    accuracy_of,
+    calibration_of,
+    correlation_of,
+    differences_of,
+)
+from hpskit.evaluation.material import Material
+from hpskit.evaluation.pairs import Pairs, pair_up
+from hpskit.evaluation.people import ceilings
+from hpskit.evaluation.published import PUBLISHED, TEST_SETS, published_for
+from hpskit.models.training_record import TrainingRecord
+from hpskit.scoring.contract import Scorer
+from hpskit.stats import ACCURACY_RULES, pair_accuracy
+
+__all__ = ["Candidate", "evaluate", "group_rows"]
+
+Scores = Sequence[NDArray[np.float64]]
+"""(images,) for each group."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A scorer that is evaluated."""
+
+    label: str
+    """How tables and pages call it; different for each."""
+    scorer: Scorer
+    training: TrainingRecord | None = None
+    """None if its makers left no record of what it was trained on."""
+
+
+def evaluate(
+    material: Material, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
+) -> dict[str, Any]:
+    """Everything that is to be said of these scores on these groups, ready for JSON; see docs/evaluation.md.
+
+    Args:
+        material: the groups.
+        candidates: the scorers.
+        scores: for each scorer, for each group, (images,).
+        settings: rule, resamples, level and seed.
+    """
+    groups, clusters = material.groups, material.clusters()
+    ranks = [group.consensus() for group in groups]
+    pairs = pair_up(groups, ranks)
+    by_label = {candidate.label: own for candidate, own in zip(candidates, scores, strict=True)}
+    test_set = material.data.format if material.data.format in TEST_SETS else None
+    headline = [(label, pair_accuracy(own, ranks, settings.rule)) for label, own in by_label.items()]
+    people = ceilings(groups, clusters, settings, test_set)
+    return {
+        "data": material.facts(),
+        "pairs": len(pairs),
+        "settings": {**asdict(settings), "resampled": "prompts"},
+        "rules": {name: rule.definition for name, rule in ACCURACY_RULES.items()},
+        "scorers": [
+            {
+                **_about(candidate, material),
+                **_figures(by_label[candidate.label], ranks, clusters, settings),
+                "calibration": _calibration(candidate, pairs, by_label[candidate.label]),
+            }
+            for candidate in candidates
+        ],
+        "people": people,
+        "published": {
+            "test_set": test_set,
+            "rows": [
+                {"name": row.name, "value": value, "people": row.people, "note": row.note}
+                for row in PUBLISHED
+                if test_set and (value := row.on(test_set)) is not None and not (people and row.people)
+            ],
+        },
+        "differences": differences_of(headline, clusters, settings),
+        "breakdowns": breakdowns(pairs, groups, ranks, by_label, clusters, settings),
+        "disagreements": {
+            candidate.label: [
+                {**case, "probability": _chance(candidate, case["scorer_score"] - case["people_score"])}
+                for case in disagreements(pairs, groups, by_label[candidate.label])
+            ]
+            for candidate in candidates
+        },
+    }
+
+
+def group_rows(
+    material: Material, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
+) -> Iterator[dict[str, Any]]:
+    """One row for each group: what was compared, and the accuracy of each scorer under the rule of the settings."""
+    ranks = [group.consensus() for group in material.groups]
+    accuracies = [pair_accuracy(own, ranks, settings.rule) for own in scores]
+    for number, group in enumerate(material.groups):
+        yield {
+            "place": group.place,
+            "prompt": group.prompt,
+            "images": group.images,
+            "people": [None if np.isnan(rank) else float(rank) for rank in ranks[number]],
+            "scores": {c.label: own[number].tolist() for c, own in zip(candidates, scores, strict=True)},
+            "accuracy": {
+                c.label: float(a.correct[number] / a.weight[number]) if a.weight[number] else None
+                for c, a in zip(candidates, accuracies, strict=True)
+            },
+        }
+
+
+def _about(candidate: Candidate, material: Material) -> dict[str, Any]:
+    info = candidate.scorer.info
+    return {
+        "label": candidate.label,
+        "info": info.to_json(),
+        "reads_prompt": getattr(candidate.scorer, "reads_prompt", None),
+        "training": _training(candidate.training, material),
+        "published": published_for(info.name, material.data.format),
+    }
+
+
+def _figures(
+    scores: Scores, ranks: Sequence[NDArray[np.float64]], clusters: NDArray[np.int64], settings: Settings
+) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy_of(scores, ranks, clusters, settings),
+        "kendall_tau_b": correlation_of("kendall_tau_b", scores, ranks, clusters, settings),
+        "spearman": correlation_of("spearman", scores, ranks, clusters, settings),
+    }
+
+
+def _calibration(candidate: Candidate, pairs: Pairs, scores: Scores) -> dict[str, Any] | None:
+    probabilities = _probabilities(candidate, pairs.differences(scores))
+    return None if probabilities is None else calibration_of(pairs, probabilities)
+
+
+def _training(record: TrainingRecord | None, material: Material) -> dict[str, Any]:
+    """How many groups have a prompt that the scorer was trained on."""
+    prompts = [group.prompt for group in material.groups]
+    if record is None:
+        return {"known": False, "data": None, "seen": 0, "groups": len(prompts), "held_out": None}
+    return {
+        "known": True,
+        "data": record.data,
+        "seen": record.overlap(prompts),
+        "groups": len(prompts),
+        "held_out": asdict(record.held_out) if record.held_out else None,
+    }
+
+
+def _probabilities(candidate: Candidate, differences: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """(P,): the modelled probability that the first image is preferred; None if the scorer has no such scale."""
+    factor = getattr(candidate.scorer, "log_odds_per_point", None)
+    return None if factor is None else np.asarray((1 + np.tanh(factor * differences / 2)) / 2)
+
+
+def _chance(candidate: Candidate, difference: float) -> float | None:
+    found = _probabilities(candidate, np.array([difference]))
+    return None if found is None else float(found[0])

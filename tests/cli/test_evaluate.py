@@ -1,0 +1,124 @@
+"""`hpskit evaluate` and `hpskit agreement` as processes: tables, files, pages, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import Cli
+from hpskit.scoring.scorer import load_scorer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+
+from judged_photographs import write_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, photographs: list[Image.Image]) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"), photographs)
+
+
+def test_table_result_and_page(cli: Cli, data: Path, tmp_path: Path) -> None:
+    command = ("evaluate", "--data", data, "--scorer", "mini", "-s", "random", "--out", tmp_path / "out")
+    done = cli(*command, "--resamples", 300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^ *annotator vs annotator +77.8 %.*78.1 %", done.stdout, re.MULTILINE)
+    assert re.search(r"^ *mini - random: \+\d", done.stdout, re.MULTILINE)
+    again = cli(*command, "--resamples", 300, "--json")
+    document = json.loads(again.stdout)
+    assert document == json.loads((tmp_path / "out/result.json").read_text())
+    mini = document["scorers"][0]["accuracy"]["hpdv2"]["value"]
+    assert mini > 0.8
+    assert re.search(rf"^ *mini +{100 * mini:.1f} %", done.stdout, re.MULTILINE)
+    assert document["scorers"][0]["training"]["seen"] == 0
+    assert document["command"].startswith("hpskit evaluate --data ")
+
+
+def test_the_page_needs_no_network(cli: Cli, data: Path, tmp_path: Path) -> None:
+    cli("evaluate", "--data", data, "--scorer", "random", "--out", tmp_path / "out", "--resamples", 100)
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<script" not in page
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert set(re.findall(r'(?:src|href)="([a-z#]+)', page)) == {"data", "#data"} & set(re.findall(r'"(#?data)', page))
+    assert page.count("<svg") == page.count("</svg>") > 10
+    assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", page))
+
+
+def test_seen_in_training_is_said_loudly(cli: Cli, shared: Path, tmp_path: Path) -> None:
+    """mini was fitted to this sample; a figure on it must not pass for a result."""
+    sample = shared / "data/hpdv2_sample"
+    entries = json.loads((sample / "test.json").read_text())
+    few = tmp_path / "test.json"
+    few.write_text(json.dumps([entries[number] for number in (2, 32, 0, 1, 3)]))  # the first two are the same
+    command = ("evaluate", "--data", few, "--image-root", sample / "test", "--scorer", "mini", "--resamples", 1000)
+    done = cli(*command, "--out", tmp_path / "out")
+    assert done.returncode == 0
+    assert "warning: mini was trained on this: 5 of 5 groups" in done.stderr
+    assert "note: groups that repeat another: 1; they count" in done.stderr
+    assert "mini seen in training" in done.stdout
+    held_out = json.loads((Path(__file__).parents[2] / "docs/mini.json").read_text())["accuracy"][0]
+    assert re.search(rf"held out.* {100 * held_out:.1f} %", done.stdout)
+    result = json.loads((tmp_path / "out/result.json").read_text())
+    assert (result["data"]["groups"], result["data"]["prompts"]) == (5, 4)
+    assert result["scorers"][0]["accuracy"]["hpdv2"]["value"] > 0.75
+
+
+def test_errors_are_one_line(cli: Cli, data: Path, tmp_path: Path) -> None:
+    for arguments, part in {
+        ("--data", tmp_path / "nope.json"): "nope.json: no such file",
+        ("--data", data, "--scorer", "minni"): "did you mean 'mini'?",
+    }.items():
+        done = cli("evaluate", *arguments, "--out", tmp_path / "out")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert part in done.stderr
+
+
+def test_agreement(cli: Cli, data: Path, tmp_path: Path) -> None:
+    done = cli("agreement", "--data", data, "--out", tmp_path / "out", "--resamples", 200)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^ *annotator vs mean of the others +88.9 %", done.stdout, re.MULTILINE)
+    document = json.loads(cli("agreement", "--data", data, "--resamples", 200, "--json").stdout)
+    published = json.loads((tmp_path / "out/result.json").read_text())
+    assert {**published, "command": ""} == {**document, "command": ""}
+    assert "Krippendorff" in (tmp_path / "out/report.html").read_text()
+
+
+def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:
+    """SIGKILL in the middle of scoring; nothing is lost, nothing is done twice, the result is the same."""
+    data = write_data(tmp_path / "data", photographs, groups=12)
+    common = ["evaluate", "--data", str(data), "--scorer", "mini", "--batch-size", "1", "--precision", "fp32"]
+    common += ["--resamples", "200", "--out"]
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hpskit", *common, str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not any(path.read_bytes().count(b"\n") > 6 for path in out.glob("scores/*.jsonl")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (log,) = out.glob("scores/*.jsonl")
+    kept = log.read_bytes()
+    whole = kept[: kept.rfind(b"\n") + 1]
+    assert 6 < whole.count(b"\n") < 49
+    assert not (out / "manifest.json").exists()
+    assert cli(*common, out).returncode == 0
+    assert log.read_bytes().startswith(whole)
+    lines = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    assert len({line["image"] for line in lines}) == len(lines) == 48
+    scorer = load_scorer("mini", precision="fp32")
+    expected = scorer.score([data.parent / "test" / line["image"] for line in lines], "x").tolist()
+    assert [line["score"] for line in lines] == pytest.approx(expected, abs=1e-4)
+    assert json.loads((out / "manifest.json").read_text())["scores"] == 48

@@ -1,0 +1,70 @@
+"""Parts of the data: every pair in the part where it belongs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hpskit.dataset.group import Group, Judgement
+from hpskit.evaluation.breakdown import breakdowns
+from hpskit.evaluation.disagreement import disagreements
+from hpskit.evaluation.judging import Settings
+from hpskit.evaluation.pairs import pair_up
+
+
+def group(number: int, category: str, *sources: str) -> Group:
+    """Four people prefer the images in order; the fifth turns the first two round."""
+    order = tuple(range(1, len(sources) + 1))
+    judgements = (Judgement(ranks=order, votes=4), Judgement(ranks=(2, 1, *order[2:])))
+    images = tuple(f"{number}-{source}" for source in sources)
+    prompt = " ".join(["word"] * (number + 1))
+    return Group(
+        place=f"row {number}", prompt=prompt, images=images, judgements=judgements, sources=sources, category=category
+    )
+
+
+GROUPS = [
+    group(n, "photo" if n < 4 else "anime", *(("glide", "sdxl", "coco") if n % 2 else ("sdxl", "glide")))
+    for n in range(8)
+]
+RANKS = [g.consensus() for g in GROUPS]
+SCORES = [np.array([2.0, 3.0, 1.0][: len(g.images)]) for g in GROUPS]  # wrong about the first two of each group, only
+
+
+def parts(name: str, scores: list[np.ndarray] = SCORES) -> dict[str, tuple[int, int, float]]:
+    clusters = np.arange(len(GROUPS))
+    found = breakdowns(pair_up(GROUPS, RANKS), GROUPS, RANKS, {"x": scores}, clusters, Settings(resamples=200))
+    (breakdown,) = [b for b in found if b["name"] == name]
+    return {p["label"]: (p["pairs"], p["prompts"], p["scorers"]["x"]["value"]) for p in breakdown["parts"]}
+
+
+def test_by_pair_of_generators() -> None:
+    """Whichever stands first: the pair is one of the same two generators."""
+    assert parts("sources") == {"coco / glide": (4, 4, 1), "coco / sdxl": (4, 4, 1), "glide / sdxl": (8, 8, 0)}
+
+
+def test_by_style() -> None:
+    assert parts("category") == {"anime": (8, 4, 0.5), "photo": (8, 4, 0.5)}
+
+
+def test_by_length_of_the_prompt() -> None:
+    assert {label: part[:2] for label, part in parts("length").items()} == {"1-5": (9, 5), "6-10": (7, 3)}
+
+
+def test_by_agreement_of_the_people() -> None:
+    assert parts("consensus") == {"80-90": (8, 8, 0), "90-100": (8, 4, 1)}
+
+
+def test_a_scorer_that_is_always_right_is_right_everywhere() -> None:
+    right = [-ranks for ranks in RANKS]
+    for name in ("sources", "category", "length", "consensus"):
+        assert {value for _, _, value in parts(name, right).values()} == {1.0}
+
+
+def test_disagreements_are_the_worst_first_and_one_for_each_prompt() -> None:
+    scores = [np.array([0.0, float(n), -9.0][: len(g.images)]) for n, g in enumerate(GROUPS)]
+    cases = disagreements(pair_up(GROUPS, RANKS), GROUPS, scores, count=3)
+    assert [case["place"] for case in cases] == ["row 7", "row 6", "row 5"]
+    assert (cases[0]["people_image"], cases[0]["scorer_image"]) == ("7-glide", "7-sdxl")
+    assert cases[0]["people_share"] == pytest.approx(0.8)
+    assert (cases[0]["people_score"], cases[0]["scorer_score"]) == (0, 7)

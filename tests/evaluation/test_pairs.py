@@ -1,0 +1,68 @@
+"""Pairs: shares, votes, gaps; and what they are not made from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpskit.dataset.group import Group, Judgement
+from hpskit.evaluation.pairs import Pairs, pair_up
+
+
+def group(*ranks: tuple[int | None, ...], votes: tuple[int, ...] = (), rank: tuple[int, ...] | None = None) -> Group:
+    counts = votes or (1,) * len(ranks)
+    judgements = tuple(Judgement(ranks=own, votes=n) for own, n in zip(ranks, counts, strict=True))
+    images = tuple(f"{n}.png" for n in range(len(ranks[0] if ranks else rank or ())))
+    return Group(place="here", prompt="p", images=images, judgements=judgements, rank=rank)
+
+
+def pairs_of(*groups: Group) -> Pairs:
+    return pair_up(groups, [group.consensus() for group in groups])
+
+
+def test_shares_votes_and_gaps_by_hand() -> None:
+    pairs = pairs_of(group((1, 2, 3), (1, 3, 2), (2, 2, 1)), group((2, 1), votes=(5,)))
+    assert list(zip(pairs.group, pairs.first, pairs.second, strict=True)) == [
+        (0, 0, 1),
+        (0, 0, 2),
+        (0, 1, 2),
+        (1, 0, 1),
+    ]
+    assert pairs.share.tolist() == pytest.approx([2.5 / 3, 2 / 3, 1 / 3, 0.0])
+    assert pairs.votes.tolist() == [3, 3, 3, 5]
+    assert pairs.gap.tolist() == pytest.approx([1.0, 2 / 3, 1 / 3, 1.0])
+
+
+def test_images_that_nobody_ranked_are_in_no_pair() -> None:
+    pairs = pairs_of(group((1, None, 2), (None, None, 1)))
+    assert (pairs.first.tolist(), pairs.second.tolist()) == ([0], [2])
+    assert (pairs.share.tolist(), pairs.votes.tolist()) == ([1.0], [1.0])
+
+
+def test_without_judgements_the_published_order_speaks() -> None:
+    pairs = pairs_of(group(rank=(2, 1, 2)))
+    assert pairs.share.tolist() == [0.0, 0.5, 1.0]
+    assert pairs.votes.tolist() == [1, 1, 1]
+    assert pairs.gap.tolist() == [1, 0, 1]
+
+
+@given(st.lists(st.permutations([1, 2, 3, 4]), min_size=1, max_size=5), st.permutations(range(4)))
+def test_the_order_of_the_images_does_not_matter(ranks: list[list[int]], order: list[int]) -> None:
+    def table(rows: list[list[int]], names: list[int]) -> dict[tuple[int, int], tuple[float, float]]:
+        pairs = pairs_of(group(*map(tuple, rows)))
+        found = {}
+        for i, j, share, gap in zip(pairs.first, pairs.second, pairs.share, pairs.gap, strict=True):
+            a, b = names[i], names[j]
+            found[min(a, b), max(a, b)] = (round(share if a < b else 1 - share, 9), round(gap, 9))
+        return found
+
+    shuffled = [[row[i] for i in order] for row in ranks]
+    assert table(ranks, [0, 1, 2, 3]) == table(shuffled, list(order))
+
+
+def test_differences_are_taken_within_the_group() -> None:
+    pairs = pairs_of(group((1, 2)), group((1, 2, 3)))
+    scores = [np.array([5.0, 1.0]), np.array([10.0, 30.0, 70.0])]
+    assert pairs.differences(scores).tolist() == [4, -20, -60, -40]

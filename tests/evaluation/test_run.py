@@ -1,0 +1,228 @@
+"""An evaluation from data to published files: known answers, what is left out, and what is never repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from hpskit.errors import HpskitError, InputError, OutputError, RecordError
+from hpskit.evaluation.result import Candidate
+from hpskit.evaluation.run import Evaluation, Summary, run
+from hpskit.models.training_record import HeldOut, TrainingRecord, prompt_hash
+from judged_photographs import Mixed, Sharpness, write_data
+
+
+def evaluate(data: Path, out: Path, *scorers: Sharpness, **options: Any) -> Summary:
+    candidates = [Candidate(label=scorer.name, scorer=scorer) for scorer in scorers or (Sharpness(),)]
+    return run(Evaluation(data=data, out=out, **{"resamples": 200, **options}), lambda: candidates)
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory: pytest.TempPathFactory, photographs: list[Image.Image]) -> Path:
+    """Five groups; read by many tests, changed by none."""
+    return write_data(tmp_path_factory.mktemp("small"), photographs)
+
+
+@pytest.fixture
+def data(small_data: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(small_data.parent, tmp_path / "data")) / small_data.name
+
+
+def test_known_answers(small_data: Path, tmp_path: Path) -> None:
+    result = evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness("dull", -1)).result
+    assert (result["data"]["groups"], result["data"]["prompts"], result["pairs"]) == (5, 5, 30)
+    sharp, dull = result["scorers"]
+    for rule in ("hpdv2", "imagereward", "ties-half", "pickapic", "top-1"):
+        assert (sharp["accuracy"][rule]["value"], dull["accuracy"][rule]["value"]) == (1, 0)
+    assert sharp["accuracy"]["hpdv2"] == {
+        "value": 1, "low": 1, "high": 1, "averaging": "prompts", "groups": 5, "pairs": 30
+    }  # fmt: skip
+    assert (sharp["kendall_tau_b"]["value"], dull["spearman"]["value"]) == pytest.approx((1, -1))
+    (difference,) = result["differences"]
+    assert (difference["first"], difference["second"], difference["value"]) == ("sharp", "dull", 1)
+    # three people: 1234, 1324, 2134. They differ on 1, 1 and 2 of 6 pairs; the mean of the others ties one pair for
+    # the second and for the third of them, and contradicts each of these two on one pair.
+    people = {row["key"]: row["value"] for row in result["people"]}
+    assert people["annotator_vs_annotator"] == pytest.approx(14 / 18)
+    assert people["leave_one_out"] == pytest.approx(16 / 18)
+
+
+def test_breakdowns_lose_no_pair(small_data: Path, tmp_path: Path) -> None:
+    result = evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness("dull", -1)).result
+    parts = {breakdown["name"]: breakdown["parts"] for breakdown in result["breakdowns"]}
+    assert [(part["label"], part["pairs"]) for part in parts["consensus"]] == [("60-70", 10), ("90-100", 20)]
+    assert all(part["scorers"]["sharp"]["value"] == 1 for part in parts["consensus"])
+    assert sum(part["pairs"] for part in parts["gap"]) == 5 * (3 * 6 - 2)  # comparisons; two that the others tie
+    assert "category" not in parts
+    assert "sources" not in parts
+
+
+def test_everything_is_published_and_the_manifest_speaks_for_it(small_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = evaluate(small_data, out).result
+    assert json.loads((out / "result.json").read_text()) == result
+    manifest = json.loads((out / "manifest.json").read_text())
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {"manifest.json"}
+    assert set(manifest["files"]) == files
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    rows = [json.loads(line) for line in (out / "groups.jsonl").read_text().splitlines()]
+    assert [row["accuracy"] for row in rows] == [{"sharp": 1.0}] * 5
+    assert rows[0]["people"] == [1, 2, 3, 4]
+    assert sorted(rows[0]["scores"]["sharp"], reverse=True) == rows[0]["scores"]["sharp"]
+    log = [json.loads(line) for path in (out / "scores").iterdir() for line in path.read_text().splitlines()]
+    assert [line["score"] for line in log[1:5]] == rows[0]["scores"]["sharp"]
+
+
+def test_nothing_is_scored_twice(small_data: Path, tmp_path: Path) -> None:
+    first = Sharpness()
+    evaluate(small_data, tmp_path / "out", first)
+    assert len(first.seen) == 20
+    again, late = Sharpness(), Sharpness("late", 2)
+    summary = evaluate(small_data, tmp_path / "out", again, late)
+    assert (len(again.seen), len(late.seen), summary.resumed) == (0, 20, 20)
+    page = tmp_path / "out/report.html"
+    before = page.stat().st_mtime_ns
+    third = evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness("late", 2))
+    assert third.result == summary.result
+    assert page.stat().st_mtime_ns == before
+    other = evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness("late", 2), rule="ties-half")
+    assert other.result["settings"]["rule"] == "ties-half"
+
+
+def test_a_changed_product_is_made_again(small_data: Path, tmp_path: Path) -> None:
+    result = evaluate(small_data, tmp_path / "out").result
+    (tmp_path / "out/result.json").write_text("{}")
+    assert evaluate(small_data, tmp_path / "out").result == result
+
+
+def test_an_image_that_was_replaced_is_scored_again(data: Path, tmp_path: Path) -> None:
+    before = evaluate(data, tmp_path / "out").result
+    shutil.copyfile(data.parent / "test/2-8.png", data.parent / "test/2-0.png")
+    scorer = Sharpness()
+    after = evaluate(data, tmp_path / "out", scorer).result
+    assert scorer.seen == ["a photograph, number 2"]
+    assert after["scorers"][0]["accuracy"]["top-1"]["value"] == pytest.approx(0.8)
+    assert before["scorers"][0]["accuracy"]["top-1"]["value"] == 1
+
+
+def test_other_data_does_not_mix(data: Path, small_data: Path, tmp_path: Path) -> None:
+    evaluate(small_data, tmp_path / "out")
+    entries = json.loads(data.read_text())
+    data.write_text(json.dumps(entries[1:]))
+    with pytest.raises(OutputError, match=r"holds the evaluation on other data .*; choose another --out"):
+        evaluate(data, tmp_path / "out")
+    (tmp_path / "out/manifest.json").unlink()
+    with pytest.raises(OutputError, match=r"data_sha256 is .*; choose another --out"):
+        evaluate(data, tmp_path / "out")
+
+
+def test_a_missing_image_is_found_before_any_scoring(data: Path, tmp_path: Path) -> None:
+    (data.parent / "test/3-4.png").unlink()
+    (data.parent / "test/1-0.png").write_bytes(b"not an image")
+    config = Evaluation(data=data, out=tmp_path / "out")
+    with pytest.raises(InputError, match=r"2 of 5 groups .*entry 2 .*1-0.png.*entry 4 .*3-4.png.*--on-error skip"):
+        run(config, lambda: pytest.fail("scorers were loaded although images are missing"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_skipped_groups_leave_every_scorer(data: Path, tmp_path: Path) -> None:
+    (data.parent / "test/3-4.png").unlink()
+    whole = (data.parent / "test/1-0.png").read_bytes()
+    (data.parent / "test/1-0.png").write_bytes(whole[: len(whole) // 2])
+    result = evaluate(data, tmp_path / "out", Sharpness(), Sharpness("dull", -1), on_error="skip").result
+    assert result["data"]["groups"] == 3
+    assert result["pairs"] == 18
+    reasons = {group["place"].rpartition("entry ")[2][0]: group["reason"] for group in result["data"]["skipped"]}
+    assert sorted(reasons) == ["2", "4"]
+    assert "3-4.png" in reasons["4"]
+    assert "cannot be decoded" in reasons["2"]
+    for scorer in result["scorers"]:
+        assert {row["groups"] for row in scorer["accuracy"].values()} == {3}
+    page = (tmp_path / "out/report.html").read_text()
+    assert "because an image could not be used: 2." in page
+
+
+def test_an_image_that_cannot_be_decoded_stops_and_is_mended(data: Path, tmp_path: Path) -> None:
+    bad = data.parent / "test/4-8.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RecordError, match=r"entry 5 .*4-8.png.*cannot be decoded.*scores so far are kept.*skip"):
+        evaluate(data, tmp_path / "out")
+    bad.write_bytes(whole)
+    scorer = Sharpness()
+    summary = evaluate(data, tmp_path / "out", scorer)
+    assert (summary.resumed, len(scorer.seen)) == (19, 1)
+
+
+def test_groups_shown_twice_count_but_do_not_narrow_the_interval(data: Path, tmp_path: Path) -> None:
+    """With every group twice, the bootstrap over prompts gives the very same interval."""
+    once = evaluate(data, tmp_path / "once", Mixed()).result
+    entries = json.loads(data.read_text())
+    data.write_text(json.dumps(entries + entries))
+    twice = evaluate(data, tmp_path / "twice", Mixed()).result
+    assert [len(places) for places in twice["data"]["duplicates"]] == [2] * 5
+    assert (twice["data"]["groups"], twice["data"]["prompts"]) == (10, 5)
+    figures = [result["scorers"][0]["accuracy"]["hpdv2"] for result in (once, twice)]
+    assert 0 < figures[0]["low"] < figures[0]["high"]
+    for name in ("value", "low", "high"):
+        assert figures[0][name] == pytest.approx(figures[1][name])
+
+
+def test_seen_in_training_is_said_everywhere(small_data: Path, tmp_path: Path) -> None:
+    prompts = frozenset(prompt_hash(f"a photograph,  number {n}") for n in range(3))
+    held_out = HeldOut(rule="hpdv2", value=0.7, low=0.6, high=0.8, source="cross-validation")
+    record = TrainingRecord(weight_hash="sha256:none", data="three photographs", prompts=prompts, held_out=held_out)
+    candidates = [
+        Candidate(label="seen", scorer=Sharpness("seen"), training=record),
+        Candidate(label="unknown", scorer=Sharpness("unknown")),
+    ]
+    result = run(Evaluation(data=small_data, out=tmp_path / "out", resamples=200), lambda: candidates).result
+    seen, unknown = (scorer["training"] for scorer in result["scorers"])
+    assert (seen["known"], seen["seen"], seen["groups"], seen["held_out"]["value"]) == (True, 3, 5, 0.7)
+    assert (unknown["known"], unknown["seen"]) == (False, 0)
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<strong>seen was trained on this.</strong> 3 of the 5 groups" in page
+    assert "70.0 % (60.0 to 80.0" in page
+    assert page.count("seen in training") >= 2
+    assert "not recorded: overlap with this data cannot be checked" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "best"}, "rule: is 'best', expected one of hpdv2, imagereward"),
+        ({"resamples": 10}, "resamples: is 10, expected at least 100"),
+    ],
+)
+def test_bad_settings(small_data: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Evaluation(data=small_data, out=tmp_path, **options)
+
+
+def test_scorers_must_differ(small_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'sharp' is named twice"):
+        evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness())
+
+
+def test_a_score_that_is_no_number_is_refused(small_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(HpskitError, match=r"sharp: the score of 0-0.png .* is nan, expected a number"):
+        evaluate(small_data, tmp_path / "out", Sharpness(sign=float("nan")))
+
+
+def test_a_prompt_cannot_break_the_page(tmp_path: Path, photographs: list[Image.Image]) -> None:
+    data = write_data(tmp_path / "data", photographs, groups=2)
+    entries = json.loads(data.read_text())
+    entries[0]["prompt"] = "</style><script>alert(1)</script>"
+    data.write_text(json.dumps(entries))
+    evaluate(data, tmp_path / "out", Sharpness("dull", -1))
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page

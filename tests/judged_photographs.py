@@ -1,0 +1,83 @@
+"""Small data sets in the layout of HPD v2's test set, with photographs whose quality falls in known steps, and scorers
+that are right about them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+from hpskit.records import ScorerInfo
+
+__all__ = ["Mixed", "Sharpness", "entry", "write_data"]
+
+RADII = (0, 2, 4, 8)  # of the blur: image 0 is the best, image 3 the worst
+
+
+def entry(prompt: str, images: list[str], *ranks: list[int]) -> dict[str, Any]:
+    """A group, with the order of the mean rank as its published one."""
+    means = [sum(column) for column in zip(*ranks, strict=True)]
+    return {
+        "prompt": prompt,
+        "image_path": images,
+        "rank": [sorted(means).index(mean) + 1 for mean in means],
+        "raw_annotations": [{"rank": rank, "user_hash": f"person-{number}"} for number, rank in enumerate(ranks)],
+    }
+
+
+def write_data(folder: Path, photographs: list[Image.Image], groups: int = 5) -> Path:
+    """`test.json` and `test/`: groups of four, which three people rank; the second and the third are close."""
+    (folder / "test").mkdir(parents=True)
+    entries = []
+    for number in range(groups):
+        names = [f"{number}-{radius}.png" for radius in RADII]
+        photograph = photographs[number % 2].crop((number * 15, number * 10, 320 + number * 15, 240 + number * 10))
+        for name, radius in zip(names, RADII, strict=True):
+            photograph.filter(ImageFilter.GaussianBlur(radius)).save(folder / "test" / name)
+        entries.append(entry(f"a photograph, number {number}", names, [1, 2, 3, 4], [1, 3, 2, 4], [2, 1, 3, 4]))
+    (folder / "test.json").write_text(json.dumps(entries), encoding="utf-8")
+    return folder / "test.json"
+
+
+@dataclass
+class Sharpness:
+    """Scores images by their finest detail, so that a blurred copy is always worse; `sign` -1 turns it round."""
+
+    name: str = "sharp"
+    sign: float = 1.0
+    seen: list[str] = field(default_factory=list)
+    """The prompt of every image that was scored."""
+    log_odds_per_point: float = 1.0
+
+    @property
+    def info(self) -> ScorerInfo:
+        return ScorerInfo(
+            name=self.name,
+            version="1",
+            architecture="none",
+            weight_hash="sha256:none",
+            preprocessing="none",
+            precision="fp32",
+            scale="grey levels",
+            licence="Apache-2.0",
+            package="test",
+        )
+
+    def score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
+        self.seen += prompts
+        detail = [np.abs(np.diff(np.asarray(image.convert("L"), dtype=float))).mean() for image in images]
+        return torch.tensor(detail, dtype=torch.float32) * self.sign
+
+
+class Mixed(Sharpness):
+    """Right about prompts that end in an even number, wrong about the others."""
+
+    def score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
+        return Sharpness.score(self, images, prompts) * torch.tensor(
+            [1.0 if p[-1] in "02468" else -1.0 for p in prompts]
+        )

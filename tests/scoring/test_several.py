@@ -1,0 +1,90 @@
+"""Several scorers at once give what each gives alone, and share the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import TINY
+from hpskit.errors import ImageError, InputError
+from hpskit.pixels import Preprocessing
+from hpskit.records import ScorerInfo
+from hpskit.scoring.contract import ImageLike
+from hpskit.scoring.scorer import PreferenceScorer, load_scorer
+from hpskit.scoring.several import stream_together
+
+
+class Width:
+    """A scorer of somebody else: follows the contract, knows nothing of hpskit's networks."""
+
+    info = ScorerInfo(
+        name="width",
+        version="1",
+        architecture="none",
+        weight_hash="none",
+        preprocessing="none",
+        precision="fp32",
+        scale="pixels",
+        licence="Apache-2.0",
+        package="test",
+    )
+
+    def score(self, images: list[ImageLike], prompts: list[str]) -> torch.Tensor:
+        assert all(isinstance(image, Image.Image) for image in images)
+        return torch.tensor([float(image.width) for image in images])  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def scorers(tiny_checkpoint: Path) -> list[PreferenceScorer]:
+    options = {"arch": TINY, "precision": "fp32", "device": "cpu"}
+    return [
+        load_scorer(tiny_checkpoint, **options, batch_size=3),
+        load_scorer(tiny_checkpoint, **options, antialias=False),
+        load_scorer("mini", precision="fp32", device="cpu"),
+    ]
+
+
+def test_the_same_scores_as_alone(scorers: list[PreferenceScorer], photograph_files: list[Path]) -> None:
+    images = [photograph_files[n % 2] for n in range(7)]
+    prompts = [f"prompt {n // 2}" for n in range(7)]
+    batches = list(stream_together([*scorers, Width()], images, prompts))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    rows = [outcome for batch in batches for outcome in batch]
+    for column, scorer in enumerate(scorers):
+        alone = scorer.score(images, prompts).tolist()
+        assert [row[column] for row in rows] == pytest.approx(alone, abs=1e-4)
+    assert {row[3] for row in rows} == {640.0}
+
+
+def test_each_image_is_prepared_once_for_equal_preprocessings(
+    scorers: list[PreferenceScorer], photograph_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    original = Preprocessing.__call__
+
+    def counted(self: Preprocessing, pixels: torch.Tensor) -> torch.Tensor:
+        done.append(self.name)
+        return original(self, pixels)
+
+    monkeypatch.setattr(Preprocessing, "__call__", counted)
+    list(stream_together([scorers[0], scorers[0], scorers[1]], photograph_files, ["a", "b"]))
+    assert sorted(done) == sorted([scorers[0].preprocessing.name, scorers[1].preprocessing.name] * 2)
+
+
+def test_a_broken_image_is_an_error_in_its_place(
+    scorers: list[PreferenceScorer], photograph_files: list[Path], tmp_path: Path
+) -> None:
+    (bad := tmp_path / "bad.png").write_bytes(b"not an image")
+    (outcomes,) = stream_together([scorers[2]], [photograph_files[0], bad, photograph_files[1]], ["a"] * 3)
+    assert isinstance(outcomes[1], ImageError)
+    assert "is not an image" in str(outcomes[1])
+    expected = scorers[2].score(photograph_files, "a").tolist()
+    assert [outcomes[0], outcomes[2]] == [pytest.approx([score], abs=1e-4) for score in expected]
+
+
+def test_somebody_must_score() -> None:
+    with pytest.raises(InputError, match="there are none, expected at least one"):
+        next(stream_together([], [], []))
