@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from hpskit.errors import InputError
-from hpskit.files import read_json
+from hpskit.files import expand, read_json
 from hpskit.models.loading import load_network
 from hpskit.models.network import Network, choose_device
 from hpskit.models.store import hub_file
@@ -134,7 +134,7 @@ def _network(hps_version: str, cp: str | None) -> tuple[Network, ScorerInfo]:
 
 
 def _prompts(style: str) -> list[str]:
-    local = Path(os.environ.get("HPS_ROOT") or "~/.cache/hpsv2").expanduser() / "datasets/benchmark" / f"{style}.json"
+    local = expand(os.environ.get("HPS_ROOT") or "~/.cache/hpsv2") / "datasets/benchmark" / f"{style}.json"
     cure = f"Fetch it elsewhere and put it at {local}"
     path = (
         local

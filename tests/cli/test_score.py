@@ -43,7 +43,7 @@ def test_json_is_one_document_and_agrees_with_python(cli: Cli, variants: list[Pa
     document = json.loads(done.stdout)
     assert done.stderr == ""
     scorer = hpskit.load_scorer("mini", precision="fp32")
-    assert document["scorer"] == scorer.info.to_json()
+    assert document["scorer"] == scorer.info.to_json() | {"reads_prompt": False}
     assert document["prompt"] == "a temple"
     ranking = scorer.rank("a temple", variants)
     assert [line["image"] for line in document["ranking"]] == [line.image for line in ranking]
@@ -69,7 +69,7 @@ def test_files_of_rows(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
     by_image = {Path(line["image"]).name: line["score"] for line in ranked}
     assert {row["image"]: row["score"] for row in rows[:3]} == pytest.approx(by_image, abs=2e-2)
     again = cli(*common, "--on-error", "skip", "--json")
-    assert json.loads(again.stdout) == {"out": str(out), "rows": 4, "skipped": 1, "resumed": 4}
+    assert json.loads(again.stdout) == {"out": str(out), "rows": 4, "skipped": 1, "resumed": 3}
 
 
 def one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -117,13 +117,20 @@ def test_bad_words(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
     one_line(cli("score"), "prompt: is missing", 'hpskit score "PROMPT" IMAGE')
     one_line(cli("score", "a temple"), "images: there are none")
     one_line(cli("score", image), "the prompt comes first")
+    one_line(cli("score", image, image), "is a file; the prompt comes first")
+    one_line(cli("score", "x" * 300), "images: there are none")
+    one_line(cli("score", "x", image, "--device", "auto:1"), "device: is 'auto:1'")
+    one_line(cli("score", "x", image, "--batch-size", str(2**63)), "batch_size: is 9223372036854775808, expected 1 to")
+    one_line(cli("score", "x", image, "--model", "~nosuchuser/[/x].pt"), "no home is known")
+    one_line(cli("score", "x", "https://example.org/a.jpg"), "is an address; download the image")
+    one_line(cli("score", "x", tmp_path / "one.jpg", tmp_path / "two.jpg"), "one.jpg: cannot", "two.jpg: cannot")
     one_line(cli("score", "  ", image), "prompt: is empty")
     one_line(cli("score", "x", image, "--model", "minni"), "'minni'", "did you mean 'mini'?", "hps-v2.1")
     one_line(cli("score", "x", image, "--model", tmp_path / "nope.pt"), "nope.pt: no such file")
     one_line(cli("score", "x", image, "--device", "tpu"), "device: is 'tpu'", "auto, cpu, cuda, mps")
     one_line(cli("score", "x", image, "--arch", "ViT-B-32"), "arch: is 'ViT-B-32', but mini is a mini")
     one_line(cli("score", "--pairs", "a.jsonl"), "--out: is missing")
-    one_line(cli("score", "x", image, "--out", "a.jsonl"), "--out and --image-root: go with --pairs")
+    one_line(cli("score", "x", image, "--out", "a.jsonl"), "--out, --image-root and --on-error: go with --pairs")
     one_line(cli("score", "x", "--pairs", "a.jsonl", "--out", "b.jsonl"), "use one or the other")
     one_line(cli("score", "--pairs", tmp_path / "a.jsonl", "--out", tmp_path / "b.jsonl"), "a.jsonl: cannot be read")
     assert cli("score", "x", image, "--precision", "int8").returncode == 2

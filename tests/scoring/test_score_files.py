@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,48 @@ def test_skipped_rows_say_why(items: Path, tmp_path: Path, scorer: PreferenceSco
     assert "is not an image" in rows[4]["error"]
     assert "cannot be decoded" in rows[7]["error"]
     assert "error" not in rows[2]
-    assert rows[4]["image"] == "images/3.png"
+    assert [(rows[n]["image"], rows[n]["id"]) for n in (1, 4)] == [("images/0.png", 0), ("images/3.png", 3)]
     assert json.loads(config.manifest.read_text())["skipped"] == 3
+
+
+def test_a_stopped_run_may_go_on_by_skipping(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    """Hours of scores are not thrown away because of one broken image; and what was skipped is tried again."""
+    (good := tmp_path / "images/5.png").rename(tmp_path / "kept.png")
+    good.write_bytes(b"not an image")
+    strict = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+    with pytest.raises(InputError, match="row 6"):
+        run(strict, lambda: scorer)
+    summary = run(replace(strict, on_error="skip"), lambda: scorer)
+    assert (summary.rows, summary.skipped, summary.resumed) == (7, 1, 5)
+    with pytest.raises(OutputError, match="1 of its rows were skipped"):
+        run(strict, lambda: scorer)
+
+
+def test_an_image_that_was_overwritten_is_scored_again(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+    (bad := tmp_path / "images/6.png").rename(tmp_path / "kept.png")
+    bad.write_bytes(b"not an image")
+    with pytest.raises(InputError, match="row 7"):
+        run(config, lambda: scorer)
+    (tmp_path / "images/2.png").replace(tmp_path / "images/0.png")
+    (tmp_path / "images/2.png").write_bytes((tmp_path / "images/1.png").read_bytes())
+    (tmp_path / "kept.png").replace(bad)
+    assert run(config, lambda: scorer).resumed == 4
+    found = [row["score"] for row in lines(config.out)]
+    rows = lines(items)
+    assert found == pytest.approx(
+        scorer.score([tmp_path / row["image"] for row in rows], [row["prompt"] for row in rows]).tolist(), abs=1e-4
+    )
+    (tmp_path / "images/1.png").write_bytes((tmp_path / "images/0.png").read_bytes())
+    with pytest.raises(OutputError, match="images have changed since they were scored"):
+        run(config, lambda: scorer)
+
+
+def test_a_file_of_which_nothing_can_be_scored_is_an_error(items: Path, tmp_path: Path) -> None:
+    items.write_text('{"picture": "a.png"}\n' * 9)
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl", on_error="skip")
+    with pytest.raises(InputError, match=r"9 of 9 rows .* 'image' is missing .* Nothing was scored; mend the file"):
+        run(config, lambda: pytest.fail("loaded"))
 
 
 def test_different_scorers_are_never_mixed(
@@ -177,6 +218,8 @@ def test_changed_input_or_output_is_refused(items: Path, tmp_path: Path, scorer:
         ({"image": "images/0.png", "prompt": "x", "score": 1}, "column 'score' is needed for the output; rename it"),
         ({"image": "images", "prompt": "x"}, "is a directory"),
         ({"image": "", "prompt": "x"}, "image is empty"),
+        ({"image": "images/0.png", "prompt": "x \ud83d y"}, "prompt is not Unicode text"),
+        ({"image": "images/0.png", "prompt": "x", "note": "\ud83d"}, "column 'note' cannot be handed on"),
     ],
 )
 def test_bad_rows(tmp_path: Path, items: Path, row: dict[str, Any], message: str) -> None:

@@ -7,6 +7,7 @@ import math
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -18,10 +19,10 @@ from PIL import Image
 
 import hpskit
 from conftest import TINY, stand_in_checkpoint
-from hpskit.errors import CheckpointError, ImageError, InputError, UnknownModelError
+from hpskit.errors import CheckpointError, ImageError, InputError, ModelError, UnknownModelError
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer
-from hpskit.stats import accuracy_hpdv2
+from hpskit.stats import pair_accuracy
 
 PROMPTS = ["a temple", "a flower in the sun", "a temple", "snow", "a flower", "a very old temple by a lake at night"]
 
@@ -157,6 +158,10 @@ class Fixed(PreferenceScorer):
     def __init__(self, values: list[float]) -> None:
         self.values = torch.tensor(values, dtype=torch.float32)
 
+    @property
+    def log_odds_per_point(self) -> float:
+        return 1.0
+
     def score(self, images: object, prompts: object, *, grad: bool = False, progress: object = None) -> torch.Tensor:
         return self.values
 
@@ -236,6 +241,44 @@ def test_a_prompt_beyond_the_context_warns(scorer: PreferenceScorer, pictures: l
         scorer.score(pictures[0], "word " * 75)  # fills the context exactly
 
 
+def test_a_score_that_is_not_a_number_is_an_error(
+    tiny_checkpoint: Path, tmp_path: Path, photographs: list[Image.Image]
+) -> None:
+    state = torch.load(tiny_checkpoint, weights_only=True)["state_dict"]
+    state["visual.proj"][0, 0] = float("nan")
+    torch.save({"state_dict": state}, tmp_path / "nan.pt")
+    broken = load_scorer(tmp_path / "nan.pt", arch=TINY, precision="fp32", device="cpu")
+    for images in (photographs, torch.rand(2, 3, 64, 64)):
+        with pytest.raises(ModelError, match="nan: gives a score that is not finite, in fp32; check the weights"):
+            broken.score(images, "a temple")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_does_not_depend_on_the_neighbours_prompts(precision: str, tiny_checkpoint: Path) -> None:
+    """A long prompt beside a short one pads it; on a CPU each is encoded alone."""
+    low = load_scorer(tiny_checkpoint, arch=TINY, precision=precision, device="cpu")
+    again = load_scorer(tiny_checkpoint, arch=TINY, precision=precision, device="cpu")
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    short, long = "a cat", "a very long story about a cat and a dog " * 4
+    alone = low.score(pixels, short)
+    together = again.score(pixels.repeat(2, 1, 1, 1), [short, long])
+    assert (alone - together[:1]).abs().max() <= 1e-4
+
+
+def test_a_stream_checks_its_prompts(scorer: PreferenceScorer, photograph_files: list[Path]) -> None:
+    with pytest.raises(InputError, match=r"prompts\[1\]: is empty"):
+        list(scorer.stream(photograph_files, ["a", " "]))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [(None, "prompts: are of type NoneType"), ("a \ud83d", "is not Unicode text"), ([3], "is of type int")],
+)
+def test_prompts_that_are_none(scorer: PreferenceScorer, prompts: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        scorer.score(torch.rand(1, 3, 64, 64), prompts)
+
+
 def test_options_that_cannot_be(tiny_checkpoint: Path) -> None:
     with pytest.raises(UnknownModelError, match=r"did you mean 'hps-v2.1'"):
         load_scorer("hps-v21")
@@ -290,7 +333,7 @@ def test_parity_with_the_official_scores(shared: Path, stand_in_b32: Path) -> No
     rows, values = zip(*known, strict=True)
     assert (scores[list(rows)] / 100 - torch.tensor(values)).abs().max() <= 1e-5
     by_group = scores.split([len(group["image_path"]) for group in groups])
-    accuracy = accuracy_hpdv2([part.numpy() for part in by_group], [group["rank"] for group in groups])
+    accuracy = pair_accuracy([part.numpy() for part in by_group], [group["rank"] for group in groups], "hpdv2").value
     assert accuracy == pytest.approx(expected["ranking_accuracy"], abs=1e-9)
     low = load_scorer(stand_in_b32, arch="ViT-B-32", precision="bf16", device="cpu")
     some = slice(0, 40)

@@ -1,18 +1,19 @@
 """The command line: one small module per command group, no logic of its own.
 
-Results go to standard output, progress and warnings to standard error. Exit status: 0 done, 2 an error of input,
-model or output (one line says which), 130 interrupted.
+Results go to standard output, progress and warnings to standard error. Exit status: 0 done, 1 a data set that was
+inspected is not sound, 2 an error of input, model or output (one line says which), 130 interrupted.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 
 import typer
 
 from hpskit import __version__
-from hpskit.cli import models, score
+from hpskit.cli import agreement, data, evaluate, models, score
 from hpskit.errors import HpskitError
 
 __all__ = ["app", "main"]
@@ -27,7 +28,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("score")(score.score)
+app.command("evaluate")(evaluate.evaluate)
+app.command("agreement")(agreement.agreement)
 app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
 
 
 def _version(wanted: bool) -> None:
@@ -49,6 +53,9 @@ def _show_warning(message: Warning | str, *_where: object, **_more: object) -> N
 
 def main() -> None:
     """Entry point: run a command; a known error becomes one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except HpskitError as error:
@@ -57,3 +64,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has seen enough, as in `hpskit … | head`
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        typer.echo(f"error: standard output: cannot be written ({error.strerror}); make room there", err=True)
+        sys.exit(2)

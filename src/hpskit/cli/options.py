@@ -32,7 +32,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …, or mps."
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Images per step; does not change scores.  [default: 8 on a CPU, else 64]", rich_help_panel=_PANEL
+        min=1, help="Images per step; changes no score in fp32.  [default: 8 on a CPU, else 64]", rich_help_panel=_PANEL
     ),
 ]
 Antialias = Annotated[
@@ -64,8 +64,9 @@ def scorer_loader(
 
     def load() -> PreferenceScorer:
         from rich.console import Console
+        from rich.text import Text
 
-        with Console(stderr=True).status(f"Loading {model} …"):
+        with Console(stderr=True).status(Text(f"Loading {model} …")):
             from hpskit.scoring.scorer import load_scorer
 
             return load_scorer(

@@ -62,23 +62,25 @@ def score(
             raise InputError("--out: is missing, expected a .jsonl file for the scores of --pairs")
         _score_file(load, pairs, out, image_root, on_error, as_json)
         return
-    if out is not None or image_root is not None:
-        raise InputError("--out and --image-root: go with --pairs; for one prompt use --json and a redirection")
+    if out is not None or image_root is not None or on_error != "fail":
+        raise InputError(
+            "--out, --image-root and --on-error: go with --pairs; for one prompt use --json and redirect it"
+        )
     _rank(load, prompt, images or [], as_json)
 
 
 def _rank(load: Callable[[], PreferenceScorer], prompt: str | None, images: list[Path], as_json: bool) -> None:
-    from hpskit.pixels import check_file
+    from hpskit.pixels import check_files
 
     if prompt is None:
         raise InputError('prompt: is missing; usage: hpskit score "PROMPT" IMAGE …, or --pairs FILE --out FILE')
+    if _is_file(prompt):
+        raise InputError(f"prompt: {prompt!r} is a file; the prompt comes first, then the images")
     if not images:
-        hint = f"{prompt!r} is a file: the prompt comes first" if Path(prompt).is_file() else "name at least one"
-        raise InputError(f"images: there are none; {hint}")
+        raise InputError("images: there are none; name at least one after the prompt")
     if not prompt.strip():
         raise InputError("prompt: is empty, expected the text that the images were made for")
-    for image in images:
-        check_file(image)
+    check_files(images)
     scorer = load()
     with progress_bar() as bar:
         task = bar.add_task("scoring", total=len(images))
@@ -89,11 +91,19 @@ def _rank(load: Callable[[], PreferenceScorer], prompt: str | None, images: list
         _print_table(scorer, prompt, ranking)
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
+
+
 def _print_json(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage]) -> None:
     from dataclasses import asdict
 
-    document = {"prompt": prompt, "scorer": scorer.info.to_json(), "ranking": [asdict(line) for line in ranking]}
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    info = scorer.info.to_json() | {"reads_prompt": scorer.reads_prompt}
+    document = {"prompt": prompt, "scorer": info, "ranking": [asdict(line) for line in ranking]}
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))  # ASCII: what reads it may expect any encoding
 
 
 def _print_table(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage]) -> None:

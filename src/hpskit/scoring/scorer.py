@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hpskit.errors import ImageError, InputError
+from hpskit.errors import ImageError, InputError, ModelError
 from hpskit.models.loading import load_network
 from hpskit.models.network import Network
 from hpskit.models.registry import DEFAULT_MODEL
-from hpskit.pixels import check_tensor, open_image, to_tensor
+from hpskit.pixels import Preprocessing, check_tensor, open_image, to_tensor
 from hpskit.records import RankedImage, ScorerInfo
 from hpskit.scoring.contract import ImageLike
 
@@ -27,6 +27,7 @@ __all__ = ["PreferenceScorer", "load_scorer"]
 
 _CACHED_PROMPTS = 10_000
 _DECODED_AHEAD = 2  # batches
+_LARGEST_BATCH = 65_536
 
 
 def load_scorer(
@@ -43,10 +44,11 @@ def load_scorer(
     Args:
         name_or_path: `mini`, `hps-v2.0`, `hps-v2.1`, or a checkpoint file (`.pt` with a state dict, `.safetensors`).
         arch: open_clip architecture of a local checkpoint; ViT-H-14 if not given.
-        precision: `fp32`, `bf16`, `fp16`, or `auto`: the fastest that the hardware has and that keeps the order
-            of images. Scores are float32 in every case; see docs/scoring.md for how far they move.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`: the fastest that the hardware has. Scores are float32 in every
+            case; see docs/scoring.md for how far they move.
         device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`.
-        batch_size: images per step of the network; if not given 8 on a CPU, 64 elsewhere. Does not change scores.
+        batch_size: images per step of the network; if not given 8 on a CPU, 64 elsewhere. Changes no score in fp32;
+            in lower precision by less than the precision itself does (docs/scoring.md).
         antialias: False resizes as torchvision did before 0.17, when the published tables were computed. True is
             what the official code does today, and the default.
 
@@ -72,15 +74,33 @@ class PreferenceScorer:
         self._lock = threading.Lock()
         self._opening = threading.Lock()
 
+    def __repr__(self) -> str:
+        return f"<PreferenceScorer {self.info.identity}>"
+
     @property
     def info(self) -> ScorerInfo:
         """Who gives these scores: model, version, weight hash, preprocessing, precision, package version."""
         return self._info
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the network's input."""
+        return self._network.preprocessing
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step of the network; does not change scores."""
+        return self._batch_size
+
+    @property
     def reads_prompt(self) -> bool:
         """Whether the score depends on the prompt."""
         return self._network.reads_prompt
+
+    @property
+    def log_odds_per_point(self) -> float:
+        """Log-odds of being preferred, for each point by which an image is ahead of another of its prompt."""
+        return self._network.log_odds_per_point
 
     def score(
         self,
@@ -106,6 +126,7 @@ class PreferenceScorer:
         Raises:
             ImageError: an image is missing, broken or of the wrong shape or range; nothing is skipped.
             InputError: lengths differ, a prompt is empty or not a string.
+            ModelError: a score is not finite.
         """
         if isinstance(images, torch.Tensor) and images.ndim == 4:
             check_tensor(images, dimensions=4)
@@ -132,10 +153,10 @@ class PreferenceScorer:
     ) -> list[RankedImage]:
         """Images made for one prompt, best first; equal scores keep the order given. See `score` for the arguments.
 
-        The probability is the softmax of the scores: the modelled chance that people like this one best.
+        The probability is the softmax of the scores in log-odds: the modelled chance that people like this one best.
         """
         scores = self.score(list(images), prompt, progress=progress).double()
-        probabilities = scores.softmax(dim=0).tolist()
+        probabilities = (scores * self.log_odds_per_point).softmax(dim=0).tolist()
         values = scores.tolist()
         order = sorted(range(len(values)), key=lambda i: -values[i])
         labels = [str(Path(i)) if isinstance(i, str | os.PathLike) else f"images[{n}]" for n, i in enumerate(images)]
@@ -152,10 +173,11 @@ class PreferenceScorer:
     def win_probability(self, prompt: str, first: ImageLike, second: ImageLike) -> float:
         """Modelled probability, 0 to 1, that a person prefers `first` to `second` for this prompt.
 
-        The logistic function of the difference of the scores, as in the training loss (HPS v2, section 4).
+        The logistic function of the difference of the scores in log-odds, as in the training loss (HPS v2, section 4);
+        of a baseline, as `info.scale` says.
         """
         scores = self.score([first, second], prompt).double()
-        return float(torch.sigmoid(scores[0] - scores[1]))
+        return float(torch.sigmoid((scores[0] - scores[1]) * self.log_odds_per_point))
 
     def stream(self, images: Iterable[ImageLike], prompts: Iterable[str]) -> Iterator[list[float | ImageError]]:
         """Score pairs in order, a batch at a time, while the next images are being decoded.
@@ -165,7 +187,8 @@ class PreferenceScorer:
         Raises:
             InputError: a prompt is empty or not a string.
         """
-        pairs = zip(images, prompts, strict=True)
+        checked = (_check_prompt(f"prompts[{index}]", prompt) for index, prompt in enumerate(prompts))
+        pairs = zip(images, checked, strict=True)
         workers = min(4, os.cpu_count() or 1)
         with ThreadPoolExecutor(workers, thread_name_prefix="hpskit-decode") as pool:
             queue: deque[list[tuple[Future[Tensor | ImageError], str]]] = deque()
@@ -194,20 +217,36 @@ class PreferenceScorer:
         usable = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, torch.Tensor)]
         results: list[float | ImageError] = [o if isinstance(o, ImageError) else 0.0 for o in outcomes]
         if usable:
-            device = self._network.device
-            with torch.inference_mode():
-                pixels = torch.stack([outcomes[i].to(device) for i in usable])  # type: ignore[union-attr]
-                texts = self._encode_prompts([batch[i][1] for i in usable])
-                scores = self._network.compare(self._network.encode_images(pixels), texts)
+            pixels = torch.stack([outcomes[i] for i in usable])  # type: ignore[misc]
+            scores = self.score_preprocessed(pixels, [batch[i][1] for i in usable])
             for i, score in zip(usable, scores.tolist(), strict=True):
                 results[i] = score
         return results
 
+    def score_preprocessed(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Score one batch of what `preprocessing` has made: (N, 3, S, S) and N prompts -> (N,), no gradient.
+
+        For those who prepare images once for several scorers; see `hpskit.scoring.several`.
+        """
+        with torch.inference_mode():
+            texts = self._encode_prompts(prompts)
+            images = self._network.encode_images(pixels.to(self._network.device))
+            return self._finite(self._network.compare(images, texts))
+
+    def _finite(self, scores: Tensor) -> Tensor:
+        """The scores, if all are numbers: a NaN would come out as a rank like any other."""
+        if not bool(scores.detach().isfinite().all()):
+            cure = "check the weights with `hpskit models verify`" + (
+                "" if self.info.precision == "fp32" else ", or score with precision fp32"
+            )
+            raise ModelError(f"{self.info.name}: gives a score that is not finite, in {self.info.precision}; {cure}")
+        return scores
+
     def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool) -> Tensor:
         network = self._network
         if grad and not network.differentiable:
-            cure = "load the scorer with precision='fp32'"
-            raise InputError(f"grad: is True, but {self.info.precision} on a CPU has no gradient; {cure}")
+            cure = "load the scorer with precision='fp32'" if self.info.precision != "fp32" else "score without it"
+            raise InputError(f"grad: is True, but {self.info.name} in {self.info.precision} has no gradient; {cure}")
         if not prompts:
             return images.new_zeros(0, dtype=torch.float32)
         with torch.no_grad():
@@ -218,7 +257,7 @@ class PreferenceScorer:
                 stop = start + self._batch_size
                 pixels = network.preprocessing(images[start:stop].float().to(network.device))
                 parts.append(network.compare(network.encode_images(pixels), texts[start:stop]))
-            return torch.cat(parts).to(images.device)
+            return self._finite(torch.cat(parts)).to(images.device)
 
     def _encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """(N, E): each distinct prompt is encoded once and remembered."""
@@ -239,21 +278,30 @@ class PreferenceScorer:
 
 
 def _check_batch_size(batch_size: int | None) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size: is {batch_size}, expected at least 1")
+    if batch_size is not None and not 1 <= batch_size <= _LARGEST_BATCH:
+        raise InputError(f"batch_size: is {batch_size}, expected 1 to {_LARGEST_BATCH:,}")
+
+
+def _check_prompt(place: str, text: object) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"{place}: is of type {type(text).__name__}, expected a string")
+    if not text.strip():
+        raise InputError(f"{place}: is empty, expected the text that the image was made for")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place}: is not Unicode text ({error}); mend its encoding") from error
+    return text
 
 
 def _aligned(prompts: str | Sequence[str], count: int) -> list[str]:
     """One prompt for each of `count` images, checked."""
+    if not isinstance(prompts, str | Sequence):
+        raise InputError(f"prompts: are of type {type(prompts).__name__}, expected a string or one for each image")
     texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
     if len(texts) != count:
         raise InputError(f"prompts: there are {len(texts)} for {count} images, expected one for each, or one string")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"prompts[{index}]: is of type {type(text).__name__}, expected a string")
-        if not text.strip():
-            raise InputError(f"prompts[{index}]: is empty, expected the text that the image was made for")
-    return texts
+    return [_check_prompt(f"prompts[{index}]", text) for index, text in enumerate(texts)]
 
 
 _T = TypeVar("_T")
