@@ -2,8 +2,9 @@
 
     python runs/mini.py SAMPLE      SAMPLE holds test.json (with raw_annotations) and test/, as HPD v2 does
 
-Writes src/hpskit/models/mini.safetensors and docs/mini.json. Every choice is made by cross-validation grouped by
-prompt; the reported accuracy is of prompts that neither the weights nor the choices have seen. Seeded throughout.
+Writes src/hpskit/models/mini.safetensors, the record of its training prompts beside it, and docs/mini.json. Penalty
+and temperature are chosen by cross-validation grouped by prompt; the reported accuracy is of prompts that neither the
+weights nor these choices have seen. docs/mini.md says how the rest was chosen. Seeded throughout.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from torch import Tensor, nn
 from hpskit.files import publish, publish_json
 from hpskit.models.checkpoint import weight_hash
 from hpskit.models.mini import Mini
+from hpskit.models.training_record import HeldOut as HeldOutAccuracy
+from hpskit.models.training_record import write_record
 from hpskit.pixels import Preprocessing, open_image, to_tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-PREPROCESSING = Preprocessing(size=224, resize="crop", mean=(0.498,) * 3, std=(0.502,) * 3)
+PREPROCESSING = Preprocessing(size=224, resize="squash", mean=(0.498,) * 3, std=(0.502,) * 3)
 PENALTIES = (1.0, 0.3, 0.1)  # of the squared weights; chosen inside every training fold
 SHRINKAGE = 0.5  # of a pair's votes towards the average votes for its two generators
 CROSS_WEIGHT, CROSS_PAIRS = 0.5, 1500  # pairs of images of different prompts, judged by their generators' averages
@@ -428,7 +431,8 @@ def write(model: Mini, target: Path) -> str:
         "weight_hash": weight_hash(iter(state.items())),
     }
     with publish(target) as temporary:
-        save_file(state, temporary, metadata={"format": "pt", **metadata, "hpskit": json.dumps(metadata)})
+        # one key only: safetensors writes several in an order of chance, and the file should come out the same
+        save_file(state, temporary, metadata={"hpskit": json.dumps(metadata)})
     return metadata["weight_hash"]
 
 
@@ -454,6 +458,14 @@ def main() -> None:
         "final_penalty": finish(model, groups, table, blocks),
     }
     figures["weight_hash"] = write(model, arguments.weights)
+    value, low, high = figures["accuracy"]
+    write_record(
+        arguments.weights,
+        weight_hash=figures["weight_hash"],
+        data=f"{len(groups)} prompts of the HPD v2 test set",
+        prompts=[group.prompt for group in groups],
+        held_out=HeldOutAccuracy(rule="hpdv2", value=value, low=low, high=high, source="cross-validation by prompt"),
+    )
     figures["bytes"] = arguments.weights.stat().st_size
     publish_json(arguments.figures, figures)
     print(json.dumps(figures, indent=2))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
 
-from hpskit.errors import CheckpointError
+from hpskit.errors import CheckpointError, InputError
 from hpskit.models.checkpoint import Weights
 from hpskit.models.mini import build
 from hpskit.models.registry import MODELS
@@ -77,9 +77,21 @@ def test_auto_is_fp32_on_a_cpu() -> None:
     assert load_scorer("mini", precision="bf16", device="cpu").info.precision == "bf16"
 
 
-def test_gradients_reach_the_pixels(scorer: PreferenceScorer) -> None:
+def test_the_edges_of_a_wide_image_are_seen(scorer: PreferenceScorer, photographs: list[Image.Image]) -> None:
+    for photograph in photographs:
+        wide = photograph.crop((0, 0, 640, 360))
+        painted = wide.copy()
+        painted.paste((128, 128, 128), (0, 0, 120, 360))
+        assert abs(scorer.win_probability("a photograph", wide, painted) - 0.5) > 0.01  # 0.5 if a crop hid the edge
+
+
+def test_gradients_reach_the_pixels_in_fp32(scorer: PreferenceScorer) -> None:
     torch.manual_seed(0)
     pixels = torch.rand(2, 3, 96, 96, requires_grad=True)
+    if scorer.info.precision != "fp32":
+        with pytest.raises(InputError, match="mini in bf16 has no gradient; load the scorer with precision='fp32'"):
+            scorer.score(pixels, "x", grad=True)
+        return
     scorer.score(pixels, "x", grad=True).sum().backward()
     assert pixels.grad is not None
     assert pixels.grad.isfinite().all()

@@ -45,7 +45,7 @@ def load_network(
     architecture = _architecture(located, arch)
     kind = _kind(located, architecture)
     if kind == "mini" and precision == "auto" and chosen_device.type == "cpu":
-        chosen_precision = "fp32"  # quick enough, and bf16 turns round one close pair in a hundred (docs/mini.md)
+        chosen_precision = "fp32"  # quick enough, and bf16 turns round one pair in a hundred, all close (docs/mini.md)
     if antialias is False and kind != "hps":
         why = "was fitted with antialiasing" if kind == "mini" else "resizes as its authors did"
         raise InputError(f"antialias: is False, but {located.name} {why}; leave the option out")

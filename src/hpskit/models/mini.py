@@ -109,7 +109,6 @@ class MiniNetwork:
     scale = "log-odds; a difference of 1 is one unit of log-odds"
     log_odds_per_point = 1.0
     reads_prompt = False
-    differentiable = True
 
     def __init__(self, *, weights: Weights, precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
         """Build the network without initialising it, and fill it.
@@ -127,6 +126,7 @@ class MiniNetwork:
         model.load_state_dict(state, strict=True, assign=True)
         self._model = model.to_precision(_DTYPES[precision]).eval().requires_grad_(False)
         self.device = device
+        self.differentiable = precision == "fp32"  # bfloat16's gradients point elsewhere (docs/mini.md)
         self.preprocessing = _preprocessing(metadata)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
