@@ -11,6 +11,10 @@ from hpskit.errors import RecordError
 
 __all__ = ["Item", "Pair", "RankedImage", "Ranking", "Row", "ScorerInfo"]
 
+_LARGEST = 1_000_000
+"""Of ranks and votes: more is a slip of the pen, and votes are counted out one by one."""
+_UNFIT = re.compile(r"[\0\ud800-\udfff]")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
@@ -252,10 +256,10 @@ class Row:
         return None if self.value.get(field) is None else self.text(field)
 
     def count(self, field: str, default: int) -> int:
-        """A whole number of at least 1."""
+        """A whole number from 1 to a million."""
         value = self.value.get(field, default)
-        if type(value) is not int or value < 1:
-            self.fail(field, "a whole number of at least 1")
+        if type(value) is not int or not 0 < value <= _LARGEST:
+            self.fail(field, f"a whole number from 1 to {_LARGEST:,}")
         return value
 
     def texts(self, field: str, length: int) -> tuple[str, ...]:
@@ -281,8 +285,8 @@ class Row:
         """
         if len(names) < 2:
             self.fail(field, "at least two images to compare; remove the row")
-        if not all(names) or any("\0" in name for name in names):
-            self.fail(field, "file names that are not empty and hold no NUL")
+        if not all(names) or any(_UNFIT.search(name) for name in names):
+            self.fail(field, "file names that are not empty and hold no NUL and no half of a surrogate pair")
         if len(set(names)) < len(names):
             twice = next(name for number, name in enumerate(names) if name in names[:number])
             raise RecordError(
@@ -293,15 +297,17 @@ class Row:
     def ranks(self, field: str, length: int) -> tuple[int, ...]:
         """One whole number of at least 1 for each image; equal ones are a tie."""
         ranks = self._ranks(field, length)
-        if not all(type(rank) is int and rank > 0 for rank in ranks):
-            self.fail(field, "whole numbers of at least 1 (1 is best, equal ranks are a tie)")
+        if not all(type(rank) is int and 0 < rank <= _LARGEST for rank in ranks):
+            self.fail(field, f"whole numbers from 1 to {_LARGEST:,} (1 is best, equal ranks are a tie)")
         return tuple(ranks)
 
     def partial_ranks(self, field: str, length: int) -> tuple[int | None, ...]:
         """As `ranks`; null is an image that was not ranked."""
         ranks = self._ranks(field, length)
-        if not all(rank is None or (type(rank) is int and rank > 0) for rank in ranks):
-            self.fail(field, "whole numbers of at least 1 (1 is best, equal ranks are a tie), null for not ranked")
+        if not all(rank is None or (type(rank) is int and 0 < rank <= _LARGEST) for rank in ranks):
+            self.fail(
+                field, f"whole numbers from 1 to {_LARGEST:,} (1 is best, equal ranks are a tie), null for not ranked"
+            )
         return tuple(ranks)
 
     def _ranks(self, field: str, length: int) -> list[Any]:

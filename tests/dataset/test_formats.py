@@ -120,7 +120,7 @@ BROKEN = [
     (TEST_ROW, {"prompt": " "}, "field 'prompt' is ' ', expected a text that is not empty; remove the row or fill it"),
     (TEST_ROW, {"prompt": "\ud800"}, "surrogate"),
     (TEST_ROW, {"rank": [1, 2]}, "field 'rank' has 2 ranks for 3 images, expected one for each; add or remove"),
-    (TEST_ROW, {"rank": [0, 1, 2]}, r"field 'rank' is \[0, 1, 2\], expected whole numbers of at least 1"),
+    (TEST_ROW, {"rank": [0, 1, 2]}, r"field 'rank' is \[0, 1, 2\], expected whole numbers from 1 to"),
     (TEST_ROW, {"rank": [1, 2, 2.0]}, "whole numbers"),
     (TEST_ROW, {"rank": [1, 2, True]}, "whole numbers"),
     (TEST_ROW, {"rank": [1, 2, None]}, "whole numbers"),
@@ -141,15 +141,15 @@ BROKEN = [
     (HPDV3_ROW, {"choice_dist": [1, -1]}, "numbers of votes"),
     (HPDV3_ROW, {"confidence": 1.5}, "from 0 to 1"),
     (RANKING_ROW, {"group": True}, "a name or a number"),
-    (RANKING_ROW, {"votes": 0}, "a whole number of at least 1"),
-    (RANKING_ROW, {"published": True}, "whole numbers of at least 1"),
+    (RANKING_ROW, {"votes": 0}, "a whole number from 1 to"),
+    (RANKING_ROW, {"published": True}, "whole numbers from 1 to"),
     (RANKING_ROW, {"published": True, "ranks": [1, 2], "annotator": "u"}, "nobody's vote"),
     (RANKING_ROW, {"ranks": None, "annotator": "u"}, "nobody has judged"),
     (RANKING_ROW, {"sources": ["x"]}, "a list of 2 texts, one for each image"),
     (RANKING_ROW, {"meta": []}, "an object"),
     (PAIR_ROW, {"first_share": 0.8}, "a whole number of halves of 2 votes"),
     (PAIR_ROW, {"first_share": 1.5}, "a number from 0 to 1"),
-    (PAIR_ROW, {"votes": 0}, "at least 1"),
+    (PAIR_ROW, {"votes": 0}, "a whole number from 1 to"),
 ]
 
 

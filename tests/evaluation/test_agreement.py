@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpskit.errors import InputError
+from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.agreement import Agreement, run
 from judged_photographs import entry
 
@@ -22,6 +22,7 @@ def write(folder: Path, *groups: tuple[list[int], ...]) -> Path:
         entry(f"prompt {number}", [f"{number}-{n}.png" for n in range(len(ranks[0]))], *ranks)
         for number, ranks in enumerate(groups)
     ]
+    folder.mkdir(exist_ok=True)
     path = folder / "test.json"
     path.write_text(json.dumps(entries))
     return path
@@ -87,3 +88,40 @@ def test_the_ceilings_of_the_sample(shared: Path) -> None:
     assert values["leave_one_out"] == pytest.approx(0.837, abs=0.003)
     assert values["inclusive"] == pytest.approx(0.859, abs=0.003)
     assert len(result["data"]["duplicates"]) == 2
+
+
+def test_a_folder_with_another_result_is_left_alone(tmp_path: Path) -> None:
+    first, second = (write(folder, *[RANKS] * n) for folder, n in ((tmp_path / "a", 3), (tmp_path / "b", 4)))
+    out = tmp_path / "out"
+    run(Agreement(data=first, out=out, resamples=100))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(OutputError, match=r"out: holds another result \(manifest.json\); choose another --out"):
+        run(Agreement(data=second, out=out, resamples=100))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    run(Agreement(data=first, out=out, resamples=100, rule="ties-half"))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="is a file, expected a folder"):
+        run(Agreement(data=first, out=tmp_path / "file", resamples=100))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_people_who_contradict_one_another_have_no_reliability(tmp_path: Path) -> None:
+    data = write(tmp_path, *[([1, 2, 3], [3, 2, 1])] * 4)
+    result = run(Agreement(data=data, out=tmp_path / "out", resamples=100))
+    assert result["split_half"]["reliability"] is None
+    json.dumps(result, allow_nan=False)
+    assert "the halves contradict one another" in (tmp_path / "out/report.html").read_text()
+
+
+def test_gaps_in_ranks_do_not_part_a_figure_from_its_interval(tmp_path: Path) -> None:
+    """[1, 5, 9] says what [1, 2, 3] says."""
+    orders = ([1, 2, 3], [1, 3, 2], [2, 1, 3])
+    gapped = tuple([{1: 1, 2: 5, 3: 9}[rank] for rank in ranks] for ranks in orders)
+    plain, wide = (
+        run(Agreement(data=write(tmp_path / name, *[groups] * 5), resamples=100))
+        for name, groups in (("plain", orders), ("wide", gapped))
+    )
+    assert plain["rules"] == wide["rules"]
+    assert plain["two_way"] == wide["two_way"]
+    for row, both in zip(wide["rules"]["hpdv2"], wide["two_way"], strict=True):
+        assert both["low"] <= row["value"] <= both["high"]

@@ -105,9 +105,9 @@ def layouts(pictures: Path) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.parametrize(
     ("name", "rule", "pairs"),
     [
-        ("train.json", "hpdv2", 3),
+        ("train.json", "ties-half", 3),
         ("imagereward.json", "imagereward", 15),
-        ("hpdv3.json", "hpdv2", 3),
+        ("hpdv3.json", "ties-half", 3),
         ("pickapic.parquet", "pickapic", 3),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,15 @@ def parts(name: str, scores: list[np.ndarray] = SCORES) -> dict[str, tuple[int, 
 def test_by_pair_of_generators() -> None:
     """Whichever stands first: the pair is one of the same two generators."""
     assert parts("sources") == {"coco / glide": (4, 4, 1), "coco / sdxl": (4, 4, 1), "glide / sdxl": (8, 8, 0)}
+
+
+def test_groups_that_name_no_generators_do_not_take_the_others_away() -> None:
+    groups = [replace(g, sources=None) if n == 0 else g for n, g in enumerate(GROUPS)]
+    found = breakdowns(
+        pair_up(groups, RANKS), groups, RANKS, {"x": SCORES}, np.arange(len(groups)), Settings(resamples=200)
+    )
+    (split,) = [b for b in found if b["name"] == "sources"]
+    assert {p["label"]: p["pairs"] for p in split["parts"]} == {"coco / glide": 4, "coco / sdxl": 4, "glide / sdxl": 7}
 
 
 def test_by_style() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from hpskit.dataset.formats.parquet import ParquetWriter
+from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import HpskitError, InputError, OutputError, RecordError
 from hpskit.evaluation.result import Candidate
 from hpskit.evaluation.run import Evaluation, Summary, run
@@ -200,6 +202,7 @@ def test_seen_in_training_is_said_everywhere(small_data: Path, tmp_path: Path) -
     [
         ({"rule": "best"}, "rule: is 'best', expected one of hpdv2, imagereward"),
         ({"resamples": 10}, "resamples: is 10, expected at least 100"),
+        ({"seed": -1}, "seed: is -1, expected 0 or more"),
     ],
 )
 def test_bad_settings(small_data: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -226,3 +229,30 @@ def test_a_prompt_cannot_break_the_page(tmp_path: Path, photographs: list[Image.
     page = (tmp_path / "out/report.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_published_figures_stand_beside_their_own_rule_only(small_data: Path, tmp_path: Path) -> None:
+    quoted = evaluate(small_data, tmp_path / "a").result["published"]
+    assert quoted["test_set"] == "hpdv2-test"
+    other = evaluate(small_data, tmp_path / "b", rule="ties-half").result
+    assert other["published"] == {"test_set": None, "rows": []}
+    assert {row["published"] for row in other["people"]} == {None}
+
+
+def test_one_name_for_two_images_is_an_error(tmp_path: Path, photographs: list[Image.Image]) -> None:
+    """A data set that carries its images may give one name to different ones; scores go by the name."""
+    folder = write_data(tmp_path / "data", photographs, groups=2).parent / "test"
+    with ParquetWriter(tmp_path / "own.parquet") as writer:
+        for number in (0, 1):
+            images = {name: (folder / f"{number}-{radius}.png").read_bytes() for name, radius in (("a", 0), ("b", 8))}
+            writer.write(
+                Group(
+                    place="",
+                    prompt="the same prompt",
+                    images=("a", "b"),
+                    judgements=(Judgement(ranks=(1, 2)),),
+                    embedded=images,
+                )
+            )
+    with pytest.raises(RecordError, match=r"own.parquet: row 2: image 'a' is another one than before under this name"):
+        evaluate(tmp_path / "own.parquet", tmp_path / "out")

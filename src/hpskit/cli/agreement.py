@@ -29,7 +29,7 @@ def agreement(
         ),
     ] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and of random halves.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of random halves.")] = 0,
     data_format: Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -70,9 +70,12 @@ def _print(result: dict[str, Any], out: Path | None) -> None:
     table.add_column("people", overflow="fold")
     for column in (rule, "interval", "people too", "published"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row, both in zip(result["rules"][rule], result["two_way"], strict=True):
+    both_ways = {row["key"]: row for row in result["two_way"]}
+    for row in result["rules"][rule]:
         published = f"{row['published']:.1f} %" if row["published"] is not None else ""
-        table.add_row(Text(row["name"]), f"{100 * row['value']:.1f} %", _range(row), _range(both), published)
+        table.add_row(
+            Text(row["name"]), f"{100 * row['value']:.1f} %", _range(row), _range(both_ways[row["key"]]), published
+        )
     console.print(table)
     for line in _facts(result):
         console.print(Text(f" {line}"), soft_wrap=True)
@@ -86,9 +89,10 @@ def _range(row: dict[str, Any]) -> str:
 
 def _facts(result: dict[str, Any]) -> list[str]:
     half = result["split_half"]
+    reliability = "none: they contradict one another" if half["reliability"] is None else f"{half['reliability']:.3f}"
     halves = f"correlation of the halves {half['correlation']:.3f}, {half['splits']} random splits"
     lines = [
-        f"split-half reliability {half['reliability']:.3f} ({halves})",
+        f"split-half reliability {reliability} ({halves})",
         f"Krippendorff's alpha, ordinal {result['krippendorff_alpha']:.3f}",
     ]
     gap = result["gap"]

@@ -27,10 +27,12 @@ def evaluate(
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option(help="Named accuracy of headline and differences.  [default: that of the data set's paper]"),
+        typer.Option(
+            help="Named accuracy of headline and differences.  [default: that of the data set's paper, else ties-half]"
+        ),
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     data_format: Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")] = "auto",
     image_root: Annotated[
         Path | None, typer.Option(help="Folder that relative image paths start from.  [default: as the layout says]")
@@ -126,7 +128,8 @@ def _print(result: dict[str, Any], out: Path) -> None:
             table.add_row(Text(f"  held out: {held_out['source']}", style="dim"), *_figures(held_out, None, ""))
     table.add_section()
     for row in result["people"]:
-        table.add_row(Text(row["name"]), *_figures(row, row["published"], ""))
+        who = row["name"] if row["rule"] == rule else f"{row['name']} ({row['rule']})"
+        table.add_row(Text(who), *_figures(row, row["published"], ""))
     console.print(table)
     for line in _differences(result):
         console.print(Text(f" {line}"), soft_wrap=True)

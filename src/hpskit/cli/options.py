@@ -26,7 +26,7 @@ Arch = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option(help="Arithmetic of the network; auto is the fastest that the hardware has.", rich_help_panel=_PANEL),
+    typer.Option(help="Arithmetic of the network; auto: see docs/scoring.md.", rich_help_panel=_PANEL),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …, or mps.", rich_help_panel=_PANEL)]
 BatchSize = Annotated[

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from hpskit import __version__
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import open_data
-from hpskit.errors import InputError
+from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.judging import Settings, interval_of
 from hpskit.evaluation.material import Material, read_material
 from hpskit.evaluation.people import CEILINGS, GAP_BINS, PEOPLE_RULES, Ceiling, ceilings, judged, places
-from hpskit.evaluation.published import TEST_SETS
+from hpskit.evaluation.published import test_set_of
 from hpskit.evaluation.report import agreement_page
-from hpskit.files import publish, publish_json, sha256_file
+from hpskit.files import publish, publish_json, read_json, sha256_file
 from hpskit.stats import (
     accuracy_by_annotators,
     agreement_by_gap,
@@ -32,6 +32,7 @@ from hpskit.stats import (
 __all__ = ["Agreement", "run", "study"]
 
 _FORMAT = "hpskit agreement 1"
+_MANIFEST = f"{_FORMAT} manifest"
 _TARGETS = (0.85, 0.9, 0.95)
 
 Votes = Sequence[NDArray[np.float64]]
@@ -99,8 +100,10 @@ def study(material: Material, settings: Settings, *, persons: bool = False) -> d
     clusters = material.clusters()[kept]
     votes = [places(group) for group in groups]
     names = _names(groups) if persons else None
-    test_set = material.data.format if material.data.format in TEST_SETS else None
-    rules = {rule: ceilings(groups, clusters, _with_rule(settings, rule), test_set) for rule in PEOPLE_RULES}
+    layout = material.data.format
+    rules = {
+        rule: ceilings(groups, clusters, _with_rule(settings, rule), test_set_of(layout, rule)) for rule in PEOPLE_RULES
+    }
     return {
         "data": material.facts(),
         "judged_groups": len(groups),
@@ -159,11 +162,11 @@ def _two_way(
 
 def _split_half(votes: Votes, settings: Settings) -> dict[str, Any]:
     found = split_half(votes, seed=settings.seed)
+    values = {"reliability": found.reliability, "low": found.low, "high": found.high}
     return {
         "correlation": found.correlation,
-        "reliability": found.reliability,
-        "low": found.low,
-        "high": found.high,
+        # Halves that contradict one another have no reliability; the formula would give numbers below 0 without bound
+        **{name: value if value >= 0 else None for name, value in values.items()},
         "splits": found.splits,
     }
 
@@ -180,8 +183,8 @@ def _by_gap(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> li
 
 
 def _growth(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> dict[str, Any] | None:
-    """How well the mean of k people predicts the mean of people held out; None with fewer than three judgements."""
-    if min(len(own) for own in votes) < 3:
+    """How well the mean of k people predicts the mean of people held out; None if no group has three judgements."""
+    if max(len(own) for own in votes) < 3:
         return None
     curve = accuracy_by_annotators(votes, seed=settings.seed)
     points = [
@@ -196,8 +199,22 @@ def _growth(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> di
     }
 
 
+def _check_free(out: Path, data_sha256: str) -> None:
+    """See that the folder holds nothing but an earlier result of the same."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file, expected a folder; choose another --out")
+    path = out / "manifest.json"
+    if not path.exists():
+        return
+    manifest = read_json(path)
+    run = manifest.get("run") if isinstance(manifest, dict) else None
+    if not isinstance(run, dict) or manifest.get("format") != _MANIFEST or run.get("data_sha256") != data_sha256:
+        raise OutputError(f"{out}: holds another result ({path.name}); choose another --out")
+
+
 def _publish(out: Path, result: dict[str, Any]) -> None:
     """Result and page, and the manifest last."""
+    _check_free(out, result["data"]["sha256"])
     (out / "manifest.json").unlink(missing_ok=True)
     page = agreement_page(result)
     publish_json(out / "result.json", result)
@@ -205,4 +222,4 @@ def _publish(out: Path, result: dict[str, Any]) -> None:
         temporary.write_text(page, encoding="utf-8")
     files = {name: sha256_file(out / name) for name in ("result.json", "report.html")}
     run = {"data_sha256": result["data"]["sha256"], "settings": result["settings"], "package": result["package"]}
-    publish_json(out / "manifest.json", {"format": f"{_FORMAT} manifest", "run": run, "files": files})
+    publish_json(out / "manifest.json", {"format": _MANIFEST, "run": run, "files": files})

@@ -163,7 +163,7 @@ def _part(
 
 def _splits(pairs: Pairs, groups: Sequence[Group]) -> list[_Split]:
     splits = [_by_gap(pairs), _by_share(pairs), _by_length(pairs, groups), _by_category(pairs, groups)]
-    if all(group.sources is not None for group in groups):
+    if any(group.sources is not None for group in groups):
         splits.append(_by_sources(pairs, groups))
     return splits
 
@@ -210,13 +210,10 @@ def _by_category(pairs: Pairs, groups: Sequence[Group]) -> _Split:
 
 
 def _by_sources(pairs: Pairs, groups: Sequence[Group]) -> _Split:
+    """Pairs of groups that do not name their generators are in no part."""
     rows = zip(pairs.group.tolist(), pairs.first.tolist(), pairs.second.tolist(), strict=True)
-    names = [" / ".join(sorted((_source(groups[g], i), _source(groups[g], j)))) for g, i, j in rows]
-    labels, part = np.unique(names, return_inverse=True)
-    title = "By pair of generators"
-    return _Split(name="sources", title=title, unit="generators", labels=tuple(map(str, labels)), part=part)
-
-
-def _source(group: Group, image: int) -> str:
-    assert group.sources is not None
-    return group.sources[image]
+    names = [" / ".join(sorted((own[i], own[j]))) if (own := groups[g].sources) else "" for g, i, j in rows]
+    labels = sorted({name for name in names if name})
+    number = {name: n for n, name in enumerate(labels)}
+    part = np.array([number.get(name, -1) for name in names])
+    return _Split(name="sources", title="By pair of generators", unit="generators", labels=tuple(labels), part=part)

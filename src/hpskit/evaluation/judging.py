@@ -46,6 +46,8 @@ class Settings:
             raise InputError(f"rule: is {self.rule!r}, expected one of {', '.join(ACCURACY_RULES)}")
         if self.resamples < 100:
             raise InputError(f"resamples: is {self.resamples}, expected at least 100")
+        if self.seed < 0:
+            raise InputError(f"seed: is {self.seed}, expected 0 or more")
         if not 0 < self.level < 1:
             raise InputError(f"level: is {self.level}, expected a number between 0 and 1")
 

@@ -90,7 +90,7 @@ def ceilings(
     kept = judged(groups)
     if not kept.any():
         return []
-    votes = [group.ranks() for group, keep in zip(groups, kept, strict=True) if keep]
+    votes = [places(group) for group, keep in zip(groups, kept, strict=True) if keep]
     rule = settings.rule if settings.rule in PEOPLE_RULES else "ties-half"
     rows = []
     for ceiling in CEILINGS:

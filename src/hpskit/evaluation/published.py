@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PUBLISHED", "TEST_SETS", "Published", "published_for"]
+__all__ = ["PUBLISHED", "TEST_SETS", "Published", "published_for", "test_set_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +32,8 @@ TEST_SETS = {
 }
 """Layout of the data -> the test set that was published in it, and the rule that its figures follow."""
 
+_RULES = {"hpdv2-test": "hpdv2", "imagereward": "imagereward"}
+
 _SECOND_HAND = "known from notes on the paper only"
 
 PUBLISHED = (
@@ -58,8 +60,16 @@ PUBLISHED = (
 v2.1, MPS and HPSv3."""
 
 
-def published_for(scorer: str, test_set: str) -> float | None:
+def test_set_of(layout: str, rule: str) -> str | None:
+    """The test set whose published figures may stand beside those of data in this layout under this rule, or None.
+
+    Whether the data are those of the paper nobody can tell from a layout: the figures carry the test set's name.
+    """
+    return layout if _RULES.get(layout) == rule else None
+
+
+def published_for(scorer: str, test_set: str | None) -> float | None:
     """The published percentage of a scorer that hpskit loads by name, or None."""
-    if test_set not in TEST_SETS:
+    if test_set is None:
         return None
     return next((row.on(test_set) for row in PUBLISHED if row.scorer == scorer), None)

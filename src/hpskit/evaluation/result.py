@@ -21,7 +21,7 @@ from hpskit.evaluation.judging import (
 from hpskit.evaluation.material import Material
 from hpskit.evaluation.pairs import Pairs, pair_up
 from hpskit.evaluation.people import ceilings
-from hpskit.evaluation.published import PUBLISHED, TEST_SETS, published_for
+from hpskit.evaluation.published import PUBLISHED, published_for, test_set_of
 from hpskit.models.training_record import TrainingRecord
 from hpskit.scoring.contract import Scorer
 from hpskit.stats import ACCURACY_RULES, pair_accuracy
@@ -58,7 +58,7 @@ def evaluate(
     ranks = [group.consensus() for group in groups]
     pairs = pair_up(groups, ranks)
     by_label = {candidate.label: own for candidate, own in zip(candidates, scores, strict=True)}
-    test_set = material.data.format if material.data.format in TEST_SETS else None
+    test_set = test_set_of(material.data.format, settings.rule)
     headline = [(label, pair_accuracy(own, ranks, settings.rule)) for label, own in by_label.items()]
     people = ceilings(groups, clusters, settings, test_set)
     return {
@@ -68,7 +68,7 @@ def evaluate(
         "rules": {name: rule.definition for name, rule in ACCURACY_RULES.items()},
         "scorers": [
             {
-                **_about(candidate, material),
+                **_about(candidate, material, test_set),
                 **_figures(by_label[candidate.label], ranks, clusters, settings),
                 "calibration": _calibration(candidate, pairs, by_label[candidate.label]),
             }
@@ -115,14 +115,14 @@ def group_rows(
         }
 
 
-def _about(candidate: Candidate, material: Material) -> dict[str, Any]:
+def _about(candidate: Candidate, material: Material, test_set: str | None) -> dict[str, Any]:
     info = candidate.scorer.info
     return {
         "label": candidate.label,
         "info": info.to_json(),
         "reads_prompt": getattr(candidate.scorer, "reads_prompt", None),
         "training": _training(candidate.training, material),
-        "published": published_for(info.name, material.data.format),
+        "published": published_for(info.name, test_set),
     }
 
 

@@ -30,7 +30,9 @@ from hpskit.files import publish, publish_json, read_json, sha256_file
 __all__ = ["Evaluation", "Summary", "run"]
 
 _FORMAT = "hpskit evaluation 1"
-_OWN_RULE = {"imagereward": "imagereward", "pickapic": "pickapic"}
+_OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic"}
+"""Elsewhere ties count one half: `hpdv2` gives a tied score to the image that is listed first, which in many layouts of
+pairs is always the preferred one."""
 _PRODUCTS = ("result.json", "groups.jsonl", "report.html")
 
 
@@ -48,7 +50,7 @@ class Evaluation:
     on_error: OnError = "fail"
     """Whether an image that cannot be used stops everything, or removes its group for every scorer alike."""
     rule: str | None = None
-    """Named rule of the headline; None is the rule of the data set's own paper, or `hpdv2`."""
+    """Named rule of the headline; None is the rule of the data set's own paper, or `ties-half`."""
     resamples: int = 10_000
     seed: int = 0
     command: str = ""
@@ -59,7 +61,7 @@ class Evaluation:
 
     def settings(self, data_format: str) -> Settings:
         """Checked, with the rule that suits a layout if none was asked for."""
-        rule = self.rule or _OWN_RULE.get(data_format, "hpdv2")
+        rule = self.rule or _OWN_RULE.get(data_format, "ties-half")
         return Settings(rule=rule, resamples=self.resamples, seed=self.seed)
 
 

@@ -146,15 +146,18 @@ def _log_path(folder: Path, info: ScorerInfo) -> Path:
 def _tasks(material: Material, books: Sequence[_Book]) -> Iterator[_Task]:
     """Each image and prompt once, in the order of the data. The data is read again: it may carry its images."""
     wanted = {group.place for group in material.groups}
-    seen: set[Key] = set()
+    seen: dict[Key, str] = {}
     for group in material.data:
         if group.place not in wanted:
             continue
         for name in group.images:
             key = (name, group.prompt)
+            stamp = image_stamp(material.data, group, name)
+            if seen.get(key, stamp) != stamp:
+                cure = "give images that differ names that differ"
+                raise RecordError(f"{group.place}: image {name!r} is another one than before under this name; {cure}")
             if key not in seen:
-                seen.add(key)
-                stamp = image_stamp(material.data, group, name)
+                seen[key] = stamp
                 missing = tuple(number for number, book in enumerate(books) if not book.has(key, stamp))
                 image = material.data.image(group, name)
                 yield _Task(place=group.place, key=key, stamp=stamp, image=image, missing=missing)

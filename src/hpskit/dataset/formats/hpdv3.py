@@ -45,7 +45,7 @@ def _parse(row: Row) -> Group:
 def _judgements(row: Row, votes: Any) -> tuple[Judgement, ...]:
     if votes is None:
         return ()
-    if not isinstance(votes, list) or len(votes) != 2 or not all(type(v) is int and v >= 0 for v in votes):
+    if not isinstance(votes, list) or len(votes) != 2 or not all(type(v) is int and 0 <= v <= 1_000_000 for v in votes):
         row.fail("choice_dist", "the numbers of votes for path1 and path2, for example [12, 7], or null")
     orders: tuple[tuple[int, int], ...] = ((1, 2), (2, 1))
     return tuple(Judgement(ranks=order, votes=n) for order, n in zip(orders, votes, strict=True) if n)
