@@ -56,14 +56,39 @@ def test_people_who_agree_agree(tmp_path_factory: pytest.TempPathFactory, order:
 
 def test_single_judgements_have_no_agreement(tmp_path: Path) -> None:
     data = write(tmp_path, ([1, 2, 3],), ([2, 1, 3],))
-    with pytest.raises(InputError, match=r"test.json: no group has two judgements; agreement needs single judgements"):
+    with pytest.raises(InputError, match=r"test.json: no group has two judgements; .*two people .*; give a split"):
         run(Agreement(data=data))
 
 
 def test_two_judgements_have_no_growth(tmp_path: Path) -> None:
     result = run(Agreement(data=write(tmp_path, *[RANKS[:2]] * 3), out=tmp_path / "out", resamples=100))
     assert result["growth"] is None
-    assert (tmp_path / "out/report.html").exists()
+    assert result["not_measured"] == {
+        "accuracy by annotators": "there are 2 judgements of a group, expected three or more"
+    }
+    assert "expected three or more" in (tmp_path / "out/report.html").read_text()
+
+
+def test_one_prompt_has_figures_and_no_intervals(tmp_path: Path) -> None:
+    result = run(Agreement(data=write(tmp_path, RANKS), out=tmp_path / "out", resamples=100))
+    row = result["rules"]["hpdv2"][0]
+    assert (row["value"], row["low"], row["high"]) == (pytest.approx(14 / 18), None, None)
+    both = result["two_way"][0]
+    assert (both["value"], both["low"], both["resamples"]) == (pytest.approx(14 / 18), None, 0)
+    assert result["judged_prompts"] == 1
+    assert result["not_measured"] == {}
+    assert "Intervals are over prompts, so there are none" in (tmp_path / "out/report.html").read_text()
+
+
+def test_people_who_tie_everything_are_studied_as_far_as_that_goes(tmp_path: Path) -> None:
+    data = write(tmp_path, *[([1, 1, 1], [1, 1, 1])] * 3)
+    result = run(Agreement(data=data, out=tmp_path / "out", resamples=100))
+    assert {row["value"] for row in result["rules"]["hpdv2"]} == {1}
+    assert (result["krippendorff_alpha"], result["split_half"], result["gap"]) == (None, None, None)
+    assert "Krippendorff's alpha" in result["not_measured"]
+    assert "Not measured: split-half reliability, because" in (tmp_path / "out/report.html").read_text()
+    with pytest.raises(InputError, match=r"test.json: people tied what the rule 'imagereward' looks at; choose"):
+        run(Agreement(data=data, rule="imagereward", resamples=100))
 
 
 def test_persons_widen_the_interval(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -17,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hpskit.dataset.group import Group
+from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
 from hpskit.evaluation.agreement import study
 from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.material import Material
-from hpskit.evaluation.report import evaluation_page
+from hpskit.evaluation.report import agreement_page, evaluation_page
 from hpskit.evaluation.result import Candidate, evaluate, group_rows
 from hpskit.evaluation.run import Evaluation, run
 from judged_photographs import RADII, Sharpness, write_data
@@ -47,7 +48,7 @@ def test_any_groups_have_a_result_and_a_page(found: list[Group], seed: int) -> N
     try:
         result = evaluate(given_material, candidates, scores, SETTINGS)
     except InputError as error:
-        assert "nothing to compare" in str(error)  # noqa: PT017
+        assert re.match(r"made-up.jsonl: in \d+ groups (nobody|people tied)", str(error))  # noqa: PT017
         return
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     for scorer in result["scorers"]:
@@ -70,9 +71,38 @@ def test_any_people_are_studied_or_refused(found: list[Group]) -> None:
     try:
         result = study(material(found), SETTINGS)
     except InputError as error:
-        assert re.search("no group has two judgements|expected at least|nothing to compare|votes: ", str(error))  # noqa: PT017
+        assert re.match("made-up.jsonl: no (group has two judgements|two people ranked the same two)", str(error))  # noqa: PT017
         return
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+    page = agreement_page({"package": "hpskit", "command": "none", **result})
+    assert all(reason in html.unescape(page) for reason in result["not_measured"].values())
+
+
+def ranked(*ranks: tuple[int | None, ...]) -> Group:
+    images = tuple(f"{number}.png" for number in range(len(ranks[0])))
+    judgements = tuple(Judgement(ranks=own) for own in ranks)
+    return Group(place="", prompt=f"{ranks}", images=images, judgements=judgements)
+
+
+def test_partial_rankings_count_the_pairs_that_were_compared_and_no_others() -> None:
+    """Two people see two of four images each: two pairs, not six, in every figure of the result."""
+    found = [ranked((1, 2, None, None), (None, None, 2, 1)), ranked((1, None, 2, None), (None, 2, None, 1))]
+    right = tuple(np.array(own) for own in ([2.0, 1.0, 3.0, 4.0], [2.0, 3.0, 1.0, 4.0]))
+    candidates = [Candidate(label="a", scorer=Sharpness("a"))]
+    result = evaluate(material(found), candidates, [right], SETTINGS)
+    (scorer,) = result["scorers"]
+    assert result["pairs"] == scorer["calibration"]["pairs"] == 4
+    for rule in ("hpdv2", "imagereward", "ties-half", "pickapic"):
+        assert (scorer["accuracy"][rule]["value"], scorer["accuracy"][rule]["pairs"]) == (1, 4)
+    assert scorer["kendall_tau_b"]["value"] == 1
+    assert scorer["accuracy"]["top-1"] is None  # nobody's best is known
+    assert scorer["spearman"] is None  # nor one order of all four
+    assert scorer["two_way"] is not None
+    assert scorer["two_way"]["value"] == 1
+    assert result["people"] == []  # no two people compared the same pair
+    rows = list(group_rows(material(found), candidates, [right], SETTINGS))
+    assert rows[0]["people"] == [[1, 2, None, None], [None, None, 2, 1]]
+    assert rows[0]["accuracy"] == {"a": 1}
 
 
 @pytest.fixture(scope="module")

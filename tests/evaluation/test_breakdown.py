@@ -29,13 +29,12 @@ GROUPS = [
     group(n, "photo" if n < 4 else "anime", *(("glide", "sdxl", "coco") if n % 2 else ("sdxl", "glide")))
     for n in range(8)
 ]
-RANKS = [g.consensus() for g in GROUPS]
 SCORES = [np.array([2.0, 3.0, 1.0][: len(g.images)]) for g in GROUPS]  # wrong about the first two of each group, only
 
 
 def parts(name: str, scores: list[np.ndarray] = SCORES) -> dict[str, tuple[int, int, float]]:
     clusters = np.arange(len(GROUPS))
-    found = breakdowns(pair_up(GROUPS, RANKS), GROUPS, RANKS, {"x": scores}, clusters, Settings(resamples=200))
+    found = breakdowns(pair_up(GROUPS), GROUPS, {"x": scores}, clusters, Settings(resamples=200))
     (breakdown,) = [b for b in found if b["name"] == name]
     return {p["label"]: (p["pairs"], p["prompts"], p["scorers"]["x"]["value"]) for p in breakdown["parts"]}
 
@@ -47,9 +46,7 @@ def test_by_pair_of_generators() -> None:
 
 def test_groups_that_name_no_generators_do_not_take_the_others_away() -> None:
     groups = [replace(g, sources=None) if n == 0 else g for n, g in enumerate(GROUPS)]
-    found = breakdowns(
-        pair_up(groups, RANKS), groups, RANKS, {"x": SCORES}, np.arange(len(groups)), Settings(resamples=200)
-    )
+    found = breakdowns(pair_up(groups), groups, {"x": SCORES}, np.arange(len(groups)), Settings(resamples=200))
     (split,) = [b for b in found if b["name"] == "sources"]
     assert {p["label"]: p["pairs"] for p in split["parts"]} == {"coco / glide": 4, "coco / sdxl": 4, "glide / sdxl": 7}
 
@@ -67,14 +64,14 @@ def test_by_agreement_of_the_people() -> None:
 
 
 def test_a_scorer_that_is_always_right_is_right_everywhere() -> None:
-    right = [-ranks for ranks in RANKS]
+    right = [-g.consensus() for g in GROUPS]
     for name in ("sources", "category", "length", "consensus"):
         assert {value for _, _, value in parts(name, right).values()} == {1.0}
 
 
 def test_disagreements_are_the_worst_first_and_one_for_each_prompt() -> None:
     scores = [np.array([0.0, float(n), -9.0][: len(g.images)]) for n, g in enumerate(GROUPS)]
-    cases = disagreements(pair_up(GROUPS, RANKS), GROUPS, scores, count=3)
+    cases = disagreements(pair_up(GROUPS), GROUPS, scores, count=3)
     assert [case["place"] for case in cases] == ["row 7", "row 6", "row 5"]
     assert (cases[0]["people_image"], cases[0]["scorer_image"]) == ("7-glide", "7-sdxl")
     assert cases[0]["people_share"] == pytest.approx(0.8)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpskit.dataset.group import Group, Judgement
-from hpskit.evaluation.pairs import Pairs, pair_up
+from hpskit.errors import InputError
+from hpskit.evaluation.pairs import pair_up
+from hpskit.stats import PairVotes, pair_accuracy
+from preference_data import groups
 
 
 def group(*ranks: tuple[int | None, ...], votes: tuple[int, ...] = (), rank: tuple[int, ...] | None = None) -> Group:
@@ -18,8 +21,8 @@ def group(*ranks: tuple[int | None, ...], votes: tuple[int, ...] = (), rank: tup
     return Group(place="here", prompt="p", images=images, judgements=judgements, rank=rank)
 
 
-def pairs_of(*groups: Group) -> Pairs:
-    return pair_up(groups, [group.consensus() for group in groups])
+def pairs_of(*groups: Group) -> PairVotes:
+    return pair_up(groups)
 
 
 def test_shares_votes_and_gaps_by_hand() -> None:
@@ -39,6 +42,41 @@ def test_images_that_nobody_ranked_are_in_no_pair() -> None:
     pairs = pairs_of(group((1, None, 2), (None, None, 1)))
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([0], [2])
     assert (pairs.share.tolist(), pairs.votes.tolist()) == ([1.0], [1.0])
+
+
+def test_pairs_that_nobody_compared_are_no_pairs() -> None:
+    pairs = pairs_of(group((1, 2, None, None), (None, None, 2, 1)))
+    assert list(zip(pairs.first, pairs.second, pairs.share, strict=True)) == [(0, 1, 1), (2, 3, 0)]
+
+
+def test_a_published_order_says_which_pairs_there_are_and_judgements_their_votes() -> None:
+    """Nobody compared the first image with the third; the published order has a word on it, taken as one vote."""
+    one, other = group((2, 1, None), (None, 1, 3), (None, 1, 2), rank=(1, 2, 3)), group((1, 2), (2, 1))
+    pairs = pairs_of(one, other, group(rank=(2, 1)))
+    assert list(zip(pairs.group, pairs.first, pairs.second, strict=True)) == [
+        (0, 0, 1),
+        (0, 0, 2),
+        (0, 1, 2),
+        (1, 0, 1),
+        (2, 0, 1),
+    ]
+    assert pairs.share.tolist() == [0, 1, 1, 0.5, 0]
+    assert pairs.votes.tolist() == [1, 1, 2, 2, 1]
+    assert pairs.gap.tolist() == [1, 2, 1.5, 0, 1]
+
+
+@settings(max_examples=25)
+@given(st.lists(groups(), min_size=1, max_size=4))
+def test_they_are_the_pairs_that_accuracy_counts(found: list[Group]) -> None:
+    people = [group.verdicts() for group in found]
+    scores = [np.arange(len(group.images), dtype=float) for group in found]
+    try:
+        counted = pair_accuracy(scores, people, "ties-half").weight
+    except InputError:
+        with pytest.raises(InputError, match="that somebody compared"):
+            pair_up(found)
+        return
+    assert np.bincount(pair_up(found).group, minlength=len(found)).tolist() == counted.tolist()
 
 
 def test_without_judgements_the_published_order_speaks() -> None:

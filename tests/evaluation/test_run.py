@@ -17,7 +17,7 @@ from hpskit.errors import HpskitError, InputError, OutputError, RecordError
 from hpskit.evaluation.result import Candidate
 from hpskit.evaluation.run import Evaluation, Summary, run
 from hpskit.models.training_record import HeldOut, TrainingRecord, prompt_hash
-from judged_photographs import Mixed, Sharpness, write_data
+from judged_photographs import RADII, Mixed, Sharpness, write_data
 
 
 def evaluate(data: Path, out: Path, *scorers: Sharpness, **options: Any) -> Summary:
@@ -77,7 +77,7 @@ def test_everything_is_published_and_the_manifest_speaks_for_it(small_data: Path
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     rows = [json.loads(line) for line in (out / "groups.jsonl").read_text().splitlines()]
     assert [row["accuracy"] for row in rows] == [{"sharp": 1.0}] * 5
-    assert rows[0]["people"] == [1, 2, 3, 4]
+    assert rows[0]["people"] == [[1, 2, 3, 4]]  # the published order
     assert sorted(rows[0]["scores"]["sharp"], reverse=True) == rows[0]["scores"]["sharp"]
     log = [json.loads(line) for path in (out / "scores").iterdir() for line in path.read_text().splitlines()]
     assert [line["score"] for line in log[1:5]] == rows[0]["scores"]["sharp"]
@@ -197,9 +197,109 @@ def test_seen_in_training_is_said_everywhere(small_data: Path, tmp_path: Path) -
     assert "not recorded: overlap with this data cannot be checked" in page
 
 
+def rejudged(data: Path, *ranks: list[int]) -> None:
+    """The same images, judged by others: all ranks tied in the published order, and these judgements."""
+    entries = json.loads(data.read_text())
+    for row in entries:
+        row["rank"] = [1, 1, 1, 1]
+        row["raw_annotations"] = [{"rank": own, "user_hash": f"person-{n}"} for n, own in enumerate(ranks)]
+    data.write_text(json.dumps(entries))
+
+
+def test_data_that_nobody_judged_are_refused_before_scorers_are_loaded(
+    data: Path, tmp_path: Path, photographs: list[Image.Image]
+) -> None:
+    line = {"prompt": "a cat", "images": [str(data.parent / f"test/0-{radius}.png") for radius in RADII]}
+    nobody = tmp_path / "rankings.jsonl"
+    nobody.write_text(json.dumps({"group": "g", **line, "ranks": [1, None, None, None]}))
+    rejudged(data)
+    for path, rule, message in (
+        (nobody, None, r"rankings.jsonl: in 1 groups nobody has compared two images, .*; give the split that has them"),
+        (data, "imagereward", r"test.json: in 5 groups people tied what the rule 'imagereward' .*; choose another"),
+        (data, "top-1", r"test.json: in 5 groups people tied what the rule 'top-1' looks at"),
+    ):
+        config = Evaluation(data=path, out=tmp_path / "out", rule=rule)
+        with pytest.raises(InputError, match=message):
+            run(config, lambda: pytest.fail("scorers were loaded although there is nothing to compare"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_intervals_over_prompts_and_people_stand_beside(small_data: Path, data: Path, tmp_path: Path) -> None:
+    result = evaluate(small_data, tmp_path / "out", Mixed()).result
+    both = result["scorers"][0]["two_way"]
+    assert (both["rule"], both["groups"], both["resamples"]) == ("hpdv2", 5, 200)
+    assert both["low"] < both["value"] < both["high"]
+    page = (tmp_path / "out/report.html").read_text()
+    assert f"{100 * both['value']:.1f}: {100 * both['low']:.1f} to {100 * both['high']:.1f}" in page
+    assert "other judgements of each group" in page
+    # two of three persons see it one way in all groups, the third the other way
+    rejudged(data, [1, 2, 3, 4], [1, 2, 3, 4], [4, 3, 2, 1])
+    named, unnamed = (
+        evaluate(data, tmp_path / str(persons), persons=persons).result["scorers"][0]["two_way"]
+        for persons in (True, False)
+    )
+    assert named["value"] == unnamed["value"] == 1
+    assert named["low"] < unnamed["low"]
+    assert "other persons" in (tmp_path / "True/report.html").read_text()
+
+
+def test_single_judgements_have_no_interval_over_people(data: Path, tmp_path: Path) -> None:
+    rejudged(data, [1, 2, 3, 4])
+    result = evaluate(data, tmp_path / "out").result
+    assert result["scorers"][0]["two_way"] is None
+    assert "<em>Prompts and people</em>" not in (tmp_path / "out/report.html").read_text()
+
+
+def test_the_tie_threshold_is_what_was_asked_for_and_is_said(small_data: Path, tmp_path: Path) -> None:
+    """A scorer that is never sure: at 0.99 everything is a tie, and people tie nothing."""
+    faint = Sharpness("faint", 0.01)
+    plain = evaluate(small_data, tmp_path / "plain", faint, rule="pickapic").result["scorers"][0]
+    assert plain["accuracy"]["pickapic"]["value"] == 1
+    assert plain["pickapic"]["tie_threshold"] == 0
+    assert plain["pickapic"]["cross_fitted"]["tie_thresholds"] == [0] * 5
+    assert plain["pickapic"]["cross_fitted"]["value"] == 1
+    page = (tmp_path / "plain/report.html").read_text()
+    assert "as none was asked for" in page
+    result = evaluate(small_data, tmp_path / "tied", faint, rule="pickapic", tie_threshold=0.99).result
+    (tied,) = result["scorers"]
+    assert tied["accuracy"]["pickapic"]["value"] == 0.5
+    assert tied["accuracy"]["ties-half"]["value"] == 1
+    assert tied["pickapic"] == {"tie_threshold": 0.99, "cross_fitted": None}
+    assert result["settings"]["tie_threshold"] == 0.99
+    assert {part["scorers"]["faint"]["value"] for b in result["breakdowns"][1:] for part in b["parts"]} == {0.5}
+    rows = [json.loads(line) for line in (tmp_path / "tied/groups.jsonl").read_text().splitlines()]
+    assert [row["accuracy"]["faint"] for row in rows] == [0.5] * 5
+    page = (tmp_path / "tied/report.html").read_text()
+    assert "differ by at most 0.99" in page
+    assert "as none was asked for" not in page
+
+
+def test_the_tie_threshold_is_on_probabilities_not_on_points(small_data: Path, tmp_path: Path) -> None:
+    """The same scores, of which a hundredth is worth as much: the same accuracy at every threshold."""
+    fine, coarse = Sharpness("fine"), Sharpness("coarse", 100.0, log_odds_per_point=0.01)
+    for threshold in (0.2, 0.6, 0.95):
+        out = tmp_path / str(threshold)
+        result = evaluate(small_data, out, fine, coarse, rule="pickapic", tie_threshold=threshold).result
+        values = [scorer["accuracy"]["pickapic"]["value"] for scorer in result["scorers"]]
+        assert values[0] == values[1]
+        assert threshold == 0.2 or 0.5 <= values[0] < 1
+
+
+@pytest.mark.parametrize("factor", [None, 0.0])
+def test_a_scorer_without_probabilities_has_no_threshold(factor: float, small_data: Path, tmp_path: Path) -> None:
+    order = Sharpness("order", log_odds_per_point=factor)
+    with pytest.raises(InputError, match=r"tie_threshold: is 0.3, but 'order' gives no probabilities .*; leave out"):
+        evaluate(small_data, tmp_path / "out", order, tie_threshold=0.3)
+    assert order.seen == []
+    result = evaluate(small_data, tmp_path / "out", order, rule="pickapic", tie_threshold=0).result
+    assert result["scorers"][0]["accuracy"]["pickapic"]["value"] == 1
+    assert result["scorers"][0]["pickapic"]["cross_fitted"] is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"tie_threshold": 2}, "tie_threshold: is 2, expected a difference of two probabilities, 0 to 1"),
         ({"rule": "best"}, "rule: is 'best', expected one of hpdv2, imagereward"),
         ({"resamples": 10}, "resamples: is 10, expected at least 100"),
         ({"seed": -1}, "seed: is -1, expected 0 or more"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpskit.errors import InputError
@@ -18,6 +18,7 @@ from hpskit.stats import (
     Accuracy,
     pair_accuracy,
     pair_outcomes,
+    pickapic_cross_fitted,
     pickapic_rule,
     pickapic_threshold,
 )
@@ -219,7 +220,9 @@ def test_reversed_scores_give_the_rest_with_one_sided_ties(data: list[Group]) ->
 def test_outcomes_of_pairs_add_up_to_the_accuracy(data: list[Group]) -> None:
     data = [*data, ([2.0, 1.0], [1.0, 2.0])]
     outcomes = pair_outcomes([s for s, _ in data], [r for _, r in data], "pickapic")
-    assert len(outcomes.group) == sum(math.comb(len(scores), 2) for scores, _ in data)
+    assert len(outcomes.group) == sum(math.comb(sum(not math.isnan(r) for r in ranks), 2) for _, ranks in data)
+    places = list(zip(outcomes.group.tolist(), outcomes.first.tolist(), outcomes.second.tolist(), strict=True))
+    assert places == sorted(set(places))
     whole, direct = outcomes.accuracy(), measure(data, "pickapic")
     assert whole.correct.tolist() == direct.correct.tolist()
     assert whole.weight.tolist() == direct.weight.tolist()
@@ -230,6 +233,140 @@ def test_outcomes_of_pairs_add_up_to_the_accuracy(data: list[Group]) -> None:
         expected = credit("pickapic", scores[i], scores[j], ranks[i], ranks[j])
         assert counted == (expected is not None)
         assert expected is None or gained == expected
+
+
+# Single judgements, each of some of the images
+
+
+@st.composite
+def judged(draw: st.DrawFn, missing: bool = True) -> tuple[list[float], list[list[float]]]:
+    """Scores and up to four judgements of two to five images."""
+    size = draw(st.integers(2, 5))
+    scores = draw(st.lists(st.integers(-3, 3).map(float), min_size=size, max_size=size))
+    row = st.lists(rank | st.just(NAN) if missing else rank, min_size=size, max_size=size)
+    return scores, draw(st.lists(row, min_size=1, max_size=4))
+
+
+def decisions(votes: list[list[float]], i: int, j: int) -> list[float]:
+    """By how many places each judgement that ranks both prefers i to j."""
+    return [row[j] - row[i] for row in votes if not math.isnan(row[i] + row[j])]
+
+
+@settings(max_examples=80)
+@given(rule=st.sampled_from(PAIR_RULES), data=st.lists(judged(), min_size=1, max_size=6))
+def test_a_pair_goes_by_those_who_ranked_both(rule: str, data: list[tuple[list[float], list[list[float]]]]) -> None:
+    data = [*data, ([2.0, 1.0], [[1.0, 2.0]])]
+    found = []
+    for scores, votes in data:
+        pairs = [
+            credit(rule, scores[i], scores[j], 0, sum(said))
+            for i, j in itertools.combinations(range(len(scores)), 2)
+            if (said := decisions(votes, i, j))
+        ]
+        found.append([value for value in pairs if value is not None])
+    accuracy = pair_accuracy([s for s, _ in data], [np.array(v) for _, v in data], rule)
+    assert accuracy.weight.tolist() == [len(values) for values in found]
+    assert accuracy.correct.tolist() == pytest.approx([sum(values) for values in found])
+
+
+@settings(max_examples=80)
+@given(rule=st.sampled_from([*ACCURACY_RULES]), data=st.lists(judged(missing=False), min_size=1, max_size=6))
+def test_full_rankings_are_their_mean_ranks(rule: str, data: list[tuple[list[float], list[list[float]]]]) -> None:
+    """To the last bit: what is new for partial rankings changes nothing else."""
+    data = [*data, ([2.0, 1.0], [[1.0, 2.0]])]
+    scores, votes = [s for s, _ in data], [np.array(v) for _, v in data]
+    single, means = (pair_accuracy(scores, ranks, rule) for ranks in (votes, [rows.mean(axis=0) for rows in votes]))
+    assert single.correct.tolist() == means.correct.tolist()
+    assert single.weight.tolist() == means.weight.tolist()
+
+
+def test_no_pair_is_invented() -> None:
+    """Two people saw different images; by mean ranks 0 would be before 2 and 3 before 1, and nobody has said so."""
+    votes = np.array([[1, 2, NAN, NAN], [NAN, NAN, 2, 1]])
+    for rule in PAIR_RULES:
+        for scores in ([4, 3, 1, 2], [2, 1, 3, 4]):
+            accuracy = pair_accuracy([scores], [votes], rule)
+            assert (accuracy.value, accuracy.pairs) == (1, 2)
+    # By mean ranks, 2 for image 0 and 1.5 for image 1, people would prefer 1; all who compared the two prefer 0.
+    turned = np.array([[1, 2, NAN], [3, NAN, 1], [NAN, 1, 2]])
+    assert np.nanmean(turned, axis=0).tolist() == [2, 1.5, 1.5]
+    assert pair_accuracy([[3, 1, 2]], [turned], "ties-half").correct.tolist() == [1]
+
+
+def test_the_best_of_partial_rankings_has_met_all_others() -> None:
+    def result(scores: list[float], *votes: list[float]) -> float | None:
+        try:
+            return pair_accuracy([scores], [np.array(votes)], "top-1").value
+        except InputError:
+            return None
+
+    star = ([1, 2, NAN], [1, NAN, 2])  # 0 beats 1 and 2, which nobody compared
+    assert result([3, 2, 1], *star) == 1
+    assert result([1, 2, 3], *star) == 0
+    assert result([3, 2, 1], [1, 2, NAN], [NAN, 1, 2]) is None  # 0 beats 1, 1 beats 2; who knows of 0 and 2?
+    assert result([3, 2, 1], [1, 2, NAN], [NAN, 1, 2], [2, NAN, 1]) is None  # each is beaten once
+    assert result([3, 2, 1], [1, 2, NAN], [1, 1, NAN]) == 1  # 2 was compared with nothing: it does not take part
+    for scores, value in (([2, 3, 9], 1), ([2, 9, 3], 0)):  # 0 beats 1, and 2 is tied with both
+        assert result(scores, [1, 2, NAN], [1, 1, 1]) == value
+
+
+def test_groups_without_judgements_drop_out() -> None:
+    accuracy = pair_accuracy([[2, 1], [1, 2]], [np.empty((0, 2)), np.array([[2, 1]])], "hpdv2")
+    assert accuracy.weight.tolist() == [0, 1]
+    for nothing in ([np.empty((0, 2))], [np.array([[1, NAN], [NAN, 1]])]):
+        with pytest.raises(InputError, match="nothing to compare in 1 groups"):
+            pair_accuracy([[2, 1]], nothing, "hpdv2")
+
+
+# Thresholds chosen on other prompts
+
+
+def tied_pairs(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """People tie just the pairs that differ by less than 1 in log-odds, 0.46 in probability."""
+    difference = rng.normal(scale=2, size=number)
+    sides = np.where(np.abs(difference) < 1, 0, np.sign(difference))
+    return np.stack([difference, np.zeros(number)], axis=1), np.stack([-sides, np.zeros(number)], axis=1)
+
+
+def test_cross_fitting_finds_the_threshold_that_there_is() -> None:
+    scores, ranks = tied_pairs(np.random.default_rng(0), 400)
+    fitted, thresholds = pickapic_cross_fitted(scores, ranks)
+    assert set(thresholds) == {0.5}
+    assert fitted.value == pair_accuracy(scores, ranks, pickapic_rule(0.5)).value > 0.98
+    assert pair_accuracy(scores, ranks, "pickapic").value < 0.85
+
+
+def test_cross_fitting_does_not_look_at_the_prompts_it_judges() -> None:
+    """People tie at random, so no threshold helps. The best in hindsight looks better; on other prompts it is not."""
+    hindsight, honest, plain = [], [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        scores, ranks = rng.normal(size=(12, 2)), rng.integers(1, 3, size=(12, 2))
+        best = pickapic_threshold(scores, ranks)
+        hindsight.append(pair_accuracy(scores, ranks, pickapic_rule(best)).value)
+        honest.append(pickapic_cross_fitted(scores, ranks, seed=seed)[0].value)
+        plain.append(pair_accuracy(scores, ranks, "pickapic").value)
+    assert np.mean(hindsight) > np.mean(plain) + 0.05
+    assert np.mean(honest) < np.mean(hindsight) - 0.05
+
+
+def test_groups_of_one_prompt_stay_together() -> None:
+    scores, ranks = tied_pairs(np.random.default_rng(0), 30)
+    prompts = np.repeat(np.arange(10), 3)
+    fitted, thresholds = pickapic_cross_fitted(scores, ranks, clusters=prompts, folds=10)
+    for group, prompt in enumerate(prompts):
+        rest = prompts != prompt
+        rule = pickapic_rule(pickapic_threshold(scores[rest], ranks[rest]))
+        assert fitted.correct[group] == pair_accuracy(scores[[group]], ranks[[group]], rule).value
+    assert len(thresholds) == 10
+    assert len(pickapic_cross_fitted(scores[:4], ranks[:4])[1]) == 4
+
+
+def test_cross_fitting_needs_other_prompts() -> None:
+    with pytest.raises(InputError, match="cross-fitting: 1 prompts have something to compare"):
+        pickapic_cross_fitted([[1, 2], [1, 2], [1, 2]], [[1, 2], [1, 2], [1, NAN]], clusters=[4, 4, 5])
+    with pytest.raises(InputError, match="folds: is 1"):
+        pickapic_cross_fitted([[1, 2]], [[1, 2]], folds=1)
 
 
 def test_a_breakdown_below_the_group() -> None:

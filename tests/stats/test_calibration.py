@@ -87,13 +87,16 @@ def test_votes_of_pairs_by_hand() -> None:
         np.empty((0, 2)),
         np.array([[2, 1]]),
     ]
-    found = pair_votes([[math.log(3), 0, 0], [5, 6], [0, 0]], votes)
-    by_pair = sorted(zip(found.group, found.probabilities, found.shares, found.votes, strict=True))
-    expected = [(0, 0.5, 1, 2), (0, 0.75, 0.5, 3), (0, 0.75, 1, 2), (2, 0.5, 0, 1)]
+    found = pair_votes(votes)
+    by_pair = zip(found.group, found.first, found.second, found.share, found.votes, found.gap, strict=True)
+    expected = [(0, 0, 1, 0.5, 3, 0), (0, 0, 2, 1, 2, 1.5), (0, 1, 2, 1, 2, 1), (2, 0, 1, 0, 1, 1)]
     for got, wanted in zip(by_pair, expected, strict=True):
         assert got == pytest.approx(wanted)
-    with pytest.raises(InputError, match="none of 1 groups has a pair"):
-        pair_votes([[1, 2]], [[[1, math.nan]]])
+    scores = [np.array([3.0, 1, 1]), np.array([5.0, 6]), np.array([0.0, 4])]
+    assert found.differences(scores).tolist() == [2, 2, 0, -4]
+    for nothing in ([[[1, math.nan]]], [np.empty((0, 2))]):
+        with pytest.raises(InputError, match="none of 1 groups has a pair of images that somebody compared"):
+            pair_votes(nothing)
 
 
 @pytest.mark.parametrize(

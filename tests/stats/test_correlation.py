@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from hpskit.stats import kendall_tau_b, spearman
 
+NAN = math.nan
+
 Group = list[tuple[float, float]]
 image = st.tuples(st.integers(-3, 3).map(float), st.integers(1, 4).map(float) | st.just(math.nan))
 data = st.lists(st.lists(image, min_size=2, max_size=7), min_size=1, max_size=8)
@@ -40,6 +42,22 @@ def test_each_group_is_what_scipy_says(ours, theirs, groups: list[Group]) -> Non
             expected = theirs(ranked[:, 0], -ranked[:, 1]).statistic
         assert value == pytest.approx(expected, abs=1e-12)
         assert -1 - 1e-12 <= value <= 1 + 1e-12
+
+
+def test_tau_counts_the_pairs_that_were_compared() -> None:
+    """Two people compare 0 with 1 and 1 with 2; nobody compares 0 with 2, which the scores get wrong."""
+    votes = np.array([[1, 2, NAN], [NAN, 1, 2]])
+    assert kendall_tau_b([[2, 1, 3]], [votes]).tolist() == [0]  # one right, one wrong, the third is not counted
+    assert kendall_tau_b([[3, 2, 1]], [votes]).tolist() == [1]
+    assert np.isnan(spearman([[3, 2, 1]], [votes])).all()  # there is no one order of the three
+
+
+def test_judgements_of_the_same_images_have_one_order() -> None:
+    votes = np.array([[1, 3, NAN, 2], [1, 2, NAN, 3], [2, 3, NAN, 1], [NAN, NAN, 1, NAN]])
+    scores = [9.0, 1.0, 5.0, 4.0]
+    means = np.array([4 / 3, 8 / 3, NAN, 2])
+    for measure in (kendall_tau_b, spearman):
+        assert measure([scores], [votes]).tolist() == measure([scores], [means]).tolist() == pytest.approx([1])
 
 
 @pytest.mark.parametrize("measure", [kendall_tau_b, spearman])

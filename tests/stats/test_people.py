@@ -6,8 +6,10 @@ import itertools
 import json
 import math
 import random
+import tracemalloc
 from pathlib import Path
 
+import krippendorff
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +21,8 @@ from hpskit.stats import (
     agreement_by_gap,
     annotator_agreement,
     bootstrap_accuracy,
+    bootstrap_people,
+    bootstrap_scores,
     krippendorff_alpha,
     leave_one_out_agreement,
     pair_accuracy,
@@ -48,9 +52,7 @@ def credit(rule: str, mine: float, theirs: float) -> float | None:
     """Differences of rank, second less first: above 0 the first image is preferred."""
     if rule == "imagereward" and theirs == 0:
         return None
-    if rule == "hpdv2" and mine == 0:
-        mine = 1
-    if rule == "hpdv2":
+    if rule == "hpdv2":  # a tie on either side is correct
         return float(mine * theirs >= 0)
     if rule == "imagereward":
         return float(mine * theirs > 0)
@@ -65,11 +67,10 @@ def by_loops(votes: Votes, rule: str, against: str) -> float:
         for i, j in itertools.combinations(range(len(rows[0])), 2):
             ahead = [row[j] - row[i] for row in rows]
             for me, mine in enumerate(ahead):
-                others = [ahead[k] for k in range(len(rows)) if (k != me or against == "all")]
-                others = [other for other in others if not math.isnan(other)]
+                others = [ahead[k] for k in range(len(rows)) if k != me and not math.isnan(ahead[k])]
                 if math.isnan(mine) or not others:
                     continue
-                targets = others if against == "another" else [sum(others)]
+                targets = others if against == "another" else [sum(others) + mine * (against == "all")]
                 gained += [credit(rule, mine, target) for target in targets]
         gained = [value for value in gained if value is not None]
         found += [np.mean(gained)] if gained else []
@@ -91,15 +92,25 @@ def test_agreement_is_what_loops_say(rule: str, against: str, votes: Votes) -> N
 
 
 @pytest.mark.parametrize("against", ["another", "others", "all"])
-@given(votes=some_votes, order=st.randoms(use_true_random=False))
-def test_order_does_not_matter(against: str, votes: Votes, order: random.Random) -> None:
-    value = measure(votes, "ties-half", against).value
+@given(votes=some_votes, rule=st.sampled_from(PEOPLE_RULES), order=st.randoms(use_true_random=False))
+def test_order_does_not_matter(against: str, votes: Votes, rule: str, order: random.Random) -> None:
+    value = measure(votes, rule, against).value
     assert 0 <= value <= 1
     people = [order.sample(rows, len(rows)) for rows in votes]
-    assert measure(people, "ties-half", against).value == pytest.approx(value)
-    assert measure(order.sample(votes, len(votes)), "ties-half", against).value == pytest.approx(value)
+    assert measure(people, rule, against).value == pytest.approx(value)
+    assert measure(order.sample(votes, len(votes)), rule, against).value == pytest.approx(value)
     turned = [[row[::-1] for row in rows] for rows in votes]
-    assert measure(turned, "ties-half", against).value == pytest.approx(value)
+    assert measure(turned, rule, against).value == pytest.approx(value)
+
+
+def test_ties_of_people_are_not_broken_by_where_images_stand() -> None:
+    """`hpdv2` gives equal *scores* to the image in front; of people a tie on either side is correct."""
+    for votes in ([[[1, 1], [2, 1]]], [[[1, 1], [1, 2]]], [[[1, 1], [1, 1]]]):
+        for against in ("another", "others", "all"):
+            assert measure(votes, "hpdv2", against).value == 1
+    interval = bootstrap_people([np.array([[1, 1], [2, 1]])] * 4, "leave-one-out", rule="hpdv2", resamples=50)
+    assert (interval.low, interval.value, interval.high) == (1, 1, 1)
+    assert bootstrap_scores([[0, 0]] * 4, [np.array([[2, 1]])] * 4, rule="hpdv2", resamples=50).value == 0
 
 
 def test_agreement_by_hand() -> None:
@@ -178,6 +189,29 @@ def ordinal_alpha(votes: Votes) -> float:
 @given(votes=some_votes)
 def test_alpha_is_its_definition(votes: Votes) -> None:
     assert krippendorff_alpha([np.array(rows) for rows in votes]) == pytest.approx(ordinal_alpha(votes), abs=1e-9)
+
+
+def test_alpha_is_what_the_library_says() -> None:
+    rng = np.random.default_rng(0)
+    votes = [rng.integers(1, 6, size=(rng.integers(2, 7), 5)).astype(float) for _ in range(60)]
+    for rows in votes:
+        rows[rng.random(rows.shape) < 0.2] = NAN
+    values = [1, 2, 3, 4, 5]
+    counts = [[np.count_nonzero(rows[:, i] == value) for value in values] for rows in votes for i in range(5)]
+    expected = krippendorff.alpha(
+        value_counts=np.array(counts), value_domain=values, level_of_measurement="ordinal", dtype=np.float64
+    )
+    assert krippendorff_alpha(votes) == pytest.approx(expected, abs=1e-12)
+
+
+def test_alpha_of_a_hundred_thousand_groups_fits_in_memory() -> None:
+    votes = np.random.default_rng(0).permuted(np.tile(np.arange(1.0, 10), (100_000, 3, 1)), axis=2)
+    tracemalloc.start()
+    alpha = krippendorff_alpha(votes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert alpha == pytest.approx(0, abs=0.01)
+    assert peak < 150e6
 
 
 def test_alpha_of_everyone_the_same_and_of_nobody() -> None:

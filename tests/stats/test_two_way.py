@@ -36,11 +36,11 @@ def plain(rows: np.ndarray, people: list[int], measure: str) -> float | None:
     """A group's agreement if these people had judged it; copies of a person are not compared with each other."""
     values = []
     for me in people:
-        others = [k for k in people if k != me or measure == "inclusive"]
+        others = [k for k in people if k != me]
         if measure == "annotators":
             values += [credit(rows[me], rows[other]) for other in others]
         elif others:
-            values.append(credit(rows[me], rows[others].sum(axis=0)))
+            values.append(credit(rows[me], rows[people if measure == "inclusive" else others].sum(axis=0)))
     return float(np.mean(values)) if values else None
 
 
@@ -110,6 +110,15 @@ def test_scores_against_people() -> None:
     assert interval.low < interval.value < interval.high
     assert interval.high - interval.low > one_way.high - one_way.low
     assert bootstrap_scores(scores, votes) == interval
+
+
+def test_scores_are_compared_on_the_pairs_that_accuracy_counts() -> None:
+    rng = np.random.default_rng(0)
+    votes = [np.where(rng.random(rows.shape) < 0.4, np.nan, rows) for rows in panel(rng, np.full(4, 1.0), prompts=30)]
+    scores = [rng.normal(size=4) for _ in votes]
+    for rule in ("ties-half", "hpdv2", "imagereward"):
+        value = bootstrap_scores(scores, votes, rule=rule, resamples=10).value
+        assert value == pytest.approx(pair_accuracy(scores, votes, rule).value, abs=1e-12)
 
 
 def test_a_group_of_its_own_size_may_stay_undrawn() -> None:

@@ -10,27 +10,21 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Json
+from hpskit.cli.options import Data, DataFormat, Json, Persons
 
 __all__ = ["agreement"]
 
 
 def agreement(
-    data: Annotated[str, typer.Option(help="Data set of people's choices: file, folder or name on the hub.")],
+    data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and report.html.")] = None,
     rule: Annotated[
         Literal["hpdv2", "imagereward", "ties-half"], typer.Option(help="How ties are counted; see docs/evaluation.md.")
     ] = "hpdv2",
-    persons: Annotated[
-        bool,
-        typer.Option(
-            "--persons/--judgements",
-            help="Names of annotators are persons, the same in all groups; or only number the judgements of a group.",
-        ),
-    ] = False,
+    persons: Persons = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of random halves.")] = 0,
-    data_format: Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")] = "auto",
+    data_format: DataFormat = "auto",
     as_json: Json = False,
 ) -> None:
     """Tell how far the people of a data set agree with one another: the ceiling for every scorer.
@@ -55,6 +49,10 @@ def agreement(
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
         _print(result, out)
+    if result["judged_prompts"] == 1:
+        typer.echo("note: the judgements are of one prompt; intervals are over prompts, so there are none", err=True)
+    for figure, reason in result["not_measured"].items():
+        typer.echo(f"note: {figure} is not measured: {reason}", err=True)
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
@@ -88,14 +86,15 @@ def _range(row: dict[str, Any]) -> str:
 
 
 def _facts(result: dict[str, Any]) -> list[str]:
-    half = result["split_half"]
-    reliability = "none: they contradict one another" if half["reliability"] is None else f"{half['reliability']:.3f}"
-    halves = f"correlation of the halves {half['correlation']:.3f}, {half['splits']} random splits"
-    lines = [
-        f"split-half reliability {reliability} ({halves})",
-        f"Krippendorff's alpha, ordinal {result['krippendorff_alpha']:.3f}",
-    ]
-    gap = result["gap"]
+    lines = []
+    if half := result["split_half"]:
+        value = half["reliability"]
+        reliability = "none: they contradict one another" if value is None else f"{value:.3f}"
+        halves = f"correlation of the halves {half['correlation']:.3f}, {half['splits']} random splits"
+        lines.append(f"split-half reliability {reliability} ({halves})")
+    if result["krippendorff_alpha"] is not None:
+        lines.append(f"Krippendorff's alpha, ordinal {result['krippendorff_alpha']:.3f}")
+    gap = result["gap"] or []
     if len(gap) > 1:
         close, far = gap[0], gap[-1]
         parts = f"{_share(close)} of the closest pairs, {_share(far)} of the farthest"

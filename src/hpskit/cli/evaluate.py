@@ -6,41 +6,62 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Antialias, Arch, BatchSize, Device, Json, Precision, progress_bar, scorer_loader
-
-if TYPE_CHECKING:
-    from hpskit.evaluation.result import Candidate
+from hpskit.cli.options import (
+    Antialias,
+    Arch,
+    BatchSize,
+    Data,
+    DataFormat,
+    Device,
+    Json,
+    Persons,
+    Precision,
+    Scorers,
+    candidates_loader,
+    progress_bar,
+)
 
 __all__ = ["evaluate"]
 
+_Rule = Annotated[
+    str | None,
+    typer.Option(
+        help="Named accuracy of headline and differences.  [default: that of the data set's paper, else ties-half]"
+    ),
+]
+_TieThreshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Rule pickapic: a pair whose two probabilities differ by no more is tied.  [default: 0, equal scores]",
+    ),
+]
+_ImageRoot = Annotated[
+    Path | None, typer.Option(help="Folder that relative image paths start from.  [default: as the layout says]")
+]
+_OnError = Annotated[
+    Literal["fail", "skip"],
+    typer.Option(help="Stop if an image cannot be used, or leave its group out for every scorer and list it."),
+]
+
 
 def evaluate(
-    data: Annotated[str, typer.Option(help="Data set of people's choices: file, folder or name on the hub.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for result.json, report.html and the scores.")],
-    scorer: Annotated[
-        list[str] | None,
-        typer.Option("--scorer", "-s", help="Name (see `hpskit models list`) or checkpoint file; repeat for several."),
-    ] = None,
-    rule: Annotated[
-        str | None,
-        typer.Option(
-            help="Named accuracy of headline and differences.  [default: that of the data set's paper, else ties-half]"
-        ),
-    ] = None,
+    scorer: Scorers = None,
+    rule: _Rule = None,
+    tie_threshold: _TieThreshold = None,
+    persons: Persons = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    data_format: Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")] = "auto",
-    image_root: Annotated[
-        Path | None, typer.Option(help="Folder that relative image paths start from.  [default: as the layout says]")
-    ] = None,
-    on_error: Annotated[
-        Literal["fail", "skip"],
-        typer.Option(help="Stop if an image cannot be used, or leave its group out for every scorer and list it."),
-    ] = "fail",
+    data_format: DataFormat = "auto",
+    image_root: _ImageRoot = None,
+    on_error: _OnError = "fail",
     arch: Arch = None,
     precision: Precision = "auto",
     device: Device = "auto",
@@ -58,8 +79,6 @@ def evaluate(
     """
     from hpskit.evaluation.run import Evaluation, run
 
-    names = scorer or ["mini"]
-    options = (precision, device, batch_size, antialias)
     config = Evaluation(
         data=data,
         out=out,
@@ -67,40 +86,21 @@ def evaluate(
         image_root=image_root,
         on_error=on_error,
         rule=rule,
+        tie_threshold=tie_threshold,
+        persons=persons,
         resamples=resamples,
         seed=seed,
         command=f"hpskit {shlex.join(sys.argv[1:])}",
     )
+    load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
         task = bar.add_task("scoring", total=None, visible=False)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        summary = run(config, lambda: _load(names, arch, options), progress)
+        summary = run(config, load, lambda done, all_: bar.update(task, completed=done, total=all_, visible=True))
     if as_json:
         typer.echo(json.dumps(summary.result, indent=2, ensure_ascii=False))
     else:
         _print(summary.result, out)
     _warn(summary.result)
-
-
-def _load(names: list[str], arch: str | None, options: tuple[str, str, int | None, bool | None]) -> list[Candidate]:
-    """The scorers that the command names; `--arch` is for those that are files."""
-    from hpskit.evaluation.result import Candidate
-    from hpskit.models.store import is_path
-    from hpskit.models.training_record import read_record
-
-    loaded = [scorer_loader(name, arch if is_path(name) else None, *options)() for name in names]
-    own = [scorer.info.name for scorer in loaded]
-    return [
-        Candidate(
-            label=scorer.info.name if own.count(scorer.info.name) == 1 else name,
-            scorer=scorer,
-            training=read_record(name, scorer.info.weight_hash),
-        )
-        for name, scorer in zip(names, loaded, strict=True)
-    ]
 
 
 def _print(result: dict[str, Any], out: Path) -> None:
@@ -125,20 +125,24 @@ def _print(result: dict[str, Any], out: Path) -> None:
         )
         held_out = scorer["training"]["held_out"]
         if scorer["training"]["seen"] and held_out and held_out["rule"] == rule:
-            table.add_row(Text(f"  held out: {held_out['source']}", style="dim"), *_figures(held_out, None, ""))
+            table.add_row(Text(f"  held out: {held_out['source']}", style="dim"), *_figures(held_out, None))
     table.add_section()
     for row in result["people"]:
         who = row["name"] if row["rule"] == rule else f"{row['name']} ({row['rule']})"
-        table.add_row(Text(who), *_figures(row, row["published"], ""))
+        table.add_row(Text(who), *_figures(row, row["published"]))
     console.print(table)
-    for line in _differences(result):
+    for line in [*_differences(result), *_with_people(result), *_thresholds(result)]:
         console.print(Text(f" {line}"), soft_wrap=True)
     console.print(Text(f" {out / 'report.html'}", style="dim"), soft_wrap=True)
 
 
-def _figures(row: dict[str, Any], published: float | None, tau: str) -> tuple[str, str, str, str]:
-    interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
-    return f"{100 * row['value']:.1f} %", interval, tau, f"{published:.1f} %" if published is not None else ""
+def _figures(row: dict[str, Any], published: float | None, tau: str = "") -> tuple[str, ...]:
+    quoted = f"{published:.1f} %" if published is not None else ""
+    return f"{100 * row['value']:.1f} %", _range(row), tau, quoted
+
+
+def _range(row: dict[str, Any]) -> str:
+    return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
 
 
 def _differences(result: dict[str, Any]) -> list[str]:
@@ -151,8 +155,30 @@ def _differences(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _with_people(result: dict[str, Any]) -> list[str]:
+    """The intervals that resample people too, of the accuracy against the mean of the single judgements."""
+    rows = [(s["label"], s["two_way"]) for s in result["scorers"] if s["two_way"] and s["two_way"]["low"] is not None]
+    figures = ", ".join(f"{label} {100 * row['value']:.1f} % ({_range(row)})" for label, row in rows)
+    return [f"against single judgements, people resampled too: {figures}"] if rows else []
+
+
+def _thresholds(result: dict[str, Any]) -> list[str]:
+    """Which tie thresholds the accuracies have, where it is they that are asked for."""
+    if result["settings"]["rule"] != "pickapic":
+        return []
+    lines = [f"tie threshold {result['settings']['tie_threshold'] or 0:g}"]
+    for scorer in result["scorers"]:
+        if fitted := scorer["pickapic"]["cross_fitted"]:
+            at = ", ".join(f"{threshold:g}" for threshold in fitted["tie_thresholds"])
+            value = f"{100 * fitted['value']:.1f} % ({_range(fitted)})"
+            lines.append(f"{scorer['label']} with thresholds chosen on other prompts ({at}): {value}")
+    return lines
+
+
 def _warn(result: dict[str, Any]) -> None:
     data = result["data"]
+    if data["prompts"] == 1:
+        typer.echo("note: the data have one prompt; intervals are over prompts, so there are none", err=True)
     for scorer in result["scorers"]:
         training = scorer["training"]
         if training["seen"]:

@@ -53,6 +53,13 @@ class Group:
         rows = [j.ranks for j in self.judgements for _ in range(j.votes)]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.images))
 
+    def verdicts(self) -> NDArray[np.float64]:
+        """(1 or judgements, images): what decides its pairs, the published order as one row, or every judgement.
+
+        A pair of images that no row ranks both of was compared by nobody.
+        """
+        return self.ranks() if self.rank is None else np.array([self.rank], dtype=np.float64)
+
     def consensus(self) -> NDArray[np.float64]:
         """(images,): the published rank, else the mean rank over the votes; lower is better.
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpskit import __version__
-from hpskit.dataset.group import Group
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.judging import Settings, interval_of
 from hpskit.evaluation.material import Material, read_material
-from hpskit.evaluation.people import CEILINGS, GAP_BINS, PEOPLE_RULES, Ceiling, ceilings, judged, places
+from hpskit.evaluation.people import CEILINGS, GAP_BINS, ceilings, judged, places, two_way_of_people
 from hpskit.evaluation.published import test_set_of
 from hpskit.evaluation.report import agreement_page
 from hpskit.files import publish, publish_json, read_json, sha256_file
 from hpskit.stats import (
+    PEOPLE_RULES,
     accuracy_by_annotators,
     agreement_by_gap,
-    bootstrap_people,
     krippendorff_alpha,
     split_half,
 )
@@ -36,6 +35,7 @@ _MANIFEST = f"{_FORMAT} manifest"
 _TARGETS = (0.85, 0.9, 0.95)
 
 Votes = Sequence[NDArray[np.float64]]
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ class Agreement:
 
     @property
     def settings(self) -> Settings:
-        return Settings(rule=self.rule, resamples=self.resamples, seed=self.seed)
+        return Settings(rule=self.rule, persons=self.persons, resamples=self.resamples, seed=self.seed)
 
 
 def run(config: Agreement) -> dict[str, Any]:
@@ -79,85 +79,61 @@ def run(config: Agreement) -> dict[str, Any]:
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": config.command,
-        **study(material, settings, persons=config.persons),
+        **study(material, settings),
     }
     if config.out is not None:
         _publish(config.out, result)
     return result
 
 
-def study(material: Material, settings: Settings, *, persons: bool = False) -> dict[str, Any]:
+def study(material: Material, settings: Settings) -> dict[str, Any]:
     """Everything that is to be said of the people, ready for JSON; see docs/evaluation.md.
 
+    What the data are too few for is None, and `not_measured` says why. One prompt has no intervals.
+
     Raises:
-        InputError: no group has two judgements; or `persons` is asked for and annotators have no names.
+        InputError: no two people can be compared; or persons are to be resampled and annotators have no names.
     """
     kept = judged(material.groups)
     if not kept.any():
-        cure = "agreement needs single judgements, which this data set does not publish"
+        cure = "agreement needs two people who judged the same images; give a split that keeps single judgements"
         raise InputError(f"{material.data.path}: no group has two judgements; {cure}")
     groups = [group for group, keep in zip(material.groups, kept, strict=True) if keep]
     clusters = material.clusters()[kept]
     votes = [places(group) for group in groups]
-    names = _names(groups) if persons else None
     layout = material.data.format
     rules = {
-        rule: ceilings(groups, clusters, _with_rule(settings, rule), test_set_of(layout, rule)) for rule in PEOPLE_RULES
+        rule: ceilings(groups, clusters, replace(settings, rule=rule), test_set_of(layout, rule))
+        for rule in PEOPLE_RULES
     }
+    measured = {row["key"] for row in rules[settings.rule]}
+    if not measured:
+        nobody = "no two people ranked the same two images; give a split that has several judgements of a group"
+        tied = f"people tied what the rule {settings.rule!r} looks at; choose another --rule"
+        raise InputError(f"{material.data.path}: {tied if rules['ties-half'] else nobody}")
+    reasons: dict[str, str] = {}
     return {
         "data": material.facts(),
         "judged_groups": len(groups),
-        "settings": {**asdict(settings), "resampled": "prompts", "persons": persons},
+        "judged_prompts": len(np.unique(clusters)),
+        "settings": {**asdict(settings), "resampled": "prompts"},
         "rules": rules,
-        "two_way": [_two_way(ceiling, votes, names, clusters, settings) for ceiling in CEILINGS],
-        "split_half": _split_half(votes, settings),
-        "krippendorff_alpha": float(krippendorff_alpha(votes)),
-        "gap": _by_gap(votes, clusters, settings),
-        "growth": _growth(votes, clusters, settings),
+        "two_way": [two_way_of_people(own, groups, clusters, settings) for own in CEILINGS if own.key in measured],
+        "split_half": _or_reason(reasons, "split-half reliability", lambda: _split_half(votes, settings)),
+        "krippendorff_alpha": _or_reason(reasons, "Krippendorff's alpha", lambda: krippendorff_alpha(votes)),
+        "gap": _or_reason(reasons, "agreement by gap", lambda: _by_gap(votes, clusters, settings)),
+        "growth": _or_reason(reasons, "accuracy by annotators", lambda: _growth(votes, clusters, settings)),
+        "not_measured": reasons,
     }
 
 
-def _with_rule(settings: Settings, rule: str) -> Settings:
-    return Settings(rule=rule, resamples=settings.resamples, level=settings.level, seed=settings.seed)
-
-
-def _names(groups: Sequence[Group]) -> list[tuple[str, ...]]:
-    """(annotators,) for each group, in the order of `Group.ranks`."""
-    result = []
-    for group in groups:
-        own = [judgement.annotator for judgement in group.judgements for _ in range(judgement.votes)]
-        named = tuple(name for name in own if name is not None)
-        if len(named) != len(own):
-            cure = "leave --persons out; judgements are then resampled within each group"
-            raise InputError(f"{group.place}: a judgement has no annotator, expected a name for each; {cure}")
-        result.append(named)
-    return result
-
-
-def _two_way(
-    ceiling: Ceiling,
-    votes: Votes,
-    names: Sequence[tuple[str, ...]] | None,
-    clusters: NDArray[np.int64],
-    settings: Settings,
-) -> dict[str, Any]:
-    found = bootstrap_people(
-        votes,
-        ceiling.resampled,
-        rule=settings.rule,
-        annotators=names,
-        clusters=clusters,
-        resamples=min(settings.resamples, 1000),
-        level=settings.level,
-        seed=settings.seed,
-    )
-    return {
-        "key": ceiling.key,
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "resamples": found.resamples,
-    }
+def _or_reason(reasons: dict[str, str], figure: str, measure: Callable[[], Measured]) -> Measured | None:
+    """What is measured, or None with the reason noted: votes are sound by now, so they can only be too few."""
+    try:
+        return measure()
+    except InputError as error:
+        reasons[figure] = str(error).removeprefix("votes: ")
+        return None
 
 
 def _split_half(votes: Votes, settings: Settings) -> dict[str, Any]:
@@ -182,10 +158,14 @@ def _by_gap(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> li
     ]
 
 
-def _growth(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> dict[str, Any] | None:
-    """How well the mean of k people predicts the mean of people held out; None if no group has three judgements."""
-    if max(len(own) for own in votes) < 3:
-        return None
+def _growth(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> dict[str, Any]:
+    """How well the mean of k people predicts the mean of people held out.
+
+    Raises:
+        InputError: no group has three judgements, or nothing is left to compare.
+    """
+    if (most := max(len(own) for own in votes)) < 3:
+        raise InputError(f"votes: there are {most} judgements of a group, expected three or more")
     curve = accuracy_by_annotators(votes, seed=settings.seed)
     points = [
         {"annotators": point.annotators, **interval_of(point.accuracy, clusters, settings)} for point in curve.points

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from hpskit.dataset.group import Group
 from hpskit.errors import InputError
 from hpskit.evaluation.judging import Settings, interval_of
-from hpskit.evaluation.pairs import Pairs
 from hpskit.evaluation.people import GAP_BINS, judged, places
-from hpskit.stats import ACCURACY_RULES, Accuracy, PairOutcomes, PairRule, agreement_by_gap, pair_outcomes
+from hpskit.stats import Accuracy, PairOutcomes, PairRule, PairVotes, agreement_by_gap, pair_outcomes
 
 __all__ = ["breakdowns"]
 
@@ -43,9 +42,8 @@ class _Split:
 
 
 def breakdowns(
-    pairs: Pairs,
+    pairs: PairVotes,
     groups: Sequence[Group],
-    ranks: Sequence[Floats],
     scores: Mapping[str, Sequence[Floats]],
     clusters: Integers,
     settings: Settings,
@@ -57,14 +55,15 @@ def breakdowns(
     Args:
         pairs: of `groups`.
         groups: in order.
-        ranks: their consensus, (images,) for each.
-        scores: label of the scorer -> (images,) for each group.
+        scores: label of the scorer -> (images,) for each group; log-odds if the rule has a tie threshold.
         clusters: (groups,), see `Material.clusters`.
         settings: rule and resampling.
     """
     result = [found] if (found := _by_gap_of_others(groups, scores, clusters, settings)) else []
-    rule = settings.rule if isinstance(ACCURACY_RULES[settings.rule], PairRule) else "ties-half"
-    outcomes = {label: _in_order(pairs, pair_outcomes(own, ranks, rule)) for label, own in scores.items()}
+    rules = settings.rules()
+    rule = settings.rule if isinstance(rules[settings.rule], PairRule) else "ties-half"
+    people = [group.verdicts() for group in groups]
+    outcomes = {label: pair_outcomes(own, people, rules[rule]) for label, own in scores.items()}
     for split in _splits(pairs, groups)[bool(result) :]:  # the first is the gap again, seen by all
         parts = [
             _part(label, split.part == number, outcomes, clusters, settings)
@@ -124,22 +123,6 @@ def _measured(accuracy: Accuracy, clusters: Integers, settings: Settings) -> dic
     return interval_of(accuracy, clusters, settings)
 
 
-def _in_order(pairs: Pairs, outcomes: PairOutcomes) -> PairOutcomes:
-    """The outcomes of `pairs`, one for each."""
-    width = int(outcomes.second.max()) + 1
-    there = (outcomes.group * width + outcomes.first) * width + outcomes.second
-    order = np.argsort(there)
-    index = order[np.searchsorted(there, (pairs.group * width + pairs.first) * width + pairs.second, sorter=order)]
-    return PairOutcomes(
-        group=outcomes.group[index],
-        first=outcomes.first[index],
-        second=outcomes.second[index],
-        credit=outcomes.credit[index],
-        counted=outcomes.counted[index],
-        groups=outcomes.groups,
-    )
-
-
 def _part(
     label: str,
     inside: NDArray[np.bool_],
@@ -161,14 +144,14 @@ def _part(
     }
 
 
-def _splits(pairs: Pairs, groups: Sequence[Group]) -> list[_Split]:
+def _splits(pairs: PairVotes, groups: Sequence[Group]) -> list[_Split]:
     splits = [_by_gap(pairs), _by_share(pairs), _by_length(pairs, groups), _by_category(pairs, groups)]
     if any(group.sources is not None for group in groups):
         splits.append(_by_sources(pairs, groups))
     return splits
 
 
-def _by_gap(pairs: Pairs) -> _Split:
+def _by_gap(pairs: PairVotes) -> _Split:
     return _Split(
         name="gap",
         title="By quality gap",
@@ -178,7 +161,7 @@ def _by_gap(pairs: Pairs) -> _Split:
     )
 
 
-def _by_share(pairs: Pairs) -> _Split:
+def _by_share(pairs: PairVotes) -> _Split:
     majority = np.maximum(pairs.share, 1 - pairs.share)
     part = np.full(len(pairs), -1)
     for number, (low, high) in enumerate(_SHARES):
@@ -193,7 +176,7 @@ def _by_share(pairs: Pairs) -> _Split:
     )
 
 
-def _by_length(pairs: Pairs, groups: Sequence[Group]) -> _Split:
+def _by_length(pairs: PairVotes, groups: Sequence[Group]) -> _Split:
     words = np.array([len(group.prompt.split()) for group in groups])[pairs.group]
     part = np.full(len(pairs), -1)
     for number, (low, high) in enumerate(_LENGTHS):
@@ -202,14 +185,14 @@ def _by_length(pairs: Pairs, groups: Sequence[Group]) -> _Split:
     return _Split(name="length", title="By length of the prompt", unit="words", labels=labels, part=part)
 
 
-def _by_category(pairs: Pairs, groups: Sequence[Group]) -> _Split:
+def _by_category(pairs: PairVotes, groups: Sequence[Group]) -> _Split:
     names = sorted({group.category for group in groups if group.category is not None})
     number = {name: n for n, name in enumerate(names)}
     part = np.array([number.get(group.category or "", -1) for group in groups])[pairs.group]
     return _Split(name="category", title="By style", unit="style", labels=tuple(names), part=part)
 
 
-def _by_sources(pairs: Pairs, groups: Sequence[Group]) -> _Split:
+def _by_sources(pairs: PairVotes, groups: Sequence[Group]) -> _Split:
     """Pairs of groups that do not name their generators are in no part."""
     rows = zip(pairs.group.tolist(), pairs.first.tolist(), pairs.second.tolist(), strict=True)
     names = [" / ".join(sorted((own[i], own[j]))) if (own := groups[g].sources) else "" for g, i, j in rows]

@@ -14,17 +14,17 @@ from PIL import Image
 
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
-from hpskit.evaluation.pairs import Pairs
 from hpskit.pixels import open_image
+from hpskit.stats import PairVotes
 
-__all__ = ["disagreements", "thumbnails"]
+__all__ = ["disagreements", "thumbnail", "thumbnails"]
 
 _SIDE = 220  # pixels of a thumbnail's longer side
 _QUALITY = 78
 
 
 def disagreements(
-    pairs: Pairs, groups: Sequence[Group], scores: Sequence[NDArray[np.float64]], *, count: int = 6
+    pairs: PairVotes, groups: Sequence[Group], scores: Sequence[NDArray[np.float64]], *, count: int = 6
 ) -> list[dict[str, Any]]:
     """The pairs with the largest product of the people's majority and the scorer's difference the other way.
 
@@ -52,7 +52,7 @@ def disagreements(
     return cases
 
 
-def _case(pairs: Pairs, p: int, group: Group, scores: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+def _case(pairs: PairVotes, p: int, group: Group, scores: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
     own = scores[pairs.group[p]]
     liked, scored = int(pairs.first[p]), int(pairs.second[p])
     share = float(pairs.share[p])
@@ -77,16 +77,21 @@ def thumbnails(data: DataSet, wanted: set[tuple[str, str]]) -> dict[tuple[str, s
         if group.place in places:
             for name in group.images:
                 if (group.place, name) in wanted:
-                    found[group.place, name] = _thumbnail(data.image(group, name))
+                    found[group.place, name] = thumbnail(data.image(group, name))
             places.discard(group.place)
         if not places:
             break
     return found
 
 
-def _thumbnail(image: Path | Image.Image) -> str:
+def thumbnail(image: Path | Image.Image, *, side: int = _SIDE) -> str:
+    """`data:` address of a small JPEG, at most `side` pixels wide and high.
+
+    Raises:
+        ImageError: the image cannot be opened or decoded.
+    """
     opened = open_image(image)
-    opened.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    opened.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     opened.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -18,6 +18,7 @@ from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
 from hpskit.pixels import check_file, open_image
+from hpskit.stats import ACCURACY_RULES, AccuracyRule, pair_accuracy
 
 __all__ = ["Material", "OnError", "Skipped", "image_stamp", "read_material"]
 
@@ -54,6 +55,22 @@ class Material:
             raise InputError(f"{first[0]}: {first[1]}; no group is left to evaluate")
         skipped = tuple(Skipped(place=place, reason=reason) for place, reason in broken.items())
         return replace(self, groups=kept, skipped=self.skipped + skipped)
+
+    def check_judged(self, rule: AccuracyRule) -> None:
+        """See, before anything is scored, that people have said what the rule needs.
+
+        Raises:
+            InputError: the rule finds nothing to compare.
+        """
+        people = [group.verdicts() for group in self.groups]
+        scores = [np.zeros(len(group.images)) for group in self.groups]
+        nobody = "nobody has compared two images, expected ranks or votes of people; give the split that has them"
+        tied = f"people tied what the rule {rule.name!r} looks at, or compared too little; choose another --rule"
+        for tried, cure in ((ACCURACY_RULES["ties-half"], nobody), (rule, tied)):
+            try:
+                pair_accuracy(scores, people, tried)
+            except InputError as error:
+                raise InputError(f"{self.data.path}: in {len(people)} groups {cure}") from error
 
     def clusters(self) -> NDArray[np.int64]:
         """(groups,): equal numbers for groups of one prompt, which intervals must not take for independent."""

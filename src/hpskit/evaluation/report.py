@@ -53,6 +53,8 @@ def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, st
             reference=TEST_SETS[test_set] if test_set else None,
             seen=[scorer for scorer in scorers if scorer["training"]["seen"]],
             calibrated=[scorer for scorer in scorers if scorer["calibration"]],
+            two_way=_two_way(scorers),
+            fitted=[scorer for scorer in scorers if scorer["pickapic"]["cross_fitted"]],
             gap=_line_chart(result, "gap", colour),
             consensus=_line_chart(result, "consensus", colour),
             cases=_cases(result, thumbnails),
@@ -116,6 +118,11 @@ def _accuracy_axis(result: Mapping[str, Any]) -> Axis:
     return _axis([0.5, *values, *(row["value"] / 100 for row in result["published"]["rows"])])
 
 
+def _two_way(scorers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """One of the figures with an interval over prompts and people, if there are any: rule and resamples are shared."""
+    return next((s["two_way"] for s in scorers if s["two_way"] and s["two_way"]["low"] is not None), None)
+
+
 def _line_chart(result: Mapping[str, Any], name: str, colour: Mapping[str, str]) -> dict[str, Any] | None:
     """One line for each scorer over the parts of a breakdown, and one for people where they were measured."""
     found = [breakdown for breakdown in result["breakdowns"] if breakdown["name"] == name]
@@ -138,7 +145,9 @@ def _chart(series: list[dict[str, Any]], labels: list[str], counts: list[int]) -
     return {"series": series, "labels": labels, "counts": [_thousands(c) for c in counts], "axis": axis}
 
 
-def _gap_of_people(result: Mapping[str, Any]) -> dict[str, Any]:
+def _gap_of_people(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    if result["gap"] is None:
+        return None
     parts = result["gap"]
     series = [{"name": "one annotator", "colour": "people", "dashed": False, "points": parts}]
     labels = [f"{100 * part['gap'][0]:.0f}-{100 * part['gap'][1]:.0f}" for part in parts]

@@ -16,15 +16,16 @@ from hpskit.evaluation.judging import (
     accuracy_of,
     calibration_of,
     correlation_of,
+    cross_fitted_of,
     differences_of,
 )
 from hpskit.evaluation.material import Material
-from hpskit.evaluation.pairs import Pairs, pair_up
-from hpskit.evaluation.people import ceilings
+from hpskit.evaluation.pairs import pair_up
+from hpskit.evaluation.people import ceilings, two_way_of_scores
 from hpskit.evaluation.published import PUBLISHED, published_for, test_set_of
 from hpskit.models.training_record import TrainingRecord
 from hpskit.scoring.contract import Scorer
-from hpskit.stats import ACCURACY_RULES, pair_accuracy
+from hpskit.stats import PairVotes, pair_accuracy
 
 __all__ = ["Candidate", "evaluate", "group_rows"]
 
@@ -42,6 +43,12 @@ class Candidate:
     training: TrainingRecord | None = None
     """None if its makers left no record of what it was trained on."""
 
+    @property
+    def log_odds_per_point(self) -> float | None:
+        """None if the scorer gives no probabilities; 0 if its probabilities say nothing."""
+        factor: float | None = getattr(self.scorer, "log_odds_per_point", None)
+        return factor
+
 
 def evaluate(
     material: Material, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
@@ -53,38 +60,39 @@ def evaluate(
         candidates: the scorers.
         scores: for each scorer, for each group, (images,).
         settings: rule, resamples, level and seed.
+
+    Raises:
+        InputError: people have compared nothing that the rule looks at.
     """
+    rules = settings.rules()
+    material.check_judged(rules[settings.rule])
     groups, clusters = material.groups, material.clusters()
-    ranks = [group.consensus() for group in groups]
-    pairs = pair_up(groups, ranks)
+    verdicts = [group.verdicts() for group in groups]
+    pairs = pair_up(groups)
     by_label = {candidate.label: own for candidate, own in zip(candidates, scores, strict=True)}
+    odds = {candidate.label: _log_odds(candidate, by_label[candidate.label]) for candidate in candidates}
     test_set = test_set_of(material.data.format, settings.rule)
-    headline = [(label, pair_accuracy(own, ranks, settings.rule)) for label, own in by_label.items()]
+    headline = [(label, pair_accuracy(own, verdicts, rules[settings.rule])) for label, own in odds.items()]
     people = ceilings(groups, clusters, settings, test_set)
     return {
         "data": material.facts(),
         "pairs": len(pairs),
         "settings": {**asdict(settings), "resampled": "prompts"},
-        "rules": {name: rule.definition for name, rule in ACCURACY_RULES.items()},
+        "rules": {name: rule.definition for name, rule in rules.items()},
         "scorers": [
             {
                 **_about(candidate, material, test_set),
-                **_figures(by_label[candidate.label], ranks, clusters, settings),
+                **_figures(odds[candidate.label], verdicts, clusters, settings),
+                "two_way": two_way_of_scores(by_label[candidate.label], groups, clusters, settings),
+                "pickapic": _pickapic(candidate, odds[candidate.label], verdicts, clusters, settings),
                 "calibration": _calibration(candidate, pairs, by_label[candidate.label]),
             }
             for candidate in candidates
         ],
         "people": people,
-        "published": {
-            "test_set": test_set,
-            "rows": [
-                {"name": row.name, "value": value, "people": row.people, "note": row.note}
-                for row in PUBLISHED
-                if test_set and (value := row.on(test_set)) is not None and not (people and row.people)
-            ],
-        },
+        "published": {"test_set": test_set, "rows": _published(test_set, without_people=bool(people))},
         "differences": differences_of(headline, clusters, settings),
-        "breakdowns": breakdowns(pairs, groups, ranks, by_label, clusters, settings),
+        "breakdowns": breakdowns(pairs, groups, odds, clusters, settings),
         "disagreements": {
             candidate.label: [
                 {**case, "probability": _chance(candidate, case["scorer_score"] - case["people_score"])}
@@ -99,20 +107,30 @@ def group_rows(
     material: Material, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
 ) -> Iterator[dict[str, Any]]:
     """One row for each group: what was compared, and the accuracy of each scorer under the rule of the settings."""
-    ranks = [group.consensus() for group in material.groups]
-    accuracies = [pair_accuracy(own, ranks, settings.rule) for own in scores]
+    verdicts = [group.verdicts() for group in material.groups]
+    odds = [_log_odds(candidate, own) for candidate, own in zip(candidates, scores, strict=True)]
+    accuracies = [pair_accuracy(own, verdicts, settings.rules()[settings.rule]) for own in odds]
     for number, group in enumerate(material.groups):
         yield {
             "place": group.place,
             "prompt": group.prompt,
             "images": group.images,
-            "people": [None if np.isnan(rank) else float(rank) for rank in ranks[number]],
+            "people": [[None if np.isnan(rank) else float(rank) for rank in row] for row in verdicts[number]],
             "scores": {c.label: own[number].tolist() for c, own in zip(candidates, scores, strict=True)},
             "accuracy": {
                 c.label: float(a.correct[number] / a.weight[number]) if a.weight[number] else None
                 for c, a in zip(candidates, accuracies, strict=True)
             },
         }
+
+
+def _published(test_set: str | None, *, without_people: bool) -> list[dict[str, Any]]:
+    """The quoted figures of a test set; those of people only where none were measured."""
+    return [
+        {"name": row.name, "value": value, "people": row.people, "note": row.note}
+        for row in PUBLISHED
+        if test_set and (value := row.on(test_set)) is not None and not (without_people and row.people)
+    ]
 
 
 def _about(candidate: Candidate, material: Material, test_set: str | None) -> dict[str, Any]:
@@ -127,16 +145,37 @@ def _about(candidate: Candidate, material: Material, test_set: str | None) -> di
 
 
 def _figures(
-    scores: Scores, ranks: Sequence[NDArray[np.float64]], clusters: NDArray[np.int64], settings: Settings
+    scores: Scores, verdicts: Sequence[NDArray[np.float64]], clusters: NDArray[np.int64], settings: Settings
 ) -> dict[str, Any]:
     return {
-        "accuracy": accuracy_of(scores, ranks, clusters, settings),
-        "kendall_tau_b": correlation_of("kendall_tau_b", scores, ranks, clusters, settings),
-        "spearman": correlation_of("spearman", scores, ranks, clusters, settings),
+        "accuracy": accuracy_of(scores, verdicts, clusters, settings),
+        "kendall_tau_b": correlation_of("kendall_tau_b", scores, verdicts, clusters, settings),
+        "spearman": correlation_of("spearman", scores, verdicts, clusters, settings),
     }
 
 
-def _calibration(candidate: Candidate, pairs: Pairs, scores: Scores) -> dict[str, Any] | None:
+def _log_odds(candidate: Candidate, scores: Scores) -> Scores:
+    """The scores, in log-odds if they have such a scale: the same order, and what the tie threshold needs."""
+    factor = candidate.log_odds_per_point
+    return [factor * own for own in scores] if factor else scores
+
+
+def _pickapic(
+    candidate: Candidate,
+    scores: Scores,
+    verdicts: Sequence[NDArray[np.float64]],
+    clusters: NDArray[np.int64],
+    settings: Settings,
+) -> dict[str, Any]:
+    """The tie threshold that was used, and what thresholds chosen on other prompts give if none was asked for."""
+    free = settings.tie_threshold is None and candidate.log_odds_per_point
+    return {
+        "tie_threshold": settings.tie_threshold or 0.0,
+        "cross_fitted": cross_fitted_of(scores, verdicts, clusters, settings) if free else None,
+    }
+
+
+def _calibration(candidate: Candidate, pairs: PairVotes, scores: Scores) -> dict[str, Any] | None:
     probabilities = _probabilities(candidate, pairs.differences(scores))
     return None if probabilities is None else calibration_of(pairs, probabilities)
 
@@ -157,7 +196,7 @@ def _training(record: TrainingRecord | None, material: Material) -> dict[str, An
 
 def _probabilities(candidate: Candidate, differences: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """(P,): the modelled probability that the first image is preferred; None if the scorer has no such scale."""
-    factor = getattr(candidate.scorer, "log_odds_per_point", None)
+    factor = candidate.log_odds_per_point
     return None if factor is None else np.asarray((1 + np.tanh(factor * differences / 2)) / 2)
 
 

@@ -51,6 +51,10 @@ class Evaluation:
     """Whether an image that cannot be used stops everything, or removes its group for every scorer alike."""
     rule: str | None = None
     """Named rule of the headline; None is the rule of the data set's own paper, or `ties-half`."""
+    tie_threshold: float | None = None
+    """Of the rule `pickapic`: pairs whose probabilities differ by no more are tied; None is 0, equal scores."""
+    persons: bool = False
+    """Whether the same annotator name means the same person in all groups, so that persons can be resampled."""
     resamples: int = 10_000
     seed: int = 0
     command: str = ""
@@ -62,7 +66,13 @@ class Evaluation:
     def settings(self, data_format: str) -> Settings:
         """Checked, with the rule that suits a layout if none was asked for."""
         rule = self.rule or _OWN_RULE.get(data_format, "ties-half")
-        return Settings(rule=rule, resamples=self.resamples, seed=self.seed)
+        return Settings(
+            rule=rule,
+            tie_threshold=self.tie_threshold,
+            persons=self.persons,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +94,7 @@ def run(
 
     Args:
         config: what and where.
-        load: makes the scorers; called only after all groups have been read and their images found.
+        load: makes the scorers; called only after all groups have been read, judgements and images found.
         progress: called with images done and images in all.
 
     Raises:
@@ -92,10 +102,12 @@ def run(
         OutputError: the output cannot be written, or belongs to other data.
     """
     data = open_data(config.data, format=config.data_format, image_root=config.image_root)
+    settings = config.settings(data.format)
     material = read_material(data, on_error=config.on_error)
+    material.check_judged(settings.rules()[settings.rule])
     candidates = load()
     _check_labels(candidates)
-    settings = config.settings(data.format)
+    _check_probabilities(candidates, settings)
     header = _header(config, settings, material, candidates)
     if (finished := _finished(config.out, header)) is not None:
         return finished
@@ -125,6 +137,16 @@ def _check_labels(candidates: Sequence[Candidate]) -> None:
     for identity in identities:
         if identities.count(identity) > 1:
             raise InputError(f"scorers: two are {identity!r}; name each scorer once")
+
+
+def _check_probabilities(candidates: Sequence[Candidate], settings: Settings) -> None:
+    """A tie threshold is for those who give probabilities that say something."""
+    if not settings.tie_threshold:
+        return
+    for candidate in candidates:
+        if not candidate.log_odds_per_point:
+            what = f"tie_threshold: is {settings.tie_threshold:g}, but {candidate.label!r} gives no probabilities"
+            raise InputError(f"{what} that a threshold could be put to; leave out --tie-threshold or this scorer")
 
 
 def _header(

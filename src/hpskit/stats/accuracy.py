@@ -9,10 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Flags, Floats, Index, Rows, equal_blocks, pair_indices, read_groups
+from hpskit.stats.blocks import Flags, Floats, Index, Rows, cluster_labels, read_groups
+from hpskit.stats.judgements import Ballots, ballots, compared_pairs
 from hpskit.stats.rules import AccuracyRule, Averaging, PairRule, find_rule, pickapic_rule
 
-__all__ = ["Accuracy", "PairOutcomes", "pair_accuracy", "pair_outcomes", "pickapic_threshold"]
+__all__ = [
+    "Accuracy",
+    "PairOutcomes",
+    "pair_accuracy",
+    "pair_outcomes",
+    "pickapic_cross_fitted",
+    "pickapic_threshold",
+]
 
 _THRESHOLDS = tuple(step / 10 for step in range(11))
 
@@ -72,7 +80,7 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairOutcomes:
-    """Each pair of images, for breakdowns that cut through groups, such as by generator."""
+    """Each pair of images that people compared, for breakdowns that cut through groups, such as by generator."""
 
     group: Index
     """(pairs,): number of the group, from 0."""
@@ -83,7 +91,7 @@ class PairOutcomes:
     credit: Floats
     """(pairs,): 0 to 1."""
     counted: Flags
-    """(pairs,): whether the rule compares the pair."""
+    """(pairs,): whether the rule counts the pair."""
     groups: int
     """How many groups there are in all."""
 
@@ -104,7 +112,9 @@ def pair_accuracy(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rule:
 
     Args:
         scores: one array (n,) for each group, n > 1; higher is better; log-odds if the rule has a threshold.
-        ranks: one array (n,) for each group; lower is better; NaN was not ranked, its pairs are not compared.
+        ranks: one array for each group, lower is better, NaN was not ranked: (n,), the order of all people together,
+            or (judgements, n), single judgements. Of these a pair goes by the mean difference of rank over those who
+            ranked both images, and a pair that nobody compared does not count.
         rule: a name in `ACCURACY_RULES`, or a rule; its `definition` and `source` say what counts.
 
     Raises:
@@ -115,7 +125,7 @@ def pair_accuracy(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rule:
 
 
 def pair_outcomes(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rule: str | AccuracyRule) -> PairOutcomes:
-    """The outcome of every pair of images, in no particular order of the groups.
+    """The outcome of every pair of images that people compared, in the order of the groups and of the images.
 
     Args:
         scores: as for `pair_accuracy`.
@@ -123,18 +133,17 @@ def pair_outcomes(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rule:
         rule: any but `top-1`.
 
     Raises:
-        InputError: as `pair_accuracy`, or the rule does not compare pairs.
+        InputError: as `pair_accuracy`, or the rule does not compare pairs. That the rule skips all pairs is no error.
     """
     given, expected = read_groups(scores, ranks)
     chosen = find_rule(rule)
     if not isinstance(chosen, PairRule):
         raise InputError(f"rule: is {chosen.name!r}, which compares no pairs; expected another")
-    parts = []
-    for groups in equal_blocks(given):
-        credit, counted = chosen.judge_pairs(given.stacked(groups), expected.stacked(groups))
-        images = np.broadcast_arrays(groups[:, None], *pair_indices(int(given.shapes[groups[0], 0])))
-        parts.append([array.reshape(-1) for array in (*images, credit, counted)])
-    group, first, second, credit, counted = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+    def outcomes(part: Ballots) -> tuple[Floats, Flags]:
+        return chosen.judge_pairs(given.stacked(part.groups), part.lead())
+
+    group, first, second, credit, counted = compared_pairs(expected, outcomes)
     return PairOutcomes(
         group=group, first=first, second=second, credit=credit, counted=counted, groups=len(given.shapes)
     )
@@ -156,12 +165,61 @@ def pickapic_threshold(
     Raises:
         InputError: as `pair_accuracy`, or a candidate is not between 0 and 1.
     """
+    tried = sorted(candidates)
+    accuracies = _by_threshold(scores, ranks, tried)
+    return max(zip(tried, accuracies, strict=True), key=lambda both: both[1].value)[0]
+
+
+def pickapic_cross_fitted(
+    scores: Sequence[ArrayLike],
+    ranks: Sequence[ArrayLike],
+    *,
+    clusters: ArrayLike | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> tuple[Accuracy, tuple[float, ...]]:
+    """The `pickapic` accuracy where there are no validation data: prompts are judged at a threshold that was chosen on
+    other prompts, as `pickapic_threshold` does.
+
+    Args:
+        scores: as for `pair_accuracy`, log-odds.
+        ranks: as for `pair_accuracy`.
+        clusters: (groups,), equal for groups of one prompt, which stay together; each group is a prompt if not given.
+        folds: parts into which the prompts are put at random; as many as there are prompts if they are fewer.
+        seed: same seed, same parts.
+
+    Returns:
+        The accuracy, and the threshold of each part.
+
+    Raises:
+        InputError: as `pair_accuracy`, folds below 2, or fewer than two prompts have something to compare.
+    """
+    if folds < 2:
+        raise InputError(f"folds: is {folds!r}, expected at least 2")
+    accuracies = _by_threshold(scores, ranks, _THRESHOLDS)
+    weight = accuracies[0].weight
+    prompts, prompt = np.unique(cluster_labels(clusters, len(weight))[weight > 0], return_inverse=True)
+    if len(prompts) < 2:
+        raise InputError(f"cross-fitting: {len(prompts)} prompts have something to compare, expected at least 2")
+    parts = min(folds, len(prompts))
+    fold = np.full(len(weight), -1)
+    fold[weight > 0] = (np.random.default_rng(seed).permutation(len(prompts)) % parts)[prompt]
+    credit = np.stack([accuracy.correct for accuracy in accuracies])
+    chosen = [int(credit[:, (fold >= 0) & (fold != part)].sum(axis=1).argmax()) for part in range(parts)]
+    correct = credit[np.array(chosen)[fold], np.arange(len(fold))]  # groups of no fold have no credit at all
+    fitted = Accuracy(correct=correct, weight=weight, averaging="pairs")
+    return fitted, tuple(_THRESHOLDS[number] for number in chosen)
+
+
+def _by_threshold(
+    scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], thresholds: Sequence[float]
+) -> list[Accuracy]:
     given, expected = read_groups(scores, ranks)
-    return max(sorted(candidates), key=lambda threshold: _accuracy(given, expected, pickapic_rule(threshold)).value)
+    return [_accuracy(given, expected, pickapic_rule(threshold)) for threshold in thresholds]
 
 
 def _accuracy(scores: Rows, ranks: Rows, rule: AccuracyRule) -> Accuracy:
     correct, weight = np.zeros(len(scores.shapes)), np.zeros(len(scores.shapes))
-    for groups in equal_blocks(scores):
-        correct[groups], weight[groups] = rule.judge(scores.stacked(groups), ranks.stacked(groups))
+    for part in ballots(ranks):
+        correct[part.groups], weight[part.groups] = rule.judge(scores.stacked(part.groups), part.lead())
     return Accuracy(correct=correct, weight=weight, averaging=rule.averaging)

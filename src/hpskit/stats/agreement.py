@@ -23,6 +23,7 @@ from hpskit.stats.judgements import (
     ballots,
     people_rule,
     score_signs,
+    tally_once,
 )
 from hpskit.stats.rules import PairRule, Signs, signs
 
@@ -94,19 +95,26 @@ def krippendorff_alpha(votes: Sequence[ArrayLike]) -> float:
     Raises:
         InputError: wrong shapes, or no image has two ranks, or all ranks are equal.
 
-    Source: Krippendorff 2004, Content Analysis, chapter 11; computed by the library `krippendorff`.
+    Source: Krippendorff 2004, Content Analysis, chapter 11. The library `krippendorff` gives the same, but holds a
+    table of values x values for every image at once: gigabytes for a large data set.
     """
-    from krippendorff import alpha
-
     judged = read_votes(votes)
     values = np.unique(judged.flat[~np.isnan(judged.flat)])
-    counts = np.concatenate([_value_counts(judged, groups, values) for groups in equal_blocks(judged)])
-    counts = counts[counts.sum(axis=1) > 1]
-    if (counts.sum(axis=0) > 0).sum() < 2:
+    coincidences, units = np.zeros((len(values), len(values))), 0
+    for groups in equal_blocks(judged):
+        counts = _value_counts(judged, groups, values)
+        counts = counts[counts.sum(axis=1) > 1]
+        others = 1 / (counts.sum(axis=1) - 1)
+        coincidences += (counts.T * others) @ counts - np.diag(others @ counts)
+        units += len(counts)
+    pool = coincidences.sum(axis=0)
+    if (pool > 0).sum() < 2:
         raise InputError(
-            f"votes: {len(counts)} images have two ranks or more, and those are all equal; expected ranks that differ"
+            f"votes: {units} images have two ranks or more, and those are all equal; expected ranks that differ"
         )
-    return float(alpha(value_counts=counts, value_domain=values, level_of_measurement="ordinal"))
+    distances = _ordinal_distances(pool)
+    expected = pool @ distances @ pool / (pool.sum() - 1)
+    return float(1 - (coincidences * distances).sum() / expected)
 
 
 def agreement_by_gap(
@@ -142,12 +150,7 @@ def agreement_by_gap(
 
 
 def _measure(votes: Sequence[ArrayLike], rule: PairRule, tally: Callable[[Ballots, Floats], Tally]) -> Accuracy:
-    judged = read_votes(votes)
-    correct, weight = np.zeros(len(judged.shapes)), np.zeros(len(judged.shapes))
-    for part in ballots(judged):
-        once = np.ones((len(part.groups), 1, part.ahead.shape[1]))
-        credit, compared = tally(part, once)
-        correct[part.groups], weight[part.groups] = credit[:, 0], compared[:, 0]
+    correct, weight = tally_once(read_votes(votes), tally)
     return Accuracy(correct=correct, weight=weight, averaging=rule.averaging)
 
 
@@ -155,6 +158,12 @@ def _value_counts(votes: Rows, groups: Index, values: Floats) -> Floats:
     """(images of these groups, values): how many people gave each image each rank."""
     block = votes.stacked(groups)
     return np.stack([(block == value).sum(axis=1).reshape(-1) for value in values], axis=1).astype(np.float64)
+
+
+def _ordinal_distances(pool: Floats) -> Floats:
+    """(values,) -> (values, values): squared number of ranks given that lie between two, each end counted half."""
+    middles = pool.cumsum() - pool / 2
+    return np.square(middles[:, None] - middles)
 
 
 def _gap_sums(part: Ballots, scored: Signs | None, bins: int, rule: PairRule) -> Floats:

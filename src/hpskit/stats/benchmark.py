@@ -29,14 +29,16 @@ def style_result(scores: ArrayLike, group_size: int = GROUP_SIZE) -> StyleResult
     """Mean and deviation over consecutive groups, as the official `evaluate` prints them.
 
     Args:
-        scores: (N,) in the order of the prompts; the last group may be shorter.
-        group_size: images in a group.
+        scores: (N,) in the order of the prompts; the last group may be shorter. NaN is a prompt without a score: the
+            groups stay where they are (in the official code they move), and one without any score drops out.
+        group_size: prompts in a group.
 
     Raises:
         InputError: there are no scores.
     """
     values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 1 or not values.size:
+    if values.ndim != 1 or np.isnan(values).all():
         raise InputError(f"scores: shape is {values.shape}, expected (N,) with at least one score")
-    means = [values[start : start + group_size].mean() for start in range(0, values.size, group_size)]
+    groups = (values[start : start + group_size] for start in range(0, values.size, group_size))
+    means = [group[~np.isnan(group)].mean() for group in groups if not np.isnan(group).all()]
     return StyleResult(mean=float(np.mean(means)), deviation=float(np.std(means)))

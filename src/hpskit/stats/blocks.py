@@ -19,6 +19,7 @@ __all__ = [
     "Floats",
     "Index",
     "Rows",
+    "cluster_labels",
     "equal_blocks",
     "pair_indices",
     "read_groups",
@@ -58,16 +59,14 @@ class Rows:
 
 
 def read_groups(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
-    """Scores and ranks of the same groups, checked.
+    """Scores and ranks of the same groups, checked; the ranks as (judgements, images), one order is one judgement.
 
     Raises:
         InputError: numbers of groups or of images differ, a group has fewer than two images, a score is NaN or
             infinite, a rank is infinite.
     """
-    given, expected = read_scores(scores), _read(ranks, "ranks", axes=1)
-    _check_same_images(given, expected, "ranks")
-    _check_numbers(expected, np.isinf, "ranks", "a number, or NaN for an image that was not ranked")
-    return given, expected
+    given = read_scores(scores)
+    return given, _read_ranks(_judgements(ranks), "ranks", given)
 
 
 def read_scores(scores: Sequence[ArrayLike]) -> Rows:
@@ -88,11 +87,7 @@ def read_votes(votes: Sequence[ArrayLike], scores: Rows | None = None) -> Rows:
         InputError: there are no groups, an array is not (judgements, images), a rank is infinite, or the groups or
             images are not those of `scores`.
     """
-    rows = _read(votes, "votes", axes=2)
-    _check_numbers(rows, np.isinf, "votes", "a number, or NaN for an image that was not ranked")
-    if scores is not None:
-        _check_same_images(scores, rows, "votes")
-    return rows
+    return _read_ranks(votes, "votes", scores)
 
 
 def equal_blocks(rows: Rows, numbers: int = 1) -> Iterator[Index]:
@@ -116,6 +111,37 @@ def equal_blocks(rows: Rows, numbers: int = 1) -> Iterator[Index]:
 def pair_indices(images: int) -> tuple[Index, Index]:
     """All pairs of images of a group once, the earlier image first."""
     return np.triu_indices(images, k=1)
+
+
+def cluster_labels(clusters: ArrayLike | None, groups: int) -> Index:
+    """(groups,): the number of each group's prompt, from 0 without gaps.
+
+    Raises:
+        InputError: there is not one label for each group.
+    """
+    if clusters is None:
+        return np.arange(groups)
+    given = np.asarray(clusters)
+    if given.shape != (groups,):
+        raise InputError(f"clusters: shape is {given.shape}, expected one label for each of {groups} groups")
+    labels: Index = np.unique(given, return_inverse=True)[1]
+    return labels
+
+
+def _judgements(ranks: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+    """(n,) -> (1, n) wherever a group has one order instead of judgements."""
+    if isinstance(ranks, np.ndarray) and ranks.ndim == 2:
+        return ranks[:, None]
+    arrays = [np.asarray(row, dtype=np.float64) for row in ranks]
+    return [array[None] if array.ndim == 1 else array for array in arrays]
+
+
+def _read_ranks(ranks: Sequence[ArrayLike], name: str, scores: Rows | None) -> Rows:
+    rows = _read(ranks, name, axes=2)
+    _check_numbers(rows, np.isinf, name, "a number, or NaN for an image that was not ranked")
+    if scores is not None:
+        _check_same_images(scores, rows, name)
+    return rows
 
 
 def _read(rows: Sequence[ArrayLike], name: str, axes: int) -> Rows:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
 from hpskit.stats.accuracy import Accuracy
-from hpskit.stats.blocks import Floats, Index
+from hpskit.stats.blocks import Floats, Index, cluster_labels
 
 __all__ = [
     "Difference",
@@ -23,7 +23,6 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_mean",
     "check_settings",
-    "cluster_labels",
     "percentiles",
 ]
 
@@ -89,10 +88,7 @@ def bootstrap_accuracy(
 
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
-    check_settings(resamples, level)
-    sums = _resample(np.column_stack(accuracy.terms()), clusters, resamples, seed)
-    low, high, used = percentiles(sums[:, 0] / sums[:, 1], level)
-    return Interval(value=accuracy.value, low=low, high=high, level=level, resamples=used)
+    return _interval(accuracy.terms(), clusters, resamples, level, seed)
 
 
 def bootstrap_difference(
@@ -160,13 +156,9 @@ def bootstrap_mean(
     Raises:
         InputError: fewer than two prompts have a value, or a setting has an impossible value.
     """
-    check_settings(resamples, level)
     numbers = np.asarray(values, dtype=np.float64)
     defined = ~np.isnan(numbers)
-    terms = np.column_stack([np.where(defined, numbers, 0), defined.astype(np.float64)])
-    sums = _resample(terms, clusters, resamples, seed)
-    low, high, used = percentiles(sums[:, 0] / sums[:, 1], level)
-    return Interval(value=float(numbers[defined].mean()), low=low, high=high, level=level, resamples=used)
+    return _interval((np.where(defined, numbers, 0), defined.astype(np.float64)), clusters, resamples, level, seed)
 
 
 def check_settings(resamples: int, level: float) -> None:
@@ -181,26 +173,22 @@ def check_settings(resamples: int, level: float) -> None:
         raise InputError(f"level: is {level!r}, expected a coverage between 0 and 1, such as 0.95")
 
 
-def cluster_labels(clusters: ArrayLike | None, groups: int) -> Index:
-    """(groups,): the number of each group's prompt, from 0 without gaps.
-
-    Raises:
-        InputError: there is not one label for each group.
-    """
-    if clusters is None:
-        return np.arange(groups)
-    given = np.asarray(clusters)
-    if given.shape != (groups,):
-        raise InputError(f"clusters: shape is {given.shape}, expected one label for each of {groups} groups")
-    labels: Index = np.unique(given, return_inverse=True)[1]
-    return labels
-
-
 def percentiles(values: Floats, level: float) -> tuple[float, float, int]:
     """Lower end, upper end and number of the values that are not NaN."""
     used = values[~np.isnan(values)]
     low, high = np.quantile(used, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high), len(used)
+
+
+def _interval(
+    terms: tuple[Floats, Floats], clusters: ArrayLike | None, resamples: int, level: float, seed: int
+) -> Interval:
+    """Of the sum of the first over the sum of the second, (groups,) each."""
+    check_settings(resamples, level)
+    sums = _resample(np.column_stack(terms), clusters, resamples, seed)
+    low, high, used = percentiles(sums[:, 0] / sums[:, 1], level)
+    value = float(terms[0].sum() / terms[1].sum())
+    return Interval(value=value, low=low, high=high, level=level, resamples=used)
 
 
 def _resample(terms: Floats, clusters: ArrayLike | None, resamples: int, seed: int) -> Floats:

@@ -9,23 +9,37 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Floats, Index, equal_blocks, pair_indices, read_scores, read_votes
+from hpskit.stats.blocks import Floats, Index, read_votes
+from hpskit.stats.judgements import Ballots, compared_pairs
 
 __all__ = ["Calibration", "CalibrationBin", "PairVotes", "calibration", "pair_votes"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairVotes:
-    """Pairs of images with what a scorer expects and what people said."""
+    """Pairs of images that people compared, each once, in the order of the groups and of their images."""
 
     group: Index
     """(pairs,): number of the group, from 0."""
-    probabilities: Floats
-    """(pairs,): modelled probability that people prefer the earlier image, 0 to 1."""
-    shares: Floats
+    first: Index
+    """(pairs,): number of the earlier image in its group, from 0."""
+    second: Index
+    """(pairs,): number of the later image in its group, from 0."""
+    share: Floats
     """(pairs,): share of the votes for the earlier image, 0 to 1; a tie counts one half to each."""
     votes: Floats
     """(pairs,): number of judgements that rank both images, at least 1."""
+    gap: Floats
+    """(pairs,): size of the mean difference of rank over these judgements, 0 or more."""
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def differences(self, scores: Sequence[Floats]) -> Floats:
+        """(pairs,): score of the earlier image minus score of the later; `scores` has one (n,) for each group."""
+        flat = np.concatenate(scores)
+        starts = np.cumsum([0, *(len(own) for own in scores)])[self.group]
+        return np.asarray(flat[starts + self.first] - flat[starts + self.second])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,33 +78,23 @@ class Calibration:
     """Of equal width, in order; those without a pair are left out."""
 
 
-def pair_votes(scores: Sequence[ArrayLike], votes: Sequence[ArrayLike]) -> PairVotes:
-    """What `calibration` needs: every pair that somebody judged.
+def pair_votes(votes: Sequence[ArrayLike]) -> PairVotes:
+    """Every pair that somebody compared, with what `calibration` needs of the people.
 
     Args:
-        scores: one array (n,) for each group, n > 1; log-odds.
-        votes: one array (judgements, n) for each group; lower is better; NaN was not ranked.
+        votes: one array (judgements, n) for each group, n > 1; lower is better; NaN was not ranked.
 
     Raises:
-        InputError: shapes differ, a score is not finite, or there is no judged pair.
+        InputError: wrong shapes, or nobody compared anything.
     """
-    given = read_scores(scores)
-    judged = read_votes(votes, given)
-    parts = []
-    for groups in equal_blocks(judged):
-        first, second = pair_indices(int(judged.shapes[groups[0], 1]))
-        block, own = judged.stacked(groups), given.stacked(groups)
-        ahead = block[:, :, second] - block[:, :, first]
-        number = (~np.isnan(ahead)).sum(axis=1)
-        won = (ahead > 0).sum(axis=1) + 0.5 * (ahead == 0).sum(axis=1)
-        probabilities = (1 + np.tanh((own[:, first] - own[:, second]) / 2)) / 2
-        where = number > 0
-        group = np.broadcast_to(groups[:, None], where.shape)[where]
-        parts.append((group, probabilities[where], won[where] / number[where], number[where].astype(np.float64)))
-    group, expected, shares, number = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    if not group.size:
-        raise InputError(f"votes: none of {len(given.shapes)} groups has a pair of images that somebody judged")
-    return PairVotes(group=group, probabilities=expected, shares=shares, votes=number)
+
+    def said(part: Ballots) -> tuple[Floats, ...]:
+        number = part.ranked.sum(axis=1)
+        won = (part.ahead > 0).sum(axis=1) + 0.5 * (part.ranked & (part.ahead == 0)).sum(axis=1)
+        return won / np.maximum(number, 1), number.astype(np.float64), np.abs(part.lead())
+
+    group, first, second, share, number, gap = compared_pairs(read_votes(votes), said)
+    return PairVotes(group=group, first=first, second=second, share=share, votes=number, gap=gap)
 
 
 def calibration(

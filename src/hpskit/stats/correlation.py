@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.stats.blocks import Floats, equal_blocks, pair_indices, read_groups
+from hpskit.stats.judgements import ballots
+from hpskit.stats.rules import signs
 
 __all__ = ["kendall_tau_b", "spearman"]
 
@@ -17,44 +19,53 @@ def kendall_tau_b(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> Fl
 
     Args:
         scores: one array (n,) for each group, n > 1; higher is better.
-        ranks: one array (n,) for each group; lower is better; NaN was not ranked, that image is left out.
+        ranks: as for `pair_accuracy`; over the pairs that somebody compared.
 
     Returns:
-        (groups,), -1 to 1; 1 where scores and people order the images alike. NaN where fewer than two images were
-        ranked, or all their scores or all their ranks are equal.
+        (groups,), -1 to 1; 1 where scores and people order the images alike. NaN where no two images were compared,
+        or all that were have equal scores or are tied by people.
 
     Raises:
         InputError: shapes differ or a score is not finite.
 
     Source: Kendall 1945, The treatment of ties in ranking problems.
     """
-    return _by_group(scores, ranks, _tau_b)
+    given, expected = read_groups(scores, ranks)
+    result = np.full(len(given.shapes), np.nan)
+    for part in ballots(expected):
+        result[part.groups] = _tau_b(given.stacked(part.groups), part.lead())
+    return result
 
 
 def spearman(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> Floats:
     """Spearman's rho of each group: the correlation of the ranks; tied images share the mean of their ranks.
 
-    Arguments, result, NaN and errors are those of `kendall_tau_b`.
+    Arguments, result and errors are those of `kendall_tau_b`. It needs one order of the images, which mean ranks are
+    only if all judgements rank the same images: NaN also where they do not.
     """
-    return _by_group(scores, ranks, _rho)
-
-
-def _by_group(
-    scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], measure: Callable[[Floats, Floats], Floats]
-) -> Floats:
     given, expected = read_groups(scores, ranks)
-    result = np.empty(len(given.shapes))
-    for groups in equal_blocks(given):
-        result[groups] = measure(given.stacked(groups), -expected.stacked(groups))
+    result = np.full(len(given.shapes), np.nan)
+    for groups in equal_blocks(expected):
+        result[groups] = _rho(given.stacked(groups), -_mean_ranks(expected.stacked(groups)))
     return result
 
 
-def _tau_b(first: Floats, second: Floats) -> Floats:
-    one, other = pair_indices(first.shape[1])
-    ahead = np.sign(second[:, one] - second[:, other])
-    ranked = ~np.isnan(ahead)
-    preferred = np.where(ranked, ahead, 0)
-    decided = np.sign(first[:, one] - first[:, other]) * ranked
+def _mean_ranks(ranks: Floats) -> Floats:
+    """(groups, judgements, n) -> (groups, n): NaN is not ranked; all are where judgements rank different images."""
+    ranked = ~np.isnan(ranks)
+    ranked &= ranked.sum(axis=2, keepdims=True) > 1  # one image alone is compared with nothing
+    counts = ranked.sum(axis=1)
+    comparable = ((counts == 0) | (counts == counts.max(axis=1, keepdims=True))).all(axis=1, keepdims=True)
+    comparable &= counts.max(axis=1, keepdims=True) == ranked.any(axis=2).sum(axis=1, keepdims=True)
+    means = np.where(ranked, ranks, 0).sum(axis=1) / np.maximum(counts, 1)
+    return np.where(comparable & (counts > 0), means, np.nan)
+
+
+def _tau_b(scores: Floats, lead: Floats) -> Floats:
+    first, second = pair_indices(scores.shape[1])
+    compared = ~np.isnan(lead)
+    preferred = signs(np.where(compared, lead, 0)).astype(np.float64)
+    decided = np.sign(scores[:, first] - scores[:, second]) * compared
     return _ratio((decided * preferred).sum(axis=1), (decided**2).sum(axis=1), (preferred**2).sum(axis=1))
 
 

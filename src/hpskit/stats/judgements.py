@@ -1,16 +1,21 @@
 """What people's judgements of a group say about each pair of its images, for any weights of the judgements.
 
+The one definition of a compared pair is here: somebody ranked *both* images. What people prefer is the sign of the
+*mean difference of rank* over those who did. For complete rankings that is the difference of the mean ranks; for
+partial ones it does not punish an image for who happened to see it, and orders no two images that nobody compared.
+
 The measures of `agreement` are these with weight 1; `two_way` draws the weights. One judgement of a pair is compared
-with another, or with the *mean difference of rank* over the others who ranked both images. For complete rankings that
-is the difference of their mean ranks; for partial ones it does not punish an image for who happened to see it.
+with another, or with what the others prefer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpskit.errors import InputError
 from hpskit.stats.blocks import Flags, Floats, Index, Rows, equal_blocks, pair_indices
@@ -23,8 +28,11 @@ __all__ = [
     "against_each_other",
     "against_others",
     "ballots",
+    "compared_pairs",
     "people_rule",
+    "score_signs",
     "scores_against_all",
+    "tally_once",
 ]
 
 PEOPLE_RULES = ("ties-half", "hpdv2", "imagereward")
@@ -48,6 +56,12 @@ class Ballots:
     images: int
     """In each group."""
 
+    def lead(self) -> Floats:
+        """(groups, pairs): by how many places people prefer the first image, the mean over those who ranked both; 0 is
+        a tie, NaN a pair that nobody compared."""
+        seen = self.ranked.sum(axis=1)
+        return np.where(seen > 0, self.ahead.sum(axis=1) / np.maximum(seen, 1), np.nan)
+
 
 def ballots(votes: Rows, numbers: int = 1) -> Iterator[Ballots]:
     """All groups that have judgements, in parts.
@@ -66,6 +80,31 @@ def ballots(votes: Rows, numbers: int = 1) -> Iterator[Ballots]:
             yield Ballots(groups=groups, ahead=np.where(ranked, ahead, 0), ranked=ranked, images=images)
 
 
+def compared_pairs(votes: Rows, measure: Callable[[Ballots], tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:
+    """Every pair that somebody compared, in the order of the groups and of their images.
+
+    Args:
+        votes: (judgements, images) for each group.
+        measure: makes arrays (groups, pairs) of some groups.
+
+    Returns:
+        (pairs,) arrays: number of the group, of the earlier image, of the later image, and what `measure` makes.
+
+    Raises:
+        InputError: nobody compared anything.
+    """
+    parts = []
+    for part in ballots(votes):
+        compared = part.ranked.any(axis=1)
+        images = np.broadcast_arrays(part.groups[:, None], *pair_indices(part.images))
+        parts.append([array[compared] for array in (*images, *measure(part))])
+    if not any(len(part[0]) for part in parts):
+        raise InputError(f"votes: none of {len(votes.shapes)} groups has a pair of images that somebody compared")
+    columns = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    return [column[order] for column in columns]
+
+
 def people_rule(rule: str) -> PairRule:
     """The rule of that name, if it can be used between people.
 
@@ -79,7 +118,8 @@ def people_rule(rule: str) -> PairRule:
 
 
 def against_each_other(part: Ballots, weights: Floats, rule: PairRule) -> Tally:
-    """Every judgement against every other of its group, both ways round.
+    """Every judgement against every other of its group, both ways round; a person's tie is a tie, whatever the rule
+    does with equal scores.
 
     Counting how many judgements say what makes the cost linear in their number. A judgement that is drawn twice is
     not compared with itself.
@@ -89,16 +129,15 @@ def against_each_other(part: Ballots, weights: Floats, rule: PairRule) -> Tally:
         weights: (groups, draws, judgements).
         rule: what is correct.
     """
-    decided, preferred = rule.decide(part.ahead), signs(part.ahead)
-    credit = rule.credit(decided, preferred)
+    preferred = signs(part.ahead)
+    credit = rule.credit(preferred, preferred)
     counted = rule.counted(part.ranked, preferred)
     own = np.square(weights)
     correct = -_spread(own, credit * counted)
     weight = -_spread(own, counted)
-    says = {sign: weights @ (part.ranked & (decided == sign)).astype(np.float64) for sign in (-1, 0, 1)}
-    holds = {sign: weights @ (part.ranked & (preferred == sign)).astype(np.float64) for sign in (-1, 0, 1)}
+    says = {sign: weights @ (part.ranked & (preferred == sign)).astype(np.float64) for sign in (-1, 0, 1)}
     for mine, mine_weight in says.items():
-        for theirs, theirs_weight in holds.items():
+        for theirs, theirs_weight in says.items():
             sign = np.array(theirs, dtype=np.int8)
             both = (mine_weight * theirs_weight).sum(axis=2) * rule.counted(np.array(True), sign)
             weight += both
@@ -107,20 +146,20 @@ def against_each_other(part: Ballots, weights: Floats, rule: PairRule) -> Tally:
 
 
 def against_others(part: Ballots, weights: Floats, rule: PairRule, *, inclusive: bool = False) -> Tally:
-    """Every judgement against the mean of the others of its group.
+    """Every judgement against the mean of the others of its group; a person's tie is a tie.
 
     Args:
         part: judgements.
         weights: (groups, draws, judgements); all copies of the judgement itself are left out of the mean.
         rule: what is correct.
-        inclusive: against the mean of all, the judgement itself included.
+        inclusive: against the mean of all, the judgement itself included, where there are others.
     """
-    decided = rule.decide(part.ahead)
+    decided = signs(part.ahead)
     total, seen = weights @ part.ahead, weights @ part.ranked.astype(np.float64)
     correct, weight = np.zeros(weights.shape[:2]), np.zeros(weights.shape[:2])
     for judgement in range(weights.shape[2]):
-        own = weights[:, :, judgement, None] * (not inclusive)
-        preferred = signs(total - own * part.ahead[:, None, judgement])
+        own = weights[:, :, judgement, None]
+        preferred = signs(total if inclusive else total - own * part.ahead[:, None, judgement])
         others = seen - own * part.ranked[:, None, judgement] > 0
         counted = rule.counted(others & part.ranked[:, None, judgement], preferred)
         credit = rule.credit(decided[:, None, judgement], preferred)
@@ -142,6 +181,15 @@ def scores_against_all(part: Ballots, weights: Floats, rule: PairRule, scores: F
     counted = rule.counted(weights @ part.ranked.astype(np.float64) > 0, preferred)
     credit = rule.credit(score_signs(scores, rule)[:, None], preferred)
     return (credit * counted).sum(axis=2), counted.sum(axis=2).astype(np.float64)
+
+
+def tally_once(votes: Rows, tally: Callable[[Ballots, Floats], Tally]) -> Tally:
+    """Credit and number of comparisons with every judgement once, (groups,) each; 0 without judgements."""
+    correct, weight = np.zeros(len(votes.shapes)), np.zeros(len(votes.shapes))
+    for part in ballots(votes):
+        credit, compared = tally(part, np.ones((len(part.groups), 1, part.ahead.shape[1])))
+        correct[part.groups], weight[part.groups] = credit[:, 0], compared[:, 0]
+    return correct, weight
 
 
 def score_signs(scores: Floats, rule: PairRule) -> Signs:

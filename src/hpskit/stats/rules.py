@@ -23,7 +23,7 @@ Signs: TypeAlias = NDArray[np.int8]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairRule:
-    """Compares every two images of a group. A pair with an unranked image is not compared."""
+    """Compares every two images of a group. A pair that nobody compared does not count."""
 
     name: str
     """As the command line takes it."""
@@ -40,23 +40,27 @@ class PairRule:
     skips_human_ties: bool = False
     """Whether pairs that people tied are not compared."""
 
-    def judge(self, scores: Floats, ranks: Floats) -> tuple[Floats, Floats]:
-        """(groups, n) twice -> credit and number of the compared pairs of each group, (groups,) twice."""
-        credit, counted = self.judge_pairs(scores, ranks)
+    def judge(self, scores: Floats, lead: Floats) -> tuple[Floats, Floats]:
+        """Credit and number of the pairs of each group that count, (groups,) twice.
+
+        Args:
+            scores: (groups, n).
+            lead: (groups, pairs), what people prefer, see `Ballots.lead`.
+        """
+        credit, counted = self.judge_pairs(scores, lead)
         return (credit * counted).sum(axis=1), counted.sum(axis=1, dtype=np.float64)
 
-    def judge_pairs(self, scores: Floats, ranks: Floats) -> tuple[Floats, Flags]:
-        """(groups, n) twice -> credit and whether it counts, of every pair of `pair_indices`, (groups, pairs) twice."""
+    def judge_pairs(self, scores: Floats, lead: Floats) -> tuple[Floats, Flags]:
+        """As `judge`, but credit and whether it counts of every pair of `pair_indices`, (groups, pairs) twice."""
         first, second = pair_indices(scores.shape[1])
         decided = self.decide(scores[:, first] - scores[:, second])
-        ahead = ranks[:, second] - ranks[:, first]
-        ranked = ~np.isnan(ahead)
-        preferred = signs(np.where(ranked, ahead, 0))
-        return self.credit(decided, preferred), self.counted(ranked, preferred)
+        compared = ~np.isnan(lead)
+        preferred = signs(np.where(compared, lead, 0))
+        return self.credit(decided, preferred), self.counted(compared, preferred)
 
-    def counted(self, ranked: Flags, preferred: Signs) -> Flags:
-        """Whether pairs are compared, given whether both images were ranked and which one people prefer."""
-        return ranked & (preferred != 0) if self.skips_human_ties else ranked
+    def counted(self, compared: Flags, preferred: Signs) -> Flags:
+        """Whether pairs count, given whether somebody compared them and which image people prefer."""
+        return compared & (preferred != 0) if self.skips_human_ties else compared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,18 +76,34 @@ class TopRule:
     source: str
     """Paper or official function."""
 
-    def judge(self, scores: Floats, ranks: Floats) -> tuple[Floats, Floats]:
-        """(groups, n) twice -> credit, and 1 if the group is compared, (groups,) twice."""
-        ranked = ~np.isnan(ranks)
+    def judge(self, scores: Floats, lead: Floats) -> tuple[Floats, Floats]:
+        """Credit, and 1 if the group counts, (groups,) twice.
+
+        Args:
+            scores: (groups, n).
+            lead: (groups, pairs), what people prefer, see `Ballots.lead`.
+        """
+        ahead = _square(lead, scores.shape[1])
+        compared = ~np.isnan(ahead)
+        ranked: Flags = np.asarray(compared.any(axis=2))
+        everywhere = (compared | ~ranked[:, None] | np.eye(scores.shape[1], dtype=bool)).all(axis=2)
+        best = ranked & everywhere & ~(ahead < 0).any(axis=2)
         highest = np.where(ranked, scores, -np.inf)
-        lowest = np.where(ranked, ranks, np.inf)
         chosen = ranked & (highest == highest.max(axis=1, keepdims=True))
-        best = ranked & (lowest == lowest.min(axis=1, keepdims=True))
-        weight = (best.sum(axis=1) < ranked.sum(axis=1)).astype(np.float64)
+        weight = (best.any(axis=1) & (best.sum(axis=1) < ranked.sum(axis=1))).astype(np.float64)
         return weight * (chosen & best).sum(axis=1) / np.maximum(chosen.sum(axis=1), 1), weight
 
 
 AccuracyRule: TypeAlias = PairRule | TopRule
+
+
+def _square(lead: Floats, images: int) -> Floats:
+    """(groups, pairs) -> (groups, n, n): by how many places the row's image is preferred to the column's; NaN where
+    nobody compared them, and for an image with itself."""
+    first, second = pair_indices(images)
+    square = np.full((len(lead), images, images), np.nan)
+    square[:, first, second], square[:, second, first] = lead, -lead
+    return square
 
 
 def signs(numbers: Floats) -> Signs:
@@ -181,9 +201,10 @@ ACCURACY_RULES: Mapping[str, AccuracyRule] = {
             name="top-1",
             averaging="prompts",
             definition=(
-                "Share of prompts whose highest scored image is one that people like best. If several images share "
-                "the highest score, the share of them that people like best counts. Unranked images do not take "
-                "part; a prompt whose images people tied all drops out."
+                "Share of prompts whose highest scored image is one that people like best: they compared it with "
+                "every other and prefer no other. If several images share the highest score, the share of them that "
+                "people like best counts. Unranked images do not take part; a prompt drops out if people tied all "
+                "its images, or if partial rankings leave no image that is compared with all and beaten by none."
             ),
             source="hpskit; best-of-n selection",
         ),

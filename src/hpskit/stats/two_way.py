@@ -28,8 +28,8 @@ from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
 from hpskit.stats.accuracy import Accuracy
-from hpskit.stats.blocks import Flags, Floats, Index, Rows, read_scores, read_votes
-from hpskit.stats.bootstrap import Interval, check_settings, cluster_labels, percentiles
+from hpskit.stats.blocks import Flags, Floats, Index, Rows, cluster_labels, read_scores, read_votes
+from hpskit.stats.bootstrap import Interval, check_settings, percentiles
 from hpskit.stats.judgements import (
     Ballots,
     Tally,
@@ -38,6 +38,7 @@ from hpskit.stats.judgements import (
     ballots,
     people_rule,
     scores_against_all,
+    tally_once,
 )
 from hpskit.stats.rules import Averaging
 
@@ -90,8 +91,7 @@ def bootstrap_people(
     check_settings(resamples, level)
     judged = read_votes(votes)
     persons = _persons(annotators, judged)
-    values, value = _two_way(judged, talliers[measure], chosen.averaging, persons, clusters, resamples, seed)
-    return _shifted_interval(values, value, level)
+    return _two_way(judged, talliers[measure], chosen.averaging, persons, clusters, resamples, level, seed)
 
 
 def bootstrap_scores(
@@ -131,8 +131,7 @@ def bootstrap_scores(
         return scores_against_all(part, weights, chosen, given.stacked(part.groups))
 
     persons = _persons(annotators, judged)
-    values, value = _two_way(judged, tally, chosen.averaging, persons, clusters, resamples, seed)
-    return _shifted_interval(values, value, level)
+    return _two_way(judged, tally, chosen.averaging, persons, clusters, resamples, level, seed)
 
 
 def _two_way(
@@ -142,13 +141,11 @@ def _two_way(
     persons: Index | None,
     clusters: ArrayLike | None,
     resamples: int,
+    level: float,
     seed: int,
-) -> tuple[Floats, float]:
-    """The resampled figures, (resamples,), NaN where nothing was compared, and the figure itself."""
-    correct, weight = np.zeros(len(votes.shapes)), np.zeros(len(votes.shapes))
-    for part in ballots(votes):
-        credit, compared = tally(part, np.ones((len(part.groups), 1, part.ahead.shape[1])))
-        correct[part.groups], weight[part.groups] = credit[:, 0], compared[:, 0]
+) -> Interval:
+    """The figure, and the interval moved so that the mean of the resampled figures is the figure."""
+    correct, weight = tally_once(votes, tally)
     value = Accuracy(correct=correct, weight=weight, averaging=averaging).value
     prompts = _prompts(clusters, weight > 0)
     rng = np.random.default_rng(seed)
@@ -157,8 +154,11 @@ def _two_way(
         for start in range(0, resamples, _DRAWS_AT_ONCE)
     ]
     numerators, denominators = np.concatenate(sums, axis=1)
-    empty = denominators == 0
-    return np.where(empty, np.nan, numerators / np.where(empty, 1, denominators)), value
+    empty = denominators == 0  # nobody was left to be compared in that resample
+    values = np.where(empty, np.nan, numerators / np.where(empty, 1, denominators))
+    low, high, used = percentiles(values, level)
+    bias = float(np.nanmean(values)) - value
+    return Interval(value=value, low=max(0.0, low - bias), high=min(1.0, high - bias), level=level, resamples=used)
 
 
 def _draw(
@@ -243,9 +243,3 @@ def _counts(rng: np.random.Generator, draws: int, things: int) -> Floats:
     """(draws, things): how often each thing comes up when as many are drawn with replacement as there are."""
     drawn = rng.integers(things, size=(draws, things)) + np.arange(draws)[:, None] * things
     return np.bincount(drawn.reshape(-1), minlength=draws * things).reshape(draws, things).astype(np.float64)
-
-
-def _shifted_interval(values: Floats, value: float, level: float) -> Interval:
-    low, high, used = percentiles(values, level)
-    bias = float(np.nanmean(values)) - value
-    return Interval(value=value, low=max(0.0, low - bias), high=min(1.0, high - bias), level=level, resamples=used)

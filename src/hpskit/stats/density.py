@@ -1,0 +1,179 @@
+"""How far two samples of densities are apart, such as the colours of two models' images, and how sure that is.
+
+A density is an array (bins,) that sums to 1; a sample is (images, bins), each image with weight one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpskit.errors import InputError
+from hpskit.stats.bootstrap import check_settings
+
+__all__ = ["Distance", "SlicedWasserstein", "compare_densities", "draw_weights", "jensen_shannon"]
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Measure = Callable[[Singles, Singles], Floats]
+"""Two arrays (..., bins) of densities -> (...), their distances."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distance:
+    """How far two samples are apart, and how far two samples of one and the same source would be."""
+
+    value: float
+    """Distance of the sources, net of chance: the root of raw^2 less what chance adds to the square; at least 0."""
+    low: float
+    """Lower end of the interval of `value`. Whether the two differ at all is what `p_value` says."""
+    high: float
+    """Upper end."""
+    raw: float
+    """Distance of the mean densities of the samples. With few images it is far too large: see `chance`."""
+    chance: float
+    """What `raw` would be, in the root mean square, if the images of both were mixed and dealt out anew."""
+    p_value: float
+    """Share of such deals that are as far apart as the data, which count as one of them."""
+
+
+def jensen_shannon(first: Singles, second: Singles) -> Floats:
+    """Jensen-Shannon distance, the square root of the divergence to base 2: 0 is equal, 1 is disjoint.
+
+    Args:
+        first: (..., bins), densities.
+        second: likewise.
+
+    Source: Endres & Schindelin 2003, A new metric for probability distributions.
+    """
+    middle = (first + second) / 2
+    divergence = np.zeros(middle.shape[:-1])
+    for one in (first, second):
+        there = (one > 0) & (middle > 0)  # half of the smallest float is 0
+        ratio = np.divide(one, middle, out=np.ones_like(middle), where=there)
+        divergence += (one * np.log2(ratio)).sum(axis=-1, dtype=np.float64) / 2
+    return np.asarray(np.sqrt(np.clip(divergence, 0, 1)))
+
+
+class SlicedWasserstein:
+    """Wasserstein-1 distance of densities in a plane, as the mean over directions, in the units of the plane.
+
+    The mean over directions is divided by the mean of |cos|, so that two densities that differ by a shift are as far
+    apart as the shift is long. Never above the Wasserstein distance times pi / 2.
+
+    Source: Bonneel et al. 2015, Sliced and Radon Wasserstein barycenters of measures (there for the second order).
+    """
+
+    def __init__(self, centres: Floats, directions: int = 16) -> None:
+        """`centres` (bins, 2): where the bins are."""
+        angles = np.pi * np.arange(directions) / directions
+        self._scale = float(np.abs(np.cos(angles)).mean())
+        places = centres @ np.stack([np.cos(angles), np.sin(angles)])
+        self._orders = np.argsort(places, axis=0, kind="stable").T
+        self._gaps = np.diff(np.sort(places, axis=0), axis=0).T.astype(np.float32)
+
+    def __call__(self, first: Singles, second: Singles) -> Floats:
+        """Two arrays (..., bins) -> (...)."""
+        difference = first - second
+        total = np.zeros(difference.shape[:-1])
+        for order, gaps in zip(self._orders, self._gaps, strict=True):
+            gone = np.cumsum(difference[..., order[:-1]], axis=-1)
+            total += np.abs(gone, out=gone) @ gaps
+        return np.asarray(total / len(self._orders) / self._scale)
+
+
+def draw_weights(images: int, resamples: int, rng: np.random.Generator) -> Singles:
+    """(resamples, images): the weight of each image when as many are drawn with replacement; rows sum to 1."""
+    counts = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+    return (counts / images).astype(np.float32)
+
+
+def compare_densities(
+    first: Singles,
+    second: Singles,
+    measures: Sequence[Measure],
+    *,
+    paired: bool = False,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Distance]:
+    """Distances of the mean densities of two samples, each with interval, chance level and p-value.
+
+    Squares of these distances grow with the noise of the samples nearly by addition (for Jensen-Shannon: Grosse et
+    al. 2002). So the mean square of the distances that chance gives is taken off, and of those of the bootstrap
+    what the bootstrap adds of its own. The p-value is that of a permutation test. In simulations of colours with 37,
+    200 and 800 images, shifts of 0 to 20 Lab units and a level of 95 %, intervals covered the truth in 92 to 100 % of
+    the cases for Wasserstein and in 88 to 100 % for Jensen-Shannon; of equal pairs 0 to 6 % had a p of 0.05 or less.
+
+    Args:
+        first: (images, bins).
+        second: (images, bins).
+        measures: `jensen_shannon`, a `SlicedWasserstein` or both.
+        paired: images with equal index belong together (made for the same prompt): they are drawn together, and
+            labels change hands only within a pair.
+        resamples: of the bootstrap, and deals of the permutation test.
+        level: nominal coverage, 0 to 1.
+        seed: same seed, same result.
+
+    Raises:
+        InputError: fewer than two images, a different number of them although `paired`, or an impossible setting.
+
+    Source: Davison & Hinkley 1997, Bootstrap methods and their application, sections 4.3 and 5.2; Grosse et al. 2002,
+    Analysis of symbolic sequences using the Jensen-Shannon divergence.
+    """
+    check_settings(resamples, level)
+    if min(len(first), len(second)) < 2:
+        raise InputError(f"densities: there are {len(first)} and {len(second)} images, expected at least 2 of each")
+    if paired and len(first) != len(second):
+        raise InputError(
+            f"densities: there are {len(first)} and {len(second)} images, expected pairs; leave out paired"
+        )
+    rng = np.random.default_rng(seed)
+    drawn = draw_weights(len(first), resamples, rng)
+    other = drawn if paired else draw_weights(len(second), resamples, rng)
+    samples = drawn @ first, other @ second
+    deals = _swapped(first, second, resamples, rng) if paired else _dealt(first, second, resamples, rng)
+    means = first.mean(axis=0), second.mean(axis=0)
+    return [_distance(float(measure(*means)), measure(*samples), measure(*deals), level) for measure in measures]
+
+
+def _distance(raw: float, drawn: Floats, chance: Floats, level: float) -> Distance:
+    noise = float((chance**2).mean())
+    squares = drawn**2 - (drawn**2).mean() + raw**2 - noise
+    low, high = np.quantile(squares, [(1 - level) / 2, (1 + level) / 2])
+    return Distance(
+        value=_root(raw**2 - noise),
+        low=_root(float(low)),
+        high=_root(float(high)),
+        raw=raw,
+        chance=_root(noise),
+        p_value=float(1 + (chance >= raw).sum()) / (1 + len(chance)),
+    )
+
+
+def _root(square: float) -> float:
+    return float(np.sqrt(max(square, 0.0)))
+
+
+def _swapped(first: Singles, second: Singles, resamples: int, rng: np.random.Generator) -> tuple[Singles, Singles]:
+    """Mean densities after each pair has changed sides, or not, by the toss of a coin."""
+    stays = rng.integers(2, size=(resamples, len(first))).astype(np.float32) / len(first)
+    both = first.mean(axis=0) + second.mean(axis=0)
+    one = stays @ (first - second) + second.mean(axis=0)
+    return _densities(one), _densities(both - one)
+
+
+def _dealt(first: Singles, second: Singles, resamples: int, rng: np.random.Generator) -> tuple[Singles, Singles]:
+    """Mean densities after the images of both have been dealt out anew."""
+    pool = np.concatenate([first, second])
+    mine = (rng.permuted(np.tile(np.arange(len(pool)), (resamples, 1)), axis=1) < len(first)).astype(np.float32)
+    return mine @ pool / len(first), (1 - mine) @ pool / len(second)
+
+
+def _densities(values: Singles) -> Singles:
+    """Without the rounding errors of a difference, which may be below 0."""
+    return np.maximum(values, 0)

@@ -1,0 +1,243 @@
+"""Is the second model better: against enumeration, scipy and theory, and how often the answers are right."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpskit.errors import InputError
+from hpskit.stats import PairedDifference, bootstrap_mean, holm, paired_difference, paired_differences
+
+lattice = st.lists(st.integers(-3, 3), min_size=2, max_size=9)
+p_values = st.lists(st.floats(0, 0.1) | st.floats(0, 1), max_size=12)
+
+
+def compared(differences: object, **settings: float) -> PairedDifference:
+    second = np.asarray(differences, dtype=np.float64)
+    return paired_difference(np.zeros(len(second)), second, **{"resamples": 200, **settings})  # type: ignore[arg-type]
+
+
+def far_sums(differences: np.ndarray) -> float:
+    """The definition: of all sign patterns, the share with a sum at least as far from 0."""
+    patterns = np.array(list(itertools.product([-1, 1], repeat=len(differences))))
+    return float((np.abs(patterns @ differences) >= abs(differences.sum()) - 1e-9).mean())
+
+
+def test_three_prompts_by_hand() -> None:
+    found = paired_difference([1, 1, 1], [2, 3, 4])
+    assert (found.value, found.prompts, found.wins, found.ties, found.losses) == (2, 3, 3, 0, 0)
+    assert (found.win_rate, found.sign_p, found.permutation_p) == (1, 0.25, 0.25)
+    assert found.deviation == 1
+    assert found.detectable == pytest.approx((1.959964 + 0.841621) / math.sqrt(3), abs=1e-6)
+    assert (found.low, found.high) == (1, 3)  # 1/27 of the resamples are three times the least
+
+
+def test_a_copy_of_the_same_images_does_not_differ() -> None:
+    scores = np.random.default_rng(0).normal(20, 1, 50)
+    found = paired_difference(scores, scores)
+    assert (found.value, found.low, found.high, found.deviation, found.detectable) == (0, 0, 0, 0, 0)
+    assert (found.win_rate, found.win_low, found.win_high) == (0.5, 0.5, 0.5)
+    assert (found.ties, found.sign_p, found.permutation_p) == (50, 1, 1)
+
+
+def test_a_constant_difference_is_sure() -> None:
+    found = compared(np.full(60, 0.1))
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert found.permutation_p == pytest.approx(1 / 201)  # none of the 200 random flips went as far
+    assert found.sign_p == pytest.approx(2 * 0.5**60)
+
+
+@given(differences=lattice)
+def test_all_sign_patterns_of_few_prompts(differences: list[int]) -> None:
+    found = compared(differences)
+    assert found.permutation_p == pytest.approx(far_sums(np.array(differences)))
+
+
+@given(wins=st.integers(0, 30), losses=st.integers(0, 30), ties=st.integers(0, 10))
+@settings(max_examples=40)
+def test_the_sign_test_sums_the_binomial(wins: int, losses: int, ties: int) -> None:
+    if wins + losses + ties < 2:
+        return
+    decided = wins + losses
+    tail = sum(math.comb(decided, k) for k in range(min(wins, losses) + 1)) / 2**decided
+    found = compared([1] * wins + [-1] * losses + [0] * ties, resamples=1)
+    assert found.sign_p == pytest.approx(min(1, 2 * tail))
+    assert found.win_rate == (wins + ties / 2) / (decided + ties)
+    assert 0 <= found.win_low <= found.win_rate <= found.win_high <= 1
+    if not ties:
+        wilson = scipy.stats.binomtest(wins, decided).proportion_ci(method="wilson")
+        assert (found.win_low, found.win_high) == pytest.approx((wilson.low, wilson.high))
+
+
+def test_more_ties_make_the_win_rate_surer() -> None:
+    without = compared([1] * 20 + [-1] * 20)
+    some = compared([1] * 10 + [-1] * 10 + [0] * 20)
+    assert without.win_rate == some.win_rate == 0.5
+    assert some.win_high - some.win_low == pytest.approx((without.win_high - without.win_low) / math.sqrt(2), rel=0.05)
+
+
+def test_random_flips_are_close_to_all_flips() -> None:
+    """18 prompts are too many for all signs: here are all of them."""
+    differences = np.random.default_rng(5).normal(0.45, 1, 18)
+    found = compared(differences, resamples=20_000)
+    expected = far_sums(differences)
+    assert 0.01 < expected < 0.3
+    assert found.permutation_p == pytest.approx(expected, abs=4 * math.sqrt(expected / 20_000))
+
+
+def test_only_prompts_that_differ_count_for_the_flips() -> None:
+    """Three that differ among a thousand are exact, not random."""
+    assert compared([1, 2, 3] + [0] * 1000).permutation_p == 0.25
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10)
+def test_many_prompts_agree_with_the_t_test(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first = rng.normal(20, 3, 400)
+    second = first + rng.normal(0.1, 1, 400)
+    found = paired_difference(first, second, resamples=10_000)
+    expected = scipy.stats.ttest_rel(second, first)
+    assert found.permutation_p == pytest.approx(expected.pvalue, abs=0.02)
+    interval = expected.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.02)
+    plain = bootstrap_mean(second - first)
+    assert (found.value, found.low, found.high) == pytest.approx((plain.value, plain.low, plain.high), abs=0.01)
+
+
+def test_few_prompts_have_the_interval_of_a_t_test() -> None:
+    """The plain percentile interval of these ten would be 0.82 times as wide."""
+    differences = scipy.stats.norm.ppf((np.arange(10) + 0.5) / 10)
+    found = compared(differences, resamples=20_000)
+    expected = scipy.stats.ttest_1samp(differences, 0).confidence_interval()
+    assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.05)
+
+
+@given(differences=lattice, seed=st.integers(0, 5))
+def test_exchanging_the_models_turns_the_result_round(differences: list[int], seed: int) -> None:
+    one, other = compared(differences, seed=seed), compared(-np.array(differences), seed=seed)
+    assert (one.value, one.wins, one.win_rate) == pytest.approx((-other.value, other.losses, 1 - other.win_rate))
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert (one.win_low, one.win_high) == pytest.approx((1 - other.win_high, 1 - other.win_low))
+    assert (one.sign_p, one.permutation_p) == pytest.approx((other.sign_p, other.permutation_p))
+    assert (one.deviation, one.detectable) == pytest.approx((other.deviation, other.detectable))
+
+
+def figures(found: PairedDifference) -> list[float]:
+    return [getattr(found, name) for name in PairedDifference.__slots__]
+
+
+def test_all_pairs_at_once_are_the_pairs_one_by_one() -> None:
+    scores = np.random.default_rng(0).normal(20, 1, (5, 70))
+    found = paired_differences(scores, resamples=300, seed=4)
+    expected = [
+        paired_difference(scores[one], scores[other], resamples=300, seed=4)
+        for one, other in itertools.combinations(range(5), 2)
+    ]
+    assert [figures(pair) for pair in found] == [pytest.approx(figures(pair)) for pair in expected]
+
+
+def test_each_pair_uses_the_prompts_that_both_have() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.normal(20, 1, (3, 400))
+    scores[0, :100] = scores[2, 300:] = np.nan
+    found = paired_differences(scores)
+    assert [pair.prompts for pair in found] == [300, 200, 300]
+    for pair, (one, other) in zip(found, itertools.combinations(scores, 2), strict=True):
+        both = ~np.isnan(one + other)
+        alone = paired_difference(one, other)
+        assert figures(alone) == pytest.approx(figures(paired_difference(one[both], other[both])))
+        assert figures(pair) == pytest.approx(figures(alone), abs=0.03)
+
+
+def test_a_resample_without_any_prompt_of_a_pair_is_left_out() -> None:
+    """Two common prompts among 50: in some 13 % of the resamples neither is drawn."""
+    scores = np.full((3, 50), 20.0)
+    scores[0] += np.arange(50) / 10
+    scores[1, 2:] = np.nan
+    pair = paired_differences(scores, resamples=500)[0]
+    assert (pair.prompts, pair.value) == (2, pytest.approx(-0.05))
+    assert (pair.low, pair.high) == pytest.approx((-0.1, 0))
+
+
+@given(p=p_values, level=st.sampled_from([0.01, 0.05, 0.3]))
+def test_holm_rejects_step_by_step(p: list[float], level: float) -> None:
+    adjusted = holm(p)
+    rejected: set[int] = set()
+    for step, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        if p[index] * (len(p) - step) > level:
+            break
+        rejected.add(index)
+    assert set(np.flatnonzero(adjusted <= level)) == rejected
+    assert ((adjusted >= p) & (adjusted <= 1)).all()
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]).shape == (0,)
+    for wrong in ([0.1, 1.1], [math.nan], [[0.1]]):
+        with pytest.raises(InputError, match="p_values: are"):
+            holm(wrong)
+
+
+def test_equal_models_are_rarely_called_different_and_intervals_hold_the_truth() -> None:
+    """600 comparisons of 40 prompts; skewed differences of mean 0."""
+    rng = np.random.default_rng(0)
+    found = [compared(rng.choice([-1, 1], 40) * rng.gamma(1, 1, 40), resamples=400, seed=t) for t in range(600)]
+    for name in ("permutation_p", "sign_p"):  # the sign test is discrete: its size is 0.038 here
+        assert 0.015 <= np.mean([getattr(pair, name) <= 0.05 for pair in found]) <= 0.08
+    assert 0.91 <= np.mean([pair.low <= 0 <= pair.high for pair in found]) <= 0.975
+    assert 0.92 <= np.mean([pair.win_low <= 0.5 <= pair.win_high for pair in found]) <= 0.985
+
+
+def test_a_detectable_difference_is_detected_in_four_of_five_cases() -> None:
+    rng = np.random.default_rng(0)
+    true = compared(rng.normal(0, 1, 50_000), resamples=1).detectable * math.sqrt(50_000 / 60)
+    found = [compared(rng.normal(true, 1, 60), resamples=400, seed=t).permutation_p <= 0.05 for t in range(500)]
+    assert 0.74 <= np.mean(found) <= 0.85
+
+
+def test_a_board_of_twenty_models_takes_seconds_and_little_memory() -> None:
+    scores = np.random.default_rng(0).normal(27, 1, (20, 3200))
+    start = time.process_time()
+    assert len(paired_differences(scores)) == 190
+    assert time.process_time() - start < 8
+    tracemalloc.start()
+    paired_differences(np.tile(scores[:4], 8), resamples=300)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_at_every_size() -> None:
+    """Expanded for few prompts; the plain percentile interval of ten holds it in 90 % of the cases."""
+    rng = np.random.default_rng(0)
+    for prompts in (10, 25, 100):
+        found = [compared(rng.normal(0, 1, prompts), resamples=1000, seed=trial) for trial in range(2000)]
+        coverage = np.mean([pair.low <= 0 <= pair.high for pair in found])
+        assert 0.93 <= coverage <= 0.965, prompts
+        assert np.mean([pair.permutation_p <= 0.05 for pair in found]) <= 0.065, prompts
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(InputError, match=r"shapes are \(2,\) and \(3,\)"):
+        paired_difference([1, 2], [1, 2, 3])
+    with pytest.raises(InputError, match="models 0 and 1 have fewer than 2 prompts in common"):
+        paired_difference([1, math.nan, 2], [1, 2, math.nan])
+    with pytest.raises(InputError, match="model 1, prompt 0: is -inf"):
+        paired_difference([1, 2], [-math.inf, 2])
+    with pytest.raises(InputError, match=r"shape is \(1, 3\), expected \(models, prompts\) with at least two"):
+        paired_differences([[1, 2, 3]])
+    with pytest.raises(InputError, match="resamples: is 0"):
+        paired_difference([1, 2], [2, 3], resamples=0)
+    with pytest.raises(InputError, match="level: is 95"):
+        paired_difference([1, 2], [2, 3], level=95)

@@ -1,0 +1,167 @@
+"""Rank intervals: what always holds, what far apart and equal models get, and how often they are right."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import norm
+
+from hpskit.errors import InputError
+from hpskit.stats import RankIntervals, paired_difference, rank_intervals
+
+tables = st.tuples(st.integers(2, 5), st.integers(2, 12)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.integers(-4, 4).map(lambda step: step / 10))
+)
+
+
+def ranks(scores: object, **given: object) -> RankIntervals:
+    return rank_intervals(scores, **{"resamples": 400, **given})  # type: ignore[arg-type]
+
+
+@given(scores=tables)
+def test_a_range_holds_the_rank_and_fits_the_decisions(scores: np.ndarray) -> None:
+    found = ranks(scores)
+    models, means = len(scores), scores.mean(axis=1)
+    assert ((found.low >= 1) & (found.low <= found.rank) & (found.rank <= found.high) & (found.high <= models)).all()
+    assert not (found.better & found.better.T).any()
+    for one, other in np.argwhere(found.better):
+        assert means[one] > means[other]
+        assert found.rank[one] < found.rank[other]
+
+
+@given(scores=tables, shift=st.floats(-50, 50), copied=st.integers(0, 1))
+def test_order_shift_and_copies_change_nothing(scores: np.ndarray, shift: float, copied: int) -> None:
+    scores = np.concatenate([scores, scores[[copied]]])
+    found = ranks(scores)
+    for part in (found.low, found.high, found.rank):
+        assert part[copied] == part[-1]
+    assert not found.better[copied, -1]
+    turned = ranks(scores[::-1])
+    assert (turned.low[::-1] == found.low).all()
+    assert (turned.high[::-1] == found.high).all()
+    moved = ranks(scores + np.linspace(0, shift, scores.shape[1]))  # easier prompts for everybody
+    assert (moved.better == found.better).all()
+
+
+def test_models_far_apart_have_one_rank_each_and_equal_ones_all() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(6, 200))
+    apart = ranks(noise + np.array([5, 1, 3, 0, 4, 2])[:, None])
+    assert apart.rank.tolist() == apart.low.tolist() == apart.high.tolist() == [1, 5, 3, 6, 2, 4]
+    equal = ranks(np.tile(noise[0], (4, 1)))
+    assert (equal.rank.tolist(), equal.low.tolist(), equal.high.tolist()) == ([1] * 4, [1] * 4, [4] * 4)
+    groups = ranks(noise + np.array([2, 2, 2, 0, 0, 0])[:, None])
+    assert (groups.low.tolist(), groups.high.tolist()) == ([1] * 3 + [4] * 3, [3] * 3 + [6] * 3)
+
+
+def test_the_same_small_advantage_on_every_prompt_is_certain() -> None:
+    scores = np.random.default_rng(0).normal(20, 1, 30)
+    found = ranks(np.stack([scores, scores + 0.1, scores + np.random.default_rng(1).normal(0, 1, 30)]))
+    assert found.better[1, 0]
+    assert not found.better[[0, 2], [2, 0]].any()
+
+
+@given(gap=st.floats(-0.5, 0.5))
+@settings(max_examples=15)
+def test_two_models_are_decided_as_their_difference_is(gap: float) -> None:
+    noise = np.random.default_rng(0).normal(size=(2, 200))
+    scores = noise - noise.mean(axis=1, keepdims=True)
+    scores[1] += gap
+    pair = paired_difference(*scores, resamples=4000)
+    found = ranks(scores, resamples=4000)
+    if abs(abs(gap) / (pair.deviation / math.sqrt(200)) - 1.96) > 0.15:
+        assert found.better.any() == (pair.low > 0 or pair.high < 0)
+
+
+def test_few_prompts_are_decided_as_in_a_t_test() -> None:
+    """Ten prompts: the limit is 2.26 standard errors, not 1.96."""
+    noise = norm.ppf((np.arange(10) + 0.5) / 10)
+    for errors, decided in ((2.1, False), (2.45, True)):
+        scores = np.stack([np.zeros(10), noise + errors * noise.std(ddof=1) / math.sqrt(10)])
+        assert ranks(scores, resamples=20_000).better[1, 0] == decided
+
+
+def test_more_models_make_each_decision_more_careful() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(12, 400))
+    scores = noise - noise.mean(axis=1, keepdims=True)
+    scores[1] += 2.5 * (scores[0] - scores[1]).std() / 20  # z = 2.5 between the first two
+    assert ranks(scores[:2]).better[1, 0]
+    assert not ranks(scores).better[1, 0]
+
+
+def test_decisions_make_room_for_others() -> None:
+    """z = 2.75 is undecided among six models close together, decided if four of them are far behind all."""
+    noise = np.random.default_rng(3).normal(size=(6, 400))
+    scores = noise - noise.mean(axis=1, keepdims=True)
+    scores[1] += 2.75 * (scores[0] - scores[1]).std() / 20
+    assert not ranks(scores, resamples=4000).better[1, 0]
+    scores[2:] -= [[3], [6], [9], [12]]
+    assert ranks(scores, resamples=4000).better[1, 0]
+
+
+def test_a_fixed_mixture_of_categories_is_surer() -> None:
+    """One model is better by 2 on photographs and worse by 1.8 on paintings: which are drawn matters."""
+    rng = np.random.default_rng(0)
+    style = np.repeat(["photo", "paintings"], 100)
+    scores = np.stack([np.zeros(200), np.where(style == "photo", 2, -1.8)]) + rng.normal(0, 0.2, (2, 200))
+    assert not ranks(scores).better.any()
+    assert ranks(scores, categories=style).better[1, 0]
+
+
+def test_prompts_that_a_model_lacks_are_left_out() -> None:
+    scores = np.random.default_rng(0).normal(size=(3, 50))
+    scores[1, :10] = np.nan
+    style = np.repeat(["one", "two"], [20, 30])
+    found, whole = ranks(scores, categories=style), ranks(scores[:, 10:], categories=style[10:])
+    assert (found.prompts, whole.prompts) == (40, 40)
+    assert (found.better == whole.better).all()
+
+
+def test_all_ranges_hold_the_true_ranks_at_once() -> None:
+    """300 suites of 60 prompts; the true order has two equal models in the middle and close neighbours."""
+    rng = np.random.default_rng(0)
+    true = np.array([0.6, 0.3, 0.3, 0.15, 0.0])
+    best, worst = np.array([1, 2, 2, 4, 5]), np.array([1, 3, 3, 4, 5])
+    right, decided = 0, 0
+    for trial in range(300):
+        ease = rng.normal(0, 2, 60)
+        found = ranks(true[:, None] + ease + rng.normal(size=(5, 60)), seed=trial)
+        right += int(((found.low <= best) & (found.high >= worst)).all())
+        decided += int(found.better.sum())
+    assert right / 300 >= 0.91
+    assert decided / 300 > 1
+
+
+def test_twenty_models_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    start = time.process_time()
+    rank_intervals(rng.normal(0, 0.3, 20)[:, None] + rng.normal(size=(20, 3200)))
+    assert time.process_time() - start < 4
+
+
+@pytest.mark.slow
+def test_equal_models_are_told_apart_in_five_of_a_hundred_suites() -> None:
+    rng = np.random.default_rng(0)
+    for models, prompts in ((2, 10), (10, 20), (10, 50), (10, 400)):
+        found = [
+            rank_intervals(rng.normal(size=(models, prompts)), seed=trial, resamples=1000) for trial in range(1000)
+        ]
+        assert 0.03 <= np.mean([one.better.any() for one in found]) <= 0.085, (models, prompts)
+
+
+def test_what_has_no_ranks_is_refused() -> None:
+    with pytest.raises(InputError, match=r"1 of 3 prompts have a score of every model.*model 1 with 2 missing"):
+        ranks([[1, 2, 3], [1, math.nan, math.nan]])
+    with pytest.raises(InputError, match=r"categories: shape is \(2,\), expected one for each of 3 prompts"):
+        ranks([[1, 2, 3], [3, 2, 1]], categories=["a", "b"])
+    with pytest.raises(InputError, match="categories: 'b' has 1 prompts with a score of every model"):
+        ranks([[1, 2, 3], [3, 2, 1]], categories=["a", "a", "b"])
+    with pytest.raises(InputError, match="level: is 0"):
+        ranks([[1, 2], [2, 1]], level=0)

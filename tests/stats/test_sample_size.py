@@ -1,0 +1,183 @@
+"""How many prompts: against textbook numbers, exact power, and plain simulation."""
+
+from __future__ import annotations
+
+import math
+import time
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpskit.errors import InputError
+from hpskit.stats import PromptCountPoint, detectable_difference, prompts_needed, wrong_order_curve
+
+
+def models(prompts: int = 400) -> np.ndarray:
+    """Four models on easy and hard prompts, 0.1 and more apart in their means."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(4, prompts))
+    noise -= noise.mean(axis=1, keepdims=True)
+    return np.asarray(np.array([0, 0.1, 0.3, 1])[:, None] + rng.normal(20, 3, prompts) + noise)
+
+
+def point(scores: object, count: int, **given: object) -> PromptCountPoint:
+    return wrong_order_curve(scores, [count], **given)[0]  # type: ignore[arg-type]
+
+
+def test_textbook_numbers() -> None:
+    """Half a standard deviation takes 31.4 pairs, a fifth 196.2 (Cohen 1988)."""
+    assert prompts_needed(1, 0.5) == 32
+    assert prompts_needed(1, 0.2) == 197
+    assert prompts_needed(1.4, 0.1, power=0.9) == 2060
+    assert prompts_needed(0, 0.1) == 1
+    assert detectable_difference(1, 800) == pytest.approx(0.09905, abs=1e-5)
+
+
+@given(deviation=st.floats(0.01, 100), resolution=st.floats(0.01, 10), power=st.floats(0.5, 0.99))
+def test_what_is_needed_is_just_enough(deviation: float, resolution: float, power: float) -> None:
+    needed = prompts_needed(deviation, resolution, power=power)
+    assert detectable_difference(deviation, needed, power=power) <= resolution * (1 + 1e-9)
+    if needed > 1:
+        assert detectable_difference(deviation, needed - 1, power=power) > resolution * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("resolution", [0.1, 0.3, 0.5])
+def test_the_power_of_a_t_test_is_nearly_reached(resolution: float) -> None:
+    needed = prompts_needed(1, resolution)
+
+    def power(prompts: int) -> float:
+        limit = scipy.stats.t.ppf(0.975, prompts - 1)
+        return float(scipy.stats.nct.sf(limit, prompts - 1, resolution * math.sqrt(prompts)))
+
+    assert 0.77 < power(needed) < 0.805
+    assert power(needed + 2) > 0.8
+
+
+def test_errors_are_those_of_theory() -> None:
+    scores = models()
+    differences = [(scores[i] - scores[j]).var(ddof=1) for i in range(4) for j in range(i)]
+    for found in wrong_order_curve(scores, [25, 1600], resamples=10):
+        assert found.standard_error == pytest.approx(math.sqrt(scores.var(axis=1, ddof=1).mean() / found.prompts))
+        assert found.difference_error == pytest.approx(math.sqrt(np.mean(differences) / found.prompts))
+
+
+def test_two_models_are_exchanged_as_often_as_the_normal_curve_says() -> None:
+    scores = models()[:2]
+    gap = scores[1] - scores[0]
+    for found in wrong_order_curve(scores, [30, 100, 1000], resamples=4000):
+        expected = NormalDist().cdf(-gap.mean() / gap.std() * math.sqrt(found.prompts))
+        assert found.wrong_order == pytest.approx(expected, abs=0.025)
+        assert found.worst_pair == found.any_wrong == found.wrong_order
+        assert found.disagreement == pytest.approx(2 * expected * (1 - expected), abs=0.02)
+
+
+def test_the_chances_are_those_of_a_plain_simulation() -> None:
+    scores = models()
+    rng = np.random.default_rng(1)
+    orders = np.array([np.argsort(scores[:, rng.integers(400, size=50)].mean(axis=1)) for _ in range(4000)])
+    places = np.argsort(orders, axis=1)
+    i, j = np.triu_indices(4, k=1)
+    wrong = places[:, i] > places[:, j]
+    found = point(scores, 50, resamples=4000)
+    assert found.wrong_order == pytest.approx(wrong.mean(), abs=0.01)
+    assert found.worst_pair == pytest.approx(wrong.mean(axis=0).max(), abs=0.03)
+    assert found.any_wrong == pytest.approx(wrong.any(axis=1).mean(), abs=0.03)
+    assert found.disagreement == pytest.approx((wrong[:2000] != wrong[2000:]).mean(), abs=0.02)
+
+
+def test_more_prompts_make_the_order_surer() -> None:
+    counts = [10, 40, 160, 640, 2560, 20_000]
+    curve = wrong_order_curve(models(), counts)
+    assert [found.prompts for found in curve] == counts
+    for name in ("standard_error", "difference_error", "wrong_order", "worst_pair", "any_wrong", "disagreement"):
+        values = [getattr(found, name) for found in curve]
+        assert values == sorted(values, reverse=True), name
+    assert curve[-1].any_wrong == 0
+
+
+def test_the_same_seed_gives_the_same_curve_whatever_else_is_asked() -> None:
+    scores = models()
+    assert wrong_order_curve(scores, [20, 50]) == [point(scores, 20), point(scores, 50)]
+    assert point(scores, 20) != point(scores, 20, seed=1)
+
+
+def test_easy_prompts_for_all_change_nothing_between_models() -> None:
+    scores = models()
+    one, other = point(scores, 30), point(scores + np.random.default_rng(3).normal(0, 50, 400), 30)
+    assert other.wrong_order == one.wrong_order
+    assert other.difference_error == pytest.approx(one.difference_error)
+    assert other.standard_error > 5 * one.standard_error
+
+
+def test_prompts_are_drawn_within_categories() -> None:
+    """All of the difference is between categories: drawn in proportion, no order is ever wrong."""
+    style = np.repeat(["photo", "paintings"], [300, 100])
+    scores = np.stack([np.zeros(400), np.where(style == "photo", 1, -2.8)])
+    plain, drawn = point(scores, 20), point(scores, 20, categories=style)
+    assert plain.wrong_order > 0.3
+    assert plain.difference_error == pytest.approx(3.8 * math.sqrt(3 / 16 / 20), rel=0.01)
+    assert (drawn.wrong_order, drawn.disagreement) == (0, 0)
+    assert drawn.difference_error == pytest.approx(0)
+    assert drawn.prompts == 20
+
+
+def test_shares_of_the_mean_stay_when_draws_cannot_be_in_proportion() -> None:
+    """11 draws of categories 1:9 are 1 and 10: weighted 1:10, the better model would always look worse."""
+    style = np.repeat(["rare", "usual"], [10, 90])
+    scores = np.stack([np.zeros(100), np.where(style == "rare", -9.5, 1)])
+    found = wrong_order_curve(scores, [10, 11, 999], categories=style, resamples=50)
+    assert [(one.prompts, one.wrong_order) for one in found] == [(10, 0), (11, 0), (999, 0)]
+    with pytest.raises(InputError, match="counts: there is 2, expected at least enough for one prompt of each of 2"):
+        point(scores, 2, categories=style)
+
+
+def test_few_resamples_show_the_same_disagreement_on_average() -> None:
+    scores = models()[:2]
+    few = [point(scores, 100, resamples=2, seed=seed).disagreement for seed in range(1000)]
+    assert np.mean(few) == pytest.approx(point(scores, 100, resamples=4000).disagreement, abs=0.06)
+
+
+def test_two_equal_models_look_surer_than_they_are() -> None:
+    """As the docstring warns: 1/4 on average with as many prompts as there are, where the truth is 1/2."""
+    rng = np.random.default_rng(0)
+    found = [point(rng.normal(size=(2, 100)), 100, resamples=100).wrong_order for _ in range(400)]
+    assert np.mean(found) == pytest.approx(0.25, abs=0.03)
+
+
+def test_incomplete_prompts_are_left_out() -> None:
+    scores = models()
+    holes = scores.copy()
+    holes[2, 300:] = np.nan
+    style = np.repeat(["one", "two"], [150, 250])
+    assert point(holes, 20) == point(scores[:, :300], 20)
+    assert point(holes, 20, categories=style) == point(scores[:, :300], 20, categories=style[:300])
+
+
+def test_twenty_models_and_ten_counts_take_a_second() -> None:
+    scores = np.random.default_rng(0).normal(size=(20, 3200))
+    start = time.process_time()
+    wrong_order_curve(scores, [50, 100, 200, 300, 400, 600, 800, 1200, 1600, 3200])
+    assert time.process_time() - start < 3
+
+
+def test_impossible_questions_are_refused() -> None:
+    with pytest.raises(InputError, match="counts: there is 0, expected at least 1"):
+        wrong_order_curve(models(), [10, 0])
+    with pytest.raises(InputError, match="0 of 2 prompts have a score of every model"):
+        point([[1, math.nan], [math.nan, 1]], 10)
+    with pytest.raises(InputError, match="resamples: is 1, expected at least 2"):
+        point(models(), 10, resamples=1)
+    with pytest.raises(InputError, match="resolution: is 0"):
+        prompts_needed(1, 0)
+    with pytest.raises(InputError, match="power: is 1"):
+        prompts_needed(1, 0.1, power=1)
+    with pytest.raises(InputError, match="level: is 95"):
+        prompts_needed(1, 0.1, level=95)
+    with pytest.raises(InputError, match="deviation: is nan"):
+        prompts_needed(math.nan, 0.1)
+    with pytest.raises(InputError, match="prompts: is 0"):
+        detectable_difference(1, 0)

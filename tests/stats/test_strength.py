@@ -1,0 +1,187 @@
+"""Strengths of models: against known fits, the likelihood equations and a plain optimiser."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from hpskit.errors import InputError
+from hpskit.stats import bradley_terry, bradley_terry_interval, win_counts, win_matrix
+
+counts = st.integers(2, 6).flatmap(lambda models: arrays(np.int64, (models, models), elements=st.integers(0, 40)))
+
+
+def chances(strengths: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(strengths[None] - strengths[:, None]))
+
+
+def test_wins_by_hand() -> None:
+    """Model 1 has no third score."""
+    scores = [[3, 2, 1, 5], [1, 2, math.nan, 6], [0, 1, 2, 5]]
+    assert win_counts(scores).tolist() == [[0, 1.5, 2.5], [1.5, 0, 3], [1.5, 0, 0]]
+    expected = [[np.nan, 1 / 2, 5 / 8], [1 / 2, np.nan, 1], [3 / 8, 0, np.nan]]
+    np.testing.assert_allclose(win_matrix(scores), expected)
+    assert np.isnan(win_matrix([[1, math.nan], [math.nan, 1]])).all()
+
+
+@given(scores=arrays(np.float64, (4, 6), elements=st.sampled_from([1.0, 2.0, 3.0, math.nan])))
+def test_the_shares_of_a_pair_add_up(scores: np.ndarray) -> None:
+    shares, wins = win_matrix(scores), win_counts(scores)
+    present = ~np.isnan(scores)
+    assert (wins + wins.T == np.where(np.eye(4), 0, present.astype(int) @ present.T)).all()
+    both = ~np.isnan(shares)
+    np.testing.assert_allclose((shares + shares.T)[both], 1)
+
+
+def test_two_models_have_the_log_odds() -> None:
+    strengths = bradley_terry([[0, 30], [10, 0]], prior=0)
+    assert strengths.tolist() == pytest.approx([math.log(3) / 2, -math.log(3) / 2])
+    assert np.diff(bradley_terry([[0, 30], [10, 0]]))[0] == pytest.approx(-math.log(30.5 / 10.5))
+
+
+def test_the_american_league_of_1987() -> None:
+    """Agresti, Categorical Data Analysis, section 10.6: strengths relative to Baltimore, the last."""
+    wins = [
+        [0, 7, 9, 7, 7, 9, 11],
+        [6, 0, 7, 5, 11, 9, 9],
+        [4, 6, 0, 7, 7, 8, 12],
+        [6, 8, 6, 0, 6, 7, 10],
+        [6, 2, 6, 7, 0, 7, 12],
+        [4, 4, 5, 6, 6, 0, 6],
+        [2, 4, 1, 3, 1, 7, 0],
+    ]
+    strengths = bradley_terry(wins, prior=0)
+    expected = [1.581, 1.436, 1.294, 1.248, 1.108, 0.684, 0]
+    assert (strengths - strengths[-1]).tolist() == pytest.approx(expected, abs=6e-4)
+    assert strengths.mean() == pytest.approx(0, abs=1e-12)
+
+
+@given(wins=counts, prior=st.sampled_from([0.1, 0.5, 3]))
+def test_expected_wins_are_the_wins_found(wins: np.ndarray, prior: float) -> None:
+    """The likelihood equations, with the diagonal not used, and half a win for pairs that met."""
+    np.fill_diagonal(wins, 7)
+    met = (wins + wins.T > 0) & ~np.eye(len(wins), dtype=bool)
+    if not (np.linalg.matrix_power(met.astype(float) + np.eye(len(wins)), len(wins)) > 0).all():
+        with pytest.raises(InputError, match="no finite difference"):
+            bradley_terry(wins, prior=prior)
+        return
+    strengths = bradley_terry(wins, prior=prior)
+    played = (wins + prior) * met
+    np.testing.assert_allclose(((played + played.T) * chances(strengths)).sum(axis=1), played.sum(axis=1), rtol=1e-7)
+    np.testing.assert_allclose(bradley_terry(wins.T, prior=prior), -strengths, atol=1e-8)
+    np.testing.assert_allclose(bradley_terry(wins[::-1, ::-1], prior=prior), strengths[::-1], atol=1e-8)
+
+
+def test_the_likelihood_is_largest_there() -> None:
+    wins = np.random.default_rng(2).integers(1, 30, (5, 5)) * 1.0
+
+    def loss(free: np.ndarray) -> float:
+        return -(wins * np.log(chances(np.append(free, 0)))).sum() + np.trace(wins) * math.log(0.5)
+
+    found = np.append(scipy.optimize.minimize(loss, np.zeros(4), tol=1e-12, options={"gtol": 1e-7}).x, 0)
+    np.testing.assert_allclose(bradley_terry(wins, prior=0), found - found.mean(), atol=1e-5)
+
+
+def test_a_model_that_wins_everything_stays_finite_and_is_refused_without_a_prior() -> None:
+    few, many = ([[0, n, n], [0, 0, n / 2], [0, n / 2, 0]] for n in (10, 1000))
+    assert bradley_terry(few)[0] == pytest.approx(2 / 3 * math.log(10.5 / 0.5))
+    assert bradley_terry(many)[0] == pytest.approx(2 / 3 * math.log(1000.5 / 0.5))
+    with pytest.raises(InputError, match=r"models \[0\] and the others have no finite difference"):
+        bradley_terry(few, prior=0)
+
+
+@pytest.mark.parametrize("large", [1e3, 1e6, 1e9])
+def test_lopsided_counts_are_solved(large: float) -> None:
+    """A chain, each beating the next nearly always: the strengths are as far apart as the odds say."""
+    models = 12
+    wins = np.diag(np.full(models - 1, large), k=1) + np.diag(np.ones(models - 1), k=-1)
+    assert -np.diff(bradley_terry(wins, prior=0)) == pytest.approx(math.log(large))
+
+
+def test_counts_on_which_plain_newton_steps_run_away_are_solved() -> None:
+    wins = np.array(
+        [
+            [0, 6338, 0, 0, 4],
+            [85, 0, 0, 0, 0],
+            [42205, 0, 0, 0, 0],
+            [0, 151, 2572, 0, 0],
+            [0, 34309, 0, 14, 0],
+        ]
+    )
+    strengths = bradley_terry(wins, prior=0)
+    np.testing.assert_allclose(((wins + wins.T) * chances(strengths)).sum(axis=1), wins.sum(axis=1), rtol=1e-7)
+
+
+def test_true_strengths_are_found_and_lie_in_their_intervals() -> None:
+    """Gumbel noise on each score makes exactly Bradley-Terry matches."""
+    rng = np.random.default_rng(0)
+    true = np.array([0.8, 0.3, 0.3, -0.4, -1.0])
+    inside = np.zeros(5)
+    for trial in range(60):
+        scores = true[:, None] + rng.gumbel(size=(5, 300))
+        strengths, low, high = bradley_terry_interval(scores, resamples=100, seed=trial)
+        assert (low < strengths).all()
+        assert (strengths < high).all()
+        inside += (low <= true) & (true <= high)
+    assert 0.9 <= inside.mean() / 60 <= 0.98
+    np.testing.assert_allclose(strengths, true, atol=0.25)
+
+
+def test_intervals_are_those_of_the_plain_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 4, (4, 60)) + np.arange(4)[:, None] * 0.5
+    scores[1, :20] = np.nan
+    strengths, low, high = bradley_terry_interval(scores, resamples=800)
+    drawn = (rng.integers(60, size=60) for _ in range(800))
+    plain = np.array([bradley_terry(win_counts(scores[:, prompts])) for prompts in drawn])
+    np.testing.assert_allclose(strengths, bradley_terry(win_counts(scores)))
+    np.testing.assert_allclose([low, high], np.quantile(plain, [0.025, 0.975], axis=0), atol=0.08)
+
+
+def test_copies_are_equally_strong_and_for_sure() -> None:
+    scores = np.tile(np.random.default_rng(0).normal(size=30), (3, 1))
+    for part in bradley_terry_interval(scores, resamples=50):
+        np.testing.assert_allclose(part, 0, atol=1e-12)
+
+
+def test_twenty_models_and_a_thousand_resamples_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 0.5, 20)[:, None] + rng.normal(size=(20, 3200))
+    start = time.process_time()
+    _, low, high = bradley_terry_interval(scores)
+    assert time.process_time() - start < 3
+    assert ((high - low > 0.03) & (high - low < 0.3)).all()
+
+
+@given(seed=st.integers(0, 100))
+@settings(max_examples=5)
+def test_the_same_seed_gives_the_same_intervals(seed: int) -> None:
+    scores = np.random.default_rng(0).normal(size=(3, 20))
+    one, other = (bradley_terry_interval(scores, resamples=20, seed=seed) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_what_has_no_strengths_is_refused() -> None:
+    with pytest.raises(InputError, match=r"wins: shape is \(2, 3\)"):
+        bradley_terry(np.zeros((2, 3)))
+    with pytest.raises(InputError, match="negative or not finite"):
+        bradley_terry([[0, -1], [1, 0]])
+    with pytest.raises(InputError, match="negative or not finite"):
+        bradley_terry([[0, math.nan], [1, 0]])
+    with pytest.raises(InputError, match=r"prior: is -1"):
+        bradley_terry([[0, 1], [1, 0]], prior=-1)
+    with pytest.raises(InputError, match=r"models \[0, 2\] and the others"):
+        bradley_terry([[0, 0, 3], [0, 0, 0], [4, 0, 0]])
+    with pytest.raises(InputError, match="no strengths found in 200 steps"):
+        bradley_terry([[0, 1e100], [1, 0]], prior=0)
+    with pytest.raises(InputError, match="no finite difference"):
+        bradley_terry_interval([[1, math.nan, 3], [math.nan, 2, math.nan]])
+    with pytest.raises(InputError, match="resamples: is 0"):
+        bradley_terry_interval([[1, 2], [2, 1]], resamples=0)
