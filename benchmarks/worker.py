@@ -159,11 +159,11 @@ def official_throughput(job: Figures) -> Figures:
 
 def hpskit_throughput(job: Figures) -> Figures:
     """Seconds of one `score` over all pairs, of the image tower alone, and the machine's peak before and after."""
-    from hpskit import PreferenceScorer
     from hpskit.models.loading import load_network
+    from hpskit.scoring.scorer import NetworkScorer
 
     network, info = load_network(job["checkpoint"], arch=job["architecture"], precision=job["precision"])
-    scorer = PreferenceScorer(network, info)
+    scorer = NetworkScorer(network, info)
     result: Figures = {"count": len(job["images"]), "precision": info.precision}
     result["tokens"] = token_counts(job["architecture"], job["prompts"])
     result["peak_memory_after_loading"] = peak_memory()

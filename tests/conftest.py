@@ -28,6 +28,9 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from hpskit.evaluation.result import Candidate  # noqa: E402
+from suite_material import Brightness, write_renders, write_suite  # noqa: E402
+
 settings.register_profile("hpskit", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("hpskit")
 
@@ -110,6 +113,21 @@ def cli_python() -> Cli:
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
 
     return run
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Path:
+    return write_suite(tmp_path / "suite.jsonl")
+
+
+@pytest.fixture
+def renders(tmp_path: Path) -> Path:
+    return write_renders(tmp_path / "renders")
+
+
+@pytest.fixture
+def brightness() -> Candidate:
+    return Candidate(label="brightness", scorer=Brightness())
 
 
 @pytest.fixture(scope="session")

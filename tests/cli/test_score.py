@@ -43,7 +43,7 @@ def test_json_is_one_document_and_agrees_with_python(cli: Cli, variants: list[Pa
     document = json.loads(done.stdout)
     assert done.stderr == ""
     scorer = hpskit.load_scorer("mini", precision="fp32")
-    assert document["scorer"] == scorer.info.to_json() | {"reads_prompt": False}
+    assert document["scorer"] == scorer.info.to_json() | {"reads_prompt": False, "log_odds_per_point": 1.0}
     assert document["prompt"] == "a temple"
     ranking = scorer.rank("a temple", variants)
     assert [line["image"] for line in document["ranking"]] == [line.image for line in ranking]
@@ -175,7 +175,16 @@ def test_bad_checkpoints(cli: Cli, variants: list[Path], tmp_path: Path) -> None
 
 def test_help_teaches(cli: Cli) -> None:
     done = cli("score", "--help")
-    for words in ("a cat with two horns", "--pairs", "log-odds", "--precision", "--on-error", "--no-antialias"):
+    for words in (
+        "a cat with two horns",
+        "--pairs",
+        "log-odds",
+        "gives no chance",
+        "FILE.py:NAME",
+        "--precision",
+        "--on-error",
+        "--no-antialias",
+    ):
         assert words in done.stdout
     assert "hpskit score" in cli("--help").stdout
     assert cli("--version").stdout == f"hpskit {hpskit.__version__}\n"

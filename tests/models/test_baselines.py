@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,13 +23,13 @@ from safetensors.torch import save
 from conftest import Cli
 from hpskit import load_scorer
 from hpskit.errors import CheckpointError, InputError, NotCachedError, UnknownModelError
-from hpskit.models.baselines.chance import ChanceNetwork
-from hpskit.models.baselines.clip_score import _preprocessing
+from hpskit.models.baselines.clip_score import clip_preprocessing
 from hpskit.models.checkpoint import Weights, write_tensors
 from hpskit.models.layouts import arrange
+from hpskit.models.loading import load_network
 from hpskit.models.registry import MODELS, Model, find
 from hpskit.models.store import fetch, verify
-from hpskit.pixels import Preprocessing, to_tensor
+from hpskit.pixels import to_tensor
 from hpskit.scoring.scorer import PreferenceScorer
 from hub_server import Hub, serve
 
@@ -322,7 +323,7 @@ def test_clip_score_knows_the_whole_list() -> None:
     for pair in pairs:
         model = find(":".join(["clip-score", *pair]))
         assert model.architecture in open_clip.list_models()
-        assert _preprocessing(Preprocessing(), model.settings).pillow
+        assert clip_preprocessing(224, model.settings).pillow
         assert model.file.endswith((".bin", ".pt", ".pth", ".safetensors")), pair
 
 
@@ -355,6 +356,24 @@ def test_win_probability_follows_the_scale(small: Small, pictures: list[Path]) -
     assert shares[str(pictures[0])] == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_rating_gives_no_probability(small: Small, pictures: list[Path]) -> None:
+    scorer = load_scorer(small("aesthetic"), precision="fp32")
+    assert [line.probability for line in scorer.rank("a cat", pictures[:2])] == [None, None]
+    with pytest.raises(InputError, match="the scores of aesthetic are not log-odds; compare the scores"):
+        scorer.win_probability("a cat", *pictures[:2])
+
+
+def test_a_clip_is_as_sure_as_its_logit_scale(small: Small, pictures: list[Path], home: Path) -> None:
+    """The softmax of its loss, over images instead of captions."""
+    scorer = load_scorer(small("clip-score"), precision="fp32")
+    path = home / "models/clip-score.safetensors"
+    scale = dict(Weights(path=path, origin=path).tensors())["logit_scale"].exp().item()
+    first, second = (scorer.score(pictures[:2], "a cat").double() / 100).tolist()
+    expected = 1 / (1 + math.exp(scale * (second - first)))
+    assert abs(scale - 100) > 1
+    assert scorer.win_probability("a cat", *pictures[:2]) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("name", ["random", "random:7"])
 def test_random_depends_on_image_prompt_and_seed_alone(name: str) -> None:
     scorer, same = load_scorer(name), load_scorer(name, batch_size=1, precision="fp32")
@@ -372,7 +391,7 @@ def test_random_depends_on_image_prompt_and_seed_alone(name: str) -> None:
 
 
 def test_random_is_the_same_everywhere() -> None:
-    network = ChanceNetwork(seed=0, device=torch.device("cpu"))
+    network = load_network("random", device="cpu")[0]
     images = network.encode_images(torch.arange(2 * 3 * 64 * 64).view(2, 3, 64, 64) % 256 / 255)
     scores = network.compare(images, network.encode_prompts(["a cat", "a dog"]))
     assert scores.tolist() == pytest.approx(CHANCE, abs=1e-7)

@@ -9,6 +9,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -16,15 +17,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import load_state_dict_from_file
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from conftest import TINY, Cli
 from hpskit import load_scorer
 from hpskit.errors import CheckpointError, OutputError
-from hpskit.models.checkpoint import Weights, convert, file_hash, weight_hash
+from hpskit.models.checkpoint import Weights, convert, file_hash, weight_hash, write_tensors
 
 State = dict[str, Tensor]
 
@@ -118,6 +120,22 @@ def test_hash_is_what_the_documentation_says() -> None:
     tensors = {"b": torch.tensor(3, dtype=torch.int64), "a": torch.tensor([[1.0, 2.0]])}
     expected = b"a\0float32\0(1, 2)\0" + struct.pack("<2f", 1, 2) + b"b\0int64\0()\0" + struct.pack("<q", 3)
     assert content_hash(tensors) == f"sha256:{hashlib.sha256(expected).hexdigest()}"
+
+
+@given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=3, unique=True))
+def test_equal_weights_give_equal_files_that_others_read(names: list[str]) -> None:
+    """safetensors alone orders the two entries of the metadata by chance."""
+    with tempfile.TemporaryDirectory() as folder:
+        tensors = {f"layer.{name}": torch.arange(number + 1) for number, name in enumerate(names)}
+        paths = [Path(folder) / f"{number}.safetensors" for number in range(4)]
+        for path in paths:
+            write_tensors(tensors, path, {"name": "a net"})
+        assert len({path.read_bytes() for path in paths}) == 1
+        assert Weights(path=paths[0], origin=paths[0]).metadata()["name"] == "a net"
+        for read in (load_file, load_state_dict_from_file):
+            found = read(paths[0])
+            assert found.keys() == tensors.keys()
+            assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
 
 
 def test_shared_storages_are_written_apart(tmp_path: Path) -> None:

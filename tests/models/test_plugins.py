@@ -1,7 +1,8 @@
-"""Scorers of other packages: the example of docs/baselines.md, installed into a folder as pip would do it."""
+"""Scorers of other people: the example of docs/baselines.md, named as a file, and installed as pip would do it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -9,14 +10,39 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from conftest import Cli
-from hpskit import load_scorer
-from hpskit.errors import InputError, ModelError, UnknownModelError
+from hpskit import __version__, load_scorer
+from hpskit.errors import ImageError, InputError, ModelError, UnknownModelError
 from hpskit.models.plugins import plugins
+from judged_photographs import write_data
 
 PAGE = Path(__file__).parents[2] / "docs/baselines.md"
+
+NETWORK = """
+import torch
+from hpskit.pixels import Preprocessing
+
+
+class Redness:
+    preprocessing = Preprocessing(size=64, resize="squash", mean=(0, 0, 0), std=(1, 1, 1))
+    scale, log_odds_per_point = "mean of red, 0 to 1", 2.0
+    reads_prompt, differentiable = False, True
+
+    def __init__(self, device, precision):
+        self.device, self.version = device, f"1 in {precision}"
+
+    def encode_images(self, pixels):
+        return pixels[:, 0].mean(dim=(1, 2))[:, None]
+
+    def encode_prompts(self, prompts):
+        return torch.empty(len(prompts), 0, device=self.device)
+
+    def compare(self, images, prompts):
+        return images[:, 0]
+"""
 
 
 def example() -> str:
@@ -27,12 +53,18 @@ def example() -> str:
 
 def install(folder: Path, package: str, points: dict[str, str], code: str) -> Path:
     (folder / f"{package}.py").write_text(code)
-    information = folder / f"{package}-1.0.dist-info"
+    information = folder / f"{package}-2.5.dist-info"
     information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 2.5\n")
     lines = "".join(f"{name} = {value}\n" for name, value in points.items())
     (information / "entry_points.txt").write_text(f"[hpskit.scorers]\n{lines}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of scorers are added to the module path of a process: not to that of other tests."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture
@@ -47,22 +79,236 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_the_example_of_the_page(folder: Path, cli: Cli, tmp_path: Path) -> None:
-    install(folder, "brightness", {"brightness": "brightness:load"}, example())
+@pytest.fixture
+def lamps(tmp_path: Path) -> list[Path]:
+    """A dark image and a light one."""
     for name, grey in (("dark", 40), ("light", 200)):
         Image.new("RGB", (30, 20), (grey,) * 3).save(tmp_path / f"{name}.png")
-    images = [tmp_path / "dark.png", tmp_path / "light.png"]
+    return [tmp_path / "dark.png", tmp_path / "light.png"]
+
+
+def in_file(folder: Path, code: str, name: str = "Mine") -> str:
+    """A file of Python in a folder, and the name to load it by."""
+    (folder / "mine.py").write_text(code)
+    return f"{folder / 'mine.py'}:{name}"
+
+
+def short_hash(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+# --- the example
+
+
+def test_the_example_is_short() -> None:
+    assert len(example().rstrip().splitlines()) <= 15
+
+
+def test_the_example_as_a_package(folder: Path, cli: Cli, lamps: list[Path]) -> None:
+    install(folder, "brightness", {"brightness": "brightness:Brightness"}, example())
     scorer = load_scorer("brightness")
-    assert scorer.score(images, "anything").tolist() == pytest.approx([40 / 255, 200 / 255], abs=1e-6)
+    assert scorer.score(lamps, "anything").tolist() == [40, 200]
     assert scorer.info.name == "brightness"
-    done = cli("score", "--model", "brightness", "--json", "a lamp", *images)
+    assert scorer.info.version == "1.0"
+    assert scorer.info.package == f"brightness 2.5 (brightness.py {short_hash(example())}), hpskit {__version__}"
+    done = cli("score", "--model", "brightness", "--json", "a lamp", *lamps)
     assert done.returncode == 0, done.stderr
-    assert [Path(line["image"]).stem for line in json.loads(done.stdout)["ranking"]] == ["light", "dark"]
+    document = json.loads(done.stdout)
+    assert [Path(line["image"]).stem for line in document["ranking"]] == ["light", "dark"]
+    assert [line["probability"] for line in document["ranking"]] == [None, None]
+    assert document["scorer"]["identity"] == scorer.info.identity
+    assert document["scorer"]["log_odds_per_point"] is None
     listed = cli("models", "list", "--json")
     (row,) = [row for row in json.loads(listed.stdout) if row["name"] == "brightness"]
     assert row["state"] == "installed"
-    assert row["source"] == "brightness:load"
-    assert "brightness" in cli("models", "list").stdout
+    assert row["source"] == "brightness:Brightness"
+
+
+def test_the_example_as_a_file(tmp_path: Path, cli: Cli, lamps: list[Path], photographs: list[Image.Image]) -> None:
+    (tmp_path / "brightness.py").write_text(example())
+    name = "brightness.py:Brightness"
+    done = cli("score", "--model", name, "a lamp", *(path.name for path in lamps), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"1 +light.png +200.00 *\n", done.stdout)
+    assert "preferred" not in done.stdout  # nothing says what 160 grey levels are in log-odds
+    assert "does not read the prompt" in done.stdout
+    data = write_data(tmp_path / "data", photographs, groups=3)
+    options = ("--scorer", name, "--scorer", "random", "--resamples", "100", "--json")
+    done = cli("evaluate", "--data", data, "--out", tmp_path / "report", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scorers = {scorer["label"]: scorer for scorer in json.loads(done.stdout)["scorers"]}
+    assert set(scorers) == {"Brightness", "random"}
+    assert short_hash(example()) in (tmp_path / "report/result.json").read_text()
+
+
+# --- who it is
+
+
+def test_what_is_not_said_is_unstated(tmp_path: Path) -> None:
+    code = "class Mine:\n    def score(self, images, prompts):\n        return [1.0] * len(images)\n"
+    info = load_scorer(in_file(tmp_path, code)).info
+    assert (info.name, info.architecture) == ("Mine", "Mine")
+    assert info.package == f"mine.py {short_hash(code)}, hpskit {__version__}"
+    others = (info.version, info.weight_hash, info.preprocessing, info.precision, info.scale, info.licence)
+    assert set(others) == {"unstated"}
+
+
+def test_what_is_said_is_believed(tmp_path: Path) -> None:
+    said = {name: f"my {name}" for name in ("name", "version", "weight_hash", "preprocessing", "scale", "licence")}
+    code = f"class Mine:\n    score = print\n    def __init__(self): vars(self).update({said})\n"
+    info = load_scorer(in_file(tmp_path, code)).info
+    assert {name: getattr(info, name) for name in said} == said
+
+
+def test_an_edit_makes_another_scorer(tmp_path: Path, lamps: list[Path]) -> None:
+    """Also within one process and one second, where Python would take a compiled copy for the file."""
+    code = "class Mine:\n    def score(self, images, prompts):\n        return [{}] * len(images)\n"
+    first, second = (load_scorer(in_file(tmp_path, code.format(number))) for number in (1, 2))
+    assert [scorer.score(lamps, "a lamp").tolist() for scorer in (first, second)] == [[1, 1], [2, 2]]
+    assert first.info.identity != second.info.identity
+
+
+def test_it_gets_the_arithmetic_and_the_device_that_it_asks_for(tmp_path: Path) -> None:
+    code = (
+        "class Mine:\n"
+        "    def __init__(self, precision='auto', *, device, more=3): self.scale = f'{precision} {device!r} {more}'\n"
+        "    def score(self, images, prompts): ...\n"
+    )
+    info = load_scorer(in_file(tmp_path, code), precision="bf16", device="cpu").info
+    assert info.scale == "bf16 device(type='cpu') 3"
+    assert info.precision == "bf16"
+
+
+def test_it_may_import_what_is_beside_it(tmp_path: Path, lamps: list[Path]) -> None:
+    (tmp_path / "beside_it.py").write_text("def add(images): return [image.width for image in images]")
+    code = (
+        "class Mine:\n    def score(self, images, _):\n        import beside_it\n        return beside_it.add(images)\n"
+    )
+    assert load_scorer(in_file(tmp_path, code)).score(lamps, "a lamp").tolist() == [30, 30]
+
+
+def test_a_network_scores_tensors_with_a_gradient(tmp_path: Path) -> None:
+    scorer = load_scorer(in_file(tmp_path, NETWORK, "Redness"), precision="fp32")
+    pixels = torch.rand(2, 3, 64, 64, requires_grad=True)
+    scores = scorer.score(pixels, "a rose", grad=True)
+    assert scores.tolist() == pytest.approx(pixels[:, 0].mean(dim=(1, 2)).tolist(), abs=1e-6)
+    scores.sum().backward()
+    assert pixels.grad is not None
+    assert scorer.info.version == "1 in fp32"
+    assert scorer.info.preprocessing.startswith("squash-64")
+    assert scorer.log_odds_per_point == 2
+
+
+# --- images
+
+
+def test_broken_images_come_out_in_their_place(tmp_path: Path, lamps: list[Path]) -> None:
+    scorer = load_scorer(in_file(tmp_path, example(), "Brightness"), batch_size=2)
+    (tmp_path / "broken.png").write_text("hello")
+    outcomes = [o for batch in scorer.stream([tmp_path / "broken.png", *lamps], ["a", "b", "c"]) for o in batch]
+    assert isinstance(outcomes[0], ImageError)
+    assert outcomes[1:] == [40, 200]
+    with pytest.raises(ImageError, match=r"broken\.png: is not an image"):
+        scorer.score(tmp_path / "broken.png", "a lamp")
+
+
+def test_every_kind_of_image(tmp_path: Path) -> None:
+    scorer = load_scorer(in_file(tmp_path, example(), "Brightness"))
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    grey = torch.full((3, 4, 4), 51 / 255)
+    assert scorer.score([clear, grey], "a lamp").tolist() == [255, 51]
+    assert scorer.score(torch.stack([grey, grey]), "a lamp").tolist() == [51, 51]
+    with pytest.raises(InputError, match="grad: is True, but Brightness has no gradient; score without it"):
+        scorer.score(torch.stack([grey]), "a lamp", grad=True)
+    with pytest.raises(InputError, match="image: is of type int"):
+        scorer.score([3], "a lamp")  # type: ignore[list-item]
+
+
+def test_no_probability_is_invented(tmp_path: Path, lamps: list[Path]) -> None:
+    scorer = load_scorer(in_file(tmp_path, example(), "Brightness"))
+    with pytest.raises(InputError, match="the scores of Brightness are not log-odds"):
+        scorer.win_probability("a lamp", *lamps)
+    stated = example().replace("reads_prompt", "log_odds_per_point = 0.01\n    reads_prompt")
+    known = load_scorer(in_file(tmp_path, stated, "Brightness"))
+    assert known.win_probability("a lamp", *lamps) == pytest.approx(1 / (1 + 2.718281828459045**1.6))
+
+
+# --- what does not fit
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("[1.0]", "Mine: score returned 1 numbers for 2 images, expected one number for each"),
+        ("None", "Mine: score returned a NoneType that does not hold numbers"),
+        ("['good', 'bad']", "Mine: score returned a list that does not hold numbers"),
+        ("torch.rand(2, 3)", "Mine: score returned a Tensor that does not hold numbers"),
+        ("[1.0, float('nan')]", "Mine: gives the score nan, expected a number"),
+    ],
+)
+def test_what_is_not_a_score_is_named(returned: str, message: str, tmp_path: Path, lamps: list[Path]) -> None:
+    code = f"import torch\nclass Mine:\n    def score(self, images, prompts): return {returned}\n"
+    with pytest.raises(ModelError, match=message):
+        load_scorer(in_file(tmp_path, code)).score(lamps, "a lamp")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("pass", r"mine\.py:Mine gives a Mine without score\(images, prompts\); add it"),
+        ("encode_images = 1", "gives a network without preprocessing, device"),
+        ("score, version = print, 1", r"mine\.py:Mine: version is 1, expected a text on one line"),
+        ("score, scale = print, 'a\\nb'", "scale is 'a.*b', expected a text on one line"),
+        ("score, log_odds_per_point = print, -1", "Mine: log_odds_per_point is -1, expected a number of at least 0"),
+        ("score, reads_prompt = print, 'no'", "Mine: reads_prompt is 'no', expected True or False"),
+        ("def __init__(self, path): ...", "mine.py:Mine needs the arguments path; give them defaults"),
+    ],
+)
+def test_what_does_not_fit_is_named(body: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_scorer(in_file(tmp_path, f"class Mine:\n    {body}\n"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "bf16"}, "precision: is 'bf16', but Mine has no such parameter; leave the option out"),
+        ({"device": "cpu"}, "device: is 'cpu', but Mine has no such parameter"),
+        ({"arch": "ViT-H-14"}, "arch and antialias: are not for Mine"),
+        ({"batch_size": 0}, "batch_size: is 0"),
+    ],
+)
+def test_options_that_it_does_not_know(options: dict[str, str], message: str, tmp_path: Path) -> None:
+    name = in_file(tmp_path, "class Mine:\n    def score(self, images, prompts): ...\n")
+    with pytest.raises(InputError, match=message):
+        load_scorer(name, **options)  # type: ignore[arg-type]
+
+
+def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path) -> None:
+    name = in_file(tmp_path, "import module_that_nobody_has")
+    with pytest.raises(ModelError, match=r"mine\.py:Mine cannot be imported \(No module named 'module_that_nobody_"):
+        load_scorer(name)
+    with pytest.raises(ModelError, match=r"nope\.py: cannot be read \(No such file or directory\); check the path"):
+        load_scorer(tmp_path / "nope.py:Mine")
+    with pytest.raises(ModelError, match=r"mine\.py: has no class or function 'Mine'"):
+        load_scorer(in_file(tmp_path, "Mine = 3"))
+    with pytest.raises(InputError, match=r"mine\.py: is Python; name the class in it that scores, .*mine\.py:Name"):
+        load_scorer(tmp_path / "mine.py")
+
+
+@pytest.mark.parametrize(
+    ("point", "code", "message"),
+    [
+        ("missing_b:load", "", r"missing_b:load of package_b cannot be imported \(No module named 'missing_b'\)"),
+        ("package_b:load", "", "package_b:load of package_b cannot be imported .*has no attribute 'load'"),
+        ("package_b:load", "def load(): return 3", "package_b:load of package_b gives a int without score"),
+        ("package_b:load", "load = 3", "package_b:load of package_b is a int, expected a class or a function"),
+    ],
+)
+def test_packages_that_do_not_fit_are_named(point: str, code: str, message: str, folder: Path) -> None:
+    install(folder, "package_b", {"mine": point}, code)
+    with pytest.raises(ModelError, match=message):
+        load_scorer("mine")
 
 
 def test_nothing_is_imported_before_it_is_asked_for(folder: Path) -> None:
@@ -75,28 +321,6 @@ def test_nothing_is_imported_before_it_is_asked_for(folder: Path) -> None:
         load_scorer("loud")
 
 
-@pytest.mark.parametrize(
-    ("point", "code", "message"),
-    [
-        ("missing_b:load", "", r"missing_b:load of package_b cannot be imported \(No module named 'missing_b'\)"),
-        ("package_b:load", "", "package_b:load of package_b cannot be imported .*has no attribute 'load'"),
-        ("package_b:load", "def load(*, precision, device): return 3", "returned a int, expected"),
-        (
-            "package_b:load",
-            "{example}    return object(), made[1]\n",
-            "returned a network without preprocessing, device",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_named(point: str, code: str, message: str, folder: Path) -> None:
-    if "{example}" in code:
-        made = "\n\ndef load_other(*, precision, device):\n    made = load(precision=precision, device=device)\n"
-        code, point = code.format(example=example() + made), "package_b:load_other"
-    install(folder, "package_b", {"mine": point}, code)
-    with pytest.raises(ModelError, match=message):
-        load_scorer("mine")
-
-
 def test_two_packages_with_one_name(folder: Path) -> None:
     for package in ("package_c", "package_d"):
         install(folder, package, {"mine": f"{package}:load"}, "")
@@ -105,7 +329,6 @@ def test_two_packages_with_one_name(folder: Path) -> None:
 
 
 def test_names_of_hpskit_come_first(folder: Path) -> None:
-    install(folder, "package_e", {"random": "package_e:load", "mine": "package_e:load"}, "")
+    install(folder, "package_e", {"random": "package_e:load", "random:2": "package_e:load"}, "")
     assert load_scorer("random").info.licence == "Apache-2.0"
-    with pytest.raises(InputError, match="arch and antialias: are not for mine"):
-        load_scorer("mine", arch="ViT-H-14")
+    assert load_scorer("random:2").info.licence == "Apache-2.0"

@@ -20,15 +20,17 @@ from PIL import Image
 import hpskit
 from conftest import TINY, stand_in_checkpoint
 from hpskit.errors import CheckpointError, ImageError, InputError, ModelError, UnknownModelError
+from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import Scorer
-from hpskit.scoring.scorer import PreferenceScorer, load_scorer
+from hpskit.scoring.plain import PlainScorer
+from hpskit.scoring.scorer import NetworkScorer, load_scorer
 from hpskit.stats import pair_accuracy
 
 PROMPTS = ["a temple", "a flower in the sun", "a temple", "snow", "a flower", "a very old temple by a lake at night"]
 
 
 @pytest.fixture(scope="module")
-def scorer(tiny_checkpoint: Path) -> PreferenceScorer:
+def scorer(tiny_checkpoint: Path) -> NetworkScorer:
     return load_scorer(tiny_checkpoint, arch=TINY, precision="fp32", device="cpu", batch_size=3)
 
 
@@ -38,7 +40,7 @@ def pictures(photographs: list[Image.Image]) -> list[Image.Image]:
     return [photograph.crop(box) for photograph in photographs for box in boxes]
 
 
-def test_the_score_is_a_hundred_times_the_cosine(scorer: PreferenceScorer, pictures: list[Image.Image]) -> None:
+def test_the_score_is_a_hundred_times_the_cosine(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
     """Against the plain use of open_clip: no cut of the padding, no batching, no cache."""
     model = open_clip.create_model(TINY, load_weights=False)
     torch.manual_seed(0)
@@ -58,7 +60,7 @@ def to_float(picture: Image.Image) -> torch.Tensor:
 
 
 def test_alone_in_any_batch_in_any_order(
-    tiny_checkpoint: Path, scorer: PreferenceScorer, pictures: list[Image.Image]
+    tiny_checkpoint: Path, scorer: NetworkScorer, pictures: list[Image.Image]
 ) -> None:
     """Within 1e-6 of the cosine, which is 1e-4 of a point."""
     together = scorer.score(pictures, PROMPTS)
@@ -70,7 +72,7 @@ def test_alone_in_any_batch_in_any_order(
         assert (other.score(pictures[::-1], PROMPTS[::-1]).flip(0) - together).abs().max() <= 1e-4
 
 
-def test_all_routes_agree(scorer: PreferenceScorer, photograph_files: list[Path], pictures: list[Image.Image]) -> None:
+def test_all_routes_agree(scorer: NetworkScorer, photograph_files: list[Path], pictures: list[Image.Image]) -> None:
     opened = [Image.open(path) for path in photograph_files]
     by_path = scorer.score(photograph_files, "a temple")
     assert torch.equal(by_path, scorer.score([str(path) for path in photograph_files], "a temple"))
@@ -81,7 +83,7 @@ def test_all_routes_agree(scorer: PreferenceScorer, photograph_files: list[Path]
     assert (scorer.score(stacked, "a temple", grad=True) - by_path).abs().max() <= 1e-4
 
 
-def test_gradients_are_right_and_only_when_asked(scorer: PreferenceScorer) -> None:
+def test_gradients_are_right_and_only_when_asked(scorer: NetworkScorer) -> None:
     torch.manual_seed(1)
     pixels = torch.rand(2, 3, 80, 60, requires_grad=True)
     assert not scorer.score(pixels, "a temple").requires_grad
@@ -102,7 +104,7 @@ def test_gradients_are_right_and_only_when_asked(scorer: PreferenceScorer) -> No
     assert all(parameter.grad is None for parameter in scorer._network._model.parameters())  # type: ignore[attr-defined]
 
 
-def test_a_scored_tensor_can_be_used_for_training(scorer: PreferenceScorer) -> None:
+def test_a_scored_tensor_can_be_used_for_training(scorer: NetworkScorer) -> None:
     """Scores made without a gradient may still meet one: they are no inference tensors."""
     reward = scorer.score(torch.rand(2, 3, 64, 64), "a temple")
     weight = torch.ones(2, requires_grad=True)
@@ -112,7 +114,7 @@ def test_a_scored_tensor_can_be_used_for_training(scorer: PreferenceScorer) -> N
 
 @pytest.mark.parametrize(("precision", "bound"), [("bf16", 0.5), ("fp16", 0.06)])
 def test_low_precision_is_close_and_comes_out_as_float32(
-    tiny_checkpoint: Path, scorer: PreferenceScorer, pictures: list[Image.Image], precision: str, bound: float
+    tiny_checkpoint: Path, scorer: NetworkScorer, pictures: list[Image.Image], precision: str, bound: float
 ) -> None:
     low = load_scorer(tiny_checkpoint, arch=TINY, precision=precision, device="cpu")
     assert low.info.precision == precision
@@ -128,7 +130,7 @@ def test_bf16_on_a_cpu_has_no_gradient_and_says_so(tiny_checkpoint: Path) -> Non
         low.score(torch.rand(1, 3, 64, 64), "x", grad=True)
 
 
-def test_rank_and_win_probability(scorer: PreferenceScorer, pictures: list[Image.Image]) -> None:
+def test_rank_and_win_probability(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
     ranking = scorer.rank("a temple", [*pictures, pictures[0]])
     scores = [line.score for line in ranking]
     assert scores == sorted(scores, reverse=True)
@@ -146,24 +148,35 @@ def test_rank_and_win_probability(scorer: PreferenceScorer, pictures: list[Image
 
 @given(st.lists(st.floats(-40, 40), min_size=1, max_size=8))
 def test_ranking_follows_any_scores(values: list[float]) -> None:
-    ranking = Fixed(values).rank("x", [Image.new("RGB", (1, 1))] * len(values))
+    ranking = PlainScorer(Fixed(values), INFO).rank("x", [Image.new("RGB", (1, 1))] * len(values))
     assert [line.score for line in ranking] == pytest.approx(sorted(values, reverse=True), abs=1e-4)
     for line in ranking:
         assert line.rank == 1 + sum(other.score > line.score for other in ranking)
 
 
-class Fixed(PreferenceScorer):
+INFO = ScorerInfo(
+    name="fixed",
+    version="1",
+    architecture="none",
+    weight_hash="none",
+    preprocessing="none",
+    precision="fp32",
+    scale="log-odds",
+    licence="Apache-2.0",
+    package="test",
+)
+
+
+class Fixed:
     """Answers what it is told."""
 
+    log_odds_per_point = 1.0
+
     def __init__(self, values: list[float]) -> None:
-        self.values = torch.tensor(values, dtype=torch.float32)
+        self.values = iter(values)
 
-    @property
-    def log_odds_per_point(self) -> float:
-        return 1.0
-
-    def score(self, images: object, prompts: object, *, grad: bool = False, progress: object = None) -> torch.Tensor:
-        return self.values
+    def score(self, images: list[Image.Image], prompts: list[str]) -> list[float]:
+        return [next(self.values) for _ in images]
 
 
 def test_each_distinct_prompt_is_encoded_once(tiny_checkpoint: Path, pictures: list[Image.Image]) -> None:
@@ -177,7 +190,7 @@ def test_each_distinct_prompt_is_encoded_once(tiny_checkpoint: Path, pictures: l
     assert sorted(seen) == sorted(set(PROMPTS))
 
 
-def test_several_threads_may_share_a_scorer(scorer: PreferenceScorer, pictures: list[Image.Image]) -> None:
+def test_several_threads_may_share_a_scorer(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
     expected = scorer.score(pictures, PROMPTS)
     results: dict[int, torch.Tensor] = {}
 
@@ -193,7 +206,7 @@ def test_several_threads_may_share_a_scorer(scorer: PreferenceScorer, pictures: 
     assert all((result - expected).abs().max() <= 1e-4 for result in results.values())
 
 
-def test_one_lazily_opened_image_many_times(scorer: PreferenceScorer, photograph_files: list[Path]) -> None:
+def test_one_lazily_opened_image_many_times(scorer: NetworkScorer, photograph_files: list[Path]) -> None:
     """Pillow decodes at first use, and is not safe against several threads doing that at once."""
     for _ in range(5):
         with Image.open(photograph_files[0]) as lazy:
@@ -201,12 +214,12 @@ def test_one_lazily_opened_image_many_times(scorer: PreferenceScorer, photograph
         assert (scores - scores[0]).abs().max() <= 1e-4
 
 
-def test_nothing_to_score_is_nothing(scorer: PreferenceScorer) -> None:
+def test_nothing_to_score_is_nothing(scorer: NetworkScorer) -> None:
     assert scorer.score([], []).shape == (0,)
     assert scorer.score(torch.zeros(0, 3, 8, 8), []).shape == (0,)
 
 
-def test_bad_input_is_named(scorer: PreferenceScorer, pictures: list[Image.Image], tmp_path: Path) -> None:
+def test_bad_input_is_named(scorer: NetworkScorer, pictures: list[Image.Image], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are 2 for 1 images"):
         scorer.score(pictures[0], ["a", "b"])
     with pytest.raises(InputError, match=r"prompts\[1\]: is empty"):
@@ -224,7 +237,7 @@ def test_bad_input_is_named(scorer: PreferenceScorer, pictures: list[Image.Image
 
 
 def test_what_a_stream_cannot_use_comes_out_in_its_place(
-    scorer: PreferenceScorer, pictures: list[Image.Image], tmp_path: Path
+    scorer: NetworkScorer, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
     mixed = [pictures[0], tmp_path / "nope.png", pictures[1], tmp_path, pictures[2]]
     outcomes = [outcome for batch in scorer.stream(mixed, ["a"] * 5) for outcome in batch]
@@ -233,7 +246,7 @@ def test_what_a_stream_cannot_use_comes_out_in_its_place(
     assert usable == pytest.approx(scorer.score(pictures[:3], "a").tolist(), abs=1e-4)
 
 
-def test_a_prompt_beyond_the_context_warns(scorer: PreferenceScorer, pictures: list[Image.Image]) -> None:
+def test_a_prompt_beyond_the_context_warns(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
     with pytest.warns(UserWarning, match="prompt has 102 tokens, the model reads the first 77"):
         scorer.score(pictures[0], "word " * 100)
     with warnings.catch_warnings():
@@ -265,7 +278,7 @@ def test_low_precision_does_not_depend_on_the_neighbours_prompts(precision: str,
     assert (alone - together[:1]).abs().max() <= 1e-4
 
 
-def test_a_stream_checks_its_prompts(scorer: PreferenceScorer, photograph_files: list[Path]) -> None:
+def test_a_stream_checks_its_prompts(scorer: NetworkScorer, photograph_files: list[Path]) -> None:
     with pytest.raises(InputError, match=r"prompts\[1\]: is empty"):
         list(scorer.stream(photograph_files, ["a", " "]))
 
@@ -274,7 +287,7 @@ def test_a_stream_checks_its_prompts(scorer: PreferenceScorer, photograph_files:
     ("prompts", "message"),
     [(None, "prompts: are of type NoneType"), ("a \ud83d", "is not Unicode text"), ([3], "is of type int")],
 )
-def test_prompts_that_are_none(scorer: PreferenceScorer, prompts: Any, message: str) -> None:
+def test_prompts_that_are_none(scorer: NetworkScorer, prompts: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         scorer.score(torch.rand(1, 3, 64, 64), prompts)
 
@@ -309,7 +322,7 @@ def test_antialias_is_part_of_the_identity(tiny_checkpoint: Path, pictures: list
     assert (then.score(pictures, "a") - now.score(pictures, "a")).abs().max() > 0.01
 
 
-def test_it_is_a_scorer_and_says_who_it_is(scorer: PreferenceScorer) -> None:
+def test_it_is_a_scorer_and_says_who_it_is(scorer: NetworkScorer) -> None:
     assert isinstance(scorer, Scorer)
     assert scorer.info.version == "local"
     assert scorer.info.architecture == TINY

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from conftest import TINY
-from hpskit.errors import ImageError, InputError
+from hpskit.errors import ImageError, InputError, ModelError
 from hpskit.pixels import Preprocessing
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import ImageLike
@@ -83,6 +83,34 @@ def test_a_broken_image_is_an_error_in_its_place(
     assert "is not an image" in str(outcomes[1])
     expected = scorers[2].score(photograph_files, "a").tolist()
     assert [outcomes[0], outcomes[2]] == [pytest.approx([score], abs=1e-4) for score in expected]
+
+
+def test_a_scorer_of_somebody_else_alone(photograph_files: list[Path], tmp_path: Path) -> None:
+    """It gets decoded images in batches, and none that is broken."""
+    (bad := tmp_path / "bad.png").write_bytes(b"not an image")
+    seen: list[int] = []
+
+    class Counted(Width):
+        def score(self, images: list[ImageLike], prompts: list[str]) -> torch.Tensor:
+            seen.append(len(images))
+            return super().score(images, prompts)
+
+    images = [photograph_files[0], bad, *[photograph_files[1]] * 9]
+    (first, second) = stream_together([Counted()], images, ["a"] * 11)
+    assert seen == [7, 3]
+    assert isinstance(first[1], ImageError)
+    assert [*first[:1], *first[2:], *second] == [[640.0]] * 10
+    all_broken = stream_together([Counted()], [bad], ["a"])
+    assert [type(outcome) for outcome in next(all_broken)] == [ImageError]
+
+
+def test_a_scorer_of_somebody_else_that_forgets_an_image(photograph_files: list[Path]) -> None:
+    class Forgetful(Width):
+        def score(self, images: list[ImageLike], prompts: list[str]) -> torch.Tensor:
+            return super().score(images[1:], prompts)
+
+    with pytest.raises(ModelError, match="width: score returned 1 numbers for 2 images, expected one number for each"):
+        list(stream_together([Forgetful()], photograph_files, ["a", "b"]))
 
 
 def test_somebody_must_score() -> None:

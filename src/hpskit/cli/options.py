@@ -8,17 +8,49 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
+    from hpskit.evaluation.result import Candidate
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = ["Antialias", "Arch", "BatchSize", "Device", "Json", "Model", "Precision", "progress_bar", "scorer_loader"]
+__all__ = [
+    "Antialias",
+    "Arch",
+    "BatchSize",
+    "Data",
+    "DataFormat",
+    "Device",
+    "Json",
+    "Model",
+    "Persons",
+    "Precision",
+    "Scorers",
+    "candidates_loader",
+    "progress_bar",
+    "scorer_loader",
+    "step_progress",
+]
 
 _PANEL = "Model"
 
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", help="Name (see `hpskit models list`) or checkpoint file.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name (see `hpskit models list`), checkpoint file, or FILE.py:NAME, a scorer of your own, which is run.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scorer",
+        "-s",
+        help="Name (see `hpskit models list`), checkpoint file or FILE.py:NAME; repeat for several.  [default: mini]",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
 ]
 Arch = Annotated[
     str | None,
@@ -42,6 +74,15 @@ Antialias = Annotated[
         help="Resize as the official code does today, or as it did when the published tables were computed.",
         show_default="antialias",
         rich_help_panel=_PANEL,
+    ),
+]
+Data = Annotated[str, typer.Option(help="Data set of people's choices: file, folder or name on the hub.")]
+DataFormat = Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")]
+Persons = Annotated[
+    bool,
+    typer.Option(
+        "--persons/--judgements",
+        help="Names of annotators are persons, the same in all groups; or only number the judgements of a group.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -74,3 +115,48 @@ def scorer_loader(
             )
 
     return load
+
+
+def candidates_loader(
+    names: list[str] | None,
+    arch: str | None,
+    precision: str,
+    device: str,
+    batch_size: int | None,
+    antialias: bool | None,
+) -> Callable[[], list[Candidate]]:
+    """A function that loads the scorers that a command names; `arch` is for those that are files."""
+
+    def load() -> list[Candidate]:
+        from hpskit.evaluation.result import Candidate
+        from hpskit.models.store import is_path
+        from hpskit.models.training_record import read_record
+
+        wanted = names or ["mini"]
+        loaded = [
+            scorer_loader(name, arch if is_path(name) else None, precision, device, batch_size, antialias)()
+            for name in wanted
+        ]
+        own = [scorer.info.name for scorer in loaded]
+        return [
+            Candidate(
+                label=scorer.info.name if own.count(scorer.info.name) == 1 else name,
+                scorer=scorer,
+                training=read_record(name, scorer.info.weight_hash),
+            )
+            for name, scorer in zip(wanted, loaded, strict=True)
+        ]
+
+    return load
+
+
+def step_progress(bar: Progress) -> Callable[[str, int, int], None]:
+    """What a stage tells of its progress (step, done, in all) goes to `bar`; each step has a line of its own."""
+    tasks: dict[str, TaskID] = {}
+
+    def progress(step: str, done: int, total: int) -> None:
+        if step not in tasks:
+            tasks[step] = bar.add_task(step, total=total)
+        bar.update(tasks[step], completed=done, total=total)
+
+    return progress

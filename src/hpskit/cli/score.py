@@ -46,8 +46,10 @@ def score(
 ) -> None:
     """Rank images by human preference for a prompt, or score a file of (image, prompt) rows.
 
-    Scores are comparable among images of one prompt. One point is one unit of log-odds: of two images that differ by
-    one point, the better one is preferred with a probability of 73 %; by two points, 88 %.
+    Scores are comparable among images of one prompt, by one scorer. The column `preferred` is the modelled chance that
+    people like this image best of those listed, by what the scorer says of its scale. For the HPS models and mini one
+    point is one unit of log-odds: 73 % against an image one point behind, 88 % against one two points behind. A scorer
+    that is silent about this, as aesthetic is, gives no chance.
 
     \b
     hpskit score "a cat with two horns on its head" a.jpg b.png
@@ -101,7 +103,10 @@ def _is_file(text: str) -> bool:
 def _print_json(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage]) -> None:
     from dataclasses import asdict
 
-    info = scorer.info.to_json() | {"reads_prompt": scorer.reads_prompt}
+    info = scorer.info.to_json() | {
+        "reads_prompt": scorer.reads_prompt,
+        "log_odds_per_point": scorer.log_odds_per_point,
+    }
     document = {"prompt": prompt, "scorer": info, "ranking": [asdict(line) for line in ranking]}
     typer.echo(json.dumps(document, indent=2, allow_nan=False))  # ASCII: what reads it may expect any encoding
 
@@ -116,11 +121,12 @@ def _print_table(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImag
     table.add_column("rank", justify="right")
     table.add_column("image", overflow="fold")
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("preferred", justify="right", no_wrap=True)
+    if scorer.log_odds_per_point is not None:
+        table.add_column("preferred", justify="right", no_wrap=True)
     for line in ranking:
         style = "bold green" if line.rank == 1 and len(ranking) > 1 else ""
-        chance = f"{line.probability:.1%}"
-        table.add_row(str(line.rank), Text(line.image), f"{line.score:.2f}", chance, style=style)
+        chance = [] if line.probability is None else [f"{line.probability:.1%}"]
+        table.add_row(str(line.rank), Text(line.image), f"{line.score:.2f}", *chance, style=style)
     console = Console()
     console.print(table)
     note = "" if scorer.reads_prompt else " · does not read the prompt"

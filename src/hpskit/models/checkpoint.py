@@ -34,6 +34,7 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _METADATA_KEY = "hpskit"
 _GROUP_BYTES = 256 * 1024**2
 _HEAD_BYTES = 24
+_HEADER_SIZE_BYTES = 8
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950a86a20f9469cfc6c, the first object of the format before 1.6
 _CODE = re.compile(r"GLOBAL|allowlisted|unrecognized function|must be imported|persistent")
@@ -188,7 +189,22 @@ def write_tensors(state: Mapping[str, Tensor], target: Path, metadata: Mapping[s
             save_file(dict(state), temporary, metadata={"format": "pt", _METADATA_KEY: text})
         except SafetensorError as error:  # a full disk arrives as this, not as OSError
             raise OSError(str(error)) from error
+        _order_header(temporary)
     return digest
+
+
+def _order_header(path: Path) -> None:
+    """Sort the metadata, which safetensors writes in random order, in place: equal weights give equal files. Dropping
+    the other key is no way, because huggingface_hub reads no file without `format`."""
+    with path.open("r+b") as handle:
+        size = int.from_bytes(handle.read(_HEADER_SIZE_BYTES), "little")
+        header = json.loads(handle.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        if len(content) != size:  # the data begins where it did: both sides write JSON in the same compact way
+            raise CheckpointError(f"{path}: its header cannot be put in order; rename its tensors in plain letters")
+        handle.seek(_HEADER_SIZE_BYTES)
+        handle.write(content)
 
 
 def _is_pickle(path: Path) -> bool:

@@ -5,11 +5,12 @@ Source: `score` and `evaluate` of the official package; arXiv 2306.09341, sectio
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -19,12 +20,21 @@ from torch.nn.functional import normalize
 
 from hpskit.errors import CheckpointError, InputError
 from hpskit.models.checkpoint import Weights
+from hpskit.models.network import Blueprint, autocast
 from hpskit.models.packed import pack
 from hpskit.pixels import Preprocessing
 
-__all__ = ["ClipNetwork", "check_names", "fill"]
+__all__ = [
+    "ClipNetwork",
+    "build",
+    "check_names",
+    "encode_text",
+    "fill",
+    "image_size",
+    "keep_residual_in_float32",
+    "tokenizer",
+]
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SHOWN_KEYS = 3
 
 
@@ -35,41 +45,38 @@ class ClipNetwork:
     log_odds_per_point = 1.0
     reads_prompt = True
 
-    def __init__(
-        self,
-        *,
-        architecture: str,
-        weights: Weights,
-        precision: Literal["fp32", "bf16", "fp16"],
-        device: torch.device,
-        antialias: bool,
-    ) -> None:
+    def __init__(self, plan: Blueprint) -> None:
         """Build the network without initialising it, and fill it.
 
         Raises:
             CheckpointError: unknown architecture, or the weights are those of another.
         """
-        self.device = device
-        self._tokenizer = _tokenizer(architecture)
-        model = _build(architecture)
-        check_names(model, weights, architecture)
-        packing = precision == "bf16" and device.type == "cpu" and _packable(model)
-        self._autocast = _DTYPES[precision] if precision != "fp32" and not packing else None
+        self.device = plan.device
+        self._tokenizer = tokenizer(plan.architecture)
+        model = build(plan.architecture)
+        check_names(model, plan.weights, plan.architecture)
+        on_cpu = plan.device.type == "cpu"
+        packing = plan.precision == "bf16" and on_cpu and _packable(model)
+        self._autocast = plan.dtype if plan.precision != "fp32" and not packing else None
         # A prompt is rounded by its neighbours' length: up to 0.03 points in bf16. Alone it costs nothing on a CPU,
         # where it saves the padding.
-        self._prompts_alone = device.type == "cpu" and precision != "fp32"
-        fill(model, weights, _DTYPES[precision], device)
+        self._prompts_alone = on_cpu and plan.precision != "fp32"
+        fill(model, plan.weights, plan.dtype, plan.device)
         if packing:
             pack(model)
         elif self._autocast is not None:
-            _keep_residual_in_float32(model)
+            keep_residual_in_float32(model)
         self._model: Any = model.eval().requires_grad_(False)
         self.differentiable = not packing
-        self.preprocessing = Preprocessing(size=_image_size(model), antialias=antialias)
+        self.preprocessing = self._preprocessing(image_size(model), plan)
+
+    def _preprocessing(self, size: int, plan: Blueprint) -> Preprocessing:
+        """How HPS v2 sees images; its kin see them otherwise."""
+        return Preprocessing(size=size, antialias=plan.antialias)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Preprocessed (N, 3, S, S) -> (N, D) float32 of unit length."""
-        with self._arithmetic():
+        with autocast(self.device, self._autocast):
             features: Tensor = self._model.encode_image(pixels.to(self.device))
         return normalize(features.float(), dim=-1)
 
@@ -79,18 +86,13 @@ class ClipNetwork:
         tokens = self._tokenizer(list(prompts))
         self._warn_of_long_prompts(prompts, tokens)
         parts = tokens.split(1) if self._prompts_alone else (tokens,)
-        with self._arithmetic():
-            features = torch.cat([_encode_text(self._model, part.to(self.device)) for part in parts])
+        with autocast(self.device, self._autocast):
+            features = torch.cat([encode_text(self._model, part.to(self.device)) for part in parts])
         return normalize(features.float(), dim=-1)
 
     def compare(self, images: Tensor, prompts: Tensor) -> Tensor:
         """Two times (N, D) -> (N,) scores."""
         return 100 * (images * prompts).sum(dim=-1)
-
-    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        if self._autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self._autocast)
 
     def _warn_of_long_prompts(self, prompts: Sequence[str], tokens: Tensor) -> None:
         context = tokens.shape[1]
@@ -104,7 +106,13 @@ class ClipNetwork:
                 warnings.warn(message, stacklevel=2)
 
 
-def _tokenizer(architecture: str) -> Any:
+def tokenizer(architecture: str) -> Any:
+    """What turns prompts into (prompts, context) numbers for a network of open_clip, or of hpskit's own.
+
+    Raises:
+        CheckpointError: there is no such network, or its tokenizer is not on this machine.
+    """
+    _register_own()
     if architecture not in open_clip.list_models():
         import difflib
 
@@ -118,13 +126,20 @@ def _tokenizer(architecture: str) -> Any:
         raise CheckpointError(f"architecture: the tokenizer of {architecture} cannot be had ({reason})") from error
 
 
-def _build(architecture: str) -> Any:
-    """The network with parameters that have shapes but no memory yet."""
+@functools.cache
+def _register_own() -> None:
+    """Make open_clip know the networks that hpskit defines."""
+    open_clip.add_model_config(Path(__file__).with_name("architectures"))
+
+
+def build(architecture: str, *, device: str = "meta") -> Any:
+    """The network with random weights; on `meta` with parameters that have shapes but no memory yet."""
+    _register_own()
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that no pretrained weights were loaded: ours come next
     try:
-        with torch.device("meta"):
-            return open_clip.create_model(architecture, load_weights=False, pretrained_text=False, device="meta")
+        with torch.device(device):
+            return open_clip.create_model(architecture, load_weights=False, pretrained_text=False, device=device)
     finally:
         logging.disable(level)
 
@@ -207,7 +222,7 @@ def _packable(model: nn.Module) -> bool:
     return type(model) is CLIP and type(visual) is VisionTransformer and set(blocks) <= set(owners)
 
 
-def _keep_residual_in_float32(model: nn.Module) -> None:
+def keep_residual_in_float32(model: nn.Module) -> None:
     """Under autocast a transformer adds its blocks to whatever type it was given: give it float32."""
     from open_clip.transformer import Transformer
 
@@ -216,7 +231,8 @@ def _keep_residual_in_float32(model: nn.Module) -> None:
             module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
 
 
-def _image_size(model: nn.Module) -> int:
+def image_size(model: nn.Module) -> int:
+    """Height and width of the images of a network, in pixels."""
     size = getattr(model.visual, "image_size", 224)
     if isinstance(size, Sequence):
         if size[0] != size[1]:
@@ -225,7 +241,7 @@ def _image_size(model: nn.Module) -> int:
     return int(size)
 
 
-def _encode_text(model: Any, tokens: Tensor) -> Tensor:
+def encode_text(model: Any, tokens: Tensor) -> Tensor:
     """Text features. In a causal text tower nothing after the end token changes it: the padding is left out, which
     makes a short prompt four times as fast (the features are the same to rounding)."""
     if type(model) is not CLIP or model.attn_mask is None or model.text_pool_type != "argmax":

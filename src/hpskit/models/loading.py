@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
 
 from hpskit import __version__
 from hpskit.errors import CheckpointError, InputError
-from hpskit.models.network import Network, choose_device, choose_precision
-from hpskit.models.plugins import load_plugin, plugins
-from hpskit.models.registry import DEFAULT_MODEL, MODELS
-from hpskit.models.store import Located, is_path, locate
+from hpskit.models.network import Blueprint, Network, choose_device, choose_precision
+from hpskit.models.registry import DEFAULT_MODEL
+from hpskit.models.store import Located, locate
 from hpskit.records import ScorerInfo
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-    import torch
 
 __all__ = ["DEFAULT_ARCHITECTURE", "load_network"]
 
@@ -32,15 +25,9 @@ def load_network(
     device: str = "auto",
     antialias: bool | None = None,
 ) -> tuple[Network, ScorerInfo]:
-    """Find, check and load a model; see `hpskit.load_scorer` for the arguments."""
+    """Find, check and load a model of hpskit; see `hpskit.load_scorer` for the arguments."""
     chosen_device = choose_device(device)
     chosen_precision = choose_precision(precision, chosen_device)
-    if (point := _plugin(name_or_path)) is not None:
-        if arch is not None or antialias is not None:
-            raise InputError(
-                f"arch and antialias: are not for {point.name}, a scorer of another package; leave them out"
-            )
-        return load_plugin(point, chosen_precision, chosen_device)
     located = locate(name_or_path)
     architecture = _architecture(located, arch)
     kind = _kind(located, architecture)
@@ -49,7 +36,15 @@ def load_network(
     if antialias is False and kind != "hps":
         why = "was fitted with antialiasing" if kind == "mini" else "resizes as its authors did"
         raise InputError(f"antialias: is False, but {located.name} {why}; leave the option out")
-    network = _build(kind, located, architecture, chosen_precision, chosen_device, antialias is not False)
+    plan = Blueprint(
+        architecture=architecture,
+        weights=located.weights,
+        precision=chosen_precision,
+        device=chosen_device,
+        antialias=antialias is not False,
+        settings={**located.metadata, **(located.model.settings if located.model else {})},
+    )
+    network = _build(kind, plan)
     info = ScorerInfo(
         name=located.name,
         version=located.model.version if located.model else located.metadata.get("version", "local"),
@@ -62,13 +57,6 @@ def load_network(
         package=f"hpskit {__version__}",
     )
     return network, info
-
-
-def _plugin(name_or_path: str | os.PathLike[str]) -> EntryPoint | None:
-    """The scorer of another package that is meant; hpskit's own names and files come first."""
-    if is_path(name_or_path) or str(name_or_path).partition(":")[0] in MODELS:
-        return None
-    return plugins().get(str(name_or_path))
 
 
 def _architecture(located: Located, arch: str | None) -> str:
@@ -86,48 +74,35 @@ def _kind(located: Located, architecture: str) -> str:
     return located.metadata.get("kind", "mini" if architecture == "mini" else "hps")
 
 
-def _build(
-    kind: str,
-    located: Located,
-    architecture: str,
-    precision: Literal["fp32", "bf16", "fp16"],
-    device: torch.device,
-    antialias: bool,
-) -> Network:
+def _build(kind: str, plan: Blueprint) -> Network:
     """Each kind of network from its module, which is imported only if it is wanted."""
-    weights = located.weights
-    settings = {**located.metadata, **(located.model.settings if located.model else {})}
     match kind:
         case "mini":
             from hpskit.models.mini import MiniNetwork
 
-            return MiniNetwork(weights=weights, precision=precision, device=device)
+            return MiniNetwork(plan)
         case "random":
             from hpskit.models.baselines.chance import ChanceNetwork
 
-            return ChanceNetwork(seed=int(settings.get("seed", "0")), device=device)
+            return ChanceNetwork(plan)
         case "imagereward":
             from hpskit.models.baselines.imagereward import ImageRewardNetwork
 
-            return ImageRewardNetwork(weights=weights, precision=precision, device=device)
+            return ImageRewardNetwork(plan)
         case "aesthetic":
             from hpskit.models.baselines.aesthetic import AestheticNetwork
 
-            return AestheticNetwork(architecture=architecture, weights=weights, precision=precision, device=device)
+            return AestheticNetwork(plan)
         case "pickscore":
             from hpskit.models.baselines.pickscore import PickScoreNetwork
 
-            return PickScoreNetwork(architecture=architecture, weights=weights, precision=precision, device=device)
+            return PickScoreNetwork(plan)
         case "clip-score":
             from hpskit.models.baselines.clip_score import ClipScoreNetwork
 
-            return ClipScoreNetwork(
-                architecture=architecture, weights=weights, precision=precision, device=device, settings=settings
-            )
+            return ClipScoreNetwork(plan)
         case "hps":
             from hpskit.models.clip import ClipNetwork
 
-            return ClipNetwork(
-                architecture=architecture, weights=weights, precision=precision, device=device, antialias=antialias
-            )
-    raise CheckpointError(f"{weights.origin}: is of kind {kind!r}, which hpskit {__version__} does not know")
+            return ClipNetwork(plan)
+    raise CheckpointError(f"{plan.weights.origin}: is of kind {kind!r}, which hpskit {__version__} does not know")

@@ -12,14 +12,13 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu6
 
 from hpskit.errors import CheckpointError
-from hpskit.models.checkpoint import Weights
+from hpskit.models.network import Blueprint
 from hpskit.pixels import Preprocessing
 
 __all__ = ["Mini", "MiniNetwork", "build"]
@@ -37,7 +36,6 @@ _STAGES = (
 
 _STEM_CHANNELS = 32
 _EPSILON = 1e-6  # keeps the gradient of a standard deviation finite where a channel is constant
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Block(nn.Module):
@@ -110,23 +108,23 @@ class MiniNetwork:
     log_odds_per_point = 1.0
     reads_prompt = False
 
-    def __init__(self, *, weights: Weights, precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
+    def __init__(self, plan: Blueprint) -> None:
         """Build the network without initialising it, and fill it.
 
         Raises:
             CheckpointError: the weights are not those of mini.
         """
-        metadata = weights.metadata()
+        weights, metadata = plan.weights, plan.weights.metadata()
         with torch.device("meta"):
             model = build(metadata)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         if weights.shapes() != expected:
             raise CheckpointError(f"{weights.origin}: its tensors are not those of mini; build it by runs/mini.sh")
-        state = {name: tensor.to(device=device, dtype=torch.float32) for name, tensor in weights.tensors()}
+        state = {name: tensor.to(device=plan.device, dtype=torch.float32) for name, tensor in weights.tensors()}
         model.load_state_dict(state, strict=True, assign=True)
-        self._model = model.to_precision(_DTYPES[precision]).eval().requires_grad_(False)
-        self.device = device
-        self.differentiable = precision == "fp32"  # bfloat16's gradients point elsewhere (docs/mini.md)
+        self._model = model.to_precision(plan.dtype).eval().requires_grad_(False)
+        self.device = plan.device
+        self.differentiable = plan.precision == "fp32"  # bfloat16's gradients point elsewhere (docs/mini.md)
         self.preprocessing = _preprocessing(metadata)
 
     def encode_images(self, pixels: Tensor) -> Tensor:

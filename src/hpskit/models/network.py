@@ -1,10 +1,12 @@
-"""What a model must offer so that the scorer can run it, and the arithmetic that it runs in."""
+"""What a network is built from, what it must offer so that a scorer can run it, and the arithmetic it runs in."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from hpskit.errors import InputError
 from hpskit.pixels import Preprocessing
@@ -13,10 +15,39 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Device", "Network", "Precision", "choose_device", "choose_precision"]
+    from hpskit.models.checkpoint import Weights
+
+__all__ = ["Arithmetic", "Blueprint", "Device", "Network", "Precision", "autocast", "choose_device", "choose_precision"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Arithmetic = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blueprint:
+    """What every network of hpskit is built from; each takes of it what it needs."""
+
+    architecture: str
+    """open_clip's name of the network, or what the registry calls it."""
+    weights: Weights
+    precision: Arithmetic
+    device: torch.device
+    antialias: bool = True
+    """Of the resizing of images; False is for HPS v2 alone."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the network has to know beside its weights."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """torch's type for `precision`."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+    def part(self, prefix: str) -> Blueprint:
+        """For a network whose tensors are those that begin with `prefix`, which is left out of their names."""
+        return replace(self, weights=self.weights.part(prefix))
 
 
 class Network(Protocol):
@@ -30,11 +61,15 @@ class Network(Protocol):
     device: torch.device
     scale: str
     """Unit of the score, in words."""
-    log_odds_per_point: float
-    """How the score says what people prefer: log-odds for each point by which an image is ahead of another."""
     reads_prompt: bool
     differentiable: bool
     """Whether gradients reach the pixels in this precision on this device."""
+
+    @property
+    def log_odds_per_point(self) -> float | None:
+        """How the score says what people prefer: log-odds for each point by which an image is ahead of another. None
+        if nothing says so: then it ranks, and gives no probability."""
+        ...
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Preprocessed (N, 3, S, S) float32 on `device` -> (N, D) float32."""
@@ -47,6 +82,13 @@ class Network(Protocol):
     def compare(self, images: Tensor, prompts: Tensor) -> Tensor:
         """(N, D) and (N, E) -> (N,) float32 scores on the documented scale."""
         ...
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
+    """Products in `dtype` where torch thinks them safe; None leaves all arithmetic as it is."""
+    import torch
+
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def choose_device(device: str) -> torch.device:
@@ -68,7 +110,7 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def choose_precision(precision: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+def choose_precision(precision: str, device: torch.device) -> Arithmetic:
     """The arithmetic for `auto`: the fastest that the device has in hardware.
 
     On a CPU bf16 where the processor multiplies it (AVX512-BF16, AMX, Arm BF16), else fp32; on CUDA fp16, as the

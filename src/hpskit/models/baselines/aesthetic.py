@@ -7,15 +7,15 @@ mean squared error to ratings from 1 to 10 (AVA, Simulacra, LAION-Logos) and doe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hpskit.errors import CheckpointError
 from hpskit.models.baselines.clip_score import ClipScoreNetwork
-from hpskit.models.checkpoint import Weights
+from hpskit.models.network import Blueprint
 
 __all__ = ["AestheticNetwork", "RegressionHead"]
 
@@ -43,28 +43,19 @@ class RegressionHead(nn.Module):
 class AestheticNetwork:
     """The head on a CLIP, of which only the image tower runs; see `hpskit.models.network.Network`."""
 
-    scale = "rating from about 1 to 10, fitted by squared error; one point is taken for one unit of log-odds"
-    log_odds_per_point = 1.0  # nobody has fitted one: `hpskit evaluate` shows how well it is calibrated
+    scale = "rating from about 1 to 10, fitted by squared error; not log-odds, so it gives no probability"
+    log_odds_per_point = None
     reads_prompt = False
 
-    def __init__(
-        self,
-        *,
-        architecture: str,
-        weights: Weights,
-        precision: Literal["fp32", "bf16", "fp16"],
-        device: torch.device,
-    ) -> None:
+    def __init__(self, plan: Blueprint) -> None:
         """Fill the CLIP from the tensors `clip.…` and the head, which stays in float32, from `head.…`.
 
         Raises:
             CheckpointError: unknown architecture, or the weights are those of another.
         """
-        self._clip = ClipScoreNetwork(
-            architecture=architecture, weights=weights.part("clip."), precision=precision, device=device, settings={}
-        )
-        self._head = fill_head(weights.part("head."), device)
-        self.device = device
+        self._clip = ClipScoreNetwork(replace(plan.part("clip."), settings={}))
+        self._head = fill_head(plan.part("head."))
+        self.device = plan.device
         self.differentiable = self._clip.differentiable
         self.preprocessing = self._clip.preprocessing
 
@@ -82,18 +73,18 @@ class AestheticNetwork:
         return images[:, 0]
 
 
-def fill_head(weights: Weights, device: torch.device) -> RegressionHead:
+def fill_head(plan: Blueprint) -> RegressionHead:
     """The head with its weights, in float32, frozen.
 
     Raises:
         CheckpointError: they are not those of such a head.
     """
-    shapes = weights.shapes()
+    weights, shapes = plan.weights, plan.weights.shapes()
     features = shapes.get("layers.0.weight", (0, 0))[1]
     with torch.device("meta"):
         head = RegressionHead(features)
     if shapes != {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}:
         raise CheckpointError(f"{weights.origin}: its head is not that of the aesthetic predictor; fetch it again")
-    state = {name: tensor.to(device=device, dtype=torch.float32) for name, tensor in weights.tensors()}
+    state = {name: tensor.to(device=plan.device, dtype=torch.float32) for name, tensor in weights.tensors()}
     head.load_state_dict(state, strict=True, assign=True)
     return head.eval().requires_grad_(False)

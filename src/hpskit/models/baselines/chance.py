@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hpskit.models.network import Blueprint
 from hpskit.pixels import Preprocessing
 
 __all__ = ["ChanceNetwork"]
@@ -28,10 +29,11 @@ class ChanceNetwork:
     reads_prompt = True
     differentiable = False
 
-    def __init__(self, *, seed: int, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, plan: Blueprint) -> None:
+        """`settings` may hold `seed`; the weights are not read."""
+        self.device = plan.device
         self.preprocessing = Preprocessing(size=64, resize="squash", pillow=True, mean=(0, 0, 0), std=(1, 1, 1))
-        self._seed = seed
+        self._seed = int(plan.settings.get("seed", "0"))
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """(N, 3, 64, 64) in [0, 1] -> (N, 8): the hash of each image."""

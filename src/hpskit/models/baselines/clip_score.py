@@ -7,50 +7,42 @@ Source: arXiv 2104.08718 (without its factor 2.5 and its cut at 0); the preproce
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Literal
 
-import torch
-
-from hpskit.models.checkpoint import Weights
 from hpskit.models.clip import ClipNetwork
-from hpskit.pixels import Preprocessing
+from hpskit.models.network import Blueprint
+from hpskit.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
 
-__all__ = ["ClipScoreNetwork"]
+__all__ = ["ClipScoreNetwork", "clip_preprocessing"]
 
 
 class ClipScoreNetwork(ClipNetwork):
     """An open_clip network that sees images as CLIP's authors showed them."""
 
-    scale = "100 x cosine; by CLIP's own loss a difference of 1 is one unit of log-odds"
+    scale = "100 x cosine; by CLIP's own loss a difference of 1 is logit scale / 100 units of log-odds"
 
-    def __init__(
-        self,
-        *,
-        architecture: str,
-        weights: Weights,
-        precision: Literal["fp32", "bf16", "fp16"],
-        device: torch.device,
-        settings: Mapping[str, str],
-    ) -> None:
-        """See `ClipNetwork`; `settings` may hold `resize`, `interpolation`, `mean` and `std`, as open_clip's list of
-        pretrained networks does. Without them they are CLIP's own.
+    def __init__(self, plan: Blueprint) -> None:
+        """See `ClipNetwork`.
 
         Raises:
             CheckpointError: unknown architecture, or the weights are those of another.
         """
-        super().__init__(architecture=architecture, weights=weights, precision=precision, device=device, antialias=True)
-        self.preprocessing = _preprocessing(self.preprocessing, settings)
+        super().__init__(plan)
+        self.log_odds_per_point = float(self._model.logit_scale.float().exp()) / 100
+
+    def _preprocessing(self, size: int, plan: Blueprint) -> Preprocessing:
+        return clip_preprocessing(size, plan.settings)
 
 
-def _preprocessing(default: Preprocessing, settings: Mapping[str, str]) -> Preprocessing:
-    return replace(
-        default,
+def clip_preprocessing(size: int, settings: Mapping[str, str]) -> Preprocessing:
+    """`settings` may hold `resize`, `interpolation`, `mean` and `std`, as open_clip's list of pretrained networks does.
+    Without them they are CLIP's own."""
+    return Preprocessing(
+        size=size,
         resize=settings.get("resize", "crop"),  # type: ignore[arg-type]  # checked there
         interpolation=settings.get("interpolation", "bicubic"),  # type: ignore[arg-type]  # likewise
         pillow=True,
-        mean=_channels(settings["mean"]) if "mean" in settings else default.mean,
-        std=_channels(settings["std"]) if "std" in settings else default.std,
+        mean=_channels(settings["mean"]) if "mean" in settings else CLIP_MEAN,
+        std=_channels(settings["std"]) if "std" in settings else CLIP_STD,
     )
 
 

@@ -6,10 +6,9 @@ ViT-L/16 and the text encoder transformers' BlipTextModel: both have the names o
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from hpskit.errors import CheckpointError, MissingExtraError
 from hpskit.models.baselines.aesthetic import fill_head
 from hpskit.models.checkpoint import Weights
 from hpskit.models.clip import check_names, fill
+from hpskit.models.network import Blueprint, autocast
 from hpskit.pixels import Preprocessing
 
 __all__ = ["ImageRewardNetwork"]
@@ -26,7 +26,6 @@ _CONTEXT = 35
 """Tokens of a prompt that are read; the rest is cut off."""
 _MEAN, _STD = 0.16717362830052426, 1.0333394966054072
 """Of raw rewards, by which the official package standardises them."""
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _HEAD_WIDTH = 64
 
 
@@ -38,25 +37,25 @@ class ImageRewardNetwork:
     reads_prompt = True
     differentiable = True
 
-    def __init__(self, *, weights: Weights, precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
+    def __init__(self, plan: Blueprint) -> None:
         """Build both towers without initialising them, and fill them.
 
         Raises:
             MissingExtraError: transformers is not installed.
             CheckpointError: the weights are not those of an ImageReward.
         """
-        self.device = device
-        self._autocast = _DTYPES[precision] if precision != "fp32" else None
-        self._text = _filled(_build_text, weights.part("blip.text_encoder."), _DTYPES[precision], device)
-        self._vision = _filled(_build_vision, weights.part("blip.visual_encoder."), _DTYPES[precision], device)
-        self._head = fill_head(weights.part("mlp."), device)
-        self._tokenizer = _tokenizer(weights)
+        self.device = plan.device
+        self._autocast = plan.dtype if plan.precision != "fp32" else None
+        self._text = _filled(_build_text, plan.part("blip.text_encoder."))
+        self._vision = _filled(_build_vision, plan.part("blip.visual_encoder."))
+        self._head = fill_head(plan.part("mlp."))
+        self._tokenizer = _tokenizer(plan.weights)
         size = self._vision.patch_embed.img_size[0]
         self.preprocessing = Preprocessing(size=size, resize="crop", pillow=True)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Preprocessed (N, 3, S, S) -> (N, tokens x width) float32: everything that the text may look at."""
-        with self._arithmetic():
+        with autocast(self.device, self._autocast):
             tokens: Tensor = self._vision.forward_features(pixels.to(self.device))
         return tokens.float().flatten(1)
 
@@ -76,17 +75,12 @@ class ImageRewardNetwork:
         """(N, tokens x width) and (N, 35) -> (N,) standardised rewards."""
         tokens = images.view(len(images), -1, self._vision.embed_dim)
         numbers = prompts.long()
-        with self._arithmetic():
+        with autocast(self.device, self._autocast):
             read = self._text(
                 input_ids=numbers, attention_mask=(numbers != 0).long(), encoder_hidden_states=tokens, use_cache=False
             )
         raw: Tensor = self._head(read.last_hidden_state[:, 0].float())
         return (raw - _MEAN) / _STD
-
-    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        if self._autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self._autocast)
 
 
 def _build_vision(weights: Weights) -> Any:
@@ -139,11 +133,11 @@ def _count(shapes: dict[str, tuple[int, ...]], prefix: str) -> int:
     return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
 
 
-def _filled(build: Callable[[Weights], nn.Module], weights: Weights, dtype: torch.dtype, device: torch.device) -> Any:
+def _filled(build: Callable[[Weights], nn.Module], plan: Blueprint) -> Any:
     with torch.device("meta"):
-        model = build(weights)
-    check_names(model, weights, "ImageReward")
-    fill(model, weights, dtype, device)
+        model = build(plan.weights)
+    check_names(model, plan.weights, "ImageReward")
+    fill(model, plan.weights, plan.dtype, plan.device)
     return model.eval().requires_grad_(False)
 
 

@@ -5,14 +5,11 @@ The published file is a transformers `CLIPModel`; `hpskit.models.layouts` gives 
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal
-
-import torch
 from torch import Tensor
 
-from hpskit.models.checkpoint import Weights
 from hpskit.models.clip import ClipNetwork
+from hpskit.models.network import Blueprint
+from hpskit.pixels import Preprocessing
 
 __all__ = ["PickScoreNetwork"]
 
@@ -22,23 +19,10 @@ class PickScoreNetwork(ClipNetwork):
 
     scale = "logit scale x cosine, as published; a difference of 1 is one unit of log-odds"
 
-    def __init__(
-        self,
-        *,
-        architecture: str,
-        weights: Weights,
-        precision: Literal["fp32", "bf16", "fp16"],
-        device: torch.device,
-    ) -> None:
-        """See `ClipNetwork`.
-
-        Raises:
-            CheckpointError: unknown architecture, or the weights are those of another.
-        """
-        super().__init__(architecture=architecture, weights=weights, precision=precision, device=device, antialias=True)
-        self.preprocessing = replace(self.preprocessing, resize="crop-floor", pillow=True)
-        self._logit_scale = float(self._model.logit_scale.float().exp())
+    def _preprocessing(self, size: int, plan: Blueprint) -> Preprocessing:  # noqa: ARG002  # as its parent is called
+        return Preprocessing(size=size, resize="crop-floor", pillow=True)
 
     def compare(self, images: Tensor, prompts: Tensor) -> Tensor:
         """Two times (N, D) -> (N,) scores."""
-        return self._logit_scale * (images * prompts).sum(dim=-1)
+        scale: Tensor = self._model.logit_scale.float().exp()
+        return scale * (images * prompts).sum(dim=-1)

@@ -1,0 +1,115 @@
+"""Images through scorers, a batch at a time, while the next ones are being decoded: each image is decoded once, and
+preprocessed once for all scorers that agree on how."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeAlias
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hpskit.errors import ImageError
+from hpskit.pixels import Preprocessing, open_image, to_tensor
+from hpskit.scoring.contract import ImageLike
+
+__all__ = ["Outcome", "Prepared", "Streamed", "stream"]
+
+_DECODED_AHEAD = 2  # batches
+
+Prepared: TypeAlias = Tensor | Image.Image
+"""What a preprocessing has made, (3, S, S); for a scorer without one the decoded image itself, in mode RGB."""
+
+Outcome = list[float] | ImageError
+"""One score for each scorer, or why the image cannot be scored."""
+
+_OPENING = threading.Lock()
+"""Pillow decodes at first use, and several threads may have been given the same image."""
+
+
+class Streamed(Protocol):
+    """What a scorer must say of itself so that images can be streamed through it."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step."""
+        ...
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How an image becomes the input; None if it takes the decoded image."""
+        ...
+
+    def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
+        """N prepared images and N prompts -> (N,)."""
+        ...
+
+
+def stream(scorers: Sequence[Streamed], images: Iterable[ImageLike], prompts: Iterable[str]) -> Iterator[list[Outcome]]:
+    """Score pairs of image and prompt by every scorer. An image that cannot be used comes out as its error, in its
+    place; batches are as large as the smallest that a scorer wants.
+
+    Args:
+        scorers: at least one.
+        images: read as they are needed.
+        prompts: one for each image, checked.
+    """
+    kinds = {scorer.preprocessing for scorer in scorers}
+    size = min(scorer.batch_size for scorer in scorers)
+    pairs = iter(zip(images, prompts, strict=True))
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-decode") as pool:
+        queue: deque[list[tuple[Future[_Ready | ImageError], str]]] = deque()
+        try:
+            while batch := list(itertools.islice(pairs, size)):
+                queue.append([(pool.submit(_prepare, image, kinds), prompt) for image, prompt in batch])
+                if len(queue) > _DECODED_AHEAD:
+                    yield _score(scorers, queue.popleft())
+            while queue:
+                yield _score(scorers, queue.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_Ready: TypeAlias = Mapping[Preprocessing | None, Prepared]
+
+
+def _prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> _Ready | ImageError:
+    try:
+        if isinstance(image, Image.Image):
+            with _OPENING:
+                image = open_image(image)
+        elif None in kinds and isinstance(image, str | os.PathLike):
+            image = open_image(image)
+        with torch.inference_mode():
+            pixels = torch.empty(0) if isinstance(image, Image.Image) and kinds == {None} else to_tensor(image)
+            return {kind: _as_image(image) if kind is None else kind(pixels) for kind in kinds}
+    except ImageError as error:
+        return error
+
+
+def _as_image(image: ImageLike) -> Image.Image:
+    """An image that was opened, or a tensor that was checked."""
+    if isinstance(image, torch.Tensor):
+        levels = (255 * image.detach()).round().clamp(0, 255).to(device="cpu", dtype=torch.uint8)
+        return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+    return open_image(image)
+
+
+def _score(scorers: Sequence[Streamed], batch: list[tuple[Future[_Ready | ImageError], str]]) -> list[Outcome]:
+    outcomes = [(future.result(), prompt) for future, prompt in batch]
+    ready = [(outcome, prompt) for outcome, prompt in outcomes if not isinstance(outcome, ImageError)]
+    if not ready:
+        return [outcome for outcome, _ in outcomes if isinstance(outcome, ImageError)]
+    prompts = [prompt for _, prompt in ready]
+    columns = [
+        scorer.score_prepared([prepared[scorer.preprocessing] for prepared, _ in ready], prompts).tolist()
+        for scorer in scorers
+    ]
+    rows = zip(*columns, strict=True)
+    return [outcome if isinstance(outcome, ImageError) else list(next(rows)) for outcome, _ in outcomes]
