@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-demo: $(STAMP) ## Set up and rank some images with the embedded model.
+demo: $(STAMP) ## Set up, paint with three "models", score, and make a leaderboard.
 	$(BIN)/python runs/demo.py
 
 test: $(STAMP) ## Set up and run the tests (minutes).

@@ -1,23 +1,66 @@
-"""The first result: two photographs and what became of them, ranked by the embedded model.
+"""The first result: three "models" paint the same prompts, the embedded scorer judges them, a leaderboard opens.
 
-    python runs/demo.py [--picture FILE.svg]
+    python runs/demo.py [--prompts N] [--picture FILE.svg]
 
-The photographs come with scikit-learn; the copies are made here. Nothing is downloaded.
+The models are the embedded painter with good, middling and deliberately poor settings, so that the truth is known:
+their order must come out. Nothing is downloaded. `--picture` draws a ranking of photographs for the README instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
+import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 FOLDER = Path("demo")
+PROMPTS = Path(__file__).with_name("demo_prompts.jsonl")
+MODELS = {"fine": "Painter, fine", "plain": "Painter, plain", "poor": "Painter, poor"}
+
+
+def hpskit(*arguments: str) -> None:
+    """Run a command as a user would, and show it."""
+    print(f"\n$ hpskit {shlex.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, "-m", "hpskit", *arguments], check=True)
+
+
+def paint(rows: list[dict[str, str]]) -> None:
+    """Each model's images in the official layout, CATEGORY/00000.jpg and so on, and its settings."""
+    from rich.progress import track
+
+    from hpskit.images.painter import Painter
+
+    for name in MODELS:
+        painter = Painter(name)
+        numbers: Counter[str] = Counter()
+        for row in track(rows, f"Painting, {name}", transient=True):
+            path = FOLDER / name / row["category"] / f"{numbers[row['category']]:05d}.jpg"
+            numbers[row["category"]] += 1
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (image,) = painter.generate([row["prompt"]], [0])
+            image.save(path, quality=92)
+        (FOLDER / f"{name}.settings.json").write_text(json.dumps(painter.info.to_json(), indent=2) + "\n")
+
+
+def benchmark() -> None:
+    """Score, compare, and say where the page is."""
+    suite = str(FOLDER / "demo.jsonl")
+    for name, title in MODELS.items():
+        folder, out, meta = (str(FOLDER / part) for part in (name, f"{name}.json", f"{name}.settings.json"))
+        hpskit("benchmark", "run", "--suite", suite, "--images", folder, "--name", title, "--meta", meta, "--out", out)
+    results = [str(FOLDER / f"{name}.json") for name in MODELS]
+    hpskit("benchmark", "leaderboard", *results, "--out", str(FOLDER / "leaderboard"))
+    page = FOLDER / "leaderboard/leaderboard.html"
+    print(f"\nThe leaderboard: {page} (open it in a browser). The images are beside it.")
+    print('Now your own: .venv/bin/hpskit score "PROMPT" IMAGE …, or docs/benchmark.md for a model.')
 
 
 def copies(photograph: Image.Image) -> dict[str, Image.Image]:
@@ -35,31 +78,21 @@ def copies(photograph: Image.Image) -> dict[str, Image.Image]:
     }
 
 
-def make_images() -> dict[str, list[Path]]:
-    """Prompt -> image files."""
-    from sklearn.datasets import load_sample_images
-
-    prompts = ("a temple in a park in front of a blue sky", "a close-up of a pink dahlia")
-    result: dict[str, list[Path]] = {}
-    FOLDER.mkdir(exist_ok=True)
-    for prompt, name, array in zip(prompts, ("temple", "dahlia"), load_sample_images().images, strict=True):
-        result[prompt] = []
-        for kind, image in copies(Image.fromarray(array)).items():
-            path = FOLDER / f"{name}_{kind}.png"
-            image.save(path)
-            result[prompt].append(path)
-    return result
-
-
-def draw(prompt: str, images: list[Path], target: Path) -> None:
-    """The command and its output as a picture for the README."""
+def draw(target: Path) -> None:
+    """The ranking of a photograph and its copies, command and output, as a picture."""
     from rich.console import Console
     from rich.text import Text
+    from sklearn.datasets import load_sample_images
 
-    names = " ".join(path.name for path in images)
-    command = [sys.executable, "-m", "hpskit", "score", prompt, *(path.name for path in images)]
+    prompt = "a temple in a park in front of a blue sky"
+    FOLDER.mkdir(exist_ok=True)
+    names = []
+    for kind, image in copies(Image.fromarray(load_sample_images().images[0])).items():
+        names.append(f"temple_{kind}.png")
+        image.save(FOLDER / names[-1])
+    command = [sys.executable, "-m", "hpskit", "score", prompt, *names]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
-    lines = [f'$ hpskit score "{prompt}" \\', f"    {names}", *done.stdout.rstrip().splitlines()]
+    lines = [f'$ hpskit score "{prompt}" \\', f"    {' '.join(names)}", *done.stdout.rstrip().splitlines()]
     console = Console(record=True, width=max(map(len, lines)) + 1, file=io.StringIO())
     for number, line in enumerate(lines):
         best = re.match(r" +1 ", line)
@@ -72,17 +105,23 @@ def draw(prompt: str, images: list[Path], target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--picture", type=Path, help="draw the first table as SVG instead")
+    parser.add_argument("--prompts", type=int, help="paint only the first N prompts of each category")
+    parser.add_argument("--picture", type=Path, help="draw a ranking of photographs as SVG instead")
     arguments = parser.parse_args()
-    made = make_images()
     if arguments.picture:
-        draw(*next(iter(made.items())), arguments.picture)
+        draw(arguments.picture)
         return
-    for prompt, images in made.items():
-        names = " ".join(map(str, images))
-        print(f'$ hpskit score "{prompt}" {names}', flush=True)
-        subprocess.run([sys.executable, "-m", "hpskit", "score", prompt, *map(str, images)], check=True)
-    print(f'The images are in {FOLDER}/. Now your own: .venv/bin/hpskit score "PROMPT" IMAGE …')
+    FOLDER.mkdir(exist_ok=True)
+    rows = [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+    numbers: Counter[str] = Counter()
+    chosen = []
+    for row in rows:
+        numbers[row["category"]] += 1
+        if arguments.prompts is None or numbers[row["category"]] <= arguments.prompts:
+            chosen.append(row)
+    (FOLDER / "demo.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
+    paint(chosen)
+    benchmark()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ from PIL import Image
 
 from conftest import TINY
 from hpskit import hpsv2
+from hpskit.benchmark.run import BenchmarkRun, run
+from hpskit.evaluation.result import Candidate
 from hpskit.models import loading
 from hpskit.scoring.scorer import load_scorer
 from hub_server import serve
 from judged_photographs import write_data
+from suite_material import write_benchmark
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,7 +41,7 @@ PYTHON = [
 
 
 @pytest.fixture
-def place(tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, photographs: list[Image.Image], benchmarked: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the pages talk about."""
     folder = tmp_path / "work"
     folder.mkdir()
@@ -51,7 +55,26 @@ def place(tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.Mo
     ]
     (folder / "broken.json").write_text(json.dumps(broken))
     (folder / "items.csv").write_text("image,prompt\na.jpg,a cat\nmissing.png,a cat\n")
+    own = re.search(r"^```python\n(# brightness\.py\n.*?)^```", (ROOT / "docs/baselines.md").read_text(), re.S | re.M)
+    assert own is not None
+    (folder / "brightness.py").write_text(own[1])
+    shutil.copytree(benchmarked, folder, dirs_exist_ok=True)
     monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def benchmarked(photographs: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite of eight prompts in two categories, the images of two models, and their results."""
+    folder = tmp_path_factory.mktemp("benchmarked")
+    write_benchmark(folder, photographs)
+    scorer = load_scorer("mini")
+    for name in ("ours", "base"):
+        out = folder / f"results/{name}.json"
+        config = BenchmarkRun(
+            suite=folder / "suite.jsonl", images=folder / f"renders/{name}", name=name.title(), out=out
+        )
+        run(config, lambda: [Candidate(label="mini", scorer=scorer)])
     return folder
 
 
@@ -125,6 +148,15 @@ def test_options_that_pages_name_exist(page: Path) -> None:
             ["data", "fetch"],
             ["evaluate"],
             ["agreement"],
+            ["benchmark"],
+            ["benchmark", "prompts"],
+            ["benchmark", "run"],
+            ["benchmark", "leaderboard"],
+            ["benchmark", "verify"],
+            ["compare"],
+            ["study", "prompts"],
+            ["study", "chrominance"],
+            ["study", "metrics"],
         )
     )
     makefile = (ROOT / "Makefile").read_text()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,13 @@ from PIL import Image
 
 from conftest import TINY, Cli
 from hpskit import hpsv2
+from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.errors import InputError
+from hpskit.evaluation.result import Candidate
 from hpskit.models import loading
 from hpskit.models.loading import load_network
-from hpskit.scoring.scorer import PreferenceScorer
+from hpskit.scoring.scorer import NetworkScorer
+from hub_server import serve
 
 
 @pytest.fixture
@@ -44,7 +49,7 @@ def test_score_is_the_raw_cosine_of_one_or_many(small: str, photographs: list[Im
     assert [type(value) for value in many] == [np.float32, np.float32]
     assert hpsv2.score(path, "a temple", cp=small) == pytest.approx(many[:1], abs=1e-6)
     network, info = load_network(small, precision="fp32")
-    scale = PreferenceScorer(network, info).score([path, photographs[1]], "a temple")
+    scale = NetworkScorer(network, info).score([path, photographs[1]], "a temple")
     assert [value * 100 for value in many] == pytest.approx(scale.tolist(), abs=1e-4)
     assert info.precision == "fp32"
 
@@ -84,13 +89,58 @@ def test_evaluate_refuses_a_gap(prompts_home: Path, small: str, tmp_path: Path) 
     (images / "photo").mkdir(parents=True)
     for number in (0, 1, 3):
         Image.new("RGB", (9, 9), (number * 50, 9, 9)).save(images / f"photo/{number:05d}.jpg")
-    with pytest.raises(InputError, match=r"1 of 4 images are missing: 00002.jpg"):
+    with pytest.raises(InputError, match=r"1 missing: photo/00002\. "):
         hpsv2.evaluate(images, cp=small)
     Image.new("RGB", (9, 9)).save(images / "photo/00002.jpg")
     result = hpsv2.evaluate(images, cp=small)
     assert [*result] == ["photo", "average"]
     assert result["photo"]["mean"] == pytest.approx(result["average"]["mean"])
     assert result["photo"]["images"] == 4
+
+
+def test_a_benchmark_run_gives_the_same_figures(prompts_home: Path, small: str, tmp_path: Path) -> None:
+    """The drop-in and `hpskit benchmark run` are two ways to one figure."""
+    for style in hpsv2.STYLES:
+        for number in range(4):
+            path = tmp_path / f"images/{style}/{number:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (9, 9), (number * 50, hpsv2.STYLES.index(style) * 60, 9)).save(path)
+    expected = hpsv2.evaluate(tmp_path / "images", cp=small)
+    scorer = NetworkScorer(*load_network(small, precision="fp32"))
+    config = BenchmarkRun(suite=prompts_home, images=tmp_path / "images", name="m", out=tmp_path / "result.json")
+    (found,) = run(config, lambda: [Candidate(label="tiny", scorer=scorer)]).result.value["scorers"]
+    assert [part["name"] for part in found["categories"]] == [*hpsv2.STYLES]
+    for part in found["categories"]:
+        assert part["mean"] == pytest.approx(expected[part["name"]]["mean"], abs=1e-4)
+        assert part["deviation"] == pytest.approx(expected[part["name"]]["deviation"], abs=1e-4)
+    assert found["average"]["value"] == pytest.approx(expected["average"]["mean"], abs=1e-4)
+
+
+def test_published_images_are_fetched_and_scored(
+    prompts_home: Path, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    """Fetched from a hub of our own; scored when that is gone."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for number in range(4):
+            data = io.BytesIO()
+            Image.new("RGB", (9, 9), (number * 50, 9, 9)).save(data, "jpeg")
+            member = tarfile.TarInfo(f"SDXL-base-0.9/photo/{number:05d}.jpg")
+            member.size = data.tell()
+            data.seek(0)
+            archive.addfile(member, data)
+    with serve() as hub:
+        hub.put("datasets/zhwang/HPDv2", "benchmark/photo.json", b"[]")
+        hub.put("datasets/zhwang/HPDv2", "benchmark/benchmark_imgs/SDXL-base-0.9.tar.gz", packed.getvalue())
+        hub.put("datasets/zhwang/HPDv2", "benchmark/benchmark_imgs/new-one.tar.gz", b"")
+        fetch = ["data", "fetch", "zhwang/HPDv2", "--generator", "SDXL-base-0.9"]
+        done = cli(*fetch, HPSKIT_HOME=str(tmp_path / "hpskit"), HF_ENDPOINT=hub.url)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("HPSKIT_HOME", str(tmp_path / "hpskit"))
+    assert hpsv2.get_available_models() == ["SDXL Base 0.9", "new-one"]
+    assert hpsv2.evaluate_benchmark("SDXL Base 0.9", cp=small)["photo"]["images"] == 4
+    with pytest.raises(InputError, match=r"model_id: is 'sdxl', expected one of SDXL Base 0\.9, new-one"):
+        hpsv2.evaluate_benchmark("sdxl")
 
 
 def test_without_network_it_says_where_prompts_belong(cli_python: Cli) -> None:

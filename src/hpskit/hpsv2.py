@@ -1,8 +1,8 @@
 """Drop-in for the official package: `from hpskit import hpsv2` instead of `import hpsv2`.
 
 The scale is the official one (raw cosines), the defaults too, v2.0 for `score` and v2.1 for `evaluate` among them.
-What differs: a model is loaded once and kept; a missing or broken image is an error instead of a gap; `evaluate`
-returns what the official one prints. For new code use `hpskit.load_scorer`.
+What differs: a model is loaded once and kept; a missing or broken image is an error instead of a gap; `evaluate` and
+`evaluate_benchmark` return what the official ones print. For new code use `hpskit.load_scorer`.
 
     from hpskit import hpsv2
     hpsv2.score(["a.jpg", "b.jpg"], "a cat with two horns on its head", hps_version="v2.1")
@@ -13,30 +13,66 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from hpskit.benchmark.layout import find_images
+from hpskit.benchmark.suites import STYLES, Suite, SuitePrompt, style_prompts
+from hpskit.dataset.fetching import Wanted, fetch
 from hpskit.errors import InputError
-from hpskit.files import expand, read_json
+from hpskit.files import read_json
+from hpskit.hub import hub_files
 from hpskit.models.loading import load_network
 from hpskit.models.network import Network, choose_device
-from hpskit.models.store import hub_file
-from hpskit.pixels import check_file
+from hpskit.pixels import check_files
 from hpskit.records import ScorerInfo
-from hpskit.scoring.scorer import PreferenceScorer
+from hpskit.scoring.scorer import NetworkScorer
 from hpskit.stats import style_result
 
 if TYPE_CHECKING:
     from hpskit.scoring.contract import ImageLike
 
-__all__ = ["STYLES", "StyleScore", "benchmark_prompts", "evaluate", "score"]
-
-STYLES = ("anime", "concept-art", "paintings", "photo")
-"""The official names, in the official order."""
+__all__ = [
+    "STYLES",
+    "StyleScore",
+    "benchmark_prompts",
+    "evaluate",
+    "evaluate_benchmark",
+    "get_available_models",
+    "score",
+]
 
 _VERSIONS = {"v2.0": "hps-v2.0", "v2.1": "hps-v2.1"}
+_DATA = "zhwang/HPDv2"
+_ARCHIVES = {
+    "ChilloutMix": "CM",
+    "CogView2": "Cog2",
+    "DALL·E mini": "DALLE-mini",
+    "DALL·E 2": "DALLE",
+    "DeepFloyd-XL": "DF-IF",
+    "Dreamlike Photoreal 2.0": "DL",
+    "Deliberate": "Deliberate",
+    "Epic Diffusion": "ED",
+    "FuseDream": "FD",
+    "Latent Diffusion": "LDM",
+    "LAFITE": "Laf",
+    "MajicMix Realistic": "MM",
+    "Openjourney": "OJ",
+    "Realistic Vision": "RV",
+    "SDXL Base 0.9": "SDXL-base-0.9",
+    "SDXL Refiner 0.9": "SDXL-refiner-0.9",
+    "SDXL Base 1.0": "SDXL-base-1.0",
+    "SDXL Refiner 1.0": "SDXL-refiner-1.0",
+    "Versatile Diffusion": "VD",
+    "VQ-Diffusion": "VQD",
+    "VQGAN + CLIP": "VQGAN",
+    "GLIDE": "glide",
+    "Stable Diffusion v1.4": "sdv1",
+    "Stable Diffusion v2.0": "sdv2",
+}
+"""What the hub calls the images of a model, as in `hpsv2.model_ab_dict`."""
 
 
 class StyleScore(TypedDict):
@@ -90,7 +126,7 @@ def evaluate(
     """The benchmark of a folder of images, as `hpsv2.evaluate`.
 
     Args:
-        imgs_path: folder with `STYLE/00000.jpg` and so on, for one or more of the four styles.
+        imgs_path: folder with `STYLE/00000.jpg` and so on (or `.png`, `.webp`), for one or more of the four styles.
         batch_size: images per step; does not change the result.
         hps_version: `v2.0` or `v2.1`.
         cp: checkpoint file to use instead, of the architecture ViT-H-14.
@@ -99,29 +135,67 @@ def evaluate(
         Style -> mean, deviation and number of images, and `average` over all images.
 
     Raises:
-        InputError: the folder has none of the styles, or an image is missing; all missing ones are counted.
+        InputError: the folder has none of the styles, or its images do not fit the prompts; see
+            `hpskit.benchmark.layout.find_images`.
     """
     root = Path(imgs_path)
     styles = [style for style in STYLES if (root / style).is_dir()]
     if not styles:
         raise InputError(f"{root}: has none of the folders {', '.join(STYLES)}")
-    pairs = {style: _pairs(root / style, _prompts(style)) for style in styles}
-    scorer = PreferenceScorer(*_network(hps_version, cp), batch_size=batch_size)
+    suite = _suite(styles)
+    found = find_images(suite, root)
+    check_files([path for paths in found.images for path in paths])
+    scorer = NetworkScorer(*_network(hps_version, cp), batch_size=batch_size)
+    pairs = [(path, prompt.prompt) for prompt, paths in zip(suite.prompts, found.images, strict=True) for path in paths]
+    flat = iter(scorer.score(*map(list, zip(*pairs, strict=True))).double().tolist())
+    scores = np.array([np.mean([next(flat) for _ in paths]) for paths in found.images])
+    categories = np.array([prompt.category for prompt in suite.prompts])
     result: dict[str, StyleScore] = {}
-    everything: list[float] = []
     for style in styles:
-        images, prompts = zip(*pairs[style], strict=True)
-        scores = scorer.score(images, prompts).double().tolist()
-        everything += scores
-        summary = style_result(scores)
-        result[style] = StyleScore(mean=summary.mean, deviation=summary.deviation, images=len(scores))
-    result["average"] = StyleScore(mean=float(np.mean(everything)), deviation=0.0, images=len(everything))
+        own = scores[categories == style]
+        summary = style_result(own)
+        result[style] = StyleScore(mean=summary.mean, deviation=summary.deviation, images=len(own))
+    result["average"] = StyleScore(mean=float(scores.mean()), deviation=0.0, images=len(scores))
     return result
 
 
+def get_available_models() -> list[str]:
+    """Models whose benchmark images are published, as `hpsv2.get_available_models`.
+
+    Raises:
+        NotCachedError: the hub cannot be asked, and has not been before.
+    """
+    names = {archive: name for name, archive in _ARCHIVES.items()}
+    found = (PurePosixPath(file.path) for file in hub_files(_DATA, cure="Score a folder of images with `evaluate`"))
+    stems = (path.name.split(".tar", 1)[0] for path in found if str(path.parent) == "benchmark/benchmark_imgs")
+    return [names.get(stem, stem) for stem in dict.fromkeys(stems)]
+
+
+def evaluate_benchmark(
+    model_id: str, batch_size: int = 20, hps_version: str = "v2.1", *, cp: str | None = None
+) -> dict[str, StyleScore]:
+    """The benchmark of a model whose images are published, as `hpsv2.evaluate_benchmark`; they are fetched once.
+
+    Args:
+        model_id: one of `get_available_models()`.
+        batch_size: images per step; does not change the result.
+        hps_version: `v2.0` or `v2.1`.
+        cp: checkpoint file to use instead, of the architecture ViT-H-14.
+
+    Raises:
+        InputError: there is no such model.
+        NotCachedError: the images are not on this machine and cannot be fetched.
+    """
+    if model_id not in (available := get_available_models()):
+        raise InputError(f"model_id: is {model_id!r}, expected one of {', '.join(available)}")
+    archive = _ARCHIVES.get(model_id, model_id)
+    folder = fetch(Wanted(name=_DATA, files=(f"benchmark/benchmark_imgs/{archive}.tar.gz*",)))
+    return evaluate(folder / "benchmark/benchmark_imgs" / archive, batch_size, hps_version, cp=cp)
+
+
 @lru_cache(maxsize=2)
-def _scorer(hps_version: str, cp: str | None) -> PreferenceScorer:
-    return PreferenceScorer(*_network(hps_version, cp))
+def _scorer(hps_version: str, cp: str | None) -> NetworkScorer:
+    return NetworkScorer(*_network(hps_version, cp))
 
 
 @lru_cache(maxsize=2)
@@ -134,26 +208,15 @@ def _network(hps_version: str, cp: str | None) -> tuple[Network, ScorerInfo]:
 
 
 def _prompts(style: str) -> list[str]:
-    local = expand(os.environ.get("HPS_ROOT") or "~/.cache/hpsv2") / "datasets/benchmark" / f"{style}.json"
-    cure = f"Fetch it elsewhere and put it at {local}"
-    path = (
-        local
-        if local.is_file()
-        else hub_file("zhwang/HPDv2", f"benchmark/{style}.json", repo_type="dataset", cure=cure)
-    )
-    prompts = read_json(path)
-    if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise InputError(f"{path}: is not a JSON list of prompts; delete it to fetch it again")
-    return prompts
+    return [prompt.prompt for prompt in _suite([style]).prompts]
 
 
-def _pairs(folder: Path, prompts: list[str]) -> list[tuple[Path, str]]:
-    """Image `00000.jpg` belongs to the first prompt, and so on; all must be there."""
-    pairs = [(folder / f"{number:05d}.jpg", prompt) for number, prompt in enumerate(prompts)]
-    missing = [path.name for path, _ in pairs if not path.exists()]
-    if missing:
-        shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
-        raise InputError(f"{folder}: {len(missing)} of {len(pairs)} images are missing: {shown}; make them")
-    for path, _ in pairs:
-        check_file(path)
-    return pairs
+def _suite(styles: Sequence[str]) -> Suite:
+    prompts = []
+    for style in styles:
+        path = style_prompts(style)
+        texts = read_json(path)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise InputError(f"{path}: is not a JSON list of prompts; delete it to fetch it again")
+        prompts += [SuitePrompt(category=style, number=number, prompt=text) for number, text in enumerate(texts)]
+    return Suite(name="hpsv2", source=_DATA, prompts=tuple(prompts))

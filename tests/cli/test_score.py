@@ -175,6 +175,7 @@ def test_bad_checkpoints(cli: Cli, variants: list[Path], tmp_path: Path) -> None
 
 def test_help_teaches(cli: Cli) -> None:
     done = cli("score", "--help")
+    assert "ViT-H-14]" in done.stdout, "a default is not taken for markup"
     for words in (
         "a cat with two horns",
         "--pairs",

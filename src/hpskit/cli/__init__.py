@@ -13,7 +13,7 @@ import warnings
 import typer
 
 from hpskit import __version__
-from hpskit.cli import agreement, data, evaluate, models, score
+from hpskit.cli import agreement, benchmark, compare, data, evaluate, models, score, study
 from hpskit.errors import HpskitError
 
 __all__ = ["app", "main"]
@@ -30,8 +30,11 @@ app = typer.Typer(
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("agreement")(agreement.agreement)
+app.command("compare")(compare.compare)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(study.app, name="study")
 
 
 def _version(wanted: bool) -> None:

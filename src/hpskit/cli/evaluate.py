@@ -30,7 +30,7 @@ __all__ = ["evaluate"]
 _Rule = Annotated[
     str | None,
     typer.Option(
-        help="Named accuracy of headline and differences.  [default: that of the data set's paper, else ties-half]"
+        help="Named accuracy of headline and differences.  \\[default: that of the data set's paper, else ties-half]"
     ),
 ]
 _TieThreshold = Annotated[
@@ -38,11 +38,11 @@ _TieThreshold = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Rule pickapic: a pair whose two probabilities differ by no more is tied.  [default: 0, equal scores]",
+        help="Rule pickapic: a pair whose two probabilities differ by no more is tied.  \\[default: 0, equal scores]",
     ),
 ]
 _ImageRoot = Annotated[
-    Path | None, typer.Option(help="Folder that relative image paths start from.  [default: as the layout says]")
+    Path | None, typer.Option(help="Folder that relative image paths start from.  \\[default: as the layout says]")
 ]
 _OnError = Annotated[
     Literal["fail", "skip"],

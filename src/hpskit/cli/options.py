@@ -47,14 +47,14 @@ Scorers = Annotated[
     typer.Option(
         "--scorer",
         "-s",
-        help="Name (see `hpskit models list`), checkpoint file or FILE.py:NAME; repeat for several.  [default: mini]",
+        help="Name (see `hpskit models list`), checkpoint file or FILE.py:NAME; repeat for several.  \\[default: mini]",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(help="open_clip architecture of a local checkpoint.  [default: ViT-H-14]", rich_help_panel=_PANEL),
+    typer.Option(help="open_clip architecture of a local checkpoint.  \\[default: ViT-H-14]", rich_help_panel=_PANEL),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
@@ -64,7 +64,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …, or mps."
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Images per step; changes no score in fp32.  [default: 8 on a CPU, else 64]", rich_help_panel=_PANEL
+        min=1,
+        help="Images per step; changes no score in fp32.  \\[default: 8 on a CPU, else 64]",
+        rich_help_panel=_PANEL,
     ),
 ]
 Antialias = Annotated[

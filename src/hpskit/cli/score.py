@@ -37,7 +37,7 @@ def score(
     out: Annotated[Path | None, typer.Option(help="With --pairs: the .jsonl file to write.")] = None,
     image_root: Annotated[
         Path | None,
-        typer.Option(help="With --pairs: folder that relative image paths start from.  [default: that of the file]"),
+        typer.Option(help="With --pairs: folder that relative image paths start from.  \\[default: that of the file]"),
     ] = None,
     on_error: Annotated[
         Literal["fail", "skip"],

@@ -1,0 +1,267 @@
+"""`hpskit study chrominance` as a stage: where in the chroma plane do the images of each model lie?
+
+The paper compares generators by the distribution of their colours. It also shows a reward that is being gamed: images
+tuned too long for a preference score grow oily and saturated.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hpskit import __version__
+from hpskit.benchmark.chroma_page import chroma_page, chroma_plot
+from hpskit.benchmark.colour import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity
+from hpskit.benchmark.folders import ImageFolder, open_folders
+from hpskit.errors import InputError, OutputError
+from hpskit.files import publish, publish_json, read_json, sha256_file
+from hpskit.pixels import open_image
+from hpskit.stats import bootstrap_mean, holm
+from hpskit.stats.bootstrap import check_settings
+from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
+
+__all__ = ["Chrominance", "Sample", "run"]
+
+_FORMAT = "hpskit chrominance 1"
+_RECORD = "chrominance.json"
+_DIRECTIONS = 16
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and their total."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chrominance:
+    """Whose colours, how measured, and where to put it."""
+
+    images: Sequence[str]
+    """`NAME=DIR` or `DIR`, one for each model; every image below the folder counts."""
+    out: Path
+    """Folder for `chrominance.json`, `chrominance.html`, `chrominance.svg` and `densities.npz`."""
+    size: int = 256
+    """Longest side in pixels that images are reduced to before their colours are taken; smaller ones are left."""
+    resamples: int = 1000
+    """Of the bootstrap over images, and deals of the permutation test."""
+    level: float = 0.95
+    """Nominal coverage of the intervals, 0 to 1."""
+    seed: int = 0
+    command: str = ""
+    """How to make this again."""
+
+    def __post_init__(self) -> None:
+        check_settings(self.resamples, self.level)
+        if not 16 <= self.size <= 4096:
+            raise InputError(f"size: is {self.size}, expected 16 to 4096 pixels")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """The colours of one model's images."""
+
+    folder: ImageFolder
+    digests: tuple[str, ...]
+    """SHA-256 of each file."""
+    densities: NDArray[np.float32]
+    """(images, bins of `PLANE`): share of the pixels."""
+    fine: NDArray[np.float64]
+    """(bins of half the width,): mean share of the pixels."""
+    light: NDArray[np.float64]
+    """The same, times the L* of those pixels."""
+    chroma: NDArray[np.float64]
+    """(images,), see `ChromaDensity`."""
+    saturation: NDArray[np.float64]
+    """(images,)."""
+    vivid: NDArray[np.float64]
+    """(images,)."""
+
+
+def run(config: Chrominance, progress: Progress = lambda _done, _total: None) -> dict[str, Any]:
+    """Measure all images, compare the models, and publish.
+
+    Returns:
+        What `chrominance.json` holds.
+
+    Raises:
+        InputError: a folder cannot be used, or has fewer than two images.
+        ImageError: an image is missing or broken; nothing is skipped.
+        OutputError: the output cannot be written, or holds something else.
+    """
+    folders = open_folders(config.images)
+    for folder in folders:
+        if len(folder.files) < 2:
+            raise InputError(f"{folder.root}: holds one image, expected at least 2; one image is no sample of a model")
+    _check_free(config.out)
+    total = sum(len(folder.files) for folder in folders)
+    done = itertools.count(1)
+    samples = [measure(folder, config.size, lambda: progress(next(done), total)) for folder in folders]
+    result = {
+        "format": _FORMAT,
+        "package": f"hpskit {__version__}",
+        "command": config.command,
+        **compare(samples, config),
+    }
+    _publish(config.out, result, samples)
+    return result
+
+
+def measure(folder: ImageFolder, size: int, tick: Callable[[], object] = lambda: None) -> Sample:
+    """Read every image of a folder, several at once.
+
+    Raises:
+        ImageError: an image is missing or broken.
+    """
+    densities = np.empty((len(folder.files), len(PLANE.centres)), dtype=np.float32)
+    fine, light = np.zeros((2, 4 * len(PLANE.centres)))
+    rows: list[tuple[float, float, float]] = []
+    digests: list[str] = []
+    for found, digest in _measured(folder.files, size):
+        densities[len(rows)] = found.coarse
+        fine += found.fine
+        light += found.light
+        rows.append((found.chroma, found.saturation, found.vivid))
+        digests.append(digest)
+        tick()
+    chroma, saturation, vivid = np.array(rows).T
+    return Sample(
+        folder=folder,
+        digests=tuple(digests),
+        densities=densities,
+        fine=fine / len(rows),
+        light=light / len(rows),
+        chroma=chroma,
+        saturation=saturation,
+        vivid=vivid,
+    )
+
+
+def _measured(files: Sequence[Path], size: int) -> Iterator[tuple[ChromaDensity, str]]:
+    def one(path: Path) -> tuple[ChromaDensity, str]:
+        return ChromaDensity.of(np.asarray(_reduced(path, size))), sha256_file(path)
+
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-decode")
+    try:
+        yield from pool.map(one, files)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _reduced(path: Path, size: int) -> Image.Image:
+    """The image with its longest side at most `size` pixels, each the mean of those that it stands for."""
+    image = open_image(path, draft=size)
+    scale = size / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
+
+
+def compare(samples: Sequence[Sample], config: Chrominance) -> dict[str, Any]:
+    """Everything that is to be said of the samples, ready for JSON; see docs/studies.md."""
+    pairs = [_pair(first, second, config) for first, second in itertools.combinations(samples, 2)]
+    for name in ("wasserstein", "jensen_shannon"):
+        for pair, p_value in zip(pairs, holm([pair[name]["p_value"] for pair in pairs]), strict=True):
+            pair[name]["p_adjusted"] = float(p_value)
+    return {
+        "settings": {
+            "size": config.size,
+            "bin": BIN,
+            "vivid": VIVID,
+            "directions": _DIRECTIONS,
+            "resamples": config.resamples,
+            "level": config.level,
+            "seed": config.seed,
+        },
+        "models": [_model(sample, config) for sample in samples],
+        "pairs": pairs,
+    }
+
+
+def _model(sample: Sample, config: Chrominance) -> dict[str, Any]:
+    figures = {"chroma": sample.chroma, "saturation": sample.saturation, "vivid": sample.vivid}
+    a, b = sample.densities.mean(axis=0, dtype=np.float64) @ PLANE.centres
+    return {
+        **sample.folder.facts(sample.digests),
+        **{name: _interval(values, config) for name, values in figures.items()},
+        "mean_a": float(a),
+        "mean_b": float(b),
+    }
+
+
+def _interval(values: NDArray[np.float64], config: Chrominance) -> dict[str, float]:
+    found = bootstrap_mean(values, resamples=config.resamples, level=config.level, seed=config.seed)
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def _pair(first: Sample, second: Sample, config: Chrominance) -> dict[str, Any]:
+    paired = first.folder.keys == second.folder.keys
+    wasserstein, js = compare_densities(
+        first.densities,
+        second.densities,
+        (SlicedWasserstein(PLANE.centres, _DIRECTIONS), jensen_shannon),
+        paired=paired,
+        resamples=config.resamples,
+        level=config.level,
+        seed=config.seed,
+    )
+    return {
+        "first": first.folder.name,
+        "second": second.folder.name,
+        "paired": paired,
+        "wasserstein": asdict(wasserstein),
+        "jensen_shannon": asdict(js),
+        "chroma_difference": _difference(first.chroma, second.chroma, paired, config),
+    }
+
+
+def _difference(
+    first: NDArray[np.float64], second: NDArray[np.float64], paired: bool, config: Chrominance
+) -> dict[str, float]:
+    """Mean of the second minus mean of the first, with its percentile interval over images."""
+    rng = np.random.default_rng(config.seed)
+    drawn = draw_weights(len(first), config.resamples, rng)
+    other = drawn if paired else draw_weights(len(second), config.resamples, rng)
+    ends = ((1 - config.level) / 2, (1 + config.level) / 2)
+    low, high = np.quantile(other @ second - drawn @ first, ends)
+    return {"value": float(second.mean() - first.mean()), "low": float(low), "high": float(high)}
+
+
+def _check_free(out: Path) -> None:
+    """See that the folder holds no result of another kind under the names that are written."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file, expected a folder; choose another --out")
+    path = out / _RECORD
+    if path.exists():
+        value = read_json(path)
+        if not isinstance(value, dict) or value.get("format") != _FORMAT:
+            raise OutputError(f"{path}: is not a result of this study; choose another --out")
+
+
+def _publish(out: Path, result: dict[str, Any], samples: Sequence[Sample]) -> None:
+    """Page, plot and densities, and the record with their hashes last: it says that they are complete."""
+    (out / _RECORD).unlink(missing_ok=True)
+    maps = {sample.folder.name: (sample.fine, sample.light) for sample in samples}
+    arrays = io.BytesIO()
+    shape = (2 * PLANE.shape[0], 2 * PLANE.shape[1])
+    rows = {f"density_{number}": sample.fine.reshape(shape) for number, sample in enumerate(samples)}
+    a, b = (low + FINE_BIN * (np.arange(n) + 0.5) for low, n in ((PLANE.a_low, shape[1]), (PLANE.b_low, shape[0])))
+    np.savez_compressed(arrays, a=a, b=b, names=np.array(list(maps)), **rows)  # type: ignore[arg-type]
+    written = {
+        "chrominance.html": chroma_page(result, maps).encode(),
+        "chrominance.svg": chroma_plot(result, maps).encode(),
+        "densities.npz": arrays.getvalue(),
+    }
+    for name, data in written.items():
+        with publish(out / name) as temporary:
+            temporary.write_bytes(data)
+    result["files"] = {name: sha256_file(out / name) for name in written}
+    publish_json(out / _RECORD, result)

@@ -1,0 +1,196 @@
+"""What is to be said of two sets of images for the same prompts, from their scores. Pure: no files.
+
+Everything is paired: the two images of a prompt are compared with each other, so that what makes one prompt score
+higher than another drops out. Differences are those of the second less the first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpskit.benchmark.page import p_words, round_step, signed
+from hpskit.benchmark.together import Resampling
+from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, spearman
+
+__all__ = ["ALPHA", "agreement_of", "compared", "decimals"]
+
+Floats = NDArray[np.float64]
+
+ALPHA = 0.05
+"""A difference is believed if the permutation test gives a smaller p and the interval leaves out 0."""
+_SHOWN = 6
+"""Prompts that are shown, in each direction."""
+
+
+def compared(
+    first: Floats, second: Floats, categories: NDArray[np.str_], names: tuple[str, str], resampling: Resampling
+) -> dict[str, Any]:
+    """Everything about two sets of images by one scorer, ready for JSON; see docs/compare.md.
+
+    Args:
+        first: (prompts,) mean score of each prompt's images; NaN where there is none.
+        second: (prompts,) likewise.
+        categories: (prompts,) of each prompt; empty if the suite has none.
+        names: of the two sets.
+        resampling: of intervals and tests.
+
+    Raises:
+        InputError: fewer than two prompts have an image in both.
+    """
+    both = np.isfinite(first) & np.isfinite(second)
+    difference = asdict(paired_difference(first, second, **asdict(resampling)))
+    outcome = _outcome(difference)
+    return {
+        "outcome": outcome,
+        "verdict": _verdict(outcome, difference, names),
+        "first": _mean(first[both], resampling),
+        "second": _mean(second[both], resampling),
+        "difference": difference,
+        "detectable": [
+            {"prompts": count, "difference": detectable_difference(difference["deviation"], count)}
+            for count in _counts(difference["prompts"])
+        ],
+        "categories": _categories(first, second, categories, resampling),
+        "histogram": _histogram((second - first)[both]),
+        "extremes": _extremes(second - first),
+    }
+
+
+def _mean(scores: Floats, resampling: Resampling) -> dict[str, float]:
+    found = bootstrap_mean(scores, **asdict(resampling))
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def _outcome(difference: Mapping[str, Any]) -> str:
+    """Of the second: `better`, `worse`, `undecided`, or `equal` if no prompt differs."""
+    if difference["ties"] == difference["prompts"]:
+        return "equal"
+    if difference["permutation_p"] >= ALPHA or difference["low"] <= 0 <= difference["high"]:
+        return "undecided"
+    return "better" if difference["value"] > 0 else "worse"
+
+
+def _verdict(outcome: str, difference: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """One sentence for people."""
+    first, second = names
+    count = difference["prompts"]
+    if outcome == "equal":
+        return f"No difference: {first} and {second} have the same score for each of the {count:,} prompts"
+    digits = decimals(difference)
+    value, low, high = (signed(difference[name], digits) for name in ("value", "low", "high"))
+    figures = f"{value} points ({low} to {high}), {p_words(difference['permutation_p'])}"
+    if outcome == "undecided":
+        seen = f"a difference below {difference['detectable']:.{digits}f} cannot be relied on to show"
+        if 2 * 0.5**count >= ALPHA:
+            seen = f"no test can decide, whatever the scores; use {math.ceil(math.log2(2 / ALPHA))} or more"
+        return f"Not decided: {second} differs by {figures}; with {count:,} prompts {seen}"
+    return f"{second} is {outcome}: {figures}; it wins {100 * difference['win_rate']:.0f} % of the {count:,} prompts"
+
+
+def decimals(difference: Mapping[str, Any]) -> int:
+    """How many a reader needs: as far as the first figure of the interval's width, at least two."""
+    width = difference["high"] - difference["low"]
+    return 2 if width <= 0 else min(6, max(2, -math.floor(math.log10(width))))
+
+
+def _counts(prompts: int) -> list[int]:
+    """Numbers of prompts for planning: what there is, and round numbers of the sizes that suites have."""
+    return sorted({prompts, 50, 100, 200, 400, 800, 1600, 3200})
+
+
+def _categories(
+    first: Floats, second: Floats, categories: NDArray[np.str_], resampling: Resampling
+) -> list[dict[str, Any]]:
+    """Each category of a suite that has several; p-values corrected for their number by Holm."""
+    names = list(dict.fromkeys(categories.tolist()))
+    if len(names) < 2:
+        return []
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        inside = categories == name
+        count = int(np.isfinite(first[inside] - second[inside]).sum())
+        found = paired_difference(first[inside], second[inside], **asdict(resampling)) if count > 1 else None
+        rows.append({"name": name, "prompts": count, "difference": asdict(found) if found else None, "holm_p": None})
+    known = [row for row in rows if row["difference"]]
+    for row, adjusted in zip(known, holm([row["difference"]["permutation_p"] for row in known]), strict=True):
+        row["holm_p"] = float(adjusted)
+    return rows
+
+
+def _histogram(differences: Floats) -> dict[str, Any]:
+    """How the differences of the prompts are spread: bins of a round width, none of which reaches over 0."""
+    reach = float(np.abs(differences).max())
+    width = round_step(2 * reach / 24) if reach else 1.0
+    start, stop = math.floor(differences.min() / width), math.floor(differences.max() / width) + 1
+    edges = width * np.arange(start, stop + 1)
+    bins = np.clip(np.floor(differences / width).astype(int) - start, 0, stop - start - 1)
+    counts = np.bincount(bins[differences != 0], minlength=stop - start)
+    zero = int((differences == 0).sum())
+    return {"edges": edges.tolist(), "counts": counts.tolist(), "zero": zero}
+
+
+def _extremes(differences: Floats) -> dict[str, list[dict[str, Any]]]:
+    """The prompts, as numbers in the suite from 0, where the second wins and loses most."""
+    return {"for_second": _largest(differences, 1), "for_first": _largest(differences, -1)}
+
+
+def _largest(differences: Floats, sign: int) -> list[dict[str, Any]]:
+    order = np.argsort(np.where(np.isnan(differences), np.inf, -sign * differences), kind="stable")[:_SHOWN]
+    return [{"prompt": int(n), "difference": float(differences[n])} for n in order if sign * differences[n] > 0]
+
+
+def agreement_of(
+    scorers: Sequence[tuple[str, str]], differences: Sequence[Floats], second: str
+) -> dict[str, Any] | None:
+    """Whether several scorers say the same; None for one.
+
+    Args:
+        scorers: label and outcome of each.
+        differences: (prompts,) of each scorer, NaN where an image is missing.
+        second: name of the second set.
+
+    Returns:
+        `sentence`, and `correlations`: Spearman's of the differences by every two scorers over the prompts, None
+        where one of them is the same for all prompts.
+    """
+    if len(scorers) < 2:
+        return None
+    rows = []
+    for one, other in itertools.combinations(range(len(scorers)), 2):
+        known = np.isfinite(differences[one])
+        value = float(spearman([differences[one][known]], [-differences[other][known]])[0])
+        rows.append(
+            {
+                "first": scorers[one][0],
+                "second": scorers[other][0],
+                "spearman": value if math.isfinite(value) else None,
+            }
+        )
+    return {"sentence": _in_words(scorers, second), "correlations": rows}
+
+
+_WORDS = {
+    "better": "{} is better",
+    "worse": "{} is worse",
+    "undecided": "it is not decided",
+    "equal": "there is no difference",
+}
+
+
+def _in_words(scorers: Sequence[tuple[str, str]], second: str) -> str:
+    by_outcome: dict[str, list[str]] = {}
+    for label, outcome in scorers:
+        by_outcome.setdefault(outcome, []).append(label)
+    if len(by_outcome) == 1:
+        all_of_them = "Both scorers say" if len(scorers) == 2 else f"All {len(scorers)} scorers say"
+        return f"{all_of_them}: {_WORDS[next(iter(by_outcome))].format(second)}"
+    parts = [f"{_WORDS[outcome].format(second)} by {', '.join(labels)}" for outcome, labels in by_outcome.items()]
+    start = "The scorers contradict one another" if {"better", "worse"} <= by_outcome.keys() else "The scorers differ"
+    return f"{start}: {'; '.join(parts)}"

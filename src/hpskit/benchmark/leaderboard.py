@@ -1,0 +1,212 @@
+"""`hpskit benchmark leaderboard` as a stage: results of several models in; one leaderboard out.
+
+OUT/leaderboard.html   to be read and handed on: one file, opens offline
+OUT/leaderboard.md     a table for a README
+OUT/leaderboard.json   every figure, and the hashes of the results and of the other two; written last
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpskit import __version__
+from hpskit.benchmark.leaderboard_figures import agreement_of, scorer_board, stated_by
+from hpskit.benchmark.leaderboard_images import gather_pictures
+from hpskit.benchmark.leaderboard_page import leaderboard_page
+from hpskit.benchmark.leaderboard_table import leaderboard_table
+from hpskit.benchmark.result import Result, relative_to
+from hpskit.benchmark.together import Resampling, check_one_scorer, read_together, version_note
+from hpskit.errors import InputError, RecordError
+from hpskit.files import publish, publish_json, sha256_file
+
+__all__ = ["Leaderboard", "run"]
+
+FORMAT = "hpskit leaderboard 1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leaderboard:
+    """Which results to compare, how, and where to put it."""
+
+    results: tuple[Path, ...]
+    """Result files of one suite, one for each model."""
+    out: Path
+    """Folder for the three files; an older leaderboard in it is replaced."""
+    title: str = ""
+    """Of the page; empty is one that names the suite."""
+    scorers: tuple[str, ...] = ()
+    """Labels to make boards of, in this order; empty is all that any result has."""
+    images: Mapping[str, Path] = field(default_factory=dict)
+    """Name of a model -> the folder where its images are now, if it is not where the result says."""
+    published: bool = False
+    """Show the tables that the authors of HPS v2 published beside the boards that they belong to."""
+    resampling: Resampling = field(default_factory=Resampling)
+    command: str = ""
+    """How to make this again; stands on the page."""
+
+
+def run(config: Leaderboard) -> dict[str, Any]:
+    """Compare, and publish the three files; made again they are equal to the byte.
+
+    Returns:
+        What `leaderboard.json` holds.
+
+    Raises:
+        InputError: results are not of one suite, two have one name, scores of one label have different identities, a
+            scorer or a model that was asked for is not there, or nothing was published for these boards.
+        RecordError: a result is not what it should be.
+        OutputError: the output cannot be written.
+    """
+    results = read_together(config.results)
+    _check_images(config.images, results)
+    labels = _labels(results, config.scorers)
+    board = _figures(config, results, labels)
+    pictures = gather_pictures(results, board["scorers"], config.images, config.out)
+    board["notes"] += pictures.notes
+    products = {
+        "leaderboard.html": leaderboard_page(board, results, pictures),
+        "leaderboard.md": leaderboard_table(board),
+    }
+    for name, text in products.items():
+        with publish(config.out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    board["files"] = {name: sha256_file(config.out / name) for name in products}
+    publish_json(config.out / "leaderboard.json", board)
+    return board
+
+
+# What may be compared
+
+
+def _labels(results: Sequence[Result], wanted: Sequence[str]) -> list[str]:
+    """Scorers that boards are made of; each is the same for all results that have it.
+
+    Raises:
+        InputError: a label is unknown or means two scorers.
+        RecordError: the stated figures are not those of the scores.
+    """
+    there = list(dict.fromkeys(label for result in results for label in result.scorers))
+    for label in wanted:
+        if label not in there:
+            raise InputError(f"scorer: {label!r} is in none of the results, expected one of {', '.join(there)}")
+    labels = list(dict.fromkeys(wanted)) or there
+    for label in labels:
+        having = [result for result in results if label in result.scorers]
+        check_one_scorer(label, having)
+        for result in having:
+            _check_means(label, result)
+    return labels
+
+
+def _check_means(label: str, result: Result) -> None:
+    """The figures that are taken from the file must be those of its scores."""
+    scores = result.scores(label)
+    parts = {one["name"]: result.categories == one["name"] for one in result.suite["categories"]}
+    try:
+        stated = stated_by(result, label)
+        means = [(stated["average"]["value"], scores)]
+        means += [(row["value"], scores[parts[row["name"]]]) for row in stated["categories"]]
+        right = len(means) == len(parts) + 1 and all(_is_mean(value, own) for value, own in means)
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{result.path}: scorer {label!r} has no {error}; make the result again") from error
+    if not right:
+        raise RecordError(f"{result.path}: figures of {label!r} are not those of its scores; make the result again")
+
+
+def _is_mean(value: float | None, scores: NDArray[np.float64]) -> bool:
+    there = scores[np.isfinite(scores)]
+    if not len(there) or value is None:
+        return value is None and not len(there)
+    return bool(np.isclose(value, there.mean(), rtol=1e-9, atol=1e-9))
+
+
+def _check_images(images: Mapping[str, Path], results: Sequence[Result]) -> None:
+    names = [result.name for result in results]
+    for name, folder in images.items():
+        if name not in names:
+            raise InputError(f"images: {name!r} is none of the models, expected one of {', '.join(names)}")
+        if not folder.is_dir():
+            raise InputError(f"images: {folder} is not a folder, expected that of the images of {name!r}")
+
+
+# What it says
+
+
+def _figures(config: Leaderboard, results: Sequence[Result], labels: Sequence[str]) -> dict[str, Any]:
+    suite = results[0].suite
+    having = {label: [result for result in results if label in result.scorers] for label in labels}
+    boards = [scorer_board(label, having[label], config.resampling) for label in labels]
+    _settle_published(boards, suite, wanted=config.published)
+    return {
+        "format": FORMAT,
+        "package": f"hpskit {__version__}",
+        "command": config.command,
+        "title": config.title or f"Text-to-image models on {suite['name']}",
+        "suite": suite,
+        "settings": asdict(config.resampling),
+        "models": [_model(result, config.out) for result in results],
+        "scorers": boards,
+        "agreement": agreement_of(results, labels),
+        "notes": _notes(results, having, boards, config.resampling),
+    }
+
+
+def _settle_published(boards: Sequence[dict[str, Any]], suite: Mapping[str, Any], *, wanted: bool) -> None:
+    if not wanted:
+        for board in boards:
+            board["published"] = []
+    elif not any(board["published"] for board in boards):
+        scorers = ", ".join(board["info"]["name"] for board in boards)
+        expected = "expected hps-v2.0 or hps-v2.1 on the whole of hpsv2; leave --published out"
+        raise InputError(f"published: there is no table for {scorers} on {suite['name']!r}, {expected}")
+
+
+def _model(result: Result, out: Path) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "complete": result.complete,
+        "images": sum(len(row["images"]) for row in result.prompts),
+        "missing": sum(not row["images"] for row in result.prompts),
+        "scorers": list(result.scorers),
+        "meta": result.meta,
+        "versions": result.value["versions"],
+        "package": result.value["package"],
+        "command": result.value["command"],
+        "result": relative_to(result.path, out),
+        "sha256": sha256_file(result.path),
+    }
+
+
+def _notes(
+    results: Sequence[Result],
+    having: Mapping[str, Sequence[Result]],
+    boards: Sequence[dict[str, Any]],
+    resampling: Resampling,
+) -> list[str]:
+    """What a reader must know: nothing is left out silently."""
+    notes = []
+    for result in results:
+        missing = sum(not row["images"] for row in result.prompts)
+        if missing:
+            what = "its means are over the others, and it is compared on the prompts that both models have"
+            notes.append(
+                f"{result.name} is incomplete: {missing:,} of {len(result.prompts):,} prompts have no image; {what}."
+            )
+    for label, own in having.items():
+        without = [result.name for result in results if result not in own]
+        if without:
+            notes.append(f"Not on the board of {label}, which has not scored them: {', '.join(without)}.")
+        if note := version_note(label, own):
+            notes.append(note)
+    for board in boards:
+        pairs = len(board["scopes"][0]["differences"])
+        if pairs / (resampling.resamples + 1) > 1 - resampling.level:
+            need = f"{resampling.resamples:,} resamples cannot show significance among {pairs:,} pairs"
+            notes.append(f"By {board['label']}: {need}; ask for more (--resamples).")
+    return notes

@@ -1,0 +1,139 @@
+// The views of the leaderboard beside the first: two models, one model, prompts.
+
+// Two models
+
+function compare(s) {
+  const { b, scope } = s;
+  if (b.models.length < 2) return [title(TITLES.compare), el("p", { class: "empty" }, "There is only one model.")];
+  const second = b.models.includes(s.second) ? s.second : b.models.find((name) => name !== s.first);
+  const first = b.models.includes(s.first) && s.first !== second ? s.first : b.models.find((name) => name !== second);
+  const [a, z] = [b.models.indexOf(first), b.models.indexOf(second)], d = between(scope, a, z);
+  const swap = () => change({ first: second, second: first });
+  const pick = (key, chosen) => select(b.models, chosen, { "aria-label": `${key} model`, "data-key": key,
+    change: (e) => ([first, second].includes(e.target.value) ? swap() : change({ first, second, [key]: e.target.value })) });
+  const words = (n, row) => [el("strong", {}, number(b.scores[n][row], b.digits)), " ", b.models[n]];
+  const cases = (from, to) => el("div", { class: "cards" }, strongest(s, difference(b, from, to))
+    .map(([row]) => card(row, ...[z, a].map((n) => picture(b.models[n], row, words(n, row))))));
+  const parts = b.scopes.map((one) => [called(one.category), called(one.category), between(one, a, z)]);
+  const values = figures(s, difference(b, a, z)).map(([, v]) => v);
+  const drawn = `Difference of the scores, ${second} less ${first}, over ${count(values.length, "prompt")}`;
+  return [
+    title(TITLES.compare, inCategory(s.category)),
+    el("div", { class: "picks" }, pick("second", second), "against", pick("first", first),
+      el("button", { class: "button", type: "button", "data-key": "swap", click: swap }, "swap")),
+    !d ? el("p", { class: "empty" }, "The two share fewer than two prompts: there is nothing to compare.") : [
+      verdict(b, scope, d, first, second), differences(b, "prompts", parts),
+      el("h3", {}, "Prompt by prompt"), histogram(values, drawn), note(`${drawn}.`),
+      el("h2", {}, `Where ${second} is ahead most`), cases(a, z), el("h2", {}, `Where ${first} is ahead most`), cases(z, a)],
+  ];
+}
+
+function verdict(b, scope, d, first, second) {
+  const better = el("strong", {}, d.value > 0 ? " is better than " : " is worse than ");
+  const words = d.p > CHANCE ? ["The data do not decide between ", modelLink(second), " and ", modelLink(first), "."]
+    : [modelLink(second), better, modelLink(first), ` by ${b.label}.`];
+  const won = `${second} wins ${percent(d.wins, 1)} (${(100 * d.winLow).toFixed(1)} to ${(100 * d.winHigh).toFixed(1)})`;
+  return [
+    el("p", { class: "verdict" }, words, " Mean difference ", el("strong", {}, signed(d.value, b.digits)),
+      ` points (${range(d.low, d.high, b.digits, signed)}), ${pValue(d.p)}, corrected for `,
+      `${count(scope.differences.length, "pair")}. ${won} of ${count(d.n, "prompt")}.`),
+    note("The smallest true difference that so many prompts find with 80 % power, if only these two are compared: ",
+      `${number(d.detectable, b.digits)} points.`),
+  ];
+}
+
+function differences(b, what, rows) {
+  const there = rows.filter(([, , d]) => d), axis = axisOf([0, ...there.flatMap(([, , d]) => [d.low, d.high])]);
+  const heads = [[what, ""], ["difference", "num"], ["interval", "num more"], [labels(axis), "bar"],
+    ["wins", "num more"], ["p (Holm)", "num more"]];
+  return table("board few", heads, there.map(([name, words, d]) => {
+    const open = d.p > CHANCE, ends = range(d.low, d.high, b.digits, signed);
+    const kind = open ? "quoted" : d.value > 0 ? "c0" : "c1", says = `${name}: ${signed(d.value, b.digits)} (${ends})`;
+    return el("tr", {}, el("th", { scope: "row" }, words), cell(signed(d.value, b.digits), "num main"),
+      cell(ends, "range num more"), cell(interval(axis, d.value, d.low, d.high, kind, says, open), "bar"),
+      cell(percent(d.wins), "num more"), cell(small(d.p), "num more"),
+      cell(`${ends} · wins ${percent(d.wins)} · ${pValue(d.p)}`, "phone"));
+  }));
+}
+
+// One model
+
+function model(s) {
+  const { b, scope } = s, name = s.model, own = MODEL.get(name), n = b.models.indexOf(name);
+  if (n < 0) return [title(name), el("p", { class: "empty" }, `${b.label} has not scored this model; choose another scorer.`)];
+  const row = scope.models[n], ends = range(row.low, row.high, b.digits);
+  const against = b.models.map((other, m) =>
+    [other, link(other, { view: "compare", first: other, second: name }), between(scope, m, n)]);
+  const words = (at) => [el("strong", {}, number(b.scores[n][at], b.digits)), ` (${signed(margin(b, n)(at), b.digits)})`];
+  const cases = (sign) => el("div", { class: "cards single" },
+    strongest(s, margin(b, n, sign)).map(([at]) => card(at, picture(name, at, words(at)))));
+  const mono = (text) => el("span", { class: "mono" }, text);
+  return [
+    title(name, inCategory(s.category)),
+    el("p", { class: "verdict" }, row.rank && ["Rank ", el("strong", {}, ranks(row.rank)), ` of ${b.models.length}. `], "Mean ",
+      el("strong", {}, number(row.value, b.digits)), ends && ` (${ends})`, ` by ${b.label} over ${count(row.prompts, "prompt")}.`),
+    !own.complete && el("p", { class: "warning" }, `Incomplete: ${count(own.missing, "prompt")} without an image.`),
+    byCategory(b, n),
+    b.models.length > 1 && [el("h2", {}, `${name} less the others`), differences(b, "other model", against)],
+    el("h2", {}, "Best prompts"),
+    note("Score, and how far it is from ", b.models.length > 1 ? "the mean of the other models" : "its own mean", "."), cases(1),
+    el("h2", {}, "Worst prompts"), cases(-1),
+    el("h2", {}, "How it was made"), facts([
+      ...Object.entries(own.meta).map(([key, v]) => [key, typeof v === "string" ? v : JSON.stringify(v)]),
+      ["images", own.images.toLocaleString("en")], ["scorer", mono(b.info.identity)],
+      ["versions", Object.entries(own.versions).map(([key, v]) => `${key} ${v}`).join(", ")],
+      ["result", mono(own.result)], ["SHA-256", mono(own.sha256)], ["command", mono(own.command)]]),
+  ];
+}
+
+function byCategory(b, n) {
+  const rows = b.scopes.map((scope) => [called(scope.category), scope.models[n]]).filter(([, row]) => row.value !== null);
+  const axis = axisOf(rows.flatMap(([, row]) => [row.value, row.low ?? row.value, row.high ?? row.value]));
+  const heads = [["prompts", ""], ["mean", "num"], ["interval", "num more"], [labels(axis), "bar"], ["rank", "num more"],
+    ["wins", "num more"], ["mean of 80s", "num more"]];
+  return table("board few", heads, rows.map(([name, row]) => {
+    const of80 = row.mean === null ? "" : `${number(row.mean, b.digits)} ± ${number(row.deviation, b.digits)}`;
+    const ends = range(row.low, row.high, b.digits), says = `${name}: ${number(row.value, b.digits)} (${ends})`;
+    return el("tr", {}, el("th", { scope: "row" }, name), cell(number(row.value, b.digits), "num main"),
+      cell(ends, "range num more"), cell(interval(axis, row.value, row.low, row.high, "c0", says), "bar"),
+      cell(ranks(row.rank), "num more"), cell(percent(row.win_rate), "num more"), cell(of80, "num more"),
+      cell([ends, `rank ${ranks(row.rank)}`, `wins ${percent(row.win_rate)}`, of80].filter(Boolean).join(" · "), "phone"));
+  }));
+}
+
+// Prompts
+
+function prompts(s) {
+  const { b } = s, words = s.q.toLowerCase(), most = Number(s.most) || PAGE, far = spread(b);
+  const found = D.prompts.map((_, row) => row).filter((row) => inScope(s, row) && D.prompts[row].toLowerCase().includes(words));
+  const ranges = new Map(found.map((row) => [row, far(row)]));
+  if (s.by !== "number") found.sort((one, other) => (ranges.get(other) ?? -1) - (ranges.get(one) ?? -1) || one - other);
+  const orders = { spread: "widest range first", number: "in order of the suite" };
+  const rows = found.slice(0, most).map((row) => {
+    const best = byScore(b, row)[0];
+    return el("tr", {}, cell(link(D.prompts[row], { prompt: placeOf(row) }), null), cell(placeOf(row), "range gone"),
+      cell(best.score === null ? "–" : best.name, "gone"), cell(number(ranges.get(row), b.digits)));
+  });
+  const more = () => change({ most: most + 4 * PAGE });
+  return [
+    title(TITLES.prompts, inCategory(s.category)),
+    el("div", { class: "picks" }, options(Object.keys(orders), s.by, "by", "Order", (key) => orders[key]),
+      el("span", { class: "note" }, count(found.length, "prompt"))),
+    table("list", [["prompt", ""], ["place", "gone"], ["best", "gone"], ["range", "num"]], rows),
+    found.length > most && el("button", { class: "button", type: "button", "data-key": "most", click: more }, "Show more"),
+  ];
+}
+
+function prompt({ b, prompt: place }) {
+  const row = ROW.get(place);
+  const go = (to, words) => to in D.prompts && link(words, { prompt: placeOf(to) }, { class: "button", "data-key": words });
+  const one = ({ name, score }) => {
+    const words = [el("strong", {}, number(score, b.digits)), " ", modelLink(name)];
+    if (score !== null) return picture(name, row, words, true);
+    return el("figure", { class: "picture" }, el("span", { class: "nothing" }, "no image"), el("figcaption", {}, words));
+  };
+  return [
+    title(`Prompt ${place}`), el("blockquote", {}, D.prompts[row]),
+    el("div", { class: "gallery" }, byScore(b, row).map(one)), go(row - 1, "← previous"), go(row + 1, "next →"),
+  ];
+}

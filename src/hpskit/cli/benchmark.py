@@ -1,0 +1,264 @@
+"""`hpskit benchmark`: prompts, run, leaderboard, verify."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpskit.cli.leaderboard import leaderboard
+from hpskit.cli.options import (
+    Antialias,
+    Arch,
+    BatchSize,
+    Device,
+    Json,
+    Precision,
+    Scorers,
+    candidates_loader,
+    progress_bar,
+    scorer_loader,
+    step_progress,
+)
+from hpskit.errors import InputError
+from hpskit.stats.benchmark import GROUP_SIZE
+
+if TYPE_CHECKING:
+    from hpskit.benchmark.run import Summary
+    from hpskit.benchmark.verify import Verification
+    from hpskit.records import ScorerInfo
+    from hpskit.scoring.scorer import PreferenceScorer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Compare text-to-image models on a suite of prompts.
+
+    \b
+    1. hpskit benchmark prompts --suite hpsv2 --out suite/        what to render, and what to call the images
+    2. hpskit benchmark run --images renders/ --name "My model" --out result.json
+    3. hpskit benchmark leaderboard result*.json --out leaderboard/
+    """,
+)
+
+Suite = Annotated[
+    str, typer.Option(help="hpsv2, drawbench, partiprompts, or a file or folder of prompts; see docs/benchmark.md.")
+]
+
+
+@app.command("prompts")
+def prompts(
+    out: Annotated[Path, typer.Option(help="Folder for prompts.jsonl.")],
+    suite: Suite = "hpsv2",
+    as_json: Json = False,
+) -> None:
+    """Write the prompts of a suite as prompts.jsonl: what to render, and the name that each image must have.
+
+    \b
+    hpskit benchmark prompts --suite hpsv2 --out suite/
+    """
+    from hpskit.benchmark.suites import open_suite, write_prompts
+
+    found = open_suite(suite)
+    path = write_prompts(found, out)
+    sizes = {name: sum(prompt.category == name for prompt in found.prompts) for name in found.categories}
+    if as_json:
+        facts = {"suite": found.name, "sha256": found.sha256, "prompts": len(found.prompts), "path": str(path)}
+        typer.echo(json.dumps({**facts, "categories": sizes}, indent=2, ensure_ascii=False))
+        return
+    parts = ", ".join(f"{name} {size}" for name, size in sizes.items() if name)
+    typer.echo(f"{found.name}: {len(found.prompts):,} prompts{f' ({parts})' if parts else ''}, {path}")
+
+
+@app.command("run")
+def run(
+    images: Annotated[Path, typer.Option(help="Folder with the images, CATEGORY/00000.jpg and so on.")],
+    name: Annotated[str, typer.Option(help="Name of the model, as tables are to call it.")],
+    out: Annotated[Path, typer.Option(help="The result file (.json); scorers are added to one that exists.")],
+    suite: Suite = "hpsv2",
+    scorer: Scorers = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Instead of numbered names: a table with columns image and number (category) or prompt."),
+    ] = None,
+    meta: Annotated[
+        Path | None, typer.Option(help="A JSON object with the settings of the images: size, steps, guidance, seed …")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score what is there; the result is marked as incomplete.")
+    ] = False,
+    allow_identical: Annotated[
+        bool, typer.Option("--allow-identical", help="Accept one image under several prompts.")
+    ] = False,
+    arch: Arch = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    antialias: Antialias = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model's images for a suite of prompts: the paper's figures, intervals, and every score in one file.
+
+    Every image must be there, readable, and of one prompt of the suite. Kill it and start it again: it continues.
+
+    \b
+    hpskit benchmark run --images renders/ --name "My model" --scorer hps-v2.1 --out result.json
+    """
+    from hpskit.benchmark.run import BenchmarkRun
+    from hpskit.benchmark.run import run as run_benchmark
+
+    config = BenchmarkRun(
+        suite=suite,
+        images=images,
+        name=name,
+        out=out,
+        manifest=manifest,
+        allow_missing=allow_missing,
+        allow_identical=allow_identical,
+        meta=_meta(meta),
+        command=f"hpskit {shlex.join(sys.argv[1:])}",
+    )
+    load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
+    with progress_bar() as bar:
+        summary = run_benchmark(config, load, step_progress(bar))
+    if as_json:
+        facts = {name: value for name, value in summary.result.value.items() if name != "prompts"}
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        _print_result(summary)
+    _warn(summary)
+
+
+app.command("leaderboard")(leaderboard)
+
+
+@app.command("verify")
+def verify(
+    result: Annotated[Path, typer.Argument(help="The result file.")],
+    images: Annotated[Path, typer.Option(help="Folder with the images that it speaks of.")],
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option("--scorer", "-s", help="Checkpoint file of a scorer that has no name; repeat for several."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Points by which a score may differ.  \\[default: 0.001; 0.1 below fp32]"),
+    ] = None,
+    arch: Arch = None,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    as_json: Json = False,
+) -> None:
+    """Check somebody's result: its prompts, the hash of every image, every score, and the figures.
+
+    Exit status 0: everything is as the result says; 1: something is not.
+
+    \b
+    hpskit benchmark verify result.json --images renders/
+    """
+    from hpskit.benchmark.verify import verify as verify_result
+
+    def load(info: ScorerInfo) -> PreferenceScorer:
+        name = _name_of(info, scorer or [], result)
+        architecture = (arch or info.architecture) if name != info.name else None
+        antialias = False if "no_antialias" in info.preprocessing else None
+        return scorer_loader(name, architecture, info.precision, device, batch_size, antialias)()
+
+    with progress_bar() as bar:
+        done = verify_result(result, images, load, tolerance=tolerance, progress=step_progress(bar))
+    if as_json:
+        typer.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _print_checks(done)
+    if not done.passed:
+        raise typer.Exit(1)
+
+
+def _name_of(info: ScorerInfo, files: list[str], result: Path) -> str:
+    """What to load for an identity: its name, or the file among `files` that has its stem."""
+    if info.version != "local":
+        return info.name
+    for file in files:
+        if Path(file).stem == info.name:
+            return file
+    what = f"was scored by the local checkpoint {info.name!r}"
+    raise InputError(f"{result}: {what}; give the file with --scorer {info.name}.pt")
+
+
+def _meta(path: Path | None) -> dict[str, Any]:
+    from hpskit.files import read_json
+
+    if path is None:
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: is {type(value).__name__}, expected a JSON object with settings, {{…}}")
+    return value
+
+
+def _print_result(summary: Summary) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    result = summary.result
+    console = Console()
+    for scorer in result.value["scorers"]:
+        title = f"{result.name}: {result.suite['name']}, scored by {scorer['label']}"
+        table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table.add_column("", overflow="fold")
+        for column in ("score", "95 % interval", "deviation of groups", "prompts"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for part in scorer["categories"]:
+            if part["name"]:
+                table.add_row(Text(part["name"]), *_figures(part))
+        if len(scorer["categories"]) > 1:
+            table.add_section()
+        single = scorer["categories"][0] if len(scorer["categories"]) == 1 else None
+        average = {**scorer["average"], "deviation": single["deviation"] if single else None}
+        table.add_row(Text("average", style="bold"), *_figures(average))
+        console.print(table)
+    console.print(Text(f" {result.path}", style="dim"), soft_wrap=True)
+
+
+def _figures(part: dict[str, Any]) -> tuple[str, str, str, str]:
+    if part["value"] is None:
+        return "none", "", "", "0"
+    interval = f"{part['low']:.2f} to {part['high']:.2f}" if part["low"] is not None else ""
+    groups = part["prompts"] > GROUP_SIZE  # one group has no deviation from others
+    deviation = f"{part['deviation']:.4f}" if groups and part["deviation"] is not None else ""
+    value = part.get("mean", part["value"])
+    return f"{value:.2f}", interval, deviation, f"{part['prompts']:,}"
+
+
+def _warn(summary: Summary) -> None:
+    result = summary.result
+    if not result.complete:
+        count = sum(not row["images"] for row in result.prompts)
+        what = f"incomplete: {count:,} of {len(result.prompts):,} prompts have no image"
+        typer.echo(f"warning: {what}; the figures are of the others and are marked so", err=True)
+    if summary.identical:
+        count = sum(map(len, summary.identical))
+        what = f"{count} images are the same to the byte as one of another prompt"
+        typer.echo(f"warning: {what}, for example {', '.join(summary.identical[0][:3])}", err=True)
+    if summary.other_folders:
+        typer.echo(f"note: not part of the suite and not looked into: {', '.join(summary.other_folders)}", err=True)
+
+
+def _print_checks(done: Verification) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    words = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("not checked", "yellow")}
+    for check in done.checks:
+        word, style = words[check.passed]
+        console.print(Text.assemble((f"{word:12}", style), (f"{check.what}: ", "bold"), check.detail), soft_wrap=True)
+    verdict = "is what its images give" if done.passed else "is not what its images give"
+    console.print(Text(f"{done.name}: {done.result} {verdict}"), soft_wrap=True)

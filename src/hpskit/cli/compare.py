@@ -1,0 +1,135 @@
+"""`hpskit compare`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hpskit.cli.options import (
+    Antialias,
+    Arch,
+    BatchSize,
+    Device,
+    Json,
+    Precision,
+    Scorers,
+    candidates_loader,
+    progress_bar,
+    step_progress,
+)
+
+__all__ = ["compare"]
+
+_A, _B = "First folder", "Second folder"
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of images to compare with.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Folder that may be better.", show_default=False)],
+    prompts: Annotated[
+        str, typer.Option(help="Prompts of the images: JSON, JSONL, CSV or TSV file, folder, or name of a suite.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for compare.html, compare.json, contact.jpg and the scores.")],
+    scorer: Scorers = None,
+    name_a: Annotated[
+        str, typer.Option(help="What to call A.  \\[default: the folder's name]", rich_help_panel=_A)
+    ] = "",
+    name_b: Annotated[
+        str, typer.Option(help="What to call B.  \\[default: the folder's name]", rich_help_panel=_B)
+    ] = "",
+    manifest_a: Annotated[
+        Path | None, typer.Option(help="Which image of A has which prompt; see docs/benchmark.md.", rich_help_panel=_A)
+    ] = None,
+    manifest_b: Annotated[Path | None, typer.Option(help="Likewise of B.", rich_help_panel=_B)] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Compare the prompts that have an image in both.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples, and random sign flips.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of both.")] = 0,
+    arch: Arch = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    antialias: Antialias = None,
+    as_json: Json = False,
+) -> None:
+    """Is B better than A? Two folders of images for the same prompts, compared prompt by prompt.
+
+    Tells the mean difference with its interval, the share of prompts that B wins, two tests, the smallest difference
+    that this number of prompts can detect, and shows the pairs that differ most. Kill it and start it again: it
+    continues.
+
+    \b
+    hpskit compare before/ after/ --prompts prompts.jsonl --scorer mini --out compared/
+    """
+    from hpskit.benchmark.compare import Compare, run
+    from hpskit.benchmark.together import Resampling
+
+    config = Compare(
+        first=first,
+        second=second,
+        prompts=prompts,
+        out=out,
+        manifests=(manifest_a, manifest_b),
+        names=(name_a, name_b),
+        allow_missing=allow_missing,
+        resampling=Resampling(resamples=resamples, seed=seed),
+        command=f"hpskit {shlex.join(sys.argv[1:])}",
+    )
+    load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
+    with progress_bar() as bar:
+        summary = run(config, load, step_progress(bar))
+    if as_json:
+        typer.echo(json.dumps(summary.result, indent=2, ensure_ascii=False))
+        return
+    _print(summary.result, out)
+
+
+def _print(result: dict[str, Any], out: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    title = f"{result['second']['name']} against {result['first']['name']}: {result['compared']:,} prompts"
+    table = Table(
+        title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True
+    )
+    table.add_column("scorer", overflow="fold", min_width=10)
+    for column in ("difference", "interval", "wins", "p", "sign p", "detects"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for scorer in result["scorers"]:
+        table.add_row(Text(scorer["label"]), *_figures(scorer["difference"], scorer["difference"]["permutation_p"]))
+        for row in scorer["categories"]:
+            if row["difference"]:
+                table.add_row(Text(f" {row['name']}", style="dim"), *_figures(row["difference"], row["holm_p"]))
+    console.print(table)
+    for scorer in result["scorers"]:
+        start = f"{scorer['label']}: " if len(result["scorers"]) > 1 else ""
+        console.print(Text(f" {start}{scorer['verdict']}", style="bold"), soft_wrap=True)
+    if result["agreement"]:
+        console.print(Text(f" {result['agreement']['sentence']}"), soft_wrap=True)
+    console.print(Text(f" {out / 'compare.html'}", style="dim"), soft_wrap=True)
+    for note in result["notes"]:
+        typer.echo(f"note: {note}", err=True)
+
+
+def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:
+    from hpskit.benchmark.comparison import decimals
+    from hpskit.benchmark.page import number, p_figure, signed
+
+    digits = decimals(difference)
+    return (
+        signed(difference["value"], digits),
+        f"{signed(difference['low'], digits)} to {signed(difference['high'], digits)}",
+        f"{100 * difference['win_rate']:.0f} %",
+        p_figure(p_value),
+        p_figure(difference["sign_p"]),
+        number(difference["detectable"], digits),
+    )

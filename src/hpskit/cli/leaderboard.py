@@ -1,0 +1,115 @@
+"""`hpskit benchmark leaderboard`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hpskit.cli.options import Json
+
+__all__ = ["leaderboard"]
+
+
+def leaderboard(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULT…", help="Result files of one suite, one per model.")],
+    out: Annotated[Path, typer.Option(help="Folder for leaderboard.html, .md and .json.")],
+    title: Annotated[str, typer.Option(help="Of the page.  \\[default: names the suite]", show_default=False)] = "",
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option("--scorer", "-s", help="Label of a scorer in the results; repeat for several.  \\[default: all]"),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Where the images of a model are now, if not where its result says; repeat for several.",
+        ),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Show the authors' table beside HPS v2.0 and v2.1 on hpsv2.")
+    ] = False,
+    resamples: Annotated[
+        int, typer.Option(min=100, help="Bootstrap resamples of the prompts, and flips of the permutation test.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare models by their results: ranks with intervals, paired differences, and a page to look into.
+
+    OUT/leaderboard.html is one file to read and to hand on, OUT/leaderboard.md a table for a README, and
+    OUT/leaderboard.json has every figure.
+
+    \b
+    hpskit benchmark leaderboard ours.json sdxl.json --out leaderboard/
+    """
+    from hpskit.benchmark.leaderboard import Leaderboard, run
+    from hpskit.benchmark.together import Resampling
+
+    config = Leaderboard(
+        results=tuple(results),
+        out=out,
+        title=title,
+        scorers=tuple(scorer or ()),
+        images=dict(_placed(words) for words in images or ()),
+        published=published,
+        resampling=Resampling(resamples=resamples, seed=seed),
+        command=f"hpskit {shlex.join(sys.argv[1:])}",
+    )
+    board = run(config)
+    if as_json:
+        typer.echo(json.dumps(board, indent=2, ensure_ascii=False))
+    else:
+        _print(board, out)
+    for note in board["notes"]:
+        typer.echo(f"note: {note}", err=True)
+
+
+def _placed(words: str) -> tuple[str, Path]:
+    from hpskit.errors import InputError
+    from hpskit.files import expand
+
+    name, equals, folder = words.partition("=")
+    if not (name and equals and folder):
+        raise InputError(f"--images: is {words!r}, expected NAME=DIR, such as --images 'My model=renders/mine'")
+    return name, expand(folder)
+
+
+def _print(board: dict[str, Any], out: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for scorer in board["scorers"]:
+        title = f"{board['suite']['name']}, {board['suite']['prompts']:,} prompts, by {scorer['label']}"
+        table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table.add_column("rank", justify="right", no_wrap=True)
+        table.add_column("model", overflow="fold")
+        for column in ("average", f"{100 * board['settings']['level']:g} % interval", "wins"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in scorer["scopes"][0]["models"]:
+            table.add_row(*_cells(row))
+        if scorer["published"]:
+            table.add_section()
+        for row in scorer["published"]:
+            table.add_row("", Text(f"{row['name']} (published)", style="dim"), f"{row['average']:.2f}", "", "")
+        console.print(table)
+    console.print(Text(f" {out / 'leaderboard.html'}", style="dim"), soft_wrap=True)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, Any, str, str, str]:
+    from rich.text import Text
+
+    rank, wins = row["rank"], row["win_rate"]
+    places = (
+        "" if rank is None else str(rank["low"]) if rank["low"] == rank["high"] else f"{rank['low']}-{rank['high']}"
+    )
+    interval = "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
+    share = "" if wins is None else f"{100 * wins:.0f} %"
+    return places, Text(row["name"]), f"{row['value']:.2f}", interval, share

@@ -1,0 +1,309 @@
+"""A run, from images to `result.json`: the figures, what is refused, what survives a kill, and its verification."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hpskit.benchmark.result import figures, prompt_scores, read_result
+from hpskit.benchmark.run import BenchmarkRun, run
+from hpskit.benchmark.verify import verify
+from hpskit.errors import ImageError, InputError, ModelError, OutputError, RecordError
+from hpskit.evaluation.result import Candidate
+from hpskit.files import AppendLog
+from suite_material import Brightness, grey
+
+
+@pytest.fixture
+def config(suite_file: Path, renders: Path, tmp_path: Path) -> BenchmarkRun:
+    return BenchmarkRun(suite=suite_file, images=renders, name="model", out=tmp_path / "out/result.json")
+
+
+def test_scores_figures_and_identity(config: BenchmarkRun, brightness: Candidate) -> None:
+    summary = run(replace(config, meta={"steps": 50}), lambda: [brightness])
+    result = read_result(config.out)
+    assert result.value == summary.result.value
+    # grey level plus length of the prompt: "a 0" has 3, "b c 0" has 5 characters
+    assert result.scores("brightness").tolist() == [13.0, 25.0, 26.0, 27.0, 14.0, 15.0, 16.0]
+    assert result.categories.tolist() == ["a", "b c", "b c", "b c", "a", "a", "a"]
+    (scorer,) = result.value["scorers"]
+    assert [(c["name"], c["value"], c["mean"], c["prompts"]) for c in scorer["categories"]] == [
+        ("a", 14.5, 14.5, 4),
+        ("b c", 26.0, 26.0, 3),
+    ]
+    assert scorer["average"]["value"] == pytest.approx((4 * 14.5 + 3 * 26.0) / 7)
+    assert scorer["average"]["low"] < scorer["average"]["value"] < scorer["average"]["high"]
+    assert scorer["average"]["high"] - scorer["average"]["low"] < 3, "categories are not drawn, prompts within them are"
+    assert (result.complete, result.meta, result.log_odds("brightness")) == (True, {"steps": 50}, 0.5)
+    assert result.info("brightness") == brightness.scorer.info
+    assert result.image_path(0) == config.images / "a/00000.png"
+    assert result.value["images_root"] == "../renders"
+    assert not config.partial.exists()
+    assert summary.resumed == 0
+
+
+def test_groups_keep_their_places_when_images_are_missing() -> None:
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=200)
+    rows = [
+        {
+            "category": "a",
+            "prompt": str(number),
+            "images": [{"scores": {"x": score}}] if number not in (0, 1, 2, 80) else [],
+        }
+        for number, score in enumerate(scores)
+    ]
+    found = figures(rows, "x", resamples=200)["categories"][0]
+    means = [scores[3:80].mean(), scores[81:160].mean(), scores[160:].mean()]
+    assert found["mean"] == pytest.approx(np.mean(means))
+    assert found["deviation"] == pytest.approx(np.std(means))
+    assert found["value"] == pytest.approx(np.delete(scores, [0, 1, 2, 80]).mean())
+    assert found["prompts"] == 196
+
+
+def test_the_score_of_a_prompt_is_the_mean_of_its_images() -> None:
+    rows = [{"images": [{"scores": {"x": 1.0}}, {"scores": {"x": 4.0}}]}, {"images": []}]
+    assert prompt_scores(rows, "x").tolist() == pytest.approx([2.5, np.nan], nan_ok=True)
+
+
+def test_a_missing_image_is_an_error_or_marks_the_result(config: BenchmarkRun, brightness: Candidate) -> None:
+    (config.images / "a/00002.png").unlink()
+    with pytest.raises(InputError, match=r"1 missing: a/00002\. .*--allow-missing"):
+        run(config, lambda: [brightness])
+    assert not config.out.exists()
+    result = run(replace(config, allow_missing=True), lambda: [brightness]).result
+    assert not result.complete
+    assert np.isnan(result.scores("brightness")).tolist() == [False] * 5 + [True, False]
+    grey(config.images / "a/00002.png", 12)
+    again = run(config, lambda: [brightness])
+    assert again.result.complete
+    assert again.resumed == 6
+
+
+def test_broken_images_are_all_listed_and_the_others_kept(config: BenchmarkRun, brightness: Candidate) -> None:
+    for name in ("a/00001.png", "b c/00002.png"):
+        data = (config.images / name).read_bytes()
+        (config.images / name).write_bytes(data[:-26])
+    with pytest.raises(InputError, match=r"2 of 7 images cannot be scored: .*b c/00002\.png.*a/00001\.png"):
+        run(config, lambda: [brightness])
+    grey(config.images / "a/00001.png", 11)
+    grey(config.images / "b c/00002.png", 22)
+    assert run(config, lambda: [brightness]).resumed == 5
+    (config.images / "a/00001.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"00001\.png: is empty"):
+        run(replace(config, out=config.out.with_name("x.json")), lambda: [brightness])
+
+
+def test_one_image_for_several_prompts_is_an_error_or_told(config: BenchmarkRun, brightness: Candidate) -> None:
+    shutil.copy(config.images / "a/00001.png", config.images / "a/00003.png")
+    with pytest.raises(InputError, match=r"2 images are duplicates .*: a/00001\.png, a/00003\.png.*--allow-identical"):
+        run(config, lambda: [brightness])
+    summary = run(replace(config, allow_identical=True), lambda: [brightness])
+    assert summary.identical == (("a/00001.png", "a/00003.png"),)
+
+
+def test_a_scorer_is_added_and_the_first_scores_no_more(config: BenchmarkRun, brightness: Candidate) -> None:
+    run(config, lambda: [brightness])
+    other = Candidate(label="double", scorer=Brightness(2.0))
+    summary = run(config, lambda: [other])
+    assert summary.result.scorers == ("brightness", "double")
+    assert summary.result.scores("brightness").tolist() == [13.0, 25.0, 26.0, 27.0, 14.0, 15.0, 16.0]
+    assert summary.result.scores("double")[0] == 23.0
+    again = Candidate(label="brightness", scorer=Brightness())
+    assert run(config, lambda: [again, other]).resumed == 14
+    assert isinstance(again.scorer, Brightness)
+    assert again.scorer.calls == 0
+
+
+def test_a_result_of_something_else_is_left_alone(config: BenchmarkRun, brightness: Candidate, tmp_path: Path) -> None:
+    run(config, lambda: [brightness])
+    before = config.out.read_bytes()
+    impostor = Candidate(label="brightness", scorer=Brightness(2.0))
+    (tmp_path / "other.jsonl").write_text((config.suite).read_text().replace("a 0", "a zero"))
+    with pytest.raises(OutputError, match="result of model 'model', this run has 'other'"):
+        run(replace(config, name="other"), lambda: [brightness])
+    with pytest.raises(OutputError, match="result of suite"):
+        run(replace(config, suite=tmp_path / "other.jsonl"), lambda: [brightness])
+    with pytest.raises(OutputError, match="its scores by 'brightness' are of 'brightness 1 "):
+        run(config, lambda: [impostor])
+    grey(config.images / "a/00001.png", 99)
+    with pytest.raises(OutputError, match=r"images have changed since it was made: a/00001\.png"):
+        run(config, lambda: [brightness])
+    assert config.out.read_bytes() == before
+    config.out.write_text("{}")
+    with pytest.raises(OutputError, match="is no result of this command"):
+        run(config, lambda: [brightness])
+
+
+def test_scorers_must_differ_and_give_numbers(config: BenchmarkRun, brightness: Candidate) -> None:
+    with pytest.raises(InputError, match="'brightness' is named twice"):
+        run(config, lambda: [brightness, brightness])
+    with pytest.raises(InputError, match="two are 'brightness 1 "):
+        run(config, lambda: [brightness, replace(brightness, label="again")])
+    with pytest.raises(ModelError, match=r"the score of a/00000\.png for 'a 0' is nan"):
+        run(config, lambda: [Candidate(label="nan", scorer=Brightness(float("nan")))])
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from suite_material import Brightness
+from hpskit.benchmark.run import BenchmarkRun, run
+from hpskit.evaluation.result import Candidate
+class Slow(Brightness):
+    def score(self, images, prompts):
+        time.sleep(0.05)
+        return super().score(images, prompts)
+config = BenchmarkRun(suite={suite!r}, images=Path({images!r}), name="model", out=Path({out!r}))
+print(run(config, lambda: [Candidate(label="brightness", scorer=Slow())]).resumed)
+"""
+
+
+def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
+    count = 80
+    (tmp_path / "suite.json").write_text(json.dumps([f"p{number}" for number in range(count)]))
+    for number in range(count):
+        grey(tmp_path / f"images/{number:05d}.png", number)
+    out = tmp_path / "result.json"
+    code = _KILLED.format(
+        tests=str(Path(__file__).parents[1]),
+        suite=str(tmp_path / "suite.json"),
+        images=str(tmp_path / "images"),
+        out=str(out),
+    )
+    partial = tmp_path / "result.json.partial"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    while process.poll() is None and (not partial.exists() or partial.read_bytes().count(b"\n") < 10):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+    assert not out.exists()
+    with partial.open("ab") as handle:  # what a torn write leaves
+        handle.write(b'{"scorer": "bri')
+    kept = partial.read_bytes().count(b"\n") - 1
+    assert 0 < kept < count
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert int(done.stdout) == kept
+    assert read_result(out).scores("brightness").tolist() == [number + len(f"p{number}") for number in range(count)]
+
+
+def test_unfinished_work_on_another_suite_is_not_mixed_in(config: BenchmarkRun, brightness: Candidate) -> None:
+    with AppendLog(config.partial) as log:
+        log.append({"format": "hpskit benchmark scores 1", "suite_sha256": "0" * 64})
+    with pytest.raises(OutputError, match="is unfinished work on another suite"):
+        run(config, lambda: [brightness])
+
+
+def test_settings_are_checked(config: BenchmarkRun) -> None:
+    for changes, said in (
+        ({"out": Path("r.txt")}, "expected '.json'"),
+        ({"name": " "}, "name: is empty"),
+        ({"meta": {"x": float("nan")}}, "meta: cannot be written as JSON"),
+    ):
+        with pytest.raises(InputError, match=said):
+            replace(config, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v.update(format="x"), "format is 'x'"),
+        (lambda v: v.update(name=3), "name is 3, expected a str"),
+        (lambda v: v["prompts"][0].update(prompt="other"), "suite.sha256 is"),
+        (lambda v: v["prompts"][1].update(images=[]), "complete is True, expected true just when"),
+        (
+            lambda v: v["prompts"][1]["images"][0]["scores"].clear(),
+            r"prompts[1].images[0].scores['brightness'] is None",
+        ),
+        (lambda v: v["scorers"][0]["info"].pop("precision"), "field 'precision' is None"),
+        (lambda v: v["scorers"].append(v["scorers"][0]), "with labels that differ"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused(
+    change: object, said: str, config: BenchmarkRun, brightness: Candidate
+) -> None:
+    value = json.loads(json.dumps(run(config, lambda: [brightness]).result.value))
+    assert callable(change)
+    change(value)
+    config.out.write_text(json.dumps(value))
+    with pytest.raises((InputError, RecordError)) as caught:
+        read_result(config.out)
+    assert said in str(caught.value)
+    assert str(config.out) in str(caught.value)
+
+
+def test_verify_accepts_what_is_true(config: BenchmarkRun, brightness: Candidate) -> None:
+    run(config, lambda: [brightness])
+    done = verify(config.out, config.images, lambda _info: brightness.scorer)
+    assert [(check.what, check.passed) for check in done.checks] == [
+        ("prompts", None),
+        ("figures", True),
+        ("images", True),
+        ("scores by brightness", True),
+    ]
+    assert done.passed
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda v: v["prompts"][0]["images"][0]["scores"].update(brightness=13.5), "scores by brightness"),
+        (lambda v: v["prompts"][0]["images"][0].update(sha256="0" * 64), "images"),
+        (lambda v: v["prompts"][0]["images"][0].update(image="a/99999.png"), "images"),
+        (lambda v: v["scorers"][0]["average"].update(value=99.0), "figures"),
+        (lambda v: v["scorers"][0]["categories"][1].update(low=0.0), "figures"),
+        (lambda v: v["scorers"][0]["info"].update(weight_hash="sha256:" + "1" * 64), "scores by brightness"),
+        (lambda v: v["suite"].update(name="hpsv2"), "prompts"),
+    ],
+)
+def test_verify_finds_what_is_not(change: object, what: str, config: BenchmarkRun, brightness: Candidate) -> None:
+    value = json.loads(json.dumps(run(config, lambda: [brightness]).result.value))
+    assert callable(change)
+    change(value)
+    config.out.write_text(json.dumps(value))
+    done = verify(config.out, config.images, lambda _info: brightness.scorer)
+    assert not done.passed
+    assert what in [check.what for check in done.checks if check.passed is False]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs limits of the size of files")
+def test_a_full_disk_loses_nothing(config: BenchmarkRun, brightness: Candidate) -> None:
+    import resource
+
+    run(config, lambda: [brightness])
+    before = config.out.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before), limits[1]))
+    try:
+        with pytest.raises(OutputError, match="make room"):
+            run(config, lambda: [Candidate(label="double", scorer=Brightness(2.0))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert config.out.read_bytes() == before
+    assert run(config, lambda: [Candidate(label="double", scorer=Brightness(2.0))]).resumed == 7
+
+
+def test_leading_zeros_make_no_other_place(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('["x", "y"]')
+    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "00001.png")
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "1.png")
+    config = BenchmarkRun(suite=tmp_path / "s.json", images=tmp_path, name="m", out=tmp_path / "r.json")
+    with pytest.raises(InputError, match=r"1\.png beside 00001\.png|00001\.png beside 1\.png"):
+        run(config, list)

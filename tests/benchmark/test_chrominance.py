@@ -1,0 +1,221 @@
+"""Colours of models: published Lab values, recoloured copies recovered, nothing skipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+
+from conftest import Cli
+from hpskit.benchmark.chroma_page import contour
+from hpskit.benchmark.chrominance import Chrominance, measure, run
+from hpskit.benchmark.colour import PLANE, ChromaDensity, gamut_outline, lab_to_srgb, srgb_to_lab
+from hpskit.benchmark.folders import open_folder, open_folders
+from hpskit.errors import ImageError, InputError, OutputError
+
+
+@pytest.mark.parametrize(
+    ("rgb", "lab"),
+    [  # as colour references print them: sRGB under D65, 2 degrees
+        ((255, 255, 255), (100, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((128, 128, 128), (53.585, 0, 0)),
+        ((255, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 255, 0), (87.73, -86.18, 83.18)),
+        ((0, 0, 255), (32.30, 79.19, -107.86)),
+        ((255, 255, 0), (97.14, -21.55, 94.48)),
+        ((0, 255, 255), (91.11, -48.09, -14.13)),
+        ((255, 0, 255), (60.32, 98.23, -60.82)),
+    ],
+)
+def test_published_values(rgb: tuple[int, ...], lab: tuple[float, ...]) -> None:
+    assert srgb_to_lab(np.array(rgb, np.uint8)) == pytest.approx(np.array(lab), abs=0.02)  # they round the matrix
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_there_and_back_and_inside_the_plane(rgb: tuple[int, int, int]) -> None:
+    pixel = np.array(rgb, np.uint8)
+    lab = srgb_to_lab(pixel)
+    assert (lab_to_srgb(lab) == pixel).all()
+    bin_number = int(PLANE.bins(*lab[1:]))
+    assert np.abs(PLANE.centres[bin_number] - lab[1:]).max() <= PLANE.width / 2
+
+
+def test_the_outline_holds_every_colour() -> None:
+    """Seen along L*; the border is checked by angle, where it is closest to grey."""
+    grid = np.stack(np.meshgrid(*[np.arange(0, 256, 15)] * 3), axis=-1).reshape(-1, 3).astype(np.uint8)
+    a, b = srgb_to_lab(grid)[:, 1:].T
+    border = gamut_outline(64)
+    angles = np.arctan2(border[:, 1], border[:, 0])
+    order = np.argsort(angles)
+    reach = np.interp(np.arctan2(b, a), angles[order], np.hypot(*border.T)[order], period=2 * np.pi)
+    assert (np.hypot(a, b) <= reach + 1).all()
+
+
+def test_an_image_of_one_colour_is_one_bin() -> None:
+    orange = np.full((6, 9, 3), (255, 128, 0), np.uint8)
+    found = ChromaDensity.of(orange)
+    lightness, a, b = srgb_to_lab(orange[0, 0])
+    assert found.coarse.argmax() == PLANE.bins(np.array(a), np.array(b))
+    assert found.coarse.max() == pytest.approx(1)
+    assert found.light.sum() == pytest.approx(lightness, rel=1e-6)
+    assert found.chroma == pytest.approx(np.hypot(a, b))
+    assert found.vivid == 1
+    black = ChromaDensity.of(np.zeros((2, 2, 3), np.uint8))
+    assert (black.chroma, black.saturation, black.vivid) == pytest.approx((0, 0, 0))
+
+
+def test_lines_lie_where_the_value_is() -> None:
+    rows, columns = np.indices((41, 41))
+    distance = np.hypot(rows - 20, columns - 20)
+    pieces = np.array(contour(-distance, -10.0))
+    assert np.hypot(pieces[:, 0] - 20, pieces[:, 1] - 20) == pytest.approx(np.full(len(pieces), 10), abs=0.1)
+    lengths = np.hypot(pieces[:, 2] - pieces[:, 0], pieces[:, 3] - pieces[:, 1])
+    assert lengths.sum() == pytest.approx(2 * np.pi * 10, rel=0.02)
+
+
+# Folders
+
+
+@pytest.fixture(scope="session")
+def crops(photographs: list[Image.Image]) -> list[Image.Image]:
+    """Twelve pieces of each photograph, 160x140."""
+    boxes = [(x, y, x + 160, y + 140) for y in (0, 140, 280) for x in (0, 160, 320, 480)]
+    return [photograph.crop(box) for photograph in photographs for box in boxes]
+
+
+@pytest.fixture
+def models(tmp_path: Path, crops: list[Image.Image]) -> Path:
+    """`base` and its copies: `vivid` and `same`, and `other` with all images under other names."""
+    for number, crop in enumerate(crops):
+        for name in ("base", "vivid", "same", "other"):
+            image = ImageEnhance.Color(crop).enhance(1.5) if name == "vivid" else crop
+            place = tmp_path / name / ("a" if number % 2 else "b") / f"{number:05d}{'x' * (name == 'other')}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            image.save(place, quality=95)
+    return tmp_path
+
+
+def colours(models: Path, *names: str, out: str = "out", **more: Any) -> dict[str, Any]:
+    given = [f"{name}={models / name}" for name in names]
+    return run(Chrominance(images=given, out=models / out, resamples=200, **more))
+
+
+def test_recoloured_copies_are_found_and_equal_copies_are_not(models: Path) -> None:
+    result = colours(models, "base", "vivid", "same", "other")
+    base, vivid, same, other = result["models"]
+    assert vivid["chroma"]["value"] > 1.2 * base["chroma"]["value"]
+    assert vivid["saturation"]["value"] > base["saturation"]["value"]
+    assert same == base | {"name": "same", "folder": same["folder"]}
+    assert other["sha256"] != base["sha256"]  # other names
+    pairs = {(pair["first"], pair["second"]): pair for pair in result["pairs"]}
+    for pair in (pairs["base", "vivid"], pairs["vivid", "same"]):
+        assert pair["paired"]
+        assert pair["wasserstein"]["p_adjusted"] == pytest.approx(6 / 201)
+        assert pair["wasserstein"]["low"] > 2
+    assert pairs["base", "vivid"]["chroma_difference"]["low"] > 3
+    for pair in (pairs["base", "same"], pairs["base", "other"]):
+        for name in ("wasserstein", "jensen_shannon"):
+            assert (pair[name]["raw"], pair[name]["value"], pair[name]["p_adjusted"]) == (0, 0, 1)
+    assert not pairs["base", "other"]["paired"]
+
+
+def test_files_that_are_published(models: Path) -> None:
+    result = colours(models, "base", "vivid")
+    out = models / "out"
+    assert json.loads((out / "chrominance.json").read_text()) == result
+    assert set(result["files"]) == {path.name for path in out.iterdir()} - {"chrominance.json"}
+    page, plot = ((out / f"chrominance.{kind}").read_text() for kind in ("html", "svg"))
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert plot.startswith("<svg")
+    assert f"mean C* = {result['models'][1]['chroma']['value']:.1f}" in plot
+    with np.load(out / "densities.npz") as arrays:
+        assert arrays["names"].tolist() == ["base", "vivid"]
+        assert arrays["density_1"].shape == (len(arrays["b"]), len(arrays["a"]))
+        assert arrays["density_1"].sum() == pytest.approx(1)
+        mean_a = (arrays["density_1"].sum(axis=0) * arrays["a"]).sum()
+    assert mean_a == pytest.approx(result["models"][1]["mean_a"], abs=0.1)
+
+
+def test_a_model_alone_has_a_page(models: Path) -> None:
+    result = colours(models, "base")
+    assert result["pairs"] == []
+    assert "Distances between" not in (models / "out/chrominance.html").read_text()
+
+
+def test_a_jpeg_that_is_decoded_small_gives_the_colours_of_the_whole(
+    tmp_path: Path, photographs: list[Image.Image]
+) -> None:
+    for name, ending in (("jpeg", "jpg"), ("png", "png")):
+        (tmp_path / name).mkdir()
+        for number, photograph in enumerate(photographs):
+            photograph.resize((1280, 854)).save(tmp_path / name / f"{number}.{ending}", quality=95)
+    jpeg, png = (measure(open_folder(tmp_path / name), 160) for name in ("jpeg", "png"))
+    assert jpeg.chroma == pytest.approx(png.chroma, rel=0.02)
+    assert np.abs(jpeg.densities - png.densities).sum(axis=1).max() < 0.2
+
+
+def test_names_of_folders(models: Path) -> None:
+    first, second = open_folders([str(models / "base"), f"my model={models / 'vivid'}"])
+    assert (first.name, second.name) == ("base", "my model")
+    assert first.keys == second.keys
+    odd = models / "a=b"
+    shutil.copytree(models / "base", odd)
+    assert open_folders([str(odd)])[0].name == "a=b"
+    with pytest.raises(InputError, match="more than one is called 'base'; write NAME=DIR"):
+        open_folders([str(models / "base"), f"base={models / 'vivid'}"])
+
+
+def test_nothing_is_skipped(models: Path) -> None:
+    (models / "base/notes.txt").write_text("no image")
+    (models / "base/a/zzz.WEBP").write_bytes(b"not an image at all")
+    assert open_folder(models / "base").others == 1
+    with pytest.raises(ImageError, match=r"zzz\.WEBP: is not an image"):
+        colours(models, "base", "vivid")
+    assert not (models / "out").exists()
+    (models / "base/a/zzz.WEBP").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"zzz\.WEBP: is empty"):
+        open_folder(models / "base")
+
+
+def test_what_cannot_be_used(models: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder, expected the images of a model"):
+        open_folder(models / "nowhere")
+    (models / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no image \(0 other files\)"):
+        open_folder(models / "empty")
+    with pytest.raises(InputError, match="size: is 8"):
+        Chrominance(images=["a"], out=models / "out", size=8)
+    single = models / "single"
+    single.mkdir()
+    shutil.copy(next((models / "base").rglob("*.jpg")), single)
+    with pytest.raises(InputError, match="holds one image, expected at least 2"):
+        colours(models, "single")
+
+
+def test_a_folder_with_another_result_is_left_alone(models: Path) -> None:
+    (models / "out").mkdir()
+    record = models / "out/chrominance.json"
+    record.write_text('{"format": "something else"}')
+    with pytest.raises(OutputError, match="is not a result of this study"):
+        colours(models, "base")
+    assert record.read_text() == '{"format": "something else"}'
+    with pytest.raises(OutputError, match="is a file, expected a folder"):
+        colours(models, "base", out="out/chrominance.json")
+
+
+def test_the_command(models: Path, cli: Cli) -> None:
+    done = cli("study", "chrominance", "a=base", "b=vivid", "--out", "c", "--resamples", 100, cwd=models)
+    assert done.returncode == 0, done.stderr
+    assert "a - b: " in done.stdout
+    assert os.fspath(Path("c/chrominance.html")) in done.stdout
+    record = json.loads((models / "c/chrominance.json").read_text())
+    assert record["command"] == "hpskit study chrominance a=base b=vivid --out c --resamples 100"

@@ -1,0 +1,453 @@
+"""Two sets of images compared: figures, verdicts, files, and the cases where the truth is known."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from hpskit.benchmark.compare import Compare, run
+from hpskit.benchmark.comparison import agreement_of, compared, decimals
+from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
+from hpskit.benchmark.page import axis_for, p_figure, p_words, round_step, signed
+from hpskit.benchmark.together import Resampling
+from hpskit.errors import InputError, OutputError
+from hpskit.evaluation.result import Candidate
+from hpskit.scoring.scorer import load_scorer
+from judged_photographs import Sharpness
+
+FEW = Resampling(resamples=200)
+NAMES = ("A", "B")
+MINUS = "\N{MINUS SIGN}"
+PROMPTS = 12
+
+
+@pytest.fixture(scope="session")
+def folders(photographs: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`prompts.jsonl` with two categories, and tiles of photographs: as they are, copied, and blurred by one pixel."""
+    root = tmp_path_factory.mktemp("compare")
+    lines = []
+    for number in range(PROMPTS):
+        category = ("temple", "flower")[number % 2]
+        lines.append({"category": category, "prompt": f"part {number} of a {category}"})
+        left, top = 40 * number, 20 * (number // 2)
+        tile = photographs[number % 2].crop((left, top, left + 192, top + 192))
+        for name, image in (("sharp", tile), ("blurred", tile.filter(ImageFilter.GaussianBlur(1)))):
+            path = root / name / category / f"{number // 2:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+    (root / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.copytree(root / "sharp", root / "copy")
+    return root
+
+
+@pytest.fixture
+def config(folders: Path, tmp_path: Path) -> Compare:
+    return Compare(
+        first=folders / "sharp",
+        second=folders / "blurred",
+        prompts=folders / "prompts.jsonl",
+        out=tmp_path / "out",
+        resampling=FEW,
+    )
+
+
+def sharpness(**options: Any) -> Candidate:
+    scorer = Sharpness(**options)
+    return Candidate(label=scorer.name, scorer=scorer)
+
+
+# Where the truth is known
+
+
+def test_blurred_copies_lose_by_mini(config: Compare) -> None:
+    result = run(config, lambda: [Candidate(label="mini", scorer=load_scorer("mini"))]).result
+    (scorer,) = result["scorers"]
+    difference = scorer["difference"]
+    assert scorer["outcome"] == "worse"
+    assert (difference["wins"], difference["losses"]) == (0, PROMPTS)
+    assert difference["permutation_p"] == difference["sign_p"] == 2 / 2**PROMPTS
+    assert difference["high"] < -0.2
+    assert [row["name"] for row in scorer["categories"]] == ["temple", "flower"]
+    assert all(row["difference"]["value"] < 0 and row["holm_p"] == 2 * 2 / 2**6 for row in scorer["categories"])
+    assert re.fullmatch(
+        rf"blurred is worse: {MINUS}\d\.\d\d points \({MINUS}\d\.\d\d to {MINUS}\d\.\d\d\), p < 0\.001; "
+        "it wins 0 % of the 12 prompts",
+        result["verdict"],
+    )
+
+
+def test_a_copy_of_the_same_images_is_no_different(config: Compare, folders: Path) -> None:
+    candidate = sharpness()
+    result = run(replace(config, second=folders / "copy"), lambda: [candidate]).result
+    difference = result["scorers"][0]["difference"]
+    assert [difference[name] for name in ("value", "low", "high", "detectable")] == [0, 0, 0, 0]
+    assert (difference["sign_p"], difference["permutation_p"], difference["win_rate"]) == (1, 1, 0.5)
+    assert result["scorers"][0]["outcome"] == "equal"
+    assert result["verdict"] == "No difference: sharp and copy have the same score for each of the 12 prompts"
+    assert result["notes"] == ["sharp and copy have the same files, to the byte, for all prompts."]
+    assert len(candidate.scorer.seen) == PROMPTS, "a copy is not scored again"
+    assert (config.out / "contact.jpg").stat().st_size > 10_000
+
+
+def test_two_draws_of_one_model_are_seldom_told_apart() -> None:
+    """About 5 % of the verdicts on differences that are not there are wrong: 300 comparisons of 30 prompts each."""
+    rng = np.random.default_rng(0)
+    categories = np.full(30, "")
+    outcomes = []
+    for _ in range(300):
+        prompts = rng.normal(0, 2, 30)
+        one, other = prompts + rng.normal(0, 1, (2, 30))
+        outcomes.append(compared(one, other, categories, NAMES, FEW)["outcome"])
+    assert 0.01 < np.mean([outcome != "undecided" for outcome in outcomes]) < 0.09
+
+
+def test_a_better_model_is_found_at_the_difference_that_can_be_detected() -> None:
+    """With 80 % power, as promised: 200 comparisons whose true difference is the detectable one."""
+    rng = np.random.default_rng(1)
+    true = 2.8016 / np.sqrt(50)  # (z(0.975) + z(0.8)) deviation / sqrt(prompts)
+    found = [
+        compared(np.zeros(50), rng.normal(true, 1, 50), np.full(50, ""), NAMES, FEW)["outcome"] for _ in range(200)
+    ]
+    assert 0.7 < np.mean([outcome == "better" for outcome in found]) < 0.9
+    assert "worse" not in found
+
+
+# Figures and words
+
+
+def test_figures_by_hand() -> None:
+    first = np.array([0.0, 1, 2, 3, np.nan, 5])
+    second = np.array([1.0, 3, 2, 2.5, 7, np.nan])
+    found = compared(first, second, np.array(list("xxyyyy")), NAMES, FEW)
+    difference = found["difference"]
+    assert (difference["value"], difference["prompts"]) == (0.625, 4)
+    assert [difference[name] for name in ("wins", "ties", "losses")] == [2, 1, 1]
+    assert (found["first"]["value"], found["second"]["value"]) == (1.5, 2.125)
+    assert [(row["name"], row["prompts"], row["difference"]["value"]) for row in found["categories"]] == [
+        ("x", 2, 1.5),
+        ("y", 2, -0.25),
+    ]
+    assert [case["prompt"] for case in found["extremes"]["for_second"]] == [1, 0]
+    assert found["extremes"]["for_first"] == [{"prompt": 3, "difference": -0.5}]
+    assert found["verdict"].startswith("Not decided: B differs by +0.62 points (")
+    assert found["verdict"].endswith("; with 4 prompts no test can decide, whatever the scores; use 6 or more")
+
+
+def test_a_category_of_one_prompt_has_no_figures() -> None:
+    found = compared(np.zeros(4), np.array([1.0, 2, 3, 4]), np.array(list("xxxy")), NAMES, FEW)
+    assert found["categories"][1] == {"name": "y", "prompts": 1, "difference": None, "holm_p": None}
+    assert found["categories"][0]["holm_p"] == found["categories"][0]["difference"]["permutation_p"]
+
+
+def test_what_is_not_decided_says_what_would_have_been_seen() -> None:
+    noise = np.random.default_rng(5).normal(0, 1, 40)
+    found = compared(np.zeros(40), noise - noise.mean() + 0.1, np.full(40, ""), NAMES, FEW)
+    detectable = found["difference"]["detectable"]
+    assert found["outcome"] == "undecided"
+    assert found["verdict"].endswith(
+        f"; with 40 prompts a difference below {detectable:.2f} cannot be relied on to show"
+    )
+    by_count = {row["prompts"]: row["difference"] for row in found["detectable"]}
+    assert by_count[40] == pytest.approx(detectable)
+    assert by_count[100] == pytest.approx(2 * by_count[400])
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(*[st.integers(-40, 40)] * 2), min_size=2, max_size=12), st.integers(-100, 100))
+def test_turned_round_the_answer_turns_round(pairs: list[tuple[int, int]], shift: int) -> None:
+    first, second = np.array(pairs, dtype=float).T / 4
+    categories = np.full(len(first), "")
+    there = compared(first, second, categories, NAMES, Resampling(resamples=100))
+    back = compared(second + shift, first + shift, categories, NAMES, Resampling(resamples=100))
+    turned = {"better": "worse", "worse": "better"}
+    assert there["difference"]["value"] == pytest.approx(-back["difference"]["value"])
+    assert there["difference"]["permutation_p"] == back["difference"]["permutation_p"]
+    for one, other in ((there, back), (back, there)):
+        if one["outcome"] in turned:
+            assert other["outcome"] in (turned[one["outcome"]], "undecided")  # ends of two bootstraps differ a little
+        assert one["extremes"]["for_second"] == [
+            {**case, "difference": -case["difference"]} for case in other["extremes"]["for_first"]
+        ]
+        histogram = one["histogram"]
+        assert sum(histogram["counts"]) + histogram["zero"] == len(pairs)
+        assert not any(low < 0 < high for low, high in itertools.pairwise(histogram["edges"]))
+    assert (there["outcome"] == "equal") == (back["outcome"] == "equal") == bool((first == second).all())
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "sentence"),
+    [
+        (("better", "better"), "Both scorers say: B is better"),
+        (("equal", "equal", "equal"), "All 3 scorers say: there is no difference"),
+        (("better", "undecided", "better"), "The scorers differ: B is better by s0, s2; it is not decided by s1"),
+        (("better", "worse"), "The scorers contradict one another: B is better by s0; B is worse by s1"),
+    ],
+)
+def test_scorers_agree_or_not(outcomes: tuple[str, ...], sentence: str) -> None:
+    differences = [np.array([1.0, 2, 3, np.nan]) * (number + 1) for number in range(len(outcomes))]
+    found = agreement_of([(f"s{n}", outcome) for n, outcome in enumerate(outcomes)], differences, "B")
+    assert found is not None
+    assert found["sentence"] == sentence
+    assert [row["spearman"] for row in found["correlations"]] == [1.0] * (len(outcomes) * (len(outcomes) - 1) // 2)
+
+
+def test_one_scorer_has_nothing_to_agree_with() -> None:
+    assert agreement_of([("mini", "better")], [np.zeros(3)], "B") is None
+    constant = agreement_of([("a", "equal"), ("b", "better")], [np.zeros(3), np.arange(3.0)], "B")
+    assert constant is not None
+    assert constant["correlations"][0]["spearman"] is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.3, 0.5, 2), (0, 0, 2), (-2, 3, 2), (0.012, 0.019, 3), (1e-9, 3e-9, 6)]
+)
+def test_decimals(low: float, high: float, expected: int) -> None:
+    assert decimals({"low": low, "high": high}) == expected
+
+
+def test_how_figures_are_written() -> None:
+    written = [signed(value) for value in (0.414, -0.414, 0.0, -0.001, 0.001)]
+    assert written == ["+0.41", f"{MINUS}0.41", "0.00", "0.00", "0.00"]
+    assert [p_words(p) for p in (0.0002, 0.0123, 0.5, 1)] == ["p < 0.001", "p = 0.012", "p = 0.50", "p = 1.00"]
+    assert p_figure(0.0002) == "< 0.001"
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=5))
+def test_an_axis_holds_its_values(values: list[float]) -> None:
+    axis = axis_for(values)
+    slack = 1e-6 * (axis.high - axis.low)
+    assert axis.low - slack <= min(values) <= max(values) <= axis.high + slack
+    assert axis.ticks[0] == axis.low
+    assert axis.ticks[-1] == axis.high
+    assert len({axis.label(tick) for tick in axis.ticks}) == len(axis.ticks) in range(2, 9)
+
+
+@pytest.mark.parametrize(("least", "step"), [(1, 1), (1.1, 2), (3, 5), (0.07, 0.1), (0.05, 0.05), (600, 1000)])
+def test_round_step(least: float, step: float) -> None:
+    assert round_step(least) == pytest.approx(step)
+
+
+# Files
+
+
+def test_everything_is_published_and_says_the_same(config: Compare) -> None:
+    scorers = [sharpness(), sharpness(name="dull", sign=-1.0)]
+    summary = run(config, lambda: scorers)
+    result = json.loads((config.out / "compare.json").read_text())
+    assert result == json.loads(json.dumps(summary.result))
+    assert {path.name for path in config.out.iterdir()} == {
+        "compare.json",
+        "compare.html",
+        "contact.jpg",
+        "scores.jsonl",
+    }
+    assert [scorer["outcome"] for scorer in result["scorers"]] == ["worse", "better"]
+    assert result["agreement"]["sentence"].startswith("The scorers contradict one another: blurred is worse by sharp")
+    assert result["agreement"]["correlations"][0]["spearman"] == -1
+    own = [row["second"][0]["scores"]["sharp"] - row["first"][0]["scores"]["sharp"] for row in result["prompts"]]
+    assert result["scorers"][0]["difference"]["value"] == pytest.approx(np.mean(own))
+    assert result["prompts"][3]["first"][0]["image"] == "flower/00001.png"
+    assert Path(config.out / result["first"]["root"]).resolve() == config.first.resolve()
+    with Image.open(config.out / "contact.jpg") as sheet:
+        assert (sheet.format, sheet.size) == ("JPEG", (1920, 1080))
+
+
+def test_the_page_is_one_file(config: Compare) -> None:
+    run(replace(config, names=("<b>old</b>", "new & better")), lambda: [sharpness()])
+    page = (config.out / "compare.html").read_text()
+    assert "<b>old" not in page
+    assert "&lt;b&gt;old&lt;/b&gt;" in page
+    assert "<script" not in page
+    assert not re.search(r'https?://|@import|url\(|src="(?!data:)', page)
+    assert page.count("<img") == 12  # six pairs that blurring has made worse, and none better
+    assert page.count("<svg") == page.count("</svg>") == 5  # histogram, axis, two categories and all
+    assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", page))
+
+
+def test_scores_are_used_again(config: Compare) -> None:
+    first, second = sharpness(), sharpness(name="dull", sign=-1.0)
+    before = run(config, lambda: [first])
+    again = run(config, lambda: [first, second])
+    assert (before.resumed, again.resumed) == (0, 2 * PROMPTS)
+    assert len(first.scorer.seen) == len(second.scorer.seen) == 2 * PROMPTS
+    assert again.result["scorers"][0] == before.result["scorers"][0]
+
+
+class _Interrupted(Sharpness):
+    def score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
+        if len(self.seen) >= PROMPTS:
+            raise KeyboardInterrupt
+        return Sharpness.score(self, images, prompts)
+
+
+def test_what_was_interrupted_continues(config: Compare) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(config, lambda: [Candidate(label="sharp", scorer=_Interrupted())])
+    assert not (config.out / "compare.json").exists()
+    candidate = sharpness()
+    summary = run(config, lambda: [candidate])
+    assert summary.resumed >= 8
+    assert len(candidate.scorer.seen) == 2 * PROMPTS - summary.resumed
+    assert (
+        summary.result["scorers"]
+        == run(replace(config, out=config.out / "anew"), lambda: [sharpness()]).result["scorers"]
+    )
+
+
+def test_no_half_result_is_left(config: Compare) -> None:
+    run(config, lambda: [sharpness()])
+    (config.out / "contact.jpg").unlink()
+    (config.out / "contact.jpg").mkdir()  # cannot be replaced by a file
+    with pytest.raises(OutputError, match=r"contact.jpg: cannot be written"):
+        run(config, lambda: [sharpness()])
+    assert not (config.out / "compare.json").exists()
+
+
+def test_several_images_of_a_prompt_count_with_their_mean(folders: Path, config: Compare, tmp_path: Path) -> None:
+    several = tmp_path / "several"
+    for path in (folders / "sharp").rglob("*.png"):
+        (several / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, several / path.parent.name / f"{path.stem}_0.png")
+        shutil.copy(
+            folders / "blurred" / path.parent.name / path.name, several / path.parent.name / f"{path.stem}_1.png"
+        )
+    whole = run(config, lambda: [sharpness()]).result
+    half = run(replace(config, second=several), lambda: [sharpness()]).result
+    value = half["scorers"][0]["difference"]["value"]
+    assert value == pytest.approx(whole["scorers"][0]["difference"]["value"] / 2)
+    assert half["second"]["images_per_prompt"] == [2, 2]
+    assert any("number of images differs" in note for note in half["notes"])
+
+
+# What is refused, and what is said
+
+
+def test_missing_images_of_both_folders_are_one_error(config: Compare, folders: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for target in (first, second):
+        shutil.copytree(folders / "sharp", target)
+    (first / "temple/00001.png").unlink()
+    (second / "flower/00004.png").unlink()
+    (second / "flower/00005.png").unlink()
+    both = replace(config, first=first, second=second)
+    with pytest.raises(InputError) as caught:
+        run(both, lambda: pytest.fail("loaded"))
+    message = str(caught.value)
+    assert "1 missing: temple/00001" in message
+    assert "2 missing: flower/00004 to 00005" in message
+    assert "--allow-missing" in message
+    assert "\n" not in message
+    found = run(replace(both, allow_missing=True), lambda: [sharpness()]).result
+    assert found["compared"] == PROMPTS - 3
+    what = "compared are the 9 of 12 that have one in both"
+    assert f"Prompts without an image: 1 in first and 2 in second; {what}." in found["notes"]
+
+
+def test_no_prompt_in_common(config: Compare, folders: Path, tmp_path: Path) -> None:
+    for name in ("temple", "flower"):
+        shutil.copytree(folders / "sharp" / name, tmp_path / f"only-{name}" / name)
+    apart = replace(config, first=tmp_path / "only-temple", second=tmp_path / "only-flower", allow_missing=True)
+    with pytest.raises(InputError, match=r"only-temple has images for 6 prompts, \S+only-flower for 6, both for 0"):
+        run(apart, lambda: pytest.fail("loaded"))
+
+
+def test_images_of_another_suite(config: Compare, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(["a cat", "a dog"]))
+    with pytest.raises(InputError, match=r"holds no image of the suite, expected 00000\.jpg"):
+        run(replace(config, prompts=other), lambda: pytest.fail("loaded"))
+    run(config, lambda: [sharpness()])
+    fewer = tmp_path / "fewer.jsonl"
+    fewer.write_text("".join(line for line in Path(config.prompts).read_text().splitlines(keepends=True)[:6]))
+    with pytest.raises(InputError, match=r"6 that belong to no prompt: temple/00003\.png"):
+        run(replace(config, prompts=fewer), lambda: pytest.fail("loaded"))
+
+
+def test_results_do_not_go_among_the_images(config: Compare) -> None:
+    with pytest.raises(InputError, match="is the folder of the images, expected another one for the results"):
+        replace(config, out=config.second)
+
+
+def test_one_folder_twice_is_said(config: Compare) -> None:
+    result = run(replace(config, second=config.first), lambda: [sharpness()]).result
+    assert (result["first"]["name"], result["second"]["name"]) == (f"{config.first} (A)", f"{config.first} (B)")
+    assert result["notes"] == [f"{config.first} (A) and {config.first} (B) are one and the same folder."]
+
+
+def test_folders_of_one_name_are_told_apart(config: Compare) -> None:
+    named = replace(config, first=Path("old/images"), second=Path("new/images"))
+    assert named.called() == (str(Path("old/images")), str(Path("new/images")))
+    assert replace(named, names=("", "ours")).called() == (str(Path("old/images")), "ours")
+    assert replace(named, names=("x", "x")).called() == ("x (A)", "x (B)")
+
+
+def test_manifests(config: Compare, folders: Path, tmp_path: Path) -> None:
+    names = {"temple": [0, 2, 4, 6, 8, 10], "flower": [1, 3, 5, 7, 9, 11]}
+    (tmp_path / "flat").mkdir()
+    rows = []
+    for category, parts in names.items():
+        for number, part in enumerate(parts):
+            shutil.copy(folders / "blurred" / category / f"{number:05d}.png", tmp_path / "flat" / f"p{part}.png")
+            rows.append({"image": f"p{part}.png", "prompt": f"part {part} of a {category}"})
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flat = replace(config, second=tmp_path / "flat", manifests=(None, manifest))
+    usual = run(config, lambda: [sharpness()]).result
+    assert run(flat, lambda: [sharpness()]).result["scorers"][0]["difference"] == usual["scorers"][0]["difference"]
+
+
+def test_repeated_prompts_and_images_are_said(config: Compare, folders: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps(["a cat", "a cat", "a dog", "a cow"]))
+    for name in ("first", "second"):
+        (tmp_path / name / "spare").mkdir(parents=True)
+        for number in range(4):
+            source = folders / ("sharp" if name == "first" else "blurred") / f"temple/{number % 3:05d}.png"
+            shutil.copy(source, tmp_path / name / f"{number:05d}.png")
+    plain = Compare(
+        first=tmp_path / "first", second=tmp_path / "second", prompts=prompts, out=tmp_path / "out", resampling=FEW
+    )
+    notes = run(plain, lambda: [sharpness()]).result["notes"]
+    assert [note for note in notes if note.startswith("1 of 4 prompts repeat another")]
+    assert [note for note in notes if note.startswith("first: 2 prompts have an image that stands for another prompt")]
+    assert [note for note in notes if note.endswith("were not looked into: spare.")]
+
+
+# The sheet
+
+
+def _pair(colours: tuple[str, str], prompt: str = "a prompt") -> Shown:
+    first, second = (Image.new("RGB", (64, 48), colour) for colour in colours)
+    return Shown(prompt=prompt, first=first, second=second, first_score="1.00", second_score=f"{MINUS}2.00")
+
+
+def test_the_sheet_shows_both_sides_of_each_pair() -> None:
+    row = Row(title="Where B wins most", pairs=[_pair(("#ff0000", "#00ff00")), _pair(("#0000ff", "#ffff00"))] * 2)
+    sheet = contact_sheet("B is better", NAMES, [row, row])
+    colours = {colour for _, colour in sheet.getcolors(1 << 20)}
+    assert sheet.size == (1920, 1080)
+    assert {(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)} <= colours
+    areas = {colour: count for count, colour in sheet.getcolors(1 << 20)}
+    assert areas[255, 0, 0] == 4 * areas[0, 0, 255] / 2, "three pairs in a row: the fourth is left out"
+
+
+def test_words_of_the_sheet_stay_inside() -> None:
+    long = _pair(("#ff0000", "#00ff00"), prompt="an unbroken" + "word" * 200 + " and many more words " * 30)
+    names = ("a name that is far too long for its place", "another")
+    sheet = contact_sheet("title " * 200, names, [Row(title="x" * 500, pairs=[long] * 3)] * 2)
+    ink = np.asarray(sheet.convert("L")) < 250
+    assert not ink[:, :44].any()
+    assert not ink[:, -44:].any()
+    assert not ink[1060:].any()

@@ -1,0 +1,139 @@
+"""Images find their prompts, and everything that does not fit is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hpskit.benchmark.layout import find_images
+from hpskit.benchmark.suites import open_suite
+from hpskit.errors import InputError, RecordError
+
+
+def test_the_official_layout(suite_file: Path, renders: Path) -> None:
+    suite = open_suite(suite_file)
+    found = find_images(suite, renders)
+    assert [found.name(path) for paths in found.images for path in paths] == [
+        f"{prompt.category}/{prompt.number:05d}.png" for prompt in suite.prompts
+    ]
+    assert found.missing == 0
+
+
+def test_every_ending_and_several_images_of_a_prompt(suite_file: Path, renders: Path) -> None:
+    first = renders / "a/00000.png"
+    for path in sorted((renders / "a").iterdir()) + sorted((renders / "b c").iterdir()):
+        shutil.copy(path, path.with_name(f"{path.stem}_0.webp"))
+        path.rename(path.with_name(f"{path.stem}_1.JPEG"))
+    found = find_images(open_suite(suite_file), renders)
+    assert {len(paths) for paths in found.images} == {2}
+    assert [path.name for path in found.images[0]] == ["00000_0.webp", "00000_1.JPEG"]
+    first.with_name("00000_1.JPEG").unlink()
+    with pytest.raises(InputError, match="1 missing: a/00000_1"):
+        find_images(open_suite(suite_file), renders)
+
+
+def test_a_suite_without_categories_lies_in_the_folder(tmp_path: Path, renders: Path) -> None:
+    (tmp_path / "s.json").write_text('["w", "x", "y", "z"]')
+    found = find_images(open_suite(tmp_path / "s.json"), renders / "a")
+    assert [path.name for (path,) in found.images] == [f"{number:05d}.png" for number in range(4)]
+
+
+def test_all_that_is_wrong_is_in_one_error(suite_file: Path, renders: Path) -> None:
+    (renders / "a/00001.png").unlink()
+    (renders / "a/00002.png").unlink()
+    shutil.copy(renders / "b c/00000.png", renders / "b c/00000.jpg")
+    shutil.copy(renders / "b c/00000.png", renders / "b c/00003.png")
+    shutil.copy(renders / "b c/00000.png", renders / "b c/grid.png")
+    with pytest.raises(InputError) as caught:
+        find_images(open_suite(suite_file), renders)
+    text = str(caught.value)
+    assert "2 missing: a/00001 to 00002" in text
+    assert "2 that belong to no prompt: b c/00003.png, b c/grid.png" in text
+    assert "1 for a place that is taken: b c/00000.png beside 00000.jpg" in text
+    assert "Nothing was scored" in text
+
+
+def test_only_missing_images_are_forgiven(suite_file: Path, renders: Path) -> None:
+    suite = open_suite(suite_file)
+    (renders / "a/00001.png").unlink()
+    found = find_images(suite, renders, allow_missing=True)
+    assert found.missing == 1
+    assert [bool(paths) for paths in found.images] == [p.prompt != "a 1" for p in suite.prompts]
+    (renders / "a/x.png").touch()
+    with pytest.raises(InputError, match="1 that belong to no prompt"):
+        find_images(suite, renders, allow_missing=True)
+
+
+def test_a_name_with_and_without_sample_is_taken_twice(suite_file: Path, renders: Path) -> None:
+    shutil.copy(renders / "a/00001.png", renders / "a/00001_0.png")
+    with pytest.raises(InputError, match=r"place that is taken: a/00001\.png beside 00001_0\.png"):
+        find_images(open_suite(suite_file), renders, allow_missing=True)
+
+
+def test_a_folder_with_nearly_the_name_is_pointed_out(suite_file: Path, renders: Path) -> None:
+    (renders / "b c").rename(renders / "B_C")
+    with pytest.raises(InputError, match="is the folder 'B_C' meant to be 'b c'"):
+        find_images(open_suite(suite_file), renders)
+    with pytest.raises(InputError, match=r"holds no image of the suite, expected a/00000\.jpg and so on"):
+        find_images(open_suite(suite_file), renders / "a")
+    with pytest.raises(InputError, match="is not a folder"):
+        find_images(open_suite(suite_file), renders / "nowhere")
+
+
+def test_other_folders_are_left_alone_and_told_of(suite_file: Path, renders: Path) -> None:
+    shutil.copytree(renders / "a", renders / "drawbench")
+    assert find_images(open_suite(suite_file), renders).other_folders == ("drawbench",)
+
+
+def _manifest(tmp_path: Path, rows: list[dict[str, object]]) -> Path:
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_manifest_by_prompt_or_by_number(suite_file: Path, renders: Path, tmp_path: Path) -> None:
+    suite = open_suite(suite_file)
+    plain = find_images(suite, renders)
+    names = [plain.name(path) for (path,) in plain.images]
+    both = list(zip(suite.prompts, names, strict=True))
+    by_prompt: list[dict[str, object]] = [{"image": name, "prompt": p.prompt} for p, name in reversed(both)]
+    assert find_images(suite, renders, manifest=_manifest(tmp_path, by_prompt)).images == plain.images
+    (tmp_path / "m.csv").write_text(
+        "image,category,number\n" + "".join(f"{name},{p.category},{p.number}\n" for p, name in both)
+    )
+    assert find_images(suite, renders, manifest=tmp_path / "m.csv").images == plain.images
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"image": "a/00000.png", "prompt": "nobody asked"}, "'nobody asked' is no prompt of the suite"),
+        (
+            {"image": "a/00000.png", "prompt": "twice"},
+            "'twice' is 2 prompts of the suite; give 'category'",
+        ),
+        ({"image": "a/00000.png", "number": 9}, "number 9 is no prompt of the suite"),
+        ({"image": "a/00000.png", "number": 1.5}, "number is 1.5, expected a whole number"),
+        ({"image": "a/00009.png", "number": 1}, "'a/00009.png' does not exist below"),
+        ({"image": "../suite.json", "number": 1}, "lies outside"),
+        ({"image": "a/00000.png"}, "has neither 'number' nor 'prompt'"),
+        ({"prompt": "twice"}, "image is None, expected the path"),
+    ],
+)
+def test_a_broken_row_of_a_manifest(row: dict[str, object], said: str, renders: Path, tmp_path: Path) -> None:
+    (tmp_path / "suite.json").write_text('["twice", "once", "twice"]')
+    manifest = _manifest(tmp_path, [{"image": "a/00001.png", "number": 0}, row])
+    with pytest.raises(RecordError) as caught:
+        find_images(open_suite(tmp_path / "suite.json"), renders, manifest=manifest)
+    assert said in str(caught.value)
+    assert "manifest.jsonl: row 2" in str(caught.value)
+
+
+def test_an_image_stands_in_a_manifest_once(renders: Path, tmp_path: Path) -> None:
+    (tmp_path / "suite.json").write_text('["x", "y"]')
+    manifest = _manifest(tmp_path, [{"image": "a/00001.png", "number": n} for n in range(2)])
+    with pytest.raises(RecordError, match=r"row 2: image 'a/00001\.png' is in row 1 already"):
+        find_images(open_suite(tmp_path / "suite.json"), renders, manifest=manifest)

@@ -1,0 +1,201 @@
+"""The page in a real browser: Debian's chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpskit.benchmark.leaderboard import Leaderboard, run
+from hpskit.benchmark.together import Resampling
+from leaderboard_results import write_result
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path (Debian: apt install chromium)"),
+    pytest.mark.xdist_group("chromium"),
+]
+
+EVIL = '<img src=x onerror="window.hacked=1">'
+NAMES = ("Alder", "Birch", EVIL, "Cedar")
+PROMPTS = [("anime", f"anime {n}") for n in range(20)] + [("photo", f"photo {n} </script><b>{EVIL}") for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Four models, one of them incomplete, one without image files, two scorers."""
+    folder = tmp_path_factory.mktemp("leaderboard")
+    rng = np.random.default_rng(0)
+    easy = rng.normal(20, 1, 40)
+    paths = []
+    for n, name in enumerate(NAMES):
+        scores = easy - n + rng.normal(0, 0.3, 40)
+        scores[20:] += 3.5 * (n == 3)  # the last is the best on photographs
+        if n == 1:
+            scores[7] = np.nan
+        file = folder / f"m{n}" / "result.json"
+        both = {"mini": scores, "other": scores + rng.normal(0, 2, 40)}
+        meta = {"steps": 30, "note": EVIL}
+        paths.append(write_result(file, name, both, PROMPTS, colour=None if n == 2 else 60 * n, meta=meta))
+    config = Leaderboard(
+        results=tuple(paths), out=folder / "out", title=f"Ours {EVIL}", resampling=Resampling(resamples=500)
+    )
+    run(config)
+    return (folder / "out/leaderboard.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def page(address: str) -> Iterator[Any]:
+    """One page for all tests; whatever it logs or asks of a network is an error of the test that meets it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(10_000)
+        page.troubles = []
+        page.on("console", lambda message: page.troubles.append(message.text))
+        page.on("pageerror", lambda error: page.troubles.append(str(error)))
+        page.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or page.troubles.append(asked.url))
+        page.goto(address)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def view(page: Any, address: str) -> Iterator[Any]:
+    """The page at its first view; afterwards it must have been quiet and nothing of others may have run."""
+    page.evaluate("location.hash = ''")
+    page.wait_for_selector("#view h2:text-is('Leaderboard')")
+    yield page
+    assert page.troubles == []
+    assert page.evaluate("window.hacked") is None
+
+
+def names(page: Any) -> list[str]:
+    found: list[str] = page.locator(".board tbody th[scope=row]").all_inner_texts()
+    return [name.removesuffix(" incomplete") for name in found]
+
+
+def test_sort_by_each_column_by_mouse_and_keyboard(view: Any) -> None:
+    assert names(view) == ["Alder", "Birch", "Cedar", EVIL]
+    view.click("button:text-is('Model')")
+    assert names(view) == sorted(NAMES)
+    view.click("button:text-is('Model')")
+    assert names(view) == sorted(NAMES, reverse=True)
+    assert view.get_attribute("th:has(button:text-is('Model'))", "aria-sort") == "descending"
+    view.click("button:text-is('photo')")
+    assert names(view)[0] == "Cedar"
+    for _ in range(7):  # Rank, Model, Average, Wins, Strength, anime, photo, and back
+        view.keyboard.press("Shift+Tab")
+        if view.evaluate("document.activeElement.textContent") == "Average":
+            break
+    view.keyboard.press("Enter")
+    shown = [float(text) for text in view.locator(".board td.main").all_inner_texts()]
+    assert shown == sorted(shown, reverse=True)
+    assert view.evaluate("document.activeElement.textContent") == "Average"
+
+
+def test_filter_by_name_category_and_scorer(view: Any) -> None:
+    view.type("input[type=search]", "bir")
+    assert names(view) == ["Birch"]
+    assert view.evaluate("document.activeElement.value") == "bir"
+    view.fill("input[type=search]", "zzz")
+    assert view.inner_text(".empty") == "No model has such a name."
+    view.fill("input[type=search]", "")
+    view.select_option("select[aria-label=Category]", "photo")
+    assert view.inner_text("#view h2 >> nth=0") == "Leaderboard: photo"
+    assert "20 prompts" in view.inner_text("#view .note >> nth=0")
+    before = view.locator(".board td.main").all_inner_texts()
+    view.select_option("select[aria-label=Scorer]", "other")
+    assert view.locator(".board td.main").all_inner_texts() != before
+    assert "scorer=other" in view.url
+    assert "category=photo" in view.url
+
+
+def test_a_model_opens_with_its_details(view: Any) -> None:
+    view.locator(".board a", has_text=EVIL).click()
+    view.wait_for_selector(".verdict")
+    assert view.inner_text("#view h2 >> nth=0") == EVIL
+    text = view.inner_text("#view")
+    assert "sha256:aaaaaaaaaaaaaaaa" in text
+    assert re.search(r"steps\s+30", text)
+    assert view.locator("#view table >> nth=0").locator("tbody tr").count() == 3  # all, anime, photo
+    assert view.locator(".card .nothing").count() == view.locator(".card").count() > 6  # its images are not there
+    assert view.evaluate("document.activeElement.textContent") == EVIL  # a screen reader is told where it is
+    view.go_back()
+    view.wait_for_selector("#view h2:text-is('Leaderboard')")
+
+
+def test_a_prompt_opens_with_every_image_and_score(view: Any) -> None:
+    view.click("nav a:text-is('Prompts')")
+    view.fill("input[type=search]", "ANIME 7")
+    view.click(".list a")
+    assert view.inner_text("blockquote") == "anime 7"
+    figures = view.locator(".gallery figure")
+    assert figures.count() == 4
+    shown = figures.all_inner_texts()
+    assert shown[0].split()[-1] == "Alder"
+    assert shown[-1].split() == ["no", "image", "\N{EN DASH}", "Birch"]
+    view.wait_for_function("[...document.querySelectorAll('.gallery img')].every((image) => image.naturalWidth === 48)")
+    assert view.locator(".gallery img").count() == 2
+    view.click("a:text-is('next →')")
+    view.wait_for_selector("#view h2:text-is('Prompt anime/8')")
+    assert view.inner_text("blockquote") == "anime 8"
+    view.evaluate("location.hash = 'prompt=photo/3'")
+    view.wait_for_selector("#view h2:text-is('Prompt photo/3')")
+    assert view.inner_text("blockquote") == PROMPTS[23][1]
+
+
+def test_two_models_are_compared_and_the_view_can_be_linked(view: Any) -> None:
+    view.click(".wins tbody tr:nth-child(1) td a >> nth=0")
+    view.wait_for_selector(".verdict")
+    assert "Alder is better than Birch" in view.inner_text(".verdict")
+    assert "39 prompts" in view.inner_text(".verdict")
+    value = view.inner_text(".board td.main >> nth=0")
+    view.click("text=swap")
+    assert view.inner_text(".board td.main >> nth=0") == value.replace("+", "\N{MINUS SIGN}")
+    assert "Birch is worse than Alder" in view.inner_text(".verdict")
+    view.select_option("select[aria-label='first model']", "Cedar")
+    link, text = view.url, view.inner_text("#view")
+    view.goto(link)
+    view.reload()
+    assert view.inner_text("#view") == text
+
+
+def test_dark_by_preference(view: Any) -> None:
+    def brightness() -> float:
+        colour = view.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
+
+    view.emulate_media(color_scheme="dark")
+    assert brightness() < 60
+    view.emulate_media(color_scheme="light")
+    assert brightness() > 200
+
+
+def test_a_phone_scrolls_in_one_direction(view: Any) -> None:
+    view.set_viewport_size({"width": 390, "height": 844})
+    for state in ("", "view=compare", "view=prompts", "view=about", "model=Alder", "prompt=photo/1", "category=anime"):
+        view.evaluate("(state) => { location.hash = state }", state)
+        view.wait_for_timeout(50)
+        wide = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide == 0, state
+    assert view.locator(".board td.phone >> nth=0").is_visible()
+    view.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_an_image_that_went_away_leaves_a_quiet_place(page: Any, address: str, tmp_path: Path) -> None:
+    moved = tmp_path / "leaderboard.html"
+    moved.write_bytes(Path(address.removeprefix("file://")).read_bytes())
+    page.goto(f"{moved.as_uri()}#prompt=anime/7")
+    page.wait_for_selector(".gallery .nothing:text-is('the image is not beside this page')")
+    page.wait_for_function(
+        "document.querySelectorAll('.gallery img[src^=file], .gallery img[src^=\"..\"]').length === 0"
+    )
+    page.troubles.clear()  # the browser itself says that a file is missing

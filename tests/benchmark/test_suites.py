@@ -1,0 +1,150 @@
+"""Prompt suites: every kind of file, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpskit.benchmark.suites import KNOWN, STYLES, image_name, open_suite, write_prompts
+from hpskit.errors import InputError, NotCachedError, RecordError
+
+_TEXTS = ["a cat", 'the word "STOP", in red', "naïve 猫"]
+
+
+def _written(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.write_text(
+        {
+            "list.json": json.dumps(_TEXTS),
+            "rows.json": json.dumps([{"prompt": text, "category": "x"} for text in _TEXTS]),
+            "lines.jsonl": "".join(json.dumps({"prompt": text, "seed": 3}) + "\n" for text in _TEXTS),
+            "plain.txt": "\n\n".join(_TEXTS) + "\n",
+            "table.csv": 'Prompt,Category\na cat,x\n"the word ""STOP"", in red",x\nnaïve 猫,x \n',
+            "table.tsv": 'Prompt\tCategory\tNote\na cat\tx\t\nthe word "STOP", in red\tx\t1\nnaïve 猫\tx\t\n',
+        }[name],
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", ["list.json", "rows.json", "lines.jsonl", "plain.txt", "table.csv", "table.tsv"])
+def test_every_kind_of_file_gives_the_same_prompts(name: str, tmp_path: Path) -> None:
+    suite = open_suite(_written(tmp_path, name))
+    assert [prompt.prompt for prompt in suite.prompts] == _TEXTS
+    assert [prompt.number for prompt in suite.prompts] == [0, 1, 2]
+    assert suite.categories == (("",) if name in ("list.json", "lines.jsonl", "plain.txt") else ("x",))
+    assert suite.name == Path(name).stem
+
+
+def test_a_folder_of_lists_has_their_names_as_categories(tmp_path: Path) -> None:
+    for name in ("photo", "anime"):
+        (tmp_path / f"{name}.json").write_text(json.dumps([f"{name} 0", f"{name} 1"]))
+    suite = open_suite(tmp_path)
+    assert [(p.category, p.number, p.prompt) for p in suite.prompts] == [
+        ("anime", 0, "anime 0"),
+        ("anime", 1, "anime 1"),
+        ("photo", 0, "photo 0"),
+        ("photo", 1, "photo 1"),
+    ]
+    assert [image_name(prompt) for prompt in suite.prompts[1:3]] == ["anime/00001.jpg", "photo/00000.jpg"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "B b", "ü"]), st.text(min_size=1).filter(lambda t: t.strip() and _is_unicode(t))
+        ),
+        min_size=1,
+    )
+)
+def test_what_is_written_is_the_same_suite(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("suite")
+    source = folder / "s.jsonl"
+    source.write_text("".join(json.dumps({"prompt": p, "category": c}) + "\n" for c, p in rows), encoding="utf-8")
+    suite = open_suite(source)
+    again = open_suite(write_prompts(suite, folder / "out").parent)
+    assert again.prompts == suite.prompts
+    assert again.sha256 == suite.sha256
+
+
+def _is_unicode(text: str) -> bool:
+    return not any(0xD800 <= ord(character) < 0xE000 for character in text)
+
+
+def test_the_hash_is_of_category_and_text_in_order(tmp_path: Path) -> None:
+    hashes = set()
+    for text in (
+        '["a", "b"]',
+        '["b", "a"]',
+        '["ab"]',
+        '[{"prompt": "a", "category": "x"}, {"prompt": "b", "category": "x"}]',
+    ):
+        (tmp_path / "s.json").write_text(text)
+        hashes.add(open_suite(tmp_path / "s.json").sha256)
+    assert len(hashes) == 4
+
+
+def test_the_published_suites(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = shared / "data/prompts"
+    hpsv2 = open_suite(prompts / "hpsv2_benchmark")
+    assert hpsv2.name == "hpsv2"
+    assert hpsv2.categories == STYLES
+    assert hpsv2.sha256 == KNOWN["hpsv2"]
+    assert len(open_suite(prompts / "partiprompts.tsv").prompts) == 1632
+    assert "Gary Marcus et al." in open_suite(prompts / "drawbench.csv").categories
+    shutil.copytree(prompts / "hpsv2_benchmark", tmp_path / "suites/hpsv2")
+    monkeypatch.setenv("HPSKIT_HOME", str(tmp_path))
+    assert open_suite("hpsv2").prompts == hpsv2.prompts
+
+
+def test_prompts_that_only_have_its_name_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites/hpsv2.json").write_text('["a", "b"]')
+    monkeypatch.setenv("HPSKIT_HOME", str(tmp_path))
+    with pytest.warns(UserWarning, match="not the published prompts of hpsv2"):
+        open_suite("hpsv2")
+    (tmp_path / "suites/hpsv2.txt").write_text("a")
+    with pytest.raises(InputError, match=r"hpsv2\.json and hpsv2\.txt, expected one"):
+        open_suite("hpsv2")
+
+
+def test_without_network_it_says_where_prompts_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotCachedError, match=r"suites/partiprompts\.tsv"):
+        open_suite("partiprompts")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("s.json", "[]", "has no prompts"),
+        ("s.json", '{"a": 1}', "is dict, expected a list"),
+        ("s.json", '["a", 5]', "entry 2: prompt is 5, expected a text"),
+        ("s.json", '["a", " "]', "entry 2: prompt is empty"),
+        ("s.json", '["\\ud800"]', "entry 1: prompt is not Unicode"),
+        ("s.jsonl", '{"text": "a"}\n', "row 1: column 'prompt' is missing (there are: text)"),
+        ("s.jsonl", '{"prompt": "a", "category": 3}\n', "row 1: category is 3, expected a text"),
+        ("s.csv", "prompt,category\na,../b\n", "row 1: category is '../b', expected what can be the name of a folder"),
+        ("s.csv", "prompt,category\na,x\nb,X\n", "'x' and 'X' differ in capitals only"),
+        ("s.csv", "prompt,category\na,x\nb,\n", "some prompts have a category and some have none"),
+        ("s.tsv", 'prompt\tcategory\n"a ""b"""\tx\n', "row 1: prompt is quoted as in CSV"),
+        ("s.pdf", "x", "ending is '.pdf'"),
+    ],
+)
+def test_what_is_no_suite_is_refused_with_its_place(name: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises((InputError, RecordError)) as caught:
+        open_suite(tmp_path / name)
+    assert said in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match="'hpsv3' is neither a file or folder nor one of hpsv2, drawbench"):
+        open_suite("hpsv3")

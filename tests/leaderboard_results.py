@@ -1,0 +1,113 @@
+"""Result files of made-up models, for tests of what is done with results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from hpskit.benchmark.result import FORMAT, figures
+from hpskit.benchmark.suites import prompts_sha256
+from hpskit.records import ScorerInfo
+
+Prompts = Sequence[tuple[str, str]]
+"""(category, text) of each."""
+
+
+def info(name: str, digest: str = "a") -> ScorerInfo:
+    """A scorer; another digit is another identity."""
+    return ScorerInfo(
+        name=name,
+        version="v1",
+        architecture="ViT-H-14",
+        weight_hash=f"sha256:{digest * 64}",
+        preprocessing="letterbox-224-bicubic-antialias",
+        precision="fp32",
+        scale="log-odds",
+        licence="Apache-2.0",
+        package="hpskit 0.0",
+    )
+
+
+def two_styles(count: int) -> list[tuple[str, str]]:
+    """Prompts of two categories, `count` of each."""
+    return [(style, f"{style} picture {n}") for style in ("anime", "photo") for n in range(count)]
+
+
+def write_result(
+    path: Path,
+    name: str,
+    scores: Mapping[str, ArrayLike],
+    prompts: Prompts,
+    *,
+    suite: str = "ours",
+    digest: str = "a",
+    colour: int | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Path:
+    """A result file whose figures are those of its scores.
+
+    Args:
+        path: of the file.
+        name: of the model.
+        scores: label of a scorer -> (prompts,); NaN in the first is an image that is missing.
+        prompts: of the suite.
+        suite: its name.
+        digest: of the weights of every scorer.
+        colour: 0 to 255: images in that red are made beside the file, in `images/`; none are made if not given.
+        meta: settings of the generator.
+    """
+    columns = {label: np.asarray(column, dtype=float) for label, column in scores.items()}
+    seen: dict[str, int] = {}
+    rows = []
+    for n, (category, text) in enumerate(prompts):
+        number = seen[category] = seen.get(category, -1) + 1
+        place = f"{category}/{number:05d}.jpg" if category else f"{number:05d}.jpg"
+        images = []
+        if not np.isnan(next(iter(columns.values()))[n]):
+            sha256 = _draw(path.parent / "images" / place, colour, n) if colour is not None else "0" * 64
+            own = {label: float(column[n]) for label, column in columns.items()}
+            images = [{"image": place, "sha256": sha256, "scores": own}]
+        rows.append({"category": category, "number": number, "prompt": text, "images": images})
+    value = {
+        "format": FORMAT,
+        "package": "hpskit 0.0",
+        "name": name,
+        "command": "hpskit benchmark run",
+        "complete": all(row["images"] for row in rows),
+        "meta": dict(meta or {}),
+        "versions": {"python": "3.11"},
+        "images_root": "images",
+        "suite": {
+            "name": suite,
+            "source": "a test",
+            "sha256": prompts_sha256(prompts),
+            "prompts": len(rows),
+            "categories": [{"name": name, "prompts": count + 1} for name, count in seen.items()],
+        },
+        "scorers": [
+            {
+                "label": label,
+                "info": info(label, digest).to_json(),
+                "log_odds_per_point": 1.0,
+                **figures(rows, label, resamples=100),
+            }
+            for label in columns
+        ],
+        "prompts": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    return path
+
+
+def _draw(path: Path, red: int, number: int) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (48, 32), (red, 5 * number % 256, 90)).save(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
