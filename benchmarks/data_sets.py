@@ -1,10 +1,11 @@
 """How long a data set as large as HPD v2 takes to inspect and convert, and how much memory.
 
-    python benchmarks/data_sets.py [--folder DIR] [--images] [--groups 86000]
+    python benchmarks/data_sets.py [--folder DIR] [--groups 86000] [--images] [--decode] [--edge 8]
 
 Makes a `train.json` of the published layout with 800,000 pairs of 430,000 images (86,000 prompts with five images
 each, 40 of every 43 pairs kept), then runs each command as a process of its own. `json.load` of the whole file in the
-same run is the yardstick. With --images the image files are made too: tiny JPEGs, each with bytes of its own.
+same run is the yardstick. With --images the image files are made too: JPEGs, each with bytes of its own, tiny unless
+--edge says how many pixels wide and high they are. --decode inspects them once more and decodes them.
 """
 
 from __future__ import annotations
@@ -51,13 +52,20 @@ def make_train(path: Path, prompts: int, seed: int = 0) -> tuple[int, int]:
     return pairs, prompts * IMAGES_PER_PROMPT
 
 
-def make_images(folder: Path, count: int) -> None:
-    """Write tiny JPEGs; a comment in each makes its bytes its own."""
+def make_images(folder: Path, count: int, edge: int) -> None:
+    """Write JPEGs of 64 pictures in turn; a comment in each makes its bytes its own."""
     folder.mkdir()
-    for number in range(count):
+    chance = random.Random(0)
+    pictures = []
+    for _ in range(64):
+        small = Image.frombytes("RGB", (8, 8), chance.randbytes(8 * 8 * 3))
         buffer = io.BytesIO()
-        Image.new("RGB", (8, 8), (number % 256, number // 256 % 256, 0)).save(buffer, "JPEG", comment=str(number))
-        (folder / f"{number:08}.jpg").write_bytes(buffer.getvalue())
+        small.resize((edge, edge), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+        pictures.append(buffer.getvalue())
+    for number in range(count):
+        picture, comment = pictures[number % len(pictures)], str(number).encode()
+        marked = picture[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + picture[2:]
+        (folder / f"{number:08}.jpg").write_bytes(marked)
 
 
 def measure(name: str, *command: object) -> tuple[float, float]:
@@ -79,6 +87,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="where to work; kept  [default: a temporary folder]")
     parser.add_argument("--images", action="store_true", help="make the image files too, and look for them")
+    parser.add_argument("--decode", action="store_true", help="decode the images too")
+    parser.add_argument("--edge", type=int, default=8, help="pixels of an edge of the images")
     parser.add_argument("--groups", type=int, default=86_000, help="prompts, with five images each")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
@@ -86,19 +96,24 @@ def main() -> int:
         train, table = folder / "train.json", folder / "train.parquet"
         pairs, images = make_train(train, options.groups)
         print(f"{pairs:,} pairs, {images:,} images, train.json of {train.stat().st_size / 1e6:.0f} MB\n")
-        if options.images:
-            make_images(folder / "train", images)
-        look = [] if options.images else ["--no-images"]
+        if with_images := options.images or options.decode:
+            make_images(folder / "train", images, options.edge)
+        look = [] if with_images else ["--no-images"]
         print("| what | time | processor | memory |\n|---|---|---|---|")
         measure("`json.load` of the file, nothing else", "-c", f"import json; json.load(open({str(train)!r}))")
         hpskit = ["-m", "hpskit", "data"]
         worst = [measure("`hpskit data inspect train.json`", *hpskit, "inspect", train, *look)]
+        if options.decode:
+            measure("`hpskit data inspect train.json --decode`", *hpskit, "inspect", train, "--decode")
         convert = [*hpskit, "convert", train, "--to", "parquet", "--out", table, "--no-images"]
         measure("`hpskit data convert … --to parquet --no-images`", *convert)
-        worst.append(measure("`hpskit data inspect train.parquet`", *hpskit, "inspect", table, *look))
+        root = ["--image-root", folder / "train"] if with_images else []
+        worst.append(measure("`hpskit data inspect train.parquet`", *hpskit, "inspect", table, *look, *root))
         lines = [*hpskit, "convert", table, "--to", "jsonl", "--out", folder / "lines", "--no-images"]
         measure("`hpskit data convert … --to jsonl --no-images`", *lines)
-        worst.append(measure("`hpskit data inspect rankings.jsonl`", *hpskit, "inspect", folder / "lines", *look))
+        worst.append(
+            measure("`hpskit data inspect rankings.jsonl`", *hpskit, "inspect", folder / "lines", *look, *root)
+        )
     seconds, gigabytes = (max(values) for values in zip(*worst, strict=True))
     print(f"\nThe slowest inspection took {seconds:.1f} s of {LIMITS['seconds']:.0f} s allowed,", end=" ")
     print(f"and the largest {gigabytes:.2f} GB of {LIMITS['gigabytes']:.0f} GB.")

@@ -8,6 +8,7 @@ comes directly.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 _RESOLVE = re.compile(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/(?:main|" + COMMIT + r")/(.+)")
+_LISTING = re.compile(r"/api/datasets/([^/]+/[^/?]+)(?:\?.*)?")
 _STORED = re.compile(r"/stored/([0-9a-f]{64})")
 
 
@@ -119,10 +121,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(self.hub.status, 0)
         elif stored := _STORED.fullmatch(self.path):
             self._send(next(file for file in self.hub.files.values() if file.sha256 == stored[1]), start)
+        elif listing := _LISTING.fullmatch(self.path):
+            self._list(listing[1])
         elif resolve := _RESOLVE.fullmatch(unquote(self.path)):
             self._resolve(self.hub.files.get(f"{resolve[1]}/{resolve[2]}"))
         else:
             self._head(404, 0)
+
+    def _list(self, repository: str) -> None:
+        prefix = f"datasets/{repository}/"
+        files = {name.removeprefix(prefix): file for name, file in self.hub.files.items() if name.startswith(prefix)}
+        if not files:
+            self._head(404, 0, **{"X-Error-Code": "RepoNotFound"})
+            return
+        siblings = [{"rfilename": name, "size": file.size, "blobId": file.git_hash} for name, file in files.items()]
+        answer = json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
+        self._head(200, len(answer), **{"Content-Type": "application/json"})
+        self.wfile.write(answer)
 
     def _resolve(self, file: File | None) -> None:
         if file is None:

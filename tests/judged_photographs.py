@@ -52,7 +52,7 @@ class Sharpness:
     sign: float = 1.0
     seen: list[str] = field(default_factory=list)
     """The prompt of every image that was scored."""
-    log_odds_per_point: float = 1.0
+    log_odds_per_point: float | None = 1.0
 
     @property
     def info(self) -> ScorerInfo:

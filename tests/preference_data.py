@@ -19,7 +19,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12
     lambda text: not text.isspace()
 )
 NAME = st.text("abcXYZ012 äé漢-_", min_size=1, max_size=8).map(lambda stem: f"{stem.strip() or 'x'}.png")
-PLAIN = st.none() | st.booleans() | st.integers(-9, 9) | TEXT
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
+NESTED = st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2), max_leaves=5
+)
+"""Anything that JSON can hold."""
 
 
 def png(number: int) -> bytes:
@@ -37,6 +41,16 @@ TEST_ROW: dict[str, Any] = {
 }
 TRAIN_ROW: dict[str, Any] = {"prompt": "a cat", "file_path": ["a.jpg", "b.jpg"], "human_preference": [1, 0]}
 IMAGEREWARD_ROW: dict[str, Any] = {"id": "7-1", "prompt": "a cat", "generations": ["x/a.webp", "b"], "ranking": [2, 2]}
+DATABASE_ROW: dict[str, Any] = {
+    "image_path": "images/test/test_1/a.webp",
+    "prompt_id": "7-1",
+    "prompt": "a cat",
+    "classification": "People",
+    "image_amount_in_total": 3,
+    "rank": 1,
+    "overall_rating": 4,
+    "fidelity_rating": 5,
+}
 HPDV3_ROW: dict[str, Any] = {
     "prompt": "a cat",
     "choice_dist": [12, 7],
@@ -45,6 +59,11 @@ HPDV3_ROW: dict[str, Any] = {
     "path2": "images/b.jpg",
     "model1": "flux",
     "model2": "kolors",
+}
+PARQUET_ROW: dict[str, Any] = {
+    "prompt": "a cat",
+    "images": ["a", "b"],
+    "judgements": [{"ranks": [1, 2], "annotator": "u", "votes": 1}],
 }
 RANKING_ROW: dict[str, Any] = {"group": "g", "prompt": "a cat", "images": ["a", "b"], "ranks": [1, None]}
 PAIR_ROW: dict[str, Any] = {"prompt": "a cat", "first": "a", "second": "b", "first_share": 0.75, "votes": 2}
@@ -100,7 +119,7 @@ def groups(draw: st.DrawFn, *, size: int | None = None, described: bool = True) 
         rank=draw(st.none() | st.lists(rank, min_size=len(images), max_size=len(images)).map(tuple)),
         sources=draw(st.none() | sources),
         category=draw(st.none() | TEXT),
-        meta=draw(st.dictionaries(TEXT, PLAIN, max_size=3)),
+        meta=draw(st.dictionaries(TEXT, NESTED, max_size=2)),
     )
 
 

@@ -57,7 +57,7 @@ def test_csv_and_parquet_rows(tmp_path: Path) -> None:
         ("a.jsonl", b'{"a": NaN}\n', "line 1 is not JSON .NaN is not a number"),
         ("a.jsonl", b"[" * 100_000 + b"\n", "line 1 is not JSON"),
         ("a.parquet", b"PAR", "not a parquet file"),
-        ("a.txt", b"", r"ending is '.txt', expected one of .jsonl, .csv, .parquet"),
+        ("a.txt", b"", r"ending is '.txt', expected one of .jsonl, .csv, .tsv, .parquet"),
     ],
 )
 def test_broken_rows_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -176,7 +176,7 @@ def test_parquet_values_that_python_cannot_hold_and_double_columns(tmp_path: Pat
     path = tmp_path / "a.parquet"
     late = pa.array([2**62], type=pa.timestamp("us"))
     pq.write_table(pa.table({"prompt": ["a"], "when": late}), path)
-    with pytest.raises(RecordError, match=r"rows 1 to 1: a value cannot be read .*; save such columns as text"):
+    with pytest.raises(RecordError, match=r"row 1: a value cannot be read .*; save such columns as text"):
         list(read_rows(path))
     pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"]), path)
     with pytest.raises(RecordError, match="'prompt' is there twice"):

@@ -54,12 +54,17 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def publish(path: Path) -> Iterator[Path]:
+def publish(path: Path, *, sweep: bool = False) -> Iterator[Path]:
     """Write a file that appears whole under its name or not at all.
 
     Yields the name of an empty temporary file in the same folder. When the block ends, its bytes are brought to
     the disk and it takes the name `path` in one step; a kill, an exception or a full disk leaves what stood there
     before.
+
+    Args:
+        path: the file.
+        sweep: remove what killed processes left half written of it. The folder is listed for that, so this is for
+            large files and not for the thousandth small one of a folder. All who write it must ask for it.
 
     Raises:
         OutputError: the folder cannot be made or the file cannot be written.
@@ -67,14 +72,17 @@ def publish(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if sweep:
+            _sweep(path)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(descriptor)
         temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        with _held(temporary) if sweep else contextlib.nullcontext():
+            yield temporary
+            with temporary.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
     except OSError as error:
         cure = "make room or choose a folder that you may write to; nothing was changed"
         raise OutputError(f"{path}: cannot be written ({explain(error)}); {cure}") from error
@@ -118,21 +126,24 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
 
 def _sweep(path: Path) -> None:
-    """Remove the half-filled folders of `publish_folder` whose process is no more."""
+    """Remove the half-filled folders and half-written files of `path` whose process is no more."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError), _held(left):
-            shutil.rmtree(left)
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Lock a folder; a `BlockingIOError` says that another process has it. The lock ends with the process."""
+def _held(path: Path) -> Iterator[None]:
+    """Lock a folder or a file; a `BlockingIOError` says that another process has it. The lock ends with the process."""
     if sys.platform == "win32":  # no such lock there: two runs at once are the user's affair
         yield
         return
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -1,4 +1,4 @@
-"""A file of the Hugging Face hub, in the cache that every tool shares: asked for, gone on with, verified.
+"""Files of the Hugging Face hub, in the cache that every tool shares: listed, asked for, gone on with, verified.
 
 Large files are downloaded here and not by `hf_hub_download`, which (seen in huggingface_hub 2.4) throws away what it
 has when it is cut off; the result lies in the cache where that function would have put it, and it is what links it.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hpskit.errors import HashMismatchError, NotCachedError, OutputError
-from hpskit.files import expand, explain, sha256_file
+from hpskit.files import expand, explain, publish_json, read_json, sha256_file
 
 if TYPE_CHECKING:
     from huggingface_hub.file_download import HfFileMetadata
 
-__all__ = ["announced_sha256", "home", "hub_file", "remove_download"]
+__all__ = ["HubFile", "announced_sha256", "home", "hub_file", "hub_files", "remove_download"]
+
+_T = TypeVar("_T")
 
 _WAITS = (0.5, 1.5)
 """Seconds between asking the hub again; a network that stays away costs two seconds, not half a minute."""
@@ -30,6 +34,45 @@ def home() -> Path:
     if value := os.environ.get("HPSKIT_HOME"):
         return expand(value)
     return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hpskit"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubFile:
+    """A file that a repository has."""
+
+    path: str
+    """Inside the repository, with forward slashes."""
+    size: int | None
+    """In bytes; None if the hub does not say."""
+
+
+def hub_files(repository: str, *, cure: str) -> tuple[HubFile, ...]:
+    """All files of a data set, in the order of their names.
+
+    If the hub cannot be reached, or says no, it is what it said the last time that it was asked on this machine.
+
+    Args:
+        repository: `owner/name`.
+        cure: what to do if they cannot be known; closes the error.
+
+    Raises:
+        NotCachedError: the hub cannot be asked, and has not been before.
+    """
+    from huggingface_hub import HfApi, constants
+
+    kept = home() / "listings" / f"datasets--{repository.replace('/', '--')}.json"
+    reason = "HF_HUB_OFFLINE is set"
+    if not _offline():
+        timeout = constants.HF_HUB_ETAG_TIMEOUT
+        try:
+            info = _patiently(lambda: HfApi().dataset_info(repository, files_metadata=True, timeout=timeout))
+        except _network_errors() as error:
+            reason = _reason(error)
+        else:
+            publish_json(kept, {file.rfilename: file.size for file in info.siblings or ()})
+    if not kept.exists():
+        raise NotCachedError(f"{repository}: its files are not known on this machine and {reason}. {cure}")
+    return tuple(HubFile(path=path, size=size) for path, size in sorted(read_json(kept).items()))
 
 
 def _hub_cache() -> str:
@@ -90,15 +133,20 @@ def _ask(repository: str, file: str, repo_type: str) -> HfFileMetadata:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(repository, file, repo_type=repo_type)
+    return _patiently(lambda: get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT))
+
+
+def _patiently(ask: Callable[[], _T]) -> _T:
+    """Ask again if the hub cannot be reached, but not if it says no, and not for long."""
     started = time.monotonic()
     for wait in _WAITS:
         try:
-            return get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            return ask()
         except _network_errors() as error:
             if _status(error) in range(400, 500) or time.monotonic() - started > _PATIENCE:
                 raise
         time.sleep(wait)
-    return get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    return ask()
 
 
 def _bring(repository: str, file: str, repo_type: str, announced: HfFileMetadata) -> Path | None:

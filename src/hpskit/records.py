@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -41,7 +42,8 @@ class ScorerInfo:
     architecture: str
     """open_clip's name of the network, or `mini`."""
     weight_hash: str
-    """`sha256:` and 64 hex digits over all tensors (name, type, shape, bytes), whatever file holds them."""
+    """`sha256:` and 64 hex digits over all tensors (name, type, shape, bytes), whatever file holds them. Here and below
+    `unstated` if the author of a scorer does not say it."""
     preprocessing: str
     """For example `letterbox-224-bicubic-antialias`; see `hpskit.pixels.Preprocessing.name`."""
     precision: str
@@ -51,7 +53,7 @@ class ScorerInfo:
     licence: str
     """Licence of the weights, as far as it is known."""
     package: str
-    """`hpskit` and its version."""
+    """`hpskit` and its version; of a scorer of another package also that, and the hash of its source file."""
 
     @property
     def identity(self) -> str:
@@ -87,9 +89,11 @@ class RankedImage:
     image: str
     """Path or label of the image."""
     score: float
-    """On the scorer's scale; a difference of 1 is one unit of log-odds."""
-    probability: float
-    """Modelled probability, 0 to 1, that people prefer this image to all the others listed."""
+    """On the scorer's scale, higher is better. What a difference of 1 means depends on the scorer: for HPS it is one
+    unit of log-odds, for others another number of them, or it is not known."""
+    probability: float | None
+    """Modelled probability, 0 to 1, that people prefer this image to all the others listed; None if nothing says what
+    the scores are in log-odds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,12 +143,12 @@ class Ranking:
         """
         row = Row(place, value, _RANKING_FIELDS)
         group, published, meta = value.get("group"), value.get("published", False), value.get("meta", {})
-        if isinstance(group, bool) or not isinstance(group, str | int) or group == "":
+        if isinstance(group, str):
+            group = row.text("group")
+        elif type(group) is not int:
             row.fail("group", "a name or a number, the same in all lines of the group")
         if not isinstance(published, bool):
             row.fail("published", "true or false")
-        if not isinstance(meta, dict):
-            row.fail("meta", "an object {…}")
         images = row.images("images")
         annotator = row.optional_text("annotator")
         return cls(
@@ -157,7 +161,7 @@ class Ranking:
             published=published,
             sources=None if value.get("sources") is None else row.texts("sources", len(images)),
             category=row.optional_text("category"),
-            meta=meta,
+            meta=row.meta("meta", meta) if meta != {} else {},
         )
 
 
@@ -212,6 +216,8 @@ class Pair:
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_WHOLE = "text of whole characters"
+_HALF = "one half of a surrogate pair cannot be written anywhere; correct it or remove the row"
 _RANKING_FIELDS = frozenset(f.name for f in fields(Ranking))
 _PAIR_FIELDS = frozenset(f.name for f in fields(Pair))
 
@@ -235,21 +241,23 @@ class Row:
         self.place = place
         self.value = value
 
-    def fail(self, field: str, expected: str) -> NoReturn:
+    def fail(self, field: str, expected: str, cure: str = "correct it or remove the row") -> NoReturn:
         """Raise the error of a field."""
         if field not in self.value:
-            raise RecordError(f"{self.place}: field {field!r} is missing, expected {expected}")
-        raise RecordError(f"{self.place}: field {field!r} is {_short(self.value[field])}, expected {expected}")
+            raise RecordError(
+                f"{self.place}: field {field!r} is missing, expected {expected}; add it or remove the row"
+            )
+        raise RecordError(f"{self.place}: field {field!r} is {_short(self.value[field])}, expected {expected}; {cure}")
 
     def text(self, field: str) -> str:
         """A string with something in it."""
         value = self.value.get(field)
         if not isinstance(value, str):
-            self.fail(field, "a text in quotes")
+            self.fail(field, "a text", "put it in quotes or remove the row")
         if not value or value.isspace():
-            self.fail(field, "a text that is not empty; remove the row or fill it in")
+            self.fail(field, "a text that is not empty", "fill it in or remove the row")
         if not value.isascii() and _SURROGATE.search(value):
-            self.fail(field, "text of whole characters; one half of a surrogate pair cannot be written anywhere")
+            self.fail(field, _WHOLE, _HALF)
         return value
 
     def optional_text(self, field: str) -> str | None:
@@ -267,7 +275,19 @@ class Row:
         value = self.value.get(field)
         if not isinstance(value, list) or len(value) != length or not all(isinstance(v, str) and v for v in value):
             self.fail(field, f"a list of {length} texts, one for each image")
+        if any(_SURROGATE.search(v) for v in value):
+            self.fail(field, _WHOLE, _HALF)
         return tuple(value)
+
+    def meta(self, field: str, value: Any) -> dict[str, Any]:
+        """An object of anything that JSON can hold and that can be written again; `value` is what was read of it."""
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            self.fail(field, "an object {…} with finite numbers, whole characters and not too many levels")
+        return value
 
     def images(self, field: str) -> tuple[str, ...]:
         """The file names of a group: at least two, all different."""
@@ -284,9 +304,10 @@ class Row:
             RecordError: fewer than two, an empty one, or the same twice.
         """
         if len(names) < 2:
-            self.fail(field, "at least two images to compare; remove the row")
+            self.fail(field, "at least two images to compare", "add one or remove the row")
         if not all(names) or any(_UNFIT.search(name) for name in names):
-            self.fail(field, "file names that are not empty and hold no NUL and no half of a surrogate pair")
+            expected = "file names that are not empty and hold no NUL and no half of a surrogate pair"
+            self.fail(field, expected, "rename the image or remove the row")
         if len(set(names)) < len(names):
             twice = next(name for number, name in enumerate(names) if name in names[:number])
             raise RecordError(
@@ -325,7 +346,7 @@ class Row:
         """An object in the list `field`, as a row of its own; `number` counts from 1."""
         place = f"{self.place}: {field} {number}"
         if not isinstance(value, dict):
-            raise RecordError(f"{place} is {_short(value)}, expected an object {{…}}")
+            raise RecordError(f"{place} is {_short(value)}, expected an object {{…}}; correct it or remove it")
         return Row(place, value, known)
 
 

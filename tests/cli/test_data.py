@@ -46,6 +46,19 @@ def test_inspect_an_unsound_one(cli: Cli, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_inspect_counts_past_a_first_line_that_is_broken(cli: Cli, tmp_path: Path) -> None:
+    line = json.dumps({"group": 1, "prompt": "p", "images": ["a", "b"], "ranks": [1, 2]})
+    broken = ['{"group": 0', "[]", "{}"]
+    (tmp_path / "a.jsonl").write_text("\n".join([*broken, line]))
+    done = cli("data", "inspect", tmp_path / "a.jsonl", "--no-images", "--show", 2)
+    assert done.returncode == 1
+    assert "broken row: 3" in done.stdout
+    for number in (1, 2):
+        assert f"{tmp_path}/a.jsonl: line {number} is " in done.stdout
+    assert "… and 1 more" in done.stdout
+    assert next(line for line in done.stdout.splitlines() if "groups" in line).split() == ["groups", "1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

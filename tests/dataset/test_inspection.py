@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +112,30 @@ def test_everything_wrong_is_found_in_one_go(tmp_path: Path) -> None:
     json.dumps(found.to_json())
 
 
-def test_an_array_that_breaks_off_is_a_broken_row(tmp_path: Path) -> None:
+def test_an_array_that_breaks_off_is_counted_up_to_there(tmp_path: Path) -> None:
     path = write_json(tmp_path / "a.json", [TEST_ROW] * 3)
     path.write_text(path.read_text()[:-40])
     found = inspect(open_data(path), images=False)
     assert (found.groups, found.problems) == (2, {"broken row": 1})
+    [line] = found.listed["broken row"]
+    assert "entry 3 (line 64) is not closed where the file ends: it is cut off" in line
+
+
+@given(
+    st.sets(st.integers(0, 5), max_size=4), st.sampled_from(["{", '{"prompt": }', "7", '{"prompt": "x', '{"a": "x"}'])
+)
+@settings(max_examples=30)
+def test_whatever_rows_are_broken_all_others_are_counted(broken: set[int], text: str) -> None:
+    """In an array and in lines, the first row included; and each broken one is listed with its line."""
+    rows = [text if n in broken else json.dumps({**TRAIN_ROW, "prompt": f"cat {n}"}) for n in range(8)]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in (("a.json", "[" + ",\n".join(rows) + "]"), ("a.jsonl", "\n".join(rows))):
+            (Path(folder) / name).write_text(content)
+            found = inspect(open_data(Path(folder) / name), images=False, shown=9)
+            assert found.groups == found.prompts == 8 - len(broken)
+            assert found.problems == ({"broken row": len(broken)} if broken else {})
+            lines = [int(re.findall(r"line (\d+)", line)[0]) for line in found.listed.get("broken row", [])]
+            assert lines == [n + 1 for n in sorted(broken)]
 
 
 def test_every_broken_line_is_found(tmp_path: Path) -> None:

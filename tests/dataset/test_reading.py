@@ -145,5 +145,7 @@ def test_a_file_that_is_cut_off_is_an_error_at_its_place(tmp_path: Path) -> None
     path.write_text(path.read_text()[:-30])
     groups = iter(open_data(path))
     assert [next(groups).id, next(groups).id] == ["7-1", "7-1"]
-    with pytest.raises(RecordError, match=r"a.json: entry 3 \(line \d+\) is not JSON"):
+    with pytest.raises(
+        RecordError, match=r"a.json: entry 3 \(line \d+\) is not closed where the file ends: it is cut off"
+    ):
         next(groups)

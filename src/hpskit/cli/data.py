@@ -1,11 +1,11 @@
-"""`hpskit data`: what is in a data set, turning it into another layout, bringing one here."""
+"""`hpskit data`: what is in a data set, turning it into another layout, dividing and packing it, bringing one here."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,23 +13,35 @@ import typer
 from hpskit.cli.options import Json, progress_bar
 
 if TYPE_CHECKING:
+    from hpskit.dataset.fetching import Wanted
     from hpskit.dataset.inspection import Inspection
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Inspect, convert and fetch data sets of human preference.", no_args_is_help=True)
+app = typer.Typer(help="Inspect, convert, split, pack and fetch data sets of human preference.", no_args_is_help=True)
 
 Source = Annotated[
     str, typer.Argument(metavar="PATH", help="A file, a folder, FOLDER/SPLIT, or a fetched name as ymhao/HPDv2.")
 ]
 LayoutName = Annotated[
-    Literal["auto", "hpdv2-test", "hpdv2-train", "imagereward", "pickapic", "hpdv3", "rankings", "pairs", "parquet"],
+    Literal[
+        "auto",
+        "hpdv2-test",
+        "hpdv2-train",
+        "imagereward",
+        "imagerewarddb",
+        "pickapic",
+        "hpdv3",
+        "rankings",
+        "pairs",
+        "parquet",
+    ],
     typer.Option("--format", help="Layout of the data set; auto knows it by the fields of its first rows."),
 ]
 ImageRoot = Annotated[
     Path | None,
     typer.Option(
-        help="Folder that image names start from.  [default: test, train or images beside the file, or its own]"
+        help="Folder that image names start from.  \\[default: test, train or images beside the file, or its own]"
     ),
 ]
 
@@ -107,31 +119,123 @@ def convert(
 
 
 @app.command()
+def split(
+    path: Source,
+    out: Annotated[Path, typer.Option(help="A new folder for train.parquet and validation.parquet.")],
+    share: Annotated[float, typer.Option(help="Share of the groups that is held out, above 0 and below 1.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Another one gives other parts.")] = 0,
+    similarity: Annotated[
+        float, typer.Option(help="Share of common words from which prompts are near-duplicates.")
+    ] = 0.8,
+    layout: LayoutName = "auto",
+    image_root: ImageRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Divide a data set so that the parts share no prompt, no near-duplicate of one, and no image.
+
+    Images stay where they are, unless the data set carries them in its rows.
+    """
+    from hpskit.dataset.reading import open_data
+    from hpskit.dataset.split import split as split_data
+    from hpskit.dataset.split import write_split
+
+    data = open_data(path, format=layout, image_root=image_root)
+    with _progress() as progress:
+        parts = split_data(data, share=share, seed=seed, similarity=similarity, progress=progress)
+        write_split(data, parts, out)
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), **parts.to_json()}))
+        return
+    if parts.unread_images:
+        typer.echo(f"warning: {parts.unread_images:,} images cannot be read and were compared with none", err=True)
+    typer.echo(f"{out}/train.parquet: {parts.train:,} groups")
+    typer.echo(f"{out}/validation.parquet: {parts.validation:,} groups")
+    typer.echo(f"{parts.components:,} sets of groups share nothing; the largest has {parts.largest:,} groups")
+
+
+@app.command()
+def shards(
+    path: Source,
+    out: Annotated[Path, typer.Option(help="A new folder, or one in which this was interrupted.")],
+    size: Annotated[str, typer.Option(help="Size of a tar file, such as 500MB, 1GB or 2GiB.")] = "1GB",
+    layout: LayoutName = "auto",
+    image_root: ImageRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Write a data set with its images as tar files, to be trained from a slow disk or a distant store.
+
+    If it is interrupted, the same command goes on after the last whole file.
+    """
+    from hpskit.dataset.reading import open_data
+    from hpskit.dataset.shards import parse_size, write_shards
+
+    data = open_data(path, format=layout, image_root=image_root)
+    with _progress() as progress:
+        done = write_shards(data, out, size=parse_size(size), progress=lambda groups: progress("packing", groups, None))
+    if as_json:
+        value = {"shards": done.shards, "groups": done.groups, "images": done.images, "size": done.size}
+        typer.echo(json.dumps({"out": str(done.out), **value}))
+        return
+    facts = f"{done.groups:,} groups, {done.images:,} images, {_bytes(done.size)}"
+    typer.echo(f"{done.out}: {done.shards:,} shards, {facts}")
+
+
+@app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A data set of the hub: ymhao/HPDv2, zhwang/HPDv2, or any with --file.")],
-    split: Annotated[str | None, typer.Option(help="test or train of ymhao/HPDv2.  [default: test]")] = None,
-    file: Annotated[list[str] | None, typer.Option(help="A path in the repository; may be repeated.")] = None,
+    name: Annotated[
+        str, typer.Argument(help="A data set of the hub: one that docs/data.md lists, or any with --file.")
+    ],
+    split: Annotated[
+        str | None, typer.Option(help="test, train, validation …: see docs/data.md; the first there if not given.")
+    ] = None,
+    file: Annotated[
+        list[str] | None, typer.Option(help="A path in the repository or a pattern, instead of a split; repeatable.")
+    ] = None,
+    generator: Annotated[
+        list[str] | None, typer.Option(help="Images of a generator too (zhwang/HPDv2); repeatable; '*' for all.")
+    ] = None,
     images: Annotated[bool, typer.Option(help="Bring the archives of images too, and unpack them.")] = True,
     to: Annotated[
-        Path | None, typer.Option(help="Folder to put it in.  [default: where PATH finds it by name]")
+        Path | None, typer.Option(help="Folder to put it in.  \\[default: where PATH finds it by name]")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded, and its size.")] = False,
 ) -> None:
     """Download a data set and unpack its images, so that its name can be given as PATH.
 
     The download can be interrupted and continued. HF_HOME, HPSKIT_HOME and HF_HUB_OFFLINE are respected.
+
+    \b
+    hpskit data fetch ymhao/HPDv2 --split train --dry-run
+    hpskit data fetch THUDM/ImageRewardDB
     """
+    from hpskit.dataset.fetching import Wanted, folder_of
     from hpskit.dataset.fetching import fetch as fetch_data
 
+    wanted = Wanted(name=name, split=split, files=tuple(file or ()), generators=tuple(generator or ()), images=images)
+    if dry_run:
+        _print_plan(wanted, to or folder_of(name))
+        return
     with _progress() as progress:
-        folder = fetch_data(
-            name,
-            split=split,
-            files=file or (),
-            images=images,
-            to=to,
-            progress=lambda what, done: progress(f"unpacking {what}", done, None),
-        )
+        folder = fetch_data(wanted, to, lambda what, done: progress(f"unpacking {what}", done, None))
     typer.echo(f"{name}: ready in {folder}")
+
+
+def _print_plan(wanted: Wanted, folder: Path) -> None:
+    from hpskit.dataset.fetching import plan
+
+    parts = plan(wanted)
+    for part in parts:
+        several = f" … {PurePosixPath(part.files[-1].path).name} ({len(part.files)} parts)" if part.files[1:] else ""
+        target = f" -> {part.target}/" if part.archive else ""
+        here = "  is here" if part.is_in(folder) else ""
+        typer.echo(f"{_bytes(part.size):>9}  {part.files[0].path}{several}{target}{here}")
+    missing = sum(part.size for part in parts if not part.is_in(folder))
+    typer.echo(f"{_bytes(missing):>9}  to download to {folder}")
+
+
+def _bytes(size: int) -> str:
+    scale, unit = next(((s, u) for s, u in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= s), (1, "B"))
+    return f"{size / scale:.1f} {unit}" if unit == "GB" else f"{size / scale:.0f} {unit}"
 
 
 @contextlib.contextmanager

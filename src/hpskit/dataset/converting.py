@@ -13,16 +13,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from hpskit.dataset.formats.hpdv2 import Loss, test_rows, train_rows
-from hpskit.dataset.formats.ours import ranking_lines
+from hpskit.dataset.formats.hpdv2 import test_rows, train_rows
+from hpskit.dataset.formats.ours import pair_rows, ranking_lines
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group
-from hpskit.dataset.pairs import pairs
+from hpskit.dataset.pairs import Loss
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError, OutputError
 from hpskit.files import publish, publish_folder
 
-__all__ = ["TARGETS", "Conversion", "convert"]
+__all__ = ["TARGETS", "Conversion", "convert", "with_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,39 +43,30 @@ class _Target:
 
     file: str
     folder: str
-    rows: Callable[[Group, int, Loss], Iterator[dict[str, Any]]]
+    rows: Callable[[Group, int, Loss, set[str]], Iterator[dict[str, Any]]]
+    """From a group, its number, and the names of the groups before, to which it adds its own."""
     array: bool
     """One JSON array, or JSON lines."""
 
 
-def _pair_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
-    named = {
-        "names of groups": group.id is not None,
-        "sources": group.sources is not None,
-        "categories": group.category is not None,
-        "published orders": group.rank is not None and bool(group.judgements),
-        "annotators": any(j.annotator is not None for j in group.judgements),
-        "groups of more than two images (written as pairs)": len(group.images) > 2,
-        **{f"field {name}": True for name in group.meta},
-    }
-    rows = [pair.to_json() for pair in pairs(group)]
-    named["groups that nobody judged (left out)"] = not rows
-    for what, is_lost in named.items():
-        if is_lost:
-            lose(what)
-    yield from rows
+def _ranking_rows(group: Group, number: int, lose: Loss, names: set[str]) -> Iterator[dict[str, Any]]:
+    """Lines of `rankings.jsonl`, where one name is one group."""
+    name = group.id
+    if name is not None and name in names:
+        lose("names that an earlier group has (written as a number)")
+        group = replace(group, id=None)
+    elif name is not None:
+        names.add(name)
+    yield from (line.to_json() for line in ranking_lines(group, number))
 
 
 _TEXT = {
-    "hpdv2": _Target(file="test.json", folder="test", rows=lambda g, _, lose: test_rows(g, lose), array=True),
-    "hpdv2-train": _Target(file="train.json", folder="train", rows=lambda g, _, lose: train_rows(g, lose), array=True),
-    "jsonl": _Target(
-        file="rankings.jsonl",
-        folder="images",
-        rows=lambda g, number, _: (line.to_json() for line in ranking_lines(g, number)),
-        array=False,
+    "hpdv2": _Target(file="test.json", folder="test", rows=lambda g, _, lose, __: test_rows(g, lose), array=True),
+    "hpdv2-train": _Target(
+        file="train.json", folder="train", rows=lambda g, _, lose, __: train_rows(g, lose), array=True
     ),
-    "pairs": _Target(file="pairs.jsonl", folder="images", rows=lambda g, _, lose: _pair_rows(g, lose), array=False),
+    "jsonl": _Target(file="rankings.jsonl", folder="images", rows=_ranking_rows, array=False),
+    "pairs": _Target(file="pairs.jsonl", folder="images", rows=lambda g, _, lose, __: pair_rows(g, lose), array=False),
 }
 TARGETS = (*_TEXT, "parquet")
 """What `convert` writes."""
@@ -111,7 +102,7 @@ def convert(
 
     def lose(place: str, what: str) -> None:
         if not allow_loss:
-            cure = "--allow-loss leaves such things out, --to jsonl and --to parquet keep everything"
+            cure = "--allow-loss leaves such things out, --to parquet keeps everything"
             raise InputError(f"{place}: {to} has no place for {what}; {cure}")
         lost[what] += 1
 
@@ -126,16 +117,21 @@ def _write_parquet(
     if out.suffix.lower() != ".parquet":
         raise OutputError(f"{out}: ending is {out.suffix!r}, expected .parquet")
     groups = carried = 0
-    with publish(out) as temporary, ParquetWriter(temporary) as writer:
+    with publish(out, sweep=True) as temporary, ParquetWriter(temporary) as writer:
         for groups, group in enumerate(data, 1):
-            whole = _with_bytes(data, group) if images else replace(group, embedded={})
+            whole = with_bytes(data, group) if images else replace(group, embedded={})
             writer.write(whole)
             carried += len(whole.embedded)
             progress(groups)
     return groups, carried
 
 
-def _with_bytes(data: DataSet, group: Group) -> Group:
+def with_bytes(data: DataSet, group: Group) -> Group:
+    """A group that carries all its images.
+
+    Raises:
+        RecordError: one is missing.
+    """
     embedded = dict(group.embedded)
     for name in group.images:
         if name not in embedded:
@@ -149,12 +145,12 @@ def _write_text(
     data: DataSet, to: str, out: Path, images: bool, lose: Callable[[str, str], None], progress: Callable[[int], None]
 ) -> tuple[int, int]:
     target = _TEXT[to]
-    groups = 0
+    groups, names = 0, set[str]()
     with publish_folder(out) as temporary, (temporary / target.file).open("w", encoding="utf-8") as handle:
         copies = _Copies(data, temporary / target.folder) if images else None
         with _rows(handle, array=target.array) as write:
             for groups, group in enumerate(data, 1):
-                for row in target.rows(group, groups, partial(lose, group.place)):
+                for row in target.rows(group, groups, partial(lose, group.place), names):
                     write(row)
                 if copies:
                     copies.take(group)

@@ -6,36 +6,53 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpskit.dataset.formats.contract import Format
+from hpskit.dataset.formats.contract import Entries, Format
 from hpskit.dataset.formats.hpdv2 import TEST, TRAIN
 from hpskit.dataset.formats.hpdv3 import HPDV3
-from hpskit.dataset.formats.imagereward import IMAGEREWARD
+from hpskit.dataset.formats.imagereward import DATABASE, IMAGEREWARD
 from hpskit.dataset.formats.ours import PAIRS, RANKINGS
 from hpskit.dataset.formats.parquet import PARQUET
 from hpskit.dataset.formats.pickapic import PICKAPIC
+from hpskit.dataset.formats.shards import INDEX, LAYOUT, SHARDS, UNFINISHED, Shards, open_shards
 from hpskit.dataset.group import Group
 from hpskit.errors import ImageError, InputError, RecordError
 from hpskit.files import expand, explain
 from hpskit.hub import home
-from hpskit.rows import Report, read_entries, refuse
+from hpskit.rows import Report, read_entries, read_row_group, refuse, row_groups
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["FORMATS", "DataSet", "open_data"]
+__all__ = ["FORMATS", "DataSet", "Part", "open_data"]
 
-FORMATS = {layout.name: layout for layout in (TEST, TRAIN, IMAGEREWARD, PICKAPIC, HPDV3, RANKINGS, PAIRS, PARQUET)}
-"""Every layout that is read, by its name."""
+FORMATS = {
+    layout.name: layout for layout in (TEST, TRAIN, IMAGEREWARD, DATABASE, PICKAPIC, HPDV3, RANKINGS, PAIRS, PARQUET)
+}
+"""Every layout of rows in files, by its name; shards are known by their index."""
 
 _SUFFIXES = (".json", ".jsonl", ".parquet")
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 _LOOKED_AT = 100
 """Rows by which a layout is known, in case that the first ones are broken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Consecutive groups of a data set that carries its images, which can be read without those before them."""
+
+    place: str
+    """What it is, for errors."""
+    groups: int
+    size: int
+    """Bytes that it takes in memory, about."""
+    entries: Callable[[], Entries]
+    """Its rows with their images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +68,8 @@ class DataSet:
     """For reports: the folder and the file, or the name on the hub."""
     image_root: Path
     """Where image names start from."""
+    shards: Shards | None = None
+    """What is read instead of files, if the data set is in shards."""
 
     @property
     def format(self) -> str:
@@ -70,12 +89,77 @@ class DataSet:
         """Every group; what is wrong with a row is told to `report`, and the next is read if that is possible."""
         return self.layout.read(self._entries(report), report)
 
-    def _entries(self, report: Report) -> Iterator[tuple[str, dict[str, object]]]:
+    def _entries(self, report: Report) -> Entries:
+        if self.shards is not None:
+            for part in self.parts():
+                yield from part.entries()
         for path in self.files:
             try:
-                yield from read_entries(path, report)
+                yield from read_entries(path, report, fields=self.layout.needs)
             except RecordError as error:
                 report(error)
+
+    def parts(self) -> tuple[Part, ...]:
+        """All groups in pieces, in order, where rows have images in them; else none.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        if self.shards is not None:
+            return tuple(
+                Part(place=place, groups=block.groups, size=block.size, entries=entries)
+                for block, place, entries in self.shards.blocks()
+            )
+        return tuple(
+            Part(
+                place=f"{path}: row group {number}",
+                groups=rows,
+                size=size,
+                entries=partial(read_row_group, path, number),
+            )
+            for path, number, rows, size in self._row_groups()
+        )
+
+    def _row_groups(self) -> Iterator[tuple[Path, int, int, int]]:
+        for path in self.files if self.layout.carries else ():
+            if path.suffix.lower() == ".parquet":
+                for number, (rows, size) in enumerate(row_groups(path)):
+                    yield path, number, rows, size
+
+    def read_part(self, part: Part) -> Iterator[Group]:
+        """The groups of a part, with the images that they carry.
+
+        Raises:
+            RecordError: a row is broken.
+            InputError: the part cannot be read.
+        """
+        return self.layout.read(part.entries(), refuse)
+
+    def outline(self) -> Iterator[Group]:
+        """Every group, in order, without the images that the data set carries: little is read.
+
+        Raises:
+            RecordError: a row is broken.
+            InputError: a file cannot be read.
+        """
+        if self.shards is not None:
+            return self.layout.read(self.shards.rows(), refuse)
+        carries = self.layout.carries
+        groups = ((path, number) for path, number, *_ in self._row_groups())
+        entries = itertools.chain.from_iterable(read_row_group(*place, without=carries) for place in groups)
+        first = next(entries, None)
+        if first is None:
+            return self.groups()
+        return self.layout.read(itertools.chain([first], entries), refuse)
+
+    def with_contents(self) -> Iterator[Group]:
+        """Every group, with what tells its images apart: their bytes or their contents, if they are no files.
+
+        Raises:
+            RecordError: a row is broken.
+            InputError: a file cannot be read.
+        """
+        return self.groups() if self.shards is None else self.outline()
 
     def image_path(self, name: str) -> Path:
         """Where the file of an image is expected."""
@@ -118,9 +202,10 @@ def open_data(
     """Open a data set.
 
     Args:
-        path_or_name: a file; a folder with one data set in it; FOLDER/SPLIT for the parquet shards of one split; or
-            the name of a data set that `hpskit data fetch` has brought, such as `ymhao/HPDv2`, alone or followed by
-            /FILE or /SPLIT.
+        path_or_name: a file; a folder with one data set in it; FOLDER/SPLIT for the parquet shards of one split; the
+            folder or the address (`s3://bucket/folder`) of what `hpskit data shards` has written; or the name of a
+            data set that `hpskit data fetch` has brought, such as `ymhao/HPDv2`, alone or followed by /FILE or
+            /SPLIT.
         format: a key of `FORMATS`, or `auto`: the layout is known by the fields of the first rows.
         image_root: folder that image names start from; None is the layout's folder beside the file if there is one
             (`test`, `train`, `images`), else the folder of the file.
@@ -131,6 +216,8 @@ def open_data(
     if format != "auto" and format not in FORMATS:
         raise InputError(f"--format: is {format!r}, expected auto or one of {', '.join(FORMATS)}")
     path, name = _path(path_or_name)
+    if (shards := _root_of_shards(str(path_or_name), path)) is not None:
+        return _open_shards(shards, path, format=format, image_root=image_root)
     files = _files(path)
     layout = _detect(files[0]) if format == "auto" else FORMATS[format]
     if image_root is None:
@@ -141,6 +228,30 @@ def open_data(
         if not root.is_dir():
             raise InputError(f"{root}: is not a folder, expected the one that image names start from")
     return DataSet(path=path, files=files, layout=layout, name=name, image_root=root)
+
+
+def _root_of_shards(given: str, path: Path) -> str | None:
+    """Where shards are, if this is an address, or a folder that says that it holds some."""
+    if re.match(r"[a-z][a-z0-9+.-]+://", given):
+        return given
+    try:
+        if (path / UNFINISHED).exists():
+            raise InputError(f"{path}: is not finished; run the same `hpskit data shards` again, which continues it")
+        with (path / INDEX).open("rb") as handle:
+            return str(path) if LAYOUT.encode() in handle.read(200) else None
+    except OSError:  # no such folder, or nothing in it that is an index
+        return None
+
+
+def _open_shards(root: str, path: Path, *, format: str, image_root: str | os.PathLike[str] | None) -> DataSet:  # noqa: A002
+    for option, given in (("--format", format != "auto"), ("--image-root", image_root is not None)):
+        if given:
+            raise InputError(
+                f"{option}: is given with {root}, whose index says the layout and the images; leave it out"
+            )
+    shards = open_shards(root)
+    name = root if "://" in root else path.resolve().name
+    return DataSet(path=path, files=(), layout=SHARDS, name=name, image_root=path, shards=shards)
 
 
 def _path(path_or_name: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -197,18 +308,29 @@ def _shards(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _detect(path: Path) -> Format:
-    found: set[str] = set()
-    rows = 0
-    for _, value in itertools.islice(read_entries(path), _LOOKED_AT):
-        rows += 1
-        found |= value.keys()
-        for layout in FORMATS.values():
-            if layout.needs <= value.keys():
-                return layout
-    if not rows:
-        raise InputError(f"{path}: holds no rows, expected a data set")
+    """The layout whose fields the first rows have that can be read."""
+    broken: list[RecordError] = []
+
+    def report(error: RecordError) -> None:
+        if not broken:
+            broken.append(error)
+
+    for fields in (frozenset[str](), *(layout.needs for layout in FORMATS.values())):
+        found: set[str] = set()
+        for _, value in itertools.islice(read_entries(path, report, fields=fields), _LOOKED_AT):
+            found |= value.keys()
+            if fitting := [layout for layout in FORMATS.values() if layout.needs <= value.keys()]:
+                return max(fitting, key=lambda layout: len(layout.needs))
+        if found:
+            raise _unknown(path, found)
+        if not broken:
+            raise InputError(f"{path}: holds no rows, expected a data set")
+    raise broken[0]
+
+
+def _unknown(path: Path, found: set[str]) -> InputError:
     fields = ", ".join(sorted(found))
     layouts = "; ".join(f"{layout.name}: {', '.join(sorted(layout.needs))}" for layout in FORMATS.values())
-    raise InputError(
+    return InputError(
         f"{path}: fields {fields} are of no layout that is known ({layouts}); correct them or use --format"
     )

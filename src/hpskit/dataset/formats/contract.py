@@ -30,6 +30,8 @@ class Format:
     """Reads all rows, in order. What is wrong with one is told to the report, and the next is read."""
     folders: tuple[str, ...] = ()
     """Folders beside the file of which the first that exists holds the images; if none exists it is the file's own."""
+    carries: frozenset[str] = frozenset()
+    """Fields that may hold the bytes of images. Each row of such a layout is a group by itself."""
 
 
 def row_by_row(parse: Callable[[Row], Group], known: frozenset[str]) -> Callable[[Entries, Report], Iterator[Group]]:

@@ -7,21 +7,17 @@ the images in a folder `test` or `train` beside the file.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from hpskit.dataset.formats.contract import Format, label_ranks, row_by_row
 from hpskit.dataset.group import Group, Judgement
-from hpskit.dataset.pairs import orders
+from hpskit.dataset.pairs import Loss, lose_description, lose_of_pairs, orders
 from hpskit.records import Row
 
-__all__ = ["TEST", "TRAIN", "Loss", "test_rows", "train_rows"]
-
-Loss = Callable[[str], None]
-"""What is told, in words, of anything that a layout has no place for."""
-
+__all__ = ["TEST", "TRAIN", "test_rows", "train_rows"]
 
 _TEST = frozenset({"prompt", "image_path", "rank"})
 _ANNOTATION = frozenset({"rank", "user_hash"})
@@ -60,7 +56,7 @@ def _train(row: Row) -> Group:
 
 def test_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
     """A group as a row of `test.json`; where no order is published it is the order of the mean ranks."""
-    _lose_description(group, lose)
+    lose_description(group, lose)
     order = group.consensus()
     if np.isnan(order).any():
         lose("groups with images that nobody ranked (left out)")
@@ -83,22 +79,14 @@ def _annotation(judgement: Judgement) -> dict[str, Any]:
 
 def train_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
     """A group as rows of `train.json`: one for each pair of each judgement."""
-    _lose_description(group, lose)
+    lose_of_pairs(group, lose)
     judgements = orders(group)
-    if group.rank is not None and group.judgements:
-        lose("published orders")
-    if any(j.annotator is not None for j in judgements):
-        lose("annotators")
-    if len(group.images) > 2:
-        lose("groups of more than two images (written as pairs)")
     if sum(j.votes for j in judgements) > 1:
         lose("which judgements are of one group (written as rows of their own)")
-    compared = False
     for judgement in judgements:
         for one, other in itertools.combinations(range(len(group.images)), 2):
             first, second = judgement.ranks[one], judgement.ranks[other]
             if first is not None and second is not None:
-                compared = True
                 label = [0.5, 0.5] if first == second else [int(first < second), int(second < first)]
                 row = {
                     "human_preference": label,
@@ -106,16 +94,6 @@ def train_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
                     "file_path": [group.images[one], group.images[other]],
                 }
                 yield from itertools.repeat(row, judgement.votes)
-    if not compared:
-        lose("groups that nobody judged (left out)")
-
-
-def _lose_description(group: Group, lose: Loss) -> None:
-    for what, value in (("names of groups", group.id), ("sources", group.sources), ("categories", group.category)):
-        if value is not None:
-            lose(what)
-    for name in group.meta:
-        lose(f"field {name}")
 
 
 TEST = Format(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from hpskit.dataset.formats.contract import Entries, Format
 from hpskit.dataset.group import Group, Judgement
+from hpskit.dataset.pairs import Loss, lose_of_pairs, orders, pairs
 from hpskit.errors import RecordError
 from hpskit.records import Pair, Ranking
 from hpskit.rows import Report
 
-__all__ = ["PAIRS", "RANKINGS", "ranking_lines"]
+__all__ = ["PAIRS", "RANKINGS", "pair_rows", "ranking_lines"]
 
 
 def _rankings(entries: Entries, report: Report) -> Iterator[Group]:
@@ -87,6 +89,21 @@ def _votes(pair: Pair) -> tuple[Judgement, ...]:
     first, tied = divmod(halves, 2)
     votes = {(1, 2): first, (1, 1): tied, (2, 1): pair.votes - first - tied}
     return tuple(Judgement(ranks=ranks, votes=n) for ranks, n in votes.items() if n)
+
+
+def pair_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
+    """A group as lines of `pairs.jsonl`."""
+    lose_of_pairs(group, lose)
+    written = [*pairs(group)]
+    if any(_ties(pair, group) != sum(j.votes for j in _votes(pair) if j.ranks == (1, 1)) for pair in written):
+        lose("how many votes are ties (their half votes are written)")
+    yield from (pair.to_json() for pair in written)
+
+
+def _ties(pair: Pair, group: Group) -> int:
+    first, second = group.images.index(pair.first), group.images.index(pair.second)
+    tied = (j.votes for j in orders(group) if j.ranks[first] is not None and j.ranks[first] == j.ranks[second])
+    return sum(tied)
 
 
 def ranking_lines(group: Group, number: int) -> Iterator[Ranking]:

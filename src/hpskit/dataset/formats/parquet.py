@@ -23,7 +23,7 @@ from hpskit.records import Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PARQUET", "ParquetWriter"]
+__all__ = ["PARQUET", "ParquetWriter", "group_row"]
 
 _NEEDS = frozenset({"prompt", "images", "judgements"})
 _JUDGEMENT = frozenset({"ranks", "annotator", "votes"})
@@ -36,8 +36,8 @@ def _group(row: Row) -> Group:
     judgements, rank, data = (row.value.get(name) for name in ("judgements", "rank", "bytes"))
     if not isinstance(judgements, list):
         row.fail("judgements", "a list of {ranks, annotator, votes}")
-    if data is not None and (len(data) != len(images) or not all(isinstance(d, bytes | None) for d in data)):
-        row.fail("bytes", "the bytes of each image, or null")
+    if data is not None and not (isinstance(data, list) and len(data) == len(images) and all(map(_is_bytes, data))):
+        row.fail("bytes", f"a list of {len(images)}, for each image its bytes or null; or null for all")
     return Group(
         place=row.place,
         id=row.optional_text("id"),
@@ -58,17 +58,19 @@ def _judgement(row: Row, number: int, value: Any, length: int) -> Judgement:
     return Judgement(ranks=ranks, annotator=inner.optional_text("annotator"), votes=inner.count("votes", 1))
 
 
+def _is_bytes(value: Any) -> bool:
+    return isinstance(value, bytes | None)
+
+
 def _meta(row: Row) -> dict[str, Any]:
     text = row.value.get("meta")
     if text is None:
         return {}
     try:
         meta = json.loads(text)
-    except (TypeError, ValueError):
-        meta = None
-    if not isinstance(meta, dict):
+    except (TypeError, ValueError, RecursionError):
         row.fail("meta", "a JSON object in a string, or null")
-    return meta
+    return row.meta("meta", meta)
 
 
 class ParquetWriter:
@@ -85,7 +87,7 @@ class ParquetWriter:
 
     def write(self, group: Group) -> None:
         """Add one group with all its embedded images."""
-        self._rows.append(_row(group))
+        self._rows.append(group_row(group))
         self._size += sum(len(data) for data in group.embedded.values())
         if len(self._rows) >= _ROW_GROUP[0] or self._size >= _ROW_GROUP[1]:
             self._flush()
@@ -106,7 +108,8 @@ class ParquetWriter:
         self._file.close()
 
 
-def _row(group: Group) -> dict[str, Any]:
+def group_row(group: Group) -> dict[str, Any]:
+    """A group as a row."""
     judgements = [{"ranks": j.ranks, "annotator": j.annotator, "votes": j.votes} for j in group.judgements]
     return {
         "id": group.id,
@@ -146,4 +149,5 @@ PARQUET = Format(
     needs=_NEEDS,
     read=row_by_row(_group, _NEEDS | {"id", "rank", "sources", "category", "bytes", "meta"}),
     folders=("images",),
+    carries=frozenset({"bytes"}),
 )

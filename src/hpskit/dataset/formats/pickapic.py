@@ -8,6 +8,7 @@ are kept in `meta`.
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any
 
 from hpskit.dataset.formats.contract import Format, label_ranks, row_by_row
@@ -33,7 +34,7 @@ _KEPT = (
 def _parse(row: Row) -> Group:
     first, second = row.text("image_0_uid"), row.text("image_1_uid")
     names = (f"{first}.jpg", f"{second}{'-1' if first == second else ''}.jpg")
-    meta = {name: _plain(row.value[name]) for name in _KEPT if row.value.get(name) is not None}
+    meta = {name: value for name in _KEPT if (value := _kept(row, name)) is not None}
     sources = None
     if row.value.get("model_0") is not None and row.value.get("model_1") is not None:
         sources = (row.text("model_0"), row.text("model_1"))
@@ -64,7 +65,7 @@ def _judgements(row: Row) -> tuple[Judgement, ...]:
     labels = row.value.get("label_0"), row.value.get("label_1")
     ranks = label_ranks(*labels)
     if ranks is None:
-        expected = "1 and 0, 0 and 1, 0.5 and 0.5 for a tie, or has_label false"
+        expected = "1 and 0, 0 and 1, 0.5 and 0.5 for a tie, or has_label false; correct them or remove the row"
         raise RecordError(f"{row.place}: label_0 and label_1 are {labels[0]} and {labels[1]}, expected {expected}")
     user = _number(row, "user_id")
     return (Judgement(ranks=ranks, annotator=None if user is None else str(user)),)
@@ -78,14 +79,28 @@ def _jpg(row: Row, field: str) -> bytes | None:
 
 
 def _number(row: Row, field: str) -> int | None:
-    value = row.value.get(field)
+    value = _known(row.value.get(field))
+    if isinstance(value, float) and value.is_integer():  # a column with gaps is saved as floats
+        value = int(value)
     if value is not None and type(value) is not int:
         row.fail(field, "a whole number, or null")
     return value
 
 
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime.date) else value
+def _kept(row: Row, field: str) -> Any:
+    value = _known(row.value.get(field))
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, str) and not value.isascii():
+        return row.text(field)
+    if not isinstance(value, str | bool | int | float | None) or value in (math.inf, -math.inf):
+        row.fail(field, "a text, a finite number, a time, true, false or null")
+    return value
+
+
+def _known(value: Any) -> Any:
+    """None for NaN, which is how pandas saves that there is no value."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 PICKAPIC = Format(
@@ -93,4 +108,5 @@ PICKAPIC = Format(
     summary="Pick-a-Pic, parquet: pairs with the bytes of their images",
     needs=_NEEDS,
     read=row_by_row(_parse, _NEEDS | {*_KEPT, *_READ}),
+    carries=frozenset({"jpg_0", "jpg_1"}),
 )
