@@ -14,8 +14,9 @@ from PIL import Image, ImageFilter
 
 from hpskit.records import ScorerInfo
 
-__all__ = ["Mixed", "Sharpness", "entry", "write_data"]
+__all__ = ["Mixed", "Sharpness", "entry", "write_data", "write_votes"]
 
+_WORDS = ("cat", "dog", "barn", "lake", "tower", "bridge", "garden", "violin", "teapot", "comet")
 RADII = (0, 2, 4, 8)  # of the blur: image 0 is the best, image 3 the worst
 
 
@@ -42,6 +43,23 @@ def write_data(folder: Path, photographs: list[Image.Image], groups: int = 5) ->
         entries.append(entry(f"a photograph, number {number}", names, [1, 2, 3, 4], [1, 3, 2, 4], [2, 1, 3, 4]))
     (folder / "test.json").write_text(json.dumps(entries), encoding="utf-8")
     return folder / "test.json"
+
+
+def write_votes(folder: Path, photographs: list[Image.Image]) -> Path:
+    """`rankings.jsonl` and `images/`: ten prompts with two images each, of which two people like the sharp one."""
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for number, word in enumerate(_WORDS):
+        sharp = photographs[number % 2].crop((20 * number, 8 * number, 20 * number + 200, 8 * number + 200))
+        order = (1, 2) if number % 3 else (2, 1)
+        names = [f"{number}-{place}.jpg" for place in range(2)]
+        for name, rank in zip(names, order, strict=True):
+            image = sharp if rank == 1 else sharp.filter(ImageFilter.GaussianBlur(1.2))
+            image.save(folder / "images" / name, quality=95)
+        line = {"group": number, "prompt": f"a {word}", "images": names, "ranks": order, "votes": 2}
+        lines.append(json.dumps(line) + "\n")
+    (folder / "rankings.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder / "rankings.jsonl"
 
 
 @dataclass

@@ -39,6 +39,7 @@ __all__ = [
     "Resize",
     "check_file",
     "check_files",
+    "check_head",
     "open_image",
     "to_tensor",
 ]
@@ -251,6 +252,19 @@ def check_files(paths: Sequence[Path]) -> None:
     if problems:
         more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
         raise ImageError("; ".join(problems[:_SHOWN_PROBLEMS]) + more)
+
+
+def check_head(path: Path) -> None:
+    """`check_file`, and see that the file begins like an image, without decoding it.
+
+    Raises:
+        ImageError: it does not; the message starts with the path.
+    """
+    check_file(path)
+    try:
+        Image.open(path).close()
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        open_image(path)  # which says what is wrong
 
 
 def open_image(source: str | os.PathLike[str] | Image.Image, *, draft: int | None = None) -> Image.Image:

@@ -14,6 +14,7 @@ __all__ = ["Item", "Pair", "RankedImage", "Ranking", "Row", "ScorerInfo"]
 
 _LARGEST = 1_000_000
 """Of ranks and votes: more is a slip of the pen, and votes are counted out one by one."""
+_HPSKIT_VERSION = re.compile(r"\bhpskit \d[\w.+]*")
 _UNFIT = re.compile(r"[\0\ud800-\udfff]")
 
 
@@ -61,6 +62,12 @@ class ScorerInfo:
         digest = self.weight_hash[: len("sha256:") + 16]
         who = "local" if self.version == "local" else f"{self.name} {self.version}"  # a file may be renamed
         return f"{who} {self.architecture} {digest} {self.preprocessing} {self.precision} {self.package}"
+
+    @property
+    def lasting_identity(self) -> str:
+        """The identity without the version of hpskit: known answers hold every version to the same scores, so results
+        of two versions may stand side by side as long as a reader is told."""
+        return _HPSKIT_VERSION.sub("hpskit", self.identity)
 
     def to_json(self) -> dict[str, Any]:
         """All fields and the identity, ready for `json.dumps`."""

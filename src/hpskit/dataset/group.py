@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Group", "Judgement"]
+__all__ = ["Content", "Group", "Judgement"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +22,16 @@ class Judgement:
     """The same word for the same person throughout the data set; None if the data set does not say."""
     votes: int = 1
     """How many people gave exactly this judgement."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """What tells the bytes of an image from all others."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """64 hex digits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +55,8 @@ class Group:
     """Style or kind of the prompt, if it is known."""
     embedded: Mapping[str, bytes] = field(default_factory=dict)
     """Image name -> bytes of the encoded image, where the data set carries its images itself."""
+    contents: Mapping[str, Content] = field(default_factory=dict, compare=False)
+    """Image name -> what its bytes are, where the data set says so instead of giving them."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Known fields of the format that nothing here interprets; kept so that a conversion loses nothing."""
 

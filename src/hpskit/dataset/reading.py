@@ -38,6 +38,8 @@ FORMATS = {
 
 _SUFFIXES = (".json", ".jsonl", ".parquet")
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
+_ROW = 4096
+"""Bytes of a group in memory besides its images: ten images and ten judgements."""
 _LOOKED_AT = 100
 """Rows by which a layout is known, in case that the first ones are broken."""
 
@@ -114,7 +116,7 @@ class DataSet:
             Part(
                 place=f"{path}: row group {number}",
                 groups=rows,
-                size=size,
+                size=size + _ROW * rows,
                 entries=partial(read_row_group, path, number),
             )
             for path, number, rows, size in self._row_groups()
@@ -234,12 +236,12 @@ def _root_of_shards(given: str, path: Path) -> str | None:
     """Where shards are, if this is an address, or a folder that says that it holds some."""
     if re.match(r"[a-z][a-z0-9+.-]+://", given):
         return given
+    if (path / UNFINISHED).exists():
+        raise InputError(f"{path}: is not finished; run the same `hpskit data shards` again, which continues it")
     try:
-        if (path / UNFINISHED).exists():
-            raise InputError(f"{path}: is not finished; run the same `hpskit data shards` again, which continues it")
         with (path / INDEX).open("rb") as handle:
             return str(path) if LAYOUT.encode() in handle.read(200) else None
-    except OSError:  # no such folder, or nothing in it that is an index
+    except (OSError, ValueError):  # no such folder, or nothing in it that is an index; a NUL in the name
         return None
 
 
@@ -250,7 +252,7 @@ def _open_shards(root: str, path: Path, *, format: str, image_root: str | os.Pat
                 f"{option}: is given with {root}, whose index says the layout and the images; leave it out"
             )
     shards = open_shards(root)
-    name = root if "://" in root else path.resolve().name
+    name = shards.root if "://" in root else path.resolve().name
     return DataSet(path=path, files=(), layout=SHARDS, name=name, image_root=path, shards=shards)
 
 

@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
-from hpskit.pixels import check_file, open_image
+from hpskit.pixels import check_head
 from hpskit.stats import ACCURACY_RULES, AccuracyRule, pair_accuracy
 
 __all__ = ["Material", "OnError", "Skipped", "image_stamp", "read_material"]
@@ -161,18 +160,10 @@ def _problem(data: DataSet, group: Group) -> str:
         for name in group.images:
             image = data.image(group, name)
             if isinstance(image, Path):
-                _check_head(image)
+                check_head(image)
     except InputError as error:
         return str(error).removeprefix(f"{group.place}: ")
     return ""
-
-
-def _check_head(path: Path) -> None:
-    check_file(path)
-    try:
-        Image.open(path).close()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        open_image(path)  # which says what is wrong
 
 
 def _describe(data: DataSet, skipped: list[Skipped], total: int) -> str:

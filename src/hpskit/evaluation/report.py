@@ -75,11 +75,10 @@ def agreement_page(result: Mapping[str, Any]) -> str:
 
 
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # here: nothing but a report needs it
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # here: nothing but a report needs it
 
-    environment = Environment(
-        loader=PackageLoader("hpskit.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    loader = ChoiceLoader([PackageLoader("hpskit.evaluation"), PackageLoader("hpskit.pages")])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.globals.update(
         base=_base,
         between=_between,

@@ -1,0 +1,201 @@
+"""Two parts of a data set that share no prompt, no near-duplicate of one, and no image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hpskit.dataset.contents import ImageIndex, images_of
+from hpskit.dataset.formats.parquet import ParquetWriter
+from hpskit.dataset.group import Group
+from hpskit.dataset.reading import DataSet
+from hpskit.dataset.similarity import SIMILARITY, SimilarTexts, words
+from hpskit.errors import InputError
+from hpskit.files import publish_folder, publish_json
+
+__all__ = ["Split", "split", "write_split"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Which groups of a data set are kept for validation."""
+
+    held_out: bytes
+    """(groups,): 1 for validation, 0 for training, in the order of the data set."""
+    share: float
+    """What was asked for."""
+    seed: int
+    similarity: float
+    components: int
+    """Sets of groups that share nothing with one another; each is on one side."""
+    largest: int
+    """Groups in the largest of them."""
+    prompts: int
+    """Distinct prompts, without case and punctuation."""
+    unread_images: int
+    """Files that could not be read, and so were compared with none."""
+
+    @property
+    def validation(self) -> int:
+        """Groups for validation."""
+        return sum(self.held_out)
+
+    @property
+    def train(self) -> int:
+        """Groups for training."""
+        return len(self.held_out) - self.validation
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the groups, and how many are on each side."""
+        value = {name: field for name, field in asdict(self).items() if name != "held_out"}
+        return {"train": self.train, "validation": self.validation, **value}
+
+
+def split(
+    data: DataSet,
+    *,
+    share: float = 0.1,
+    seed: int = 0,
+    similarity: float = SIMILARITY,
+    progress: Callable[[str, int, int | None], None] = lambda *_: None,
+) -> Split:
+    """Divide a data set by prompt.
+
+    Groups stay together if their prompts have the same words (without case and punctuation) or the share `similarity`
+    of them in common, or if they have an image of the same bytes; and so does what hangs together by several such
+    steps. Files are read only where sizes are equal. Which part such a component falls into is decided by a hash of
+    the seed and of its first prompt in the alphabet, not by the order of the rows: components are held out in the
+    order of their hashes, each that brings the part nearer to the share.
+
+    Args:
+        data: the data set.
+        share: of the groups that are held out, above 0 and below 1.
+        seed: another one gives other parts.
+        similarity: least Jaccard similarity of near-duplicates, above 0 to 1.
+        progress: is told what is being done, how much of it is done, and of how much (None: not known).
+
+    Raises:
+        InputError: a number is out of range, or the data set hangs together so much that one part would be empty.
+        RecordError: a row is broken.
+    """
+    for name, value, sound in (("share", share, 0 < share < 1), ("similarity", similarity, 0 < similarity <= 1)):
+        if not sound:
+            raise InputError(f"{name}: is {value}, expected above 0 and {'below' if name == 'share' else 'at most'} 1")
+    bonds = _Bonds()
+    for number, group in enumerate(data.with_contents()):
+        bonds.add(data, group)
+        if number % 256 == 0:
+            progress("reading", number, None)
+    bonds.join_similar(similarity, lambda done: progress("comparing prompts", done, len(bonds.texts)))
+    sizes = bonds.components()
+    held_out = _held_out(bonds, sizes, share, seed)
+    chosen = bytes(bonds.root(node) in held_out for node in bonds.nodes)
+    if not 0 < sum(chosen) < len(chosen):
+        largest = f"{max(sizes.values(), default=0):,} of {len(chosen):,} groups hang together"
+        cure = "give more data, another share, or a higher similarity"
+        raise InputError(f"{data.path}: cannot be split by prompt: {largest} and one part would be empty; {cure}")
+    return Split(
+        held_out=chosen,
+        share=share,
+        seed=seed,
+        similarity=similarity,
+        components=len(sizes),
+        largest=max(sizes.values()),
+        prompts=len(bonds.texts),
+        unread_images=bonds.images.unread,
+    )
+
+
+class _Bonds:
+    """Distinct prompts as nodes, joined where they must stay together. Memory: some 500 bytes for each prompt and 300
+    for each image."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, int] = {}
+        self.nodes = array("i")
+        """Of each group."""
+        self.images = ImageIndex()
+        self._parents = array("i")
+
+    def add(self, data: DataSet, group: Group) -> None:
+        node = self.texts.setdefault(words(group.prompt), len(self.texts))
+        if node == len(self._parents):
+            self._parents.append(node)
+        self.nodes.append(node)
+        for _, image in images_of(data, group):
+            owner = self.images.find(image)
+            if owner is None:
+                self.images.add(image, node)
+            else:
+                self._join(owner, node)
+
+    def join_similar(self, similarity: float, progress: Callable[[int], None]) -> None:
+        similar = SimilarTexts([*self.texts], similarity)
+        for text, node in self.texts.items():
+            for other in similar.like(text):
+                self._join(other, node)
+            if node % 256 == 0:
+                progress(node)
+
+    def root(self, node: int) -> int:
+        while (parent := self._parents[node]) != node:
+            self._parents[node] = self._parents[parent]
+            node = parent
+        return node
+
+    def _join(self, one: int, other: int) -> None:
+        self._parents[self.root(one)] = self.root(other)
+
+    def components(self) -> Counter[int]:
+        """Root -> groups."""
+        return Counter(self.root(node) for node in self.nodes)
+
+
+def _held_out(bonds: _Bonds, sizes: Counter[int], share: float, seed: int) -> set[int]:
+    """Roots of the components for validation."""
+    first: dict[int, str] = {}
+    for text, node in bonds.texts.items():
+        root = bonds.root(node)
+        first[root] = min(first.get(root, text), text)
+    hashes = {root: hashlib.sha256(f"{seed} {text}".encode()).digest() for root, text in first.items()}
+    missing, chosen = share * sizes.total(), set[int]()
+    for root in sorted(hashes, key=hashes.__getitem__):
+        if abs(missing - sizes[root]) < missing:
+            chosen.add(root)
+            missing -= sizes[root]
+    return chosen
+
+
+def write_split(data: DataSet, parts: Split, out: Path) -> None:
+    """Write `train.parquet`, `validation.parquet` and `split.json` into a new folder, which appears whole.
+
+    Images stay where they are: names of files start from the new folder. Images in the data set's own rows travel.
+
+    Raises:
+        OutputError: it cannot be written, or something stands there.
+        InputError: the data set has grown since it was split.
+    """
+    with publish_folder(out) as folder:
+        with ParquetWriter(folder / "train.parquet") as train, ParquetWriter(folder / "validation.parquet") as held:
+            for number, group in enumerate(_renamed(data, out)):
+                if number == len(parts.held_out):
+                    raise InputError(f"{data.path}: has more groups than when it was split; split it again")
+                (held if parts.held_out[number] else train).write(group)
+        publish_json(folder / "split.json", {"data": data.name, **parts.to_json()})
+
+
+def _renamed(data: DataSet, out: Path) -> Iterator[Group]:
+    """Every group, with names that lead from the new folder to the files."""
+    here = out.resolve()
+    for group in data:
+        names = {
+            name: name if name in group.embedded else os.path.relpath(data.image_path(name).absolute(), here)
+            for name in group.images
+        }
+        yield replace(group, images=tuple(names.values()))

@@ -1,0 +1,1 @@
+"""Training: a CLIP becomes a preference model."""

@@ -1,0 +1,79 @@
+"""What a data set says of itself before anything is learned from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from hpskit.dataset.converting import convert
+from hpskit.dataset.description import describe
+from hpskit.dataset.reading import DataSet, open_data
+from hpskit.dataset.shards import write_shards
+from hpskit.errors import InputError
+from preference_data import TRAIN_ROW, write_json
+
+
+def pairs_data(folder: Path, rows: list[tuple[str, str, str, Any]]) -> DataSet:
+    """`train.json` of (prompt, first, second, label), with images as wide as their names say."""
+    for name in {name for _, first, second, _ in rows for name in (first, second)}:
+        Image.new("RGB", (int(name[:-4].rsplit("-", maxsplit=1)[-1]), 20)).save(folder / name)
+    values = [
+        {**TRAIN_ROW, "prompt": prompt, "file_path": [a, b], "human_preference": label} for prompt, a, b, label in rows
+    ]
+    return open_data(write_json(folder / "train.json", values))
+
+
+def test_what_is_counted(tmp_path: Path) -> None:
+    a, b, c = "a-10.png", "b-30.png", "c-50.png"
+    rows = [
+        ("p", a, b, [1, 0]),
+        ("p", b, a, [1, 0]),  # the other way round
+        ("p", b, a, [0, 1]),  # the same again
+        ("p", a, c, [0.5, 0.5]),
+        ("q", a, c, [0, 1]),
+    ]
+    data = pairs_data(tmp_path, rows)
+    found = describe(data)
+    assert (found.groups, found.pairs, found.prompts, found.group_sizes) == (5, 5, 2, {2: 5})
+    assert (found.tied, found.first_preferred) == (1, 0.5)
+    assert (found.duplicates, found.contradictions) == (2, 1)
+    assert (found.images_looked_at, found.shortest_side, found.median_size, found.longest_side) == (3, 10, (30, 20), 50)
+    assert "3 images looked at: median 30x20 pixels, sides from 10 to 50" in found.lines()
+    contradicted = "1 of 5 pairs say the opposite of an earlier one; no model can agree with both"
+    assert found.warnings() == [f"{data.name}: {contradicted}"]
+
+
+def test_the_same_in_every_layout(tmp_path: Path, shared: Path) -> None:
+    data = open_data(shared / "data/hpdv2_sample")
+    convert(data, "parquet", tmp_path / "a.parquet")
+    write_shards(data, tmp_path / "shards")
+    found = describe(data)
+    assert (found.groups, found.prompts, found.pairs) == (37, 35, 30 * 36 + 7 * 45)
+    assert found.group_sizes == {9: 30, 10: 7}
+    assert found.images_looked_at == 322
+    for other in (open_data(tmp_path / "a.parquet"), open_data(tmp_path / "shards")):
+        again = describe(other)
+        assert (again.pairs, again.tied, again.duplicates) == (found.pairs, found.tied, found.duplicates)
+        assert (again.first_preferred, again.longest_side) == (found.first_preferred, found.longest_side)
+
+
+def test_what_is_worth_a_warning(tmp_path: Path) -> None:
+    one_sided = pairs_data(tmp_path, [(f"p{n}", "a-3.png", "b-3.png", [1, 0]) for n in range(101)])
+    [line] = describe(one_sided).warnings()
+    assert "the image named first is preferred in 100.0% of the pairs" in line
+    (tmp_path / "a-3.png").write_bytes(b"no image")
+    tied = pairs_data(tmp_path, [(f"p{n}", "x-3.png", "a-3.png", [0.5, 0.5]) for n in range(3)])
+    (tmp_path / "a-3.png").write_bytes(b"no image")
+    broken, line = describe(tied).warnings()
+    assert "train.json: entry 1 (line 2): image 'a-3.png': cannot be opened" in broken
+    assert "3 of 3 pairs are tied and say little" in line
+
+
+def test_nothing_to_learn_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rankings.jsonl"
+    path.write_text('{"group": 1, "prompt": "p", "images": ["a", "b"], "ranks": null}\n')
+    with pytest.raises(InputError, match=r"rankings.jsonl: has no group in which somebody compared two images"):
+        describe(open_data(path))

@@ -1,0 +1,227 @@
+"""Validation is about something that training has not shown: no prompt, no near-duplicate of one, no image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpskit.dataset.formats.parquet import ParquetWriter
+from hpskit.dataset.group import Group, Judgement
+from hpskit.dataset.leaks import check_leaks
+from hpskit.dataset.reading import DataSet, open_data
+from hpskit.dataset.shards import write_shards
+from hpskit.dataset.similarity import SimilarTexts, words
+from hpskit.dataset.split import split, write_split
+from hpskit.errors import InputError
+from preference_data import TRAIN_ROW, png, write_json
+
+FEW_WORDS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=12).map(" ".join)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("A cat, sitting.", "a  CAT sitting", True),
+        ("caf\u00e9", "cafe\u0301", True),  # composed and decomposed
+        ("\uff21 cat", "a cat", True),  # full width
+        ("a cat", "cat a", False),
+        ("!!!", "!!!", True),
+        ("!!!", "???", False),
+        ("\u732b\u304c\u5ea7\u308b", "\u732b \u304c \u5ea7 \u308b", True),
+    ],
+)
+def test_what_is_the_same_prompt(one: str, other: str, same: bool) -> None:
+    assert (words(one) == words(other)) is same
+    assert words(one)
+
+
+@given(st.lists(FEW_WORDS, max_size=12), FEW_WORDS, st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]))
+def test_all_similar_texts_are_found_and_no_others(texts: list[str], asked: str, similarity: float) -> None:
+    def jaccard(one: str, other: str) -> float:
+        a, b = set(one.split()), set(other.split())
+        return len(a & b) / len(a | b)
+
+    expected = [n for n, text in enumerate(texts) if jaccard(text, asked) >= similarity - 1e-12]
+    assert SimilarTexts(texts, similarity).like(asked) == expected
+
+
+def pairs_file(path: Path, rows: Sequence[tuple[str, str, str]], contents: dict[str, bytes] | None = None) -> DataSet:
+    """`train.json` of (prompt, first, second), each image of content of its own unless `contents` says another."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in {name for _, *names in rows for name in names}:
+        own = int.from_bytes(hashlib.sha256(f"{path.parent.name}/{name}".encode()).digest()[:2])
+        (path.parent / name).write_bytes((contents or {}).get(name) or png(own))
+    return open_data(write_json(path, [{**TRAIN_ROW, "prompt": prompt, "file_path": [a, b]} for prompt, a, b in rows]))
+
+
+LONG = "a portrait of an old sailor with a white beard smoking a pipe on deck"
+
+
+def test_leaks_are_found_and_named(tmp_path: Path) -> None:
+    validation = pairs_file(
+        tmp_path / "held/test.json",
+        [("A cat.", "a.png", "b.png"), (LONG, "c.png", "d.png"), ("a fox", "e.png", "f.png")],
+        {"f.png": png(9)},
+    )
+    train = pairs_file(
+        tmp_path / "train/train.json",
+        [
+            ("a CAT", "1.png", "2.png"),
+            (LONG.replace("white", "grey"), "3.png", "4.png"),
+            (LONG.replace("white", "grey").replace("pipe", "cigar").replace("deck", "land"), "3.png", "4.png"),
+            ("a dog", "5.png", "6.png"),
+            ("a bird", "6.png", "1.png"),
+            ("a cow", "7.png", "8.png"),
+        ],
+        {"6.png": png(9), "7.png": png(9)[:-1] + b"x"},  # as large as the other, and another
+    )
+    leaks = check_leaks([train], [validation])
+    places = [group.place for group in train]
+    held = [group.place for group in validation]
+    assert [(leak.kind, leak.train, leak.validation) for leak in leaks.found] == [
+        ("same prompt", places[0], held[0]),
+        ("near-duplicate prompt", places[1], held[1]),
+        ("same image", places[3], held[2]),
+        ("same image", places[4], held[2]),
+    ]
+    assert leaks.groups == {places[0], places[1], places[3], places[4]}
+    assert (leaks.train_groups, leaks.validation_groups, leaks.unread_images) == (6, 3, 0)
+    with pytest.raises(
+        InputError,
+        match=r"validation: shares prompts or images .*\(same image: 2, same prompt: 1, near-duplicate prompt: 1; "
+        r"first: same prompt: .*train.json: entry 1 .* and .*test.json: entry 1 .*; --drop-leaks trains without "
+        r"these 4 of 6 groups",
+    ):
+        leaks.refuse()
+
+
+def test_what_shares_nothing_passes(tmp_path: Path) -> None:
+    train = pairs_file(tmp_path / "a/train.json", [("a cat", "1.png", "2.png")])
+    other = pairs_file(tmp_path / "b/test.json", [("a dog", "1.png", "2.png")])  # other images of the same names
+    leaks = check_leaks([train], [other])
+    assert not leaks.found
+    leaks.refuse()
+    with pytest.raises(InputError, match="similarity: is 0, expected above 0 to 1"):
+        check_leaks([train], [other], similarity=0)
+
+
+def test_the_same_file_is_the_same_image_and_a_missing_one_is_counted(tmp_path: Path) -> None:
+    train = pairs_file(tmp_path / "a/train.json", [("a cat", "1.png", "2.png"), ("a cow", "3.png", "4.png")])
+    other = open_data(
+        write_json(tmp_path / "a/test.json", [{**TRAIN_ROW, "prompt": "a dog", "file_path": ["2.png", "5.png"]}])
+    )
+    leaks = check_leaks([train], [other])
+    assert [leak.what for leak in leaks.found] == ["2.png"]
+    assert leaks.unread_images == 1
+
+
+def test_images_in_rows_and_in_tar_files_are_compared_too(tmp_path: Path) -> None:
+    """All three ways round; of tar files only the lists beside them are read."""
+    files = pairs_file(tmp_path / "a/train.json", [("a cat", "1.png", "2.png"), ("a cow", "3.png", "4.png")])
+    with ParquetWriter(tmp_path / "rows.parquet") as writer:
+        images = {"x": (tmp_path / "a/3.png").read_bytes(), "y": png(1)}
+        writer.write(Group(place="", prompt="a dog", images=("x", "y"), embedded=images))
+    rows = open_data(tmp_path / "rows.parquet")
+    write_shards(rows, tmp_path / "shards")
+    shards = open_data(tmp_path / "shards")
+    (tmp_path / "shards/00000.tar").unlink()
+    for one, other, count in [
+        (files, rows, 1),
+        (rows, files, 1),
+        (files, shards, 1),
+        (shards, files, 1),
+        (rows, shards, 1),
+    ]:
+        assert check_leaks([one], [other]).counts.get("same image") == count
+
+
+@st.composite
+def judged(draw: st.DrawFn) -> list[Group]:
+    """Groups of few words and few images, so that many hang together."""
+    prompts = draw(st.lists(FEW_WORDS, min_size=2, max_size=12))
+    numbers = st.lists(st.integers(0, 40), min_size=2, max_size=3, unique=True)
+    return [
+        Group(
+            place="",
+            prompt=prompt,
+            images=tuple(map(str, images)),
+            judgements=(Judgement(ranks=tuple(range(1, len(images) + 1))),),
+            embedded={str(n): png(n) for n in images},
+        )
+        for prompt, images in ((prompt, draw(numbers)) for prompt in prompts)
+    ]
+
+
+@given(judged(), st.sampled_from([0.2, 0.5]), st.integers(0, 3))
+def test_parts_share_nothing_and_do_not_depend_on_the_order(
+    tmp_path_factory: pytest.TempPathFactory, groups: list[Group], share: float, seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("split")
+    data = stored(folder / "all.parquet", groups)
+    try:
+        parts = split(data, share=share, seed=seed, similarity=0.5)
+    except InputError as error:
+        assert "one part would be empty" in str(error)  # noqa: PT017  # it depends on what was drawn
+        return
+    held = [group for group, out in zip(groups, parts.held_out, strict=True) if out]
+    kept = [group for group, out in zip(groups, parts.held_out, strict=True) if not out]
+    assert (len(held), len(kept)) == (parts.validation, parts.train)
+    leaks = check_leaks([stored(folder / "a.parquet", kept)], [stored(folder / "b.parquet", held)], similarity=0.5)
+    assert not leaks.found
+    turned = split(stored(folder / "turned.parquet", groups[::-1]), share=share, seed=seed, similarity=0.5)
+    assert turned.held_out == parts.held_out[::-1]
+
+
+def stored(path: Path, groups: Sequence[Group]) -> DataSet:
+    with ParquetWriter(path) as writer:
+        for group in groups:
+            writer.write(group)
+    return open_data(path)
+
+
+def test_the_share_is_met_and_the_seed_chooses(tmp_path: Path) -> None:
+    rows = [(f"word{n} other{n}", f"{n}a.png", f"{n}b.png") for n in range(60)]
+    data = open_data(
+        write_json(
+            tmp_path / "train.json", [{**TRAIN_ROW, "prompt": p, "file_path": [a, b]} for p, a, b in rows for _ in "xy"]
+        )
+    )
+    parts = split(data, share=0.25)
+    assert (parts.validation, parts.train, parts.components, parts.largest) == (30, 90, 60, 2)
+    assert parts.unread_images == 120  # none of these images is there
+    assert split(data, share=0.25).held_out == parts.held_out
+    assert split(data, share=0.25, seed=1).held_out != parts.held_out
+
+
+def test_a_split_is_written_so_that_its_images_are_found(tmp_path: Path, shared: Path) -> None:
+    data = open_data(shared / "data/hpdv2_sample")
+    parts = split(data, share=0.2)
+    write_split(data, parts, tmp_path / "deep/parts")
+    halves = [open_data(tmp_path / f"deep/parts/{name}.parquet") for name in ("train", "validation")]
+    assert [len([*half]) for half in halves] == [parts.train, parts.validation]
+    assert not check_leaks(halves[:1], halves[1:]).found
+    by_prompt = {(group.prompt, group.rank, len(group.images)): group for group in data}
+    for half in halves:
+        for group in half:
+            original = by_prompt[group.prompt, group.rank, len(group.images)]
+            assert replace(group, place="", images=()) == replace(original, place="", images=())
+            for name, before in zip(group.images, original.images, strict=True):
+                assert half.image_path(name).samefile(data.image_path(before))
+    facts = json.loads((tmp_path / "deep/parts/split.json").read_text())
+    assert (facts["train"], facts["validation"], facts["seed"]) == (parts.train, parts.validation, 0)
+
+
+def test_what_cannot_be_split_says_so(tmp_path: Path) -> None:
+    data = pairs_file(tmp_path / "train.json", [("a cat", "1.png", "2.png")] * 3)
+    with pytest.raises(InputError, match=r"train.json: cannot be split by prompt: 3 of 3 groups hang together"):
+        split(data)
+    for name, value in (("share", 1.0), ("share", 0.0), ("similarity", 1.5)):
+        with pytest.raises(InputError, match=f"{name}: is {value}, expected above 0"):
+            split(data, **{name: value})
