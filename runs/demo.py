@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -39,9 +40,10 @@ def paint(rows: list[dict[str, str]]) -> None:
     from hpskit.images.painter import Painter
 
     for name in MODELS:
+        (FOLDER / f"{name}.json").unlink(missing_ok=True)  # of an earlier demo, perhaps by another painter
         painter = Painter(name)
         numbers: Counter[str] = Counter()
-        for row in track(rows, f"Painting, {name}", transient=True):
+        for row in track(rows, f"Painting, {name}", transient=True, disable=not sys.stdout.isatty()):
             path = FOLDER / name / row["category"] / f"{numbers[row['category']]:05d}.jpg"
             numbers[row["category"]] += 1
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,8 @@ def benchmark() -> None:
     hpskit("benchmark", "leaderboard", *results, "--out", str(FOLDER / "leaderboard"))
     page = FOLDER / "leaderboard/leaderboard.html"
     print(f"\nThe leaderboard: {page} (open it in a browser). The images are beside it.")
-    print('Now your own: .venv/bin/hpskit score "PROMPT" IMAGE …, or docs/benchmark.md for a model.')
+    command = os.path.relpath(Path(sys.executable).with_name("hpskit"))
+    print(f'Now your own: {command} score "PROMPT" IMAGE …, or docs/benchmark.md for a model.')
 
 
 def copies(photograph: Image.Image) -> dict[str, Image.Image]:

@@ -30,7 +30,7 @@ class Brightness:
             precision="fp32",
             scale="grey levels",
             licence="none",
-            package="tests 1",
+            package="tests 1, hpskit 0.1",
         )
 
     def score(self, images: object, prompts: object) -> torch.Tensor:

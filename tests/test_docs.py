@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,13 @@ from PIL import Image
 from conftest import TINY
 from hpskit import hpsv2
 from hpskit.benchmark.run import BenchmarkRun, run
+from hpskit.cli import main
 from hpskit.evaluation.result import Candidate
 from hpskit.models import loading
 from hpskit.scoring.scorer import load_scorer
 from hub_server import serve
-from judged_photographs import write_data
+from judged_photographs import write_data, write_votes
+from run_material import write_trained
 from suite_material import write_benchmark
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +45,13 @@ PYTHON = [
 
 
 @pytest.fixture
-def place(tmp_path: Path, photographs: list[Image.Image], benchmarked: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(
+    tmp_path: Path,
+    photographs: list[Image.Image],
+    benchmarked: Path,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A folder with the files that the pages talk about."""
     folder = tmp_path / "work"
     folder.mkdir()
@@ -50,6 +60,7 @@ def place(tmp_path: Path, photographs: list[Image.Image], benchmarked: Path, mon
     rows = [{"image": name, "prompt": "a cat"} for name in ("a.jpg", "b.png")]
     (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_data(folder / "HPDv2", photographs, groups=3)
+    write_votes(folder / "votes", photographs)
     broken = [
         {"prompt": "a cat", "file_path": ["a.jpg", "b.png"], "human_preference": label} for label in ([1, 0], [3])
     ]
@@ -59,6 +70,8 @@ def place(tmp_path: Path, photographs: list[Image.Image], benchmarked: Path, mon
     assert own is not None
     (folder / "brightness.py").write_text(own[1])
     shutil.copytree(benchmarked, folder, dirs_exist_ok=True)
+    (folder / "runs").mkdir()
+    (folder / "runs/mine").symlink_to(trained)  # tens of megabytes that no command changes
     monkeypatch.chdir(folder)
     return folder
 
@@ -78,8 +91,34 @@ def benchmarked(photographs: list[Image.Image], tmp_path_factory: pytest.TempPat
     return folder
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS)
-def test_commands(page: Path, command: str, place: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_trained(tmp_path_factory.mktemp("trained") / "mine")
+
+
+def needs_a_process(command: str) -> bool:
+    """Whether a line is more than one hpskit command with its output in a file, or speaks with the hub."""
+    words = shlex.split(command)
+    plain = words[0] == "hpskit" and not any(word in ("|", "&&", ";") or word.startswith("$") for word in words)
+    return not plain or "fetch" in words or "carry" in command or "--model" in words
+
+
+@pytest.mark.parametrize(("page", "command"), [case for case in COMMANDS if not needs_a_process(str(case.values[1]))])
+def test_commands(page: Path, command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, which has imported everything already."""
+    words = shlex.split(command)
+    target = words[words.index(">") + 1] if ">" in words else os.devnull
+    monkeypatch.setattr(sys, "argv", words[: words.index(">")] if ">" in words else words)
+    with warnings.catch_warnings(), open(target, "w", encoding="utf-8") as output:
+        warnings.simplefilter("default")  # as in a process of its own
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code in (0, None)
+
+
+@pytest.mark.parametrize(("page", "command"), [case for case in COMMANDS if needs_a_process(str(case.values[1]))])
+def test_commands_in_a_process(page: Path, command: str, place: Path, tmp_path: Path) -> None:
     """With a hub of our own that offers small weights under the published name. Scoring with a CLIP of gigabytes is
     taken to the point where its weights are needed; the slow tests go on from there."""
     weights = tmp_path / "weights.pt"
@@ -145,7 +184,11 @@ def test_options_that_pages_name_exist(page: Path) -> None:
             ["data"],
             ["data", "inspect"],
             ["data", "convert"],
+            ["data", "split"],
+            ["data", "shards"],
             ["data", "fetch"],
+            ["ablate"],
+            ["export"],
             ["evaluate"],
             ["agreement"],
             ["benchmark"],
@@ -157,6 +200,7 @@ def test_options_that_pages_name_exist(page: Path) -> None:
             ["study", "prompts"],
             ["study", "chrominance"],
             ["study", "metrics"],
+            ["train"],
         )
     )
     makefile = (ROOT / "Makefile").read_text()

@@ -17,7 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpskit.errors import InputError, OutputError, RecordError
-from hpskit.files import AppendLog, publish, publish_folder, publish_json, read_json, sha256_file
+from hpskit.files import (
+    AppendLog,
+    check_free,
+    publish,
+    publish_folder,
+    publish_json,
+    publish_set,
+    read_json,
+    sha256_file,
+)
 from hpskit.rows import read_rows
 
 VALUES = st.dictionaries(
@@ -217,3 +226,31 @@ def test_only_the_folder_of_a_process_that_is_no_more_is_swept_away(tmp_path: Pa
         (second / "a.txt").touch()
         first.joinpath("b.txt").touch()
         second.joinpath("a.txt").unlink()
+
+
+def test_a_set_is_complete_or_its_record_says_that_it_is_not(tmp_path: Path) -> None:
+    value: dict[str, Any] = {"format": "ours 1", "n": 1}
+    publish_set(tmp_path, "record.json", value, {"a.txt": b"a", "b.txt": b"b"})
+    assert read_json(tmp_path / "record.json")["files"] == {
+        name: sha256_file(tmp_path / name) for name in ("a.txt", "b.txt")
+    }
+    (tmp_path / "b.txt").unlink()
+    (tmp_path / "b.txt").mkdir()
+    with pytest.raises(OutputError, match=r"b\.txt: cannot be written"):
+        publish_set(tmp_path, "record.json", value, {"a.txt": b"c", "b.txt": b"d"})
+    assert read_json(tmp_path / "record.json") == {"format": "ours 1", "complete": False}
+    (tmp_path / "b.txt").rmdir()
+    publish_set(tmp_path, "record.json", value, {"a.txt": b"c", "b.txt": b"d"})
+    assert (tmp_path / "b.txt").read_bytes() == b"d"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("record.json", b'{"format": "x"}'), ("record.json", b"["), ("a.txt", b"")]
+)
+def test_what_others_have_made_is_left_alone(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(OutputError, match=name):
+        publish_set(tmp_path, "record.json", {"format": "ours 1"}, {"a.txt": b"a"})
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, content)]
+    with pytest.raises(OutputError, match="is a file, expected a folder"):
+        check_free(tmp_path / name, "record.json", (), "ours 1")

@@ -147,7 +147,7 @@ def test_without_network_it_says_where_prompts_belong(cli_python: Cli) -> None:
     done = cli_python("from hpskit import hpsv2; hpsv2.benchmark_prompts('photo')", HF_HUB_OFFLINE="1")
     assert done.returncode == 1
     assert "NotCachedError" in done.stderr
-    assert "datasets/benchmark/photo.json" in done.stderr
+    assert "suites/hpsv2/photo.json" in done.stderr
 
 
 @pytest.mark.xdist_group("ViT-B-32")

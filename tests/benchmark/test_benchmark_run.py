@@ -19,7 +19,7 @@ from PIL import Image
 from hpskit.benchmark.result import figures, prompt_scores, read_result
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.benchmark.verify import verify
-from hpskit.errors import ImageError, InputError, ModelError, OutputError, RecordError
+from hpskit.errors import InputError, ModelError, OutputError, RecordError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import AppendLog
 from suite_material import Brightness, grey
@@ -101,7 +101,11 @@ def test_broken_images_are_all_listed_and_the_others_kept(config: BenchmarkRun, 
     grey(config.images / "b c/00002.png", 22)
     assert run(config, lambda: [brightness]).resumed == 5
     (config.images / "a/00001.png").write_bytes(b"")
-    with pytest.raises(ImageError, match=r"00001\.png: is empty"):
+    (config.images / "b c/00000.png").write_text("no image")
+    (config.images / "b c/00002.png").unlink()
+    with pytest.raises(
+        InputError, match=r"2 that cannot be read: .*00001\.png: is empty.*00000\.png.*1 missing: b c/00002"
+    ):
         run(replace(config, out=config.out.with_name("x.json")), lambda: [brightness])
 
 
@@ -131,14 +135,18 @@ def test_a_result_of_something_else_is_left_alone(config: BenchmarkRun, brightne
     before = config.out.read_bytes()
     impostor = Candidate(label="brightness", scorer=Brightness(2.0))
     (tmp_path / "other.jsonl").write_text((config.suite).read_text().replace("a 0", "a zero"))
-    with pytest.raises(OutputError, match="result of model 'model', this run has 'other'"):
+    with pytest.raises(OutputError, match="result of model 'model', this run is of 'other'"):
         run(replace(config, name="other"), lambda: [brightness])
-    with pytest.raises(OutputError, match="result of suite"):
+    with pytest.raises(OutputError, match="the first that differs was 'a 0' and is 'a zero'"):
         run(replace(config, suite=tmp_path / "other.jsonl"), lambda: [brightness])
     with pytest.raises(OutputError, match="its scores by 'brightness' are of 'brightness 1 "):
         run(config, lambda: [impostor])
+    assert run(replace(config, replace=True), lambda: [impostor]).result.scores("brightness")[0] == 23.0
+    before = config.out.read_bytes()
+    (tmp_path / "renamed.jsonl").write_bytes(Path(config.suite).read_bytes())
+    assert run(replace(config, suite=tmp_path / "renamed.jsonl"), lambda: [impostor]).result.suite["name"] == "suite"
     grey(config.images / "a/00001.png", 99)
-    with pytest.raises(OutputError, match=r"images have changed since it was made: a/00001\.png"):
+    with pytest.raises(OutputError, match=r"images have changed since it was made, .*: a/00001\.png"):
         run(config, lambda: [brightness])
     assert config.out.read_bytes() == before
     config.out.write_text("{}")
@@ -211,7 +219,7 @@ def test_unfinished_work_on_another_suite_is_not_mixed_in(config: BenchmarkRun, 
 def test_settings_are_checked(config: BenchmarkRun) -> None:
     for changes, said in (
         ({"out": Path("r.txt")}, "expected '.json'"),
-        ({"name": " "}, "name: is empty"),
+        ({"name": " "}, "name: is ' '"),
         ({"meta": {"x": float("nan")}}, "meta: cannot be written as JSON"),
     ):
         with pytest.raises(InputError, match=said):
@@ -231,6 +239,13 @@ def test_settings_are_checked(config: BenchmarkRun) -> None:
         ),
         (lambda v: v["scorers"][0]["info"].pop("precision"), "field 'precision' is None"),
         (lambda v: v["scorers"].append(v["scorers"][0]), "with labels that differ"),
+        (lambda v: v["prompts"][1]["images"][0].update(image="../x.png"), "expected a path inside the folder"),
+        (lambda v: v["prompts"][1]["images"][0]["scores"].update(brightness=10**400), "expected a number"),
+        (lambda v: v["prompts"][1].update(number=5), "prompts[1].number is 5, expected 0"),
+        (lambda v: v["suite"].update(prompts=3200), "suite.prompts is 3200, expected 7"),
+        (lambda v: v["suite"].pop("name"), "suite.name is None, expected a str"),
+        (lambda v: v.update(name="x\x1b[2J"), "name is 'x\\x1b[2J'"),
+        (lambda v: v["scorers"][0].update(average="x"), "scorers[0].average is 'x', expected a dict"),
     ],
 )
 def test_a_file_that_is_no_result_is_refused(
@@ -252,6 +267,7 @@ def test_verify_accepts_what_is_true(config: BenchmarkRun, brightness: Candidate
     assert [(check.what, check.passed) for check in done.checks] == [
         ("prompts", None),
         ("figures", True),
+        ("places", True),
         ("images", True),
         ("scores by brightness", True),
     ]
@@ -264,9 +280,10 @@ def test_verify_accepts_what_is_true(config: BenchmarkRun, brightness: Candidate
         (lambda v: v["prompts"][0]["images"][0]["scores"].update(brightness=13.5), "scores by brightness"),
         (lambda v: v["prompts"][0]["images"][0].update(sha256="0" * 64), "images"),
         (lambda v: v["prompts"][0]["images"][0].update(image="a/99999.png"), "images"),
+        (lambda v: v["prompts"][0].update(images=v["prompts"][4]["images"]), "places"),
+        (lambda v: v["scorers"][0].update(log_odds_per_point=5.0), "scores by brightness"),
         (lambda v: v["scorers"][0]["average"].update(value=99.0), "figures"),
         (lambda v: v["scorers"][0]["categories"][1].update(low=0.0), "figures"),
-        (lambda v: v["scorers"][0]["info"].update(weight_hash="sha256:" + "1" * 64), "scores by brightness"),
         (lambda v: v["suite"].update(name="hpsv2"), "prompts"),
     ],
 )
@@ -278,6 +295,101 @@ def test_verify_finds_what_is_not(change: object, what: str, config: BenchmarkRu
     done = verify(config.out, config.images, lambda _info: brightness.scorer)
     assert not done.passed
     assert what in [check.what for check in done.checks if check.passed is False]
+
+
+def test_verify_claims_no_more_than_it_saw(config: BenchmarkRun, brightness: Candidate, tmp_path: Path) -> None:
+    run(config, lambda: [brightness])
+    other = Brightness()
+    other.info = replace(other.info, weight_hash="sha256:" + "1" * 64)
+    done = verify(config.out, config.images, lambda _info: other)
+    assert not done.passed
+    assert done.verdict == "is what its images give; not checked: prompts, scores by brightness"
+    newer = Brightness()
+    newer.info = replace(newer.info, package="tests 1, hpskit 9.9")
+    done = verify(config.out, config.images, lambda _info: newer, suite=config.suite)
+    assert done.passed
+    (tmp_path / "other.json").write_text('["x"]')
+    assert not verify(config.out, config.images, lambda _info: brightness.scorer, suite=tmp_path / "other.json").passed
+
+
+def test_a_constant_shift_is_found_in_low_precision(config: BenchmarkRun, brightness: Candidate) -> None:
+    """Each score is within what bf16 may differ by, and yet all together are not."""
+    scorer = Brightness()
+    scorer.info = replace(scorer.info, precision="bf16")
+    value = json.loads(json.dumps(run(config, lambda: [Candidate(label="brightness", scorer=scorer)]).result.value))
+    assert verify(config.out, config.images, lambda _info: scorer).passed
+    for row in value["prompts"]:
+        row["images"][0]["scores"]["brightness"] += 0.09
+    value["scorers"][0] |= figures(value["prompts"], "brightness")
+    config.out.write_text(json.dumps(value))
+    done = verify(config.out, config.images, lambda _info: scorer)
+    assert [check.what for check in done.checks if check.passed is False] == ["scores by brightness"]
+
+
+def test_no_field_that_is_gone_or_odd_gives_a_traceback(config: BenchmarkRun, brightness: Candidate) -> None:
+    value = run(config, lambda: [brightness]).result.value
+
+    def places(part: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        inner = part.items() if isinstance(part, dict) else enumerate(part[:1]) if isinstance(part, list) else ()
+        return [p for key, child in inner for p in [(*path, key), *places(child, (*path, key))]]
+
+    refused = 0
+    for place in places(value):
+        for odd in (..., None, [], {}, "x", 10**400, -1, True):
+            copy = json.loads(json.dumps(value))
+            part = copy
+            for key in place[:-1]:
+                part = part[key]
+            if odd is ...:
+                del part[place[-1]]
+            else:
+                part[place[-1]] = odd
+            config.out.write_text(json.dumps(copy))
+            try:
+                result = read_result(config.out)
+                assert [result.scores(label).shape for label in result.scorers]
+                verify(config.out, config.images, lambda _info: brightness.scorer)
+            except InputError:
+                refused += 1
+    assert refused > 200
+
+
+def test_two_runs_at_once(config: BenchmarkRun, brightness: Candidate) -> None:
+    """The second is refused while the first scores, and adds to its result afterwards."""
+    other = Candidate(label="double", scorer=Brightness(2.0))
+
+    def load() -> list[Candidate]:
+        with pytest.raises(OutputError, match="another process is writing"):
+            run(config, lambda: [other])
+        return [brightness]
+
+    run(config, load)
+    assert run(config, lambda: [other]).result.scorers == ("brightness", "double")
+    assert not config.partial.exists()
+
+
+def test_what_was_said_stays_when_a_scorer_is_added(config: BenchmarkRun, brightness: Candidate) -> None:
+    run(replace(config, meta={"steps": 50}, command="first"), lambda: [brightness])
+    added = run(replace(config, command="second"), lambda: [Candidate(label="double", scorer=Brightness(2.0))]).result
+    assert added.meta == {"steps": 50}
+    assert [scorer["command"] for scorer in added.value["scorers"]] == ["first", "second"]
+
+
+def test_images_that_change_places_are_no_longer_the_same(
+    config: BenchmarkRun, brightness: Candidate, tmp_path: Path
+) -> None:
+    run(config, lambda: [brightness])
+    names = ["00001.png", "00000.png", "00002.png", "00003.png"]
+    rows = [{"image": f"a/{name}", "category": "a", "number": n} for n, name in enumerate(names)]
+    rows += [{"image": f"b c/{n:05d}.png", "category": "b c", "number": n} for n in range(3)]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    other = Candidate(label="double", scorer=Brightness(2.0))
+    with pytest.raises(OutputError, match=r"or have other prompts: a/00000\.png, a/00001\.png"):
+        run(replace(config, manifest=tmp_path / "m.jsonl"), lambda: [other])
+    made = replace(config, manifest=tmp_path / "m.jsonl", out=tmp_path / "x.json")
+    run(made, lambda: [brightness])
+    assert not verify(made.out, config.images, lambda _info: brightness.scorer).passed
+    assert verify(made.out, config.images, lambda _info: brightness.scorer, manifest=made.manifest).passed
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits of the size of files")

@@ -19,7 +19,7 @@ def test_the_official_layout(suite_file: Path, renders: Path) -> None:
     assert [found.name(path) for paths in found.images for path in paths] == [
         f"{prompt.category}/{prompt.number:05d}.png" for prompt in suite.prompts
     ]
-    assert found.missing == 0
+    assert found.complete
 
 
 def test_every_ending_and_several_images_of_a_prompt(suite_file: Path, renders: Path) -> None:
@@ -60,7 +60,7 @@ def test_only_missing_images_are_forgiven(suite_file: Path, renders: Path) -> No
     suite = open_suite(suite_file)
     (renders / "a/00001.png").unlink()
     found = find_images(suite, renders, allow_missing=True)
-    assert found.missing == 1
+    assert not found.complete
     assert [bool(paths) for paths in found.images] == [p.prompt != "a 1" for p in suite.prompts]
     (renders / "a/x.png").touch()
     with pytest.raises(InputError, match="1 that belong to no prompt"):
@@ -69,7 +69,7 @@ def test_only_missing_images_are_forgiven(suite_file: Path, renders: Path) -> No
 
 def test_a_name_with_and_without_sample_is_taken_twice(suite_file: Path, renders: Path) -> None:
     shutil.copy(renders / "a/00001.png", renders / "a/00001_0.png")
-    with pytest.raises(InputError, match=r"place that is taken: a/00001\.png beside 00001_0\.png"):
+    with pytest.raises(InputError, match=r"place that is taken: a/00001_0\.png beside 00001\.png"):
         find_images(open_suite(suite_file), renders, allow_missing=True)
 
 
@@ -77,7 +77,9 @@ def test_a_folder_with_nearly_the_name_is_pointed_out(suite_file: Path, renders:
     (renders / "b c").rename(renders / "B_C")
     with pytest.raises(InputError, match="is the folder 'B_C' meant to be 'b c'"):
         find_images(open_suite(suite_file), renders)
-    with pytest.raises(InputError, match=r"holds no image of the suite, expected a/00000\.jpg and so on"):
+    with pytest.raises(
+        InputError, match=r"but 4 other image files, 00000\.png for one, expected a/00000\.jpg"
+    ):
         find_images(open_suite(suite_file), renders / "a")
     with pytest.raises(InputError, match="is not a folder"):
         find_images(open_suite(suite_file), renders / "nowhere")
@@ -110,6 +112,8 @@ def test_a_manifest_by_prompt_or_by_number(suite_file: Path, renders: Path, tmp_
 @pytest.mark.parametrize(
     ("row", "said"),
     [
+        ({"image": "a/00000.png", "number": 1, "prompt": "twice"}, "prompt is 'twice', but number 1 is 'once'"),
+        ({"image": "a/../a/00001.png", "number": 1}, "image 'a/00001.png' is in row 1 already"),
         ({"image": "a/00000.png", "prompt": "nobody asked"}, "'nobody asked' is no prompt of the suite"),
         (
             {"image": "a/00000.png", "prompt": "twice"},
@@ -137,3 +141,28 @@ def test_an_image_stands_in_a_manifest_once(renders: Path, tmp_path: Path) -> No
     manifest = _manifest(tmp_path, [{"image": "a/00001.png", "number": n} for n in range(2)])
     with pytest.raises(RecordError, match=r"row 2: image 'a/00001\.png' is in row 1 already"):
         find_images(open_suite(tmp_path / "suite.json"), renders, manifest=manifest)
+
+
+def test_images_that_nobody_asked_for_are_named(suite_file: Path, renders: Path) -> None:
+    for name in ("00000.png", "a/00000.gif", "a/00007.bmp"):
+        shutil.copy(renders / "a/00000.png", renders / name)
+    (renders / "a/notes.txt").touch()
+    with pytest.raises(InputError, match=r"3 that belong to no prompt: a/00000\.gif, a/00007\.bmp, 00000\.png"):
+        find_images(open_suite(suite_file), renders)
+
+
+def test_a_plain_name_is_one_of_several_images(suite_file: Path, renders: Path) -> None:
+    for path in (*(renders / "a").iterdir(), *(renders / "b c").iterdir()):
+        if path.stem != "00002":
+            shutil.copy(path, path.with_name(f"{path.stem}_1.png"))
+            path.rename(path.with_name(f"{path.stem}_0.png"))
+    with pytest.raises(InputError, match=r"2 missing: b c/00002_1, a/00002_1"):
+        find_images(open_suite(suite_file), renders)
+    assert not find_images(open_suite(suite_file), renders, allow_missing=True).complete
+
+
+def test_images_numbered_from_one_are_recognised(tmp_path: Path, renders: Path) -> None:
+    (tmp_path / "suite.json").write_text('["x", "y", "z"]')
+    (renders / "a/00000.png").unlink()
+    with pytest.raises(InputError, match=r"1 missing: 00000 \(numbers start at 0\)"):
+        find_images(open_suite(tmp_path / "suite.json"), renders / "a")

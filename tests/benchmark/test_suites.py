@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpskit.benchmark.suites import KNOWN, STYLES, image_name, open_suite, write_prompts
-from hpskit.errors import InputError, NotCachedError, RecordError
+from hpskit.errors import InputError, NotCachedError, OutputError, RecordError
 
 _TEXTS = ["a cat", 'the word "STOP", in red', "naïve 猫"]
 
@@ -135,6 +135,8 @@ def test_without_network_it_says_where_prompts_belong(monkeypatch: pytest.Monkey
         ("s.csv", "prompt,category\na,x\nb,\n", "some prompts have a category and some have none"),
         ("s.tsv", 'prompt\tcategory\n"a ""b"""\tx\n', "row 1: prompt is quoted as in CSV"),
         ("s.pdf", "x", "ending is '.pdf'"),
+        ("s.jsonl", '{"prompt": "a", "number": 1}\n', "row 1: number is 1, expected 0, its place in the category"),
+        ("s.csv", "prompt,category\na," + "x" * 300 + "\n", "120 bytes at most"),
     ],
 )
 def test_what_is_no_suite_is_refused_with_its_place(name: str, text: str, said: str, tmp_path: Path) -> None:
@@ -148,3 +150,16 @@ def test_what_is_no_suite_is_refused_with_its_place(name: str, text: str, said: 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match="'hpsv3' is neither a file or folder nor one of hpsv2, drawbench"):
         open_suite("hpsv3")
+
+
+def test_only_a_line_end_ends_a_line(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_bytes("a\u2028b\x0cc\r\nd\n".encode())
+    assert [prompt.prompt for prompt in open_suite(tmp_path / "s.txt").prompts] == ["a\u2028b\x0cc", "d"]
+
+
+def test_what_is_written_replaces_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "seed": 3}\n')
+    suite = open_suite(tmp_path)
+    with pytest.raises(OutputError, match="is there already and is something else"):
+        write_prompts(suite, tmp_path)
+    assert write_prompts(suite, tmp_path / "out") == write_prompts(suite, tmp_path / "out"), "the same may be there"

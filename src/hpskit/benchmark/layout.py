@@ -1,4 +1,5 @@
-"""Which image belongs to which prompt: the official layout of folders, or a manifest. Knows nothing of pixels.
+"""Which image belongs to which prompt: the official layout of folders, or a manifest. Looks at the head of a file, not
+at its pixels.
 
 Official layout: `STYLE/00000.jpg` and so on, numbered from 0 within each category; without categories directly in the
 folder. Also `.jpeg`, `.png`, `.webp`; several images of one prompt are `00000_0.png`, `00000_1.png` ….
@@ -7,20 +8,24 @@ folder. Also `.jpeg`, `.png`, `.webp`; several images of one prompt are `00000_0
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hpskit.benchmark.suites import Suite, SuitePrompt, image_name
-from hpskit.errors import InputError, RecordError
+from hpskit.errors import ImageError, InputError, RecordError
 from hpskit.files import explain
+from hpskit.pixels import check_head
 from hpskit.rows import read_rows
 
 __all__ = ["ImageSet", "find_images"]
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+_OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2")
+"""Of images that are not read; what has none of these endings is no image, and is left alone."""
 _NAME = re.compile(r"(\d+)(?:_(\d+))?")
 _SHOWN = 20
 """Of each kind of problem; runs of numbers count once."""
@@ -41,9 +46,9 @@ class ImageSet:
     """Folders beside those of the suite, which were not looked into; published images have `drawbench`, for example."""
 
     @property
-    def missing(self) -> int:
-        """Prompts without an image."""
-        return sum(not paths for paths in self.images)
+    def complete(self) -> bool:
+        """Whether every prompt has as many images as the others."""
+        return len({len(paths) for paths in self.images}) == 1
 
     def name(self, path: Path) -> str:
         """An image as results name it: from `root`, with `/`."""
@@ -55,6 +60,7 @@ class _Found:
     """Files by prompt and sample, and what is wrong with the rest."""
 
     files: dict[Key, dict[int, Path]] = field(default_factory=dict)
+    """By prompt and sample; a plain name is sample 0."""
     extra: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
 
@@ -75,8 +81,8 @@ def find_images(suite: Suite, folder: Path, *, manifest: Path | None = None, all
         allow_missing: leave prompts without an image empty instead of refusing. Nothing else is forgiven.
 
     Raises:
-        InputError: images are missing (without `allow_missing`), are of no prompt of the suite, or two files claim one
-            place; or there is no image at all.
+        InputError: images are missing (without `allow_missing`), empty or no images, are of no prompt of the suite, or
+            two files claim one place; or there is no image at all.
         RecordError: a row of the manifest is broken.
     """
     if not folder.is_dir():
@@ -96,26 +102,31 @@ def _by_layout(suite: Suite, folder: Path) -> _Found:
     sizes = _sizes(suite)
     for category, size in sizes.items():
         below = folder / category
+        plain: dict[int, str] = {}
         for path in _image_files(below) if below.is_dir() else ():
             name = f"{category}/{path.name}" if category else path.name
-            match = _NAME.fullmatch(path.stem)
-            if match is None or int(match[1]) >= size:
+            match = _NAME.fullmatch(path.stem) if path.suffix.lower() in _ENDINGS else None
+            number = int(match[1]) if match else size
+            if match is None or number >= size:
                 found.extra.append(name)
-            else:
-                found.add((category, int(match[1])), int(match[2]) if match[2] else -1, path, name)
-    for (category, _), samples in found.files.items():
-        if -1 in samples and len(samples) > 1:
-            plain = samples[-1].name
-            first = samples[min(number for number in samples if number >= 0)].name
-            found.duplicates.append(f"{category}/{plain} beside {first}" if category else f"{plain} beside {first}")
+                continue
+            if match[2] is None:
+                plain[number] = path.name
+            elif number in plain:  # names are sorted, and a plain one comes before 00000_0
+                found.duplicates.append(f"{name} beside {plain[number]}")
+                continue
+            found.add((category, number), int(match[2] or 0), path, name)
+    if "" not in sizes:
+        found.extra.extend(path.name for path in _image_files(folder))
     return found
 
 
 def _image_files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.name[0] != ".")
+        paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({explain(error)})") from error
+    return [path for path in paths if path.suffix.lower() in (*_ENDINGS, *_OTHER_ENDINGS)]
 
 
 def _sizes(suite: Suite) -> dict[str, int]:
@@ -132,7 +143,7 @@ def _other_folders(suite: Suite, folder: Path) -> tuple[str, ...]:
 
 def _by_manifest(suite: Suite, folder: Path, manifest: Path) -> _Found:
     found = _Found()
-    known = {(prompt.category, prompt.number) for prompt in suite.prompts}
+    known = {(prompt.category, prompt.number): prompt.prompt for prompt in suite.prompts}
     by_text = _by_text(suite)
     rows: dict[str, int] = {}
     for number, row in read_rows(manifest):
@@ -140,6 +151,7 @@ def _by_manifest(suite: Suite, folder: Path, manifest: Path) -> _Found:
         name = row.get("image")
         if not isinstance(name, str) or not name:
             raise RecordError(f"{place}: image is {name!r}, expected the path of a file from {folder}; fill it in")
+        name = posixpath.normpath(name)
         if name in rows:
             raise RecordError(f"{place}: image {name!r} is in row {rows[name]} already; remove one of the rows")
         rows[name] = number
@@ -162,16 +174,19 @@ def _key(
     place: str,
     row: Mapping[str, Any],
     by_text: Mapping[tuple[str | None, str], Sequence[SuitePrompt]],
-    known: set[Key],
+    known: Mapping[Key, str],
 ) -> Key:
     category = row.get("category")
+    text = row.get("prompt")
     if "number" in row:
         key = (category or "", _number(place, row["number"]))
         if key not in known:
             where = f"category {key[0]!r}, number {key[1]}" if key[0] else f"number {key[1]}"
             raise RecordError(f"{place}: {where} is no prompt of the suite; number from 0 within the category")
+        if text is not None and text != known[key]:
+            cure = "correct one of them, or leave one out"
+            raise RecordError(f"{place}: prompt is {text!r}, but number {key[1]} is {known[key]!r}; {cure}")
         return key
-    text = row.get("prompt")
     if not isinstance(text, str):
         raise RecordError(f"{place}: has neither 'number' nor 'prompt', expected one of them beside 'image'; add it")
     matches = by_text.get((category, text), ())
@@ -204,15 +219,19 @@ def _check(suite: Suite, folder: Path, found: _Found, allow_missing: bool) -> No
     missing = _missing(suite, found)
     count = sum(len(names) for names in missing.values())
     if not found.files:
-        expected = image_name(suite.prompts[0])
-        raise InputError(f"{folder}: holds no image of the suite, expected {expected} and so on{_near(suite, folder)}")
+        expected = f"expected {image_name(suite.prompts[0])} and so on{_near(suite, folder)}"
+        cure = "name them so (`hpskit benchmark prompts` lists the names), or say which is which with --manifest"
+        raise InputError(f"{folder}: holds no image of the suite{_instead(folder)}, {expected}; {cure}")
     problems = []
+    if unusable := list(_unusable(found)):
+        problems.append(f"{len(unusable)} that cannot be read: {'; '.join(unusable[:_SHOWN])}")
     if found.duplicates:
         problems.append(f"{len(found.duplicates)} for a place that is taken: {_listed(found.duplicates)}")
     if found.extra:
         problems.append(f"{len(found.extra)} that belong to no prompt: {_listed(found.extra)}")
     if count and not allow_missing:
-        problems.append(f"{count} missing: {_listed(_ranges(missing))}{_near(suite, folder)}")
+        hint = _near(suite, folder) or _from_one(suite, found)
+        problems.append(f"{count} missing: {_listed(_ranges(missing))}{hint}")
     if problems:
         cure = "mend the folder" + (
             ", or score what is there with --allow-missing" if count and not allow_missing else ""
@@ -220,17 +239,42 @@ def _check(suite: Suite, folder: Path, found: _Found, allow_missing: bool) -> No
         raise InputError(f"{folder}: images do not fit the suite: {'; '.join(problems)}. Nothing was scored; {cure}")
 
 
+def _unusable(found: _Found) -> Iterator[str]:
+    """What is wrong with files that are empty, unreadable or no images, as far as their heads tell."""
+    for samples in found.files.values():
+        for path in samples.values():
+            try:
+                check_head(path)
+            except ImageError as error:
+                yield str(error)
+
+
+def _instead(folder: Path) -> str:
+    """What a folder holds in place of a suite's images."""
+    there = _image_files(folder)
+    return f", but {len(there)} other image files, {there[0].name} for one" if there else ""
+
+
+def _from_one(suite: Suite, found: _Found) -> str:
+    """A hint where images are numbered from 1."""
+    for category, size in _sizes(suite).items():
+        prefix = f"{category}/" if category else ""
+        last = (Path(name).stem for name in found.extra if name.startswith(prefix))
+        if (category, 0) not in found.files and any(stem.isdecimal() and int(stem) == size for stem in last):
+            return " (numbers start at 0)"
+    return ""
+
+
 def _missing(suite: Suite, found: _Found) -> dict[str, list[tuple[int, int | None]]]:
     """Category -> (number, sample) of what is not there; each prompt is to have as many images as the others."""
-    samples = sorted({sample for files in found.files.values() for sample in files} - {-1})
+    samples = sorted({sample for files in found.files.values() for sample in files})
     missing: dict[str, list[tuple[int, int | None]]] = {}
     for prompt in suite.prompts:
         there = found.files.get((prompt.category, prompt.number), {})
-        absent = [] if -1 in there else [sample for sample in samples if sample not in there]
-        if absent and there:
-            missing.setdefault(prompt.category, []).extend((prompt.number, sample) for sample in absent)
-        elif not there:
+        if not there:
             missing.setdefault(prompt.category, []).append((prompt.number, None))
+        elif absent := [sample for sample in samples if sample not in there]:
+            missing.setdefault(prompt.category, []).extend((prompt.number, sample) for sample in absent)
     return missing
 
 

@@ -6,24 +6,23 @@ does). All that compares models reads these files and nothing else.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.suites import prompts_sha256
-from hpskit.errors import InputError, RecordError
+from hpskit.benchmark.result_check import check_result
+from hpskit.errors import InputError
 from hpskit.files import read_json
 from hpskit.records import ScorerInfo
 from hpskit.stats import Interval, bootstrap_mean, style_result
 
-__all__ = ["FORMAT", "Result", "figures", "prompt_scores", "read_result", "relative_to"]
+__all__ = ["FORMAT", "Result", "figures", "prompt_scores", "read_result", "relative_to", "wrong_figures"]
 
 FORMAT = "hpskit benchmark result 1"
 RESAMPLES = 10_000
@@ -80,16 +79,21 @@ class Result:
         Raises:
             InputError: the result has no such scorer.
         """
-        return ScorerInfo.from_json(self._scorer(label)["info"], f"{self.path}: scorer {label!r}")
+        return ScorerInfo.from_json(self.scorer(label)["info"], f"{self.path}: scorer {label!r}")
 
     def log_odds(self, label: str) -> float | None:
         """Log-odds of being preferred per point of score, if the scorer has such a scale."""
-        found = self._scorer(label)["log_odds_per_point"]
+        found = self.scorer(label)["log_odds_per_point"]
         return None if found is None else float(found)
+
+    def reads_prompt(self, label: str) -> bool | None:
+        """Whether a scorer's scores depend on the prompt; None if nobody said."""
+        found = self.scorer(label).get("reads_prompt")
+        return found if isinstance(found, bool) else None
 
     def scores(self, label: str) -> Floats:
         """(prompts,): the mean score of each prompt's images, NaN where there is none."""
-        self._scorer(label)
+        self.scorer(label)
         return prompt_scores(self.value["prompts"], label)
 
     def image_path(self, row: int) -> Path | None:
@@ -100,7 +104,12 @@ class Result:
         path = Path(os.path.normpath(self.path.parent / root / images[0]["image"]))
         return path if path.is_file() else None
 
-    def _scorer(self, label: str) -> dict[str, Any]:
+    def scorer(self, label: str) -> dict[str, Any]:
+        """All that the document says of a scorer.
+
+        Raises:
+            InputError: the result has no such scorer.
+        """
         for scorer in self.value["scorers"]:
             if scorer["label"] == label:
                 return dict(scorer)
@@ -129,7 +138,8 @@ def figures(rows: Sequence[Mapping[str, Any]], label: str, resamples: int = RESA
     """
     scores = prompt_scores(rows, label)
     categories = np.array([row["category"] for row in rows])
-    texts = np.unique([row["prompt"] for row in rows], return_inverse=True)[1]
+    known: dict[str, int] = {}
+    texts = np.array([known.setdefault(row["prompt"], len(known)) for row in rows])  # np.unique pads all to the longest
     centred = np.full(len(rows), np.nan)
     parts = []
     for name in dict.fromkeys(categories.tolist()):
@@ -168,6 +178,32 @@ def _interval(scores: Floats, clusters: NDArray[np.int64], resamples: int) -> di
     return {"value": value, "low": found.low, "high": found.high}
 
 
+def wrong_figures(result: Result, label: str) -> list[str]:
+    """Figures of a scorer that do not follow from its scores, each in words; empty if all do."""
+    stated = result.scorer(label)
+    again = figures(result.prompts, label)
+    parts = {part.get("name"): part for part in stated["categories"]}
+    wrong = []
+    for place, old, new in (
+        ("average", stated["average"], again["average"]),
+        *((part["name"] or "all", parts.get(part["name"], {}), part) for part in again["categories"]),
+    ):
+        wrong += [
+            f"{place} {name} is {old.get(name)!r}, its scores give {value!r}"
+            for name, value in new.items()
+            if not _same(old.get(name), value)
+        ]
+    if len(stated["categories"]) != len(again["categories"]):
+        wrong.append(f"there are {len(stated['categories'])} categories, its scores give {len(again['categories'])}")
+    return wrong
+
+
+def _same(old: object, new: object) -> bool:
+    if isinstance(old, float | int) and isinstance(new, float):
+        return bool(np.isclose(old, new, rtol=1e-9, atol=1e-9))
+    return old == new
+
+
 def read_result(path: str | os.PathLike[str]) -> Result:
     """Read and check a result file.
 
@@ -181,7 +217,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         cure = "make one with `hpskit benchmark run`"
         raise InputError(f"{file}: format is {found!r}, expected {FORMAT!r}; {cure}")
-    _Check(file, value).everything()
+    check_result(file, value)
     return Result(path=file, value=value)
 
 
@@ -192,90 +228,3 @@ def relative_to(path: Path, folder: Path) -> str | None:
         return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:
         return None
-
-
-class _Check:
-    """Says where a document is not a result."""
-
-    def __init__(self, path: Path, value: dict[str, Any]) -> None:
-        self.path, self.value = path, value
-
-    def fail(self, place: str, found: object, expected: str) -> NoReturn:
-        cure = "the file was changed after it was made; make it again"
-        raise RecordError(f"{self.path}: {place} is {_short(found)}, expected {expected}; {cure}")
-
-    def everything(self) -> None:
-        self.fields()
-        labels = self.scorers()
-        for number, row in enumerate(self.value["prompts"]):
-            self.row(f"prompts[{number}]", row, labels)
-        self.suite()
-
-    def fields(self) -> None:
-        kinds: dict[str, type | tuple[type, ...]] = {
-            "name": str,
-            "complete": bool,
-            "meta": dict,
-            "versions": dict,
-            "images_root": (str, type(None)),
-            "suite": dict,
-            "scorers": list,
-            "prompts": list,
-        }
-        for name, kind in kinds.items():
-            if not isinstance(self.value.get(name), kind):
-                words = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-                self.fail(name, self.value.get(name), f"a {words.replace('NoneType', 'null')}")
-        if not self.value["name"].strip():
-            self.fail("name", self.value["name"], "the name of a model")
-
-    def scorers(self) -> list[str]:
-        labels = []
-        for number, scorer in enumerate(self.value["scorers"]):
-            place = f"scorers[{number}]"
-            if not isinstance(scorer, dict) or not isinstance(scorer.get("label"), str):
-                self.fail(place, scorer, "an object with a label")
-            if not isinstance(scorer.get("info"), dict):
-                self.fail(f"{place}.info", scorer.get("info"), "an object")
-            ScorerInfo.from_json(scorer["info"], f"{self.path}: {place}.info")
-            factor = scorer.get("log_odds_per_point", "")
-            if factor is not None and not _finite(factor):
-                self.fail(f"{place}.log_odds_per_point", factor, "a number or null")
-            labels.append(scorer["label"])
-        if not labels or len(set(labels)) < len(labels):
-            self.fail("scorers", labels, "at least one, with labels that differ")
-        return labels
-
-    def row(self, place: str, row: object, labels: Sequence[str]) -> None:
-        if not isinstance(row, dict):
-            self.fail(place, row, "an object")
-        for name, kind in (("category", str), ("number", int), ("prompt", str), ("images", list)):
-            if not isinstance(row.get(name), kind):
-                self.fail(f"{place}.{name}", row.get(name), f"a {kind.__name__}")
-        for number, image in enumerate(row["images"]):
-            where = f"{place}.images[{number}]"
-            if not isinstance(image, dict) or not isinstance(image.get("scores"), dict):
-                self.fail(where, image, "an object with scores")
-            for name in ("image", "sha256"):
-                if not isinstance(image.get(name), str):
-                    self.fail(f"{where}.{name}", image.get(name), "a text")
-            for label in labels:
-                if not _finite(image["scores"].get(label)):
-                    self.fail(f"{where}.scores[{label!r}]", image["scores"].get(label), "a number")
-
-    def suite(self) -> None:
-        suite, rows = self.value["suite"], self.value["prompts"]
-        found = prompts_sha256((row["category"], row["prompt"]) for row in rows)
-        if suite.get("sha256") != found:
-            self.fail("suite.sha256", suite.get("sha256"), f"{found}, which is that of its prompts")
-        if self.value["complete"] != all(row["images"] for row in rows):
-            self.fail("complete", self.value["complete"], "true just when every prompt has an image")
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"

@@ -17,19 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
+from hpskit.benchmark.earlier import check_unchanged, kept_scorers, learn, read_earlier
 from hpskit.benchmark.layout import ImageSet, find_images
-from hpskit.benchmark.result import FORMAT, Result, figures, read_result, relative_to
-from hpskit.benchmark.scores import Book, Progress, SuiteImage, hash_images, score_images
+from hpskit.benchmark.result import FORMAT, Result, figures, relative_to
+from hpskit.benchmark.scores import Book, Progress, SuiteImage, hash_images, open_book, score_images
 from hpskit.benchmark.suites import Suite, open_suite
-from hpskit.errors import InputError, OutputError
+from hpskit.errors import InputError
 from hpskit.evaluation.result import Candidate
-from hpskit.files import AppendLog, publish_json
+from hpskit.files import publish_json
 
-__all__ = ["BenchmarkRun", "Summary", "run", "suite_images"]
+__all__ = ["BenchmarkRun", "Summary", "check_candidates", "identical_images", "run", "suite_images"]
 
 _SHOWN_PROBLEMS = 10
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "pillow", "numpy")
 """Libraries that have a say in a score."""
+_SAID = ("log_odds_per_point", "reads_prompt")
+"""What a scorer says of itself beside its identity; null if it does not."""
+_ABOUT = ("label", "info", *_SAID, "command", "versions")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +56,17 @@ class BenchmarkRun:
     """Accept that one image stands for prompts that differ (copies, or the black square of a filter)."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Anything that JSON can hold about how the images were made: size, steps, guidance, seed …"""
+    replace: bool = False
+    """Let scorers of this run take the place of earlier ones that have the same label and another identity."""
     command: str = ""
     """How to make this again."""
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".json":
             raise InputError(f"out: {self.out} ends in {self.out.suffix!r}, expected '.json'")
-        if not self.name.strip():
-            raise InputError("name: is empty, expected the name of the model")
+        if not self.name.strip() or not self.name.isprintable():
+            cure = "use letters, digits, signs and spaces"
+            raise InputError(f"name: is {self.name!r}, expected the name of the model; {cure}")
         try:
             json.dumps(dict(self.meta), ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
@@ -103,32 +110,33 @@ def run(
     """
     suite = open_suite(config.suite)
     found = find_images(suite, config.images, manifest=config.manifest, allow_missing=config.allow_missing)
-    earlier = _earlier(config, suite)
     images = suite_images(suite, found, progress)
-    identical = _identical(images)
+    identical = identical_images(images)
     if identical and not config.allow_identical:
         raise InputError(_describe(config.images, identical))
-    _check_unchanged(config, earlier, images)
-    candidates = load()
-    check_candidates(candidates)
-    kept = _kept(config, earlier, candidates, images)
-    with AppendLog(config.partial) as log:
-        book = Book(log, suite.sha256)
-        _learn(book, earlier)
+    with open_book(config.partial, suite.sha256) as book:  # from here on nobody else writes this result
+        earlier = read_earlier(config.out, config.name, suite)
+        kept: list[dict[str, Any]] = []
+        if earlier is not None:
+            check_unchanged(earlier, images)
+            # the prompts are the same, whatever their file is called today
+            suite = Suite(name=earlier.suite["name"], source=earlier.suite["source"], prompts=suite.prompts)
+        candidates = load()
+        check_candidates(candidates)
+        if earlier is not None:
+            kept = kept_scorers(earlier, candidates, images, replace=config.replace)
+            learn(book, earlier)
         resumed = score_images(images, [candidate.scorer for candidate in candidates], book, progress)
-        value = _value(config, suite, found, images, [*kept, *map(_about, candidates)], book)
+        scorers = [*kept, *(_about(candidate, config.command) for candidate in candidates)]
+        value = _value(config, suite, found, images, scorers, book)
+        value["meta"] = dict(config.meta) or (earlier.meta if earlier else {})
         publish_json(config.out, value)
-    config.partial.unlink()  # after it was closed: Windows removes no open file
     result = Result(path=config.out, value=value)
     return Summary(result=result, resumed=resumed, identical=identical, other_folders=found.other_folders)
 
 
 def suite_images(suite: Suite, found: ImageSet, progress: Progress) -> list[SuiteImage]:
-    """Every image with its prompt and hash, in the order of the suite.
-
-    Raises:
-        ImageError: files are empty or unreadable; they are listed.
-    """
+    """Every image with its prompt and hash, in the order of the suite."""
     places = [(row, path) for row, paths in enumerate(found.images) for path in paths]
     digests = hash_images([path for _, path in places], progress)
     return [
@@ -152,7 +160,7 @@ def check_candidates(candidates: Sequence[Candidate]) -> None:
             raise InputError(f"{what.format(twice)}; name each scorer once")
 
 
-def _identical(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ...]:
+def identical_images(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ...]:
     """Groups of files that are equal to the byte though their prompts differ."""
     same: defaultdict[str, list[SuiteImage]] = defaultdict(list)
     for image in images:
@@ -173,71 +181,10 @@ def _describe(folder: Path, identical: Sequence[Sequence[str]]) -> str:
     return f"{folder}: {what}: {shown}{more}. Nothing was scored; {cure}"
 
 
-def _earlier(config: BenchmarkRun, suite: Suite) -> Result | None:
-    """The result that is to be added to, if there is one."""
-    if not config.out.exists():
-        return None
-    cure = "choose another --out, or delete it"
-    try:
-        earlier = read_result(config.out)
-    except InputError as error:
-        raise OutputError(f"{config.out}: exists and is no result of this command ({error}); {cure}") from error
-    for what, found, wanted in (
-        ("model", earlier.name, config.name),
-        ("suite", earlier.suite["sha256"], suite.sha256),
-    ):
-        if found != wanted:
-            raise OutputError(f"{config.out}: holds the result of {what} {found!r}, this run has {wanted!r}; {cure}")
-    return earlier
-
-
-def _check_unchanged(config: BenchmarkRun, earlier: Result | None, images: Sequence[SuiteImage]) -> None:
-    """A result is replaced only by one that says at least as much of the same images."""
-    if earlier is None:
-        return
-    now = {image.name: image.sha256 for image in images}
-    before = {image["image"]: image["sha256"] for row in earlier.prompts for image in row["images"]}
-    changed = [name for name, digest in before.items() if now.get(name) != digest]
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        what = f"images have changed since it was made: {', '.join(changed[:3])}{more}"
-        raise OutputError(f"{config.out}: {what}; choose another --out, or delete it to score them again")
-
-
-def _kept(
-    config: BenchmarkRun, earlier: Result | None, candidates: Sequence[Candidate], images: Sequence[SuiteImage]
-) -> list[dict[str, Any]]:
-    """Scorers of the earlier result that this run does not name; they stay in it."""
-    if earlier is None:
-        return []
-    named = {candidate.label: candidate.scorer.info.identity for candidate in candidates}
-    kept = []
-    for scorer in earlier.value["scorers"]:
-        label, identity = scorer["label"], scorer["info"]["identity"]
-        if label in named and named[label] != identity:
-            what = f"its scores by {label!r} are of {identity!r}, this run has {named[label]!r}"
-            raise OutputError(f"{config.out}: {what}; choose another --out, or delete it")
-        if label in named:
-            continue
-        if len(images) > sum(len(row["images"]) for row in earlier.prompts):
-            raise OutputError(f"{config.out}: new images have no scores by {label!r} yet; add --scorer {label}")
-        kept.append(scorer)
-    return kept
-
-
-def _learn(book: Book, earlier: Result | None) -> None:
-    if earlier is None:
-        return
-    identities = {scorer["label"]: scorer["info"]["identity"] for scorer in earlier.value["scorers"]}
-    for row in earlier.prompts:
-        for image in row["images"]:
-            for label, identity in identities.items():
-                book.learn(identity, image["sha256"], row["prompt"], image["scores"][label])
-
-
-def _about(candidate: Candidate) -> dict[str, Any]:
-    factor = getattr(candidate.scorer, "log_odds_per_point", None)
-    return {"label": candidate.label, "info": candidate.scorer.info.to_json(), "log_odds_per_point": factor}
+def _about(candidate: Candidate, command: str) -> dict[str, Any]:
+    about: dict[str, Any] = {"label": candidate.label, "info": candidate.scorer.info.to_json()}
+    about |= {name: getattr(candidate.scorer, name, None) for name in _SAID}
+    return about | {"command": command, "versions": _versions()}
 
 
 def _value(
@@ -250,13 +197,13 @@ def _value(
 ) -> dict[str, Any]:
     rows = list(_rows(suite, images, scorers, book))
     sizes = {name: sum(prompt.category == name for prompt in suite.prompts) for name in suite.categories}
-    about = [{name: s[name] for name in ("label", "info", "log_odds_per_point")} for s in scorers]
+    about = [{name: scorer.get(name) for name in _ABOUT} for scorer in scorers]
     return {
         "format": FORMAT,
         "package": f"hpskit {__version__}",
         "name": config.name,
         "command": config.command,
-        "complete": not found.missing,
+        "complete": found.complete,
         "meta": dict(config.meta),
         "versions": _versions(),
         "images_root": relative_to(config.images, config.out.parent),
@@ -267,7 +214,7 @@ def _value(
             "prompts": len(suite.prompts),
             "categories": [{"name": name, "prompts": size} for name, size in sizes.items()],
         },
-        "scorers": [{**scorer, **figures(rows, scorer["label"])} for scorer in about],
+        "scorers": [{**scorer, **figures(rows, str(scorer["label"]))} for scorer in about],
         "prompts": rows,
     }
 

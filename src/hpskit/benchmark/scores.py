@@ -6,6 +6,7 @@ made anew is scored anew, and one that only moved is not.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -17,11 +18,10 @@ from pathlib import Path
 
 from hpskit.errors import ImageError, InputError, ModelError, OutputError
 from hpskit.files import AppendLog, sha256_file
-from hpskit.pixels import check_files
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.several import stream_together
 
-__all__ = ["Book", "Progress", "SuiteImage", "hash_images", "score_images"]
+__all__ = ["Book", "Progress", "SuiteImage", "hash_images", "open_book", "score_images"]
 
 _FORMAT = "hpskit benchmark scores 1"
 _SHOWN_PROBLEMS = 20
@@ -49,6 +49,7 @@ class Book:
 
     def __init__(self, log: AppendLog, suite_sha256: str) -> None:
         self._log = log
+        self.added = 0
         self._scores: dict[tuple[str, str, str], float] = {}
         header = {"format": _FORMAT, "suite_sha256": suite_sha256}
         if not log.lines:
@@ -87,15 +88,37 @@ class Book:
                 lines.append({"scorer": identity, "sha256": image.sha256, "prompt": image.prompt, "score": shortest})
                 self.learn(identity, image.sha256, image.prompt, shortest)
         self._log.append(*lines)
+        self.added += len(lines)
+
+
+@contextlib.contextmanager
+def open_book(path: Path, suite_sha256: str) -> Iterator[Book]:
+    """The scores of unfinished work, with nobody else writing to them.
+
+    When the block ends well the log is removed: what it held is published by then. If it ends with an error the log
+    stays, unless it holds no score.
+
+    Raises:
+        OutputError: another process has the log, or it belongs to another suite.
+    """
+    keep = True
+    try:
+        with AppendLog(path) as log:
+            book = Book(log, suite_sha256)
+            keep = len(log.lines) > 1
+            try:
+                yield book
+                keep = False
+            except BaseException:
+                keep = keep or book.added > 0
+                raise
+    finally:
+        if not keep:  # after it was closed: Windows removes no open file
+            path.unlink(missing_ok=True)
 
 
 def hash_images(paths: Sequence[Path], progress: Progress) -> list[str]:
-    """SHA-256 of each file.
-
-    Raises:
-        ImageError: files are missing, empty or unreadable; they are listed.
-    """
-    check_files(paths)
+    """SHA-256 of each file."""
     digests = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="hpskit-hash") as pool:
         for done, digest in enumerate(pool.map(sha256_file, paths), 1):
@@ -128,8 +151,8 @@ def score_images(images: Sequence[SuiteImage], scorers: Sequence[Scorer], book: 
     if broken:
         more = f"; and {len(broken) - _SHOWN_PROBLEMS} more" if len(broken) > _SHOWN_PROBLEMS else ""
         shown = "; ".join(broken[:_SHOWN_PROBLEMS])
-        cure = "make them again and run the same command; the scores of the others are kept"
-        raise InputError(f"{len(broken)} of {len(images)} images cannot be scored: {shown}{more}. {cure}")
+        cure = "or delete them and count them as missing with --allow-missing; the scores of the others are kept"
+        raise InputError(f"{len(broken)} of {len(images)} images cannot be scored: {shown}{more}; {cure}")
     return known
 
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpskit.errors import InputError, RecordError
+from hpskit.errors import InputError, OutputError, RecordError
 from hpskit.files import expand, explain, publish, read_json
 from hpskit.hub import home, hub_file
 from hpskit.rows import read_rows
@@ -43,6 +43,10 @@ KNOWN = {"hpsv2": "9efced44e673c1e81bbf48a8117e29e3afec57fce6624aec647e9845c2c81
 """SHA-256 of suites whose prompts are fixed for good: a folder that holds them is that suite, whatever it is called."""
 
 _FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt")
+_LONGEST = 120
+"""Bytes of a category's name."""
+_Row = tuple[str, object, object, object]
+"""Place, category, prompt, and the number that the row states (None if it does not)."""
 _UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 
 
@@ -131,13 +135,16 @@ def _read(path: Path, name: str, source: str) -> Suite:
     return _suite(name, source, path, _rows(path))
 
 
-def _suite(name: str, source: str, path: Path, rows: Iterable[tuple[str, object, object]]) -> Suite:
-    """Number the prompts; each row has its place, category and prompt."""
+def _suite(name: str, source: str, path: Path, rows: Iterable[_Row]) -> Suite:
+    """Number the prompts."""
     counts: dict[str, int] = {}
     prompts = []
-    for place, found, prompt in rows:
+    for place, found, prompt, stated in rows:
         category = _category(place, found)
         number = counts.get(category, 0)
+        if stated is not None and str(stated).strip() != str(number):
+            cure = "sort the rows, or remove the column"
+            raise RecordError(f"{place}: number is {stated!r}, expected {number}, its place in the category; {cure}")
         counts[category] = number + 1
         prompts.append(SuitePrompt(category=category, number=number, prompt=_prompt(place, prompt)))
     if not prompts:
@@ -171,8 +178,8 @@ def _category(place: str, value: object) -> str:
     if not isinstance(value, str):
         raise RecordError(f"{place}: category is {value!r}, expected a text; put it in quotes")
     category = value.strip()
-    if _UNFIT.search(category) or category in (".", ".."):
-        cure = 'use letters, digits, spaces, "-" and "_"'
+    if _UNFIT.search(category) or category in (".", "..") or len(category.encode()) > _LONGEST:
+        cure = f'use letters, digits, spaces, "-" and "_", {_LONGEST} bytes at most'
         raise RecordError(f"{place}: category is {value!r}, expected what can be the name of a folder; {cure}")
     return category
 
@@ -189,8 +196,7 @@ def _check_folders(path: Path, categories: Iterable[str]) -> None:
         raise InputError(f"{path}: {what}, expected all or none; fill in the column 'category'")
 
 
-def _rows(path: Path) -> Iterator[tuple[str, object, object]]:
-    """Place, category and prompt of each row."""
+def _rows(path: Path) -> Iterator[_Row]:
     if path.is_dir():
         yield from _folder_rows(path)
     elif path.suffix.lower() == ".json":
@@ -201,7 +207,7 @@ def _rows(path: Path) -> Iterator[tuple[str, object, object]]:
         yield from _table_rows(path)
 
 
-def _folder_rows(folder: Path) -> Iterator[tuple[str, object, object]]:
+def _folder_rows(folder: Path) -> Iterator[_Row]:
     if (whole := folder / "prompts.jsonl").is_file():
         yield from _rows(whole)
         return
@@ -212,7 +218,7 @@ def _folder_rows(folder: Path) -> Iterator[tuple[str, object, object]]:
         yield from _list_rows(path, path.stem)
 
 
-def _list_rows(path: Path, category: str | None) -> Iterator[tuple[str, object, object]]:
+def _list_rows(path: Path, category: str | None) -> Iterator[_Row]:
     value = read_json(path)
     if not isinstance(value, list):
         raise InputError(f"{path}: is {type(value).__name__}, expected a list of prompts")
@@ -221,49 +227,53 @@ def _list_rows(path: Path, category: str | None) -> Iterator[tuple[str, object, 
         if isinstance(entry, dict) and category is None:
             yield place, *_fields(place, entry)
         else:
-            yield place, category, entry
+            yield place, category, entry, None
 
 
-def _text_rows(path: Path) -> Iterator[tuple[str, object, object]]:
+def _text_rows(path: Path) -> Iterator[_Row]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = re.split(r"\r?\n", path.read_text(encoding="utf-8-sig"))  # splitlines() knows ten more line ends
     except (OSError, UnicodeDecodeError) as error:
         reason = explain(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(f"{path}: cannot be read ({reason})") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield f"{path}: line {number}", None, line
+            yield f"{path}: line {number}", None, line, None
 
 
-def _table_rows(path: Path) -> Iterator[tuple[str, object, object]]:
+def _table_rows(path: Path) -> Iterator[_Row]:
     for number, row in read_rows(path):
         place = f"{path}: row {number}"
         yield place, *_fields(place, row)
 
 
-def _fields(place: str, row: dict[str, Any]) -> tuple[object, object]:
-    """Category and prompt of a row; DrawBench and PartiPrompts write them with capitals."""
+def _fields(place: str, row: dict[str, Any]) -> tuple[object, object, object]:
+    """Category, prompt and number of a row; DrawBench and PartiPrompts write them with capitals."""
     found = {name.casefold(): value for name, value in row.items()}
     if "prompt" not in found:
         columns = ", ".join(row) or "none"
         raise RecordError(f"{place}: column 'prompt' is missing (there are: {columns}); add or rename it")
-    return found.get("category"), found["prompt"]
+    return found.get("category"), found["prompt"], found.get("number")
 
 
 def style_prompts(style: str) -> Path:
     """The file with the prompts of one style of `hpsv2`, or of `drawbench`: a JSON list.
 
-    It is taken from `$HPS_ROOT/datasets/benchmark` (where the official package keeps it, `~/.cache/hpsv2` if HPS_ROOT
-    is not set), else from the hub.
+    It is taken from `$HPSKIT_HOME/suites/hpsv2/STYLE.json` (DrawBench: `suites/drawbench.json`), from
+    `$HPS_ROOT/datasets/benchmark` (where the official package keeps it, `~/.cache/hpsv2` if HPS_ROOT is not set), or
+    from the hub.
 
     Raises:
         NotCachedError: it is not on this machine and cannot be fetched.
     """
-    local = expand(os.environ.get("HPS_ROOT") or "~/.cache/hpsv2") / "datasets/benchmark" / f"{style}.json"
-    if local.is_file():
-        return local
-    cure = f"Fetch it elsewhere and put it at {local}"
-    return hub_file("zhwang/HPDv2", f"benchmark/{style}.json", repo_type="dataset", cure=cure)
+    name = f"{style}.json"
+    own = home() / "suites" / (name if style == "drawbench" else f"hpsv2/{name}")
+    official = expand(os.environ.get("HPS_ROOT") or "~/.cache/hpsv2") / "datasets/benchmark" / name
+    for path in (own, official):
+        if path.is_file():
+            return path
+    cure = f"Fetch it elsewhere and put it at {own}, or name prompts of your own (--suite FILE)"
+    return hub_file("zhwang/HPDv2", f"benchmark/{name}", repo_type="dataset", cure=cure)
 
 
 def _hpsv2() -> Suite:
@@ -292,12 +302,17 @@ def write_prompts(suite: Suite, folder: Path) -> Path:
     The file is a suite itself, and with its column `image` it is what `hpskit score --pairs` reads.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or something else has its name.
     """
     path = folder / "prompts.jsonl"
-    with publish(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
-        for prompt in suite.prompts:
-            row: dict[str, Any] = {"category": prompt.category} if prompt.category else {}
-            row |= {"number": prompt.number, "image": image_name(prompt), "prompt": prompt.prompt}
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+    lines = []
+    for prompt in suite.prompts:
+        row: dict[str, Any] = {"category": prompt.category} if prompt.category else {}
+        row |= {"number": prompt.number, "image": image_name(prompt), "prompt": prompt.prompt}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    text = "".join(lines).encode()
+    if path.exists() and not (path.is_file() and path.read_bytes() == text):
+        raise OutputError(f"{path}: is there already and is something else; choose another --out, or move it away")
+    with publish(path) as temporary:
+        temporary.write_bytes(text)
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,6 @@ from hpskit.benchmark.result import Result, read_result
 from hpskit.errors import InputError
 
 __all__ = ["Resampling", "check_one_scorer", "read_together", "version_note"]
-
-_VERSION = re.compile(r"hpskit \d[\w.+]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +37,9 @@ def read_together(paths: Sequence[Path], *, least: int = 1) -> list[Result]:
     """
     if len(paths) < least:
         cure = "name more files made by `hpskit benchmark run`"
-        raise InputError(f"results: there {'is' if len(paths) == 1 else 'are'} {len(paths)}, expected at least {least}; {cure}")
+        raise InputError(
+            f"results: there {'is' if len(paths) == 1 else 'are'} {len(paths)}, expected at least {least}; {cure}"
+        )
     results = [read_result(path) for path in paths]
     first = results[0]
     names: dict[str, Path] = {}
@@ -65,10 +64,12 @@ def check_one_scorer(label: str, results: Sequence[Result]) -> None:
     """
     first = results[0]
     for other in results:
-        one, two = first.info(label).identity, other.info(label).identity
-        if _VERSION.sub("hpskit", one) != _VERSION.sub("hpskit", two):
+        one, two = first.info(label), other.info(label)
+        if one.lasting_identity != two.lasting_identity:
             cure = "scores of different identities cannot be compared; score both with one"
-            raise InputError(f"{first.path} and {other.path}: scorer {label!r} is {one!r} and {two!r}; {cure}")
+            raise InputError(
+                f"{first.path} and {other.path}: scorer {label!r} is {one.identity!r} and {two.identity!r}; {cure}"
+            )
 
 
 def version_note(label: str, results: Sequence[Result]) -> str | None:

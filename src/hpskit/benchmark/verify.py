@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpskit.benchmark.result import Result, figures, read_result
+from hpskit.benchmark.layout import find_images
+from hpskit.benchmark.result import Result, read_result, wrong_figures
 from hpskit.benchmark.scores import Progress, hash_images
-from hpskit.benchmark.suites import KNOWN, SUITES, open_suite
-from hpskit.errors import ImageError, InputError, NotCachedError
+from hpskit.benchmark.suites import KNOWN, SUITES, Suite, SuitePrompt, image_name, open_suite
+from hpskit.errors import ImageError, InputError, ModelError, NotCachedError
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.several import stream_together
@@ -25,6 +27,7 @@ _STRICT = 1e-3
 """Points by which a score may differ on another machine, in low precision and else; one point of HPS is one unit of
 log-odds."""
 _SHOWN = 5
+_PROMPTS = "prompts"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +50,16 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Nothing failed and every image was there."""
-        return all(check.passed is not False for check in self.checks)
+        """Nothing was found false, and everything could be looked at but, perhaps, where the prompts come from."""
+        return all(check.passed or (check.passed is None and check.what == _PROMPTS) for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence that claims no more than was looked at."""
+        if any(check.passed is False for check in self.checks):
+            return "is not what its images give"
+        unseen = [check.what for check in self.checks if check.passed is None]
+        return "is what its images give" + (f"; not checked: {', '.join(unseen)}" if unseen else "")
 
     def to_json(self) -> dict[str, Any]:
         checks = [asdict(check) for check in self.checks]
@@ -60,6 +71,8 @@ def verify(
     folder: Path,
     load: Callable[[ScorerInfo], Scorer],
     *,
+    suite: str | os.PathLike[str] | None = None,
+    manifest: Path | None = None,
     tolerance: float | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Verification:
@@ -68,7 +81,9 @@ def verify(
     Args:
         path: the result file.
         folder: the images; their names in the result start from here.
-        load: makes the scorer of an identity.
+        load: makes the scorer of an identity; a `ModelError` or `InputError` says that it cannot.
+        suite: the prompts that the result should be of; None is the suite that it names.
+        manifest: which image belongs to which prompt, if the result was made with one.
         tolerance: points by which a score may differ; None is 0.001 in fp32 and 0.1 in low precision.
         progress: called with what is being done, images done and images in all.
 
@@ -76,7 +91,9 @@ def verify(
         InputError: the file is no result, or its own parts contradict one another.
     """
     result = read_result(path)
-    checks = [_suite(result), _figures(result)]
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder, expected the images of {result.name!r}")
+    checks = [_suite(result, suite), _figures(result), _places(result, folder, manifest)]
     files, hashes = _hashes(result, folder, progress)
     checks.append(hashes)
     if files:
@@ -84,53 +101,50 @@ def verify(
     return Verification(result=str(path), name=result.name, checks=tuple(checks))
 
 
-def _suite(result: Result) -> Check:
-    """Whether the prompts are those that the name of the suite promises."""
-    name, what, found = result.suite["name"], "prompts", result.suite["sha256"]
-    if name in KNOWN:
+def _suite(result: Result, given: str | os.PathLike[str] | None) -> Check:
+    """Whether the prompts are those that they should be."""
+    name, found = result.suite["name"], result.suite["sha256"]
+    if given is None and name in KNOWN:
         same = found == KNOWN[name]
-        return Check(what=what, passed=same, detail=f"{'are' if same else 'are not'} the published ones of {name}")
-    if name not in SUITES:
-        return Check(what=what, passed=None, detail=f"{name} is no published suite; its SHA-256 is {found}")
+        return Check(what=_PROMPTS, passed=same, detail=f"{'are' if same else 'are not'} the published ones of {name}")
+    if given is None and name not in SUITES:
+        detail = f"{name} is no published suite; compare with its file by --suite"
+        return Check(what=_PROMPTS, passed=None, detail=detail)
     try:
-        same = open_suite(name).sha256 == found
+        same = open_suite(given or name).sha256 == found
     except NotCachedError as error:
-        return Check(what=what, passed=None, detail=f"those of {name} are not here to compare with ({error})")
-    return Check(what=what, passed=same, detail=f"{'are' if same else 'are not'} those of {name}")
+        return Check(what=_PROMPTS, passed=None, detail=f"those of {name} are not here to compare with ({error})")
+    return Check(what=_PROMPTS, passed=same, detail=f"{'are' if same else 'are not'} those of {given or name}")
 
 
 def _figures(result: Result) -> Check:
     """Whether means, deviations and intervals follow from the scores."""
-    wrong = []
-    for scorer in result.value["scorers"]:
-        again = figures(result.prompts, scorer["label"])
-        for place, old, new in (
-            ("average", scorer.get("average"), again["average"]),
-            *((part["name"] or "all", _named(scorer, part["name"]), part) for part in again["categories"]),
-        ):
-            wrong += [
-                f"{scorer['label']} {place} {name} is {(old or {}).get(name)!r}, its scores give {value!r}"
-                for name, value in new.items()
-                if not _same((old or {}).get(name), value)
-            ]
+    wrong = [f"{label} {what}" for label in result.scorers for what in wrong_figures(result, label)]
     detail = "; ".join(wrong[:_SHOWN]) if wrong else "means, deviations and intervals follow from the scores"
     return Check(what="figures", passed=not wrong, detail=detail)
 
 
-def _named(scorer: dict[str, Any], name: str) -> dict[str, Any] | None:
-    return next((part for part in scorer.get("categories", ()) if part.get("name") == name), None)
-
-
-def _same(old: object, new: object) -> bool:
-    if isinstance(old, float) and isinstance(new, float):
-        return bool(np.isclose(old, new, rtol=1e-9, atol=1e-9))
-    return old == new
+def _places(result: Result, folder: Path, manifest: Path | None) -> Check:
+    """Whether each prompt has the images that belong to it: all of them, and no other prompt's."""
+    rows = result.prompts
+    prompts = tuple(SuitePrompt(category=r["category"], number=r["number"], prompt=r["prompt"]) for r in rows)
+    suite = Suite(name=result.suite["name"], source="", prompts=prompts)
+    try:
+        found = find_images(suite, folder, manifest=manifest, allow_missing=True)
+    except InputError as error:
+        return Check(what="places", passed=False, detail=str(error))
+    wrong = [
+        image_name(prompt)
+        for prompt, paths, row in zip(prompts, found.images, rows, strict=True)
+        if [found.name(path) for path in paths] != [image["image"] for image in row["images"]]
+    ]
+    what = f"{len(rows) - len(wrong)} of {len(rows)} prompts have the images of their place"
+    hint = "" if manifest or not wrong else "; if the result was made with a manifest, give it (--manifest)"
+    return Check(what="places", passed=not wrong, detail=what + (f"; not {_first(wrong)}{hint}" if wrong else ""))
 
 
 def _hashes(result: Result, folder: Path, progress: Progress) -> tuple[list[tuple[str, Path, dict[str, Any]]], Check]:
     """Prompt, file and entry of every image that is unchanged; and what is to be said of the others."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder, expected the images of {result.name!r}")
     entries = [(row["prompt"], image) for row in result.prompts for image in row["images"]]
     there = [
         (prompt, folder / image["image"], image) for prompt, image in entries if (folder / image["image"]).is_file()
@@ -143,6 +157,11 @@ def _hashes(result: Result, folder: Path, progress: Progress) -> tuple[list[tupl
     parts += [
         f"{len(names)} {what}: {_first(names)}" for what, names in (("missing", missing), ("others", other)) if names
     ]
+    prompts: dict[str, set[str]] = {}
+    for prompt, image in entries:
+        prompts.setdefault(image["sha256"], set()).add(prompt)
+    if shared := sum(len(texts) > 1 for texts in prompts.values()):
+        parts.append(f"{shared} stand for several prompts")
     return same, Check(what="images", passed=len(same) == len(entries), detail="; ".join(parts))
 
 
@@ -159,32 +178,44 @@ def _scores(
     progress: Progress,
 ) -> Check:
     label = about["label"]
-    what = f"scores by {label}"
     wanted = result.info(label)
-    scorer = load(wanted)
-    for name in ("architecture", "weight_hash", "preprocessing", "precision"):
-        if (found := getattr(scorer.info, name)) != getattr(wanted, name):
-            detail = f"{name} is {found!r} here and {getattr(wanted, name)!r} in the result; name the right scorer"
-            return Check(what=what, passed=False, detail=detail)
+    what = f"scores by {label}" + (f" ({wanted.name})" if wanted.name != label else "")
+    try:
+        scorer = load(wanted)
+    except (ModelError, InputError) as error:
+        return Check(what=what, passed=None, detail=f"the scorer cannot be had here ({error})")
+    if scorer.info.lasting_identity != wanted.lasting_identity:
+        detail = (
+            f"the result is by {wanted.identity!r}, here is {scorer.info.identity!r}; name the right one (--scorer)"
+        )
+        return Check(what=what, passed=None, detail=detail)
+    factor = getattr(scorer, "log_odds_per_point", None)
+    if factor != about["log_odds_per_point"]:
+        detail = f"log_odds_per_point is {about['log_odds_per_point']!r}, the scorer has {factor!r}"
+        return Check(what=what, passed=False, detail=detail)
     allowed = _TOLERANCE.get(wanted.precision, _STRICT) if tolerance is None else tolerance
-    worst, worst_at, beyond, done = 0.0, "", 0, 0
-    entries = iter(files)
+    differences = []
+    for outcome, (_, path, image) in zip(_again(scorer, files, progress, label), files, strict=True):
+        if isinstance(outcome, ImageError):
+            raise InputError(f"{path}: was scored in {result.path}, but {outcome}")
+        differences.append(image["scores"][label] - outcome)
+    return _agreement(what, np.array(differences), [image["image"] for _, _, image in files], allowed)
+
+
+def _again(
+    scorer: Scorer, files: Sequence[tuple[str, Path, dict[str, Any]]], progress: Progress, label: str
+) -> Iterator[float | ImageError]:
+    done = 0
     for outcomes in stream_together([scorer], (path for _, path, _ in files), (prompt for prompt, _, _ in files)):
-        for outcome in outcomes:
-            _, path, image = next(entries)
-            if isinstance(outcome, ImageError):
-                raise InputError(f"{path}: was scored in {result.path}, but {outcome}")
-            difference = abs(outcome[0] - image["scores"][label])
-            beyond += difference > allowed
-            if difference > worst:
-                worst, worst_at = difference, image["image"]
+        yield from (outcome if isinstance(outcome, ImageError) else outcome[0] for outcome in outcomes)
         done += len(outcomes)
         progress(f"scoring by {label}", done, len(files))
-    where = f", the largest at {worst_at}" if worst_at else ""
-    made_by = (
-        "" if scorer.info.package == wanted.package else f"; made by {wanted.package}, checked by {scorer.info.package}"
-    )
-    detail = (
-        f"{len(files) - beyond} of {len(files)} agree within {allowed:g}; differences up to {worst:.2g}{where}{made_by}"
-    )
-    return Check(what=what, passed=not beyond, detail=detail)
+
+
+def _agreement(what: str, differences: NDArray[np.float64], names: Sequence[str], allowed: float) -> Check:
+    """Each score within what is allowed, and their mean within a tenth of it: rounding has no direction."""
+    sizes = np.nan_to_num(np.abs(differences), nan=np.inf)
+    beyond, shift, at = int((sizes > allowed).sum()), float(differences.mean()), int(sizes.argmax())
+    detail = f"{len(sizes) - beyond} of {len(sizes)} agree within {allowed:g}"
+    detail += f"; differences up to {sizes[at]:.2g} ({names[at]}), {shift:+.2g} on average"
+    return Check(what=what, passed=not beyond and abs(shift) <= allowed / 10, detail=detail)

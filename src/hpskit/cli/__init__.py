@@ -13,7 +13,7 @@ import warnings
 import typer
 
 from hpskit import __version__
-from hpskit.cli import agreement, benchmark, compare, data, evaluate, models, score, study
+from hpskit.cli import ablate, agreement, benchmark, compare, data, evaluate, export, models, score, study, train
 from hpskit.errors import HpskitError
 
 __all__ = ["app", "main"]
@@ -31,6 +31,9 @@ app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("agreement")(agreement.agreement)
 app.command("compare")(compare.compare)
+app.command("train")(train.train)
+app.command("ablate")(ablate.ablate)
+app.command("export")(export.export)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")
@@ -64,6 +67,10 @@ def main() -> None:
     except HpskitError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except SystemExit as ended:
+        if ended.code == 130:  # typer has caught Ctrl-C, and says nothing
+            typer.echo("interrupted", err=True)
+        raise
     except BrokenPipeError:  # the reader of our output has seen enough, as in `hpskit … | head`
         sys.stderr.close()
         sys.exit(141)

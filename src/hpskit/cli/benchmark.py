@@ -95,6 +95,10 @@ def run(
     allow_identical: Annotated[
         bool, typer.Option("--allow-identical", help="Accept one image under several prompts.")
     ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace scores of a scorer that is another one now, under the same label."),
+    ] = False,
     arch: Arch = None,
     precision: Precision = "auto",
     device: Device = "auto",
@@ -120,6 +124,7 @@ def run(
         manifest=manifest,
         allow_missing=allow_missing,
         allow_identical=allow_identical,
+        replace=replace,
         meta=_meta(meta),
         command=f"hpskit {shlex.join(sys.argv[1:])}",
     )
@@ -141,9 +146,15 @@ app.command("leaderboard")(leaderboard)
 def verify(
     result: Annotated[Path, typer.Argument(help="The result file.")],
     images: Annotated[Path, typer.Option(help="Folder with the images that it speaks of.")],
+    suite: Annotated[
+        str | None, typer.Option(help="The prompts that it should be of.  \\[default: the suite that it names]")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Which image belongs to which prompt, if the result was made with a manifest.")
+    ] = None,
     scorer: Annotated[
         list[str] | None,
-        typer.Option("--scorer", "-s", help="Checkpoint file of a scorer that has no name; repeat for several."),
+        typer.Option("--scorer", "-s", help="Checkpoint file or FILE.py:NAME of a scorer that has no name of its own."),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -156,7 +167,7 @@ def verify(
 ) -> None:
     """Check somebody's result: its prompts, the hash of every image, every score, and the figures.
 
-    Exit status 0: everything is as the result says; 1: something is not.
+    Exit status 0: everything is as the result says; 1: something is not, or a scorer is not here to check it.
 
     \b
     hpskit benchmark verify result.json --images renders/
@@ -164,13 +175,23 @@ def verify(
     from hpskit.benchmark.verify import verify as verify_result
 
     def load(info: ScorerInfo) -> PreferenceScorer:
-        name = _name_of(info, scorer or [], result)
-        architecture = (arch or info.architecture) if name != info.name else None
+        name = _name_of(info, scorer or [])
+        named = name == info.name
+        architecture = None if named or ".py:" in name else arch or info.architecture
+        precision = info.precision if info.precision in ("fp32", "bf16", "fp16") and ".py:" not in name else "auto"
         antialias = False if "no_antialias" in info.preprocessing else None
-        return scorer_loader(name, architecture, info.precision, device, batch_size, antialias)()
+        return scorer_loader(name, architecture, precision, device, batch_size, antialias)()
 
     with progress_bar() as bar:
-        done = verify_result(result, images, load, tolerance=tolerance, progress=step_progress(bar))
+        done = verify_result(
+            result,
+            images,
+            load,
+            suite=suite,
+            manifest=manifest,
+            tolerance=tolerance,
+            progress=step_progress(bar),
+        )
     if as_json:
         typer.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
     else:
@@ -179,15 +200,17 @@ def verify(
         raise typer.Exit(1)
 
 
-def _name_of(info: ScorerInfo, files: list[str], result: Path) -> str:
-    """What to load for an identity: its name, or the file among `files` that has its stem."""
-    if info.version != "local":
-        return info.name
+def _name_of(info: ScorerInfo, files: list[str]) -> str:
+    """What to load for an identity: what the user named of its name, else a model that hpskit knows. A result may come
+    from anybody: no file and no code is opened because it says so."""
+    from hpskit.models.registry import find
+
     for file in files:
-        if Path(file).stem == info.name:
+        if file.rpartition(":")[2] == info.name or Path(file).stem == info.name:
             return file
-    what = f"was scored by the local checkpoint {info.name!r}"
-    raise InputError(f"{result}: {what}; give the file with --scorer {info.name}.pt")
+    if info.version == "local" or find(info.name).version != info.version:
+        raise InputError(f"{info.name!r} is not a model of hpskit; give the file with --scorer")
+    return info.name
 
 
 def _meta(path: Path | None) -> dict[str, Any]:
@@ -210,7 +233,8 @@ def _print_result(summary: Summary) -> None:
     result = summary.result
     console = Console()
     for scorer in result.value["scorers"]:
-        title = f"{result.name}: {result.suite['name']}, scored by {scorer['label']}"
+        blind = " (does not read the prompt)" if result.reads_prompt(scorer["label"]) is False else ""
+        title = f"{result.name}: {result.suite['name']}, scored by {scorer['label']}{blind}"
         table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         table.add_column("", overflow="fold")
         for column in ("score", "95 % interval", "deviation of groups", "prompts"):
@@ -230,15 +254,23 @@ def _print_result(summary: Summary) -> None:
 def _figures(part: dict[str, Any]) -> tuple[str, str, str, str]:
     if part["value"] is None:
         return "none", "", "", "0"
-    interval = f"{part['low']:.2f} to {part['high']:.2f}" if part["low"] is not None else ""
+    interval = f"{_number(part['low'])} to {_number(part['high'])}" if part["low"] is not None else ""
     groups = part["prompts"] > GROUP_SIZE  # one group has no deviation from others
     deviation = f"{part['deviation']:.4f}" if groups and part["deviation"] is not None else ""
     value = part.get("mean", part["value"])
-    return f"{value:.2f}", interval, deviation, f"{part['prompts']:,}"
+    return _number(value), interval, deviation, f"{part['prompts']:,}"
+
+
+def _number(value: float) -> str:
+    """Two decimals, with a true minus sign and none before zero."""
+    text = f"{value:.2f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")  # noqa: RUF001  # a minus sign
 
 
 def _warn(summary: Summary) -> None:
     result = summary.result
+    if summary.resumed:
+        typer.echo(f"note: {summary.resumed:,} scores of earlier runs were used again", err=True)
     if not result.complete:
         count = sum(not row["images"] for row in result.prompts)
         what = f"incomplete: {count:,} of {len(result.prompts):,} prompts have no image"
@@ -260,5 +292,4 @@ def _print_checks(done: Verification) -> None:
     for check in done.checks:
         word, style = words[check.passed]
         console.print(Text.assemble((f"{word:12}", style), (f"{check.what}: ", "bold"), check.detail), soft_wrap=True)
-    verdict = "is what its images give" if done.passed else "is not what its images give"
-    console.print(Text(f"{done.name}: {done.result} {verdict}"), soft_wrap=True)
+    console.print(Text(f"{done.name}: {done.result} {done.verdict}"), soft_wrap=True)

@@ -275,7 +275,7 @@ def _located(path: Path, model: Model | None, *, origin: Path | None = None, tru
         raise HashMismatchError(f"{weights.path}: weight hash is {digest}, recorded is {recorded}; {cure}")
     if model and not model.embedded and metadata.get("name") != model.name:
         found = metadata.get("name", "a file that no `hpskit models fetch` has made")
-        cure = f"pass it to --model as a file, or move it away and run `hpskit models fetch {model.name}`"
+        cure = f"name it as a file, or move it away and run `hpskit models fetch {model.name}`"
         raise HashMismatchError(f"{weights.path}: is {found}, expected {model.name}; {cure}")
     _remember(path, digest)
     name = model.name if model else metadata.get("name", weights.origin.stem)
@@ -361,5 +361,5 @@ def _how_to_bring(model: Model) -> str:
     size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
     return (
         f"On a connected machine run `hpskit models fetch {model.name} --to DIR`{size}, then put "
-        f"DIR/{model.stem}.safetensors into {home() / 'models'} here, or pass that file to --model"
+        f"DIR/{model.stem}.safetensors into {home() / 'models'} here, or name that file instead of the model"
     )

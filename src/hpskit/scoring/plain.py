@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import math
 import threading
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
-from hpskit.errors import InputError, ModelError
+from hpskit.errors import HpskitError, InputError, ModelError
 from hpskit.records import ScorerInfo
 from hpskit.scoring.preference import PreferenceScorer
 from hpskit.scoring.streaming import Prepared
@@ -56,7 +58,15 @@ class PlainScorer(PreferenceScorer):
             ModelError: it did not return N numbers.
         """
         with self._scoring, torch.no_grad():
-            found = self._plain.score(list(images), list(prompts))
+            try:
+                found = self._plain.score(list(images), list(prompts))
+            except HpskitError:
+                raise
+            except Exception as error:  # of somebody's code, which may raise anything
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                where = f"{Path(last.filename).name}, line {last.lineno}"
+                what = f"score raised {type(error).__name__} ({error}) in {where}"
+                raise ModelError(f"{self.info.name}: {what}; mend it there") from error
         try:
             values = [float(value) for value in found]
         except (TypeError, ValueError, RuntimeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, log2, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -13,9 +13,18 @@ from numpy.typing import ArrayLike
 from hpskit.errors import InputError
 from hpskit.stats.blocks import Floats, Index, pair_indices
 from hpskit.stats.bootstrap import check_settings
-from hpskit.stats.model_scores import complete_scores, resampled_means, standard_errors
+from hpskit.stats.model_scores import ModelMeans, model_means, resampled_sums
 
-__all__ = ["PromptCountPoint", "detectable_difference", "prompts_needed", "wrong_order_curve"]
+__all__ = [
+    "PromptCountPoint",
+    "detectable_difference",
+    "difference_deviations",
+    "prompts_needed",
+    "wrong_order_curve",
+]
+
+_MOST = 10**12
+"""Prompts that it makes sense to ask for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +52,7 @@ def wrong_order_curve(
     counts: Sequence[int],
     *,
     categories: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
     resamples: int = 1_000,
     seed: int = 0,
 ) -> list[PromptCountPoint]:
@@ -63,30 +73,58 @@ def wrong_order_curve(
 
     Args:
         scores: (models, prompts), higher is better; prompts with NaN for any model are left out.
-        counts: numbers of prompts, each at least 1 (with categories enough for one of each).
-        categories: (prompts,) names; then prompts are drawn within categories, in proportion to their sizes, and the
-            means keep the categories' shares. Without them all prompts are drawn alike.
+        counts: numbers of prompts, each at least 1.
+        categories: (prompts,) names; then the categories' shares of the means are fixed, and what differs between
+            categories is no error. Without them all prompts are drawn alike.
+        clusters: (prompts,) labels, equal for prompts with one text: these are one prompt that weighs as often as it
+            stands. Each is its own if not given.
         resamples: draws for each count, at least 2.
         seed: same seed, same curve; each count is drawn anew and does not depend on the others.
 
     Raises:
-        InputError: wrong shapes, fewer than two prompts with all scores, no two models with different means, or an
-            impossible count.
+        InputError: wrong shapes, fewer than two different prompts with all scores, of all or of a category, no two
+            models with different means, or an impossible count.
 
     Source: the prompt number study of Wu et al. 2023, arXiv 2306.09341; Efron & Tibshirani 1993, chapter 6.
     """
     if resamples < 2:
         raise InputError(f"resamples: is {resamples!r}, expected at least 2")
-    table, members = complete_scores(scores, categories)
-    first, second = _ordered_pairs(table)
-    return [_point(table, members, first, second, _allocation(members, count), resamples, seed) for count in counts]
+    for count in counts:
+        if count < 1:
+            raise InputError(f"counts: there is {count!r}, expected at least 1")
+    found = model_means(scores, categories, clusters)
+    pairs = _ordered_pairs(found.means)
+    return [_point(found, pairs, count, resamples, seed) for count in counts]
+
+
+def difference_deviations(
+    scores: ArrayLike, *, categories: ArrayLike | None = None, clusters: ArrayLike | None = None
+) -> Floats:
+    """How much the difference of two models varies from prompt to prompt, for every pair.
+
+    Args:
+        scores: as for `wrong_order_curve`.
+        categories: as for `wrong_order_curve`: then it is the deviation within them.
+        clusters: as for `wrong_order_curve`.
+
+    Returns:
+        (pairs,) standard deviations (ddof 1), in the order of `numpy.triu_indices(models, k=1)`; divided by the root of
+        a number of prompts they are the standard error of the difference with so many.
+
+    Raises:
+        InputError: as `wrong_order_curve`, but models may be equal.
+    """
+    influences = model_means(scores, categories, clusters).influences
+    first, second = pair_indices(len(influences))
+    return _deviations(influences[second] - influences[first])
 
 
 def prompts_needed(deviation: float, resolution: float, *, level: float = 0.95, power: float = 0.8) -> int:
     """Number of prompts with which a paired difference of `resolution` is found significant with that power.
 
     n = ((z(1 - (1 - level) / 2) + z(power)) deviation / resolution)^2, rounded up: the normal approximation, about two
-    prompts too few for a t-test. No correction for several comparisons: give a higher level for those.
+    prompts too few for a t-test. No correction for several comparisons: give a higher level for those. Never fewer than
+    a sign-flip test needs to reach 1 - level at all, 2^(1 - n) <= 1 - level: 6 prompts at 95 %.
 
     Args:
         deviation: standard deviation over prompts of the difference of two models (`PairedDifference.deviation`).
@@ -95,13 +133,19 @@ def prompts_needed(deviation: float, resolution: float, *, level: float = 0.95, 
         power: chance to find the difference.
 
     Raises:
-        InputError: deviation is negative, resolution is not positive, or level or power are not between 0 and 1.
+        InputError: deviation is negative, resolution is not positive or so small that it takes more than 10^12 prompts,
+            or level or power are not between 0 and 1.
 
     Source: Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, chapter 2.
     """
     if not 0 < resolution < np.inf:
         raise InputError(f"resolution: is {resolution!r}, expected a difference above 0")
-    return max(1, ceil((_spread(deviation, level, power) / resolution) ** 2 - 1e-9))
+    ratio = _spread(deviation, level, power) / resolution
+    if ratio > sqrt(_MOST):
+        what = f"expected more than {ratio / sqrt(_MOST) * resolution:.2g}, for which 10^12 prompts would do"
+        raise InputError(f"resolution: is {resolution!r}, {what}")
+    least = ceil(1 - log2(1 - level) - 1e-9)
+    return max(least, ceil(ratio**2 - 1e-9))
 
 
 def detectable_difference(deviation: float, prompts: int, *, level: float = 0.95, power: float = 0.8) -> float:
@@ -125,9 +169,8 @@ def _spread(deviation: float, level: float, power: float) -> float:
     return (normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)) * deviation
 
 
-def _ordered_pairs(table: Floats) -> tuple[Index, Index]:
+def _ordered_pairs(means: Floats) -> tuple[Index, Index]:
     """All pairs of models with different means, the better one first."""
-    means = table.mean(axis=1)
     one, other = pair_indices(len(means))
     differ = means[one] != means[other]
     if not differ.any():
@@ -137,29 +180,18 @@ def _ordered_pairs(table: Floats) -> tuple[Index, Index]:
     return np.where(ahead, one, other), np.where(ahead, other, one)
 
 
-def _allocation(members: Sequence[Index], count: int) -> list[int]:
-    """Prompts of each category, in proportion to their sizes, the largest remainders rounded up."""
-    sizes = np.array([len(numbers) for numbers in members])
-    exact = count * sizes / sizes.sum()
-    result = np.floor(exact).astype(int)
-    result[np.argsort(result - exact, kind="stable")[: count - result.sum()]] += 1
-    if count < 1 or (result < 1).any():
-        least = "1" if len(sizes) == 1 else f"enough for one prompt of each of {len(sizes)} categories"
-        raise InputError(f"counts: there is {count!r}, expected at least {least}")
-    return [int(size) for size in result]
-
-
-def _point(
-    table: Floats, members: list[Index], first: Index, second: Index, sizes: list[int], resamples: int, seed: int
-) -> PromptCountPoint:
-    means = resampled_means(table, members, resamples, seed, sizes)
+def _point(sample: ModelMeans, pairs: tuple[Index, Index], count: int, resamples: int, seed: int) -> PromptCountPoint:
+    first, second = pairs
+    drawn = resampled_sums(sample.influences, resamples, seed, count) * (sample.distinct / count)
+    means = sample.means + drawn
     wrong = (1 - np.sign(means[:, first] - means[:, second])) / 2
     chance = wrong.mean(axis=0)
-    one, other = pair_indices(len(table))
+    one, other = pair_indices(len(sample.means))
     return PromptCountPoint(
-        prompts=sum(sizes),
-        standard_error=_root_mean_square(standard_errors(table, members, sizes)),
-        difference_error=_root_mean_square(standard_errors(table[one] - table[other], members, sizes)),
+        prompts=count,
+        standard_error=_root_mean_square(_deviations(sample.influences)) / sqrt(count),
+        difference_error=_root_mean_square(_deviations(sample.influences[one] - sample.influences[other]))
+        / sqrt(count),
         wrong_order=float(chance.mean()),
         worst_pair=float(chance.max()),
         any_wrong=float((wrong > 0).any(axis=1).mean()),
@@ -167,5 +199,11 @@ def _point(
     )
 
 
-def _root_mean_square(errors: Floats) -> float:
-    return float(np.sqrt((errors**2).mean()))
+def _deviations(influences: Floats) -> Floats:
+    """(rows, distinct prompts) -> (rows,): standard deviations over prompts."""
+    deviations: Floats = np.sqrt(influences.shape[1] * (influences**2).sum(axis=1))
+    return deviations
+
+
+def _root_mean_square(values: Floats) -> float:
+    return float(np.sqrt((values**2).mean()))
