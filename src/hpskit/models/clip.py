@@ -144,8 +144,14 @@ def build(architecture: str, *, device: str = "meta") -> Any:
         logging.disable(level)
 
 
-def check_names(model: nn.Module, weights: Weights, architecture: str) -> None:
+def check_names(model: nn.Module, weights: Weights, architecture: str, *, option: str = "--arch") -> None:
     """See that a file holds the tensors of a network, all of them and no others.
+
+    Args:
+        model: the network.
+        weights: the file.
+        architecture: name of the network, for the error.
+        option: where the user gives it, for the error.
 
     Raises:
         CheckpointError: it does not; the message names a few.
@@ -160,7 +166,7 @@ def check_names(model: nn.Module, weights: Weights, architecture: str) -> None:
     parts = [_few("missing", missing), _few("unexpected", unexpected)]
     parts += [f"{name} is {found[name]}, expected {expected[name]}" for name in shapes[:_SHOWN_KEYS]]
     details = "; ".join(part for part in parts if part)
-    cure = "give the architecture that it was trained with by --arch"
+    cure = f"give the architecture that it was trained with by {option}"
     raise CheckpointError(f"{weights.origin}: is not a checkpoint of {architecture}: {details}; {cure}")
 
 

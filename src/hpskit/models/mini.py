@@ -2,7 +2,7 @@
 
 The score of an image is a weighted sum of the mean and the standard deviation of every channel after every
 depthwise convolution. The convolutions are those of a public ImageNet network with the batch normalisation folded
-in; the weights of the sum were fitted to people's rankings by `runs/mini.py`. The prompt is not read. See
+in; the weights of the sum were fitted to people's rankings by `hpskit.training.mini_fit`. The prompt is not read. See
 docs/mini.md.
 
 Source of the network (Apache-2.0):
@@ -72,7 +72,9 @@ class Mini(nn.Module):
                 blocks.append(Block(channels, out, kernel=kernel, stride=step, expansion=expansion))
                 channels = out
         self.blocks = nn.ModuleList(blocks)
-        features = 2 * sum(block.depthwise.out_channels for block in blocks)
+        self.widths = tuple(block.depthwise.out_channels for block in blocks)
+        """Channels after the depthwise convolution of each block; each gives two features."""
+        features = 2 * sum(self.widths)
         self.centre = nn.Parameter(torch.empty(features))
         """What the features are on average, so that the score of an average image is about 0."""
         self.weight = nn.Parameter(torch.empty(features))
@@ -122,14 +124,14 @@ class MiniNetwork:
             raise CheckpointError(f"{weights.origin}: its tensors are not those of mini; build it by runs/mini.sh")
         state = {name: tensor.to(device=plan.device, dtype=torch.float32) for name, tensor in weights.tensors()}
         model.load_state_dict(state, strict=True, assign=True)
-        self._model = model.to_precision(plan.dtype).eval().requires_grad_(False)
+        self.model = model.to_precision(plan.dtype).eval().requires_grad_(False)
         self.device = plan.device
         self.differentiable = plan.precision == "fp32"  # bfloat16's gradients point elsewhere (docs/mini.md)
         self.preprocessing = _preprocessing(metadata)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Preprocessed (N, 3, S, S) -> (N, 1) float32 log-odds."""
-        scores: Tensor = self._model(pixels.to(self.device))
+        scores: Tensor = self.model(pixels.to(self.device))
         return scores[:, None]
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:

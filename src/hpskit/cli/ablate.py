@@ -1,0 +1,92 @@
+"""`hpskit ablate`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from hpskit.cli.options import Json, progress_bar, step_progress
+
+__all__ = ["ablate"]
+
+
+def ablate(
+    data: Annotated[list[str], typer.Option(help="Data to learn from, PATH or PATH:RATIO; repeat for several.")],
+    val: Annotated[str, typer.Option(help="Data that the runs are compared on.")],
+    grid: Annotated[list[str], typer.Option(help="Field of the recipe and its values, such as lr=1e-6,3.3e-6.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, ablation.html, ablation.md and ablation.json.")],
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=A,B…", help="Further fields of the grid.", show_default=False)
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="hpsv2, tiny, or a file .toml.")] = "hpsv2",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Another setting for all runs, NAME=VALUE; repeat for several.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; GPUs are dealt out to them in turn.")] = 1,
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Leave training groups out that share prompts or images with --val.")
+    ] = False,
+    device: Annotated[Literal["auto", "cpu"], typer.Option(help="auto is a GPU if there is one.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train with every combination of some settings, and show which is best.
+
+    Killed and started again it continues; values can be added to the grid later.
+
+    \b
+    hpskit ablate --data train.json --val test.json --grid lr=1e-6,3.3e-6,1e-5 image_blocks=10,20,32 --out ablation/
+    """
+    from hpskit.training.ablate import Ablation, parse_grid
+    from hpskit.training.ablate import ablate as run
+    from hpskit.training.recipes import read_recipe
+
+    base = read_recipe(recipe).with_settings(settings or [])
+    config = Ablation(
+        recipe=base,
+        grid=parse_grid(base, [*grid, *(more or [])]),
+        data=tuple(data),
+        validation=val,
+        out=out,
+        jobs=jobs,
+        drop_leaks=drop_leaks,
+        device=device,
+        command=f"hpskit {shlex.join(sys.argv[1:])}",
+    )
+    with progress_bar() as bar:
+        result = run(config, step_progress(bar), lambda text: typer.echo(f"warning: {text}", err=True))
+    if as_json:
+        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        return
+    _print(result, out)
+
+
+def _print(result: dict[str, Any], out: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in (*result["fields"], "accuracy", "interval", "loss", "best step"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in result["runs"]:
+        settings = [f"{value:g}" if isinstance(value, float) else str(value) for value in row["settings"].values()]
+        style = "bold" if row["name"] == result["best"] else None
+        table.add_row(*map(Text, [*settings, *_figures(row)]), style=style)
+    console.print(table)
+    console.print(Text(f" {out / 'ablation.html'}", style="dim"), soft_wrap=True)
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    if not row["accuracy"]:
+        return [f"stopped at step {row['steps']:,}", "", "", ""]
+    accuracy = row["accuracy"]
+    known = accuracy["low"] is not None
+    interval = f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}" if known else ""
+    return [f"{100 * accuracy['value']:.1f} %", interval, f"{row['loss']:.4f}", f"{row['best_step']:,}"]

@@ -1,0 +1,75 @@
+"""The devices and processes of a run, as they were started, and their random numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from hpskit.errors import InputError, MissingExtraError
+from hpskit.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["accelerator_for", "random_state", "require_accelerate", "set_random_state"]
+
+
+def require_accelerate() -> None:
+    """Raise a MissingExtraError that says how to install accelerate, if it is not there."""
+    try:
+        import accelerate  # noqa: F401
+    except ImportError as error:
+        cure = "install it: pip install 'hpskit[train]'"
+        raise MissingExtraError(f"training: needs accelerate, which is not installed; {cure}") from error
+
+
+def accelerator_for(recipe: Recipe, device: str = "auto") -> Accelerator:
+    """The devices of this run, as `torchrun` or `accelerate launch` have arranged them.
+
+    Args:
+        recipe: its precision is used.
+        device: `auto`, or `cpu` to leave GPUs alone.
+
+    Raises:
+        MissingExtraError: accelerate is not installed.
+        InputError: the devices cannot do the precision.
+    """
+    require_accelerate()
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if device not in ("auto", "cpu"):
+        cure = "choose GPUs by CUDA_VISIBLE_DEVICES"
+        raise InputError(f"--device: is {device!r}, expected auto or cpu; {cure}")
+    on_gpu = device == "auto" and torch.cuda.is_available()
+    if recipe.precision == "fp16" and not on_gpu:
+        cure = "use --set precision=bf16 or precision=fp32"
+        raise InputError(f"precision: is 'fp16', which needs a GPU to train in, and this run has none; {cure}")
+    AcceleratorState._reset_state()  # else a second run of this process could have no other precision
+    precision = "no" if recipe.precision == "fp32" else recipe.precision
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    accelerator = Accelerator(cpu=device == "cpu" or not has_gpu, mixed_precision=precision)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:  # each would train on its own, in the same folder
+        found = f"{started} processes were started, accelerate knows of {accelerator.num_processes}"
+        raise InputError(f"devices: {found}; start them by torchrun, one for each GPU")
+    return accelerator
+
+
+def random_state() -> dict[str, str]:
+    """Of torch's generators on the CPU and on this process's GPU, as JSON has it."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return {name: bytes(value.tolist()).hex() for name, value in state.items()}
+
+
+def set_random_state(state: Mapping[str, str]) -> None:
+    """Go on with what `random_state` gave."""
+    found = {name: torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8) for name, text in state.items()}
+    torch.set_rng_state(found["cpu"])
+    if "cuda" in found and torch.cuda.is_available():
+        torch.cuda.set_rng_state(found["cuda"])

@@ -1,0 +1,297 @@
+"""What a run would need, before anything is spent: time, memory, disk. Writes nothing.
+
+Two real steps are run on the real data with random weights, which take as long as others. Where they would take more
+than a minute, two small ones are, and what they took is scaled up; where the memory is not there, nothing is measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpskit.errors import OutputError
+from hpskit.models.clip import build, check_names
+from hpskit.models.registry import find
+from hpskit.models.store import cached, is_path, locate
+from hpskit.training.batch import Batch
+from hpskit.training.devices import accelerator_for, require_accelerate
+from hpskit.training.engine import Engine
+from hpskit.training.examples import Stream
+from hpskit.training.material import Material, read_material
+from hpskit.training.parts import split
+from hpskit.training.recipes import Recipe
+from hpskit.training.run_folder import RunFolder
+from hpskit.training.student import Student
+from hpskit.training.trainer import TrainRun
+
+__all__ = ["Estimate", "Measured", "Size", "estimate", "size_of"]
+
+_BUDGET_SECONDS = 60.0
+_FLOAT_BYTES = 4
+_FORWARD_SHARE = 1 / 3
+"""Of a step, a forward pass alone: the backward pass takes twice as long."""
+_MARGIN = 1.25
+"""Of what is free for what is known, so that there is room for what passes through the network."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """Tensors of a run, in bytes."""
+
+    parameters: int
+    trained: int
+    memory: int
+    """Weights, gradients, AdamW's two averages and a moving average, in float32: all but what passes through."""
+    checkpoint: int
+    """One checkpoint on disk."""
+    disk: int
+    """All that stand there at once, while one more is written, and the final weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What real steps took."""
+
+    pairs: int
+    """In the step that was measured."""
+    seconds: float
+    """For a whole step."""
+    peak: int
+    """Bytes, for a whole step: of the GPU, or of the process where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What a run would need."""
+
+    recipe: Recipe
+    size: Size
+    data: tuple[str, ...]
+    """Facts about the data, a line each."""
+    warnings: tuple[str, ...]
+    weights: str
+    """Whether the first weights are here, in words."""
+    validation_pairs: int
+    processes: int
+    measured: Measured | None
+    unmeasured: str
+    """Why nothing was measured, in words."""
+    free_disk: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole run with its validations; None if nothing was measured."""
+        if self.measured is None:
+            return None
+        validations = -(-self.recipe.steps // self.recipe.validate_every)
+        validation = self.validation_pairs / self.recipe.batch * _FORWARD_SHARE * self.measured.seconds
+        return self.recipe.steps * self.measured.seconds + validations * validation
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure."""
+        return {
+            "parameters": {"all": self.size.parameters, "trained": self.size.trained},
+            "bytes": {"memory": self.size.memory, "checkpoint": self.size.checkpoint, "disk": self.size.disk},
+            "free_disk": self.free_disk,
+            "data": list(self.data),
+            "warnings": list(self.warnings),
+            "weights": self.weights,
+            "processes": self.processes,
+            "measured": asdict(self.measured) if self.measured else None,
+            "unmeasured": self.unmeasured or None,
+            "seconds": self.seconds,
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        recipe, size = self.recipe, self.size
+        share = f"{size.trained / 1e6:,.1f} of {size.parameters / 1e6:,.1f} million parameters are trained"
+        plan = f"{recipe.steps:,} steps of {recipe.batch:,} pairs, loss {recipe.loss}, lr {recipe.lr:g}"
+        at_once = f"{size.disk / 1e9:.1f} GB of checkpoints at once, {self.free_disk / 1e9:,.0f} GB are free"
+        return [
+            f"{recipe.architecture}: {share}; {plan}",
+            *self.data,
+            f"training and validation share no prompt and no image; first weights: {self.weights}",
+            *self._time(),
+            f"disk: {at_once}",
+        ]
+
+    def _time(self) -> list[str]:
+        known = f"weights and optimiser take {self.size.memory / 1e9:.1f} GB"
+        if self.measured is None:
+            return [f"memory: {known}, and what passes through the network comes on top", self.unmeasured]
+        found = self.measured
+        small = found.pairs < self.recipe.batch
+        basis = f" at most (scaled up from {found.pairs} pairs)" if small else ""
+        where = f" on {self.processes} processes" if self.processes > 1 else ""
+        return [
+            f"time: {found.seconds:.2f} s a step{basis}{where}; about {_span(self.seconds)} in all",
+            f"memory: {found.peak / 1e9:.1f} GB at the peak, of which {known}",
+        ]
+
+
+def _span(seconds: float | None) -> str:
+    """A span of time in words."""
+    if seconds is None:
+        return "unknown"
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def size_of(recipe: Recipe) -> Size:
+    """How large the tensors of a run are; nothing is allocated.
+
+    Raises:
+        InputError, CheckpointError: the architecture does not exist or does not go with the recipe.
+    """
+    student = Student(build(recipe.architecture), recipe)
+    parameters = sum(p.numel() for p in student.parameters())
+    trained = sum(p.numel() for p in student.parameters() if p.requires_grad)
+    average = trained if recipe.ema is not None else 0
+    checkpoint = _FLOAT_BYTES * (parameters + 2 * trained + average)
+    return Size(
+        parameters=parameters,
+        trained=trained,
+        memory=_FLOAT_BYTES * (parameters + 3 * trained + average),
+        checkpoint=checkpoint,
+        disk=(recipe.keep + 2) * checkpoint + _FLOAT_BYTES * parameters,
+    )
+
+
+def estimate(config: TrainRun, progress: Callable[[str], None] = lambda _: None) -> Estimate:
+    """Do all checks of a run, and measure what it would need.
+
+    Args:
+        config: as for `train`.
+        progress: is told what is being done.
+
+    Raises:
+        InputError, ModelError, OutputError: what `train` would raise; or the disk has not enough room.
+    """
+    require_accelerate()
+    recipe = config.recipe
+    RunFolder(config.out).check_free(config.resume)
+    size = size_of(recipe)
+    free = _free_disk(config.out)
+    if free < size.disk:
+        found = f"{free / 1e9:.1f} GB are free, checkpoints need {size.disk / 1e9:.1f} GB"
+        raise OutputError(f"{config.out}: {found}; make room, choose another disk, or --set keep=1")
+    progress("comparing training and validation")
+    material = read_material(config.data, config.validation, drop_leaks=config.drop_leaks)
+    progress("describing the data")
+    described = material.describe()
+    weights = _weights(recipe)
+    unmeasured, measured, processes = _unmeasurable(config, size), None, 1
+    if not unmeasured:
+        progress("measuring")
+        measured, processes = _measure(config, material, size)
+    return Estimate(
+        recipe=recipe,
+        size=size,
+        data=tuple(line for found in described for line in found.lines()),
+        warnings=tuple(line for found in described for line in found.warnings()),
+        weights=weights,
+        validation_pairs=described[-1].pairs,
+        processes=processes,
+        measured=measured,
+        unmeasured=unmeasured,
+        free_disk=free,
+    )
+
+
+def _free_disk(path: Path) -> int:
+    """Of the disk that a folder is or would be on."""
+    there = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    return shutil.disk_usage(there).free
+
+
+def _weights(recipe: Recipe) -> str:
+    """Whether the first weights are here, after a look whether they fit."""
+    if recipe.weights is None:
+        return f"drawn by seed {recipe.seed}"
+    if not is_path(recipe.weights):
+        model = find(recipe.weights)
+        if cached(model) is None:
+            size = f", {model.size / 1e9:.1f} GB" if model.size else ""
+            return f"{model.name} is not on this machine yet (`hpskit models fetch {model.name}`{size})"
+    located = locate(recipe.weights)
+    check_names(build(recipe.architecture), located.weights, recipe.architecture)
+    return f"{located.name}, {located.weight_hash[:19]}…, on this machine"
+
+
+def _unmeasurable(config: TrainRun, size: Size) -> str:
+    """Why no step can be run here; empty if one can."""
+    on_gpu = config.device == "auto" and torch.cuda.is_available()
+    if config.recipe.precision == "fp16" and not on_gpu:
+        return "time: not measured; precision fp16 needs a GPU, which is not here (--set precision=bf16 does without)"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else _free_memory()
+    if free < _MARGIN * size.memory:
+        needed = f"{_MARGIN * size.memory / 1e9:.1f} GB at least"
+        return f"time: not measured; that needs {needed} of memory, {free / 1e9:.1f} GB are free here"
+    return ""
+
+
+def _free_memory() -> int:
+    import psutil  # accelerate brings it
+
+    return int(psutil.virtual_memory().available)
+
+
+def _measure(config: TrainRun, material: Material, size: Size) -> tuple[Measured, int]:
+    """The second of two steps, and over how many processes."""
+    recipe = replace(config.recipe, weights=None)
+    accelerator = accelerator_for(recipe, config.device)
+    student = Student.build(recipe)
+    stream = Stream(
+        material.sources,
+        preprocessing=student.preprocessing,
+        pairs=recipe.batch,
+        seed=recipe.seed,
+        workers=config.workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        on_broken=config.on_broken,
+        without=material.without,
+    )
+    engine = Engine(recipe, accelerator, student)
+    batches = iter(stream)
+    batch = next(batches)
+    parts = split(batch, len(batch.prompts))
+    pairs, seconds = _two_steps(engine, itertools.repeat(parts[0]))
+    if 2 * seconds * len(parts) > _BUDGET_SECONDS:
+        at_once = -(-len(parts) // recipe.accumulate)
+        peak = size.memory + max(0, _peak() - size.memory) * at_once
+        return Measured(pairs=pairs, seconds=seconds * len(parts), peak=peak), accelerator.num_processes
+    pairs, seconds = _two_steps(engine, itertools.chain([batch], batches))
+    return Measured(pairs=pairs, seconds=seconds, peak=_peak()), accelerator.num_processes
+
+
+def _two_steps(engine: Engine, batches: Iterator[Batch]) -> tuple[int, float]:
+    """Pairs and seconds of the second: in the first, memory is taken and libraries are loaded."""
+    for _ in range(2):
+        began = time.perf_counter()
+        pairs = engine.step(next(batches), 0).pairs
+        seconds = time.perf_counter() - began
+    return pairs, seconds
+
+
+def _peak() -> int:
+    """Bytes at the worst moment so far."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

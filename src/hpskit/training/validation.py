@@ -1,0 +1,141 @@
+"""How good a network is on data that it does not learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpskit.dataset.reading import DataSet
+from hpskit.errors import InputError
+from hpskit.stats import Accuracy, Interval, bootstrap_accuracy, pair_accuracy
+from hpskit.training.engine import Engine
+from hpskit.training.examples import OnBroken, batches
+from hpskit.training.objective import objective
+
+__all__ = ["Validation", "validate"]
+
+_RESAMPLES = 2_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validation:
+    """What a network is worth on the validation data, all devices together."""
+
+    loss: float
+    """As in training, mean by the weights of the recipe."""
+    chance: float
+    """What it would be if all scores were equal."""
+    credit: Accuracy
+    """By the rule `ties-half`, for each group."""
+    accuracy: Interval
+    """The same with its interval, 95 % over prompts."""
+    hpdv2: Interval
+    """By the rule `hpdv2`."""
+    dropped: int
+    """Groups left out because of a broken image."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the log."""
+        return {
+            "loss": self.loss,
+            "chance": self.chance,
+            "accuracy": _span(self.accuracy),
+            "hpdv2": _span(self.hpdv2),
+            "groups": self.credit.groups,
+            "pairs": self.credit.pairs,
+            "dropped": self.dropped,
+        }
+
+
+def _span(interval: Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+@dataclass(kw_only=True, slots=True)
+class _Share:
+    """What one device has found."""
+
+    loss: float = 0.0
+    chance: float = 0.0
+    weight: float = 0.0
+    dropped: int = 0
+    groups: list[tuple[str, NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
+    """Prompt, scores (images,) and ranks (votes, images) of each."""
+
+
+def validate(engine: Engine, data: DataSet, workers: int | None = None, on_broken: OnBroken = "fail") -> Validation:
+    """Score every group of a data set once, with the moving average if there is one.
+
+    Args:
+        engine: every device must call this.
+        data: judged groups.
+        workers: threads that decode.
+        on_broken: what becomes of a group with an image that cannot be used.
+
+    Raises:
+        RecordError: a row or an image is broken.
+        InputError: there is nothing to compare, or a score is not finite.
+    """
+    with engine.averaged():
+        mine = _share(engine, data, workers, on_broken)
+    shares = [mine]
+    if engine.accelerator.num_processes > 1 and not engine.sharded:
+        from accelerate.utils import gather_object
+
+        shares = gather_object([mine])
+    if not any(share.groups for share in shares):
+        dropped = sum(share.dropped for share in shares)
+        raise InputError(f"{data.path}: none of its groups can be validated on, {dropped:,} have a broken image")
+    prompts, scores, ranks = zip(*(group for share in shares for group in share.groups), strict=True)
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    sample = partial(
+        bootstrap_accuracy,
+        clusters=[numbers[prompt] for prompt in prompts],
+        resamples=_RESAMPLES,
+        seed=engine.recipe.seed,
+    )
+    credit = pair_accuracy(scores, ranks, "ties-half")
+    weight = sum(share.weight for share in shares)
+    return Validation(
+        loss=sum(share.loss for share in shares) / weight,
+        chance=sum(share.chance for share in shares) / weight,
+        credit=credit,
+        accuracy=sample(credit),
+        hpdv2=sample(pair_accuracy(scores, ranks, "hpdv2")),
+        dropped=sum(share.dropped for share in shares),
+    )
+
+
+def _share(engine: Engine, data: DataSet, workers: int | None, on_broken: OnBroken) -> _Share:
+    recipe, devices = engine.recipe, engine.accelerator
+    alone = engine.sharded or devices.num_processes == 1  # with shards all must run the network equally often
+    rank, world = (0, 1) if alone else (devices.process_index, devices.num_processes)
+    pairs = max(1, recipe.batch // (recipe.accumulate * devices.num_processes))
+    found = _Share()
+    for batch in batches(
+        data,
+        preprocessing=engine.student.preprocessing,
+        pairs=pairs,
+        workers=workers,
+        rank=rank,
+        world=world,
+        on_broken=on_broken,
+    ):
+        found.dropped += batch.dropped
+        if not batch.prompts:
+            continue
+        scores = engine.scores(batch)
+        loss, weight = objective(recipe, scores, batch)
+        found.loss += float(loss)
+        found.weight += float(weight)
+        found.chance += float(objective(recipe, 0 * scores, batch)[0])
+        values = scores.double().cpu().numpy()
+        for group, part in enumerate(np.split(values, np.cumsum(batch.sizes.numpy())[:-1])):
+            votes = batch.judged[group].long()
+            ranks = batch.ranks[group].repeat_interleave(votes, dim=0).double().numpy()
+            found.groups.append((batch.prompts[group], part, ranks))
+    return found

@@ -1,0 +1,202 @@
+"""Ablations: the grid, runs that are kept, one that was interrupted, one that diverges, and the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Cli
+from hpskit.errors import InputError, OutputError
+from hpskit.training.ablate import Ablation, ablate, parse_grid
+from hpskit.training.ablation_page import ablation_page, ablation_table
+from hpskit.training.recipes import Recipe, hpsv2, tiny
+from made_up_task import write_task
+from run_material import ablation_of
+
+SHORT = {"steps": 4, "warmup": 0, "batch": 4, "validate_every": 2, "save_every": 2}
+
+
+def short() -> Recipe:
+    return tiny().with_settings([f"{name}={value}" for name, value in SHORT.items()])
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("task")
+    write_task(folder, pairs=24, seed=0)
+    write_task(folder, pairs=8, seed=0, held_out=True)
+    return folder
+
+
+def plan(task: Path, out: Path, *grid: str, recipe: Recipe | None = None, **options: Any) -> Ablation:
+    recipe = recipe or short()
+    data = (str(task / "train.json"),)
+    held_out = str(task / "held-out.json")
+    return Ablation(
+        recipe=recipe, grid=parse_grid(recipe, grid), data=data, validation=held_out, out=out, device="cpu", **options
+    )
+
+
+def test_a_grid_is_every_combination_in_order() -> None:
+    grid = parse_grid(hpsv2(), ["lr=1e-6,3.3e-6", "image_blocks=10,all"])
+    assert grid.fields == {"lr": (1e-6, 3.3e-6), "image_blocks": (10, "all")}
+    assert [point.name for point in grid.points] == [
+        "lr=1e-06,image_blocks=10", "lr=1e-06,image_blocks=all", "lr=3.3e-06,image_blocks=10",
+        "lr=3.3e-06,image_blocks=all",
+    ]  # fmt: skip
+    assert grid.points[3].recipe == replace(hpsv2(), lr=3.3e-6, image_blocks="all")
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["lr"], r"--grid: is 'lr', expected NAME=VALUE,VALUE"),
+        (["lr="], r"expected NAME=VALUE,VALUE"),
+        ([], r"--grid: is empty"),
+        (["learning=1"], r"learning: is no field of a recipe"),
+        (["image_block=1"], r"did you mean 'image_blocks'"),
+        (["lr=fast"], r"lr: is 'fast', expected a number"),
+        (["lr=1e-6,0.000001"], r"lr has the value 1e-06 twice"),
+        (["lr=1e-6", "lr=1e-5"], r"lr is there twice; write all of its values after one lr="),
+        (["betas=[0.9,0.98]"], r"betas has commas in its values"),
+        (["weights=a/b.pt,a-b.pt"], r"two points have the same name"),
+    ],
+)
+def test_bad_grids_are_refused(texts: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_grid(hpsv2(), texts)
+
+
+class Interruption(Exception):  # noqa: N818  # of the work, not an error in it
+    """Somebody pressed the key."""
+
+
+def stop_at(name: str, step: int) -> Callable[[str, int, int], None]:
+    def progress(run: str, done: int, _total: int) -> None:
+        if (run, done) == (name, step):
+            raise Interruption
+
+    return progress
+
+
+def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(task: Path, tmp_path: Path) -> None:
+    whole = ablate(plan(task, tmp_path / "whole", "lr=1e-4,1e-3"))
+    config = plan(task, tmp_path / "out", "lr=1e-4,1e-3")
+    with pytest.raises(Interruption):
+        ablate(config, stop_at("lr=0.001", 3))
+    first = tmp_path / "out/runs/lr=0.0001/model.safetensors"
+    before = first.stat().st_mtime_ns
+    assert not (tmp_path / "out/ablation.json").exists()
+    seen: list[tuple[str, int, int]] = []
+    result = ablate(config, lambda *line: seen.append(line))
+    assert first.stat().st_mtime_ns == before
+    assert [line for line in seen if line[0] == "runs"] == [("runs", 1, 2), ("runs", 2, 2)]
+    assert next(done for name, done, _ in seen if name == "lr=0.001") == 3, "from the checkpoint of step 2"
+    assert [row["weight_hash"] for row in result["runs"]] == [row["weight_hash"] for row in whole["runs"]]
+    assert [row["accuracy"] for row in result["runs"]] == [row["accuracy"] for row in whole["runs"]]
+    assert json.loads((tmp_path / "out/ablation.json").read_text()) == result
+    assert result["best"] in {"lr=0.0001", "lr=0.001"}
+
+
+def test_values_can_be_added_and_other_settings_or_data_are_refused(task: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ablate(plan(task, out, "lr=1e-4"))
+    before = (out / "runs/lr=0.0001/log.jsonl").read_bytes()
+    result = ablate(plan(task, out, "lr=1e-4,1e-3"))
+    assert len(result["runs"]) == 2
+    assert (out / "runs/lr=0.0001/log.jsonl").read_bytes() == before
+    with pytest.raises(OutputError, match=r"recipe\.eps was 1e-06, is 1e-05"):
+        ablate(plan(task, out, "lr=1e-4", recipe=replace(short(), eps=1e-5)))
+    other = Path(shutil.copytree(task, tmp_path / "other"))
+    rows = json.loads((other / "held-out.json").read_text())
+    (other / "held-out.json").write_text(json.dumps(rows[:-1]))
+    with pytest.raises(InputError, match=r"was trained or validated on other data than lr=0\.0001"):
+        ablate(plan(other, out, "lr=1e-4,2e-4"))
+
+
+def test_a_run_that_diverges_is_a_result(task: Path, tmp_path: Path) -> None:
+    """A learning rate of 10 without clipping: the network is destroyed within a few steps."""
+    recipe = replace(short(), clip=None, steps=12, validate_every=12, save_every=12)
+    warnings: list[str] = []
+    config = plan(task, tmp_path / "out", "lr=10,1e-4", recipe=replace(recipe, batch=8))
+    result = ablate(config, warn=warnings.append)
+    lost, kept = result["runs"]
+    assert re.search("step .* is nan|step .* is inf|not finite", lost["stopped"])
+    assert any(text.startswith("lr=10: ") for text in warnings)
+    assert kept["stopped"] is None
+    assert kept["steps"] == 12 > lost["steps"]
+    assert "lr=10 stopped: " in (tmp_path / "out/ablation.html").read_text()
+
+
+def test_data_that_cannot_be_used_stop_everything(task: Path, tmp_path: Path) -> None:
+    config = replace(plan(task, tmp_path / "out", "lr=1e-4,1e-3"), validation=str(task / "train.json"))
+    with pytest.raises(InputError, match="--drop-leaks"):
+        ablate(config)
+
+
+FIELDS = {"lr": [1e-6, 3.3e-6, 1e-5], "image_blocks": [10, 20, 32]}
+
+
+def test_the_page_shows_a_map_and_lines() -> None:
+    page = ablation_page(ablation_of(FIELDS, stopped=True))
+    assert "Best: lr 3.3e-06, image_blocks 20 with" in page
+    assert page.count('class="cell"') == 8, "nine runs, one of them stopped"
+    assert page.count('class="ring"') == 1
+    assert page.count("<svg") == 3
+    assert "lr=1e-06,image_blocks=10 stopped: step 60: the loss is not finite" in page
+    assert "stopped at step 60, before its first validation" in page
+    assert not re.search(r"https?://", page)
+
+
+@pytest.mark.parametrize(
+    ("fields", "charts"), [({"lr": [1e-6, 1e-5]}, 1), ({**FIELDS, "seed": [1, 2]}, 4), ({"lr": [1e-6]}, 1)]
+)
+def test_any_number_of_fields(fields: dict[str, list[Any]], charts: int) -> None:
+    page = ablation_page(ablation_of(fields))
+    assert page.count("<svg") == charts
+    assert ">nan<" not in page
+
+
+def test_the_table_is_markdown() -> None:
+    lines = ablation_table(ablation_of(FIELDS, stopped=True)).splitlines()
+    assert lines[0] == "| lr | image_blocks | accuracy, % | 95 % interval | hpdv2, % | loss | best step |"
+    assert len(lines) == 2 + 9
+    assert lines[2] == "| 1e-06 | 10 | none |  |  |  |  |"
+    assert [line for line in lines if "**" in line] == [lines[2 + 4]]
+    assert {line.count("|") for line in lines} == {8}
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(task: Path, tmp_path: Path, cli: Cli) -> None:
+    """SIGKILL in the second of three runs, then two runs at a time: the same weights as without."""
+    recipe = replace(short(), steps=12)
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    arguments = ["--recipe", tmp_path / "recipe.toml", "--data", task / "train.json", "--val", task / "held-out.json"]
+    arguments += ["--device", "cpu", "--out", tmp_path / "out", "--grid", "lr=1e-4,2e-4,3e-4", "image_blocks=2"]
+    process = subprocess.Popen([sys.executable, "-m", "hpskit", "ablate", *map(str, arguments)], env={**os.environ})
+    log = tmp_path / "out/runs/lr=0.0002,image_blocks=2/log.jsonl"
+    deadline = time.monotonic() + 240
+    while not (log.is_file() and log.read_text().count('"kind": "step"') >= 5):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = cli("ablate", *arguments, "--jobs", "2", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    grid = ("lr=1e-4,2e-4,3e-4", "image_blocks=2")
+    whole = ablate(plan(task, tmp_path / "whole", *grid, recipe=recipe))
+    assert [row["weight_hash"] for row in found["runs"]] == [row["weight_hash"] for row in whole["runs"]]

@@ -1,0 +1,73 @@
+"""`runs/hpdv2.sh`: every command that it would run is checked, and the check can fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+RUNS = Path(__file__).parents[2] / "runs"
+
+
+@pytest.fixture(scope="module")
+def checker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_commands", RUNS / "check_commands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_dry_run_passes_and_leaves_nothing(tmp_path: Path) -> None:
+    """With ablation and one GPU; nothing but a temporary folder of its own is written."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = [RUNS / "hpdv2.sh", "--dry-run", "--gpus", "1", "paper"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "23 commands exist and take their options" in done.stdout
+    assert "torchrun --nproc-per-node 1 -m hpskit train --recipe hpsv2 --set accumulate=8" in done.stdout
+    assert done.stdout.rstrip().endswith("dry run: nothing was written")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_unknown_option_of_the_script_is_refused() -> None:
+    done = subprocess.run([RUNS / "hpdv2.sh", "--dryrun"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--dryrun: is no option" in done.stderr
+
+
+def test_a_sound_command_is_understood(checker: ModuleType) -> None:
+    options = checker.check("torchrun --nproc-per-node 8 -m hpskit train --data a.json --val b.json --out 'my run'")
+    assert options["out"] == Path("my run")
+    assert options["recipe"] == "hpsv2"
+    grid = checker.check("hpskit ablate --data a --val b --out c --grid lr=1e-6,1e-5 image_blocks=10,20")
+    assert (grid["grid"], list(grid["more"])) == (["lr=1e-6,1e-5"], ["image_blocks=10,20"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hpskit trian --data a --out b",
+        "hpskit train --data a --out b --speed 3",
+        "hpskit train --data a",
+        "hpskit train --data a --out b --on-broken replace",
+        "hpskit train --data a --out b --recipe hpsv3",
+        "hpskit train --data a --out b --set lr=fast",
+        "hpskit ablate --data a --val b --out c --grid learning=1,2",
+        "hpskit data",
+        "torchrun --gpus 8 -m hpskit train --data a --out b",
+        "rm -r data",
+    ],
+)
+def test_what_would_fail_is_found(checker: ModuleType, line: str) -> None:
+    with pytest.raises((Exception, SystemExit)) as caught:
+        checker.check(line)
+    assert not isinstance(caught.value, SystemExit) or caught.value.code
