@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hpskit import rows
 from hpskit.errors import InputError, RecordError
-from hpskit.rows import array, read_entries
+from hpskit.rows import array, read_entries, read_row_group, row_groups
 
 INNER = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)
@@ -201,3 +201,17 @@ def test_what_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
     for name, message in (("b.json", "No such file"), (".", "not a regular file")):
         with pytest.raises(InputError, match=message):
             [*read_entries(tmp_path / name)]
+
+
+def test_row_groups_are_read_by_themselves_with_the_places_of_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"n": range(7), "image": [b"x"] * 7}), path, row_group_size=3)
+    assert [count for count, _ in row_groups(path)] == [3, 3, 1]
+    assert all(size > 0 for _, size in row_groups(path))
+    assert [*read_row_group(path, 1)] == [*read_entries(path)][3:6]
+    assert [*read_row_group(path, 2, without=["image", "other"])] == [(f"{path}: row 7", {"n": 6})]
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"a.parquet: is not a parquet file, or a damaged one"):
+        row_groups(path)
+    with pytest.raises(InputError, match=r"nowhere.parquet: cannot be read \("):
+        row_groups(tmp_path / "nowhere.parquet")

@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from hpskit.benchmark.compare import Compare, run
 from hpskit.benchmark.comparison import agreement_of, compared, decimals
 from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
-from hpskit.benchmark.page import axis_for, p_figure, p_words, round_step, signed
+from hpskit.benchmark.page import axis_for, counted, digits_for, p_figure, p_words, percent, round_step, signed
 from hpskit.benchmark.together import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.result import Candidate
@@ -124,6 +124,20 @@ def test_a_better_model_is_found_at_the_difference_that_can_be_detected() -> Non
     assert "worse" not in found
 
 
+def test_prompts_that_stand_four_times_are_one_each() -> None:
+    """Taken as 160 prompts, one of five comparisons of equal sets would be decided."""
+    rng = np.random.default_rng(0)
+    texts, wrong = np.repeat(np.arange(40), 4), 0
+    for _ in range(100):
+        second = np.repeat(rng.normal(size=40), 4) + rng.normal(0, 0.3, 160)
+        found = compared(np.zeros(160), second, np.full(160, ""), NAMES, FEW, texts)
+        wrong += found["outcome"] != "undecided"
+        assert (found["difference"]["prompts"], found["difference"]["value"]) == (40, pytest.approx(second.mean()))
+    assert wrong <= 11
+    by_category = compared(np.zeros(160), second, np.tile(list("abcd"), 40), NAMES, FEW, texts)["categories"]
+    assert [row["prompts"] for row in by_category] == [40] * 4
+
+
 # Figures and words
 
 
@@ -221,7 +235,16 @@ def test_how_figures_are_written() -> None:
     written = [signed(value) for value in (0.414, -0.414, 0.0, -0.001, 0.001)]
     assert written == ["+0.41", f"{MINUS}0.41", "0.00", "0.00", "0.00"]
     assert [p_words(p) for p in (0.0002, 0.0123, 0.5, 1)] == ["p < 0.001", "p = 0.012", "p = 0.50", "p = 1.00"]
-    assert p_figure(0.0002) == "< 0.001"
+    assert [p_figure(p) for p in (0.0002, 0.001953, 0.05)] == ["< 0.001", "0.0020", "0.050"]
+    assert [percent(share) for share in (0, 0.925, 0.924999, 0.145, 1)] == ["0 %", "93 %", "92 %", "15 %", "100 %"]
+    assert [counted(count, "prompt") for count in (0, 1, 3200)] == ["0 prompts", "1 prompt", "3,200 prompts"]
+
+
+def test_digits_for_two_figures_of_the_smallest() -> None:
+    cases = {(0.47, 0.026): 3, (0.0, 0.0017, -4.0): 4, (6.4, 1.9): 2, (): 2, (0.0,): 2, (1e-12,): 6}
+    assert {values: digits_for(values) for values in cases} == cases
+    assert digits_for([6.4, 1.9], 1, 3) == 1
+    assert digits_for([0.08, 0.00034], 1, 3) == 3
 
 
 @given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=5))
@@ -285,6 +308,31 @@ def test_scores_are_used_again(config: Compare) -> None:
     assert again.result["scorers"][0] == before.result["scorers"][0]
 
 
+def test_another_scorer_is_added(config: Compare) -> None:
+    together = run(
+        replace(config, out=config.out / "together"), lambda: [sharpness(), sharpness(name="dull", sign=-1.0)]
+    )
+    run(config, lambda: [sharpness()])
+    added = run(config, lambda: [sharpness(name="dull", sign=-1.0)]).result
+    assert added["scorers"] == together.result["scorers"]
+    assert added["agreement"] == together.result["agreement"]
+    assert [set(row["first"][0]["scores"]) for row in added["prompts"]] == [{"sharp", "dull"}] * PROMPTS
+    assert run(config, lambda: [sharpness()]).result["scorers"] == added["scorers"]
+
+
+def test_a_scorer_that_has_not_scored_all_images_is_left_out_and_named(
+    config: Compare, folders: Path, tmp_path: Path
+) -> None:
+    renders = tmp_path / "renders"
+    shutil.copytree(folders / "blurred", renders)
+    new = replace(config, second=renders)
+    run(new, lambda: [sharpness()])
+    shutil.copy(folders / "sharp/flower/00000.png", renders / "temple/00000.png")
+    result = run(new, lambda: [sharpness(name="dull", sign=-1.0)]).result
+    assert [scorer["label"] for scorer in result["scorers"]] == ["dull"]
+    assert [note for note in result["notes"] if note.startswith("sharp is left out") and "--scorer" in note]
+
+
 class _Interrupted(Sharpness):
     def score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
         if len(self.seen) >= PROMPTS:
@@ -324,7 +372,7 @@ def test_several_images_of_a_prompt_count_with_their_mean(folders: Path, config:
             folders / "blurred" / path.parent.name / path.name, several / path.parent.name / f"{path.stem}_1.png"
         )
     whole = run(config, lambda: [sharpness()]).result
-    half = run(replace(config, second=several), lambda: [sharpness()]).result
+    half = run(replace(config, second=several, out=tmp_path / "half"), lambda: [sharpness()]).result
     value = half["scorers"][0]["difference"]["value"]
     assert value == pytest.approx(whole["scorers"][0]["difference"]["value"] / 2)
     assert half["second"]["images_per_prompt"] == [2, 2]
@@ -375,6 +423,23 @@ def test_images_of_another_suite(config: Compare, tmp_path: Path) -> None:
         run(replace(config, prompts=fewer), lambda: pytest.fail("loaded"))
 
 
+def test_a_comparison_of_something_else_is_not_replaced(config: Compare, tmp_path: Path) -> None:
+    run(config, lambda: [sharpness()])
+    before = (config.out / "compare.json").read_bytes()
+    holds = r"compare\.json: holds the comparison of sharp and blurred \(\S+sharp and \S+blurred\)"
+    with pytest.raises(OutputError, match=rf"{holds}, this is of \S+blurred and \S+sharp; choose another --out, or"):
+        run(replace(config, first=config.second, second=config.first), lambda: pytest.fail("loaded"))
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(Path(config.prompts).read_text().replace("part 3", "a part"))
+    with pytest.raises(OutputError, match=r"a comparison on the prompts 'prompts' \(\w{12}\), this is on 'prompts' "):
+        run(replace(config, prompts=prompts), lambda: pytest.fail("loaded"))
+    assert (config.out / "compare.json").read_bytes() == before
+    for text, message in (("[1", "is not JSON"), ('{"format": 1}', "its format is 1"), ("[]", "is no comparison")):
+        (config.out / "compare.json").write_text(text)
+        with pytest.raises(OutputError, match=message):
+            run(config, lambda: pytest.fail("loaded"))
+
+
 def test_results_do_not_go_among_the_images(config: Compare) -> None:
     with pytest.raises(InputError, match="is the folder of the images, expected another one for the results"):
         replace(config, out=config.second)
@@ -384,6 +449,7 @@ def test_one_folder_twice_is_said(config: Compare) -> None:
     result = run(replace(config, second=config.first), lambda: [sharpness()]).result
     assert (result["first"]["name"], result["second"]["name"]) == (f"{config.first} (A)", f"{config.first} (B)")
     assert result["notes"] == [f"{config.first} (A) and {config.first} (B) are one and the same folder."]
+    assert result["verdict"] == f"No difference: {result['notes'][0].removesuffix('.')}"
 
 
 def test_folders_of_one_name_are_told_apart(config: Compare) -> None:
@@ -403,7 +469,7 @@ def test_manifests(config: Compare, folders: Path, tmp_path: Path) -> None:
             rows.append({"image": f"p{part}.png", "prompt": f"part {part} of a {category}"})
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flat = replace(config, second=tmp_path / "flat", manifests=(None, manifest))
+    flat = replace(config, second=tmp_path / "flat", manifests=(None, manifest), out=tmp_path / "other")
     usual = run(config, lambda: [sharpness()]).result
     assert run(flat, lambda: [sharpness()]).result["scorers"][0]["difference"] == usual["scorers"][0]["difference"]
 
@@ -420,7 +486,7 @@ def test_repeated_prompts_and_images_are_said(config: Compare, folders: Path, tm
         first=tmp_path / "first", second=tmp_path / "second", prompts=prompts, out=tmp_path / "out", resampling=FEW
     )
     notes = run(plain, lambda: [sharpness()]).result["notes"]
-    assert [note for note in notes if note.startswith("1 of 4 prompts repeat another")]
+    assert [note for note in notes if note.startswith("1 of 4 prompts repeats another; those of one text")]
     assert [note for note in notes if note.startswith("first: 2 prompts have an image that stands for another prompt")]
     assert [note for note in notes if note.endswith("were not looked into: spare.")]
 

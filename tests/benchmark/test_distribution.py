@@ -97,8 +97,10 @@ def result(name: str, score: float, identity: str = "a scorer", suite: str = "0"
     info = dict.fromkeys(
         ("name", "version", "architecture", "weight_hash", "preprocessing", "scale", "licence", "package"), identity
     )
-    scorer = {"label": "s", "info": {**info, "precision": "fp32"}, "average": {"value": score}}
-    return Result(path=Path(f"{name}.json"), value={"name": name, "suite": {"sha256": suite}, "scorers": [scorer]})
+    scorer = {"label": "s", "info": {**info, "precision": "fp32"}}
+    prompts = [{"images": [{"scores": {"s": score + step}}]} for step in (-1, 1)]
+    value = {"name": name, "suite": {"sha256": suite}, "scorers": [scorer], "prompts": prompts}
+    return Result(path=Path(f"{name}.json"), value=value)
 
 
 def row(name: str, fid: float, score: float) -> dict[str, Any]:
@@ -123,8 +125,14 @@ def test_agreement_is_one_if_the_best_is_the_best_whichever_way_a_metric_points(
 
 
 def test_one_label_for_two_scorers_is_refused() -> None:
-    with pytest.raises(InputError, match=r"b.json: 's' is another scorer than in a.json"):
-        agreement([row("a", 1, 1), row("b", 2, 2)], [result("a", 1), result("b", 2, "another scorer")])
+    rows = [row("a", 1, 1), row("b", 2, 2)]
+    with pytest.raises(InputError, match=r"a.json and b.json: scorer 's' is .*; score both with one"):
+        agreement(rows, [result("a", 1), result("b", 2, "another scorer")])
+
+
+def test_two_versions_of_hpskit_are_one_scorer() -> None:
+    rows = [row("a", 1, 1), row("b", 2, 2)]
+    assert agreement(rows, [result("a", 1, "hpskit 0.1"), result("b", 2, "hpskit 0.2")])["scorers"] == ["s"]
 
 
 def test_pages_with_and_without_scores_and_prompts() -> None:

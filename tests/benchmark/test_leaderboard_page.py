@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -79,11 +81,20 @@ def view(page: Any, address: str) -> Iterator[Any]:
 
 def names(page: Any) -> list[str]:
     found: list[str] = page.locator(".board tbody th[scope=row]").all_inner_texts()
-    return [name.removesuffix(" incomplete") for name in found]
+    return [name.split(" incomplete:")[0] for name in found]
+
+
+def test_figures_stand_below_their_headings(view: Any) -> None:
+    """To the pixel, whether a column is the one that is sorted by or not."""
+    measured = "const range = document.createRange(); range.selectNodeContents(one)"
+    right = f"(all) => all.map((one) => {{ {measured}; return range.getBoundingClientRect().right; }})"
+    heads = view.eval_on_selector_all(".board thead th.num button", right)
+    figures = view.eval_on_selector_all(".board tbody tr:first-child td.num:not(.range)", right)
+    assert figures == pytest.approx(heads, abs=1)
 
 
 def test_sort_by_each_column_by_mouse_and_keyboard(view: Any) -> None:
-    assert names(view) == ["Alder", "Birch", "Cedar", EVIL]
+    assert names(view) == ["Alder", "Cedar", EVIL, "Birch"]  # Birch lacks an image: it has no rank
     view.click("button:text-is('Model')")
     assert names(view) == sorted(NAMES)
     view.click("button:text-is('Model')")
@@ -127,6 +138,8 @@ def test_a_model_opens_with_its_details(view: Any) -> None:
     assert re.search(r"steps\s+30", text)
     assert view.locator("#view table >> nth=0").locator("tbody tr").count() == 3  # all, anime, photo
     assert view.locator(".card .nothing").count() == view.locator(".card").count() > 6  # its images are not there
+    assert "Above the mean of the other models on " in text
+    assert "mean of 80s" not in text  # 20 prompts of a category are one group
     assert view.evaluate("document.activeElement.textContent") == EVIL  # a screen reader is told where it is
     view.go_back()
     view.wait_for_selector("#view h2:text-is('Leaderboard')")
@@ -153,10 +166,17 @@ def test_a_prompt_opens_with_every_image_and_score(view: Any) -> None:
 
 
 def test_two_models_are_compared_and_the_view_can_be_linked(view: Any) -> None:
-    view.click(".wins tbody tr:nth-child(1) td a >> nth=0")
+    view.click(".wins a[aria-label^='Alder against Birch']")
     view.wait_for_selector(".verdict")
     assert "Alder is better than Birch" in view.inner_text(".verdict")
     assert "39 prompts" in view.inner_text(".verdict")
+    keys = view.locator(".note .c0, .note .c1").all_inner_texts()
+    won, lost = (int(re.findall(r"wins (\d+)", text)[0]) for text in keys)
+    assert won + lost == 39
+    assert f"wins {math.floor(100 * won / 39 + 0.5)} % (" in view.inner_text(".verdict")
+    heights = "(bars) => bars.map((bar) => Number(bar.getAttribute('height')))"
+    bars = [sum(view.eval_on_selector_all(f".histogram rect.{kind}", heights)) for kind in ("c0", "c1")]
+    assert bars[0] / sum(bars) == pytest.approx(won / 39, abs=0.03)  # scores of the page are rounded
     value = view.inner_text(".board td.main >> nth=0")
     view.click("text=swap")
     assert view.inner_text(".board td.main >> nth=0") == value.replace("+", "\N{MINUS SIGN}")
@@ -166,6 +186,27 @@ def test_two_models_are_compared_and_the_view_can_be_linked(view: Any) -> None:
     view.goto(link)
     view.reload()
     assert view.inner_text("#view") == text
+
+
+def test_models_that_are_equal_everywhere_are_said_to_be(page: Any, address: str, tmp_path: Path) -> None:
+    prompts = [("", f"prompt {n}") for n in range(8)]
+    paths = tuple(write_result(tmp_path / f"{name}.json", name, {"mini": np.arange(8)}, prompts) for name in "ab")
+    value = json.loads(paths[0].read_text())
+    value["scorers"][0]["reads_prompt"] = False
+    paths[0].write_text(json.dumps(value))
+    run(Leaderboard(results=paths, out=tmp_path / "out", resampling=Resampling(resamples=100)))
+    page.goto((tmp_path / "out/leaderboard.html").as_uri())
+    assert page.inner_text("#view h2 .range") == "mini does not read the prompt: it judges looks only"
+    assert "Nowhere: on each of these prompts all models have the same score." in page.inner_text("#view")
+    page.evaluate("location.hash = 'view=compare'")
+    page.wait_for_selector(".verdict")
+    assert page.locator(".histogram").count() == 0
+    assert "8 are equal" in page.inner_text("#view")
+    page.evaluate("location.hash = 'model=a'")
+    page.wait_for_selector("#view h2:text-is('a')")
+    assert "Below the mean of the other models on none of 8 prompts." in page.inner_text("#view")
+    assert page.troubles == []
+    page.goto(address)
 
 
 def test_dark_by_preference(view: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -43,7 +44,8 @@ def test_the_number_follows_from_the_deviation(study: PromptNumber) -> None:
     z = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
     for scope in (every, anime, photo):
         assert scope["deviation"]["typical"] == pytest.approx(DEVIATION)
-        assert scope["needed"] == dict.fromkeys(("typical", "largest"), int(np.ceil((z * DEVIATION / 0.1) ** 2)))
+        number = int(np.ceil((z * DEVIATION / 0.1) ** 2))
+        assert scope["needed"] == {"typical": number, "largest": number, "at_least": False}
         for point in scope["curve"]:
             assert point["difference_error"] == pytest.approx(DEVIATION / np.sqrt(point["prompts"]), rel=0.02)
             assert point["detectable"] == pytest.approx(z * DEVIATION / np.sqrt(point["prompts"]))
@@ -67,6 +69,32 @@ def test_a_finer_resolution_needs_more(study: PromptNumber) -> None:
         for resolution in (0.2, 0.1)
     )
     assert fine == pytest.approx(4 * coarse, abs=4)
+
+
+def test_fewer_than_six_are_never_recommended(study: PromptNumber) -> None:
+    """(2.8 x 1.5 / 3)^2 is below 2, and with 5 prompts the smallest p is 2 / 2^5."""
+    needed = run(replace(study, resolution=3))["scorers"][0]["scopes"][0]["needed"]
+    assert needed == {"typical": 6, "largest": 6, "at_least": True}
+    assert "Recommended: 6 prompts at least." in (study.out / "prompts.html").read_text()
+    enough = DEVIATION * (NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)) / math.sqrt(5.5)  # for 6, not for 5
+    needed = run(replace(study, resolution=enough))["scorers"][0]["scopes"][0]["needed"]
+    assert needed == {"typical": 6, "largest": 6, "at_least": False}
+
+
+def test_chances_that_cannot_be_seen_are_not_drawn(study: PromptNumber, tmp_path: Path) -> None:
+    prompts = two_styles(30)
+    easy = np.random.default_rng(0).normal(0, 3, 60)
+    paths = tuple(
+        write_result(tmp_path / f"{name}.json", name, {"mini": scores}, prompts)
+        for name, scores in (("first", easy), ("second", easy + np.linspace(0.9, 1.1, 60)))
+    )
+    run(replace(study, results=paths))
+    page = (study.out / "prompts.html").read_text()
+    assert "None in any draw, with 10 prompts or more." in page
+    plot = ET.fromstring((study.out / "prompts.svg").read_text())  # our own
+    assert len(plot.findall(".//{http://www.w3.org/2000/svg}polyline")) == 3
+    words = [text.text for text in plot.iter() if text.tag.endswith("text")]
+    assert "None in any draw, with 10 prompts or more" in words
 
 
 def test_the_pair_that_varies_most_is_named(tmp_path: Path) -> None:
@@ -112,6 +140,50 @@ def test_prompts_without_every_model_are_left_out(study: PromptNumber, tmp_path:
     scorer = run(replace(study, results=paths))["scorers"][0]
     assert (scorer["left_out"], scorer["scopes"][0]["prompts"]) == (5, 35)
     assert "left out, because not every model has an image for them: 5." in (study.out / "prompts.html").read_text()
+
+
+def pair_of(tmp_path: Path, prompts: list[tuple[str, str]], *scores: np.ndarray) -> tuple[Path, ...]:
+    return tuple(write_result(tmp_path / f"{n}.json", f"m{n}", {"mini": own}, prompts) for n, own in enumerate(scores))
+
+
+def test_a_category_of_one_prompt_is_no_obstacle(study: PromptNumber, tmp_path: Path) -> None:
+    prompts = [*two_styles(20), ("lonely", "one prompt")]
+    own = np.random.default_rng(0).normal(size=(2, 41))
+    (scorer,) = run(replace(study, results=pair_of(tmp_path, prompts, *own)))["scorers"]
+    assert [scope["category"] for scope in scorer["scopes"]] == ["", "anime", "photo"]
+    assert scorer["scopes"][0]["deviation"]["typical"] == pytest.approx((own[1] - own[0]).std(ddof=1))
+    assert "all prompts are drawn alike: lonely." in scorer["notes"][0]
+    assert scorer["notes"][0] in (study.out / "prompts.html").read_text()
+
+
+def test_models_that_are_equal_in_one_category_have_no_curve_there(study: PromptNumber, tmp_path: Path) -> None:
+    first = np.random.default_rng(0).normal(size=40)
+    second = first.copy()
+    second[:20] += np.random.default_rng(1).normal(size=20)
+    (scorer,) = run(replace(study, results=pair_of(tmp_path, two_styles(20), first, second)))["scorers"]
+    every, anime, photo = scorer["scopes"]
+    assert (bool(every["curve"]), bool(anime["curve"]), photo["curve"]) == (True, True, [])
+    assert photo["needed"] == {"typical": 6, "largest": 6, "at_least": True}
+    assert scorer["notes"][0].startswith("Categories without a curve: photo; all models have the same mean there")
+    with pytest.raises(InputError, match="by mini all 2 models have the same mean, expected some that differ"):
+        run(replace(study, results=pair_of(tmp_path, two_styles(20), first, first)))
+
+
+def test_prompts_that_stand_four_times_are_one_each(study: PromptNumber, tmp_path: Path) -> None:
+    own = np.random.default_rng(0).normal(size=(3, 40))
+    once = [("", f"prompt {n}") for n in range(40)]
+    four = [prompt for prompt in once for _ in range(4)]
+    (plain,) = run(replace(study, results=pair_of(tmp_path, once, *own)))["scorers"]
+    (scorer,) = run(replace(study, results=pair_of(tmp_path, four, *np.repeat(own, 4, axis=1))))["scorers"]
+    assert scorer["scopes"][0]["prompts"] == plain["scopes"][0]["prompts"] == 40
+    assert scorer["scopes"][0]["needed"] == plain["scopes"][0]["needed"]
+    assert scorer["notes"][0].startswith("120 of 160 prompts repeat another")
+
+
+def test_an_absurd_resolution_is_refused(study: PromptNumber) -> None:
+    with pytest.raises(InputError, match=r"resolution: is 1e-200, expected at least 4\.2e-06"):
+        run(replace(study, resolution=1e-200))
+    assert not study.out.exists()
 
 
 def test_what_cannot_be_studied_together(study: PromptNumber, tmp_path: Path) -> None:

@@ -53,4 +53,5 @@ def test_study_prompts(cli: Cli, tmp_path: Path) -> None:
     assert (
         f" mini: to find a difference of 0.5 points use {needed} prompts ({needed} for a typical pair)" in done.stdout
     )
-    assert re.search(r"^  60 +0\.\d{3} +0\.\d{3} +0\.\d\d +\d+\.\d % +\d+\.\d %", done.stdout, re.M)
+    assert done.stdout.startswith("How many prompts: ours, by mini")
+    assert re.search(r"^ +60 +0\.\d{3} +0\.\d{3} +0\.\d{3} +\d+\.\d % +\d+\.\d %", done.stdout, re.M)

@@ -16,10 +16,11 @@ def test_list(cli: Cli) -> None:
     assert rows["mini"]["size"] == Path(rows["mini"]["path"]).stat().st_size <= 20_000_000
     assert rows["hps-v2.1"]["state"] == "not fetched"
     assert rows["hps-v2.1"]["source"] == "xswu/HPSv2/HPS_v2.1_compressed.pt"
-    table = cli("models", "list").stdout
-    for name in MODELS:
-        assert name in table
-    assert "Apache-2.0" in table
+    table = cli("models", "list", COLUMNS="80").stdout.splitlines()
+    names = [line.split()[0] for line in table if not line.startswith(" ")]
+    assert names == list(MODELS)
+    assert "mini         embedded · 6 MB · Apache-2.0" in table
+    assert len(table) <= 3 * len(MODELS)
 
 
 def test_verify_the_embedded_model(cli: Cli) -> None:

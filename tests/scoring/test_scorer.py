@@ -138,11 +138,13 @@ def test_rank_and_win_probability(scorer: NetworkScorer, pictures: list[Image.Im
     by_name = {line.image: line for line in ranking}
     assert by_name["images[0]"].rank == by_name["images[6]"].rank  # the same picture twice shares a rank
     first, second = ranking[0], ranking[-1]
-    assert math.log(first.probability / second.probability) == pytest.approx(first.score - second.score, abs=1e-9)
+    factor = scorer.log_odds_per_point
+    assert factor == pytest.approx(1 / 0.07 / 100), "CLIP starts with a logit scale of 1 / 0.07, of 100 in HPS v2"
+    assert math.log(first.probability / second.probability) == pytest.approx(factor * (first.score - second.score))
     a, b = pictures[0], pictures[1]
     p = scorer.win_probability("a temple", a, b)
     difference = scorer.score([a, b], "a temple").double()
-    assert p == pytest.approx(1 / (1 + math.exp(-(difference[0] - difference[1]))))
+    assert p == pytest.approx(1 / (1 + math.exp(-factor * (difference[0] - difference[1]))))
     assert scorer.win_probability("a temple", b, a) == pytest.approx(1 - p, abs=1e-6)
 
 

@@ -168,6 +168,52 @@ def test_a_resample_without_any_prompt_of_a_pair_is_left_out() -> None:
     assert (pair.low, pair.high) == pytest.approx((-0.1, 0))
 
 
+def test_a_prompt_that_stands_several_times_is_one() -> None:
+    """Means weigh it as often as it stands; all else knows four prompts, by the sums of their differences."""
+    text = [7, 7, 7, 3, 3, 9, 5, 5]
+    differences = np.array([1, 2, 3, -1, -2, 5, 2, -2.0])
+    found = paired_difference(np.zeros(8), differences, clusters=text)
+    assert found.value == 1
+    assert (found.prompts, found.wins, found.ties, found.losses) == (4, 2, 1, 1)
+    assert found.permutation_p == far_sums(np.array([6, -3, 5, 0]))
+    assert found.sign_p == 1
+    influences = np.array([6 - 3, -3 - 2, 5 - 1, 0 - 2]) / 8
+    assert found.deviation / 2 == pytest.approx(math.sqrt((influences**2).sum() * 4 / 3))
+    assert figures(compared(np.repeat([1.0, 3, -2, 4], 2))) != pytest.approx(figures(compared([1.0, 3, -2, 4])))
+    pairs = paired_difference(np.zeros(8), np.repeat([1.0, 3, -2, 4], 2), clusters=np.arange(8) // 2, resamples=200)
+    assert figures(pairs) == pytest.approx(figures(compared([1.0, 3, -2, 4])))
+
+
+def test_repeated_prompts_raise_no_false_alarms() -> None:
+    """40 prompts, each four times: taken as 160, one of five comparisons of equal models would be an alarm."""
+    rng = np.random.default_rng(0)
+    text = np.repeat(np.arange(40), 4)
+    alarms, held = {"with": 0, "without": 0}, 0
+    for trial in range(300):
+        second = np.repeat(rng.normal(size=40), 4) + rng.normal(0, 0.5, 160)
+        with_text = paired_difference(np.zeros(160), second, clusters=text, resamples=400, seed=trial)
+        alarms["with"] += with_text.permutation_p <= 0.05
+        alarms["without"] += compared(second, resamples=400, seed=trial).permutation_p <= 0.05
+        held += with_text.low <= 0 <= with_text.high
+    assert alarms["with"] <= 27 < 45 <= alarms["without"]
+    assert held >= 273
+
+
+def test_only_the_pairs_that_are_asked_for() -> None:
+    """The last two models share no prompt, so there is nothing to be said of all pairs."""
+    scores = np.random.default_rng(0).normal(size=(3, 20))
+    scores[1, :10] = scores[2, 10:] = np.nan
+    found = paired_differences(scores, pairs=[(0, 1), (2, 0)], resamples=100)
+    assert [pair.value for pair in found] == pytest.approx(
+        [np.mean(scores[1, 10:] - scores[0, 10:]), np.mean(scores[0, :10] - scores[2, :10])]
+    )
+    assert paired_differences(scores, pairs=[]) == []
+    with pytest.raises(InputError, match="models 1 and 2 have fewer than 2 prompts in common"):
+        paired_differences(scores)
+    with pytest.raises(InputError, match="in common, expected at least 2 different ones"):
+        paired_difference([1, 2], [2, 1], clusters=[0, 0])
+
+
 @given(p=p_values, level=st.sampled_from([0.01, 0.05, 0.3]))
 def test_holm_rejects_step_by_step(p: list[float], level: float) -> None:
     adjusted = holm(p)

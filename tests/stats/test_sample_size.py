@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from statistics import NormalDist
@@ -13,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpskit.errors import InputError
-from hpskit.stats import PromptCountPoint, detectable_difference, prompts_needed, wrong_order_curve
+from hpskit.stats import (
+    PromptCountPoint,
+    detectable_difference,
+    difference_deviations,
+    paired_difference,
+    prompts_needed,
+    wrong_order_curve,
+)
 
 
 def models(prompts: int = 400) -> np.ndarray:
@@ -33,15 +41,23 @@ def test_textbook_numbers() -> None:
     assert prompts_needed(1, 0.5) == 32
     assert prompts_needed(1, 0.2) == 197
     assert prompts_needed(1.4, 0.1, power=0.9) == 2060
-    assert prompts_needed(0, 0.1) == 1
     assert detectable_difference(1, 800) == pytest.approx(0.09905, abs=1e-5)
+
+
+def test_a_test_must_be_able_to_reach_the_level() -> None:
+    """Six prompts that all agree have p = 2 / 2^6 = 0.031; five have 0.0625."""
+    assert prompts_needed(0, 0.1) == prompts_needed(1, 100) == 6
+    assert prompts_needed(0, 0.1, level=0.9) == 5
+    assert prompts_needed(0, 0.1, level=0.9375) == 5
+    assert prompts_needed(0, 0.1, level=0.999) == 11
 
 
 @given(deviation=st.floats(0.01, 100), resolution=st.floats(0.01, 10), power=st.floats(0.5, 0.99))
 def test_what_is_needed_is_just_enough(deviation: float, resolution: float, power: float) -> None:
     needed = prompts_needed(deviation, resolution, power=power)
     assert detectable_difference(deviation, needed, power=power) <= resolution * (1 + 1e-9)
-    if needed > 1:
+    assert needed >= 6
+    if needed > 6:
         assert detectable_difference(deviation, needed - 1, power=power) > resolution * (1 - 1e-9)
 
 
@@ -114,7 +130,7 @@ def test_easy_prompts_for_all_change_nothing_between_models() -> None:
 
 
 def test_prompts_are_drawn_within_categories() -> None:
-    """All of the difference is between categories: drawn in proportion, no order is ever wrong."""
+    """All of the difference is between categories: with their shares fixed, no order is ever wrong."""
     style = np.repeat(["photo", "paintings"], [300, 100])
     scores = np.stack([np.zeros(400), np.where(style == "photo", 1, -2.8)])
     plain, drawn = point(scores, 20), point(scores, 20, categories=style)
@@ -125,14 +141,39 @@ def test_prompts_are_drawn_within_categories() -> None:
     assert drawn.prompts == 20
 
 
-def test_shares_of_the_mean_stay_when_draws_cannot_be_in_proportion() -> None:
-    """11 draws of categories 1:9 are 1 and 10: weighted 1:10, the better model would always look worse."""
+def test_shares_of_the_mean_stay_whatever_the_number() -> None:
+    """11 draws cannot be in proportion 1:9: weighted 1:10, the better model would always look worse."""
     style = np.repeat(["rare", "usual"], [10, 90])
     scores = np.stack([np.zeros(100), np.where(style == "rare", -9.5, 1)])
-    found = wrong_order_curve(scores, [10, 11, 999], categories=style, resamples=50)
-    assert [(one.prompts, one.wrong_order) for one in found] == [(10, 0), (11, 0), (999, 0)]
-    with pytest.raises(InputError, match="counts: there is 2, expected at least enough for one prompt of each of 2"):
-        point(scores, 2, categories=style)
+    found = wrong_order_curve(scores, [1, 10, 11, 999], categories=style, resamples=50)
+    assert [(one.prompts, one.wrong_order) for one in found] == [(1, 0), (10, 0), (11, 0), (999, 0)]
+
+
+def test_a_prompt_that_stands_four_times_is_one() -> None:
+    scores = models(100)
+    four, text = np.repeat(scores, 4, axis=1), np.repeat(np.arange(100), 4)
+    one = point(scores, 50)
+    grouped = point(four, 50, clusters=text)
+    assert grouped.wrong_order == one.wrong_order
+    assert grouped.difference_error == pytest.approx(one.difference_error)
+    assert point(four, 50).difference_error == pytest.approx(one.difference_error, rel=0.01)  # of 50 others, as here
+    across = np.tile(scores, 4), np.tile(np.arange(100), 4), np.repeat(list("abcd"), 100)
+    found = point(across[0], 50, clusters=across[1], categories=across[2])
+    assert found.difference_error == pytest.approx(one.difference_error)
+    assert found.wrong_order == one.wrong_order
+
+
+def test_deviations_are_those_of_the_differences() -> None:
+    scores = models()
+    style = np.repeat(["photo", "paintings"], [300, 100])
+    plain = difference_deviations(scores)
+    pairs = list(itertools.combinations(range(4), 2))
+    assert plain == pytest.approx([(scores[j] - scores[i]).std(ddof=1) for i, j in pairs])
+    assert plain == pytest.approx([paired_difference(scores[i], scores[j], resamples=1).deviation for i, j in pairs])
+    within = difference_deviations(scores + np.where(style == "photo", 5, 0) * np.arange(4)[:, None], categories=style)
+    assert within == pytest.approx(plain, rel=0.02)
+    doubled = np.repeat(scores, 2, axis=1)
+    assert difference_deviations(doubled, clusters=np.repeat(np.arange(400), 2)) == pytest.approx(plain)
 
 
 def test_few_resamples_show_the_same_disagreement_on_average() -> None:
@@ -173,6 +214,10 @@ def test_impossible_questions_are_refused() -> None:
         point(models(), 10, resamples=1)
     with pytest.raises(InputError, match="resolution: is 0"):
         prompts_needed(1, 0)
+    with pytest.raises(InputError, match=r"resolution: is 1e-200, expected at least 2\.8e-06"):
+        prompts_needed(1, 1e-200)
+    with pytest.raises(InputError, match="level: is 1"):
+        prompts_needed(1, 0.1, level=1)
     with pytest.raises(InputError, match="power: is 1"):
         prompts_needed(1, 0.1, power=1)
     with pytest.raises(InputError, match="level: is 95"):

@@ -31,6 +31,15 @@ def test_wins_by_hand() -> None:
     assert np.isnan(win_matrix([[1, math.nan], [math.nan, 1]])).all()
 
 
+def test_a_prompt_that_stands_twice_is_one_match() -> None:
+    scores, text = [[3, 1, 5, 5], [2, 4, 6, 6]], [0, 0, 1, 2]
+    assert win_counts(scores, clusters=text).tolist() == [[0, 0], [3, 0]]
+    assert win_matrix(scores, clusters=text)[1, 0] == 1
+    once = np.random.default_rng(0).normal(size=(3, 30)) + np.arange(3)[:, None]
+    twice = bradley_terry_interval(np.repeat(once, 2, axis=1), clusters=np.repeat(np.arange(30), 2), resamples=100)
+    np.testing.assert_allclose(twice, bradley_terry_interval(once, resamples=100))
+
+
 @given(scores=arrays(np.float64, (4, 6), elements=st.sampled_from([1.0, 2.0, 3.0, math.nan])))
 def test_the_shares_of_a_pair_add_up(scores: np.ndarray) -> None:
     shares, wins = win_matrix(scores), win_counts(scores)

@@ -94,7 +94,7 @@ def test_the_card_says_what_is_known(
     assert "not stated by those who made it" in card
     assert "license:" not in card
     assert "these are the weights after step 150" in card
-    assert "\nlr = 0.001\n" in card
+    assert "\nlr = 0.0007\n" in card
     block = re.search(r"```python\n(.*?)```", card, re.S)
     assert block
     photographs[0].save(tmp_path / "hub/a.png")

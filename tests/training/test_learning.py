@@ -25,7 +25,7 @@ def trained(folder: Path, *settings: str) -> Summary:
 
 @pytest.mark.slow
 def test_tiny_comes_within_a_twentieth_of_the_optimum_from_random_weights(tmp_path: Path) -> None:
-    write_task(tmp_path, pairs=4000, seed=0)
+    write_task(tmp_path, pairs=6000, seed=0)
     optimum = write_task(tmp_path, pairs=500, seed=0, held_out=True)
     found = trained(tmp_path).validation["accuracy"]["value"]
     assert 0.8 < optimum < 0.9, "the votes are noisy: nobody can predict them all"
@@ -42,13 +42,9 @@ def test_from_shuffled_labels_it_learns_nothing(tmp_path: Path) -> None:
     assert span["high"] - span["low"] < 0.1
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_a_short_run_learns_what_is_there_and_nothing_else(tmp_path: Path, shuffled: bool) -> None:
+def test_a_short_run_learns_what_is_easiest(tmp_path: Path) -> None:
     """That large discs are preferred is found first."""
-    write_task(tmp_path, pairs=600, seed=0, shuffled=shuffled)
-    write_task(tmp_path, pairs=200, seed=0, held_out=True, shuffled=shuffled)
-    span = trained(tmp_path, "steps=30", "warmup=5", "batch=32", "validate_every=30", "lr=2e-3").validation["accuracy"]
-    if shuffled:
-        assert span["low"] <= 0.5 <= span["high"]
-    else:
-        assert span["low"] > 0.55
+    write_task(tmp_path, pairs=600, seed=0)
+    write_task(tmp_path, pairs=200, seed=0, held_out=True)
+    found = trained(tmp_path, "steps=30", "warmup=5", "batch=32", "validate_every=30", "lr=2e-3")
+    assert found.validation["accuracy"]["low"] > 0.55

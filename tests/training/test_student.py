@@ -221,6 +221,10 @@ def test_one_step_is_that_of_plain_torch_to_the_bit(
 
     plain = open_clip.create_model(TINY, load_weights=False)
     plain.load_state_dict(torch.load(tiny_checkpoint)["state_dict"])
+    for tower in (plain.transformer, plain.visual.transformer):  # the official order of axes, and of sums
+        tower.batch_first = False
+        for block in tower.resblocks:
+            block.attn.batch_first = False
     trained = official_split(plain, 3, 1)
     named = {name: p for name, p in plain.named_parameters() if p.requires_grad_(name in trained).requires_grad}
     flat = [p for p in named.values() if p.ndim < 2]

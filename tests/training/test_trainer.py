@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import TINY, Cli
+from conftest import TINY
+from hpskit.cli import train as command
 from hpskit.errors import CheckpointError, InputError, OutputError
 from hpskit.files import read_json
 from hpskit.models.checkpoint import read_tensors, write_tensors
@@ -270,13 +271,17 @@ def test_data_with_a_ratio(task: Path) -> None:
         parse_source(f"{path}:x")
 
 
-def test_the_command(cli: Cli, task: Path, tmp_path: Path) -> None:
-    options = ["--data", task / "train.json", "--out", tmp_path / "run", "--recipe", "tiny", "--no-tensorboard"]
-    missing = cli("train", *options)
-    assert missing.returncode == 2
-    assert "error: --val: is missing" in missing.stderr
-    small = [item for setting in ("steps=2", "warmup=1", "batch=4") for item in ("--set", setting)]
-    done = cli("train", *options, "--val", task / "held-out.json", *small, OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    assert "2 steps; best at step 2: accuracy" in done.stdout
-    assert "step 2: accuracy" in done.stderr
+def test_the_command(config: TrainRun, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = [*config.data], config.out
+    with pytest.raises(InputError, match="--val: is missing, the recipe tiny needs one"):
+        command.train(data, out, recipe="tiny")
+    with pytest.raises(InputError, match="--val: is given, but the recipe mini cross-validates"):
+        command.train(data, out, recipe="mini", val=config.validation)
+    command.train(data, out, recipe="tiny", val=config.validation, settings=[*SETTINGS], tensorboard=False)
+    said = capsys.readouterr()
+    assert "4 steps; best at step" in said.out
+    assert "step 2: accuracy" in said.err
+    command.train(data, out, recipe="tiny", val=config.validation, settings=[*SETTINGS], resume=True, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] == 4
+    assert found["weight_hash"].startswith("sha256:")

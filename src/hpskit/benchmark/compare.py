@@ -9,7 +9,7 @@ OUT/compare.json    every figure and every score; written last: it says that the
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit import __version__
+from hpskit.benchmark.compare_earlier import about, gathered, scorers_before
 from hpskit.benchmark.compare_page import compare_page, compare_sheet
 from hpskit.benchmark.comparison import agreement_of, compared
 from hpskit.benchmark.layout import ImageSet, find_images
-from hpskit.benchmark.result import relative_to
+from hpskit.benchmark.result import relative_to, text_numbers
 from hpskit.benchmark.run import check_candidates, suite_images
 from hpskit.benchmark.scores import Book, Progress, SuiteImage, score_images
 from hpskit.benchmark.suites import Suite, open_suite
-from hpskit.benchmark.together import Resampling
+from hpskit.benchmark.together import Resampling, repeats_note
 from hpskit.errors import InputError, RecordError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import AppendLog, expand, publish, publish_json
@@ -94,6 +95,8 @@ class _Material:
     names: tuple[str, str]
     sets: tuple[ImageSet, ImageSet]
     images: tuple[list[SuiteImage], list[SuiteImage]]
+    one_folder: bool
+    """Whether the two sides are one and the same."""
 
 
 def run(
@@ -111,13 +114,16 @@ def run(
     Raises:
         InputError: images do not fit the prompts (of both folders in one error), are broken, or fewer than two prompts
             have one in both.
-        OutputError: the output cannot be written, or is unfinished work on other prompts.
+        OutputError: the output cannot be written, or holds a comparison of other images or prompts.
     """
     suite = open_suite(config.prompts)
     sets = _find_both(config, suite)
     _check_common(config, sets)
+    roots = (sets[0].root, sets[1].root)
+    before = scorers_before(config.out / "compare.json", FORMAT, roots, suite)
     images = (suite_images(suite, sets[0], progress), suite_images(suite, sets[1], progress))
-    material = _Material(suite=suite, names=config.called(), sets=sets, images=images)
+    one = roots[0].resolve() == roots[1].resolve()
+    material = _Material(suite=suite, names=config.called(), sets=sets, images=images, one_folder=one)
     candidates = load()
     check_candidates(candidates)
     with AppendLog(config.out / "scores.jsonl") as log:
@@ -125,7 +131,10 @@ def run(
         distinct = {(image.sha256, image.prompt): image for image in (*images[0], *images[1])}  # a copy costs nothing
         scorers = [candidate.scorer for candidate in candidates]
         resumed = score_images(list(distinct.values()), scorers, book, progress)
-    result = _result(config, material, candidates, _rows(material, candidates, book))
+    named = [about(candidate, suite) for candidate in candidates]
+    known, left_out = gathered(before, named, list(distinct.values()), book)
+    result = _result(config, material, known, _rows(material, known, book))
+    result["notes"] += left_out
     _publish(config, result)
     return Summary(result=result, resumed=resumed)
 
@@ -150,14 +159,14 @@ def _find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
 def _check_common(config: Compare, sets: tuple[ImageSet, ImageSet]) -> None:
     common = sum(bool(first and second) for first, second in zip(sets[0].images, sets[1].images, strict=True))
     if common < 2:
-        own = [len(found.images) - found.missing for found in sets]
+        own = [sum(map(bool, found.images)) for found in sets]
         there = f"{config.first} has images for {own[0]} prompts, {config.second} for {own[1]}, both for {common}"
         raise InputError(f"compare: {there}, expected at least 2 in common; make images for the same prompts")
 
 
-def _rows(material: _Material, candidates: Sequence[Candidate], book: Book) -> list[dict[str, Any]]:
+def _rows(material: _Material, scorers: Sequence[Mapping[str, Any]], book: Book) -> list[dict[str, Any]]:
     """Every prompt with its images on both sides and their scores."""
-    identities = {candidate.label: candidate.scorer.info.identity for candidate in candidates}
+    identities = {scorer["label"]: scorer["info"]["identity"] for scorer in scorers}
     by_row: tuple[defaultdict[int, list[dict[str, Any]]], ...] = (defaultdict(list), defaultdict(list))
     for own, images in zip(by_row, material.images, strict=True):
         for image in images:
@@ -183,10 +192,10 @@ def _scores(rows: Sequence[Mapping[str, Any]], side: str, label: str) -> NDArray
 
 
 def _result(
-    config: Compare, material: _Material, candidates: Sequence[Candidate], rows: Sequence[dict[str, Any]]
+    config: Compare, material: _Material, known: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    scorers = [_by_scorer(candidate, material, rows, config.resampling) for candidate in candidates]
-    differences = [_scores(rows, "second", c.label) - _scores(rows, "first", c.label) for c in candidates]
+    scorers = [_by_scorer(scorer, material, rows, config.resampling) for scorer in known]
+    differences = [_scores(rows, "second", s["label"]) - _scores(rows, "first", s["label"]) for s in scorers]
     agreement = agreement_of([(s["label"], s["outcome"]) for s in scorers], differences, material.names[1])
     return {
         "format": FORMAT,
@@ -202,7 +211,7 @@ def _result(
         },
         "compared": len(_in_both(rows)),
         **{side: _side(config, material, number) for number, side in enumerate(_SIDES)},
-        "notes": _notes(config, material, candidates, rows),
+        "notes": _notes(material, scorers, rows),
         "scorers": scorers,
         "agreement": agreement,
         "prompts": list(rows),
@@ -221,23 +230,19 @@ def _side(config: Compare, material: _Material, number: int) -> dict[str, Any]:
 
 
 def _by_scorer(
-    candidate: Candidate, material: _Material, rows: Sequence[dict[str, Any]], resampling: Resampling
+    scorer: Mapping[str, Any], material: _Material, rows: Sequence[dict[str, Any]], resampling: Resampling
 ) -> dict[str, Any]:
-    first, second = (_scores(rows, side, candidate.label) for side in _SIDES)
+    first, second = (_scores(rows, side, scorer["label"]) for side in _SIDES)
     categories = np.array([row["category"] for row in rows])
-    found = compared(first, second, categories, material.names, resampling)
+    texts = text_numbers([row["prompt"] for row in rows])
+    found = compared(first, second, categories, material.names, resampling, texts)
+    if material.one_folder and found["outcome"] == "equal":
+        found["verdict"] = "No difference: {} and {} are one and the same folder".format(*material.names)
     extremes = {
-        direction: [{**case, **_shown(rows[case["prompt"]], candidate.label)} for case in cases]
+        direction: [{**case, **_shown(rows[case["prompt"]], scorer["label"])} for case in cases]
         for direction, cases in found["extremes"].items()
     }
-    return {
-        "label": candidate.label,
-        "info": candidate.scorer.info.to_json(),
-        "log_odds_per_point": getattr(candidate.scorer, "log_odds_per_point", None),
-        "reads_prompt": getattr(candidate.scorer, "reads_prompt", None),
-        **found,
-        "extremes": extremes,
-    }
+    return {**scorer, **found, "extremes": extremes}
 
 
 def _shown(row: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -254,25 +259,21 @@ def _shown(row: Mapping[str, Any], label: str) -> dict[str, Any]:
 # What a reader must know
 
 
-def _notes(
-    config: Compare, material: _Material, candidates: Sequence[Candidate], rows: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    notes = [*_notes_on_files(config, material, rows), *_notes_on_prompts(material, rows)]
-    prompts = [prompt.prompt for prompt in material.suite.prompts]
-    for candidate in candidates:
-        seen = candidate.training.overlap(prompts) if candidate.training else 0
-        if candidate.training and seen:
-            what = f"was fitted to {seen:,} of these {len(prompts):,} prompts ({candidate.training.data})"
-            notes.append(f"{candidate.label} {what}: it may be surer of them than of others.")
+def _notes(material: _Material, scorers: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = [*_notes_on_files(material, rows), *_notes_on_prompts(material, rows)]
+    for scorer in scorers:
+        if fitted := scorer["fitted_to"]:
+            what = f"was fitted to {fitted['prompts']:,} of these {len(rows):,} prompts ({fitted['data']})"
+            notes.append(f"{scorer['label']} {what}: it may be surer of them than of others.")
     return notes
 
 
-def _notes_on_files(config: Compare, material: _Material, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes_on_files(material: _Material, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
     first, second = material.names
     both = _in_both(rows)
     same = sum(_digests(row["first"]) == _digests(row["second"]) for row in both)
-    if config.first.resolve() == config.second.resolve():
+    if material.one_folder:
         notes.append(f"{first} and {second} are one and the same folder.")
     elif same:
         what = "all" if same == len(both) else f"{same:,} of {len(both):,}"
@@ -305,10 +306,8 @@ def _notes_on_prompts(material: _Material, rows: Sequence[Mapping[str, Any]]) ->
     if any(len(row["first"]) != len(row["second"]) for row in _in_both(rows)):
         what = "The number of images differs between the two for some prompts"
         notes.append(f"{what}; the mean of a prompt's images is compared, and that of more images varies less.")
-    counts = Counter(prompt.prompt for prompt in material.suite.prompts)
-    if repeated := sum(count - 1 for count in counts.values()):
-        what = "count as prompts of their own, so intervals are narrower than they should be"
-        notes.append(f"{repeated:,} of {len(rows):,} prompts repeat another; they {what}.")
+    if note := repeats_note(text_numbers([row["prompt"] for row in rows])):
+        notes.append(note)
     return notes
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.page import p_words, round_step, signed
+from hpskit.benchmark.page import p_words, percent, round_step, signed
 from hpskit.benchmark.together import Resampling
-from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, spearman
+from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, scorer_agreement
 
 __all__ = ["ALPHA", "agreement_of", "compared", "decimals"]
 
@@ -30,7 +30,12 @@ _SHOWN = 6
 
 
 def compared(
-    first: Floats, second: Floats, categories: NDArray[np.str_], names: tuple[str, str], resampling: Resampling
+    first: Floats,
+    second: Floats,
+    categories: NDArray[np.str_],
+    names: tuple[str, str],
+    resampling: Resampling,
+    texts: NDArray[np.intp] | None = None,
 ) -> dict[str, Any]:
     """Everything about two sets of images by one scorer, ready for JSON; see docs/compare.md.
 
@@ -40,31 +45,34 @@ def compared(
         categories: (prompts,) of each prompt; empty if the suite has none.
         names: of the two sets.
         resampling: of intervals and tests.
+        texts: (prompts,) equal numbers for prompts with one text, which are one prompt in all but the means; each is
+            its own if not given.
 
     Raises:
-        InputError: fewer than two prompts have an image in both.
+        InputError: fewer than two different prompts have an image in both.
     """
     both = np.isfinite(first) & np.isfinite(second)
-    difference = asdict(paired_difference(first, second, **asdict(resampling)))
+    texts = np.arange(len(first)) if texts is None else texts
+    difference = asdict(paired_difference(first, second, clusters=texts, **asdict(resampling)))
     outcome = _outcome(difference)
     return {
         "outcome": outcome,
         "verdict": _verdict(outcome, difference, names),
-        "first": _mean(first[both], resampling),
-        "second": _mean(second[both], resampling),
+        "first": _mean(first[both], texts[both], resampling),
+        "second": _mean(second[both], texts[both], resampling),
         "difference": difference,
         "detectable": [
             {"prompts": count, "difference": detectable_difference(difference["deviation"], count)}
             for count in _counts(difference["prompts"])
         ],
-        "categories": _categories(first, second, categories, resampling),
+        "categories": _categories(first, second, categories, texts, resampling),
         "histogram": _histogram((second - first)[both]),
         "extremes": _extremes(second - first),
     }
 
 
-def _mean(scores: Floats, resampling: Resampling) -> dict[str, float]:
-    found = bootstrap_mean(scores, **asdict(resampling))
+def _mean(scores: Floats, texts: NDArray[np.intp], resampling: Resampling) -> dict[str, float]:
+    found = bootstrap_mean(scores, clusters=texts, **asdict(resampling))
     return {"value": found.value, "low": found.low, "high": found.high}
 
 
@@ -91,7 +99,7 @@ def _verdict(outcome: str, difference: Mapping[str, Any], names: tuple[str, str]
         if 2 * 0.5**count >= ALPHA:
             seen = f"no test can decide, whatever the scores; use {math.ceil(math.log2(2 / ALPHA))} or more"
         return f"Not decided: {second} differs by {figures}; with {count:,} prompts {seen}"
-    return f"{second} is {outcome}: {figures}; it wins {100 * difference['win_rate']:.0f} % of the {count:,} prompts"
+    return f"{second} is {outcome}: {figures}; it wins {percent(difference['win_rate'])} of the {count:,} prompts"
 
 
 def decimals(difference: Mapping[str, Any]) -> int:
@@ -106,7 +114,11 @@ def _counts(prompts: int) -> list[int]:
 
 
 def _categories(
-    first: Floats, second: Floats, categories: NDArray[np.str_], resampling: Resampling
+    first: Floats,
+    second: Floats,
+    categories: NDArray[np.str_],
+    texts: NDArray[np.intp],
+    resampling: Resampling,
 ) -> list[dict[str, Any]]:
     """Each category of a suite that has several; p-values corrected for their number by Holm."""
     names = list(dict.fromkeys(categories.tolist()))
@@ -115,8 +127,9 @@ def _categories(
     rows: list[dict[str, Any]] = []
     for name in names:
         inside = categories == name
-        count = int(np.isfinite(first[inside] - second[inside]).sum())
-        found = paired_difference(first[inside], second[inside], **asdict(resampling)) if count > 1 else None
+        one, other, own = first[inside], second[inside], texts[inside]
+        count = len(np.unique(own[np.isfinite(one - other)]))
+        found = paired_difference(one, other, clusters=own, **asdict(resampling)) if count > 1 else None
         rows.append({"name": name, "prompts": count, "difference": asdict(found) if found else None, "holm_p": None})
     known = [row for row in rows if row["difference"]]
     for row, adjusted in zip(known, holm([row["difference"]["permutation_p"] for row in known]), strict=True):
@@ -164,13 +177,13 @@ def agreement_of(
         return None
     rows = []
     for one, other in itertools.combinations(range(len(scorers)), 2):
-        known = np.isfinite(differences[one])
-        value = float(spearman([differences[one][known]], [-differences[other][known]])[0])
+        both = ([np.zeros_like(own), own] for own in (differences[one], differences[other]))
+        found = scorer_agreement(*both)
         rows.append(
             {
                 "first": scorers[one][0],
                 "second": scorers[other][0],
-                "spearman": value if math.isfinite(value) else None,
+                "spearman": found.of_differences if found.pairs else None,
             }
         )
     return {"sentence": _in_words(scorers, second), "correlations": rows}

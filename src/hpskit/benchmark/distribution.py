@@ -21,6 +21,7 @@ from hpskit.benchmark.page import environment
 from hpskit.benchmark.result import Result, read_result
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
+from hpskit.benchmark.together import check_one_scorer
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import expand, publish, publish_json, read_json, sha256_file
@@ -312,15 +313,12 @@ def _shared(results: Sequence[Result]) -> list[str]:
         return []
     labels = [label for label in results[0].scorers if all(label in result.scorers for result in results)]
     for label in labels:
-        for result in results:
-            if result.info(label).identity != results[0].info(label).identity:
-                cure = "score all models with one version and precision"
-                raise InputError(f"{result.path}: {label!r} is another scorer than in {results[0].path}; {cure}")
+        check_one_scorer(label, results)
     return labels
 
 
 def _average(result: Result, label: str) -> float:
-    return float(next(s["average"]["value"] for s in result.value["scorers"] if s["label"] == label))
+    return float(np.nanmean(result.scores(label)))
 
 
 def _check_free(out: Path) -> None:

@@ -12,17 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hpskit import __version__
-from hpskit.benchmark.leaderboard_figures import agreement_of, scorer_board, stated_by
+from hpskit.benchmark.leaderboard_figures import agreement_of, scorer_board
 from hpskit.benchmark.leaderboard_images import gather_pictures
 from hpskit.benchmark.leaderboard_page import leaderboard_page
 from hpskit.benchmark.leaderboard_table import leaderboard_table
 from hpskit.benchmark.result import Result, relative_to
-from hpskit.benchmark.together import Resampling, check_one_scorer, read_together, version_note
-from hpskit.errors import InputError, RecordError
+from hpskit.benchmark.together import Resampling, check_one_scorer, read_together, repeats_note, version_note
+from hpskit.errors import InputError
 from hpskit.files import publish, publish_json, sha256_file
 
 __all__ = ["Leaderboard", "run"]
@@ -89,7 +86,6 @@ def _labels(results: Sequence[Result], wanted: Sequence[str]) -> list[str]:
 
     Raises:
         InputError: a label is unknown or means two scorers.
-        RecordError: the stated figures are not those of the scores.
     """
     there = list(dict.fromkeys(label for result in results for label in result.scorers))
     for label in wanted:
@@ -99,31 +95,7 @@ def _labels(results: Sequence[Result], wanted: Sequence[str]) -> list[str]:
     for label in labels:
         having = [result for result in results if label in result.scorers]
         check_one_scorer(label, having)
-        for result in having:
-            _check_means(label, result)
     return labels
-
-
-def _check_means(label: str, result: Result) -> None:
-    """The figures that are taken from the file must be those of its scores."""
-    scores = result.scores(label)
-    parts = {one["name"]: result.categories == one["name"] for one in result.suite["categories"]}
-    try:
-        stated = stated_by(result, label)
-        means = [(stated["average"]["value"], scores)]
-        means += [(row["value"], scores[parts[row["name"]]]) for row in stated["categories"]]
-        right = len(means) == len(parts) + 1 and all(_is_mean(value, own) for value, own in means)
-    except (KeyError, TypeError) as error:
-        raise RecordError(f"{result.path}: scorer {label!r} has no {error}; make the result again") from error
-    if not right:
-        raise RecordError(f"{result.path}: figures of {label!r} are not those of its scores; make the result again")
-
-
-def _is_mean(value: float | None, scores: NDArray[np.float64]) -> bool:
-    there = scores[np.isfinite(scores)]
-    if not len(there) or value is None:
-        return value is None and not len(there)
-    return bool(np.isclose(value, there.mean(), rtol=1e-9, atol=1e-9))
 
 
 def _check_images(images: Mapping[str, Path], results: Sequence[Result]) -> None:
@@ -190,14 +162,9 @@ def _notes(
     resampling: Resampling,
 ) -> list[str]:
     """What a reader must know: nothing is left out silently."""
-    notes = []
-    for result in results:
-        missing = sum(not row["images"] for row in result.prompts)
-        if missing:
-            what = "its means are over the others, and it is compared on the prompts that both models have"
-            notes.append(
-                f"{result.name} is incomplete: {missing:,} of {len(result.prompts):,} prompts have no image; {what}."
-            )
+    notes = [note for result in results if (note := _note_on_gaps(result))]
+    if note := repeats_note(results[0].texts):
+        notes.append(note)
     for label, own in having.items():
         without = [result.name for result in results if result not in own]
         if without:
@@ -205,8 +172,27 @@ def _notes(
         if note := version_note(label, own):
             notes.append(note)
     for board in boards:
-        pairs = len(board["scopes"][0]["differences"])
+        if board["reads_prompt"] is False:
+            what = "does not read the prompt: it judges looks only"
+            notes.append(f"{board['label']} {what}, and a model that ignores its prompts loses nothing by it.")
+        whole = board["scopes"][0]
+        if len(whole["models"]) > 1 and not any(row["rank"] for row in whole["models"]):
+            notes.append(f"By {board['label']}: no ranks, which are among models that have every prompt.")
+        pairs = len(whole["differences"])
         if pairs / (resampling.resamples + 1) > 1 - resampling.level:
-            need = f"{resampling.resamples:,} resamples cannot show significance among {pairs:,} pairs"
+            need = f"{resampling.resamples:,} resamples cannot show significance among {pairs:,} pairs, nor ranks apart"
             notes.append(f"By {board['label']}: {need}; ask for more (--resamples).")
     return notes
+
+
+def _note_on_gaps(result: Result) -> str | None:
+    if result.complete:
+        return None
+    missing = sum(not row["images"] for row in result.prompts)
+    if not missing:
+        what = "some prompts have fewer images than others, and the mean of fewer varies more"
+        return f"{result.name} is incomplete: {what}."
+    what = f"{missing:,} of {len(result.prompts):,} prompts have no image; its averages are over the others"
+    place = "where it lacks any it has no rank, strength or wins and stands last"
+    fair = "its differences to other models are over the prompts that both have"
+    return f"{result.name} is incomplete: {what}; {place}; {fair}."

@@ -1,7 +1,7 @@
 """What a leaderboard says, from the scores of several models for the same prompts. Pure: no files.
 
 A *scope* is a set of prompts: all of them, or those of one category. Every comparison is made in every scope, over the
-prompts for which both models have an image.
+prompts for which both models have an image. Prompts with one text are one prompt in all that is said of chance.
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.benchmark.published import published_for
-from hpskit.benchmark.result import Result
+from hpskit.benchmark.result import Result, figures
 from hpskit.benchmark.suites import STYLES
 from hpskit.benchmark.together import Resampling
 from hpskit.stats import (
+    GROUP_SIZE,
     bradley_terry_interval,
     holm,
-    paired_difference,
     paired_differences,
     rank_intervals,
-    spearman,
+    scorer_agreement,
     win_matrix,
 )
 
-__all__ = ["agreement_of", "scorer_board", "stated_by"]
+__all__ = ["agreement_of", "scorer_board"]
 
 Floats = NDArray[np.float64]
+Texts = NDArray[np.intp]
 
 _STRENGTH_RESAMPLES = 1_000
 """At most: each is a fit of its own, and ends of intervals are steady by then."""
 _SHOWN = 6
 """Prompts that are named where two models differ most, in each direction."""
 _FEWEST = 2
-"""Prompts that two models must share to be compared at all."""
-_LEAST_SHARE = 0.5
-"""Of the prompts of each category that a model must have an image for to be ranked."""
+"""Different prompts that two models must share to be compared at all."""
+_FEWEST_IN_CATEGORY = 10
+"""Different prompts of each category from which on ranks take the shares of categories as fixed."""
 
 
 def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) -> dict[str, Any]:
@@ -51,14 +52,17 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
         resampling: of the intervals.
 
     Returns:
-        `info`, `models` (names, best mean first; ties by name), `scopes`, `extremes` and `published`, ready for JSON.
-        In a scope `models` are in that order too, and `differences` are between every two that can be compared:
-        `second` minus `first`. `rank`, `strength` and `win_rate` are None for a model that has fewer than half of the
-        prompts of a category, or nothing to be compared with.
+        `info`, `reads_prompt` (None if no result says), `models` (names, best mean first; ties by name; those that lack
+        an image last), `scopes`, `extremes` and `published`, ready for JSON. In a scope `models` are in that order too,
+        and `differences` are between every two that can be compared, `second` minus `first`, where `second` stands
+        higher on the board. `rank`, `strength` and `win_rate` are None for a model that lacks a prompt of the scope, or
+        has no other beside it: they are among models that answer the same questions, all of them.
     """
-    means = [stated_by(result, label)["average"]["value"] for result in results]
-    order = sorted(range(len(results)), key=lambda n: (-means[n], results[n].name))
-    ordered = [results[n] for n in order]
+    found = {result.name: figures(result.prompts, label, resampling.resamples, resampling.level) for result in results}
+    lacks = {result.name: bool(np.isnan(result.scores(label)).any()) for result in results}
+    means = {name: own["average"]["value"] for name, own in found.items()}
+    ordered = sorted(results, key=lambda result: (lacks[result.name], -means[result.name], result.name))
+    own_figures = [found[result.name] for result in ordered]
     scores = np.stack([result.scores(label) for result in ordered])
     first = ordered[0]
     scopes = [("", np.ones(scores.shape[1], dtype=bool))]
@@ -70,8 +74,9 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
         "label": label,
         "info": info.to_json(),
         "log_odds_per_point": first.log_odds(label),
+        "reads_prompt": _reads_prompt(results, label),
         "models": [result.name for result in ordered],
-        "scopes": [_scope(name, inside, label, ordered, scores, resampling) for name, inside in scopes],
+        "scopes": [_scope(name, inside, own_figures, ordered, scores, resampling) for name, inside in scopes],
         "extremes": _extremes(ordered, scores),
         "published": [
             {"name": row.name, "average": row.average, "categories": dict(zip(STYLES, row.categories, strict=True))}
@@ -80,89 +85,109 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
     }
 
 
-def stated_by(result: Result, label: str) -> dict[str, Any]:
-    """What a result says of itself by one scorer: `average` and `categories`."""
-    return next(scorer for scorer in result.value["scorers"] if scorer["label"] == label)
+def _reads_prompt(results: Sequence[Result], label: str) -> bool | None:
+    """What any of the results says; older ones do not."""
+    said = (result.reads_prompt(label) for result in results)
+    return next((value for value in said if value is not None), None)
 
 
 def _scope(
     name: str,
     inside: NDArray[np.bool_],
-    label: str,
+    found: Sequence[Mapping[str, Any]],
     results: Sequence[Result],
     scores: Floats,
     resampling: Resampling,
 ) -> dict[str, Any]:
-    own = scores[:, inside]
+    own, texts = scores[:, inside], results[0].texts[inside]
     names = [result.name for result in results]
-    stated = [_figures_of(stated_by(result, label), name) for result in results]
-    ranks, strengths, wins = _places(own, results[0].categories[inside], resampling)
+    differences = _differences(names, own, texts, resampling)
+    decided = _decided(names, differences, resampling.level)
+    places = _places(own, texts, results[0].categories[inside], decided, resampling)
     models = [
-        {**figures, "name": model, "rank": rank, "strength": strength, "win_rate": rate}
-        for model, figures, rank, strength, rate in zip(names, stated, ranks, strengths, wins, strict=True)
+        {**_figures_of(figures, name, row), "name": model, **place}
+        for model, figures, row, place in zip(names, found, own, places, strict=True)
     ]
     return {
         "category": name,
         "prompts": int(inside.sum()),
         "models": models,
-        "differences": _differences(names, own, resampling),
+        "differences": differences,
     }
 
 
-def _figures_of(stated: Mapping[str, Any], category: str) -> dict[str, Any]:
-    """Mean and interval as the result gives them; a category has the official mean and deviation besides."""
+def _figures_of(found: Mapping[str, Any], category: str, scores: Floats) -> dict[str, Any]:
+    """Mean and interval, and of a category the official mean and deviation besides.
+
+    The deviation is None if there is one group of prompts: it has nothing to deviate from.
+    """
     if not category:
-        return {**stated["average"], "mean": None, "deviation": None}
-    row = next(row for row in stated["categories"] if row["name"] == category)
-    return {key: row[key] for key in ("value", "low", "high", "prompts", "mean", "deviation")}
+        return {**found["average"], "mean": None, "deviation": None}
+    row = next(row for row in found["categories"] if row["name"] == category)
+    starts = range(0, len(scores), GROUP_SIZE)
+    groups = sum(bool(np.isfinite(scores[start : start + GROUP_SIZE]).any()) for start in starts)
+    kept = {key: row[key] for key in ("value", "low", "high", "prompts", "mean", "deviation")}
+    return kept if groups > 1 else {**kept, "deviation": None}
+
+
+def _differences(names: Sequence[str], scores: Floats, texts: Texts, resampling: Resampling) -> list[dict[str, Any]]:
+    """Every two models that share enough prompts; the one that stands higher is the second."""
+    present = np.isfinite(scores)
+    pairs = [
+        (lower, upper)
+        for lower, upper in itertools.combinations(range(len(names) - 1, -1, -1), 2)
+        if len(np.unique(texts[present[lower] & present[upper]])) >= _FEWEST
+    ]
+    found = paired_differences(scores, pairs=pairs, clusters=texts, **asdict(resampling)) if pairs else []
+    adjusted = holm([difference.permutation_p for difference in found])
+    return [
+        {"first": names[lower], "second": names[upper], **asdict(difference), "holm_p": float(p)}
+        for (lower, upper), difference, p in zip(pairs, found, adjusted, strict=True)
+    ]
+
+
+def _decided(names: Sequence[str], differences: Sequence[Mapping[str, Any]], level: float) -> NDArray[np.bool_]:
+    """(models, models): whether the difference of two is significant."""
+    place = {name: n for n, name in enumerate(names)}
+    decided = np.zeros((len(names), len(names)), dtype=bool)
+    for row in differences:
+        one, other = place[row["first"]], place[row["second"]]
+        decided[one, other] = decided[other, one] = row["holm_p"] <= 1 - level
+    return decided
 
 
 def _places(
-    scores: Floats, categories: NDArray[np.str_], resampling: Resampling
-) -> tuple[list[Any], list[Any], list[float | None]]:
-    """Rank, strength and mean win rate of each model that has enough prompts of each category; None for the others.
+    scores: Floats,
+    texts: Texts,
+    categories: NDArray[np.str_],
+    decided: NDArray[np.bool_],
+    resampling: Resampling,
+) -> list[dict[str, Any]]:
+    """Rank, strength and mean win rate of each model that has all prompts; None for the others.
 
-    Ranks are by the prompts that all of these models have, so one with few prompts would spoil them for everybody.
-    Prompts are drawn within categories, unless one has too few for that.
+    Two models get separate ranks only if their own difference is significant too, so that ranks and p-values on one
+    page cannot contradict each other. Shares of categories are fixed, unless one has too few prompts for that.
     """
-    present = np.isfinite(scores)
-    parts = [categories == name for name in np.unique(categories)]
-    enough = [present[:, part].mean(axis=1) >= _LEAST_SHARE for part in parts]
-    there = np.flatnonzero(np.all(enough, axis=0))
-    ranks: list[Any] = [None] * len(scores)
-    strengths, wins = list(ranks), list(ranks)
-    common = present[there].all(axis=0)
-    if len(there) < 2 or common.sum() < _FEWEST:
-        return ranks, strengths, wins
-    own, options = scores[there], asdict(resampling)
-    drawn_within = categories if min((common & part).sum() for part in parts) >= _FEWEST else None
-    found = rank_intervals(own, categories=drawn_within, **options)
+    places: list[dict[str, Any]] = [{"rank": None, "strength": None, "win_rate": None} for _ in scores]
+    there = np.flatnonzero(np.isfinite(scores).all(axis=1))
+    if len(there) < 2 or len(np.unique(texts)) < _FEWEST:
+        return places
+    own, options = scores[there], {"clusters": texts, **asdict(resampling)}
+    least = min(len(np.unique(texts[categories == name])) for name in np.unique(categories))
+    found = rank_intervals(own, categories=categories if least >= _FEWEST_IN_CATEGORY else None, **options)
+    better = found.better & decided[np.ix_(there, there)]
+    low, high = 1 + better.sum(axis=0), len(there) - better.sum(axis=1)
     fewer = {**options, "resamples": min(resampling.resamples, _STRENGTH_RESAMPLES)}
-    strength, low, high = bradley_terry_interval(own, **fewer)
-    rates = np.nanmean(win_matrix(own), axis=1)
+    strengths = np.stack(bradley_terry_interval(own, **fewer), axis=1)
+    rates = np.nanmean(win_matrix(own, clusters=texts), axis=1)
     for place, n in enumerate(there):
-        ranks[n] = {"value": int(found.rank[place]), "low": int(found.low[place]), "high": int(found.high[place])}
-        strengths[n] = {"value": float(strength[place]), "low": float(low[place]), "high": float(high[place])}
-        wins[n] = float(rates[place])
-    return ranks, strengths, wins
-
-
-def _differences(names: Sequence[str], scores: Floats, resampling: Resampling) -> list[dict[str, Any]]:
-    """Every two models that share enough prompts; the one with the better mean of all prompts is the second."""
-    upwards, names = scores[::-1], names[::-1]
-    both = list(itertools.combinations(range(len(names)), 2))
-    shared = [np.isfinite(upwards[a] - upwards[b]).sum() >= _FEWEST for a, b in both]
-    options = asdict(resampling)
-    if all(shared):
-        found = paired_differences(upwards, **options) if both else []
-    else:
-        both = list(itertools.compress(both, shared))
-        found = [paired_difference(upwards[a], upwards[b], **options) for a, b in both]
-    adjusted = holm([difference.permutation_p for difference in found])
-    return [
-        {"first": names[a], "second": names[b], **asdict(difference), "holm_p": float(p)}
-        for (a, b), difference, p in zip(both, found, adjusted, strict=True)
-    ]
+        among = {"of": len(there), "prompts": found.prompts}
+        places[n] = {
+            "rank": {"value": int(found.rank[place]), "low": int(low[place]), "high": int(high[place]), **among},
+            "strength": dict(zip(("value", "low", "high"), strengths[place].tolist(), strict=True)),
+            "win_rate": float(rates[place]),
+        }
+    return places
 
 
 # On which prompts
@@ -239,41 +264,21 @@ def agreement_of(results: Sequence[Result], labels: Sequence[str]) -> list[dict[
     """Every two scorers: how far they order the models alike, and the prompts on which models differ.
 
     Returns:
-        `of_means`: Spearman's correlation of the means of the models that both have scored, None for fewer than
-        three. `of_differences`: that of the differences between two models over the prompts, averaged over every two
-        models; `low` and `high` are the least and the greatest of them. None where there is nothing to compare.
+        `of_means` and `of_differences` of `hpskit.stats.scorer_agreement`, the latter with its `low`, `high` and
+        `pairs`, of the models that both have scored. None where there is nothing to compare.
     """
     return [_agreement(first, second, results) for first, second in itertools.combinations(labels, 2)]
 
 
 def _agreement(first: str, second: str, results: Sequence[Result]) -> dict[str, Any]:
     both = [result for result in results if {first, second} <= set(result.scorers)]
-    means = [[stated_by(result, label)["average"]["value"] for result in both] for label in (first, second)]
-    by_means = _correlations([np.array(means[0])], [np.array(means[1])]) if len(both) > 2 else []
-    one, other = ([result.scores(label) for result in both] for label in (first, second))
-    pairs = list(itertools.combinations(range(len(both)), 2))
-    by_prompts = _correlations([one[a] - one[b] for a, b in pairs], [other[a] - other[b] for a, b in pairs])
+    row: dict[str, Any] = {"first": first, "second": second, "models": [result.name for result in both]}
+    if len(both) < 2:
+        return {**row, "of_means": None, "of_differences": None}
+    found = scorer_agreement(*([result.scores(label) for result in both] for label in (first, second)))
+    differences = {"value": found.of_differences, "low": found.low, "high": found.high, "pairs": found.pairs}
     return {
-        "first": first,
-        "second": second,
-        "models": [result.name for result in both],
-        "of_means": by_means[0] if by_means else None,
-        "of_differences": {
-            "value": float(np.mean(by_prompts)),
-            "low": min(by_prompts),
-            "high": max(by_prompts),
-            "pairs": len(by_prompts),
-        }
-        if by_prompts
-        else None,
+        **row,
+        "of_means": None if np.isnan(found.of_means) else found.of_means,
+        "of_differences": differences if found.pairs else None,
     }
-
-
-def _correlations(first: Sequence[Floats], second: Sequence[Floats]) -> list[float]:
-    """Spearman's of each two arrays, where both are numbers; what is undefined is left out."""
-    both = [np.isfinite(a) & np.isfinite(b) for a, b in zip(first, second, strict=True)]
-    kept = [n for n, mask in enumerate(both) if mask.sum() >= _FEWEST]
-    if not kept:
-        return []
-    found = spearman([first[n][both[n]] for n in kept], [-second[n][both[n]] for n in kept])
-    return [float(value) for value in found if np.isfinite(value)]

@@ -62,7 +62,7 @@ def _board(scorer: Mapping[str, Any], results: Mapping[str, Result]) -> dict[str
     scores = np.stack([results[name].scores(scorer["label"]) for name in scorer["models"]])
     digits = _digits(scores)
     return {
-        **{name: scorer[name] for name in ("label", "info", "models", "published")},
+        **{name: scorer[name] for name in ("label", "info", "reads_prompt", "models", "published")},
         "digits": digits,
         "scores": [[None if np.isnan(score) else round(score, digits) for score in row.tolist()] for row in scores],
         "scopes": [_scope(scope, scorer["models"]) for scope in scorer["scopes"]],
@@ -75,7 +75,19 @@ def _digits(scores: NDArray[np.float64]) -> int:
     return max(2, 2 - math.floor(math.log10(deviation))) if deviation > 0 else 2
 
 
-_DIFFERENCE = ("value", "low", "high", "win_rate", "win_low", "win_high", "holm_p", "prompts", "detectable")
+_DIFFERENCE = (
+    "value",
+    "low",
+    "high",
+    "win_rate",
+    "win_low",
+    "win_high",
+    "holm_p",
+    "prompts",
+    "detectable",
+    "wins",
+    "losses",
+)
 
 
 def _scope(scope: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

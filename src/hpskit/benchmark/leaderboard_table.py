@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpskit.benchmark.page import number
+from hpskit.benchmark.page import counted, number, percent
 
-__all__ = ["leaderboard_table"]
+__all__ = ["incomplete", "leaderboard_table"]
 
 
 def leaderboard_table(board: Mapping[str, Any]) -> str:
@@ -18,27 +18,39 @@ def leaderboard_table(board: Mapping[str, Any]) -> str:
         board: what `leaderboard.json` holds; see `hpskit.benchmark.leaderboard`.
     """
     suite, settings = board["suite"], board["settings"]
-    lines = [f"# {_text(board['title'])}", "", f"{_text(suite['name'])}, {suite['prompts']:,} prompts."]
+    lines = [f"# {_text(board['title'])}", "", f"{_text(suite['name'])}, {counted(suite['prompts'], 'prompt')}."]
     for scorer in board["scorers"]:
-        lines += ["", f"## By {_text(scorer['label'])}", "", *_board(scorer, board["models"], settings["level"])]
+        lines += ["", f"## By {_text(scorer['label'])}", ""]
+        if scorer["reads_prompt"] is False:
+            lines += [f"{_text(scorer['label'])} does not read the prompt: it judges looks only.", ""]
+        lines += _board(scorer, board["models"], settings["level"])
     if board["notes"]:
         lines += ["", *(f"- {_text(note)}" for note in board["notes"])]
     how = f"{settings['resamples']:,} bootstrap resamples of prompts"
     explained = (
-        f"Intervals: {100 * settings['level']:g} %, {how}. A rank is a range where the data do not decide: all ranges "
-        "of a table hold at once. Wins: share of prompts on which the model beats another, averaged over the others."
+        f"Intervals: {100 * settings['level']:g} %, {how}. A rank is among the models that have every prompt, by all "
+        "of them, and a range where the data do not decide: all ranges of a table hold at once. Wins: share of prompts "
+        "on which the model beats another, averaged over the others."
     )
     return "\n".join([*lines, "", explained, "", f"{board['package']}; every figure is in `leaderboard.json`.", ""])
 
 
+def incomplete(row: Mapping[str, Any], scope: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+    """What to say beside the name of a model in a table; empty if nothing is missing."""
+    if row["prompts"] < scope["prompts"]:
+        return f"incomplete: average over {row['prompts']:,} of {counted(scope['prompts'], 'prompt')}"
+    model = next(model for model in models if model["name"] == row["name"])
+    return "" if model["complete"] or model["missing"] else "incomplete: some prompts have fewer images"
+
+
 def _board(scorer: Mapping[str, Any], models: Sequence[Mapping[str, Any]], level: float) -> list[str]:
     whole, *parts = scorer["scopes"]
-    incomplete = {model["name"] for model in models if not model["complete"]}
     interval = f"{100 * level:g} % interval"
     head = ["rank", "model", "average", interval, "wins", *(_text(part["category"]) for part in parts)]
     rows = []
     for n, row in enumerate(whole["models"]):
-        name = _text(row["name"]) + (" (incomplete)" if row["name"] in incomplete else "")
+        lacking = incomplete(row, whole, models)
+        name = _text(row["name"]) + (f" ({lacking})" if lacking else "")
         means = [_figure(part["models"][n]["value"]) for part in parts]
         rows.append([_rank(row["rank"]), name, _figure(row["value"]), _range(row), _share(row["win_rate"]), *means])
     rows += [
@@ -69,7 +81,7 @@ def _figure(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.0f} %"
+    return "" if value is None else percent(value)
 
 
 def _text(text: str) -> str:

@@ -5,12 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpskit import pages
-from hpskit.pages import Axis, axis_for, number, p_figure, p_words, round_step, signed
+from hpskit.pages import (
+    Axis,
+    axis_for,
+    counted,
+    digits_for,
+    number,
+    p_figure,
+    p_words,
+    percent,
+    round_step,
+    signed,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["Axis", "axis_for", "environment", "number", "p_figure", "p_words", "round_step", "signed"]
+__all__ = [
+    "Axis",
+    "axis_for",
+    "counted",
+    "digits_for",
+    "environment",
+    "number",
+    "p_figure",
+    "p_words",
+    "percent",
+    "round_step",
+    "signed",
+]
 
 
 def environment() -> Environment:

@@ -9,8 +9,8 @@ OUT/prompts.json   every figure; written last
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from hpskit import __version__
 from hpskit.benchmark.prompt_number_page import prompt_number_page, prompt_number_plot
 from hpskit.benchmark.result import Result
-from hpskit.benchmark.together import check_one_scorer, read_together
+from hpskit.benchmark.together import check_one_scorer, read_together, repeats_note
 from hpskit.errors import InputError
 from hpskit.files import publish, publish_json
-from hpskit.stats import detectable_difference, prompts_needed, wrong_order_curve
+from hpskit.stats import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
 
 __all__ = ["FORMAT", "PromptNumber", "run"]
 
@@ -68,8 +68,8 @@ def run(config: PromptNumber) -> dict[str, Any]:
         What `prompts.json` holds.
 
     Raises:
-        InputError: there are fewer than two results, they are not of one suite or one scorer, two have one name, or
-            all models have the same means.
+        InputError: there are fewer than two results, they are not of one suite or one scorer, two have one name,
+            all models have the same mean, or the resolution is so fine that no number of prompts makes sense.
         RecordError: a result is not what it should be.
         OutputError: the output cannot be written.
     """
@@ -118,69 +118,91 @@ def _labels(results: Sequence[Result], wanted: Sequence[str]) -> list[str]:
 def _by_scorer(label: str, results: Sequence[Result], config: PromptNumber) -> dict[str, Any]:
     scores = np.stack([result.scores(label) for result in results])
     common = np.isfinite(scores).all(axis=0)
-    if common.sum() < 2:
-        raise InputError(f"results: {common.sum()} prompts have an image of every model, expected at least 2")
-    scores, categories = scores[:, common], results[0].categories[common]
+    scores, texts, categories = scores[:, common], results[0].texts[common], results[0].categories[common]
+    distinct = len(np.unique(texts))
+    if distinct < 2:
+        what = f"{distinct} different prompts have an image of every model"
+        raise InputError(f"results: {what}, expected at least 2")
+    if _no_order(scores):
+        what = f"all {len(results)} models have the same mean"
+        raise InputError(f"results: by {label} {what}, expected some that differ; there is no order to get wrong")
     names = [result.name for result in results]
-    sizes = Counter(categories.tolist())
-    scopes = [_scope("", scores, categories, names, config)]
+    sizes = {name: len(np.unique(texts[categories == name])) for name in dict.fromkeys(categories.tolist())}
+    single = [name for name, size in sizes.items() if size == 1]
+    scopes = [_scope("", scores, texts, None if single else categories, names, config)]
     for name, size in sizes.items() if len(sizes) > 1 else ():
+        inside = categories == name
         if size > 1:  # one prompt has no deviation
-            scopes.append(_scope(name, scores[:, categories == name], None, names, config))
+            scopes.append(_scope(name, scores[:, inside], texts[inside], None, names, config))
     return {
         "label": label,
         "info": results[0].info(label).to_json(),
         "left_out": int((~common).sum()),
+        "notes": _notes(texts, single, [scope["category"] for scope in scopes if not scope["curve"]]),
         "scopes": scopes,
     }
 
 
+def _no_order(scores: Floats) -> bool:
+    means = scores.mean(axis=1)
+    return bool((means == means[0]).all())
+
+
+def _notes(texts: NDArray[np.intp], single: Sequence[str], level: Sequence[str]) -> list[str]:
+    """What a reader must know of repeated prompts, of categories with one prompt, and of those without an order."""
+    notes = []
+    if note := repeats_note(texts):
+        notes.append(note)
+    if single:
+        what = "only one prompt, which says nothing of others: no figures of their own, and all prompts are drawn alike"
+        notes.append(f"Categories with {what}: {', '.join(single)}.")
+    if level:
+        what = "all models have the same mean there, so there is no order to get wrong"
+        notes.append(f"Categories without a curve: {', '.join(level)}; {what}.")
+    return notes
+
+
 def _scope(
-    name: str, scores: Floats, categories: NDArray[np.str_] | None, names: Sequence[str], config: PromptNumber
+    name: str,
+    scores: Floats,
+    texts: NDArray[np.intp],
+    categories: NDArray[np.str_] | None,
+    names: Sequence[str],
+    config: PromptNumber,
 ) -> dict[str, Any]:
-    """All prompts, drawn within their categories, or the prompts of one category."""
-    sizes = np.array([scores.shape[1]]) if categories is None else np.unique(categories, return_counts=True)[1]
-    deviations, pairs = _deviations(scores, categories)
+    """All prompts, with the shares of their categories fixed, or the prompts of one category."""
+    prompts = len(np.unique(texts))
+    deviations = difference_deviations(scores, categories=categories, clusters=texts)
     typical, widest = float(np.sqrt((deviations**2).mean())), int(deviations.argmax())
-    curve = wrong_order_curve(
-        scores, _counts(sizes), categories=categories, resamples=config.resamples, seed=config.seed
-    )
+    counts = _counts(prompts, 1 if categories is None else len(np.unique(categories)))
+    curve = []
+    if not _no_order(scores):
+        settings = {"resamples": config.resamples, "seed": config.seed}
+        curve = wrong_order_curve(scores, counts, categories=categories, clusters=texts, **settings)
     return {
         "category": name,
-        "prompts": scores.shape[1],
+        "prompts": prompts,
         "means": dict(zip(names, scores.mean(axis=1).tolist(), strict=True)),
         "deviation": {
             "typical": typical,
             "largest": float(deviations[widest]),
-            "pair": [names[number] for number in pairs[widest]],
+            "pair": list(list(itertools.combinations(names, 2))[widest]),
         },
-        "needed": {
-            "typical": prompts_needed(typical, config.resolution),
-            "largest": prompts_needed(float(deviations[widest]), config.resolution),
-        },
+        "needed": _needed(typical, float(deviations[widest]), config.resolution),
         "curve": [{**asdict(point), "detectable": detectable_difference(typical, point.prompts)} for point in curve],
     }
 
 
-def _deviations(scores: Floats, categories: NDArray[np.str_] | None) -> tuple[Floats, list[tuple[int, int]]]:
-    """Standard deviation over prompts of the difference of every two models, and which two they are.
-
-    With categories it is that within them: prompts are drawn in the categories' shares, so what differs between
-    categories does not add to the error of a mean.
-    """
-    first, second = np.triu_indices(len(scores), 1)
-    differences = scores[second] - scores[first]
-    groups = np.zeros(scores.shape[1]) if categories is None else categories
-    variance = np.zeros(len(first))
-    for group in np.unique(groups):
-        inside = differences[:, groups == group]
-        share = inside.shape[1] / scores.shape[1]
-        variance += share * inside.var(axis=1, ddof=min(1, inside.shape[1] - 1))
-    return np.sqrt(variance), list(zip(first.tolist(), second.tolist(), strict=True))
+def _needed(typical: float, largest: float, resolution: float) -> dict[str, Any]:
+    """`at_least`: whether fewer prompts would be enough for that power, but too few for any permutation test."""
+    needed = prompts_needed(largest, resolution)
+    return {
+        "typical": prompts_needed(typical, resolution),
+        "largest": needed,
+        "at_least": needed > 1 and detectable_difference(largest, needed - 1) <= resolution,
+    }
 
 
-def _counts(sizes: NDArray[np.int64]) -> list[int]:
-    """Round numbers, as far as each category gets a prompt, and the number that there is."""
-    total = int(sizes.sum())
-    least = math.ceil(total / sizes.min())
-    return sorted({total, *(count for count in _COUNTS if count >= least)})
+def _counts(prompts: int, categories: int) -> list[int]:
+    """Round numbers, as far as there can be one of each category, and the number that there is."""
+    return sorted({prompts, *(count for count in _COUNTS if count >= categories)})

@@ -6,19 +6,27 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hpskit.benchmark.page import axis_for, environment
+from hpskit.benchmark.page import axis_for, digits_for, environment
 
-__all__ = ["prompt_number_page", "prompt_number_plot"]
+__all__ = ["decimals", "prompt_number_page", "prompt_number_plot"]
 
 _COLOURS = 6
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 350, 14, 210
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 350, 26, 210
 """Of a panel's square of lines, in its 360 x 262 units."""
+_SEEN = 0.005
+"""A chart of chances that are all below this is an empty frame."""
 
 
 def prompt_number_page(study: Mapping[str, Any]) -> str:
     """The page; `study` is what `prompts.json` holds."""
     panels = {scorer["label"]: _panels(scorer) for scorer in study["scorers"]}
-    return str(environment().get_template("prompts_page.html").render(result=study, panels=panels))
+    digits = {scorer["label"]: decimals(scorer["scopes"][0]["curve"]) for scorer in study["scorers"]}
+    return str(environment().get_template("prompts_page.html").render(result=study, panels=panels, digits=digits))
+
+
+def decimals(curve: Sequence[Mapping[str, Any]]) -> int:
+    """Of errors and of what can be detected: the least of the latter keeps two figures."""
+    return digits_for([point["detectable"] for point in curve], least=3)
 
 
 def prompt_number_plot(study: Mapping[str, Any]) -> str:
@@ -28,10 +36,16 @@ def prompt_number_plot(study: Mapping[str, Any]) -> str:
 
 
 def _panels(scorer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    curves = [(scope["category"] or "all prompts", scope["curve"]) for scope in scorer["scopes"]]
+    curves = [(scope["category"] or "all prompts", scope["curve"]) for scope in scorer["scopes"] if scope["curve"]]
+    chances = _panel(curves, "wrong_order", "chance of a wrong order, %", "Chance of a wrong order", scale=100)
+    points = [point for _, curve in curves for point in curve]
+    highest, least = max(point["wrong_order"] for point in points), min(point["prompts"] for point in points)
+    if highest < _SEEN:
+        what = f"{math.ceil(1000 * highest) / 10:.1f} % or less" if highest else "None in any draw"
+        chances |= {"series": [], "words": f"{what}, with {least:,} prompts or more"}
     return [
         _panel(curves, "difference_error", "standard error of a difference, points", "Error of a difference"),
-        _panel(curves, "wrong_order", "chance of a wrong order, %", "Chance of a wrong order", scale=100),
+        chances,
     ]
 
 
@@ -57,6 +71,7 @@ def _panel(
     return {
         "title": title,
         "y_label": y_label,
+        "words": "",
         "series": series,
         "x_ticks": [(x(tick), f"{tick:,}") for tick in _ticks(counts[0], counts[-1])],
         "y_ticks": [(y(tick), axis.label(tick)) for tick in axis.ticks],

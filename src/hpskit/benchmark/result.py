@@ -22,7 +22,16 @@ from hpskit.files import read_json
 from hpskit.records import ScorerInfo
 from hpskit.stats import Interval, bootstrap_mean, style_result
 
-__all__ = ["FORMAT", "Result", "figures", "prompt_scores", "read_result", "relative_to", "wrong_figures"]
+__all__ = [
+    "FORMAT",
+    "Result",
+    "figures",
+    "prompt_scores",
+    "read_result",
+    "relative_to",
+    "text_numbers",
+    "wrong_figures",
+]
 
 FORMAT = "hpskit benchmark result 1"
 RESAMPLES = 10_000
@@ -72,6 +81,11 @@ class Result:
     def categories(self) -> NDArray[np.str_]:
         """(prompts,)"""
         return np.array([prompt["category"] for prompt in self.value["prompts"]], dtype=np.str_)
+
+    @cached_property
+    def texts(self) -> NDArray[np.intp]:
+        """(prompts,): equal numbers for prompts with one text; see `text_numbers`."""
+        return text_numbers([prompt["prompt"] for prompt in self.value["prompts"]])
 
     def info(self, label: str) -> ScorerInfo:
         """Identity of a scorer.
@@ -124,22 +138,34 @@ def prompt_scores(rows: Sequence[Mapping[str, Any]], label: str) -> Floats:
     )
 
 
-def figures(rows: Sequence[Mapping[str, Any]], label: str, resamples: int = RESAMPLES) -> dict[str, Any]:
+def text_numbers(texts: Sequence[str]) -> NDArray[np.intp]:
+    """(prompts,): the number of each text, from 0 in order of appearance.
+
+    The images of one text are not independent of one another: whatever resamples prompts draws such prompts together.
+    """
+    known: dict[str, int] = {}
+    numbers = [known.setdefault(text, len(known)) for text in texts]  # np.unique pads all to the longest
+    return np.array(numbers, dtype=np.intp)
+
+
+def figures(
+    rows: Sequence[Mapping[str, Any]], label: str, resamples: int = RESAMPLES, level: float = 0.95
+) -> dict[str, Any]:
     """Everything that is said of one scorer: `average` and `categories`, ready for JSON.
 
     `mean` and `deviation` are the official figures of a style, over consecutive groups of 80 prompts; `value` is the
-    plain mean over prompts, with its 95 % interval. The interval of the average is for these categories in these
+    plain mean over prompts, with its interval. The interval of the average is for these categories in these
     proportions: what is drawn is prompts within them, not categories.
 
     Args:
         rows: category, prompt and images of each prompt, as in `prompts` of the file.
         label: of the scorer.
         resamples: of the bootstrap; its seed is always 0.
+        level: nominal coverage of the intervals; that of a result file is 95 %.
     """
     scores = prompt_scores(rows, label)
     categories = np.array([row["category"] for row in rows])
-    known: dict[str, int] = {}
-    texts = np.array([known.setdefault(row["prompt"], len(known)) for row in rows])  # np.unique pads all to the longest
+    texts = text_numbers([row["prompt"] for row in rows])
     centred = np.full(len(rows), np.nan)
     parts = []
     for name in dict.fromkeys(categories.tolist()):
@@ -156,12 +182,12 @@ def figures(rows: Sequence[Mapping[str, Any]], label: str, resamples: int = RESA
                 "name": name,
                 "mean": official.mean,
                 "deviation": official.deviation,
-                **_interval(own, texts[inside], resamples),
+                **_interval(own, texts[inside], resamples, level),
                 "prompts": int(there.sum()),
             }
         )
     value = float(scores[~np.isnan(scores)].mean())
-    around = _interval(centred + value, texts, resamples)
+    around = _interval(centred + value, texts, resamples, level)
     average = {**around, "value": value, "prompts": int((~np.isnan(scores)).sum())}
     return {"average": average, "categories": parts}
 
@@ -169,12 +195,12 @@ def figures(rows: Sequence[Mapping[str, Any]], label: str, resamples: int = RESA
 _FIGURES = ("mean", "deviation", "value", "low", "high")
 
 
-def _interval(scores: Floats, clusters: NDArray[np.int64], resamples: int) -> dict[str, float | None]:
+def _interval(scores: Floats, clusters: NDArray[np.intp], resamples: int, level: float) -> dict[str, float | None]:
     there = ~np.isnan(scores)
     value = float(scores[there].mean())
     if len(np.unique(clusters[there])) < 2:  # one prompt says nothing of others
         return {"value": value, "low": None, "high": None}
-    found: Interval = bootstrap_mean(scores, clusters=clusters, resamples=resamples)
+    found: Interval = bootstrap_mean(scores, clusters=clusters, resamples=resamples, level=level)
     return {"value": value, "low": found.low, "high": found.high}
 
 

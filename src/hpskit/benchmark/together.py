@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpskit.benchmark.result import Result, read_result
 from hpskit.errors import InputError
 
-__all__ = ["Resampling", "check_one_scorer", "read_together", "version_note"]
+__all__ = ["Resampling", "check_one_scorer", "read_together", "repeats_note", "version_note"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,3 +79,16 @@ def version_note(label: str, results: Sequence[Result]) -> str | None:
     """What a reader must know if several versions of hpskit have scored; None if one has."""
     packages = sorted({result.info(label).package for result in results})
     return f"Scores by {label} were made by {', '.join(packages)}." if len(packages) > 1 else None
+
+
+def repeats_note(texts: NDArray[np.intp]) -> str | None:
+    """What a reader must know if prompts repeat one another; None if none does.
+
+    Args:
+        texts: (prompts,) numbers of their texts; see `hpskit.benchmark.result.text_numbers`.
+    """
+    repeated = len(texts) - len(np.unique(texts))
+    if not repeated:
+        return None
+    what = "those of one text are one prompt in intervals, tests and wins, and weigh in means as often as they stand"
+    return f"{repeated:,} of {len(texts):,} prompts {'repeats' if repeated == 1 else 'repeat'} another; {what}."

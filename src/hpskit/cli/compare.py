@@ -102,7 +102,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
         title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True
     )
     table.add_column("scorer", overflow="fold", min_width=10)
-    for column in ("difference", "interval", "wins", "p", "sign p", "detects"):
+    for column in ("difference", "interval", "wins", "p", "sign p", "can detect"):
         table.add_column(column, justify="right", no_wrap=True)
     for scorer in result["scorers"]:
         table.add_row(Text(scorer["label"]), *_figures(scorer["difference"], scorer["difference"]["permutation_p"]))
@@ -122,13 +122,13 @@ def _print(result: dict[str, Any], out: Path) -> None:
 
 def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:
     from hpskit.benchmark.comparison import decimals
-    from hpskit.benchmark.page import number, p_figure, signed
+    from hpskit.benchmark.page import number, p_figure, percent, signed
 
     digits = decimals(difference)
     return (
         signed(difference["value"], digits),
         f"{signed(difference['low'], digits)} to {signed(difference['high'], digits)}",
-        f"{100 * difference['win_rate']:.0f} %",
+        percent(difference["win_rate"]),
         p_figure(p_value),
         p_figure(difference["sign_p"]),
         number(difference["detectable"], digits),

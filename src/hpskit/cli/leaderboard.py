@@ -85,31 +85,39 @@ def _print(board: dict[str, Any], out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from hpskit.benchmark.leaderboard_table import incomplete
+    from hpskit.benchmark.page import counted, number
+
     console = Console()
     for scorer in board["scorers"]:
-        title = f"{board['suite']['name']}, {board['suite']['prompts']:,} prompts, by {scorer['label']}"
+        title = f"{board['suite']['name']}, {counted(board['suite']['prompts'], 'prompt')}, by {scorer['label']}"
+        if scorer["reads_prompt"] is False:
+            title += ", which does not read the prompt"
         table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         table.add_column("rank", justify="right", no_wrap=True)
         table.add_column("model", overflow="fold")
         for column in ("average", f"{100 * board['settings']['level']:g} % interval", "wins"):
             table.add_column(column, justify="right", no_wrap=True)
-        for row in scorer["scopes"][0]["models"]:
-            table.add_row(*_cells(row))
+        whole = scorer["scopes"][0]
+        for row in whole["models"]:
+            table.add_row(*_cells(row, incomplete(row, whole, board["models"])))
         if scorer["published"]:
             table.add_section()
         for row in scorer["published"]:
-            table.add_row("", Text(f"{row['name']} (published)", style="dim"), f"{row['average']:.2f}", "", "")
+            table.add_row("", Text(f"{row['name']} (published)", style="dim"), number(row["average"]), "", "")
         console.print(table)
     console.print(Text(f" {out / 'leaderboard.html'}", style="dim"), soft_wrap=True)
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, Any, str, str, str]:
+def _cells(row: dict[str, Any], lacking: str) -> tuple[str, Any, str, str, str]:
     from rich.text import Text
+
+    from hpskit.benchmark.page import number, percent
 
     rank, wins = row["rank"], row["win_rate"]
     places = (
         "" if rank is None else str(rank["low"]) if rank["low"] == rank["high"] else f"{rank['low']}-{rank['high']}"
     )
-    interval = "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
-    share = "" if wins is None else f"{100 * wins:.0f} %"
-    return places, Text(row["name"]), f"{row['value']:.2f}", interval, share
+    interval = "" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
+    name = Text.assemble(row["name"], (f" ({lacking})" if lacking else "", "yellow"))
+    return places, name, number(row["value"]), interval, "" if wins is None else percent(wins)

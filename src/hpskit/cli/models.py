@@ -12,16 +12,6 @@ from hpskit.cli.options import Json
 
 __all__ = ["app"]
 
-_COLUMNS = {
-    "name": "name",
-    "network": "architecture",
-    "size": "size",
-    "licence": "licence",
-    "here": "state",
-    "what it is": "summary",
-}
-"""Heading -> key of the JSON document."""
-
 app = typer.Typer(help="List, fetch and verify models.", no_args_is_help=True)
 
 
@@ -58,19 +48,28 @@ def list_models(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    from rich import box
+    _print(rows)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    """Two lines for each model, so that it reads on a narrow terminal too."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in _COLUMNS:
-        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    console = Console()
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
-        size = row["size"] or 0
-        text = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size else ""
-        table.add_row(*(Text(text if key == "size" else row[key] or "") for key in _COLUMNS.values()))
-    Console().print(table)
+        facts = " · ".join(fact for fact in (row["state"], _size(row["size"] or 0), row["licence"]) if fact)
+        console.print(Text.assemble((f"{row['name']:{width}}", "bold"), f"  {facts}"))
+        network = "" if row["architecture"] in (None, "none", row["name"]) else f"{row['architecture']}: "
+        console.print(Padding(Text(f"{network}{row['summary']}", style="dim"), (0, 0, 0, 2), expand=False))
+
+
+def _size(size: int) -> str:
+    if size < 500_000:
+        return ""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 @app.command()

@@ -63,6 +63,8 @@ def _print_chrominance(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from hpskit.benchmark.page import digits_for, number, p_words
+
     console = Console()
     table = _table("images", "mean chroma", "interval", "saturation", "vivid")
     for model in result["models"]:
@@ -78,9 +80,10 @@ def _print_chrominance(result: dict[str, Any], out: Path) -> None:
     console.print(table)
     for pair in result["pairs"]:
         far = pair["wasserstein"]
-        line = f"{pair['first']} - {pair['second']}: {far['value']:.1f} Lab units"
-        range_and_p = f"({far['low']:.1f} to {far['high']:.1f}), p = {far['p_adjusted']:.2g}"
-        console.print(Text(f" {line} {range_and_p}"), soft_wrap=True)
+        digits = digits_for([far["value"], far["chance"]], least=1, most=3)
+        value, low, high, chance = (number(far[name], digits) for name in ("value", "low", "high", "chance"))
+        line = f"{pair['first']} and {pair['second']}: {value} Lab units ({low} to {high})"
+        console.print(Text(f" {line}, by chance {chance}, {p_words(far['p_adjusted'])}"), soft_wrap=True)
     console.print(Text(f" {out / 'chrominance.html'}", style="dim"), soft_wrap=True)
 
 
@@ -134,6 +137,8 @@ def _print_metrics(result: dict[str, Any], labels: dict[str, str], out: Path) ->
     from rich.console import Console
     from rich.text import Text
 
+    from hpskit.benchmark.page import number, signed
+
     console = Console()
     clip = bool(result["settings"]["clip"])
     table = _table("images", "FID", "KID x 1000", "IS", *(["CLIPScore"] if clip else []))
@@ -142,16 +147,16 @@ def _print_metrics(result: dict[str, Any], labels: dict[str, str], out: Path) ->
         score = row["inception_score"]
         figures = [
             f"{row['images']:,}",
-            f"{row['fid']:.2f}",
-            f"{1000 * row['kid']['value']:.2f} ± {1000 * row['kid']['deviation']:.2f}",
+            number(row["fid"]),
+            f"{number(1000 * row['kid']['value'])} ± {1000 * row['kid']['deviation']:.2f}",
             f"{score['value']:.2f} ± {score['deviation']:.2f}" if score else "",
         ]
         if clip:
-            figures.append(f"{row['clip_score']['value']:.2f}" if row["clip_score"] else "")
+            figures.append(number(row["clip_score"]["value"]) if row["clip_score"] else "")
         table.add_row(Text(row["name"]), *figures)
     console.print(table)
     for row in result["agreement"]:
-        rho = "undefined" if row["spearman"] is None else f"{row['spearman']:+.2f}"
+        rho = "undefined" if row["spearman"] is None else signed(row["spearman"])
         line = f"{row['scorer']} and {labels[row['metric']]}: Spearman {rho} over {result['agreement_models']} models"
         console.print(Text(f" {line}"), soft_wrap=True)
     console.print(Text(f" {out / 'metrics.html'}", style="dim"), soft_wrap=True)
@@ -201,40 +206,55 @@ def prompt_number(
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
         _print_prompt_number(result, out)
+    for study in result["scorers"]:
+        for note in study["notes"]:
+            typer.echo(f"note: by {study['label']}: {note}", err=True)
 
 
 def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from hpskit.benchmark.page import counted
+
     console = Console()
     for scorer in result["scorers"]:
         every = scorer["scopes"][0]
-        table = _table("mean ±", "difference ±", "detects", "wrong order", "closest pair", first="prompts")
-        for point in every["curve"]:
-            table.add_row(
-                f"{point['prompts']:,}",
-                f"{point['standard_error']:.3f}",
-                f"{point['difference_error']:.3f}",
-                f"{point['detectable']:.2f}",
-                f"{100 * point['wrong_order']:.1f} %",
-                f"{100 * point['worst_pair']:.1f} %",
-            )
-        console.print(table)
+        title = f"How many prompts: {result['suite']['name']}, by {scorer['label']}"
+        console.print(_curve_table(title, every["curve"]))
         needed, points = every["needed"], f"{result['settings']['resolution']:g} points"
-        line = f"{scorer['label']}: to find a difference of {points} use {needed['largest']:,} prompts"
+        line = f"{scorer['label']}: to find a difference of {points} use {counted(needed['largest'], 'prompt')}"
         console.print(Text(f" {line} ({needed['typical']:,} for a typical pair)", style="bold"), soft_wrap=True)
+        if needed["at_least"]:
+            fewer = f"fewer than {needed['largest']} cannot reach 5 % in a two-sided permutation test"
+            console.print(Text(f"   at least: {fewer}, whatever the scores"), soft_wrap=True)
         for part in scorer["scopes"][1:]:
             console.print(Text(f"   {part['category']} alone: {part['needed']['largest']:,}"), soft_wrap=True)
     console.print(Text(f" {out / 'prompts.html'}", style="dim"), soft_wrap=True)
 
 
-def _table(*columns: str, first: str = "model") -> Table:
+def _curve_table(title: str, curve: list[dict[str, Any]]) -> Table:
+    from hpskit.benchmark.page import number
+    from hpskit.benchmark.prompt_number_page import decimals
+
+    columns = {"standard_error": "mean ±", "difference_error": "difference ±", "detectable": "can detect"}
+    digits = decimals(curve)
+    table = _table(*columns.values(), "wrong order", "closest pair", first="prompts", title=title)
+    for point in curve:
+        figures = [number(point[name], digits) for name in columns]
+        chances = [f"{100 * point[name]:.1f} %" for name in ("wrong_order", "worst_pair")]
+        table.add_row(f"{point['prompts']:,}", *figures, *chances)
+    return table
+
+
+def _table(*columns: str, first: str = "model", title: str = "") -> Table:
     """One row for each model, or whatever comes first; figures to the right."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(first, box=box.SIMPLE_HEAD)
+    table = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column(first, justify="right" if first == "prompts" else "left")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table

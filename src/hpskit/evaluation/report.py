@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ def _environment() -> Environment:
     environment.globals.update(
         base=_base,
         between=_between,
+        chosen=_chosen,
         extra=_extra,
         number=_number,
         p_value=_p_value,
@@ -234,6 +236,15 @@ def _thousands(value: int) -> str:
 
 def _between(ends: Sequence[int]) -> str:
     return f"{ends[0]}" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+
+
+def _chosen(thresholds: Sequence[float]) -> str:
+    """Tie thresholds of the parts of a cross-fit: `threshold 0 in 4 and 0.1 in 1 of the 5 parts`."""
+    counts = sorted(Counter(thresholds).items())
+    if len(counts) == 1:
+        return f"threshold {counts[0][0]:g} in every part"
+    *parts, last = (f"{threshold:g} in {count}" for threshold, count in counts)
+    return f"threshold {', '.join(parts)} and {last} of the {len(thresholds)} parts"
 
 
 def _extra(duplicates: Sequence[Sequence[str]]) -> int:

@@ -41,8 +41,6 @@ _SHOWN_KEYS = 3
 class ClipNetwork:
     """An open_clip network with the weights of a preference model; see `hpskit.models.network.Network`."""
 
-    scale = "100 x cosine; a difference of 1 is one unit of log-odds"
-    log_odds_per_point = 1.0
     reads_prompt = True
 
     def __init__(self, plan: Blueprint) -> None:
@@ -67,8 +65,20 @@ class ClipNetwork:
         elif self._autocast is not None:
             keep_residual_in_float32(model)
         self._model: Any = model.eval().requires_grad_(False)
+        self.log_odds_per_point, self.scale = self._meaning(min(100.0, float(model.logit_scale.float().exp())))
         self.differentiable = not packing
         self.preprocessing = self._preprocessing(image_size(model), plan)
+
+    def _meaning(self, logit_scale: float) -> tuple[float, str]:
+        """Log-odds of a point, and the scale in words.
+
+        P(a preferred to b) = sigmoid(logit_scale x difference of cosines), and a point is a hundredth of a cosine. HPS
+        v2 was trained up to the limit, 100, so that a point is one unit of log-odds; a model that ended below it is
+        less sure.
+        """
+        factor = 1.0 if logit_scale > 99.5 else logit_scale / 100
+        unit = "one unit" if factor == 1 else f"{factor:.3g} units"
+        return factor, f"100 x cosine; a difference of 1 is {unit} of log-odds"
 
     def _preprocessing(self, size: int, plan: Blueprint) -> Preprocessing:
         """How HPS v2 sees images; its kin see them otherwise."""

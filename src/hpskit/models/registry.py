@@ -230,9 +230,7 @@ def _any_clip(name: str, architecture: str, pretrained: str) -> Model:
     repository, _, file = config.get("hf_hub", "").rpartition("/")
     if not repository:
         page = config.get("url") or "open_clip's list of pretrained networks"
-        raise UnknownModelError(
-            f"model: {name!r} is not on the hub but at {page}; fetch it, and name the file instead"
-        )
+        raise UnknownModelError(f"model: {name!r} is not on the hub but at {page}; fetch it, and name the file instead")
     settings = {
         "resize": {"shortest": "crop", "longest": "letterbox"}.get(config["resize_mode"], config["resize_mode"])
     }

@@ -104,7 +104,7 @@ def p_figure(p_value: float) -> str:
     """As tables give it: `< 0.001` or `0.012`."""
     if p_value < 0.001:
         return "< 0.001"
-    return f"{p_value:.2f}" if p_value >= 0.1 else f"{p_value:.2g}"
+    return f"{p_value:.2f}" if p_value >= 0.1 else f"{p_value:#.2g}"
 
 
 def p_words(p_value: float) -> str:

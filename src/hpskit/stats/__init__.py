@@ -30,7 +30,13 @@ from hpskit.stats.judgements import PEOPLE_RULES
 from hpskit.stats.ranks import RankIntervals, rank_intervals
 from hpskit.stats.reliability import AnnotatorCurve, AnnotatorPoint, SplitHalf, accuracy_by_annotators, split_half
 from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule, PairRule, TopRule, pickapic_rule
-from hpskit.stats.sample_size import PromptCountPoint, detectable_difference, prompts_needed, wrong_order_curve
+from hpskit.stats.sample_size import (
+    PromptCountPoint,
+    detectable_difference,
+    difference_deviations,
+    prompts_needed,
+    wrong_order_curve,
+)
 from hpskit.stats.scorer_agreement import ScorerAgreement, scorer_agreement
 from hpskit.stats.strength import bradley_terry, bradley_terry_interval, win_counts, win_matrix
 from hpskit.stats.two_way import PeopleMeasure, bootstrap_people, bootstrap_scores
@@ -71,6 +77,7 @@ __all__ = [
     "bradley_terry_interval",
     "calibration",
     "detectable_difference",
+    "difference_deviations",
     "holm",
     "kendall_tau_b",
     "krippendorff_alpha",

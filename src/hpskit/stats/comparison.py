@@ -1,11 +1,13 @@
 """Whether one model is better than another, from their scores for the same prompts.
 
 All comparisons are paired: both models answer the easy and the hard prompts, so the difference is far surer than either
-mean. Prompts are taken as a random sample; the seeds of the generators are not resampled.
+mean. Prompts are taken as a random sample; the seeds of the generators are not resampled. A prompt that stands several
+times is one of the sample, and so it is in all counts and tests here; only means weigh it as often as it stands.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -14,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Floats, Index, pair_indices
+from hpskit.stats.blocks import Floats, Index, cluster_labels, pair_indices
 from hpskit.stats.bootstrap import check_settings, percentiles
-from hpskit.stats.model_scores import prompts_with_pairs, read_model_scores, resampled_means
+from hpskit.stats.model_scores import read_model_scores, resampled_sums, summed_by_prompt
 from hpskit.stats.sample_size import detectable_difference
 
 __all__ = ["PairedDifference", "holm", "paired_difference", "paired_differences"]
@@ -39,9 +41,9 @@ class PairedDifference:
     high: float
     """Upper end."""
     prompts: int
-    """Prompts for which both have a score."""
+    """Different prompts for which both have a score."""
     wins: int
-    """Prompts on which the second scores higher."""
+    """Prompts on which the second scores higher, by the mean of a prompt that stands several times."""
     ties: int
     """Prompts on which both score exactly the same."""
     losses: int
@@ -58,7 +60,8 @@ class PairedDifference:
     """Two-sided test that differences are as likely up as down, by flipping their signs: of all sign patterns if at
     most 16 prompts differ, else of as many random ones as there are resamples, by (hits + 1) / (resamples + 1)."""
     deviation: float
-    """Standard deviation (ddof 1) of the differences over prompts."""
+    """Standard deviation (ddof 1) of the differences over different prompts; deviation / sqrt(prompts) is the standard
+    error of `value`."""
     detectable: float
     """The smallest true difference that this number of prompts finds with 80 % power at 1 - level two-sided."""
     level: float
@@ -66,7 +69,13 @@ class PairedDifference:
 
 
 def paired_difference(
-    first: ArrayLike, second: ArrayLike, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> PairedDifference:
     """Is the second model better than the first?
 
@@ -79,12 +88,14 @@ def paired_difference(
     Args:
         first: (prompts,) scores of one scorer, higher is better; NaN is missing.
         second: (prompts,) of the same prompts.
+        clusters: (prompts,) labels, equal for prompts with one text, which are then drawn, flipped and counted
+            together; each is its own if not given.
         resamples: of the interval, and random sign flips where there are too many for all.
         level: nominal coverage, 0 to 1.
         seed: same seed, same result.
 
     Raises:
-        InputError: shapes differ, a score is infinite, fewer than two prompts have both, or a setting has an
+        InputError: shapes differ, a score is infinite, fewer than two different prompts have both, or a setting has an
             impossible value.
 
     Source: Fisher 1935, The Design of Experiments, section 21 (sign flips); Wilson 1927 (score interval); Hesterberg
@@ -93,16 +104,26 @@ def paired_difference(
     one, other = (np.asarray(side, dtype=np.float64) for side in (first, second))
     if one.shape != other.shape or one.ndim != 1:
         raise InputError(f"scores: shapes are {one.shape} and {other.shape}, expected the same (prompts,)")
-    return paired_differences(np.stack([one, other]), resamples=resamples, level=level, seed=seed)[0]
+    pair = np.stack([one, other])
+    return paired_differences(pair, clusters=clusters, resamples=resamples, level=level, seed=seed)[0]
 
 
 def paired_differences(
-    scores: ArrayLike, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
+    scores: ArrayLike,
+    *,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    clusters: ArrayLike | None = None,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> list[PairedDifference]:
     """`paired_difference` for every pair of models, with the same resamples for all: much faster than one by one.
 
     Args:
         scores: (models, prompts); NaN is missing, each pair is compared on the prompts that both have.
+        pairs: numbers of the first and the second model of each; all pairs if not given, in the order of
+            `numpy.triu_indices(models, k=1)`: (0, 1), (0, 2), …, (1, 2), …
+        clusters: as for `paired_difference`.
         resamples: as for `paired_difference`.
         level: as for `paired_difference`; not corrected for the number of pairs, use `holm` on the p-values. Random
             flips show no p-value below 1 / (resamples + 1): with 10,000 and more than 500 pairs (32 models) none can
@@ -110,24 +131,30 @@ def paired_differences(
         seed: same seed, same result.
 
     Returns:
-        In the order of `numpy.triu_indices(models, k=1)`: (0, 1), (0, 2), …, (1, 2), …; the later model is the second.
+        One for each pair, in their order.
 
     Raises:
         InputError: as `paired_difference`.
     """
     check_settings(resamples, level)
     table = read_model_scores(scores)
-    first, second = pair_indices(len(table))
+    labels = cluster_labels(clusters, table.shape[1])
+    wanted = np.stack(pair_indices(len(table)), axis=1) if pairs is None else np.array(pairs, dtype=np.intp)
+    first, second = wanted.reshape(-1, 2).T
     step = max(1, _NUMBERS_AT_ONCE // max(resamples, table.shape[1]))
     result = []
     for start in range(0, len(first), step):
         one, other = first[start : start + step], second[start : start + step]
         differences = table[other] - table[one]
-        few = np.flatnonzero((~np.isnan(differences)).sum(axis=1) < 2)
+        present = ~np.isnan(differences)
+        counts = summed_by_prompt(present.astype(np.float64), labels)
+        few = np.flatnonzero((counts > 0).sum(axis=1) < 2)
         if few.size:
             pair = f"models {one[few[0]]} and {other[few[0]]}"
-            raise InputError(f"scores: {pair} have fewer than 2 prompts in common, expected at least 2")
-        result += _summaries(prompts_with_pairs(differences), resamples, level, seed)
+            raise InputError(f"scores: {pair} have fewer than 2 prompts in common, expected at least 2 different ones")
+        totals = summed_by_prompt(np.where(present, differences, 0), labels)
+        used = counts.any(axis=0)  # the others are no part of the sample
+        result += _summaries(totals[:, used], counts[:, used], resamples, level, seed)
     return result
 
 
@@ -154,25 +181,41 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def _summaries(differences: Floats, resamples: int, level: float, seed: int) -> list[PairedDifference]:
-    """(pairs, prompts) -> one summary for each pair."""
-    means = resampled_means(differences, [np.arange(differences.shape[1])], resamples, seed)
-    flips = _flip_p_values(np.nan_to_num(differences), resamples, seed)
+def _summaries(totals: Floats, counts: Floats, resamples: int, level: float, seed: int) -> list[PairedDifference]:
+    """Sums of differences and how many they are, (pairs, prompts) each -> one summary for each pair."""
+    rows = counts.sum(axis=1, keepdims=True)
+    values = totals.sum(axis=1, keepdims=True) / rows
+    influences = (totals - values * counts) / rows
+    means = _resampled_means(totals, counts, resamples, seed)
+    flips = _flip_p_values(totals, resamples, seed)
     return [
-        _summary(row[~np.isnan(row)], column, float(p_value), level)
-        for row, column, p_value in zip(differences, means.T, flips, strict=True)
+        _summary(value, row[used > 0], own, column, p_value, level)
+        for value, row, used, own, column, p_value in zip(
+            values[:, 0].tolist(), totals, counts, influences, means.T, flips.tolist(), strict=True
+        )
     ]
 
 
-def _summary(differences: Floats, means: Floats, permutation_p: float, level: float) -> PairedDifference:
-    prompts = len(differences)
+def _resampled_means(totals: Floats, counts: Floats, resamples: int, seed: int) -> Floats:
+    """(resamples, pairs); NaN where nothing of a pair was drawn."""
+    if (counts == 1).all():
+        return resampled_sums(totals / len(totals.T), resamples, seed)
+    sums, drawn = np.split(resampled_sums(np.concatenate([totals, counts]), resamples, seed), 2, axis=1)
+    means: Floats = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0)
+    return means
+
+
+def _summary(
+    value: float, totals: Floats, influences: Floats, means: Floats, permutation_p: float, level: float
+) -> PairedDifference:
+    prompts = len(totals)
     low, high, _ = percentiles(means, _expanded(level, prompts))
-    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    wins, losses = int((totals > 0).sum()), int((totals < 0).sum())
     ties = prompts - wins - losses
     win_low, win_high = _win_interval(wins, ties, prompts, level)
-    deviation = float(differences.std(ddof=1))
+    deviation = float(prompts * np.sqrt((influences**2).sum() / (prompts - 1)))
     return PairedDifference(
-        value=float(differences.mean()),
+        value=value,
         low=low,
         high=high,
         prompts=prompts,

@@ -140,12 +140,12 @@ def prompts_needed(deviation: float, resolution: float, *, level: float = 0.95, 
     """
     if not 0 < resolution < np.inf:
         raise InputError(f"resolution: is {resolution!r}, expected a difference above 0")
-    ratio = _spread(deviation, level, power) / resolution
-    if ratio > sqrt(_MOST):
-        what = f"expected more than {ratio / sqrt(_MOST) * resolution:.2g}, for which 10^12 prompts would do"
-        raise InputError(f"resolution: is {resolution!r}, {what}")
+    spread = _spread(deviation, level, power)
+    finest = spread / sqrt(_MOST)
+    if resolution < finest:
+        raise InputError(f"resolution: is {resolution!r}, expected at least {finest:.2g}, which takes 10^12 prompts")
     least = ceil(1 - log2(1 - level) - 1e-9)
-    return max(least, ceil(ratio**2 - 1e-9))
+    return max(least, ceil((spread / resolution) ** 2 - 1e-9))
 
 
 def detectable_difference(deviation: float, prompts: int, *, level: float = 0.95, power: float = 0.8) -> float:

@@ -1,7 +1,8 @@
 """Bradley-Terry strengths of models from how often their images beat each other.
 
 The chance that model i beats j is 1 / (1 + exp(strength j - strength i)). Every prompt is a match of every two models
-that have a score for it; equal scores are half a win for each.
+that have a score for it; equal scores are half a win for each. A prompt that stands several times is one match, by the
+mean of its scores, where `clusters` say so.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Floats, pair_indices
+from hpskit.stats.blocks import Floats, cluster_labels, pair_indices
 from hpskit.stats.bootstrap import check_settings
-from hpskit.stats.model_scores import prompts_with_pairs, read_model_scores, resampled_means
+from hpskit.stats.model_scores import averaged_by_prompt, read_model_scores, resampled_sums
 
 __all__ = ["bradley_terry", "bradley_terry_interval", "win_counts", "win_matrix"]
 
@@ -23,30 +24,32 @@ _PRECISION = 1e-9
 _RESAMPLES_AT_ONCE = 2**22
 
 
-def win_counts(scores: ArrayLike) -> Floats:
+def win_counts(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Floats:
     """On how many prompts each model beats each other one.
 
     Args:
         scores: (models, prompts), higher is better; NaN is missing, such a prompt does not count for that model.
+        clusters: (prompts,) labels, equal for prompts with one text; each is its own if not given.
 
     Returns:
         (models, models): prompts on which the row's model scores higher than the column's, equal scores one half; 0 on
         the diagonal.
 
     Raises:
-        InputError: the shape is another or a score is infinite.
+        InputError: a shape is another or a score is infinite.
     """
-    table = read_model_scores(scores)
+    table = _by_prompt(scores, clusters)
     counts = np.stack([(row > table).sum(axis=1) + (row == table).sum(axis=1) / 2 for row in table])
     np.fill_diagonal(counts, 0)
     return counts
 
 
-def win_matrix(scores: ArrayLike) -> Floats:
+def win_matrix(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Floats:
     """How often each model beats each other one, as a share.
 
     Args:
         scores: as for `win_counts`.
+        clusters: as for `win_counts`.
 
     Returns:
         (models, models): share of the prompts that both have on which the row's model beats the column's, equal scores
@@ -55,7 +58,7 @@ def win_matrix(scores: ArrayLike) -> Floats:
     Raises:
         InputError: as `win_counts`.
     """
-    counts = win_counts(scores)
+    counts = win_counts(scores, clusters=clusters)
     matches = counts + counts.T
     return np.divide(counts, matches, out=np.full_like(counts, np.nan), where=matches > 0)
 
@@ -95,7 +98,13 @@ def bradley_terry(wins: ArrayLike, *, prior: float = 0.5) -> Floats:
 
 
 def bradley_terry_interval(
-    scores: ArrayLike, *, prior: float = 0.5, resamples: int = 1_000, level: float = 0.95, seed: int = 0
+    scores: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    prior: float = 0.5,
+    resamples: int = 1_000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[Floats, Floats, Floats]:
     """Strengths from per-prompt scores, with percentile intervals over prompts.
 
@@ -104,6 +113,7 @@ def bradley_terry_interval(
 
     Args:
         scores: as for `win_counts`.
+        clusters: as for `win_counts`.
         prior: as for `bradley_terry`, in each resample.
         resamples: how many; prompts are drawn with replacement, with all models' scores.
         level: nominal coverage, 0 to 1, for each model by itself.
@@ -117,13 +127,13 @@ def bradley_terry_interval(
             with few prompts in common or with prior 0.
     """
     check_settings(resamples, level)
-    table = read_model_scores(scores)
+    table = _by_prompt(scores, clusters)
     strengths = bradley_terry(win_counts(table), prior=prior)
     first, second = pair_indices(len(table))
-    outcomes = prompts_with_pairs((1 + np.sign(table[first] - table[second])) / 2)
-    prompts = outcomes.shape[1]
+    outcomes = (1 + np.sign(table[first] - table[second])) / 2
+    outcomes = outcomes[:, ~np.isnan(outcomes).all(axis=0)]  # the others are no part of the sample
     rows = np.concatenate([np.nan_to_num(outcomes), np.nan_to_num(1 - outcomes)])  # a missing one is no match
-    sums = resampled_means(rows, [np.arange(prompts)], resamples, seed) * prompts
+    sums = resampled_sums(rows, resamples, seed)
     found = np.empty((resamples, len(table)))
     step = max(1, _RESAMPLES_AT_ONCE // len(table) ** 2)
     for start in range(0, resamples, step):
@@ -133,6 +143,11 @@ def bradley_terry_interval(
         found[start : start + step] = _strengths(counts, prior)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return strengths, low, high
+
+
+def _by_prompt(scores: ArrayLike, clusters: ArrayLike | None) -> Floats:
+    table = read_model_scores(scores)
+    return averaged_by_prompt(table, cluster_labels(clusters, table.shape[1]))
 
 
 def _strengths(wins: Floats, prior: float) -> Floats:

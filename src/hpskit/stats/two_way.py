@@ -30,6 +30,7 @@ from hpskit.errors import InputError
 from hpskit.stats.accuracy import Accuracy
 from hpskit.stats.blocks import Flags, Floats, Index, Rows, cluster_labels, read_scores, read_votes
 from hpskit.stats.bootstrap import Interval, check_settings, percentiles
+from hpskit.stats.draws import times_drawn
 from hpskit.stats.judgements import (
     Ballots,
     Tally,
@@ -171,8 +172,8 @@ def _draw(
     draws: int,
 ) -> Floats:
     """(2, draws): numerators and denominators of some resamples."""
-    drawn = np.pad(_counts(rng, draws, int(prompts.max()) + 1), ((0, 0), (0, 1)))  # the last is for label -1
-    people = None if persons is None else _counts(rng, draws, int(persons.max()) + 1)
+    drawn = np.pad(times_drawn(rng, draws, int(prompts.max()) + 1), ((0, 0), (0, 1)))  # the last is for label -1
+    people = None if persons is None else times_drawn(rng, draws, int(persons.max()) + 1)
     sums = np.zeros((2, draws))
     for part in ballots(votes, draws):
         times = drawn[:, prompts[part.groups]].T
@@ -180,7 +181,7 @@ def _draw(
             if not times.any():
                 continue
             copies, draw = _copies(part, times)
-            weights = _counts(rng, len(draw), part.ahead.shape[1])[:, None]
+            weights = times_drawn(rng, len(draw), part.ahead.shape[1])[:, None]
             terms = np.stack(_terms(tally(copies, weights), averaging))[:, :, 0]
             sums += [np.bincount(draw, weights=term, minlength=draws) for term in terms]
         else:
@@ -237,9 +238,3 @@ def _judgement_starts(votes: Rows) -> Index:
     """(groups,): number of each group's first judgement."""
     ends: Index = np.cumsum(votes.shapes[:, 0])
     return ends - votes.shapes[:, 0]
-
-
-def _counts(rng: np.random.Generator, draws: int, things: int) -> Floats:
-    """(draws, things): how often each thing comes up when as many are drawn with replacement as there are."""
-    drawn = rng.integers(things, size=(draws, things)) + np.arange(draws)[:, None] * things
-    return np.bincount(drawn.reshape(-1), minlength=draws * things).reshape(draws, things).astype(np.float64)

@@ -168,7 +168,7 @@ def _fill(network: nn.Module, recipe: Recipe, device: torch.device) -> None:
 
 
 def _put_tokens_first(network: nn.Module) -> None:
-    """Let blocks work on (tokens, images, width), as the official code did; the results are the same to the bit.
+    """Let blocks work on (tokens, images, width), as the official code did; scores are the same to the bit.
 
     Otherwise torch's attention transposes what it is given, and the product of a tensor that is not contiguous with a
     weight that needs no gradient copies the weight for every image: in bfloat16 on a CPU frozen blocks took ten times

@@ -3,8 +3,8 @@
 // The page holds its data as JSON; the address after # is the whole state, so that every view can be linked.
 //   models    all that were compared: name, complete, missing, meta, versions, result, sha256, small, link, several
 //   boards    one for each scorer: models (names, best first), scores[model][prompt], scopes, published
-//   scopes    all prompts, then each category: models (figures, in the order of the board) and
-//             differences: [first, second, value, low, high, win_rate, win_low, win_high, holm_p, prompts, detectable]
+//   scopes    all prompts, then each category: models (figures, in the order of the board) and differences: [first,
+//             second, value, low, high, win_rate, win_low, win_high, holm_p, prompts, detectable, wins, losses]
 
 const D = JSON.parse(document.getElementById("data").textContent);
 const CATEGORIES = D.suite.categories.map((category) => category.name);
@@ -94,10 +94,8 @@ function figures(s, figure) {
   return rows.map((row) => [row, figure(row)]).filter(([, v]) => v !== null);
 }
 
-function strongest(s, figure) {
-  const ahead = figures(s, figure).filter(([, v]) => v > 0);
-  return ahead.sort(([row, v], [other, w]) => w - v || row - other).slice(0, SHOWN);
-}
+const positive = (s, figure) => figures(s, figure).filter(([, v]) => v > 0);
+const strongest = (s, figure) => positive(s, figure).sort(([row, v], [other, w]) => w - v || row - other).slice(0, SHOWN);
 
 const difference = (b, first, second) => (row) => {
   const one = b.scores[first][row], other = b.scores[second][row];
@@ -122,11 +120,13 @@ function byScore(b, row) {
 }
 
 function between(scope, one, other) {
-  for (const [a, b, v, low, high, wins, winLow, winHigh, p, n, detectable] of scope.differences) {
-    const same = { p, n, detectable };
-    if (a === one && b === other) return { value: v, low, high, wins, winLow, winHigh, ...same };
-    if (a === other && b === one)
-      return { value: -v, low: -high, high: -low, wins: 1 - wins, winLow: 1 - winHigh, winHigh: 1 - winLow, ...same };
+  for (const [a, b, v, low, high, wins, winLow, winHigh, p, n, detectable, won, lost] of scope.differences) {
+    const same = { p, n, detectable, equal: n - won - lost };
+    if (a === one && b === other) return { value: v, low, high, wins, winLow, winHigh, won, lost, ...same };
+    if (a === other && b === one) {
+      const turned = { value: -v, low: -high, high: -low, wins: 1 - wins, winLow: 1 - winHigh, winHigh: 1 - winLow };
+      return { ...turned, won: lost, lost: won, ...same };
+    }
   }
   return null;
 }
@@ -135,7 +135,6 @@ function between(scope, one, other) {
 
 function columns({ b, scope, category }) {
   const at = (part) => (row) => (row.published ? row.categories[part.category] : part.models[row.place].value);
-  const mean = (v, row) => `${number(v, b.digits)} ± ${number(row.deviation, b.digits)}`;
   const own = (row) => row.strength ? row.strength.value : null;
   return [
     { key: "rank", name: "Rank", value: (row) => (row.rank ? row.rank.value : null), up: true },
@@ -143,10 +142,22 @@ function columns({ b, scope, category }) {
     { key: "mean", name: category || "Average", value: (row) => row.value },
     { key: "wins", name: "Wins", value: (row) => row.win_rate ?? null, show: (v) => percent(v) },
     { key: "strength", name: "Strength", value: own, show: (v) => signed(v, 2) },
-    ...(category ? [{ key: "official", name: "Mean of 80s", value: (row) => row.mean ?? null, show: mean }]
+    ...(category ? [{ key: "official", name: "Mean of 80s", value: (row) => row.mean ?? null, show: (v, row) => of80(b, row) }]
       : b.scopes.slice(1).map((part) => ({
         key: `in ${part.category}`, name: part.category, value: at(part), show: (v) => number(v, b.digits) }))),
   ];
+}
+
+function of80(b, row) {
+  if (row.mean === null) return "";
+  return number(row.mean, b.digits) + (row.deviation === null ? "" : ` ± ${number(row.deviation, b.digits)}`);
+}
+
+function incomplete(row, scope) {
+  const words = row.prompts < scope.prompts
+    ? `incomplete: average over ${row.prompts.toLocaleString("en")} of ${count(scope.prompts, "prompt")}`
+    : !MODEL.get(row.name).complete && !MODEL.get(row.name).missing && "incomplete: some prompts have fewer images";
+  return words && [" ", el("span", { class: "mark-off" }, words)];
 }
 
 function sorted(rows, column, down) {
@@ -172,7 +183,8 @@ function board(s) {
   const published = el("tr", {}, el("th", { scope: "rowgroup", colspan: every.length + 2 },
     `Published table of ${b.info.name}: quoted, other images and software, in no comparison`));
   return [
-    title(TITLES.board, inCategory(category)),
+    title(TITLES.board, inCategory(category), b.reads_prompt === false && [" ",
+      el("span", { class: "range" }, `${b.label} does not read the prompt: it judges looks only`)]),
     note(`By ${b.label}; ${count(scope.prompts, "prompt")}. A rank is a range where the data do not decide; all ranges `,
       "hold at once. Wins: on how many prompts a model beats another, averaged over the others. Strength: ",
       "Bradley–Terry, log-odds against the average model."),
@@ -181,8 +193,7 @@ function board(s) {
     measured.length + quoted.length === 0 && el("p", { class: "empty" }, "No model has such a name."),
     D.notes.map((words) => el("p", { class: "warning" }, words)),
     b.models.length > 1 && [el("h2", {}, "Every two models"), wins(s)],
-    b.models.length > 1 && [el("h2", {}, "Where models differ most"),
-      note("The prompts with the widest range of scores: the best and the worst image."), widest(s)],
+    b.models.length > 1 && [el("h2", {}, "Where models differ most"), widest(s)],
     stored("agreement"),
   ];
 }
@@ -196,12 +207,12 @@ function boardHead(every, column, down, axis) {
     const way = one === column ? (down ? "descending" : "ascending") : null;
     return el("th", { scope: "col", class: kind === undefined ? "num" : kind, "aria-sort": way }, button);
   });
-  heads.splice(3, 0, head("interval", "num more"), head(labels(axis), "bar"));
+  heads.splice(3, 0, head("Interval", "num more"), head(labels(axis), "bar"));
   return el("thead", {}, el("tr", {}, heads));
 }
 
-function boardRow({ b }, row, every, axis) {
-  const off = !row.published && !MODEL.get(row.name).complete && [" ", el("span", { class: "mark-off" }, "incomplete")];
+function boardRow({ b, scope }, row, every, axis) {
+  const off = !row.published && incomplete(row, scope);
   const rest = every.slice(3).map((one) => [one, one.value(row)]);
   const texts = rest.map(([one, v]) => [one.name.toLowerCase(), v === null ? "" : one.show(v, row)]);
   const ends = range(row.low, row.high, b.digits), words = `${row.name}: ${number(row.value, b.digits)} (${ends})`;
@@ -223,7 +234,7 @@ function wins({ b, scope }) {
     const words = `${b.models[row]} against ${b.models[column]}: ${signed(d.value, b.digits)} points, ${pValue(d.p)}`;
     const style = `--much: ${Math.round(12 + 110 * Math.min(0.5, Math.abs(d.wins - 0.5)))}%`;
     const to = { view: "compare", first: b.models[column], second: b.models[row] };
-    return el("td", {}, link(`${Math.round(100 * d.wins)}`, to, { class: kind, style, title: words, "aria-label": words }));
+    return el("td", {}, link(whole(d.wins), to, { class: kind, style, title: words, "aria-label": words }));
   };
   const rows = b.models.map((name, row) => el("tr", {},
     el("th", { scope: "row", title: name }, `${row + 1} `, modelLink(name)), b.models.map((_, column) => place(row, column))));
@@ -235,12 +246,15 @@ function wins({ b, scope }) {
 }
 
 function widest(s) {
-  return el("div", { class: "cards" }, strongest(s, spread(s.b)).map(([row]) => {
-    const there = byScore(s.b, row).filter((one) => one.score !== null);
-    const ends = [there[0], there[there.length - 1]];
-    const words = ({ name, score }) => [el("strong", {}, number(score, s.b.digits)), " ", modelLink(name)];
-    return card(row, ...ends.map((one) => picture(one.name, row, words(one))));
-  }));
+  const found = strongest(s, spread(s.b));
+  if (!found.length) return note("Nowhere: on each of these prompts all models have the same score.");
+  return [note("The prompts with the widest range of scores: the best and the worst image."),
+    el("div", { class: "cards" }, found.map(([row]) => {
+      const there = byScore(s.b, row).filter((one) => one.score !== null);
+      const ends = [there[0], there[there.length - 1]];
+      const words = ({ name, score }) => [el("strong", {}, number(score, s.b.digits)), " ", modelLink(name)];
+      return card(row, ...ends.map((one) => picture(one.name, row, words(one))));
+    }))];
 }
 
 // Drawing

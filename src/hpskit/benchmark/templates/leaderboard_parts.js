@@ -31,9 +31,11 @@ function select(names, chosen, attributes, words = (name) => name) {
 
 // Numbers
 
-const number = (v, digits) => (v === null ? "–" : v.toFixed(digits).replace("-", "−"));
-const signed = (v, digits) => (v > 0 ? "+" : "") + number(v, digits);
-const percent = (v, digits = 0) => (v === null ? "–" : `${(100 * v).toFixed(digits)} %`);
+const minus = (text) => text.replace("-", Number(text) ? "−" : "");
+const number = (v, digits) => (v === null ? "–" : minus(v.toFixed(digits)));
+const signed = (v, digits) => (Number(v.toFixed(digits)) > 0 ? "+" : "") + number(v, digits);
+const whole = (v) => `${Math.floor(100 * v + 0.5 + 1e-9)}`;
+const percent = (v) => (v === null ? "–" : `${whole(v)} %`);
 const range = (low, high, digits, how = number) => (low === null ? "" : `${how(low, digits)} to ${how(high, digits)}`);
 const small = (p) => (p < 0.001 ? "< 0.001" : p < 0.1 ? p.toPrecision(2) : p.toFixed(2));
 const pValue = (p) => (p < 0.001 ? `p ${small(p)}` : `p = ${small(p)}`).replaceAll(" ", "\u00a0");
@@ -42,10 +44,13 @@ const ranks = (rank) => (!rank ? "–" : rank.low === rank.high ? `${rank.low}` 
 
 // Charts: in percent of the width, so that they fit any without scaling the type
 
+function roundStep(least) {
+  const power = 10 ** Math.floor(Math.log10(least));
+  return power * [1, 2, 5, 10].find((factor) => factor * power >= least * 0.999);
+}
+
 function axisOf(values) {
-  const low = Math.min(...values), high = Math.max(...values);
-  const rough = (high - low || 1) / 4, power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const low = Math.min(...values), high = Math.max(...values), step = roundStep((high - low || 1) / 4);
   const first = Math.floor(low / step + 1e-9), last = Math.max(Math.ceil(high / step - 1e-9), first + 1);
   const ticks = Array.from({ length: last - first + 1 }, (_, n) => (first + n) * step);
   const end = ticks[ticks.length - 1];
@@ -74,17 +79,22 @@ function interval(axis, v, low, high, kind, words, hollow = false) {
     axis.holds(v) && el("circle", { class: hollow ? "hollow" : "mark", cx: axis.at(v), cy: 11, r: 4 }));
 }
 
-function histogram(values, words) {
-  const bins = 41, end = Math.max(...values.map(Math.abs)) || 1;
-  const counts = new Array(bins).fill(0);
-  for (const v of values) counts[Math.min(bins - 1, Math.floor((bins * (v + end)) / (2 * end)))] += 1;
-  const most = Math.max(...counts), middle = (bins - 1) / 2;
-  const bars = counts.map((n, bin) => el("rect", {
-    x: `${(100 * bin) / bins}%`, width: `${92 / bins}%`, y: 122 - (112 * n) / most, height: (112 * n) / most,
-    class: bin === middle ? "quoted" : bin > middle ? "c0" : "c1", fill: "currentColor",
-  }));
-  const ticks = [[-1, "start"], [-0.5, "middle"], [0, "middle"], [0.5, "middle"], [1, "end"]];
-  return el("svg", { class: "chart histogram", role: "img", "aria-label": words }, el("title", {}, words), bars,
-    el("line", { class: "axis", x1: 0, x2: "100%", y1: 122, y2: 122 }),
-    ticks.map(([at, anchor]) => el("text", { x: `${50 + 50 * at}%`, y: 140, "text-anchor": anchor }, signed(at * end, 1))));
+// Bins of a round width, none of which reaches over 0; where the two scores are equal there is nothing to draw.
+function histogram(values, mean, words) {
+  const width = roundStep(Math.max(...values.map(Math.abs)) / 12), bins = new Map();
+  for (const v of values) if (v) bins.set(Math.floor(v / width), (bins.get(Math.floor(v / width)) ?? 0) + 1);
+  const numbers = [...bins.keys()], across = axisOf([0, width * Math.min(...numbers), width * (Math.max(...numbers) + 1)]);
+  const up = axisOf([0, ...bins.values()]), y = (n) => 152 - (132 * n) / up.ticks[up.ticks.length - 1];
+  const line = (kind, x1, x2, y1, y2, dash) => el("line", { class: kind, x1, x2, y1, y2, "stroke-dasharray": dash });
+  const counts = up.ticks.filter((n) => Number.isInteger(n)), end = counts[counts.length - 1];
+  const bars = [...bins].map(([bin, n]) => el("rect", {
+    x: across.at(bin * width), y: y(n), height: 152 - y(n), class: bin < 0 ? "c1" : "c0", fill: "currentColor",
+    width: `${parseFloat(across.at((bin + 0.92) * width)) - parseFloat(across.at(bin * width))}%`}));
+  return el("svg", { class: "chart histogram", role: "img", "aria-label": words }, el("title", {}, words),
+    counts.map((n) => [line("grid", 0, "100%", y(n), y(n)),
+      n > 0 && el("text", { x: 0, y: y(n) - 4 }, n === end ? count(n, "prompt") : n.toLocaleString("en"))]),
+    bars, line("axis", across.at(0), across.at(0), 20, 156), line("rule", across.at(mean), across.at(mean), 14, 152, "4 3"),
+    across.ticks.map((v) => el("text", { x: across.at(v), y: 170, "text-anchor": "middle" }, signed(v, across.digits))),
+    el("text", { x: across.at((across.ticks[0] + across.ticks[across.ticks.length - 1]) / 2), y: 188,
+      "text-anchor": "middle" }, "difference, points"));
 }

@@ -12,19 +12,20 @@ function compare(s) {
   const pick = (key, chosen) => select(b.models, chosen, { "aria-label": `${key} model`, "data-key": key,
     change: (e) => ([first, second].includes(e.target.value) ? swap() : change({ first, second, [key]: e.target.value })) });
   const words = (n, row) => [el("strong", {}, number(b.scores[n][row], b.digits)), " ", b.models[n]];
-  const cases = (from, to) => el("div", { class: "cards" }, strongest(s, difference(b, from, to))
-    .map(([row]) => card(row, ...[z, a].map((n) => picture(b.models[n], row, words(n, row))))));
+  const ahead = (from, to) => {
+    const found = strongest(s, difference(b, from, to)), name = b.models[to];
+    return [el("h2", {}, `Where ${name} is ahead most`), !found.length ? note("On no prompt.")
+      : el("div", { class: "cards" }, found.map(([row]) =>
+        card(row, ...[z, a].map((n) => picture(b.models[n], row, words(n, row))))))];
+  };
   const parts = b.scopes.map((one) => [called(one.category), called(one.category), between(one, a, z)]);
-  const values = figures(s, difference(b, a, z)).map(([, v]) => v);
-  const drawn = `Difference of the scores, ${second} less ${first}, over ${count(values.length, "prompt")}`;
   return [
     title(TITLES.compare, inCategory(s.category)),
     el("div", { class: "picks" }, pick("second", second), "against", pick("first", first),
       el("button", { class: "button", type: "button", "data-key": "swap", click: swap }, "swap")),
     !d ? el("p", { class: "empty" }, "The two share fewer than two prompts: there is nothing to compare.") : [
       verdict(b, scope, d, first, second), differences(b, "prompts", parts),
-      el("h3", {}, "Prompt by prompt"), histogram(values, drawn), note(`${drawn}.`),
-      el("h2", {}, `Where ${second} is ahead most`), cases(a, z), el("h2", {}, `Where ${first} is ahead most`), cases(z, a)],
+      byPrompt(figures(s, difference(b, a, z)).map(([, v]) => v), d, first, second), ahead(a, z), ahead(z, a)],
   ];
 }
 
@@ -32,14 +33,22 @@ function verdict(b, scope, d, first, second) {
   const better = el("strong", {}, d.value > 0 ? " is better than " : " is worse than ");
   const words = d.p > CHANCE ? ["The data do not decide between ", modelLink(second), " and ", modelLink(first), "."]
     : [modelLink(second), better, modelLink(first), ` by ${b.label}.`];
-  const won = `${second} wins ${percent(d.wins, 1)} (${(100 * d.winLow).toFixed(1)} to ${(100 * d.winHigh).toFixed(1)})`;
+  const won = `${second} wins ${percent(d.wins)} (${whole(d.winLow)} to ${whole(d.winHigh)})`;
   return [
     el("p", { class: "verdict" }, words, " Mean difference ", el("strong", {}, signed(d.value, b.digits)),
       ` points (${range(d.low, d.high, b.digits, signed)}), ${pValue(d.p)}, corrected for `,
       `${count(scope.differences.length, "pair")}. ${won} of ${count(d.n, "prompt")}.`),
-    note("The smallest true difference that so many prompts find with 80 % power, if only these two are compared: ",
-      `${number(d.detectable, b.digits)} points.`),
+    note(`Can detect ${number(d.detectable, b.digits)} points: the smallest true difference that so many prompts find with `,
+      "80 % power, if only these two are compared."),
   ];
+}
+
+function byPrompt(values, d, first, second) {
+  const words = `Difference of the scores, ${second} less ${first}, over ${count(d.n, "prompt")}`;
+  const side = (kind, name, n) => el("span", { class: kind }, `${name} wins ${n.toLocaleString("en")}`);
+  return [el("h3", {}, "Prompt by prompt"), values.some(Boolean) && histogram(values, d.value, words),
+    note(`${words}. `, side("c0", second, d.won), ", ", side("c1", first, d.lost),
+      d.equal > 0 && `, ${d.equal.toLocaleString("en")} ${d.equal === 1 ? "is" : "are"} equal and not drawn`, ". Dashed: the mean.")];
 }
 
 function differences(b, what, rows) {
@@ -65,19 +74,26 @@ function model(s) {
   const against = b.models.map((other, m) =>
     [other, link(other, { view: "compare", first: other, second: name }), between(scope, m, n)]);
   const words = (at) => [el("strong", {}, number(b.scores[n][at], b.digits)), ` (${signed(margin(b, n)(at), b.digits)})`];
-  const cases = (sign) => el("div", { class: "cards single" },
-    strongest(s, margin(b, n, sign)).map(([at]) => card(at, picture(name, at, words(at)))));
+  const others = b.models.length > 1 ? "the mean of the other models" : "its own mean";
+  const cases = (sign, start, end) => {
+    const all = figures(s, margin(b, n, sign)).length, found = positive(s, margin(b, n, sign)).length;
+    const cards = strongest(s, margin(b, n, sign)).map(([at]) => card(at, picture(name, at, words(at))));
+    return [note(`${start} on ${found ? found.toLocaleString("en") : "none"} of ${count(all, "prompt")}${end}.`),
+      el("div", { class: "cards single" }, cards)];
+  };
   const mono = (text) => el("span", { class: "mono" }, text);
   return [
     title(name, inCategory(s.category)),
-    el("p", { class: "verdict" }, row.rank && ["Rank ", el("strong", {}, ranks(row.rank)), ` of ${b.models.length}. `], "Mean ",
+    el("p", { class: "verdict" }, row.rank && ["Rank ", el("strong", {}, ranks(row.rank)),
+      ` of ${row.rank.of} over ${count(row.rank.prompts, "prompt")}. `], "Mean ",
       el("strong", {}, number(row.value, b.digits)), ends && ` (${ends})`, ` by ${b.label} over ${count(row.prompts, "prompt")}.`),
-    !own.complete && el("p", { class: "warning" }, `Incomplete: ${count(own.missing, "prompt")} without an image.`),
+    !own.complete && el("p", { class: "warning" }, own.missing === 0 ? "Incomplete: some prompts have fewer images than others."
+      : `Incomplete: ${count(own.missing, "prompt")} without an image, so its averages are over other prompts than those of `
+        + "complete models. Compare by the differences."),
     byCategory(b, n),
     b.models.length > 1 && [el("h2", {}, `${name} less the others`), differences(b, "other model", against)],
-    el("h2", {}, "Best prompts"),
-    note("Score, and how far it is from ", b.models.length > 1 ? "the mean of the other models" : "its own mean", "."), cases(1),
-    el("h2", {}, "Worst prompts"), cases(-1),
+    el("h2", {}, "Best prompts"), cases(1, `Above ${others}`, "; the score, and how far it is from that mean"),
+    el("h2", {}, "Worst prompts"), cases(-1, `Below ${others}`, ""),
     el("h2", {}, "How it was made"), facts([
       ...Object.entries(own.meta).map(([key, v]) => [key, typeof v === "string" ? v : JSON.stringify(v)]),
       ["images", own.images.toLocaleString("en")], ["scorer", mono(b.info.identity)],
@@ -89,15 +105,17 @@ function model(s) {
 function byCategory(b, n) {
   const rows = b.scopes.map((scope) => [called(scope.category), scope.models[n]]).filter(([, row]) => row.value !== null);
   const axis = axisOf(rows.flatMap(([, row]) => [row.value, row.low ?? row.value, row.high ?? row.value]));
+  const groups = rows.some(([, row]) => row.deviation !== null);
   const heads = [["prompts", ""], ["mean", "num"], ["interval", "num more"], [labels(axis), "bar"], ["rank", "num more"],
-    ["wins", "num more"], ["mean of 80s", "num more"]];
+    ["wins", "num more"], groups && ["mean of 80s", "num more"]].filter(Boolean);
   return table("board few", heads, rows.map(([name, row]) => {
-    const of80 = row.mean === null ? "" : `${number(row.mean, b.digits)} ± ${number(row.deviation, b.digits)}`;
+    const official = groups ? of80(b, row) : "";
     const ends = range(row.low, row.high, b.digits), says = `${name}: ${number(row.value, b.digits)} (${ends})`;
     return el("tr", {}, el("th", { scope: "row" }, name), cell(number(row.value, b.digits), "num main"),
       cell(ends, "range num more"), cell(interval(axis, row.value, row.low, row.high, "c0", says), "bar"),
-      cell(ranks(row.rank), "num more"), cell(percent(row.win_rate), "num more"), cell(of80, "num more"),
-      cell([ends, `rank ${ranks(row.rank)}`, `wins ${percent(row.win_rate)}`, of80].filter(Boolean).join(" · "), "phone"));
+      cell(ranks(row.rank), "num more"), cell(percent(row.win_rate), "num more"), groups && cell(official, "num more"),
+      cell([ends, row.rank && `rank ${ranks(row.rank)}`, row.rank && `wins ${percent(row.win_rate)}`,
+        official && `mean of 80s ${official}`].filter(Boolean).join(" · "), "phone"));
   }));
 }
 
@@ -118,7 +136,7 @@ function prompts(s) {
   return [
     title(TITLES.prompts, inCategory(s.category)),
     el("div", { class: "picks" }, options(Object.keys(orders), s.by, "by", "Order", (key) => orders[key]),
-      el("span", { class: "note" }, count(found.length, "prompt"))),
+      el("span", { class: "note" }, `${count(found.length, "prompt")}; range: the highest score less the lowest`)),
     table("list", [["prompt", ""], ["place", "gone"], ["best", "gone"], ["range", "num"]], rows),
     found.length > most && el("button", { class: "button", type: "button", "data-key": "most", click: more }, "Show more"),
   ];

@@ -18,16 +18,11 @@ __all__ = ["ClipScoreNetwork", "clip_preprocessing"]
 class ClipScoreNetwork(ClipNetwork):
     """An open_clip network that sees images as CLIP's authors showed them."""
 
-    scale = "100 x cosine; by CLIP's own loss a difference of 1 is logit scale / 100 units of log-odds"
-
-    def __init__(self, plan: Blueprint) -> None:
-        """See `ClipNetwork`.
-
-        Raises:
-            CheckpointError: unknown architecture, or the weights are those of another.
-        """
-        super().__init__(plan)
-        self.log_odds_per_point = float(self._model.logit_scale.float().exp()) / 100
+    def _meaning(self, logit_scale: float) -> tuple[float, str]:
+        return (
+            logit_scale / 100,
+            "100 x cosine; by CLIP's own loss a difference of 1 is logit scale / 100 units of log-odds",
+        )
 
     def _preprocessing(self, size: int, plan: Blueprint) -> Preprocessing:
         return clip_preprocessing(size, plan.settings)

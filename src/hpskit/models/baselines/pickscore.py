@@ -17,7 +17,8 @@ __all__ = ["PickScoreNetwork"]
 class PickScoreNetwork(ClipNetwork):
     """A CLIP with the scale that it was trained with: the softmax of its scores is the loss's own."""
 
-    scale = "logit scale x cosine, as published; a difference of 1 is one unit of log-odds"
+    def _meaning(self, logit_scale: float) -> tuple[float, str]:  # noqa: ARG002  # as its parent is called
+        return 1.0, "logit scale x cosine, as published; a difference of 1 is one unit of log-odds"
 
     def _preprocessing(self, size: int, plan: Blueprint) -> Preprocessing:  # noqa: ARG002  # as its parent is called
         return Preprocessing(size=size, resize="crop-floor", pillow=True)
