@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,10 +90,15 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """Run `hpskit …` as a process of its own; keyword arguments are environment variables."""
+    """Run `hpskit …`: in this process, which has imported everything already, or (with `process=True`, or environment
+    variables as keyword arguments) in one of its own."""
 
-    def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, cwd: Path | None = None, process: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "hpskit", *map(str, arguments)]
+        if not environment and not process:
+            return run_here(command, cwd)
         return subprocess.run(
             command,
             cwd=cwd,
@@ -101,6 +110,31 @@ def cli() -> Cli:
         )
 
     return run
+
+
+def run_here(command: list[str], cwd: Path | None) -> subprocess.CompletedProcess[str]:
+    """The command's `main` with its own arguments, output, folder and warnings."""
+    from hpskit.cli import main
+
+    output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    code: object = 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(cwd or Path.cwd()))
+        stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.redirect_stderr(errors))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("default")
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(sys, "argv", ["hpskit", *command[3:]])
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        except Exception:  # noqa: BLE001  # what a process would do
+            traceback.print_exc(file=errors)
+            code = 1
+    texts = [stream.buffer.getvalue().decode() for stream in (output, errors)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(command, int(code or 0), *texts)  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,8 @@ class Hub:
     """Close the next transfer of content after so many bytes, once."""
     stop_after: int | None = None
     """In the next transfer of content, send so many bytes and then nothing more until `release` is set, once."""
+    let_pass: int = 0
+    """Transfers of content that `stop_after` is not for."""
     ranges: bool = True
     stopped: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -162,7 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "GET":
             return
         cut, self.hub.cut_after = self.hub.cut_after, None
-        stop, self.hub.stop_after = self.hub.stop_after, None
+        stop = None
+        if len(self.hub.transfers) > self.hub.let_pass:
+            stop, self.hub.stop_after = self.hub.stop_after, None
         end = next((start + n for n in (cut, stop) if n is not None), size)
         self.close_connection = True
         try:

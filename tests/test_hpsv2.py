@@ -150,6 +150,7 @@ def test_without_network_it_says_where_prompts_belong(cli_python: Cli) -> None:
     assert "suites/hpsv2/photo.json" in done.stderr
 
 
+@pytest.mark.slow  # half a minute; the default tests hold the scores, the figures made of them, and the drop-in to both
 @pytest.mark.xdist_group("ViT-B-32")
 def test_evaluate_reproduces_the_official_print_out(
     shared: Path, stand_in_b32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

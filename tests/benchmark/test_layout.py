@@ -77,9 +77,7 @@ def test_a_folder_with_nearly_the_name_is_pointed_out(suite_file: Path, renders:
     (renders / "b c").rename(renders / "B_C")
     with pytest.raises(InputError, match="is the folder 'B_C' meant to be 'b c'"):
         find_images(open_suite(suite_file), renders)
-    with pytest.raises(
-        InputError, match=r"but 4 other image files, 00000\.png for one, expected a/00000\.jpg"
-    ):
+    with pytest.raises(InputError, match=r"but 4 other image files, 00000\.png for one, expected a/00000\.jpg"):
         find_images(open_suite(suite_file), renders / "a")
     with pytest.raises(InputError, match="is not a folder"):
         find_images(open_suite(suite_file), renders / "nowhere")

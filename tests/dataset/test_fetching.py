@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,10 +248,8 @@ def test_killed_between_parts_and_while_unpacking_it_goes_on(hub: Hub, tmp_path:
         command = [sys.executable, "-c", code, *arguments]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
+    hub.stop_after, hub.let_pass = 9, 1
     with start() as process:
-        while len(hub.transfers) < 1:
-            time.sleep(0.01)
-        hub.stop_after = 9
         assert hub.stopped.wait(60)
         process.send_signal(signal.SIGKILL)
     hub.release.set()

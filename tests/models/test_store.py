@@ -697,7 +697,7 @@ def test_a_file_of_unknown_origin_is_not_taken_for_a_named_model(home: Path) -> 
     """Scores carry the name, so a file must say itself that it is that model."""
     (home / "models").mkdir(parents=True)
     save_file({"a": torch.zeros(2)}, home / "models/hps-v2.1.safetensors")
-    with pytest.raises(HashMismatchError, match=r"no `hpskit models fetch` has made, expected hps-v2\.1; pass it"):
+    with pytest.raises(HashMismatchError, match=r"no `hpskit models fetch` has made, expected hps-v2\.1; name it"):
         locate("hps-v2.1")
 
 

@@ -32,7 +32,7 @@ def test_the_page_says_what_happened() -> None:
     assert re.search(r"Best at step 150: 80\.0 % <span class=\"range\">78\.0 to 82\.0</span>", page)
     assert "Step 100: the loss has been at ln 2 for 100 steps; check labels and learning rate" in page
     assert "200 of 200 steps of 64 pairs" in page
-    assert "<dt>lr</dt><dd>0.001</dd>" in page
+    assert "<dt>lr</dt><dd>0.0007</dd>" in page
     assert "<dt>ema</dt><dd>none</dd>" in page
     assert "broken image: 1." in page, "one group was dropped, in step 3"
     assert re.search(r"train\.json</th><td class=\"num\">hpdv2-train</td><td class=\"num\">6,000</td>", page)
