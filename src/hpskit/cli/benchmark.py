@@ -273,7 +273,8 @@ def _warn(summary: Summary) -> None:
         typer.echo(f"note: {summary.resumed:,} scores of earlier runs were used again", err=True)
     if not result.complete:
         count = sum(not row["images"] for row in result.prompts)
-        what = f"incomplete: {count:,} of {len(result.prompts):,} prompts have no image"
+        lack = f"{count:,} of {len(result.prompts):,} prompts have no image" if count else "some prompts have fewer images"
+        what = f"incomplete: {lack}"
         typer.echo(f"warning: {what}; the figures are of the others and are marked so", err=True)
     if summary.identical:
         count = sum(map(len, summary.identical))
