@@ -206,7 +206,7 @@ def test_a_folder_with_another_result_is_left_alone(models: Path) -> None:
     (models / "out").mkdir()
     record = models / "out/chrominance.json"
     record.write_text('{"format": "something else"}')
-    with pytest.raises(OutputError, match="is not a result of this study"):
+    with pytest.raises(OutputError, match="is there already and is no 'hpskit chrominance 1'"):
         colours(models, "base")
     assert record.read_text() == '{"format": "something else"}'
     with pytest.raises(OutputError, match="is a file, expected a folder"):

@@ -360,7 +360,9 @@ def test_no_half_result_is_left(config: Compare) -> None:
     (config.out / "contact.jpg").mkdir()  # cannot be replaced by a file
     with pytest.raises(OutputError, match=r"contact.jpg: cannot be written"):
         run(config, lambda: [sharpness()])
-    assert not (config.out / "compare.json").exists()
+    assert json.loads((config.out / "compare.json").read_text())["complete"] is False
+    (config.out / "contact.jpg").rmdir()
+    assert len(run(config, lambda: [sharpness()]).result["scorers"]) == 1, "what was half published is done again"
 
 
 def test_several_images_of_a_prompt_count_with_their_mean(folders: Path, config: Compare, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from hpskit import __version__
 from hpskit.benchmark.chroma_page import chroma_page, chroma_plot
 from hpskit.benchmark.colour import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity
 from hpskit.benchmark.folders import ImageFolder, open_folders
-from hpskit.errors import InputError, OutputError
-from hpskit.files import publish, publish_json, read_json, sha256_file
+from hpskit.errors import InputError
+from hpskit.files import check_free, publish_set, sha256_file
 from hpskit.pixels import open_image
 from hpskit.stats import bootstrap_mean, holm
 from hpskit.stats.bootstrap import check_settings
@@ -100,7 +100,7 @@ def run(config: Chrominance, progress: Progress = lambda _done, _total: None) ->
     for folder in folders:
         if len(folder.files) < 2:
             raise InputError(f"{folder.root}: holds one image, expected at least 2; one image is no sample of a model")
-    _check_free(config.out)
+    check_free(config.out, _RECORD, (), _FORMAT)
     total = sum(len(folder.files) for folder in folders)
     done = itertools.count(1)
     samples = [measure(folder, config.size, lambda: progress(next(done), total)) for folder in folders]
@@ -235,20 +235,8 @@ def _difference(
     return {"value": float(second.mean() - first.mean()), "low": float(low), "high": float(high)}
 
 
-def _check_free(out: Path) -> None:
-    """See that the folder holds no result of another kind under the names that are written."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, expected a folder; choose another --out")
-    path = out / _RECORD
-    if path.exists():
-        value = read_json(path)
-        if not isinstance(value, dict) or value.get("format") != _FORMAT:
-            raise OutputError(f"{path}: is not a result of this study; choose another --out")
-
-
 def _publish(out: Path, result: dict[str, Any], samples: Sequence[Sample]) -> None:
-    """Page, plot and densities, and the record with their hashes last: it says that they are complete."""
-    (out / _RECORD).unlink(missing_ok=True)
+    """Page, plot and densities, and the record with their hashes: it says that they are complete."""
     maps = {sample.folder.name: (sample.fine, sample.light) for sample in samples}
     arrays = io.BytesIO()
     shape = (2 * PLANE.shape[0], 2 * PLANE.shape[1])
@@ -260,8 +248,4 @@ def _publish(out: Path, result: dict[str, Any], samples: Sequence[Sample]) -> No
         "chrominance.svg": chroma_plot(result, maps).encode(),
         "densities.npz": arrays.getvalue(),
     }
-    for name, data in written.items():
-        with publish(out / name) as temporary:
-            temporary.write_bytes(data)
-    result["files"] = {name: sha256_file(out / name) for name in written}
-    publish_json(out / _RECORD, result)
+    publish_set(out, _RECORD, result, written)

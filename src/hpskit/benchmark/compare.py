@@ -8,6 +8,7 @@ OUT/compare.json    every figure and every score; written last: it says that the
 
 from __future__ import annotations
 
+import io
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ from hpskit.benchmark.suites import Suite, open_suite
 from hpskit.benchmark.together import Resampling, repeats_note
 from hpskit.errors import InputError, RecordError
 from hpskit.evaluation.result import Candidate
-from hpskit.files import AppendLog, expand, publish, publish_json
+from hpskit.files import AppendLog, expand, publish_set
 
 __all__ = ["FORMAT", "Compare", "Summary", "run"]
 
@@ -312,11 +313,8 @@ def _notes_on_prompts(material: _Material, rows: Sequence[Mapping[str, Any]]) ->
 
 
 def _publish(config: Compare, result: dict[str, Any]) -> None:
-    """Everything whole; `compare.json` last, and none while the rest changes."""
-    (config.out / "compare.json").unlink(missing_ok=True)
     roots = {"first": config.first, "second": config.second}
-    with publish(config.out / "compare.html") as temporary:
-        temporary.write_text(compare_page(result, roots), encoding="utf-8")
-    with publish(config.out / "contact.jpg") as temporary:
-        compare_sheet(result, roots).save(temporary, "JPEG", quality=88, optimize=True)
-    publish_json(config.out / "compare.json", result)
+    sheet = io.BytesIO()
+    compare_sheet(result, roots).save(sheet, "JPEG", quality=88, optimize=True)
+    products = {"compare.html": compare_page(result, roots).encode(), "contact.jpg": sheet.getvalue()}
+    publish_set(config.out, "compare.json", result, products)

@@ -22,9 +22,9 @@ from hpskit.benchmark.result import Result, read_result
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
 from hpskit.benchmark.together import check_one_scorer
-from hpskit.errors import InputError, OutputError
+from hpskit.errors import InputError
 from hpskit.evaluation.result import Candidate
-from hpskit.files import expand, publish, publish_json, read_json, sha256_file
+from hpskit.files import check_free, expand, publish_set
 from hpskit.stats import kendall_tau_b, spearman
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def run(
     models = open_folders([value for value in config.images if not _is_result(value)])
     reference = open_folder(expand(config.reference))
     _check(models, reference, results)
-    _check_free(config.out)
+    check_free(config.out, _RECORD, (), _FORMAT)
     inception = Inception(find_weights(config.weights), config.device)
     rows, at_chance, subset = _inception_figures(models, reference, inception, config, progress)
     clip = _clip_scores(models, config, load_clip, progress) if config.prompts else None
@@ -142,7 +142,7 @@ def run(
         "few_images": _FEW,
         **agreement(rows["models"], results),
     }
-    _publish(config.out, result)
+    publish_set(config.out, _RECORD, result, {"metrics.html": metrics_page(result).encode()})
     return result
 
 
@@ -319,26 +319,6 @@ def _shared(results: Sequence[Result]) -> list[str]:
 
 def _average(result: Result, label: str) -> float:
     return float(np.nanmean(result.scores(label)))
-
-
-def _check_free(out: Path) -> None:
-    """See that the folder holds no result of another kind under the names that are written."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, expected a folder; choose another --out")
-    path = out / _RECORD
-    if path.exists():
-        value = read_json(path)
-        if not isinstance(value, dict) or value.get("format") != _FORMAT:
-            raise OutputError(f"{path}: is not a result of this study; choose another --out")
-
-
-def _publish(out: Path, result: dict[str, Any]) -> None:
-    """The page, and the record with its hash last: it says that both are complete."""
-    (out / _RECORD).unlink(missing_ok=True)
-    with publish(out / "metrics.html") as temporary:
-        temporary.write_text(metrics_page(result), encoding="utf-8")
-    result["files"] = {"metrics.html": sha256_file(out / "metrics.html")}
-    publish_json(out / _RECORD, result)
 
 
 def metrics_page(result: Mapping[str, Any]) -> str:

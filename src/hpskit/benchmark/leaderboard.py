@@ -20,11 +20,12 @@ from hpskit.benchmark.leaderboard_table import leaderboard_table
 from hpskit.benchmark.result import Result, relative_to
 from hpskit.benchmark.together import Resampling, check_one_scorer, read_together, repeats_note, version_note
 from hpskit.errors import InputError
-from hpskit.files import publish, publish_json, sha256_file
+from hpskit.files import check_free, publish_set, sha256_file
 
 __all__ = ["Leaderboard", "run"]
 
 FORMAT = "hpskit leaderboard 1"
+_RECORD, _PRODUCTS = "leaderboard.json", ("leaderboard.html", "leaderboard.md")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +59,9 @@ def run(config: Leaderboard) -> dict[str, Any]:
         InputError: results are not of one suite, two have one name, scores of one label have different identities, a
             scorer or a model that was asked for is not there, or nothing was published for these boards.
         RecordError: a result is not what it should be.
-        OutputError: the output cannot be written.
+        OutputError: the output cannot be written, or holds something else.
     """
+    check_free(config.out, _RECORD, _PRODUCTS, FORMAT)
     results = read_together(config.results)
     _check_images(config.images, results)
     labels = _labels(results, config.scorers)
@@ -70,11 +72,7 @@ def run(config: Leaderboard) -> dict[str, Any]:
         "leaderboard.html": leaderboard_page(board, results, pictures),
         "leaderboard.md": leaderboard_table(board),
     }
-    for name, text in products.items():
-        with publish(config.out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    board["files"] = {name: sha256_file(config.out / name) for name in products}
-    publish_json(config.out / "leaderboard.json", board)
+    publish_set(config.out, _RECORD, board, {name: text.encode() for name, text in products.items()})
     return board
 
 

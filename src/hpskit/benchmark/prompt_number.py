@@ -24,7 +24,7 @@ from hpskit.benchmark.prompt_number_page import prompt_number_page, prompt_numbe
 from hpskit.benchmark.result import Result
 from hpskit.benchmark.together import check_one_scorer, read_together, repeats_note
 from hpskit.errors import InputError
-from hpskit.files import publish, publish_json
+from hpskit.files import publish_set
 from hpskit.stats import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
 
 __all__ = ["FORMAT", "PromptNumber", "run"]
@@ -90,11 +90,8 @@ def run(config: PromptNumber) -> dict[str, Any]:
         "models": [result.name for result in results],
         "scorers": [_by_scorer(label, results, config) for label in labels],
     }
-    (config.out / "prompts.json").unlink(missing_ok=True)
-    for name, text in (("prompts.html", prompt_number_page(study)), ("prompts.svg", prompt_number_plot(study))):
-        with publish(config.out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    publish_json(config.out / "prompts.json", study)
+    products = {"prompts.html": prompt_number_page(study), "prompts.svg": prompt_number_plot(study)}
+    publish_set(config.out, "prompts.json", study, {name: text.encode() for name, text in products.items()})
     return study
 
 
