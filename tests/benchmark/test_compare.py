@@ -20,10 +20,10 @@ from PIL import Image, ImageFilter
 from hpskit.benchmark.compare import Compare, run
 from hpskit.benchmark.comparison import agreement_of, compared, decimals
 from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
-from hpskit.benchmark.page import axis_for, counted, digits_for, p_figure, p_words, percent, round_step, signed
 from hpskit.benchmark.together import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.result import Candidate
+from hpskit.pages import axis_for, counted, digits_for, p_figure, p_words, percent, round_step, signed
 from hpskit.scoring.scorer import load_scorer
 from judged_photographs import Sharpness
 

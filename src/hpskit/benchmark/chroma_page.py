@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hpskit.benchmark import TEMPLATES
 from hpskit.benchmark.colour import FINE_BIN, PLANE, gamut_outline, lab_to_srgb
-from hpskit.benchmark.page import axis_for, environment
+from hpskit.pages import axis_for, environment
 
 __all__ = ["chroma_page", "chroma_plot", "contour"]
 
@@ -57,7 +58,7 @@ def chroma_page(result: Mapping[str, Any], maps: Maps) -> str:
     """
     pairs = sorted(result["pairs"], key=lambda pair: -pair["wasserstein"]["value"])
     ends = [pair["wasserstein"][name] for pair in pairs for name in ("value", "high", "chance")]
-    template = environment().get_template("chroma_page.html")
+    template = environment(*TEMPLATES).get_template("chroma_page.html")
     return template.render(
         result=result,
         pairs=pairs,
@@ -72,7 +73,7 @@ def chroma_plot(result: Mapping[str, Any], maps: Maps) -> str:
     """The densities side by side as one SVG file for a paper; see `chroma_page`."""
     per_row = min(_PER_ROW, len(maps))
     models = {model["name"]: model for model in result["models"]}
-    template = environment().get_template("chroma_plot.svg")
+    template = environment(*TEMPLATES).get_template("chroma_plot.svg")
     return template.render(panels=_panels(maps), models=models, per_row=per_row, **_frame())
 
 

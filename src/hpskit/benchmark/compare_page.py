@@ -8,10 +8,11 @@ from typing import Any
 
 from PIL import Image
 
+from hpskit.benchmark import TEMPLATES
 from hpskit.benchmark.comparison import decimals
 from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
-from hpskit.benchmark.page import Axis, axis_for, environment, number, signed
 from hpskit.evaluation.disagreement import thumbnail
+from hpskit.pages import Axis, axis_for, environment, number, signed
 from hpskit.pixels import open_image
 
 __all__ = ["compare_page", "compare_sheet"]
@@ -32,7 +33,7 @@ def compare_page(result: Mapping[str, Any], roots: Mapping[str, Path]) -> str:
         for case in _cases(scorer)
         for side in ("first", "second")
     }
-    template = environment().get_template("compare.html")
+    template = environment(*TEMPLATES).get_template("compare.html")
     axes = {scorer["label"]: _axis(scorer) for scorer in result["scorers"]}
     histograms = {scorer["label"]: _histogram(scorer) for scorer in result["scorers"]}
     figures = {"thumbnails": thumbnails, "axes": axes, "histograms": histograms, "decimals": decimals}

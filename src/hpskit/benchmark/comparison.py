@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.page import p_words, percent, round_step, signed
 from hpskit.benchmark.together import Resampling
+from hpskit.pages import p_words, percent, round_step, signed
 from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, scorer_agreement
 
 __all__ = ["ALPHA", "agreement_of", "compared", "decimals"]

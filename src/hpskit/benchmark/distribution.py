@@ -15,9 +15,9 @@ from urllib.parse import quote
 import numpy as np
 
 from hpskit import __version__
+from hpskit.benchmark import TEMPLATES
 from hpskit.benchmark.folders import ImageFolder, open_folder, open_folders
 from hpskit.benchmark.inception import Features, Inception, find_weights, kept_features, need_torch_fidelity
-from hpskit.benchmark.page import environment
 from hpskit.benchmark.result import Result, read_result
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
@@ -25,6 +25,7 @@ from hpskit.benchmark.together import check_one_scorer
 from hpskit.errors import InputError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import check_free, expand, publish_set
+from hpskit.pages import environment
 from hpskit.stats import kendall_tau_b, spearman
 
 if TYPE_CHECKING:
@@ -323,4 +324,4 @@ def _average(result: Result, label: str) -> float:
 
 def metrics_page(result: Mapping[str, Any]) -> str:
     """The page of a study; `result` is what `metrics.json` holds."""
-    return environment().get_template("metrics_page.html").render(result=result, metrics=METRICS)
+    return environment(*TEMPLATES).get_template("metrics_page.html").render(result=result, metrics=METRICS)

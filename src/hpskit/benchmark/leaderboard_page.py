@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpskit.benchmark import TEMPLATES
 from hpskit.benchmark.leaderboard_images import Pictures
-from hpskit.benchmark.page import environment
 from hpskit.benchmark.result import Result
+from hpskit.pages import environment
 
 __all__ = ["leaderboard_page"]
 
@@ -32,7 +33,7 @@ def leaderboard_page(board: Mapping[str, Any], results: Sequence[Result], pictur
 
     text = json.dumps(_data(board, results, pictures), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     inert = Markup(text.replace("<", "\\u003c"))  # noqa: S704  # in a script element only `<` can mean something
-    return environment().get_template("leaderboard.html").render(result=board, data=inert)
+    return environment(*TEMPLATES).get_template("leaderboard.html").render(result=board, data=inert)
 
 
 def _data(board: Mapping[str, Any], results: Sequence[Result], pictures: Pictures) -> dict[str, Any]:

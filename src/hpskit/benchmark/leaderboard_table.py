@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpskit.benchmark.page import counted, number, percent
+from hpskit.pages import counted, number, percent
 
 __all__ = ["incomplete", "leaderboard_table"]
 

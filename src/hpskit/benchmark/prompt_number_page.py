@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hpskit.benchmark.page import axis_for, digits_for, environment
+from hpskit.benchmark import TEMPLATES
+from hpskit.pages import axis_for, digits_for, environment
 
 __all__ = ["decimals", "prompt_number_page", "prompt_number_plot"]
 
@@ -21,7 +22,9 @@ def prompt_number_page(study: Mapping[str, Any]) -> str:
     """The page; `study` is what `prompts.json` holds."""
     panels = {scorer["label"]: _panels(scorer) for scorer in study["scorers"]}
     digits = {scorer["label"]: decimals(scorer["scopes"][0]["curve"]) for scorer in study["scorers"]}
-    return str(environment().get_template("prompts_page.html").render(result=study, panels=panels, digits=digits))
+    return str(
+        environment(*TEMPLATES).get_template("prompts_page.html").render(result=study, panels=panels, digits=digits)
+    )
 
 
 def decimals(curve: Sequence[Mapping[str, Any]]) -> int:
@@ -32,7 +35,7 @@ def decimals(curve: Sequence[Mapping[str, Any]]) -> int:
 def prompt_number_plot(study: Mapping[str, Any]) -> str:
     """Two panels for each scorer, one below the other, as one SVG file."""
     rows = [(scorer["label"], _panels(scorer)) for scorer in study["scorers"]]
-    return str(environment().get_template("prompts_plot.svg").render(rows=rows, suite=study["suite"]["name"]))
+    return str(environment(*TEMPLATES).get_template("prompts_plot.svg").render(rows=rows, suite=study["suite"]["name"]))
 
 
 def _panels(scorer: Mapping[str, Any]) -> list[dict[str, Any]]:

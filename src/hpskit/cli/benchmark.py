@@ -109,7 +109,6 @@ def run(
     """Score a model's images for a suite of prompts: the paper's figures, intervals, and every score in one file.
 
     Every image must be there, readable, and of one prompt of the suite. Kill it and start it again: it continues.
-
     \b
     hpskit benchmark run --images renders/ --name "My model" --scorer hps-v2.1 --out result.json
     """
@@ -273,9 +272,8 @@ def _warn(summary: Summary) -> None:
         typer.echo(f"note: {summary.resumed:,} scores of earlier runs were used again", err=True)
     if not result.complete:
         count = sum(not row["images"] for row in result.prompts)
-        lack = f"{count:,} of {len(result.prompts):,} prompts have no image" if count else "some prompts have fewer images"
-        what = f"incomplete: {lack}"
-        typer.echo(f"warning: {what}; the figures are of the others and are marked so", err=True)
+        what = f"{count:,} prompts have no image" if count else "some prompts have fewer images than others"
+        typer.echo(f"warning: incomplete: {what}; the figures are of what is there and are marked so", err=True)
     if summary.identical:
         count = sum(map(len, summary.identical))
         what = f"{count} images are the same to the byte as one of another prompt"

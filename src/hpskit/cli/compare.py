@@ -122,7 +122,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
 
 def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:
     from hpskit.benchmark.comparison import decimals
-    from hpskit.benchmark.page import number, p_figure, percent, signed
+    from hpskit.pages import number, p_figure, percent, signed
 
     digits = decimals(difference)
     return (

@@ -86,7 +86,7 @@ def _print(board: dict[str, Any], out: Path) -> None:
     from rich.text import Text
 
     from hpskit.benchmark.leaderboard_table import incomplete
-    from hpskit.benchmark.page import counted, number
+    from hpskit.pages import counted, number
 
     console = Console()
     for scorer in board["scorers"]:
@@ -112,7 +112,7 @@ def _print(board: dict[str, Any], out: Path) -> None:
 def _cells(row: dict[str, Any], lacking: str) -> tuple[str, Any, str, str, str]:
     from rich.text import Text
 
-    from hpskit.benchmark.page import number, percent
+    from hpskit.pages import number, percent
 
     rank, wins = row["rank"], row["win_rate"]
     places = (

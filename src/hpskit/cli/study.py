@@ -63,7 +63,7 @@ def _print_chrominance(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from hpskit.benchmark.page import digits_for, number, p_words
+    from hpskit.pages import digits_for, number, p_words
 
     console = Console()
     table = _table("images", "mean chroma", "interval", "saturation", "vivid")
@@ -137,7 +137,7 @@ def _print_metrics(result: dict[str, Any], labels: dict[str, str], out: Path) ->
     from rich.console import Console
     from rich.text import Text
 
-    from hpskit.benchmark.page import number, signed
+    from hpskit.pages import number, signed
 
     console = Console()
     clip = bool(result["settings"]["clip"])
@@ -215,7 +215,7 @@ def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from hpskit.benchmark.page import counted
+    from hpskit.pages import counted
 
     console = Console()
     for scorer in result["scorers"]:
@@ -234,8 +234,8 @@ def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
 
 
 def _curve_table(title: str, curve: list[dict[str, Any]]) -> Table:
-    from hpskit.benchmark.page import number
     from hpskit.benchmark.prompt_number_page import decimals
+    from hpskit.pages import number
 
     columns = {"standard_error": "mean ±", "difference_error": "difference ±", "detectable": "can detect"}
     digits = decimals(curve)
