@@ -3,7 +3,8 @@
     HpskitError
     ├── InputError            something given by the caller cannot be used (also a ValueError)
     │   ├── ImageError        an image cannot be opened, decoded or used
-    │   └── RecordError       a row of a file is not what it should be
+    │   ├── RecordError       a row of a file is not what it should be
+    │   └── DivergedError     training has left the numbers: its settings cannot be used
     ├── OutputError           a result cannot be written, or belongs to another run
     ├── ModelError            a model cannot be had or loaded
     │   ├── UnknownModelError no model has that name
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "DivergedError",
     "HashMismatchError",
     "HpskitError",
     "ImageError",
@@ -47,6 +49,10 @@ class ImageError(InputError):
 
 class RecordError(InputError):
     """A row of a file is not what it should be."""
+
+
+class DivergedError(InputError):
+    """Training has left the numbers: its settings cannot be used on these data."""
 
 
 class OutputError(HpskitError):

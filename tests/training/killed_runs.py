@@ -123,17 +123,20 @@ def resume(folder: Path) -> None:
 
 
 def processes(folder: Path) -> None:
-    """One process with whole batches, in one part and in three; two with half of each."""
+    """One process with whole batches, in one part and in three; two with half of each. And batches of one group, of
+    which one of two processes gets nothing."""
     settings = ("precision=fp32", "lr=1e-3", "ema=none")
     assert wait(forked(lambda: train(config(folder, "one", *settings)))) == 0
     assert wait(forked(lambda: train(config(folder, "parts", *settings, "accumulate=3")))) == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    run = config(folder, "two", *settings, device="cpu")
-    both = [forked(lambda: train(run), RANK=rank, LOCAL_RANK=rank, **world) for rank in "01"]
-    assert [wait(child) for child in both] == [0, 0]
+    assert wait(forked(lambda: train(config(folder, "lone", *settings, "batch=1")))) == 0
+    for name, more in (("two", ()), ("idle", ("batch=1",))):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        run = config(folder, name, *settings, *more, device="cpu")
+        both = [forked(lambda run=run: train(run), RANK=rank, LOCAL_RANK=rank, **world) for rank in "01"]  # type: ignore[misc]
+        assert [wait(child) for child in both] == [0, 0]
 
 
 if __name__ == "__main__":

@@ -32,11 +32,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["two", "parts"])
-def test_the_loss_follows_that_of_one_process(runs: Path, name: str) -> None:
+@pytest.mark.parametrize(("whole", "name"), [("one", "two"), ("one", "parts"), ("lone", "idle")])
+def test_the_loss_follows_that_of_one_process(runs: Path, whole: str, name: str) -> None:
     for kind in ("step", "validation"):
         one, other = (
-            [line for line in log_lines(runs / which / "log.jsonl") if line["kind"] == kind] for which in ("one", name)
+            [line for line in log_lines(runs / which / "log.jsonl") if line["kind"] == kind] for which in (whole, name)
         )
         assert len(one) == len(other) > 0
         for expected, found in zip(one, other, strict=True):

@@ -111,10 +111,12 @@ def test_a_file_without_its_run(run: Path, tmp_path: Path) -> None:
     assert "Not measured." in card
 
 
-def test_another_checkpoint_has_no_record_of_the_best(run: Path, tmp_path: Path) -> None:
+def test_another_checkpoint_has_a_record_without_the_figures_of_the_best(run: Path, tmp_path: Path) -> None:
     made = export(Export(source=run, layout="official", out=tmp_path / "last.pt", checkpoint="last"))
     assert made.step == 200
-    assert read_record(made.out, made.weight_hash) is None
+    record = read_record(made.out, made.weight_hash)
+    assert record is not None, "it has seen the same prompts"
+    assert record.held_out is None, "and nobody has measured it"
     again = export(Export(source=run, layout="official", out=tmp_path / "200.pt", checkpoint="200"))
     assert again.weight_hash == made.weight_hash
 

@@ -75,7 +75,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or error.errno is None:  # not of a stream
             raise
         typer.echo(f"error: standard output: cannot be written ({error.strerror}); make room there", err=True)
         sys.exit(2)

@@ -84,7 +84,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
-    if not row["accuracy"]:
+    if row["stopped"] or not row["accuracy"]:
         return [f"stopped at step {row['steps']:,}", "", "", ""]
     accuracy = row["accuracy"]
     known = accuracy["low"] is not None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
-from hpskit.errors import HpskitError, InputError
+from hpskit.errors import DivergedError, InputError
 from hpskit.files import publish, publish_json
 from hpskit.training.ablation_page import ablation_page, ablation_table
 from hpskit.training.past_run import PastRun, best_validation, lines_of, open_run
@@ -166,11 +166,14 @@ def ablate(
         InputError: recipe or data cannot be used.
         OutputError: a run there was made with other settings, or something cannot be written.
     """
-    todo = [point for point in config.grid.points if not _is_done(config, point)]
+    done = [point for point in config.grid.points if _is_done(config, point)]
+    todo = [point for point in config.grid.points if point not in done]
     total = len(config.grid.points)
-    progress("runs", total - len(todo), total)
+    progress("runs", len(done), total)
+    if done:  # all others are compared with it, and the trainer compares it with the data that are there
+        _train_one(config.run(done[0]))
     stopped: dict[str, str] = {}
-    for number, (point, reason) in enumerate(_train_all(config, todo, progress, warn), total - len(todo) + 1):
+    for number, (point, reason) in enumerate(_train_all(config, todo, progress, warn), len(done) + 1):
         if reason:
             stopped[point.name] = reason
             warn(f"{point.name}: {reason}")
@@ -223,19 +226,9 @@ def _train_one(
 
     try:
         train(planned, tell, lambda text: warn(f"{name}: {text}"))
-    except InputError as error:
-        if not _has_trained(planned.out):
-            raise
+    except DivergedError as error:
         return str(error)
     return ""
-
-
-def _has_trained(out: Path) -> bool:
-    """Whether a run has come as far as its first step, so that what stopped it lies in its settings."""
-    try:
-        return bool(lines_of(open_run(out).log, "step"))
-    except HpskitError:
-        return False
 
 
 def _begin_worker(places: Any) -> None:
@@ -265,7 +258,8 @@ def _publish(config: Ablation, stopped: Mapping[str, str]) -> dict[str, Any]:
     runs = [(point, open_run(config.run(point).out)) for point in config.grid.points]
     _check_same_data(runs)
     rows = [_row(point, run, stopped.get(point.name)) for point, run in runs]
-    judged = [row for row in rows if row["accuracy"]]
+    judged = [row for row in rows if row["accuracy"] and not row["stopped"]]
+    best = max(judged, key=lambda row: (float(row["accuracy"]["value"]), -row["loss"]), default=None)
     result = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
@@ -275,7 +269,7 @@ def _publish(config: Ablation, stopped: Mapping[str, str]) -> dict[str, Any]:
         "data": runs[0][1].config["data"],
         "validation": runs[0][1].config["validation"],
         "runs": rows,
-        "best": max(judged, key=lambda row: float(row["accuracy"]["value"]))["name"] if judged else None,
+        "best": best and best["name"],
     }
     for name, text in (("ablation.html", ablation_page(result)), ("ablation.md", ablation_table(result))):
         with publish(config.out / name) as temporary:

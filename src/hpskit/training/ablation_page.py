@@ -50,8 +50,8 @@ def ablation_table(result: Mapping[str, Any]) -> str:
 
 
 def _figures(row: Row) -> list[str]:
-    if not row["accuracy"]:
-        return ["none", "", "", "", ""]
+    if row["stopped"] or not row["accuracy"]:
+        return [f"stopped at step {row['steps']:,}", "", "", "", ""]
     accuracy = row["accuracy"]
     known = accuracy["low"] is not None
     return [

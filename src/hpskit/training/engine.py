@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hpskit.errors import InputError
+from hpskit.errors import DivergedError, InputError
 from hpskit.training.examples import Batch
 from hpskit.training.objective import objective
 from hpskit.training.parts import split
@@ -108,8 +108,8 @@ class Engine:
             number: of the step, from 0.
 
         Raises:
-            InputError: the loss or the gradient is not finite, and the weights are those of before the step; or every
-                group of the batch was left out.
+            DivergedError: the loss or the gradient is not finite, and the weights are those of before the step.
+            InputError: every group of the batch was left out.
         """
         lr = cosine_lr(number, base_lr=self.recipe.lr, warmup=self.recipe.warmup, total=self.recipe.steps)
         for group in self.optimizer.param_groups:
@@ -173,7 +173,7 @@ class Engine:
         more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
         rows = ", ".join(places[:_SHOWN_PLACES]) + more
         cure = "the last checkpoint is untouched; lower lr, set clip=1, or use precision=bf16 or fp32, in a new run"
-        raise InputError(f"step {number + 1}: the {what} is {value} on the rows {rows}; {cure}")
+        raise DivergedError(f"step {number + 1}: the {what} is {value} on the rows {rows}; {cure}")
 
     def _summed(self, *values: float) -> list[float]:
         """Numbers summed over all devices."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from hpskit.errors import OutputError
-from hpskit.models.clip import build, check_names
+from hpskit.models.clip import build, check_names, tokenizer
 from hpskit.models.registry import find
 from hpskit.models.store import cached, is_path, locate
 from hpskit.training.batch import Batch
@@ -152,6 +152,7 @@ def size_of(recipe: Recipe) -> Size:
     Raises:
         InputError, CheckpointError: the architecture does not exist or does not go with the recipe.
     """
+    tokenizer(recipe.architecture)  # which refuses a name that open_clip does not know
     student = Student(build(recipe.architecture), recipe)
     parameters = sum(p.numel() for p in student.parameters())
     trained = sum(p.numel() for p in student.parameters() if p.requires_grad)

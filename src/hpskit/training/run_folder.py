@@ -46,7 +46,7 @@ class RunFolder:
                 cure = "--resume goes on with it; or choose another folder"
                 raise OutputError(f"{self.path}: holds a run already; {cure}")
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or any(not _unfinished(p) for p in self.path.iterdir())):
             raise OutputError(f"{self.path}: is not empty and not a run; choose another folder")
 
     def begin(self, config: Mapping[str, Any]) -> None:
@@ -56,6 +56,9 @@ class RunFolder:
             OutputError: it would go on with something else; the message lists what.
         """
         if not self.config.is_file():
+            for path in self.path.glob(".*.tmp"):  # of a run that was killed while it wrote its first file
+                if _unfinished(path):
+                    path.unlink()
             publish_json(self.config, {"format": _FORMAT, **config})
             return
         before = read_json(self.config)
@@ -73,6 +76,11 @@ class RunFolder:
         return value if isinstance(value, dict) else None
 
 
+def _unfinished(path: Path) -> bool:
+    """Whether it is a `config.json` that was being written when a run was killed."""
+    return path.name.startswith(".config.json.") and path.suffix == ".tmp"
+
+
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides what comes out, by a flat name."""
     flat = {f"recipe.{name}": value for name, value in config.get("recipe", {}).items()}
@@ -80,7 +88,7 @@ def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
         sets = config.get(role, [])
         flat[f"{role}, number of sets"] = len(sets)
         for number, entry in enumerate(sets):
-            flat |= {f"{role} {entry.get('name', number)}: {key}": entry.get(key) for key in ("digest", "ratio")}
+            flat |= {f"{role} {number + 1}: {key}": entry.get(key) for key in ("digest", "ratio")}
     base = config.get("base") or {}
     return {**flat, "first weights": base.get("weight_hash"), "on_broken": config.get("on_broken")}
 

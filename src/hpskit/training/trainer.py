@@ -110,6 +110,8 @@ def train(
         progress=lambda done: progress("comparing with validation", done, None, {}),
     )
     if accelerator.is_main_process:
+        if material.without:
+            warn(f"{len(material.without):,} training groups are left out: they share prompts or images with --val")
         for found in material.describe(lambda done: progress("describing", done, None, {})):
             for text in found.warnings():
                 warn(text)
