@@ -34,7 +34,7 @@ def test_tiny_comes_within_a_twentieth_of_the_optimum_from_random_weights(tmp_pa
 
 @pytest.mark.slow
 def test_from_shuffled_labels_it_learns_nothing(tmp_path: Path) -> None:
-    """On held-out votes that are not shuffled, of which the same network learns five in six from labels that are not."""
+    """Judged by votes that are not shuffled, five in six of which the same network gets from labels that are not."""
     write_task(tmp_path, pairs=4000, seed=0, shuffled=True)
     write_task(tmp_path, pairs=500, seed=0, held_out=True)
     # one validation: the best of several would be better than chance by choice
