@@ -6,6 +6,7 @@ inspected is not sound, 2 an error of input, model or output (one line says whic
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
 import warnings
@@ -38,6 +39,21 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(study.app, name="study")
+
+
+def _flowing(text: str) -> str:
+    """The text of a command's help with the lines of a paragraph joined; typer keeps them, at the width of the source.
+
+    A paragraph that begins with a line of backspace alone, which is examples, keeps its lines.
+    """
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(p.removeprefix("\b\n") if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
+
+
+for _group in (app, models.app, data.app, benchmark.app, study.app):
+    for _command in _group.registered_commands:
+        assert _command.callback is not None
+        _command.help = _flowing(_command.callback.__doc__ or "")
 
 
 def _version(wanted: bool) -> None:

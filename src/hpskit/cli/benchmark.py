@@ -109,6 +109,7 @@ def run(
     """Score a model's images for a suite of prompts: the paper's figures, intervals, and every score in one file.
 
     Every image must be there, readable, and of one prompt of the suite. Kill it and start it again: it continues.
+
     \b
     hpskit benchmark run --images renders/ --name "My model" --scorer hps-v2.1 --out result.json
     """
