@@ -40,6 +40,16 @@ def test_imports_point_one_way(path: Path) -> None:
         assert ORDER.index(parts[1]) <= ORDER.index(own), f"{path.name}:{line}: {own} imports {parts[1]}"
 
 
+def test_folders_of_the_benchmark_stand_on_it_and_not_on_one_another() -> None:
+    room = SRC / "benchmark"
+    folders = {path.parent.name for path in room.glob("*/__init__.py")}
+    assert folders == {"leaderboard", "comparison", "studies"}
+    for path in room.rglob("*.py"):
+        for name, line in imports(path):
+            entered = folders & set(name.split(".")[2:3] if name.startswith("hpskit.benchmark.") else ())
+            assert entered <= {path.parent.name}, f"{path.relative_to(room)}:{line}: imports {name}"
+
+
 def test_every_room_is_in_the_plan() -> None:
     rooms = {path.relative_to(SRC).parts[0].removesuffix(".py") for path in MODULES} - {"__init__", "__main__"}
     assert rooms <= set(ORDER)

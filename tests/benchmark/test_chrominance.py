@@ -6,6 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from conftest import Cli
-from hpskit.benchmark.chroma_page import contour
-from hpskit.benchmark.chrominance import Chrominance, measure, run
-from hpskit.benchmark.colour import PLANE, ChromaDensity, gamut_outline, lab_to_srgb, srgb_to_lab
-from hpskit.benchmark.folders import open_folder, open_folders
+from hpskit.benchmark.studies.chrominance import Chrominance, Measures, measure, run
+from hpskit.benchmark.studies.chrominance_page import contour
+from hpskit.benchmark.studies.colour import PLANE, ChromaDensity, gamut_outline, lab_to_srgb, srgb_to_lab
+from hpskit.benchmark.studies.folders import open_folder, open_folders
 from hpskit.errors import ImageError, InputError, OutputError
+from hpskit.files import AppendLog
 
 
 @pytest.mark.parametrize(
@@ -146,6 +151,41 @@ def test_files_that_are_published(models: Path) -> None:
     assert mean_a == pytest.approx(result["models"][1]["mean_a"], abs=0.1)
 
 
+_KILLED = """
+import time
+from pathlib import Path
+from hpskit.benchmark.studies.chrominance import Chrominance, run
+from hpskit.benchmark.studies.colour import ChromaDensity
+of = ChromaDensity.of
+ChromaDensity.of = lambda pixels: time.sleep(0.05) or of(pixels)
+run(Chrominance(images={images!r}, out=Path({out!r})))
+"""
+
+
+def test_killed_at_any_moment_it_goes_on(models: Path) -> None:
+    images = [f"{name}={models / name}" for name in ("base", "vivid")]
+    code = _KILLED.format(images=images, out=str(models / "out"))
+    log = models / "out/chrominance.json.partial"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [path.name for path in (models / "out").iterdir()] == [log.name]
+    header, *lines = log.read_text().splitlines()
+    assert 0 < len(lines) < 48
+    changed = [json.dumps({**json.loads(line), "chroma": 1e6}) for line in lines]
+    (models / "changed").mkdir()
+    (models / "changed" / log.name).write_text("\n".join([header, *changed, '{"sha256": "torn']))
+    with pytest.raises(OutputError, match=r"is unfinished work at another --size; choose another --out, or delete"):
+        colours(models, "base", "vivid", size=100)
+    assert colours(models, "base", "vivid") == colours(models, "base", "vivid", out="anew")
+    assert not log.exists()
+    found = colours(models, "base", "vivid", out="changed")["models"]
+    used = [int(24 * model["chroma"]["value"] // 1e6) for model in found]
+    assert sum(used) == len(lines), "what was kept is taken as it stands"
+
+
 def test_a_model_alone_has_a_page(models: Path) -> None:
     result = colours(models, "base")
     assert result["pairs"] == []
@@ -159,7 +199,9 @@ def test_a_jpeg_that_is_decoded_small_gives_the_colours_of_the_whole(
         (tmp_path / name).mkdir()
         for number, photograph in enumerate(photographs):
             photograph.resize((1280, 854)).save(tmp_path / name / f"{number}.{ending}", quality=95)
-    jpeg, png = (measure(open_folder(tmp_path / name), 160) for name in ("jpeg", "png"))
+    with AppendLog(tmp_path / "log") as log:
+        measures = Measures(log, 160)
+        jpeg, png = (measure(open_folder(tmp_path / name), measures) for name in ("jpeg", "png"))
     assert jpeg.chroma == pytest.approx(png.chroma, rel=0.02)
     assert np.abs(jpeg.densities - png.densities).sum(axis=1).max() < 0.2
 
@@ -181,7 +223,7 @@ def test_nothing_is_skipped(models: Path) -> None:
     assert open_folder(models / "base").others == 1
     with pytest.raises(ImageError, match=r"zzz\.WEBP: is not an image"):
         colours(models, "base", "vivid")
-    assert not (models / "out").exists()
+    assert not (models / "out/chrominance.json").exists()
     (models / "base/a/zzz.WEBP").write_bytes(b"")
     with pytest.raises(ImageError, match=r"zzz\.WEBP: is empty"):
         open_folder(models / "base")

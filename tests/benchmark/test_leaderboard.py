@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hpskit.benchmark.leaderboard import Leaderboard, run
-from hpskit.benchmark.leaderboard_figures import agreement_of, scorer_board
-from hpskit.benchmark.published import PUBLISHED, published_for
+from hpskit.benchmark.leaderboard.figures import agreement_of, scorer_board
+from hpskit.benchmark.leaderboard.published import PUBLISHED, published_for
+from hpskit.benchmark.leaderboard.run import Leaderboard, run
 from hpskit.benchmark.result import read_result
 from hpskit.benchmark.suites import STYLES
 from hpskit.benchmark.together import Resampling

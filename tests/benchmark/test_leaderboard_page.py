@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpskit.benchmark.leaderboard import Leaderboard, run
+from hpskit.benchmark.leaderboard.run import Leaderboard, run
 from hpskit.benchmark.together import Resampling
+from hpskit.pages import whole
 from leaderboard_results import write_result
 
 CHROMIUM = shutil.which("chromium")
@@ -110,6 +111,15 @@ def test_sort_by_each_column_by_mouse_and_keyboard(view: Any) -> None:
     shown = [float(text) for text in view.locator(".board td.main").all_inner_texts()]
     assert shown == sorted(shown, reverse=True)
     assert view.evaluate("document.activeElement.textContent") == "Average"
+
+
+def test_wins_of_two_models_are_100_together_and_as_elsewhere(view: Any) -> None:
+    shares = [n / 400 for n in range(401)]
+    assert view.evaluate("(shares) => shares.map((share) => Number(whole(share)))", shares) == [*map(whole, shares)]
+    cells = "(rows) => rows.map((row) => [...row.querySelectorAll('td')].map((one) => Number(one.textContent || 50)))"
+    won = np.array(view.eval_on_selector_all("table.wins tbody tr", cells))
+    assert won.shape == (len(NAMES), len(NAMES))
+    assert (won + won.T == 100).all()
 
 
 def test_filter_by_name_category_and_scorer(view: Any) -> None:

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from hpskit.benchmark.prompt_number import PromptNumber, run
+from hpskit.benchmark.studies.prompt_number import PromptNumber, run
 from hpskit.errors import InputError
 from leaderboard_results import two_styles, write_result
 

@@ -1,4 +1,4 @@
-"""`hpskit compare` and `hpskit study prompts` as processes."""
+"""`hpskit compare` and `hpskit study prompts`: what they print and write."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def folder(photographs: list[Image.Image], tmp_path_factory: pytest.TempPathFact
     return path
 
 
-def test_table_verdict_and_files(cli: Cli, folder: Path, tmp_path: Path) -> None:
+def test_table_verdict_and_files(cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     command = ("compare", folder / "renders/base", folder / "renders/ours", "--prompts", folder / "suite.jsonl")
-    done = cli(*command, "-s", "mini", "-s", "random", "--out", tmp_path / "out", COLUMNS="80")
+    done = cli(*command, "-s", "mini", "-s", "random", "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(
         r"^  mini +\+\d\.\d\d +\+\d\.\d\d to \+\d\.\d\d +100 % +0\.0078 +0\.0078 +\d\.\d\d", done.stdout, re.M
@@ -33,6 +34,7 @@ def test_table_verdict_and_files(cli: Cli, folder: Path, tmp_path: Path) -> None
     assert re.search(r"^  +temple +\+\d\.\d\d .* 0\.25 ", done.stdout, re.M), "two categories: 2 x 0.125 by Holm"
     assert re.search(r"^ mini: ours is better: \+\d.*p = 0\.0078; it wins 100 % of the 8 prompts$", done.stdout, re.M)
     assert re.search(r"^ random: Not decided: ours differs by ", done.stdout, re.M)
+    assert re.search(r"^ p corrected for 2 scorers \(Holm\): mini 0\.016, random \d", done.stdout, re.M)
 
 
 def test_one_document_on_standard_output(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,12 +43,13 @@ def test_one_document_on_standard_output(folder: Path, tmp_path: Path, capsys: p
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "compare.json").read_text())
 
 
-def test_study_prompts(cli: Cli, tmp_path: Path) -> None:
+def test_study_prompts(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         write_result(tmp_path / f"{name}.json", name, {"mini": rng.normal(0, 1, 60)}, two_styles(30))
     command = ("study", "prompts", tmp_path / "a.json", tmp_path / "b.json", "--resolution", 0.5, "--resamples", 100)
-    done = cli(*command, "--out", tmp_path / "out", COLUMNS="80")
+    done = cli(*command, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "out/prompts.json").read_text())
     needed = found["scorers"][0]["scopes"][0]["needed"]["largest"]

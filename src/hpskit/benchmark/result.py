@@ -130,12 +130,10 @@ class Result:
         raise InputError(f"{self.path}: has no scores by {label!r} (there are: {', '.join(self.scorers)}); add them")
 
 
-def prompt_scores(rows: Sequence[Mapping[str, Any]], label: str) -> Floats:
-    """(prompts,): the mean score of each row's images, NaN where there is none."""
-    return np.array(
-        [np.mean([image["scores"][label] for image in row["images"]]) if row["images"] else np.nan for row in rows],
-        dtype=np.float64,
-    )
+def prompt_scores(rows: Sequence[Mapping[str, Any]], label: str, images: str = "images") -> Floats:
+    """(prompts,): the mean score of each row's images, NaN where there is none; `images` names the field with them."""
+    own = [[image["scores"][label] for image in row[images]] for row in rows]
+    return np.array([np.mean(scores) if scores else np.nan for scores in own], dtype=np.float64)
 
 
 def text_numbers(texts: Sequence[str]) -> NDArray[np.intp]:

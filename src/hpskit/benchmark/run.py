@@ -11,8 +11,8 @@ import json
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from hpskit.errors import InputError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import publish_json
 
-__all__ = ["BenchmarkRun", "Summary", "check_candidates", "identical_images", "run", "suite_images"]
+__all__ = ["BenchmarkRun", "Summary", "check_candidates", "run", "suite_images"]
 
 _SHOWN_PROBLEMS = 10
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "pillow", "numpy")
@@ -111,7 +111,7 @@ def run(
     suite = open_suite(config.suite)
     found = find_images(suite, config.images, manifest=config.manifest, allow_missing=config.allow_missing)
     images = suite_images(suite, found, progress)
-    identical = identical_images(images)
+    identical = _identical_images(images)
     if identical and not config.allow_identical:
         raise InputError(_describe(config.images, identical))
     with open_book(config.partial, suite.sha256) as book:  # from here on nobody else writes this result
@@ -160,7 +160,7 @@ def check_candidates(candidates: Sequence[Candidate]) -> None:
             raise InputError(f"{what.format(twice)}; name each scorer once")
 
 
-def identical_images(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ...]:
+def _identical_images(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ...]:
     """Groups of files that are equal to the byte though their prompts differ."""
     same: defaultdict[str, list[SuiteImage]] = defaultdict(list)
     for image in images:
@@ -195,7 +195,8 @@ def _value(
     scorers: Sequence[Mapping[str, Any]],
     book: Book,
 ) -> dict[str, Any]:
-    rows = list(_rows(suite, images, scorers, book))
+    by_prompt = book.by_prompt(images, scorers)
+    rows = [{**asdict(prompt), "images": by_prompt[number]} for number, prompt in enumerate(suite.prompts)]
     sizes = {name: sum(prompt.category == name for prompt in suite.prompts) for name in suite.categories}
     about = [{name: scorer.get(name) for name in _ABOUT} for scorer in scorers]
     return {
@@ -217,29 +218,6 @@ def _value(
         "scorers": [{**scorer, **figures(rows, str(scorer["label"]))} for scorer in about],
         "prompts": rows,
     }
-
-
-def _rows(
-    suite: Suite, images: Sequence[SuiteImage], scorers: Sequence[Mapping[str, Any]], book: Book
-) -> Iterator[dict[str, Any]]:
-    by_row: defaultdict[int, list[SuiteImage]] = defaultdict(list)
-    for image in images:
-        by_row[image.row].append(image)
-    identities = {scorer["label"]: scorer["info"]["identity"] for scorer in scorers}
-    for number, prompt in enumerate(suite.prompts):
-        yield {
-            "category": prompt.category,
-            "number": prompt.number,
-            "prompt": prompt.prompt,
-            "images": [
-                {
-                    "image": image.name,
-                    "sha256": image.sha256,
-                    "scores": {label: book.score(identity, image) for label, identity in identities.items()},
-                }
-                for image in by_row[number]
-            ],
-        }
 
 
 def _versions() -> dict[str, str]:

@@ -10,13 +10,15 @@ import contextlib
 import itertools
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hpskit.errors import ImageError, InputError, ModelError, OutputError
+from hpskit.benchmark.unfinished import begin, unfinished
+from hpskit.errors import ImageError, InputError, ModelError
 from hpskit.files import AppendLog, sha256_file
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.several import stream_together
@@ -49,14 +51,8 @@ class Book:
 
     def __init__(self, log: AppendLog, suite_sha256: str) -> None:
         self._log = log
-        self.added = 0
         self._scores: dict[tuple[str, str, str], float] = {}
-        header = {"format": _FORMAT, "suite_sha256": suite_sha256}
-        if not log.lines:
-            log.append(header)
-        elif log.lines[0] != header:
-            cure = f"choose another --out, or delete {log.path.name}"
-            raise OutputError(f"{log.path}: is unfinished work on another suite; {cure}")
+        begin(log, {"format": _FORMAT, "suite_sha256": suite_sha256}, "on another suite")
         for line in log.lines[1:]:
             self.learn(line["scorer"], line["sha256"], line["prompt"], line["score"])
 
@@ -88,33 +84,32 @@ class Book:
                 lines.append({"scorer": identity, "sha256": image.sha256, "prompt": image.prompt, "score": shortest})
                 self.learn(identity, image.sha256, image.prompt, shortest)
         self._log.append(*lines)
-        self.added += len(lines)
+
+    def by_prompt(
+        self, images: Sequence[SuiteImage], scorers: Sequence[Mapping[str, Any]]
+    ) -> defaultdict[int, list[dict[str, Any]]]:
+        """Number of a prompt -> its images, if any, as results list them: `image`, `sha256` and `scores` by label.
+
+        Args:
+            images: all of them are scored.
+            scorers: each with `label` and `info`.
+        """
+        rows: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        for image in images:
+            scores = {scorer["label"]: self.score(scorer["info"]["identity"], image) for scorer in scorers}
+            rows[image.row].append({"image": image.name, "sha256": image.sha256, "scores": scores})
+        return rows
 
 
 @contextlib.contextmanager
 def open_book(path: Path, suite_sha256: str) -> Iterator[Book]:
-    """The scores of unfinished work, with nobody else writing to them.
-
-    When the block ends well the log is removed: what it held is published by then. If it ends with an error the log
-    stays, unless it holds no score.
+    """The scores of unfinished work; see `unfinished`.
 
     Raises:
         OutputError: another process has the log, or it belongs to another suite.
     """
-    keep = True
-    try:
-        with AppendLog(path) as log:
-            book = Book(log, suite_sha256)
-            keep = len(log.lines) > 1
-            try:
-                yield book
-                keep = False
-            except BaseException:
-                keep = keep or book.added > 0
-                raise
-    finally:
-        if not keep:  # after it was closed: Windows removes no open file
-            path.unlink(missing_ok=True)
+    with unfinished(path) as log:
+        yield Book(log, suite_sha256)
 
 
 def hash_images(paths: Sequence[Path], progress: Progress) -> list[str]:

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from hpskit.benchmark.result import Result, read_result
 from hpskit.errors import InputError
 
-__all__ = ["Resampling", "check_one_scorer", "read_together", "repeats_note", "version_note"]
+__all__ = ["Resampling", "check_one_scorer", "largest", "read_together", "repeats_note", "version_note"]
+
+_SHOWN = 6
+"""Prompts that are named where two models differ most, in each direction."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,3 +95,13 @@ def repeats_note(texts: NDArray[np.intp]) -> str | None:
         return None
     what = "those of one text are one prompt in intervals, tests and wins, and weigh in means as often as they stand"
     return f"{repeated:,} of {len(texts):,} prompts {'repeats' if repeated == 1 else 'repeat'} another; {what}."
+
+
+def largest(differences: NDArray[np.float64]) -> list[int]:
+    """Numbers of the six largest differences above 0, largest first; equal ones in the order of the prompts.
+
+    Args:
+        differences: (prompts,); NaN where there is nothing to compare.
+    """
+    order = np.argsort(np.where(np.isnan(differences), np.inf, -differences), kind="stable")
+    return [int(n) for n in order[:_SHOWN] if differences[n] > 0]

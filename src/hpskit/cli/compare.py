@@ -67,7 +67,7 @@ def compare(
     \b
     hpskit compare before/ after/ --prompts prompts.jsonl --scorer mini --out compared/
     """
-    from hpskit.benchmark.compare import Compare, run
+    from hpskit.benchmark.comparison.run import Compare, run
     from hpskit.benchmark.together import Resampling
 
     config = Compare(
@@ -115,13 +115,21 @@ def _print(result: dict[str, Any], out: Path) -> None:
         console.print(Text(f" {start}{scorer['verdict']}", style="bold"), soft_wrap=True)
     if result["agreement"]:
         console.print(Text(f" {result['agreement']['sentence']}"), soft_wrap=True)
+        console.print(Text(f" {_corrected(result['agreement']['holm_p'])}"), soft_wrap=True)
     console.print(Text(f" {out / 'compare.html'}", style="dim"), soft_wrap=True)
     for note in result["notes"]:
         typer.echo(f"note: {note}", err=True)
 
 
+def _corrected(holm_p: dict[str, float]) -> str:
+    from hpskit.pages import p_figure
+
+    figures = ", ".join(f"{label} {p_figure(p_value)}" for label, p_value in holm_p.items())
+    return f"p corrected for {len(holm_p)} scorers (Holm): {figures}"
+
+
 def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:
-    from hpskit.benchmark.comparison import decimals
+    from hpskit.benchmark.comparison.figures import decimals
     from hpskit.pages import number, p_figure, percent, signed
 
     digits = decimals(difference)

@@ -47,7 +47,7 @@ def leaderboard(
     \b
     hpskit benchmark leaderboard ours.json sdxl.json --out leaderboard/
     """
-    from hpskit.benchmark.leaderboard import Leaderboard, run
+    from hpskit.benchmark.leaderboard.run import Leaderboard, run
     from hpskit.benchmark.together import Resampling
 
     config = Leaderboard(
@@ -85,7 +85,7 @@ def _print(board: dict[str, Any], out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from hpskit.benchmark.leaderboard_table import incomplete
+    from hpskit.benchmark.leaderboard.table import incomplete
     from hpskit.pages import counted, number
 
     console = Console()

@@ -45,7 +45,7 @@ def chrominance(
     \b
     hpskit study chrominance base=renders/base tuned=renders/tuned --out colours/
     """
-    from hpskit.benchmark.chrominance import Chrominance, run
+    from hpskit.benchmark.studies.chrominance import Chrominance, run
 
     config = Chrominance(
         images=images, out=out, size=size, resamples=resamples, seed=seed, command=f"hpskit {shlex.join(sys.argv[1:])}"
@@ -112,7 +112,7 @@ def metrics(
     \b
     hpskit study metrics --reference coco/ a=renders/a b=renders/b c=renders/c result-*.json --out metrics/
     """
-    from hpskit.benchmark.distribution import METRICS, Metrics, run
+    from hpskit.benchmark.studies.distribution_metrics import METRICS, Metrics, run
 
     config = Metrics(
         images=images,
@@ -190,7 +190,7 @@ def prompt_number(
     \b
     hpskit study prompts result-*.json --resolution 0.1 --out prompts/
     """
-    from hpskit.benchmark.prompt_number import PromptNumber, run
+    from hpskit.benchmark.studies.prompt_number import PromptNumber, run
 
     config = PromptNumber(
         results=tuple(results),
@@ -234,7 +234,7 @@ def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
 
 
 def _curve_table(title: str, curve: list[dict[str, Any]]) -> Table:
-    from hpskit.benchmark.prompt_number_page import decimals
+    from hpskit.benchmark.studies.prompt_number_page import decimals
     from hpskit.pages import number
 
     columns = {"standard_error": "mean ±", "difference_error": "difference ±", "detectable": "can detect"}

@@ -22,6 +22,7 @@ __all__ = [
     "percent",
     "round_step",
     "signed",
+    "whole",
 ]
 
 _MINUS = "\N{MINUS SIGN}"
@@ -33,8 +34,8 @@ def environment(*packages: str) -> Environment:
 
     loader = ChoiceLoader([PackageLoader(package) for package in (*packages, "hpskit.pages")])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    figures = {"number": number, "p_figure": p_figure, "percent": percent, "signed": signed, "thousands": _thousands}
-    found.globals.update(figures, counted=counted, digits_for=digits_for, pos=_position)
+    figures = {"number": number, "p_figure": p_figure, "percent": percent, "signed": signed, "whole": whole}
+    found.globals.update(figures, counted=counted, digits_for=digits_for, pos=_position, thousands=_thousands)
     return found
 
 
@@ -91,8 +92,18 @@ def digits_for(values: Iterable[float], least: int = 2, most: int = 6) -> int:
 
 
 def percent(share: float) -> str:
-    """Of a share from 0 to 1, without decimals; a half goes up, as the scripts of pages have it."""
-    return f"{math.floor(100 * share + 0.5 + 1e-9)} %"
+    """Of a share from 0 to 1, without decimals; see `whole`."""
+    return f"{whole(share)} %"
+
+
+def whole(share: float) -> int:
+    """Percent of a share from 0 to 1, such that a share and its rest are 100 together.
+
+    Of the two the one with the larger remainder goes up; if both have a half, the larger share does. The scripts of
+    pages do the same.
+    """
+    larger = math.floor(100 * max(share, 1 - share) + 0.5 + 1e-9)
+    return larger if share >= 0.5 else 100 - larger
 
 
 def counted(count: int, word: str) -> str:

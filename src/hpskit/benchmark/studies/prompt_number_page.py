@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hpskit.benchmark import TEMPLATES
 from hpskit.pages import axis_for, digits_for, environment
 
 __all__ = ["decimals", "prompt_number_page", "prompt_number_plot"]
@@ -22,9 +21,8 @@ def prompt_number_page(study: Mapping[str, Any]) -> str:
     """The page; `study` is what `prompts.json` holds."""
     panels = {scorer["label"]: _panels(scorer) for scorer in study["scorers"]}
     digits = {scorer["label"]: decimals(scorer["scopes"][0]["curve"]) for scorer in study["scorers"]}
-    return str(
-        environment(*TEMPLATES).get_template("prompts_page.html").render(result=study, panels=panels, digits=digits)
-    )
+    template = environment("hpskit.benchmark.studies").get_template("prompt_number.html")
+    return template.render(result=study, panels=panels, digits=digits)
 
 
 def decimals(curve: Sequence[Mapping[str, Any]]) -> int:
@@ -35,7 +33,8 @@ def decimals(curve: Sequence[Mapping[str, Any]]) -> int:
 def prompt_number_plot(study: Mapping[str, Any]) -> str:
     """Two panels for each scorer, one below the other, as one SVG file."""
     rows = [(scorer["label"], _panels(scorer)) for scorer in study["scorers"]]
-    return str(environment(*TEMPLATES).get_template("prompts_plot.svg").render(rows=rows, suite=study["suite"]["name"]))
+    template = environment("hpskit.benchmark.studies").get_template("prompt_number.svg")
+    return template.render(rows=rows, suite=study["suite"]["name"])
 
 
 def _panels(scorer: Mapping[str, Any]) -> list[dict[str, Any]]:

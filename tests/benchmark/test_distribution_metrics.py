@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 
 from conftest import Cli
-from hpskit.benchmark import inception
-from hpskit.benchmark.distribution import (
+from hpskit.benchmark.result import Result
+from hpskit.benchmark.studies import inception
+from hpskit.benchmark.studies.distribution_metrics import (
     Metrics,
     agreement,
     frechet,
@@ -29,8 +30,7 @@ from hpskit.benchmark.distribution import (
     run,
     statistics,
 )
-from hpskit.benchmark.inception import FILE, Features, Inception, find_weights, kept_features
-from hpskit.benchmark.result import Result
+from hpskit.benchmark.studies.inception import FILE, Features, Inception, find_weights, kept_features
 from hpskit.errors import (
     CheckpointError,
     HashMismatchError,

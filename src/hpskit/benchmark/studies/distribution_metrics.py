@@ -1,7 +1,7 @@
 """`hpskit study metrics` as a stage: FID, IS, KID and CLIPScore beside preference scores, and how they order models.
 
 FID, IS and KID are those of torch-fidelity, with its network, kernel and splits. CLIPScore is hpskit's own `clip-score`
-scorer, which gives what torchmetrics gives (tests/benchmark/test_distribution.py), without a second copy of CLIP.
+scorer, which gives what torchmetrics gives (test_distribution_metrics.py compares them), without a second copy of CLIP.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from urllib.parse import quote
 import numpy as np
 
 from hpskit import __version__
-from hpskit.benchmark import TEMPLATES
-from hpskit.benchmark.folders import ImageFolder, open_folder, open_folders
-from hpskit.benchmark.inception import Features, Inception, find_weights, kept_features, need_torch_fidelity
 from hpskit.benchmark.result import Result, read_result
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
+from hpskit.benchmark.scores import Progress
+from hpskit.benchmark.studies.folders import ImageFolder, open_folder, open_folders
+from hpskit.benchmark.studies.inception import Features, Inception, find_weights, kept_features, need_torch_fidelity
 from hpskit.benchmark.together import check_one_scorer
 from hpskit.errors import InputError
 from hpskit.evaluation.result import Candidate
@@ -31,12 +31,12 @@ from hpskit.stats import kendall_tau_b, spearman
 if TYPE_CHECKING:
     from hpskit.scoring.contract import Scorer
 
-__all__ = ["FEWEST_IMAGES", "METRICS", "Metrics", "agreement", "metrics_page", "run"]
+__all__ = ["METRICS", "Metrics", "agreement", "metrics_page", "run"]
 
 _FORMAT = "hpskit distribution metrics 1"
 _RECORD = "metrics.json"
 
-FEWEST_IMAGES = 20
+_FEWEST_IMAGES = 20
 """Of each model and of the reference: two for each of the ten splits of IS."""
 _FEW = 10_000
 """Images below which FID is known to be far too high; Heusel et al. 2017, appendix A1, ask for so many."""
@@ -46,9 +46,6 @@ _SEED = 2020
 """torch-fidelity's own, of the order of images and of the subsets, so that its figures are reproduced."""
 _FEWEST_MODELS = 3
 """For a rank correlation."""
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many images are done and how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +79,7 @@ class Metrics:
     clip: str = "clip-score"
     """The scorer of CLIPScore: `clip-score`, or `clip-score:ARCH:PRETRAINED` with any network of open_clip."""
     weights: Path | None = None
-    """Weights of the Inception network; None looks for the published ones, see `hpskit.benchmark.inception`."""
+    """Weights of the Inception network; None looks for the published ones, see `hpskit.benchmark.studies.inception`."""
     device: str = "auto"
     command: str = ""
     """How to make this again."""
@@ -153,9 +150,9 @@ def _is_result(value: str) -> bool:
 
 def _check(models: Sequence[ImageFolder], reference: ImageFolder, results: Sequence[Result]) -> None:
     for folder in (*models, reference):
-        if len(folder.files) < FEWEST_IMAGES:
+        if len(folder.files) < _FEWEST_IMAGES:
             found = f"{folder.root}: holds {len(folder.files)} images"
-            raise InputError(f"{found}, expected at least {FEWEST_IMAGES}; these metrics compare distributions")
+            raise InputError(f"{found}, expected at least {_FEWEST_IMAGES}; these metrics compare distributions")
     names = [model.name for model in models]
     seen: set[str] = set()
     for result in results:
@@ -324,4 +321,5 @@ def _average(result: Result, label: str) -> float:
 
 def metrics_page(result: Mapping[str, Any]) -> str:
     """The page of a study; `result` is what `metrics.json` holds."""
-    return environment(*TEMPLATES).get_template("metrics_page.html").render(result=result, metrics=METRICS)
+    template = environment("hpskit.benchmark.studies").get_template("distribution_metrics.html")
+    return template.render(result=result, metrics=METRICS)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark import TEMPLATES
-from hpskit.benchmark.leaderboard_images import Pictures
+from hpskit.benchmark.leaderboard.pictures import Pictures
 from hpskit.benchmark.result import Result
 from hpskit.pages import environment
 
@@ -25,7 +24,7 @@ def leaderboard_page(board: Mapping[str, Any], results: Sequence[Result], pictur
     """The page.
 
     Args:
-        board: what `leaderboard.json` holds; see `hpskit.benchmark.leaderboard`.
+        board: what `leaderboard.json` holds; see `hpskit.benchmark.leaderboard.run`.
         results: those that it was made from: the page holds their scores by prompt.
         pictures: what it can show.
     """
@@ -33,7 +32,7 @@ def leaderboard_page(board: Mapping[str, Any], results: Sequence[Result], pictur
 
     text = json.dumps(_data(board, results, pictures), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     inert = Markup(text.replace("<", "\\u003c"))  # noqa: S704  # in a script element only `<` can mean something
-    return environment(*TEMPLATES).get_template("leaderboard.html").render(result=board, data=inert)
+    return environment("hpskit.benchmark.leaderboard").get_template("leaderboard.html").render(result=board, data=inert)
 
 
 def _data(board: Mapping[str, Any], results: Sequence[Result], pictures: Pictures) -> dict[str, Any]:

@@ -34,7 +34,8 @@ function select(names, chosen, attributes, words = (name) => name) {
 const minus = (text) => text.replace("-", Number(text) ? "−" : "");
 const number = (v, digits) => (v === null ? "–" : minus(v.toFixed(digits)));
 const signed = (v, digits) => (Number(v.toFixed(digits)) > 0 ? "+" : "") + number(v, digits);
-const whole = (v) => `${Math.floor(100 * v + 0.5 + 1e-9)}`;
+const upper = (v) => Math.floor(100 * v + 0.5 + 1e-9);
+const whole = (v) => `${v < 0.5 ? 100 - upper(1 - v) : upper(v)}`; // with its rest 100; as whole in hpskit.pages
 const percent = (v) => (v === null ? "–" : `${whole(v)} %`);
 const range = (low, high, digits, how = number) => (low === null ? "" : `${how(low, digits)} to ${how(high, digits)}`);
 const small = (p) => (p < 0.001 ? "< 0.001" : p < 0.1 ? p.toPrecision(2) : p.toFixed(2));

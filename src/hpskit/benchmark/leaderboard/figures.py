@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.published import published_for
+from hpskit.benchmark.leaderboard.published import published_for
 from hpskit.benchmark.result import Result, figures
 from hpskit.benchmark.suites import STYLES
-from hpskit.benchmark.together import Resampling
+from hpskit.benchmark.together import Resampling, largest
 from hpskit.stats import (
     GROUP_SIZE,
     bradley_terry_interval,
@@ -35,8 +35,6 @@ Texts = NDArray[np.intp]
 
 _STRENGTH_RESAMPLES = 1_000
 """At most: each is a fit of its own, and ends of intervals are steady by then."""
-_SHOWN = 6
-"""Prompts that are named where two models differ most, in each direction."""
 _FEWEST = 2
 """Different prompts that two models must share to be compared at all."""
 _FEWEST_IN_CATEGORY = 10
@@ -193,17 +191,6 @@ def _places(
 # On which prompts
 
 
-def _largest(differences: Floats, count: int = _SHOWN) -> list[int]:
-    """Numbers of the largest differences above 0, largest first; equal ones in the order of the prompts.
-
-    Args:
-        differences: (prompts,); NaN where there is nothing to compare.
-        count: how many at most.
-    """
-    order = np.argsort(np.where(np.isnan(differences), np.inf, -differences), kind="stable")
-    return [int(n) for n in order[:count] if differences[n] > 0]
-
-
 def _extremes(results: Sequence[Result], scores: Floats) -> dict[str, Any]:
     """Where models differ most, where each is best and worst beside the others, and where every two differ."""
     names = [result.name for result in results]
@@ -212,7 +199,7 @@ def _extremes(results: Sequence[Result], scores: Floats) -> dict[str, Any]:
     def named(differences: Floats) -> list[dict[str, Any]]:
         return [
             {"category": rows[n]["category"], "number": rows[n]["number"], "difference": float(differences[n])}
-            for n in _largest(differences)
+            for n in largest(differences)
         ]
 
     return {

@@ -20,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit import __version__
-from hpskit.benchmark.prompt_number_page import prompt_number_page, prompt_number_plot
 from hpskit.benchmark.result import Result
+from hpskit.benchmark.studies.prompt_number_page import prompt_number_page, prompt_number_plot
 from hpskit.benchmark.together import check_one_scorer, read_together, repeats_note
 from hpskit.errors import InputError
 from hpskit.files import publish_set
 from hpskit.stats import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
 
-__all__ = ["FORMAT", "PromptNumber", "run"]
+__all__ = ["PromptNumber", "run"]
 
-FORMAT = "hpskit prompt number study 1"
+_FORMAT = "hpskit prompt number study 1"
 
 _COUNTS = (10, 20, 50, 100, 200, 400, 800, 1600, 3200)
 """Numbers of prompts that the curves go through, besides that of the suite."""
@@ -76,7 +76,7 @@ def run(config: PromptNumber) -> dict[str, Any]:
     results = read_together(config.results, least=2)
     labels = _labels(results, config.scorers)
     study = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": config.command,
         "settings": {

@@ -15,7 +15,7 @@ def leaderboard_table(board: Mapping[str, Any]) -> str:
     """One table for each scorer, ending in a newline.
 
     Args:
-        board: what `leaderboard.json` holds; see `hpskit.benchmark.leaderboard`.
+        board: what `leaderboard.json` holds; see `hpskit.benchmark.leaderboard.run`.
     """
     suite, settings = board["suite"], board["settings"]
     lines = [f"# {_text(board['title'])}", "", f"{_text(suite['name'])}, {counted(suite['prompts'], 'prompt')}."]

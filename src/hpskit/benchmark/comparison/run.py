@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit import __version__
-from hpskit.benchmark.compare_earlier import about, gathered, scorers_before
-from hpskit.benchmark.compare_page import compare_page, compare_sheet
-from hpskit.benchmark.comparison import agreement_of, compared
+from hpskit.benchmark.comparison.earlier import about, gathered, scorers_before
+from hpskit.benchmark.comparison.figures import agreement_of, compared
+from hpskit.benchmark.comparison.page import compare_page, compare_sheet
 from hpskit.benchmark.layout import ImageSet, find_images
-from hpskit.benchmark.result import relative_to, text_numbers
+from hpskit.benchmark.result import prompt_scores, relative_to, text_numbers
 from hpskit.benchmark.run import check_candidates, suite_images
 from hpskit.benchmark.scores import Book, Progress, SuiteImage, score_images
 from hpskit.benchmark.suites import Suite, open_suite
@@ -33,9 +33,9 @@ from hpskit.errors import InputError, RecordError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import AppendLog, expand, publish_set
 
-__all__ = ["FORMAT", "Compare", "Summary", "run"]
+__all__ = ["Compare", "Summary", "run"]
 
-FORMAT = "hpskit comparison 1"
+_FORMAT = "hpskit comparison 1"
 
 _SIDES = ("first", "second")
 
@@ -121,7 +121,7 @@ def run(
     sets = _find_both(config, suite)
     _check_common(config, sets)
     roots = (sets[0].root, sets[1].root)
-    before = scorers_before(config.out / "compare.json", FORMAT, roots, suite)
+    before = scorers_before(config.out / "compare.json", _FORMAT, roots, suite)
     images = (suite_images(suite, sets[0], progress), suite_images(suite, sets[1], progress))
     one = roots[0].resolve() == roots[1].resolve()
     material = _Material(suite=suite, names=config.called(), sets=sets, images=images, one_folder=one)
@@ -167,26 +167,15 @@ def _check_common(config: Compare, sets: tuple[ImageSet, ImageSet]) -> None:
 
 def _rows(material: _Material, scorers: Sequence[Mapping[str, Any]], book: Book) -> list[dict[str, Any]]:
     """Every prompt with its images on both sides and their scores."""
-    identities = {scorer["label"]: scorer["info"]["identity"] for scorer in scorers}
-    by_row: tuple[defaultdict[int, list[dict[str, Any]]], ...] = (defaultdict(list), defaultdict(list))
-    for own, images in zip(by_row, material.images, strict=True):
-        for image in images:
-            scores = {label: book.score(identity, image) for label, identity in identities.items()}
-            own[image.row].append({"image": image.name, "sha256": image.sha256, "scores": scores})
+    own = [book.by_prompt(images, scorers) for images in material.images]
     return [
-        {**asdict(prompt), **{side: own[number] for side, own in zip(_SIDES, by_row, strict=True)}}
+        {**asdict(prompt), **{side: rows[number] for side, rows in zip(_SIDES, own, strict=True)}}
         for number, prompt in enumerate(material.suite.prompts)
     ]
 
 
 def _in_both(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["first"] and row["second"]]
-
-
-def _scores(rows: Sequence[Mapping[str, Any]], side: str, label: str) -> NDArray[np.float64]:
-    """(prompts,): the mean score of each prompt's images on one side, NaN where there is none."""
-    own = [[image["scores"][label] for image in row[side]] for row in rows]
-    return np.array([np.mean(scores) if scores else np.nan for scores in own])
 
 
 # What it says
@@ -196,10 +185,10 @@ def _result(
     config: Compare, material: _Material, known: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     scorers = [_by_scorer(scorer, material, rows, config.resampling) for scorer in known]
-    differences = [_scores(rows, "second", s["label"]) - _scores(rows, "first", s["label"]) for s in scorers]
-    agreement = agreement_of([(s["label"], s["outcome"]) for s in scorers], differences, material.names[1])
+    differences = [_differences(rows, scorer["label"]) for scorer in scorers]
+    agreement = agreement_of(scorers, differences, material.names[1])
     return {
-        "format": FORMAT,
+        "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": config.command,
         "verdict": scorers[0]["verdict"],
@@ -219,6 +208,12 @@ def _result(
     }
 
 
+def _differences(rows: Sequence[Mapping[str, Any]], label: str) -> NDArray[np.float64]:
+    """(prompts,): second less first, NaN where an image is missing."""
+    first, second = (prompt_scores(rows, label, side) for side in _SIDES)
+    return second - first
+
+
 def _side(config: Compare, material: _Material, number: int) -> dict[str, Any]:
     counts = [len(images) for images in material.sets[number].images if images]
     return {
@@ -233,7 +228,7 @@ def _side(config: Compare, material: _Material, number: int) -> dict[str, Any]:
 def _by_scorer(
     scorer: Mapping[str, Any], material: _Material, rows: Sequence[dict[str, Any]], resampling: Resampling
 ) -> dict[str, Any]:
-    first, second = (_scores(rows, side, scorer["label"]) for side in _SIDES)
+    first, second = (prompt_scores(rows, scorer["label"], side) for side in _SIDES)
     categories = np.array([row["category"] for row in rows])
     texts = text_numbers([row["prompt"] for row in rows])
     found = compared(first, second, categories, material.names, resampling, texts)

@@ -46,7 +46,7 @@ def gather_pictures(
 
     Args:
         results: of all models.
-        boards: see `hpskit.benchmark.leaderboard_figures.scorer_board`.
+        boards: see `hpskit.benchmark.leaderboard.figures.scorer_board`.
         folders: name of a model -> where its images are, if not where the result says.
         out: folder of the page, from which addresses start.
     """

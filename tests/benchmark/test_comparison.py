@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from hpskit.benchmark.compare import Compare, run
-from hpskit.benchmark.comparison import agreement_of, compared, decimals
-from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
+from hpskit.benchmark.comparison.contact_sheet import Row, Shown, contact_sheet
+from hpskit.benchmark.comparison.figures import agreement_of, compared, decimals
+from hpskit.benchmark.comparison.run import Compare, run
 from hpskit.benchmark.together import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.result import Candidate
-from hpskit.pages import axis_for, counted, digits_for, p_figure, p_words, percent, round_step, signed
+from hpskit.pages import axis_for, counted, digits_for, p_figure, p_words, percent, round_step, signed, whole
 from hpskit.scoring.scorer import load_scorer
 from judged_photographs import Sharpness
 
@@ -200,28 +200,50 @@ def test_turned_round_the_answer_turns_round(pairs: list[tuple[int, int]], shift
     assert (there["outcome"] == "equal") == (back["outcome"] == "equal") == bool((first == second).all())
 
 
+def said_by(label: str, outcome: str, p_value: float) -> dict[str, Any]:
+    return {"label": label, "outcome": outcome, "difference": {"permutation_p": p_value}}
+
+
+CORRECTED = "corrected for {} scorers (Holm) it is not decided by"
+
+
 @pytest.mark.parametrize(
-    ("outcomes", "sentence"),
+    ("said", "sentence"),
     [
-        (("better", "better"), "Both scorers say: B is better"),
-        (("equal", "equal", "equal"), "All 3 scorers say: there is no difference"),
-        (("better", "undecided", "better"), "The scorers differ: B is better by s0, s2; it is not decided by s1"),
-        (("better", "worse"), "The scorers contradict one another: B is better by s0; B is worse by s1"),
+        ([("better", 0.01), ("better", 0.02)], "Both scorers say: B is better"),
+        ([("equal", 1), ("equal", 1), ("equal", 1)], "All 3 scorers say: there is no difference"),
+        (
+            [("better", 0.001), ("undecided", 0.3), ("better", 0.01)],
+            "The scorers differ: B is better by s0, s2; it is not decided by s1",
+        ),
+        (
+            [("better", 0.001), ("worse", 0.01)],
+            "The scorers contradict one another: B is better by s0; B is worse by s1",
+        ),
+        ([("better", 0.03), ("better", 0.04)], f"Both scorers say: B is better; {CORRECTED.format(2)} s0, s1"),
+        (
+            [("worse", 0.01), ("undecided", 0.3), ("worse", 0.04)],
+            f"The scorers differ: B is worse by s0, s2; it is not decided by s1; {CORRECTED.format(3)} s2",
+        ),
     ],
 )
-def test_scorers_agree_or_not(outcomes: tuple[str, ...], sentence: str) -> None:
+def test_scorers_agree_or_not(said: list[tuple[str, float]], sentence: str) -> None:
+    outcomes = [said_by(f"s{number}", *one) for number, one in enumerate(said)]
     differences = [np.array([1.0, 2, 3, np.nan]) * (number + 1) for number in range(len(outcomes))]
-    found = agreement_of([(f"s{n}", outcome) for n, outcome in enumerate(outcomes)], differences, "B")
+    found = agreement_of(outcomes, differences, "B")
     assert found is not None
     assert found["sentence"] == sentence
     assert [row["spearman"] for row in found["correlations"]] == [1.0] * (len(outcomes) * (len(outcomes) - 1) // 2)
 
 
 def test_one_scorer_has_nothing_to_agree_with() -> None:
-    assert agreement_of([("mini", "better")], [np.zeros(3)], "B") is None
-    constant = agreement_of([("a", "equal"), ("b", "better")], [np.zeros(3), np.arange(3.0)], "B")
+    assert agreement_of([said_by("mini", "better", 0.01)], [np.zeros(3)], "B") is None
+    constant = agreement_of(
+        [said_by("a", "equal", 1), said_by("b", "better", 0.02)], [np.zeros(3), np.arange(3.0)], "B"
+    )
     assert constant is not None
     assert constant["correlations"][0]["spearman"] is None
+    assert constant["holm_p"] == {"a": 1, "b": 0.04}
 
 
 @pytest.mark.parametrize(
@@ -236,8 +258,21 @@ def test_how_figures_are_written() -> None:
     assert written == ["+0.41", f"{MINUS}0.41", "0.00", "0.00", "0.00"]
     assert [p_words(p) for p in (0.0002, 0.0123, 0.5, 1)] == ["p < 0.001", "p = 0.012", "p = 0.50", "p = 1.00"]
     assert [p_figure(p) for p in (0.0002, 0.001953, 0.05)] == ["< 0.001", "0.0020", "0.050"]
-    assert [percent(share) for share in (0, 0.925, 0.924999, 0.145, 1)] == ["0 %", "93 %", "92 %", "15 %", "100 %"]
+    assert [percent(share) for share in (0, 0.925, 0.924999, 0.145, 1)] == ["0 %", "93 %", "92 %", "14 %", "100 %"]
     assert [counted(count, "prompt") for count in (0, 1, 3200)] == ["0 prompts", "1 prompt", "3,200 prompts"]
+
+
+def test_shares_of_a_whole_are_100_together_by_the_largest_remainder() -> None:
+    cases = {0.925: (93, 7), 0.075: (7, 93), 0.5: (50, 50), 0.005: (0, 100), 1 / 3: (33, 67), 0.996: (100, 0)}
+    assert {share: (whole(share), whole(1 - share)) for share in cases} == cases
+
+
+@given(st.integers(1, 5000), st.data())
+def test_whichever_way_round_two_models_stand_their_wins_are_100(prompts: int, data: st.DataObject) -> None:
+    halves = data.draw(st.integers(0, 2 * prompts))  # a tie is half a win
+    share = halves / (2 * prompts)
+    assert whole(share) + whole(1 - share) == 100
+    assert abs(whole(share) - 100 * share) < 0.5 + 1e-6
 
 
 def test_digits_for_two_figures_of_the_smallest() -> None:
@@ -279,6 +314,9 @@ def test_everything_is_published_and_says_the_same(config: Compare) -> None:
     assert [scorer["outcome"] for scorer in result["scorers"]] == ["worse", "better"]
     assert result["agreement"]["sentence"].startswith("The scorers contradict one another: blurred is worse by sharp")
     assert result["agreement"]["correlations"][0]["spearman"] == -1
+    p_value = result["scorers"][0]["difference"]["permutation_p"]
+    assert result["agreement"]["holm_p"] == {"sharp": 2 * p_value, "dull": 2 * p_value}
+    assert '<th scope="col" class="num">Holm</th>' in (config.out / "compare.html").read_text()
     own = [row["second"][0]["scores"]["sharp"] - row["first"][0]["scores"]["sharp"] for row in result["prompts"]]
     assert result["scorers"][0]["difference"]["value"] == pytest.approx(np.mean(own))
     assert result["prompts"][3]["first"][0]["image"] == "flower/00001.png"
@@ -294,6 +332,7 @@ def test_the_page_is_one_file(config: Compare) -> None:
     assert "&lt;b&gt;old&lt;/b&gt;" in page
     assert "<script" not in page
     assert not re.search(r'https?://|@import|url\(|src="(?!data:)', page)
+    assert "Holm:" not in page, "there is one scorer"
     assert page.count("<img") == 12  # six pairs that blurring has made worse, and none better
     assert page.count("<svg") == page.count("</svg>") == 5  # histogram, axis, two categories and all
     assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", page))

@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.together import Resampling
+from hpskit.benchmark.together import Resampling, largest
 from hpskit.pages import p_words, percent, round_step, signed
 from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, scorer_agreement
 
-__all__ = ["ALPHA", "agreement_of", "compared", "decimals"]
+__all__ = ["agreement_of", "compared", "decimals"]
 
 Floats = NDArray[np.float64]
 
-ALPHA = 0.05
+_ALPHA = 0.05
 """A difference is believed if the permutation test gives a smaller p and the interval leaves out 0."""
-_SHOWN = 6
-"""Prompts that are shown, in each direction."""
 
 
 def compared(
@@ -80,7 +78,7 @@ def _outcome(difference: Mapping[str, Any]) -> str:
     """Of the second: `better`, `worse`, `undecided`, or `equal` if no prompt differs."""
     if difference["ties"] == difference["prompts"]:
         return "equal"
-    if difference["permutation_p"] >= ALPHA or difference["low"] <= 0 <= difference["high"]:
+    if difference["permutation_p"] >= _ALPHA or difference["low"] <= 0 <= difference["high"]:
         return "undecided"
     return "better" if difference["value"] > 0 else "worse"
 
@@ -96,8 +94,8 @@ def _verdict(outcome: str, difference: Mapping[str, Any], names: tuple[str, str]
     figures = f"{value} points ({low} to {high}), {p_words(difference['permutation_p'])}"
     if outcome == "undecided":
         seen = f"a difference below {difference['detectable']:.{digits}f} cannot be relied on to show"
-        if 2 * 0.5**count >= ALPHA:
-            seen = f"no test can decide, whatever the scores; use {math.ceil(math.log2(2 / ALPHA))} or more"
+        if 2 * 0.5**count >= _ALPHA:
+            seen = f"no test can decide, whatever the scores; use {math.ceil(math.log2(2 / _ALPHA))} or more"
         return f"Not decided: {second} differs by {figures}; with {count:,} prompts {seen}"
     return f"{second} is {outcome}: {figures}; it wins {percent(difference['win_rate'])} of the {count:,} prompts"
 
@@ -151,42 +149,44 @@ def _histogram(differences: Floats) -> dict[str, Any]:
 
 def _extremes(differences: Floats) -> dict[str, list[dict[str, Any]]]:
     """The prompts, as numbers in the suite from 0, where the second wins and loses most."""
-    return {"for_second": _largest(differences, 1), "for_first": _largest(differences, -1)}
 
+    def listed(sign: int) -> list[dict[str, Any]]:
+        return [{"prompt": n, "difference": float(differences[n])} for n in largest(sign * differences)]
 
-def _largest(differences: Floats, sign: int) -> list[dict[str, Any]]:
-    order = np.argsort(np.where(np.isnan(differences), np.inf, -sign * differences), kind="stable")[:_SHOWN]
-    return [{"prompt": int(n), "difference": float(differences[n])} for n in order if sign * differences[n] > 0]
+    return {"for_second": listed(1), "for_first": listed(-1)}
 
 
 def agreement_of(
-    scorers: Sequence[tuple[str, str]], differences: Sequence[Floats], second: str
+    scorers: Sequence[Mapping[str, Any]], differences: Sequence[Floats], second: str
 ) -> dict[str, Any] | None:
     """Whether several scorers say the same; None for one.
 
     Args:
-        scorers: label and outcome of each.
+        scorers: `label` of each, and what `compared` says by it.
         differences: (prompts,) of each scorer, NaN where an image is missing.
         second: name of the second set.
 
     Returns:
-        `sentence`, and `correlations`: Spearman's of the differences by every two scorers over the prompts, None
-        where one of them is the same for all prompts.
+        `sentence`; `holm_p`, label -> p of the permutation test, corrected for the number of scorers; `correlations`:
+        Spearman's of the differences by every two scorers over the prompts, None where one of them is the same for all
+        prompts.
     """
     if len(scorers) < 2:
         return None
+    labels = [scorer["label"] for scorer in scorers]
+    adjusted = holm([scorer["difference"]["permutation_p"] for scorer in scorers])
+    holm_p = {label: float(p) for label, p in zip(labels, adjusted, strict=True)}
     rows = []
     for one, other in itertools.combinations(range(len(scorers)), 2):
         both = ([np.zeros_like(own), own] for own in (differences[one], differences[other]))
         found = scorer_agreement(*both)
-        rows.append(
-            {
-                "first": scorers[one][0],
-                "second": scorers[other][0],
-                "spearman": found.of_differences if found.pairs else None,
-            }
-        )
-    return {"sentence": _in_words(scorers, second), "correlations": rows}
+        spearman = found.of_differences if found.pairs else None
+        rows.append({"first": labels[one], "second": labels[other], "spearman": spearman})
+    sentence = _in_words([(scorer["label"], scorer["outcome"]) for scorer in scorers], second)
+    undone = [s["label"] for s in scorers if s["outcome"] in ("better", "worse") and holm_p[s["label"]] >= _ALPHA]
+    if undone:
+        sentence += f"; corrected for {len(scorers)} scorers (Holm) it is not decided by {', '.join(undone)}"
+    return {"sentence": sentence, "holm_p": holm_p, "correlations": rows}
 
 
 _WORDS = {

@@ -8,9 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from hpskit.benchmark import TEMPLATES
-from hpskit.benchmark.comparison import decimals
-from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
+from hpskit.benchmark.comparison.contact_sheet import Row, Shown, contact_sheet
+from hpskit.benchmark.comparison.figures import decimals
 from hpskit.evaluation.disagreement import thumbnail
 from hpskit.pages import Axis, axis_for, environment, number, signed
 from hpskit.pixels import open_image
@@ -33,11 +32,11 @@ def compare_page(result: Mapping[str, Any], roots: Mapping[str, Path]) -> str:
         for case in _cases(scorer)
         for side in ("first", "second")
     }
-    template = environment(*TEMPLATES).get_template("compare.html")
+    template = environment("hpskit.benchmark.comparison", "hpskit.evaluation").get_template("compare.html")
     axes = {scorer["label"]: _axis(scorer) for scorer in result["scorers"]}
     histograms = {scorer["label"]: _histogram(scorer) for scorer in result["scorers"]}
     figures = {"thumbnails": thumbnails, "axes": axes, "histograms": histograms, "decimals": decimals}
-    return str(template.render(result=result, **figures))
+    return template.render(result=result, **figures)
 
 
 def _cases(scorer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

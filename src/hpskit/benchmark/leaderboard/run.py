@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
-from hpskit.benchmark.leaderboard_figures import agreement_of, scorer_board
-from hpskit.benchmark.leaderboard_images import gather_pictures
-from hpskit.benchmark.leaderboard_page import leaderboard_page
-from hpskit.benchmark.leaderboard_table import leaderboard_table
+from hpskit.benchmark.leaderboard.figures import agreement_of, scorer_board
+from hpskit.benchmark.leaderboard.page import leaderboard_page
+from hpskit.benchmark.leaderboard.pictures import gather_pictures
+from hpskit.benchmark.leaderboard.table import leaderboard_table
 from hpskit.benchmark.result import Result, relative_to
 from hpskit.benchmark.together import Resampling, check_one_scorer, read_together, repeats_note, version_note
 from hpskit.errors import InputError
@@ -24,7 +24,7 @@ from hpskit.files import check_free, publish_set, sha256_file
 
 __all__ = ["Leaderboard", "run"]
 
-FORMAT = "hpskit leaderboard 1"
+_FORMAT = "hpskit leaderboard 1"
 _RECORD, _PRODUCTS = "leaderboard.json", ("leaderboard.html", "leaderboard.md")
 
 
@@ -61,7 +61,7 @@ def run(config: Leaderboard) -> dict[str, Any]:
         RecordError: a result is not what it should be.
         OutputError: the output cannot be written, or holds something else.
     """
-    check_free(config.out, _RECORD, _PRODUCTS, FORMAT)
+    check_free(config.out, _RECORD, _PRODUCTS, _FORMAT)
     results = read_together(config.results)
     _check_images(config.images, results)
     labels = _labels(results, config.scorers)
@@ -114,7 +114,7 @@ def _figures(config: Leaderboard, results: Sequence[Result], labels: Sequence[st
     boards = [scorer_board(label, having[label], config.resampling) for label in labels]
     _settle_published(boards, suite, wanted=config.published)
     return {
-        "format": FORMAT,
+        "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": config.command,
         "title": config.title or f"Text-to-image models on {suite['name']}",

@@ -13,9 +13,9 @@ from hpskit.errors import InputError
 from hpskit.files import expand, explain
 from hpskit.pixels import check_files
 
-__all__ = ["ENDINGS", "ImageFolder", "open_folder", "open_folders"]
+__all__ = ["ImageFolder", "open_folder", "open_folders"]
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ def open_folder(root: Path, name: str = "") -> ImageFolder:
         below = [path for path in root.rglob("*") if not path.is_dir()]
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({explain(error)}); change its permissions") from error
-    files = [path for path in below if path.suffix.lower() in ENDINGS]
+    files = [path for path in below if path.suffix.lower() in _ENDINGS]
     if not files:
         expected = "expected some of .jpg, .jpeg, .png or .webp"
         raise InputError(f"{root}: holds no image ({len(below)} other files), {expected}; check the folder")

@@ -2,14 +2,18 @@
 
 The paper compares generators by the distribution of their colours. It also shows a reward that is being gamed: images
 tuned too long for a preference score grow oily and saturated.
+
+While it works, what is measured goes into `OUT/chrominance.json.partial`; killed and run again it continues there.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,21 +24,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpskit import __version__
-from hpskit.benchmark.chroma_page import chroma_page, chroma_plot
-from hpskit.benchmark.colour import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity
-from hpskit.benchmark.folders import ImageFolder, open_folders
+from hpskit.benchmark.studies.chrominance_page import chrominance_page, chrominance_plot
+from hpskit.benchmark.studies.colour import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity
+from hpskit.benchmark.studies.folders import ImageFolder, open_folders
+from hpskit.benchmark.unfinished import begin, unfinished
 from hpskit.errors import InputError
-from hpskit.files import check_free, publish_set, sha256_file
-from hpskit.pixels import open_image
+from hpskit.files import AppendLog, check_free, publish_set, sha256_file
+from hpskit.pixels import check_file, open_image
 from hpskit.stats import bootstrap_mean, holm
 from hpskit.stats.bootstrap import check_settings
 from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
 
-__all__ = ["Chrominance", "Sample", "run"]
+__all__ = ["Chrominance", "Measures", "Sample", "measure", "run"]
 
 _FORMAT = "hpskit chrominance 1"
 _RECORD = "chrominance.json"
+_LOG_FORMAT = "hpskit chrominance measures 1"
 _DIRECTIONS = 16
+_FIGURES = ("chroma", "saturation", "vivid")
+"""Of each image, besides its densities; see `ChromaDensity`."""
+_AT_ONCE = 16
+"""Images that are logged together: what a kill can cost; to bring each to the disk alone would take longer."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and their total."""
@@ -103,32 +113,95 @@ def run(config: Chrominance, progress: Progress = lambda _done, _total: None) ->
     check_free(config.out, _RECORD, (), _FORMAT)
     total = sum(len(folder.files) for folder in folders)
     done = itertools.count(1)
-    samples = [measure(folder, config.size, lambda: progress(next(done), total)) for folder in folders]
-    result = {
-        "format": _FORMAT,
-        "package": f"hpskit {__version__}",
-        "command": config.command,
-        **compare(samples, config),
-    }
-    _publish(config.out, result, samples)
+    with unfinished(config.out / f"{_RECORD}.partial") as log:
+        measures = Measures(log, config.size)
+        samples = [measure(folder, measures, lambda: progress(next(done), total)) for folder in folders]
+        result = {
+            "format": _FORMAT,
+            "package": f"hpskit {__version__}",
+            "command": config.command,
+            **compare(samples, config),
+        }
+        _publish(config.out, result, samples)
     return result
 
 
-def measure(folder: ImageFolder, size: int, tick: Callable[[], object] = lambda: None) -> Sample:
-    """Read every image of a folder, several at once.
+class Measures:
+    """The colours of images by the SHA-256 of their files: each measured once, kept in a log on disk."""
+
+    def __init__(self, log: AppendLog, size: int) -> None:
+        """`size` is the longest side that images are reduced to, see `Chrominance`.
+
+        Raises:
+            OutputError: the log is of another size.
+        """
+        begin(log, {"format": _LOG_FORMAT, "size": size}, "at another --size")
+        self._log, self._size = log, size
+        self._known = {line["sha256"]: line for line in log.lines[1:]}
+        self._new: list[dict[str, Any]] = []
+
+    def of(self, files: Sequence[Path]) -> Iterator[tuple[ChromaDensity, str]]:
+        """The colours and the hash of each file, in order; several are read at once.
+
+        Raises:
+            ImageError: an image is missing or broken.
+        """
+        pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-decode")
+        try:
+            for found, digest in pool.map(self._one, files):
+                if digest not in self._known:
+                    self._keep(found, digest)
+                yield found, digest
+            self._write()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _one(self, path: Path) -> tuple[ChromaDensity, str]:
+        check_file(path)
+        digest = sha256_file(path)
+        if (line := self._known.get(digest)) is not None:
+            return _from_line(line), digest
+        return ChromaDensity.of(np.asarray(_reduced(path, self._size))), digest
+
+    def _keep(self, found: ChromaDensity, digest: str) -> None:
+        line = {"sha256": digest, **_to_line(found)}
+        self._known[digest] = line
+        self._new.append(line)
+        if len(self._new) >= _AT_ONCE:
+            self._write()
+
+    def _write(self) -> None:
+        self._log.append(*self._new)
+        self._new = []
+
+
+def _to_line(found: ChromaDensity) -> dict[str, Any]:
+    """Without loss; most bins are empty and take no room."""
+    maps = zlib.compress(np.stack([found.fine, found.light]).tobytes(), 1)
+    figures = {name: getattr(found, name) for name in _FIGURES}
+    return {"maps": base64.b64encode(maps).decode(), **figures}
+
+
+def _from_line(line: Mapping[str, Any]) -> ChromaDensity:
+    fine, light = np.frombuffer(zlib.decompress(base64.b64decode(line["maps"])), np.float32).reshape(2, -1)
+    return ChromaDensity(fine=fine, light=light, **{name: line[name] for name in _FIGURES})
+
+
+def measure(folder: ImageFolder, measures: Measures, tick: Callable[[], object] = lambda: None) -> Sample:
+    """The colours of every image of a folder.
 
     Raises:
         ImageError: an image is missing or broken.
     """
     densities = np.empty((len(folder.files), len(PLANE.centres)), dtype=np.float32)
     fine, light = np.zeros((2, 4 * len(PLANE.centres)))
-    rows: list[tuple[float, float, float]] = []
+    rows: list[tuple[float, ...]] = []
     digests: list[str] = []
-    for found, digest in _measured(folder.files, size):
+    for found, digest in measures.of(folder.files):
         densities[len(rows)] = found.coarse
         fine += found.fine
         light += found.light
-        rows.append((found.chroma, found.saturation, found.vivid))
+        rows.append(tuple(getattr(found, name) for name in _FIGURES))
         digests.append(digest)
         tick()
     chroma, saturation, vivid = np.array(rows).T
@@ -142,17 +215,6 @@ def measure(folder: ImageFolder, size: int, tick: Callable[[], object] = lambda:
         saturation=saturation,
         vivid=vivid,
     )
-
-
-def _measured(files: Sequence[Path], size: int) -> Iterator[tuple[ChromaDensity, str]]:
-    def one(path: Path) -> tuple[ChromaDensity, str]:
-        return ChromaDensity.of(np.asarray(_reduced(path, size))), sha256_file(path)
-
-    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-decode")
-    try:
-        yield from pool.map(one, files)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _reduced(path: Path, size: int) -> Image.Image:
@@ -187,11 +249,10 @@ def compare(samples: Sequence[Sample], config: Chrominance) -> dict[str, Any]:
 
 
 def _model(sample: Sample, config: Chrominance) -> dict[str, Any]:
-    figures = {"chroma": sample.chroma, "saturation": sample.saturation, "vivid": sample.vivid}
     a, b = sample.densities.mean(axis=0, dtype=np.float64) @ PLANE.centres
     return {
         **sample.folder.facts(sample.digests),
-        **{name: _interval(values, config) for name, values in figures.items()},
+        **{name: _interval(getattr(sample, name), config) for name in _FIGURES},
         "mean_a": float(a),
         "mean_b": float(b),
     }
@@ -244,8 +305,8 @@ def _publish(out: Path, result: dict[str, Any], samples: Sequence[Sample]) -> No
     a, b = (low + FINE_BIN * (np.arange(n) + 0.5) for low, n in ((PLANE.a_low, shape[1]), (PLANE.b_low, shape[0])))
     np.savez_compressed(arrays, a=a, b=b, names=np.array(list(maps)), **rows)  # type: ignore[arg-type]
     written = {
-        "chrominance.html": chroma_page(result, maps).encode(),
-        "chrominance.svg": chroma_plot(result, maps).encode(),
+        "chrominance.html": chrominance_page(result, maps).encode(),
+        "chrominance.svg": chrominance_plot(result, maps).encode(),
         "densities.npz": arrays.getvalue(),
     }
     publish_set(out, _RECORD, result, written)

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hpskit.benchmark import TEMPLATES
-from hpskit.benchmark.colour import FINE_BIN, PLANE, gamut_outline, lab_to_srgb
+from hpskit.benchmark.studies.colour import FINE_BIN, PLANE, gamut_outline, lab_to_srgb
 from hpskit.pages import axis_for, environment
 
-__all__ = ["chroma_page", "chroma_plot", "contour"]
+__all__ = ["chrominance_page", "chrominance_plot", "contour"]
 
 SHARES = (0.5, 0.9, 0.99)
 """Of the pixels, inside the lines."""
@@ -49,7 +48,7 @@ class Panel:
     """SVG path around each of `SHARES`."""
 
 
-def chroma_page(result: Mapping[str, Any], maps: Maps) -> str:
+def chrominance_page(result: Mapping[str, Any], maps: Maps) -> str:
     """The page of a chrominance study.
 
     Args:
@@ -58,7 +57,7 @@ def chroma_page(result: Mapping[str, Any], maps: Maps) -> str:
     """
     pairs = sorted(result["pairs"], key=lambda pair: -pair["wasserstein"]["value"])
     ends = [pair["wasserstein"][name] for pair in pairs for name in ("value", "high", "chance")]
-    template = environment(*TEMPLATES).get_template("chroma_page.html")
+    template = environment("hpskit.benchmark.studies", "hpskit.evaluation").get_template("chrominance.html")
     return template.render(
         result=result,
         pairs=pairs,
@@ -69,11 +68,11 @@ def chroma_page(result: Mapping[str, Any], maps: Maps) -> str:
     )
 
 
-def chroma_plot(result: Mapping[str, Any], maps: Maps) -> str:
-    """The densities side by side as one SVG file for a paper; see `chroma_page`."""
+def chrominance_plot(result: Mapping[str, Any], maps: Maps) -> str:
+    """The densities side by side as one SVG file for a paper; see `chrominance_page`."""
     per_row = min(_PER_ROW, len(maps))
     models = {model["name"]: model for model in result["models"]}
-    template = environment(*TEMPLATES).get_template("chroma_plot.svg")
+    template = environment("hpskit.benchmark.studies").get_template("chrominance.svg")
     return template.render(panels=_panels(maps), models=models, per_row=per_row, **_frame())
 
 
