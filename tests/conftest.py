@@ -25,6 +25,8 @@ os.environ["HPS_ROOT"] = f"{_HOME.name}/hpsv2"
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["COLUMNS"] = "120"
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; torch's threads would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import open_clip  # noqa: E402
 import pytest  # noqa: E402
@@ -32,6 +34,7 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from forked_process import ForkedProcess  # noqa: E402
 from hpskit.evaluation.result import Candidate  # noqa: E402
 from suite_material import Brightness, write_renders, write_suite  # noqa: E402
 
@@ -90,26 +93,21 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """Run `hpskit …`: in this process, which has imported everything already, or (with `process=True`, or environment
-    variables as keyword arguments) in one of its own."""
+    """Run `hpskit …`: in this process, which has imported everything already, or (with environment variables as keyword
+    arguments) in one of its own."""
 
-    def run(
-        *arguments: object, cwd: Path | None = None, process: bool = False, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "hpskit", *map(str, arguments)]
-        if not environment and not process:
+    def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = ["hpskit", *map(str, arguments)]
+        if not environment:
             return run_here(command, cwd)
-        return subprocess.run(
-            command,
-            cwd=cwd,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        return ForkedProcess(command_code(command), cwd=cwd, **environment).finish()
 
     return run
+
+
+def command_code(command: list[str]) -> str:
+    """The piece of Python that is the command."""
+    return f"import sys; sys.argv = {command!r}\nfrom hpskit.cli import main\nmain()"
 
 
 def run_here(command: list[str], cwd: Path | None) -> subprocess.CompletedProcess[str]:
@@ -125,7 +123,7 @@ def run_here(command: list[str], cwd: Path | None) -> subprocess.CompletedProces
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("default")
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(sys, "argv", ["hpskit", *command[3:]])
+        patch.setattr(sys, "argv", command)
         try:
             main()
         except SystemExit as ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import torch
 import typer
 from PIL import Image
 
-from conftest import TINY
+from conftest import TINY, Cli
 from hpskit import hpsv2
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.cli import app, main
@@ -48,16 +49,19 @@ PYTHON = [
 
 
 @pytest.fixture
-def place(
-    tmp_path: Path,
-    photographs: list[Image.Image],
-    benchmarked: Path,
-    trained: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def place(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages talk about, to work in."""
+    folder = shutil.copytree(material, tmp_path / "work", symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def material(
+    photographs: list[Image.Image], benchmarked: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A folder with the files that the pages talk about."""
-    folder = tmp_path / "work"
-    folder.mkdir()
+    """Those files; changed by none."""
+    folder = tmp_path_factory.mktemp("material")
     photographs[0].save(folder / "a.jpg")
     photographs[1].save(folder / "b.png")
     rows = [{"image": name, "prompt": "a cat"} for name in ("a.jpg", "b.png")]
@@ -77,7 +81,6 @@ def place(
     shutil.copytree(benchmarked, folder, dirs_exist_ok=True)
     (folder / "runs").mkdir()
     (folder / "runs/mine").symlink_to(trained)  # tens of megabytes that no command changes
-    monkeypatch.chdir(folder)
     return folder
 
 
@@ -101,11 +104,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_trained(tmp_path_factory.mktemp("trained") / "mine")
 
 
-def needs_a_process(command: str) -> bool:
-    """Whether a line is more than one hpskit command with its output in a file, or speaks with the hub."""
+def needs_a_shell(command: str) -> bool:
+    """Whether a line is more than one hpskit command with its output in a file."""
     words = shlex.split(command)
-    plain = words[0] == "hpskit" and not any(word in ("|", "&&", ";") or word.startswith("$") for word in words)
-    return not plain or "fetch" in words or "hps-v2.1" in command
+    return words[0] != "hpskit" or any(word in ("|", "||", "&&", ";") or word.startswith("$") for word in words)
+
+
+def needs_a_process(command: str) -> bool:
+    """Whether it does, or speaks with the hub."""
+    return needs_a_shell(command) or "fetch" in shlex.split(command) or "hps-v2.1" in command
 
 
 @pytest.mark.parametrize(("page", "command"), [case for case in COMMANDS if not needs_a_process(str(case.values[1]))])
@@ -123,7 +130,7 @@ def test_commands(page: Path, command: str, place: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("page", "command"), [case for case in COMMANDS if needs_a_process(str(case.values[1]))])
-def test_commands_in_a_process(page: Path, command: str, place: Path, tmp_path: Path) -> None:
+def test_commands_in_a_process(page: Path, command: str, place: Path, cli: Cli, tmp_path: Path) -> None:
     """With a hub of our own that offers small weights under the published name. Scoring with a CLIP of gigabytes is
     taken to the point where its weights are needed; the slow tests go on from there."""
     weights = tmp_path / "weights.pt"
@@ -138,9 +145,12 @@ def test_commands_in_a_process(page: Path, command: str, place: Path, tmp_path: 
         environment = {**os.environ, "PATH": path, "HPSKIT_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url}
         if "verify" in command:
             target = ["--to", "carry/"] if "carry" in command else []
-            fetch = ["hpskit", "models", "fetch", "hps-v2.1", *target]
-            subprocess.run(fetch, env=environment, check=True, capture_output=True)
-        done = subprocess.run(["sh", "-ec", command], env=environment, capture_output=True, text=True, check=False)
+            fetched = cli("models", "fetch", "hps-v2.1", *target, **environment)
+            assert fetched.returncode == 0, fetched.stderr
+        if needs_a_shell(command):
+            done = subprocess.run(["sh", "-ec", command], env=environment, capture_output=True, text=True, check=False)
+        else:
+            done = cli(*shlex.split(command)[1:], **environment)
     if "--model hps-v2.1" in command:
         assert done.returncode == 2
         assert "is not a checkpoint of ViT-H-14" in done.stderr
@@ -184,17 +194,34 @@ def test_options_that_pages_name_exist(page: Path) -> None:
     known = options_of(typer.main.get_command(app))
     makefile = (ROOT / "Makefile").read_text()
     for block in re.findall(r"^```(?:console|bash)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
-        for option in re.findall(r"(?:hpskit .*?)(--[a-z-]+)", block):
-            assert option in known, option
+        for command in re.findall(r"\bhpskit (.*)", block.replace("\\\n", " ")):
+            for option in re.findall(r"(?<!\S)--[a-z-]+", command):
+                assert option in known, option
         for target in re.findall(r"^make ([a-z-]+)", block, re.MULTILINE):
             assert f"\n{target}:" in makefile, target
 
 
-def test_the_demo_tells_the_truth(tmp_path: Path) -> None:
-    """The order of the painter's settings comes out, for all to see."""
-    demo = [sys.executable, ROOT / "runs/demo.py", "--prompts", "2"]
-    done = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "The leaderboard: demo/leaderboard/leaderboard.html" in done.stdout
+def test_the_demo_tells_the_truth(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The order of the painter's settings comes out, for all to see. Its commands are run here, but for one."""
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "runs/demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    with pytest.raises(subprocess.CalledProcessError, match="'-m', 'hpskit', 'benchmark', 'rum'"):
+        demo.hpskit("benchmark", "rum")
+
+    def hpskit(*arguments: str) -> None:
+        done = cli(*arguments)
+        assert done.returncode == 0, done.stderr
+
+    monkeypatch.setattr(demo, "hpskit", hpskit)
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--prompts", "2"])
+    monkeypatch.chdir(tmp_path)
+    demo.main()
+    assert "The leaderboard: demo/leaderboard/leaderboard.html" in capsys.readouterr().out
     assert (tmp_path / "demo/leaderboard/leaderboard.html").stat().st_size > 50_000
     board = (tmp_path / "demo/leaderboard/leaderboard.md").read_text()
     assert re.findall(r"Painter, (\w+)", board)[:3] == ["fine", "plain", "poor"]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, Cli
+from forked_process import ForkedProcess
 from hpskit import hpsv2
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.errors import InputError
@@ -143,15 +144,15 @@ def test_published_images_are_fetched_and_scored(
         hpsv2.evaluate_benchmark("sdxl")
 
 
-def test_without_network_it_says_where_prompts_belong(cli_python: Cli) -> None:
-    done = cli_python("from hpskit import hpsv2; hpsv2.benchmark_prompts('photo')", HF_HUB_OFFLINE="1")
+def test_without_network_it_says_where_prompts_belong() -> None:
+    code = "from hpskit import hpsv2; hpsv2.benchmark_prompts('photo')"
+    done = ForkedProcess(code, HF_HUB_OFFLINE="1").finish()
     assert done.returncode == 1
     assert "NotCachedError" in done.stderr
     assert "suites/hpsv2/photo.json" in done.stderr
 
 
 @pytest.mark.slow  # half a minute; the default tests hold the scores, the figures made of them, and the drop-in to both
-@pytest.mark.xdist_group("ViT-B-32")
 def test_evaluate_reproduces_the_official_print_out(
     shared: Path, stand_in_b32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from forked_process import ForkedProcess
 from hpskit.benchmark.result import figures, prompt_scores, read_result
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.benchmark.verify import verify
@@ -172,7 +171,7 @@ from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.evaluation.result import Candidate
 class Slow(Brightness):
     def score(self, images, prompts):
-        time.sleep(0.05)
+        time.sleep(0.02)
         return super().score(images, prompts)
 config = BenchmarkRun(suite={suite!r}, images=Path({images!r}), name="model", out=Path({out!r}))
 print(run(config, lambda: [Candidate(label="brightness", scorer=Slow())]).resumed)
@@ -192,20 +191,17 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
         out=str(out),
     )
     partial = tmp_path / "result.json.partial"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = ForkedProcess(code)
     while process.poll() is None and (not partial.exists() or partial.read_bytes().count(b"\n") < 10):
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    process.kill()
+    process.finish()
     assert not out.exists()
     with partial.open("ab") as handle:  # what a torn write leaves
         handle.write(b'{"scorer": "bri')
     kept = partial.read_bytes().count(b"\n") - 1
     assert 0 < kept < count
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert int(done.stdout) == kept
+    assert int(ForkedProcess(code).finish().stdout) == kept
     assert read_result(out).scores("brightness").tolist() == [number + len(f"p{number}") for number in range(count)]
 
 
@@ -272,6 +268,10 @@ def test_verify_accepts_what_is_true(config: BenchmarkRun, brightness: Candidate
         ("scores by brightness", True),
     ]
     assert done.passed
+    details = {check.what: check.detail for check in done.checks}
+    assert details["figures"] == "means, deviations and intervals follow from the scores"
+    assert details["places"] == "7 of 7 prompts have the images of their place"
+    assert details["images"] == "7 of 7 are the same to the byte"
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,50 @@ def test_verify_finds_what_is_not(change: object, what: str, config: BenchmarkRu
     config.out.write_text(json.dumps(value))
     done = verify(config.out, config.images, lambda _info: brightness.scorer)
     assert not done.passed
+    assert done.verdict == "is not what its images give"
     assert what in [check.what for check in done.checks if check.passed is False]
+
+
+def test_verify_says_where_it_is_wrong(config: BenchmarkRun, brightness: Candidate) -> None:
+    value = json.loads(json.dumps(run(config, lambda: [brightness]).result.value))
+    value["scorers"][0]["average"]["value"] = 99.0
+    value["prompts"][0]["images"] = value["prompts"][4]["images"]
+    config.out.write_text(json.dumps(value))
+    done = verify(config.out, config.images, lambda _info: brightness.scorer)
+    details = {check.what: check.detail for check in done.checks}
+    assert details["figures"].startswith("brightness ")
+    assert "average" in details["figures"]
+    expected = "6 of 7 prompts have the images of their place; not a/00000.jpg; if the result was made with a manifest"
+    assert details["places"].startswith(expected)
+
+
+@pytest.mark.parametrize(("gone", "named"), [(5, 5), (6, 5)])
+def test_verify_names_some_of_what_is_missing(
+    gone: int, named: int, config: BenchmarkRun, brightness: Candidate
+) -> None:
+    value = run(config, lambda: [brightness]).result.value
+    names = [row["images"][0]["image"] for row in value["prompts"]][:gone]
+    for name in names:
+        (config.images / name).unlink()
+    done = verify(config.out, config.images, lambda _info: brightness.scorer)
+    (detail,) = (check.detail for check in done.checks if check.what == "images")
+    listed = ", ".join(names[:named]) + (" …" if gone > named else "")
+    assert detail == f"{7 - gone} of 7 are the same to the byte; {gone} missing: {listed}"
+
+
+def test_verify_of_a_result_that_was_allowed_to_miss_images(config: BenchmarkRun, brightness: Candidate) -> None:
+    (config.images / "a/00002.png").unlink()
+    run(replace(config, allow_missing=True), lambda: [brightness])
+    assert verify(config.out, config.images, lambda _info: brightness.scorer).passed
+
+
+def test_the_tolerance_may_be_given(config: BenchmarkRun, brightness: Candidate) -> None:
+    run(config, lambda: [brightness])
+    shifted = Brightness(1.001)
+    shifted.info = brightness.scorer.info
+    for tolerance, passed in ((None, False), (0.5, True), (0.01, False)):
+        done = verify(config.out, config.images, lambda _info: shifted, tolerance=tolerance)
+        assert done.passed is passed, tolerance
 
 
 def test_verify_claims_no_more_than_it_saw(config: BenchmarkRun, brightness: Candidate, tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ def test_largest_differences_are_the_largest(
     paths = [write_result(folder / f"{n}.json", f"m{n}", {"s": row}, prompts) for n, row in enumerate(table)]
     board = scorer_board("s", [read_result(path) for path in paths], Resampling(resamples=100))
     rows = {name: table[int(name[1:])] for name in board["models"]}
+    assert len(board["extremes"]["pairs"]) == math.comb(len(rows), 2)
+    assert len(board["extremes"]["models"]) == len(rows)
     for case in board["extremes"]["pairs"]:
         difference = rows[case["second"]] - rows[case["first"]]
         for key, sign in (("for_second", 1), ("for_first", -1)):
@@ -113,10 +115,11 @@ def test_largest_differences_are_the_largest(
             assert set(listed) == {n for n in range(6) if sign * difference[n] > 0}
     for model in board["extremes"]["models"]:
         others = [own for name, own in rows.items() if name != model["name"]]
-        for found in model["best"]:
+        for sign, found in [(1, case) for case in model["best"]] + [(-1, case) for case in model["worst"]]:
             there = [own[found["number"]] for own in others if not math.isnan(own[found["number"]])]
             expected = rows[model["name"]][found["number"]] - np.mean(there)
-            assert found["difference"] == pytest.approx(expected, abs=1e-9)
+            assert found["difference"] == pytest.approx(sign * expected, abs=1e-9)
+            assert found["difference"] > 0
 
 
 def test_an_incomplete_result_is_marked_and_compared_where_it_can_be(results: list[Path], tmp_path: Path) -> None:

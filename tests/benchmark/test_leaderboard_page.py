@@ -19,10 +19,7 @@ from hpskit.pages import whole
 from leaderboard_results import write_result
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path (Debian: apt install chromium)"),
-    pytest.mark.xdist_group("chromium"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path (Debian: apt install chromium)")
 
 EVIL = '<img src=x onerror="window.hacked=1">'
 NAMES = ("Alder", "Birch", EVIL, "Cedar")

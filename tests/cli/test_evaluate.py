@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from html.parser import HTMLParser
@@ -17,7 +14,8 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from conftest import Cli
+from conftest import Cli, command_code
+from forked_process import ForkedProcess
 from hpskit.cli import app
 from hpskit.scoring.scorer import load_scorer
 
@@ -178,16 +176,14 @@ def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs
     common = ["evaluate", "--data", str(data), "--scorer", "mini", "--batch-size", "1", "--precision", "fp32"]
     common += ["--resamples", "200", "--out"]
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hpskit", *common, str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = ForkedProcess(command_code(["hpskit", *common, str(out)]))
     deadline = time.monotonic() + 120
     while not any(path.read_bytes().count(b"\n") > 6 for path in out.glob("scores/*.jsonl")):
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.finish().stderr
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.finish()
     (log,) = out.glob("scores/*.jsonl")
     kept = log.read_bytes()
     whole = kept[: kept.rfind(b"\n") + 1]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.agreement import Agreement, run
+from hpskit.evaluation.judging import Settings
+from hpskit.evaluation.people import ceilings, places
 from judged_photographs import entry
 
 RANKS = ([1, 2, 3, 4], [1, 3, 2, 4], [2, 1, 3, 4])
@@ -43,6 +47,37 @@ def test_known_answers_and_the_page(tmp_path: Path) -> None:
     assert "77.8" in page
     assert "88.9" in page
     assert "http" not in page
+
+
+def test_places_close_the_gaps() -> None:
+    group = Group(
+        place="",
+        prompt="a cat",
+        images=("a", "b", "c", "d"),
+        judgements=(
+            Judgement(ranks=(7, 2, 2, None), annotator=None, votes=1),
+            Judgement(ranks=(None, 9, 1, 4), annotator=None, votes=1),
+        ),
+    )
+    np.testing.assert_array_equal(places(group), [[3, 1, 1, np.nan], [np.nan, 3, 1, 2]])
+
+
+def test_without_two_judgements_of_a_group_there_are_no_people() -> None:
+    alone = Group(
+        place="", prompt="a cat", images=("a", "b"), judgements=(Judgement(ranks=(1, 2), annotator=None, votes=1),)
+    )
+    assert ceilings([alone, alone], np.array([0, 1]), Settings(), None) == []
+
+
+def test_persons_must_have_names_that_differ(tmp_path: Path) -> None:
+    data = write(tmp_path, *[RANKS] * 2)
+    entries = json.loads(data.read_text())
+    entries[1]["raw_annotations"][2]["user_hash"] = "person-0"
+    data.write_text(json.dumps(entries))
+    with pytest.raises(
+        InputError, match=r"annotators are \['person-0', 'person-1', 'person-0'\], .* leave --persons out"
+    ):
+        run(Agreement(data=data, persons=True, resamples=100))
 
 
 @given(st.permutations([1, 2, 3, 4, 5]))

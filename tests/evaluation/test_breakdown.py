@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from hpskit.dataset.group import Group, Judgement
+from hpskit.errors import InputError
 from hpskit.evaluation.breakdown import breakdowns
 from hpskit.evaluation.disagreement import disagreements
-from hpskit.evaluation.judging import Settings
+from hpskit.evaluation.judging import Settings, calibration_of
 from hpskit.evaluation.pairs import pair_up
+from hpskit.stats import PairVotes
 
 
 def group(number: int, category: str, *sources: str) -> Group:
@@ -76,3 +78,25 @@ def test_disagreements_are_the_worst_first_and_one_for_each_prompt() -> None:
     assert (cases[0]["people_image"], cases[0]["scorer_image"]) == ("7-glide", "7-sdxl")
     assert cases[0]["people_share"] == pytest.approx(0.8)
     assert (cases[0]["people_score"], cases[0]["scorer_score"]) == (0, 7)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_level_lies_between_nothing_and_all(level: float) -> None:
+    with pytest.raises(InputError, match=f"level: is {level}, expected a number between 0 and 1"):
+        Settings(level=level)
+
+
+def test_a_log_loss_without_end_is_not_written() -> None:
+    """JSON has no infinity; the other figures are told all the same."""
+    pairs = PairVotes(
+        group=np.array([0, 0]),
+        first=np.array([0, 0]),
+        second=np.array([1, 2]),
+        share=np.array([1.0, 1.0]),
+        votes=np.array([1.0, 1.0]),
+        gap=np.array([1.0, 1.0]),
+    )
+    sure, wrong = (calibration_of(pairs, np.array([0.9, p])) for p in (0.9, 0.0))
+    assert sure["log_loss"] == pytest.approx(-np.log(0.9))
+    assert wrong["log_loss"] is None
+    assert wrong["brier"] == pytest.approx((0.1**2 + 1) / 2)

@@ -310,6 +310,11 @@ def test_bad_settings(small_data: Path, tmp_path: Path, options: dict[str, Any],
         Evaluation(data=small_data, out=tmp_path, **options)
 
 
+def test_the_ends_of_the_range_are_thresholds(small_data: Path, tmp_path: Path) -> None:
+    for threshold in (0, 1):
+        assert Evaluation(data=small_data, out=tmp_path, tie_threshold=threshold).tie_threshold == threshold
+
+
 def test_scorers_must_differ(small_data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'sharp' is named twice"):
         evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness())

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save
 
 from conftest import Cli
+from forked_process import ForkedProcess
 from hpskit import load_scorer
 from hpskit.errors import CheckpointError, InputError, NotCachedError, UnknownModelError
 from hpskit.models.baselines.clip_score import clip_preprocessing
@@ -208,9 +209,7 @@ main()
 
 
 @pytest.fixture(scope="session")
-def fetched(
-    small_clip: str, cli: Cli, cli_python: Cli, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, Path]]:
+def fetched(small_clip: str, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
     """A home into which every model of the hub was fetched from a hub of ours, and the weights it offered."""
     home = tmp_path_factory.mktemp("fetched")
     with serve() as hub:
@@ -220,7 +219,7 @@ def fetched(
             done = cli("models", "fetch", name, **environment)
             assert done.returncode == 0, done.stderr
         head = offer(hub, "aesthetic", small_clip)
-        done = cli_python(FETCH.format(sha256=head), **environment)
+        done = ForkedProcess(FETCH.format(sha256=head), **environment).finish()
         assert done.returncode == 0, done.stderr
     return home, {path.stem: path for path in (home / "models").glob("*.safetensors")}
 
@@ -430,15 +429,13 @@ def test_weights_of_something_else(home: Path, small: Small) -> None:
             load_scorer("imagereward")
 
 
-def test_without_transformers_the_extra_is_named(
-    fetched: tuple[Path, dict[str, Path]], cli_python: Cli, pictures: list[Path]
-) -> None:
+def test_without_transformers_the_extra_is_named(fetched: tuple[Path, dict[str, Path]], pictures: list[Path]) -> None:
     code = (
         "import sys; sys.modules['transformers'] = None\n"
         "from hpskit.cli import main\n"
         f"sys.argv = ['hpskit', 'score', '--model', 'imagereward', 'a cat', {str(pictures[0])!r}]\nmain()"
     )
-    done = cli_python(code, HPSKIT_HOME=str(fetched[0]))
+    done = ForkedProcess(code, HPSKIT_HOME=str(fetched[0])).finish()
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: imagereward: needs transformers")
     assert "pip install 'hpskit[baselines]'" in done.stderr

@@ -16,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import TINY, Cli
+from conftest import TINY, Cli, command_code
+from forked_process import ForkedProcess
 from hpskit import load_scorer
 from hpskit.errors import CheckpointError, HashMismatchError, NotCachedError, OutputError
 from hpskit.files import sha256_file
@@ -35,7 +36,7 @@ from hpskit.models.store import hub_file
 print(hub_file("{REPOSITORY}", "{FILE}", cure="Ask."))
 """
 """The download alone, which is quick to start: it needs no torch."""
-FETCH = "from hpskit.cli import main; import sys; sys.argv[1:] = ['models', 'fetch', 'hps-v2.1']; main()"
+FETCH = command_code(["hpskit", "models", "fetch", "hps-v2.1"])
 
 
 @pytest.fixture
@@ -268,32 +269,28 @@ def test_a_damaged_original_is_refused_removed_and_fetched_again(
 # --- downloads that go wrong
 
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., ForkedProcess]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start a piece of Python as a process that can be stopped and killed; none outlives its test."""
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[ForkedProcess] = []
 
-    def run(code: str, **environment: str) -> subprocess.Popen[str]:
-        env = {**os.environ, **environment}
-        command = [sys.executable, "-c", code]
-        processes.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+    def run(code: str, **environment: str) -> ForkedProcess:
+        processes.append(ForkedProcess(code, **environment))
         return processes[-1]
 
     yield run
     for process in processes:
-        if process.poll() is None:
-            process.kill()
-        if process.stderr and not process.stderr.closed:
-            process.communicate()
+        process.kill()
+        process.finish()
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_until(condition: Callable[[], bool], process: ForkedProcess) -> None:
     deadline = time.monotonic() + 60
     while not condition():
-        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert process.poll() is None, process.finish().stderr
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.001)
 
@@ -307,7 +304,7 @@ def test_a_killed_download_goes_on_where_it_stopped(
     process = start(FETCH, **online)
     wait_until(lambda: partial.exists() and partial.stat().st_size == 2 * CHUNK, process)
     process.kill()
-    process.communicate()
+    process.finish()
     assert not (tmp_path / "cache" / CACHED).exists()
     assert not (home / "models/hps-v2.1.safetensors").exists()
 
@@ -428,11 +425,11 @@ def test_a_hub_that_goes_away_in_the_middle(
 
 
 def test_a_disk_that_fills_up_during_the_download(
-    hub: Hub, large: Path, cli_python: Cli, home: Path, online: dict[str, str], tmp_path: Path
+    start: Start, hub: Hub, large: Path, cli_python: Cli, home: Path, online: dict[str, str], tmp_path: Path
 ) -> None:
     hub.put(REPOSITORY, FILE, large.read_bytes())
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({CHUNK + 1000},) * 2); "
-    assert_one_line(cli_python(limit + FETCH, **online), str(tmp_path / "cache"), "File too large", "make room")
+    assert_one_line(start(limit + FETCH, **online).finish(), str(tmp_path / "cache"), "File too large", "make room")
     assert files_in(home) == []
     assert cli_python(HUB_FILE, **online).returncode == 0
     assert hub.transfers[-1] >= CHUNK
@@ -492,8 +489,8 @@ def test_two_processes_fetch_at_once(
         assert not happens_soon(lambda: len(hub.transfers) > 1), "both download"
     hub.release.set()
     for process in (first, second):
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+        done = process.finish()
+        assert done.returncode == 0, done.stderr
     assert hub.transfers == [0, CHUNK]
     for folder in (home, other):
         assert files_in(folder / "models") == ["hps-v2.1.safetensors"]
@@ -520,8 +517,8 @@ locate({str(large)!r})
     assert not happens_soon(lambda: any(folder.glob("large*"))), "both convert"
     first.send_signal(signal.SIGCONT)
     for process in (first, second):
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+        done = process.finish()
+        assert done.returncode == 0, done.stderr
     [name] = files_in(folder)
     assert file_hash(folder / name) == file_hash(large)
 
@@ -532,8 +529,7 @@ def test_a_killed_conversion_leaves_no_half_file(start: Start, tmp_path: Path, h
     folder = home / "converted"
     wait_until(lambda: any(path.stat().st_size for path in folder.glob(".*.tmp")), process)
     process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    assert process.finish().returncode == -signal.SIGKILL, "it was done before it could be killed"
     assert list(folder.glob("big*")) == []
     assert len(files_in(folder)) == 1, "nothing was left to sweep: the kill came too late"
     assert locate(source).weight_hash == file_hash(source)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from conftest import TINY
+from conftest import TINY, Cli, command_code
+from forked_process import ForkedProcess
 from hpskit.errors import InputError, OutputError
 from hpskit.scoring.files import ScoreFile, run
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer
@@ -238,7 +235,7 @@ def test_bad_settings(tmp_path: Path) -> None:
         run(ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.jsonl"), lambda: pytest.fail("loaded"))
 
 
-def test_killed_and_run_again_it_continues(tmp_path: Path, photographs: list[Image.Image]) -> None:
+def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:
     """SIGKILL in the middle of a real run of the command; nothing is lost and nothing is done twice."""
     rows = []
     for number in range(60):
@@ -248,45 +245,42 @@ def test_killed_and_run_again_it_continues(tmp_path: Path, photographs: list[Ima
     items = tmp_path / "items.jsonl"
     items.write_text("".join(json.dumps(row) + "\n" for row in rows))
     out, partial = tmp_path / "scores.jsonl", tmp_path / "scores.jsonl.partial"
-    command = [sys.executable, "-m", "hpskit", "score", "--pairs", str(items), "--out", str(out)]
-    command += ["--batch-size", "1", "--precision", "fp32", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = ["score", "--pairs", str(items), "--batch-size", "1", "--precision", "fp32", "--json", "--out"]
+    process = ForkedProcess(command_code(["hpskit", *command, str(out)]))
     deadline = time.monotonic() + 120
     while not (partial.exists() and partial.read_bytes().count(b"\n") > 5):
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.finish().stderr
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.finish()
     assert not out.exists()
     kept = partial.read_bytes()
     kept_rows = [json.loads(line) for line in kept[: kept.rfind(b"\n") + 1].splitlines()[1:]]
     assert 0 < len(kept_rows) < 60
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"out": str(out), "rows": 60, "skipped": 0, "resumed": len(kept_rows)}
+    summary = json.loads(cli(*command, out).stdout)
+    assert summary == {"out": str(out), "rows": 60, "skipped": 0, "resumed": len(kept_rows)}
     final = {row["row"]: row["score"] for row in lines(out)}
     assert [*final] == [*range(1, 61)]
     assert all(final[row["row"]] == row["score"] for row in kept_rows)
     fresh = tmp_path / "fresh.jsonl"
-    subprocess.run([*command[:7], str(fresh), *command[8:]], capture_output=True, check=True)
+    cli(*command, fresh)
     assert {row["row"]: row["score"] for row in lines(fresh)} == pytest.approx(final, abs=1e-5)
 
 
-def test_a_full_disk_keeps_the_rows_so_far(tmp_path: Path, photographs: list[Image.Image]) -> None:
+def test_a_full_disk_keeps_the_rows_so_far(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:
     photographs[0].save(tmp_path / "a.png")
     items = tmp_path / "items.jsonl"
     items.write_text('{"image": "a.png", "prompt": "x"}\n' * 40)
+    out = tmp_path / "scores.jsonl"
     code = (
-        "import resource, signal, sys\nfrom pathlib import Path\nimport hpskit\n"
+        "import resource\nfrom pathlib import Path\nimport hpskit\n"
         "from hpskit.scoring.files import ScoreFile, run\n"
         "scorer = hpskit.load_scorer('mini', batch_size=1)\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\n"
-        "run(ScoreFile(items=Path(sys.argv[1]), out=Path(sys.argv[2])), lambda: scorer)"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\n"
+        f"run(ScoreFile(items=Path({str(items)!r}), out=Path({str(out)!r})), lambda: scorer)"
     )
-    out = tmp_path / "scores.jsonl"
-    done = subprocess.run([sys.executable, "-c", code, items, out], capture_output=True, text=True, check=False)
-    assert "make room and run the same command again" in done.stderr
-    command = [sys.executable, "-m", "hpskit", "score", "--pairs", items, "--out", out, "--batch-size", "1", "--json"]
-    summary = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert "make room and run the same command again" in ForkedProcess(code).finish().stderr
+    summary = json.loads(cli("score", "--pairs", items, "--out", out, "--batch-size", "1", "--json").stdout)
     assert summary["rows"] == 40
     assert 0 < summary["resumed"] < 40

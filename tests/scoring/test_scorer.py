@@ -221,6 +221,26 @@ def test_nothing_to_score_is_nothing(scorer: NetworkScorer) -> None:
     assert scorer.score(torch.zeros(0, 3, 8, 8), []).shape == (0,)
 
 
+def test_one_path_alone_and_paths_as_labels(scorer: NetworkScorer, photograph_files: list[Path]) -> None:
+    both = scorer.score(photograph_files, "a temple")
+    for path, score in zip(photograph_files, both.tolist(), strict=True):
+        assert scorer.score(path, "a temple").tolist() == scorer.score(str(path), "a temple").tolist()
+        assert scorer.score(path, "a temple").tolist() == pytest.approx([score], abs=1e-4)
+    assert {line.image for line in scorer.rank("a temple", photograph_files)} == {str(p) for p in photograph_files}
+    for missing in (photograph_files[0].with_name("none.png"), str(photograph_files[0].with_name("none.png"))):
+        with pytest.raises(ImageError) as caught:
+            scorer.score([photograph_files[0], missing], "a temple")
+        assert str(caught.value).startswith(f"{missing}: ")
+
+
+def test_progress_counts_the_images(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
+    told: list[int] = []
+    scorer.score(pictures[:5], "x", progress=told.append)
+    assert told == [3, 5]
+    scorer.rank("x", pictures[:2], progress=told.append)
+    assert told == [3, 5, 2]
+
+
 def test_bad_input_is_named(scorer: NetworkScorer, pictures: list[Image.Image], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are 2 for 1 images"):
         scorer.score(pictures[0], ["a", "b"])
@@ -333,7 +353,6 @@ def test_it_is_a_scorer_and_says_who_it_is(scorer: NetworkScorer) -> None:
     assert scorer.reads_prompt
 
 
-@pytest.mark.xdist_group("ViT-B-32")
 def test_parity_with_the_official_scores(shared: Path, stand_in_b32: Path) -> None:
     """All scores of `vit_b_32.json` within 1e-5 of the cosine, and its ranking accuracy."""
     expected = json.loads((shared / "parity/vit_b_32.json").read_text())

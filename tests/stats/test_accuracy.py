@@ -350,6 +350,12 @@ def test_cross_fitting_does_not_look_at_the_prompts_it_judges() -> None:
     assert np.mean(honest) < np.mean(hindsight) - 0.05
 
 
+def test_each_part_goes_by_all_the_others() -> None:
+    """With two parts, each is the only other of one."""
+    scores, ranks = tied_pairs(np.random.default_rng(0), 400)
+    assert pickapic_cross_fitted(scores, ranks, folds=2)[1] == (0.5, 0.5)
+
+
 def test_groups_of_one_prompt_stay_together() -> None:
     scores, ranks = tied_pairs(np.random.default_rng(0), 30)
     prompts = np.repeat(np.arange(10), 3)
@@ -409,6 +415,12 @@ def test_one_array_is_as_good_as_a_list() -> None:
 def test_what_cannot_be_measured_is_refused(scores: list[list[float]], ranks: list[list[float]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         pair_accuracy(scores, ranks, "hpdv2")
+
+
+@pytest.mark.parametrize(("correct", "weight"), [((2,), (3,)), ((2, 2), (2, 2))])
+def test_credits_and_weights_are_of_the_same_groups(correct: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"shapes of correct and weight are .*, expected the same"):
+        Accuracy(correct=np.ones(correct), weight=np.ones(weight), averaging="pairs")
 
 
 def test_an_unknown_rule_is_an_error_that_lists_them() -> None:
