@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hpskit.dataset.converting import convert
-from hpskit.dataset.description import describe
+from hpskit.dataset.description import Context, describe
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.dataset.shards import write_shards
 from hpskit.errors import InputError
@@ -58,6 +58,38 @@ def test_the_same_in_every_layout(tmp_path: Path, shared: Path) -> None:
         again = describe(other)
         assert (again.pairs, again.tied, again.duplicates) == (found.pairs, found.tied, found.duplicates)
         assert (again.first_preferred, again.longest_side) == (found.first_preferred, found.longest_side)
+
+
+def test_what_is_left_out_is_not_counted(tmp_path: Path) -> None:
+    rows = [(f"p{n}", f"a{n}-{10 * n + 1}.png", f"b{n}-5.png", [1, 0]) for n in range(4)]
+    data = pairs_data(tmp_path, rows)
+    places = [group.place for group in data]
+    found = describe(data, without=places[2:])
+    assert (found.groups, found.prompts, found.images_looked_at, found.longest_side) == (2, 2, 4, 20)
+    with pytest.raises(InputError, match="has no group in which somebody compared two images"):
+        describe(data, without=places)
+
+
+def test_parquet_files_that_name_images_are_looked_at_where_these_are(tmp_path: Path) -> None:
+    data = pairs_data(tmp_path, [(f"p{n}", f"a{n}-{n + 1}.png", "b-5.png", [1, 0]) for n in range(30)])
+    convert(data, "parquet", tmp_path / "named.parquet", images=False)
+    assert describe(open_data(tmp_path / "named.parquet")).images_looked_at == 31
+
+
+def test_prompts_that_the_network_does_not_read_to_their_end(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def count(prompt: str) -> int:
+        asked.append(prompt)
+        return len(prompt.split()) + 2
+
+    prompts = ["a b c d", "a b c d", "a b c", "one two three", "abcdefgh", "abc"]
+    data = pairs_data(tmp_path, [(prompt, "a-3.png", "b-3.png", [1, 0]) for prompt in prompts])
+    found = describe(data, context=Context(tokens=5, count=count))
+    assert (found.prompts, found.cut) == (5, 1)
+    assert sorted(asked) == ["a b c", "a b c d", "abcdefgh", "one two three"], "three bytes are three tokens at most"
+    cut = "1 of 5 prompts are longer than the 5 tokens that the network reads; nothing is learned from the rest of them"
+    assert f"{data.name}: {cut}" in found.warnings()
 
 
 def test_what_is_worth_a_warning(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -87,7 +88,10 @@ def test_everything_wrong_is_found_in_one_go(tmp_path: Path) -> None:
     ]
     write_json(tmp_path / "train.json", rows)
     (tmp_path / "train").mkdir()
-    contents = [png(1), b"", b"<html>not found</html>", None, png(1)]
+    again = io.BytesIO()
+    with Image.open(io.BytesIO(png(1))) as image:
+        image.save(again, "WEBP", lossless=True)  # the same pixels under a name that lies
+    contents = [png(1), b"", b"<html>not found</html>", None, again.getvalue()]
     for name, content in zip(names, contents, strict=True):
         if content is not None:
             (tmp_path / "train" / name).write_bytes(content)

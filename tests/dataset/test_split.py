@@ -3,53 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
 from hpskit.dataset.leaks import check_leaks
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.dataset.shards import write_shards
-from hpskit.dataset.similarity import SimilarTexts, words
 from hpskit.dataset.split import split, write_split
 from hpskit.errors import InputError
 from preference_data import TRAIN_ROW, png, write_json
 
 FEW_WORDS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=12).map(" ".join)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("A cat, sitting.", "a  CAT sitting", True),
-        ("caf\u00e9", "cafe\u0301", True),  # composed and decomposed
-        ("\uff21 cat", "a cat", True),  # full width
-        ("a cat", "cat a", False),
-        ("!!!", "!!!", True),
-        ("!!!", "???", False),
-        ("\u732b\u304c\u5ea7\u308b", "\u732b \u304c \u5ea7 \u308b", True),
-    ],
-)
-def test_what_is_the_same_prompt(one: str, other: str, same: bool) -> None:
-    assert (words(one) == words(other)) is same
-    assert words(one)
-
-
-@given(st.lists(FEW_WORDS, max_size=12), FEW_WORDS, st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]))
-def test_all_similar_texts_are_found_and_no_others(texts: list[str], asked: str, similarity: float) -> None:
-    def jaccard(one: str, other: str) -> float:
-        a, b = set(one.split()), set(other.split())
-        return len(a & b) / len(a | b)
-
-    expected = [n for n, text in enumerate(texts) if jaccard(text, asked) >= similarity - 1e-12]
-    assert SimilarTexts(texts, similarity).like(asked) == expected
 
 
 def pairs_file(path: Path, rows: Sequence[tuple[str, str, str]], contents: dict[str, bytes] | None = None) -> DataSet:
@@ -120,6 +97,65 @@ def test_the_same_file_is_the_same_image_and_a_missing_one_is_counted(tmp_path: 
     leaks = check_leaks([train], [other])
     assert [leak.what for leak in leaks.found] == ["2.png"]
     assert leaks.unread_images == 1
+
+
+def saved_again(image: bytes, **options: Any) -> bytes:
+    """A PNG of the same pixels in other bytes."""
+    buffer, note = io.BytesIO(), PngInfo()
+    note.add_text("Software", "another one")
+    with Image.open(io.BytesIO(image)) as opened:
+        opened.save(buffer, "PNG", pnginfo=note, **options)
+    assert buffer.getvalue() != image
+    return buffer.getvalue()
+
+
+def test_the_same_pixels_in_other_files_are_found_if_asked_for(tmp_path: Path) -> None:
+    train = pairs_file(tmp_path / "a/train.json", [("a cat", "1.png", "2.png"), ("a cow", "3.png", "4.png")])
+    again = saved_again((tmp_path / "a/4.png").read_bytes(), compress_level=0)
+    other = pairs_file(
+        tmp_path / "b/test.json", [("a dog", "1.png", "2.png"), ("a fox", "3.png", "2.png")], {"1.png": again}
+    )
+    assert not check_leaks([train], [other]).found
+    [leak] = check_leaks([train], [other], pixels=True).found
+    assert (leak.kind, leak.what) == ("same image", "4.png")
+    (tmp_path / "a/3.png").write_bytes(b"no image, but the same bytes")
+    (tmp_path / "b/3.png").write_bytes(b"no image, but the same bytes")
+    assert [leak.what for leak in check_leaks([train], [other], pixels=True).found] == ["3.png"]
+
+
+def test_turned_and_transparent_images_are_compared_as_the_network_sees_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    upright = Image.fromarray(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8))
+    files = {name: io.BytesIO() for name in ("upright.png", "turned.png", "clear.png", "other.png")}
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right before it is shown
+    upright.save(files["upright.png"], "PNG")
+    upright.transpose(Image.Transpose.ROTATE_90).save(files["turned.png"], "PNG", exif=exif)
+    upright.convert("RGBA").save(files["clear.png"], "PNG")
+    upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files["other.png"], "PNG")
+    names = [*files]
+    data = pairs_file(
+        tmp_path / "a/train.json",
+        [(f"prompt{n} about{n}", name, f"{n}.png") for n, name in enumerate(names)],
+        {name: buffer.getvalue() for name, buffer in files.items()},
+    )
+    found = split(data, share=0.5)
+    assert (found.components, found.largest) == (2, 3)
+    assert split(data, share=0.5, pixels=False).components == 4
+
+
+def test_pixels_in_rows_and_in_tar_files_are_compared_too(tmp_path: Path) -> None:
+    files = pairs_file(tmp_path / "a/train.json", [("a cat", "1.png", "2.png"), ("a cow", "3.png", "4.png")])
+    again = saved_again((tmp_path / "a/3.png").read_bytes())
+    rows = stored(
+        tmp_path / "rows.parquet",
+        [Group(place="", prompt="a dog", images=("x", "y"), embedded={"x": again, "y": png(1)})],
+    )
+    write_shards(rows, tmp_path / "shards")
+    shards = open_data(tmp_path / "shards")
+    for one, other in [(files, rows), (rows, files), (files, shards), (shards, files)]:
+        assert not check_leaks([one], [other]).found
+        assert check_leaks([one], [other], pixels=True).counts == {"same image": 1}
 
 
 def test_images_in_rows_and_in_tar_files_are_compared_too(tmp_path: Path) -> None:

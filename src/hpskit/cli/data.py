@@ -127,6 +127,9 @@ def split(
     similarity: Annotated[
         float, typer.Option(help="Share of common words from which prompts are near-duplicates.")
     ] = 0.8,
+    compare_pixels: Annotated[
+        bool, typer.Option(help="Decode all images and compare what they look like; else compare files.")
+    ] = True,
     layout: LayoutName = "auto",
     image_root: ImageRoot = None,
     as_json: Json = False,
@@ -141,7 +144,9 @@ def split(
 
     data = open_data(path, format=layout, image_root=image_root)
     with _progress() as progress:
-        parts = split_data(data, share=share, seed=seed, similarity=similarity, progress=progress)
+        parts = split_data(
+            data, share=share, seed=seed, similarity=similarity, pixels=compare_pixels, progress=progress
+        )
         write_split(data, parts, out)
     if as_json:
         typer.echo(json.dumps({"out": str(out), **parts.to_json()}))

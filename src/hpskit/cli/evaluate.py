@@ -17,6 +17,7 @@ from hpskit.cli.options import (
     Data,
     DataFormat,
     Device,
+    ImageRoot,
     Json,
     Persons,
     Precision,
@@ -41,9 +42,6 @@ _TieThreshold = Annotated[
         help="Rule pickapic: a pair whose two probabilities differ by no more is tied.  \\[default: 0, equal scores]",
     ),
 ]
-_ImageRoot = Annotated[
-    Path | None, typer.Option(help="Folder that relative image paths start from.  \\[default: as the layout says]")
-]
 _OnError = Annotated[
     Literal["fail", "skip"],
     typer.Option(help="Stop if an image cannot be used, or leave its group out for every scorer and list it."),
@@ -60,7 +58,7 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     data_format: DataFormat = "auto",
-    image_root: _ImageRoot = None,
+    image_root: ImageRoot = None,
     on_error: _OnError = "fail",
     arch: Arch = None,
     precision: Precision = "auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,6 +21,7 @@ __all__ = [
     "Data",
     "DataFormat",
     "Device",
+    "ImageRoot",
     "Json",
     "Model",
     "Persons",
@@ -80,6 +82,9 @@ Antialias = Annotated[
 ]
 Data = Annotated[str, typer.Option(help="Data set of people's choices: file, folder or name on the hub.")]
 DataFormat = Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")]
+ImageRoot = Annotated[
+    Path | None, typer.Option(help="Folder that relative image paths start from.  \\[default: as the layout says]")
+]
 Persons = Annotated[
     bool,
     typer.Option(

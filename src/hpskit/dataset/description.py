@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hpskit.dataset.pairs import pairs
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError, RecordError
 
-__all__ = ["Description", "describe"]
+__all__ = ["Context", "Description", "describe"]
 
 _SAMPLE = 500
 """Images whose size is looked at: enough to see what kind of images these are."""
@@ -25,6 +25,20 @@ _ONE_SIDED = 0.6
 """A share from which the order of images seems to tell the label."""
 _MANY_TIES = 0.5
 _MANY_CONTRADICTIONS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """How much of a prompt a network reads."""
+
+    tokens: int
+    """With the two at the ends."""
+    count: Callable[[str], int]
+    """Counts all tokens of a prompt, with the two at its ends; never more than its bytes in UTF-8 and two."""
+
+    def cuts(self, prompt: str) -> bool:
+        """Whether the end of a prompt is not read."""
+        return len(prompt.encode()) + 2 > self.tokens and self.count(prompt) > self.tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +52,10 @@ class Description:
     """Groups without; nothing is learned from them."""
     prompts: int
     """Distinct prompts of judged groups."""
+    cut: int
+    """Prompts of which the network does not read the end; 0 if no network was named."""
+    context: int | None
+    """Tokens that it reads."""
     group_sizes: dict[int, int]
     """Images in a group -> groups."""
     pairs: int
@@ -82,6 +100,9 @@ class Description:
     def warnings(self) -> list[str]:
         """What is worth a look before training, a line each; most often nothing."""
         found = [*self.broken]
+        if self.cut:
+            what = f"{self.cut:,} of {self.prompts:,} prompts are longer than the {self.context} tokens"
+            found.append(f"{self.name}: {what} that the network reads; nothing is learned from the rest of them")
         if self.first_preferred is not None and abs(self.first_preferred - 0.5) > _ONE_SIDED - 0.5 and self.pairs > 100:
             share = f"the image named first is preferred in {self.first_preferred:.1%} of the pairs"
             found.append(f"{self.name}: {share}; no loss here sees the order, but look whether labels were lost")
@@ -93,30 +114,38 @@ class Description:
         return found
 
 
-def describe(data: DataSet, *, progress: Callable[[int], None] = lambda _: None) -> Description:
+def describe(
+    data: DataSet,
+    *,
+    without: Collection[str] = (),
+    context: Context | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Description:
     """Read all rows, and the headers of a sample of the images.
 
-    The sample is 500 images that a hash of their names chooses, or of a data set that carries its images the first
-    500. Memory grows with the pairs, some 100 bytes for each.
+    The sample is 500 image files that a hash of their names chooses, or the first 500 images of a data set that carries
+    all of them. Memory grows with the pairs, some 100 bytes for each.
 
     Args:
         data: the data set.
+        without: `place` of groups to leave out.
+        context: of the network that shall learn from it, to find prompts that it would not read to their end.
         progress: is told how many groups are done.
 
     Raises:
         RecordError: a row is broken.
         InputError: a file cannot be read, or no group has a compared pair.
     """
-    tally, sample = _Tally(), _Sample()
-    for number, group in enumerate(data.outline()):
+    tally, sample = _Tally(context), _Sample()
+    for number, (group, files) in enumerate(data.with_files()):
         if number % 1024 == 0:
             progress(number)
-        if tally.add(group):
-            sample.add(group)
+        if group.place not in without and tally.add(group):
+            sample.add(group, files)
     if not tally.pairs:
         raise InputError(f"{data.path}: has no group in which somebody compared two images; give judged groups")
     sizes, broken = list[tuple[int, int]](), list[str]()
-    for group, name in _first_carried(data) if data.parts() else sample.chosen():
+    for group, name in sample.chosen() or _first_carried(data, without):
         try:
             sizes.append(_size(data, group, name))
         except RecordError as error:
@@ -127,6 +156,8 @@ def describe(data: DataSet, *, progress: Callable[[int], None] = lambda _: None)
         groups=tally.groups,
         unjudged=tally.unjudged,
         prompts=len(tally.prompts),
+        cut=tally.cut,
+        context=context.tokens if context else None,
         group_sizes=dict(sorted(tally.sizes.items())),
         pairs=tally.pairs,
         tied=tally.tied,
@@ -142,8 +173,9 @@ def describe(data: DataSet, *, progress: Callable[[int], None] = lambda _: None)
 
 
 class _Tally:
-    def __init__(self) -> None:
-        self.groups = self.unjudged = self.pairs = self.tied = self.first = 0
+    def __init__(self, context: Context | None) -> None:
+        self.context = context
+        self.groups = self.unjudged = self.pairs = self.tied = self.first = self.cut = 0
         self.duplicates = self.contradictions = 0
         self.prompts, self.sizes = set[int](), Counter[int]()
         self._seen: dict[int, int] = {}
@@ -171,7 +203,9 @@ class _Tally:
             return False
         self.groups += 1
         self.sizes[len(group.images)] += 1
-        self.prompts.add(hash(group.prompt))
+        if (prompt := hash(group.prompt)) not in self.prompts:
+            self.prompts.add(prompt)
+            self.cut += self.context is not None and self.context.cuts(group.prompt)
         return True
 
 
@@ -182,8 +216,8 @@ class _Sample:
         self._heap: list[tuple[int, str, Group]] = []
         self._names: set[str] = set()
 
-    def add(self, group: Group) -> None:
-        for name in group.images:
+    def add(self, group: Group, names: Iterable[str]) -> None:
+        for name in names:
             entry = (-int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()), name, group)
             if name in self._names or (len(self._heap) == _SAMPLE and entry[0] <= self._heap[0][0]):
                 continue
@@ -193,13 +227,13 @@ class _Sample:
             else:
                 self._names.remove(heapq.heapreplace(self._heap, entry)[1])
 
-    def chosen(self) -> Iterator[tuple[Group, str]]:
-        for _, name, group in sorted(self._heap, key=lambda entry: entry[1]):
-            yield group, name
+    def chosen(self) -> list[tuple[Group, str]]:
+        return [(group, name) for _, name, group in sorted(self._heap, key=lambda entry: entry[1])]
 
 
-def _first_carried(data: DataSet) -> Iterator[tuple[Group, str]]:
-    groups = itertools.chain.from_iterable(map(data.read_part, data.parts()))
+def _first_carried(data: DataSet, without: Collection[str]) -> Iterator[tuple[Group, str]]:
+    """Of a data set that has no image files."""
+    groups = (group for part in data.parts() for group in data.read_part(part) if group.place not in without)
     return itertools.islice(((group, name) for group in groups for name in group.images), _SAMPLE)
 
 

@@ -26,7 +26,7 @@ REMARKS = {
     "duplicate group": "a group with the prompt and the images of an earlier one",
     "contradiction": "a pair that prefers the other image than an earlier row with the same prompt and images",
     "published order": "a published order that reverses the mean of the votes",
-    "same image": "images of the same bytes under several names (only with --decode)",
+    "same image": "images of the same pixels under several names (only with --decode)",
 }
 """Kinds of findings that are worth a look; people may well contradict one another."""
 

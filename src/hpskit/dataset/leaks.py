@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hpskit.dataset.contents import Image, ImageIndex, images_of
+from hpskit.dataset.contents import Image, ImageIndex, groups_with_contents, images_of
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
 from hpskit.dataset.similarity import SIMILARITY, SimilarTexts, words
@@ -78,18 +78,22 @@ def check_leaks(
     validation: Sequence[DataSet],
     *,
     similarity: float = SIMILARITY,
+    pixels: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Leaks:
     """Compare every group of the training data with all of the validation data.
 
-    Prompts are the same if their words are, without case and punctuation, and near-duplicates if they have the share
-    `similarity` of their words in common. Images are the same if their bytes are; a file of the training data is read
-    only if a validation image has its size. Memory grows with the validation data alone.
+    Prompts are the same if their words are, without case, accents and punctuation, and near-duplicates if they have
+    the share `similarity` of their words in common or differ in articles alone, plurals aside. Images are the same if
+    their bytes are; a file of the training data is read only if a validation image has its size, and memory grows with
+    the validation data alone. With `pixels` they are the same if they look the same to the last bit, however they are
+    stored: all images are decoded, and memory grows with all of them.
 
     Args:
         train: what is learned.
         validation: what decides which checkpoint is best, and when to stop.
         similarity: least Jaccard similarity of near-duplicates, above 0 to 1.
+        pixels: decode all images.
         progress: is told how many groups of the training data are done.
 
     Raises:
@@ -98,10 +102,10 @@ def check_leaks(
     """
     if not 0 < similarity <= 1:
         raise InputError(f"similarity: is {similarity}, expected above 0 to 1")
-    known = _Validation(validation, similarity)
+    known = _Validation(validation, similarity, pixels)
     found, groups = list[Leak](), 0
     for data in train:
-        for group in data.with_contents():
+        for group in groups_with_contents(data, pixels=pixels):
             found += known.leaks(data, group)
             groups += 1
             if groups % 256 == 0:
@@ -118,12 +122,12 @@ def check_leaks(
 class _Validation:
     """What training must not show."""
 
-    def __init__(self, sources: Sequence[DataSet], similarity: float) -> None:
+    def __init__(self, sources: Sequence[DataSet], similarity: float, pixels: bool) -> None:
         self.places: list[str] = []
         self.images = ImageIndex()
         self._prompts: dict[str, int] = {}
         for data in sources:
-            for group in data.with_contents():
+            for group in groups_with_contents(data, pixels=pixels):
                 self._prompts.setdefault(words(group.prompt), len(self.places))
                 for _, image in images_of(data, group):
                     if self.images.find(image) is None:

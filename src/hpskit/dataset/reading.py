@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from hpskit.dataset.group import Group
 from hpskit.errors import ImageError, InputError, RecordError
 from hpskit.files import expand, explain
 from hpskit.hub import home
-from hpskit.rows import Report, read_entries, read_row_group, refuse, row_groups
+from hpskit.rows import Filled, Report, read_entries, read_row_group, refuse, row_groups
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -119,14 +119,23 @@ class DataSet:
                 size=size + _ROW * rows,
                 entries=partial(read_row_group, path, number),
             )
-            for path, number, rows, size in self._row_groups()
+            for path, number, rows, size, _ in self._row_groups()
         )
 
-    def _row_groups(self) -> Iterator[tuple[Path, int, int, int]]:
+    def _row_groups(self) -> Iterator[tuple[Path, int, int, int, Filled]]:
         for path in self.files if self.layout.carries else ():
             if path.suffix.lower() == ".parquet":
-                for number, (rows, size) in enumerate(row_groups(path)):
-                    yield path, number, rows, size
+                for number, (rows, size, filled) in enumerate(row_groups(path, self.layout.carries)):
+                    yield path, number, rows, size, filled
+
+    @property
+    def carries_images(self) -> bool:
+        """Whether images are in tar files or in rows of parquet files, so that not all are files of their own.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        return self.shards is not None or any(filled != "none" for *_, filled in self._row_groups())
 
     def read_part(self, part: Part) -> Iterator[Group]:
         """The groups of a part, with the images that they carry.
@@ -153,6 +162,25 @@ class DataSet:
         if first is None:
             return self.groups()
         return self.layout.read(itertools.chain([first], entries), refuse)
+
+    def with_files(self) -> Iterator[tuple[Group, tuple[str, ...]]]:
+        """Every group as `outline` gives it, and the names of those of its images that are files.
+
+        Little is read: the images that rows carry only where some of a row group are carried and some are not.
+
+        Raises:
+            RecordError: a row is broken.
+            InputError: a file cannot be read.
+        """
+        row_groups = [*self._row_groups()]
+        if not row_groups:
+            for group in self.outline():
+                yield group, () if self.shards is not None else group.images
+        for path, number, _, _, filled in row_groups:
+            entries = read_row_group(path, number, without=() if filled == "some" else self.layout.carries)
+            for group in self.layout.read(entries, refuse):
+                files = tuple(name for name in group.images if filled != "all" and name not in group.embedded)
+                yield replace(group, embedded={}), files
 
     def with_contents(self) -> Iterator[Group]:
         """Every group, with what tells its images apart: their bytes or their contents, if they are no files.

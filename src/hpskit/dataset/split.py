@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpskit.dataset.contents import ImageIndex, images_of
+from hpskit.dataset.contents import ImageIndex, groups_with_contents, images_of
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
@@ -32,12 +32,14 @@ class Split:
     """What was asked for."""
     seed: int
     similarity: float
+    pixels: bool
+    """Whether images were compared by their pixels, not by their bytes alone."""
     components: int
     """Sets of groups that share nothing with one another; each is on one side."""
     largest: int
     """Groups in the largest of them."""
     prompts: int
-    """Distinct prompts, without case and punctuation."""
+    """Distinct prompts, without case, accents and punctuation."""
     unread_images: int
     """Files that could not be read, and so were compared with none."""
 
@@ -63,13 +65,13 @@ def split(
     share: float = 0.1,
     seed: int = 0,
     similarity: float = SIMILARITY,
+    pixels: bool = True,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> Split:
     """Divide a data set by prompt.
 
-    Groups stay together if their prompts have the same words (without case and punctuation) or the share `similarity`
-    of them in common, or if they have an image of the same bytes; and so does what hangs together by several such
-    steps. Files are read only where sizes are equal. Which part such a component falls into is decided by a hash of
+    Groups stay together if their prompts or images are the same or nearly so, as `check_leaks` has it; and so does what
+    hangs together by several such steps. Which part such a component falls into is decided by a hash of
     the seed and of its first prompt in the alphabet, not by the order of the rows: components are held out in the
     order of their hashes, each that brings the part nearer to the share.
 
@@ -78,6 +80,8 @@ def split(
         share: of the groups that are held out, above 0 and below 1.
         seed: another one gives other parts.
         similarity: least Jaccard similarity of near-duplicates, above 0 to 1.
+        pixels: decode all images, and compare what they look like; else their bytes, and files are read only where
+            sizes are equal.
         progress: is told what is being done, how much of it is done, and of how much (None: not known).
 
     Raises:
@@ -88,7 +92,7 @@ def split(
         if not sound:
             raise InputError(f"{name}: is {value}, expected above 0 and {'below' if name == 'share' else 'at most'} 1")
     bonds = _Bonds()
-    for number, group in enumerate(data.with_contents()):
+    for number, group in enumerate(groups_with_contents(data, pixels=pixels)):
         bonds.add(data, group)
         if number % 256 == 0:
             progress("reading", number, None)
@@ -105,6 +109,7 @@ def split(
         share=share,
         seed=seed,
         similarity=similarity,
+        pixels=pixels,
         components=len(sizes),
         largest=max(sizes.values()),
         prompts=len(bonds.texts),

@@ -14,9 +14,12 @@ from hpskit.errors import InputError, RecordError
 from hpskit.files import explain
 from hpskit.rows.array import CHUNK, DECODER, RAW_BYTES, Report, array_entries
 
-__all__ = ["Report", "read_entries", "read_row_group", "read_rows", "refuse", "row_groups"]
+__all__ = ["Filled", "Report", "read_entries", "read_row_group", "read_rows", "refuse", "row_groups"]
 
 Row = tuple[int, dict[str, Any]]
+
+Filled = Literal["all", "none", "some"]
+"""Whether columns have a value in every row; `some` also if the file does not say."""
 
 _BATCH = 32 << 20
 """Bytes of a parquet file that are decoded at once, about."""
@@ -157,8 +160,10 @@ def _check_columns(path: Path, columns: list[str]) -> None:
         raise RecordError(f"{path}: columns are separated by {sign[0]!r}, expected commas; {cure}")
 
 
-def row_groups(path: Path) -> list[tuple[int, int]]:
-    """Rows of each row group of a parquet file, and the bytes that they take in memory.
+def row_groups(path: Path, columns: Collection[str] = ()) -> list[tuple[int, int, Filled]]:
+    """Rows of each row group of a parquet file, the bytes that they take in memory, and whether columns are filled.
+
+    Only the end of the file is read. A list is filled if it is there and all of its items are.
 
     Raises:
         InputError: the file cannot be read or is not a parquet file.
@@ -174,7 +179,20 @@ def row_groups(path: Path) -> list[tuple[int, int]]:
                 raise
             raise InputError(f"{path}: is not a parquet file, or a damaged one ({_first(error)})") from error
         found = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        return [(group.num_rows, group.total_byte_size) for group in found]
+        return [(group.num_rows, group.total_byte_size, _filled(group, columns)) for group in found]
+
+
+def _filled(group: Any, columns: Collection[str]) -> Filled:
+    """From what the file says of the gaps in the columns of a row group."""
+    found = [group.column(number) for number in range(group.num_columns)]
+    wanted = [column for column in found if column.path_in_schema.partition(".")[0] in columns]
+    gaps: list[int | None] = [
+        column.statistics.null_count if column.is_stats_set and column.statistics.has_null_count else None
+        for column in wanted
+    ]
+    if all(count == column.num_values for count, column in zip(gaps, wanted, strict=True)):
+        return "none"
+    return "some" if any(count != 0 for count in gaps) else "all"
 
 
 def read_row_group(
