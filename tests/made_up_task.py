@@ -64,6 +64,27 @@ def write_task(folder: Path, *, pairs: int, seed: int, shuffled: bool = False, h
     return right / pairs
 
 
+def write_rated(folder: Path, *, groups: int, seed: int, held_out: bool = False) -> None:
+    """Write `train/rankings.jsonl`, or `held-out/` with `held_out`: groups of four images, rated from 1 to 7 by one
+    person each, and ranked as they are rated."""
+    rng = np.random.default_rng([seed, held_out])
+    folder = folder / ("held-out" if held_out else "train")
+    folder.mkdir()
+    lines = []
+    for number in range(groups):
+        prompt = _prompt(rng)
+        discs = [_disc(rng) for _ in range(4)]
+        files = [f"{number}-{which}.png" for which in range(4)]
+        for disc, file in zip(discs, files, strict=True):
+            _draw(disc, rng).save(folder / file)
+        worth = np.array([disc.worth(prompt) for disc in discs]) + rng.normal(0, 1, 4)
+        ratings = np.clip(np.round(worth / 1.6), 1, 7)
+        ranks = [1 + int((ratings > rating).sum()) for rating in ratings]
+        row = {"group": str(number), "prompt": prompt, "images": files, "ranks": ranks, "annotator": "one"}
+        lines.append(json.dumps({**row, "meta": {"overall_rating": ratings.tolist()}}) + "\n")
+    (folder / "rankings.jsonl").write_text("".join(lines))
+
+
 def _prompt(rng: np.random.Generator) -> str:
     return f"a {rng.choice([*COLOURS])} ball, {' '.join(rng.choice(_WORDS, 10, replace=False))}"
 

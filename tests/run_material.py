@@ -32,9 +32,11 @@ def config_of(recipe: Recipe, name: str = "first") -> dict[str, Any]:
         "base": None,
         "parameters": {"trained": 123_456, "all": 234_567},
         "data": [{"name": "train.json", "path": "data/train.json", "format": "hpdv2-train", "ratio": 1.0}
-                 | {"groups": 6_000, "pairs": 6_000, "digest": "sha256:" + "a" * 64}],
+                 | {"groups": 6_000, "pairs": 6_000, "digest": "sha256:" + "a" * 64, "incomplete": 7}],
         "validation": [{"name": "test.json", "path": "data/test.json", "format": "hpdv2-test"}
-                       | {"groups": 400, "pairs": 15_300, "digest": "sha256:" + "b" * 64}],
+                       | {"groups": 400, "pairs": 15_300, "digest": "sha256:" + "b" * 64, "incomplete": 0}],
+        "dropped_leaks": 12,
+        "leaks": {"same prompt": 9, "same image": 4},
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from hpskit.errors import InputError, OutputError
 
 __all__ = [
     "AppendLog",
+    "alone_in",
     "check_free",
     "expand",
     "explain",
@@ -135,6 +136,25 @@ def _sweep(path: Path) -> None:
                 shutil.rmtree(left)
             else:
                 left.unlink()
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process, as against others that ask for it too; it is made if it is not there.
+
+    Raises:
+        OutputError: another process has it, or it cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_held(folder))
+        except BlockingIOError as error:
+            cure = "wait for it, or choose another folder"
+            raise OutputError(f"{folder}: another process is at work in it; {cure}") from error
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written ({explain(error)})") from error
+        yield
 
 
 @contextlib.contextmanager

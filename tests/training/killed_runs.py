@@ -13,14 +13,18 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 
+from hpskit.cli import main
 from hpskit.models import checkpoint as tensors
 from hpskit.training import checkpoints
+from hpskit.training import processes as processes_of_a_run
 from hpskit.training.recipes import tiny
 from hpskit.training.trainer import TrainRun, train
 
@@ -44,7 +48,7 @@ SETTINGS = (
 
 def config(folder: Path, name: str, *settings: str, **changes: Any) -> TrainRun:
     return TrainRun(
-        recipe=tiny().with_settings([*SETTINGS, *settings]),
+        recipe=tiny().with_settings(SETTINGS).with_settings(settings),
         data=(str(folder / "train.json"),),
         validation=str(folder / "held-out.json"),
         out=folder / name,
@@ -122,25 +126,97 @@ def resume(folder: Path) -> None:
     assert wait(forked(lambda: train(run))) == 0
 
 
+def two(work: Callable[[], object]) -> list[int]:
+    """Two processes of one run that do it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [forked(work, RANK=rank, LOCAL_RANK=rank, **world) for rank in "01"]
+
+
+def both(work: Callable[[], object]) -> list[int]:
+    """How two processes of one run that do it end."""
+    return [wait(child) for child in two(work)]
+
+
+PLAIN = ("precision=fp32", "lr=1e-3", "ema=none")
+
+
 def processes(folder: Path) -> None:
     """One process with whole batches, in one part and in three; two with half of each. And batches of one group, of
-    which one of two processes gets nothing."""
-    settings = ("precision=fp32", "lr=1e-3", "ema=none")
-    assert wait(forked(lambda: train(config(folder, "one", *settings)))) == 0
-    assert wait(forked(lambda: train(config(folder, "parts", *settings, "accumulate=3")))) == 0
-    assert wait(forked(lambda: train(config(folder, "lone", *settings, "batch=1")))) == 0
-    for name, more in (("two", ()), ("idle", ("batch=1",))):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        run = config(folder, name, *settings, *more, device="cpu")
-        both = [forked(lambda run=run: train(run), RANK=rank, LOCAL_RANK=rank, **world) for rank in "01"]  # type: ignore[misc]
-        assert [wait(child) for child in both] == [0, 0]
+    which one of two processes gets nothing, although it holds half of the weights."""
+    assert wait(forked(lambda: train(config(folder, "one", *PLAIN)))) == 0
+    assert wait(forked(lambda: train(config(folder, "parts", *PLAIN, "accumulate=3")))) == 0
+    assert wait(forked(lambda: train(config(folder, "lone", *PLAIN, "batch=1")))) == 0
+    assert both(lambda: train(config(folder, "two", *PLAIN, device="cpu"))) == [0, 0]
+    assert both(lambda: train(config(folder, "idle", *PLAIN, "batch=1", device="cpu", shard=True))) == [0, 0]
+
+
+SHARDS = ("precision=fp32", "lr=1e-3", "clip=0.5", "gradient_checkpointing=true")
+WAYS = {
+    "all": (*SHARDS, "accumulate=3"),
+    "frozen": (*SHARDS, "image_blocks=2", "text_blocks=1", "ema=none", "batch=2", "accumulate=2"),
+}
+"""With a moving average; with the upper blocks alone, and on each of two processes a part of nothing."""
+
+
+def shards(folder: Path) -> None:
+    """On one process, on two and in shards on two. Then killed there and resumed, on two and on one."""
+    for name, settings in WAYS.items():
+        assert wait(forked(partial(train, config(folder, f"{name}-one", *settings)))) == 0
+        assert both(partial(train, config(folder, f"{name}-two", *settings, device="cpu"))) == [0, 0]
+        run = config(folder, f"{name}-shards", *settings, device="cpu", shard=True)
+        assert both(partial(train, run)) == [0, 0]
+    for name in ("killed", "moved"):
+        run = config(folder, name, *WAYS["all"], device="cpu", shard=True, resume=True)
+        first, second = two(partial(train, run, killed_after(3)))
+        assert wait(first) == -signal.SIGKILL
+        assert wait(second) != 0
+    assert both(lambda: train(config(folder, "killed", *WAYS["all"], device="cpu", shard=True, resume=True))) == [0, 0]
+    assert wait(forked(lambda: train(config(folder, "moved", *WAYS["all"], resume=True)))) == 0
+
+
+def asked_to_stop(what: str, _done: int, _total: int | None, _line: Mapping[str, Any]) -> None:
+    """Progress by which the second of two processes, and no other, is asked to end while it validates."""
+    if what == "validating" and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def command(folder: Path, name: str, *options: str) -> None:
+    """`hpskit train` on broken data, whose standard error goes to NAME.RANK.txt."""
+    os.dup2(os.open(folder / f"{name}.{os.environ['RANK']}.txt", os.O_CREAT | os.O_WRONLY), 2)
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    data = ["--data", str(folder / "broken.json"), "--val", str(folder / "held-out.json"), "--device", "cpu"]
+    sys.argv = ["hpskit", "train", "--recipe", "tiny", *data, "--out", str(folder / name), *settings, *options]
+    try:
+        main()
+    except SystemExit as ended:
+        os._exit(int(ended.code or 0))
+
+
+def trouble(folder: Path) -> None:
+    """What happens to one of two processes: a broken image, a signal, patience at its end; and a folder that only the
+    first one sees."""
+    for name, options in (("whole", ()), ("sharded", ("--shard",))):
+        assert both(partial(command, folder, name, *options)) == [2, 2]
+    calm = config(folder, "calm", *PLAIN, device="cpu")
+    assert both(partial(train, calm)) == [0, 0]
+    asked = config(folder, "asked", *PLAIN, device="cpu", resume=True)
+    assert both(partial(train, asked, asked_to_stop)) == [1, 1]
+    assert both(partial(train, asked)) == [0, 0]
+    patient = ("precision=fp32", "validate_every=1", "patience=1", "lr=1e-12")
+    assert both(lambda: train(config(folder, "patient", *patient, device="cpu", shard=True))) == [0, 0]
+
+    def apart() -> None:
+        processes_of_a_run._PATIENCE = 0.5
+        train(replace(config(folder, "", device="cpu"), out=folder / f"apart-{os.environ['RANK']}"))
+
+    assert both(apart) == [1, 1]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     (Path(sys.argv[2]) / "small.json").write_text(json.dumps(SMALL))
     open_clip.add_model_config(Path(sys.argv[2]) / "small.json")
-    {"resume": resume, "processes": processes}[sys.argv[1]](Path(sys.argv[2]))
+    {case.__name__: case for case in (resume, processes, shards, trouble)}[sys.argv[1]](Path(sys.argv[2]))

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import psutil
 import pytest
 
 from conftest import Cli
 from hpskit.errors import InputError, OutputError
-from hpskit.training.ablate import Ablation, ablate, parse_grid
+from hpskit.files import alone_in
+from hpskit.training.ablate import Ablation, _devices, _pool, ablate, parse_grid
 from hpskit.training.ablation_page import ablation_page, ablation_table
 from hpskit.training.recipes import Recipe, hpsv2, tiny
 from made_up_task import write_task
@@ -138,7 +141,10 @@ def test_a_run_that_diverges_is_a_result(task: Path, tmp_path: Path) -> None:
     assert any(text.startswith("lr=10: ") for text in warnings)
     assert kept["stopped"] is None
     assert kept["steps"] == 12 > lost["steps"]
-    assert "lr=10 stopped: " in (tmp_path / "out/ablation.html").read_text()
+    page = (tmp_path / "out/ablation.html").read_text()
+    assert "lr=10 stopped: " in page
+    (report,) = re.findall(r'href="([^"]+report.html)"', page)
+    assert (tmp_path / "out" / unquote(report)).is_file()
 
 
 def test_data_that_cannot_be_used_stop_everything(task: Path, tmp_path: Path) -> None:
@@ -153,12 +159,45 @@ FIELDS = {"lr": [1e-6, 3.3e-6, 1e-5], "image_blocks": [10, 20, 32]}
 def test_the_page_shows_a_map_and_lines() -> None:
     page = ablation_page(ablation_of(FIELDS, stopped=True))
     assert "Best: lr 3.3e-06, image_blocks 20 with" in page
-    assert page.count('class="cell"') == 8, "nine runs, one of them stopped"
+    assert page.count('class="cell"') == 9
+    assert page.count('class="on"') + page.count('class="in"') == 9
+    assert page.count("\N{MULTIPLICATION SIGN}</text>") == 1, "the one that stopped"
+    assert page.count("<path") == 2, "its cross in both charts"
+    assert page.count('r="6"') == 2, "the best one in both charts"
+    assert page.count('report.html"') == 8
     assert page.count('class="ring"') == 1
     assert page.count("<svg") == 3
     assert "lr=1e-06,image_blocks=10 stopped: step 60: the loss is not finite" in page
-    assert "stopped at step 60, before its first validation" in page
+    assert page.index("lr=1e-06,image_blocks=10 stopped at step 60") > 0
     assert not re.search(r"https?://", page)
+
+
+def test_the_axis_of_a_field_that_spans_a_factor_of_ten_is_logarithmic() -> None:
+    page = ablation_page(ablation_of({"lr": [1e-5, 1e-6, 1e-3], "image_blocks": [2, "all"]}))
+    ticks = [(float(x), label) for x, label in re.findall(r'<text x="([\d.]+)" y="227"[^>]*>([^<]*)<', page)]
+    assert [label for _, label in ticks] == ["1e-06", "1e-05", "0.001", "2", "all"], "from small to large"
+    (first, _), (second, _), (third, _), *_ = ticks
+    assert (third - second) / (second - first) == pytest.approx(2, abs=0.01)
+    assert "lr (logarithmic)" in page
+    assert "image_blocks (logarithmic)" not in page
+
+
+def test_a_line_is_broken_where_a_run_stopped() -> None:
+    result = ablation_of({"lr": [1e-6, 1e-5, 1e-4, 1e-3]})
+    result["runs"][1] |= {
+        "stopped": "step 60: the loss is not finite",
+        "accuracy": {"value": 0.99, "low": 0, "high": 1},
+    }
+    result["best"] = result["runs"][2]["name"]
+    page = ablation_page(result)
+    assert [line.count(",") for line in re.findall(r'<polyline[^>]*points="([^"]*)"', page)] == [1, 2]
+    assert page.count("99.0 %") == 1, "what it had before it stopped is in its row of the table, and nowhere else"
+
+
+def test_one_ablation_at_a_time(task: Path, tmp_path: Path) -> None:
+    with alone_in(tmp_path / "out"), pytest.raises(OutputError, match="out: another process is at work in it"):
+        ablate(plan(task, tmp_path / "out", "lr=1e-4"))
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 @pytest.mark.parametrize(
@@ -181,23 +220,44 @@ def test_the_table_is_markdown() -> None:
 
 @pytest.mark.slow
 def test_killed_and_started_again(task: Path, tmp_path: Path, cli: Cli) -> None:
-    """SIGKILL in the second of three runs, then two runs at a time: the same weights as without."""
+    """SIGKILL while two runs are under way: both end with it, and the rest gives the same weights as without."""
     recipe = replace(short(), steps=12)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     arguments = ["--recipe", tmp_path / "recipe.toml", "--data", task / "train.json", "--val", task / "held-out.json"]
     arguments += ["--device", "cpu", "--out", tmp_path / "out", "--grid", "lr=1e-4,2e-4,3e-4", "image_blocks=2"]
-    process = subprocess.Popen([sys.executable, "-m", "hpskit", "ablate", *map(str, arguments)], env={**os.environ})
-    log = tmp_path / "out/runs/lr=0.0002,image_blocks=2/log.jsonl"
+    command = [sys.executable, "-m", "hpskit", "ablate", *map(str, arguments), "--jobs", "2"]
+    process = subprocess.Popen(command, env={**os.environ})
     deadline = time.monotonic() + 240
-    while not (log.is_file() and log.read_text().count('"kind": "step"') >= 5):
+    while not any(log.read_text().count('"kind": "step"') >= 5 for log in tmp_path.glob("out/runs/*/log.jsonl")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    runs = psutil.Process(process.pid).children(recursive=True)
+    assert len(runs) >= 2
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not psutil.wait_procs(runs, timeout=60)[1], "nothing goes on unnoticed"
     done = cli("ablate", *arguments, "--jobs", "2", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     grid = ("lr=1e-4,2e-4,3e-4", "image_blocks=2")
     whole = ablate(plan(task, tmp_path / "whole", *grid, recipe=recipe))
     assert [row["weight_hash"] for row in found["runs"]] == [row["weight_hash"] for row in whole["runs"]]
+
+
+def seen_beside_others(folder: Path, count: int) -> str | None:
+    """The GPUs of this process, once there are as many."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 240
+    while len([*folder.iterdir()]) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.slow
+def test_gpus_are_dealt_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each process would see; there need not be any."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    with _pool(3, _devices()) as pool:
+        seen = [pool.submit(seen_beside_others, tmp_path, 3) for _ in range(3)]
+        assert sorted(str(future.result()) for future in seen) == ["4", "4", "7"]

@@ -24,11 +24,12 @@ from hpskit.errors import InputError, RecordError
 from hpskit.pixels import Preprocessing, to_tensor
 from hpskit.training import catalogue, order
 from hpskit.training.batch import Batch
-from hpskit.training.examples import Source, Stream, batches
+from hpskit.training.examples import Loader, Source, Stream, batches
 from hpskit.training.order import Deck, Plan, epoch_order
 from preference_data import TRAIN_ROW, png, write_json
 
 SMALL = Preprocessing(size=8)
+SERIAL = Loader(preprocessing=SMALL, workers=0)
 
 
 def made_groups(count: int, *, size: int | None = None) -> list[Group]:
@@ -73,8 +74,9 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataSet]:
 
 def streamed(data: DataSet | Sequence[Source], **changes: Any) -> Stream:
     sources = [Source(data=data)] if isinstance(data, DataSet) else data
-    settings = {"preprocessing": SMALL, "pairs": 12, "seed": 3, "workers": 0, **changes}
-    return Stream(sources, **settings)
+    settings = {"pairs": 12, "seed": 3, **changes}
+    loader = {name: settings.pop(name) for name in (*settings,) if name in Loader.__slots__}
+    return Stream(sources, Loader(**{"preprocessing": SMALL, "workers": 0, **loader}), **settings)
 
 
 def taken(stream: Stream, count: int) -> list[Batch]:
@@ -188,7 +190,7 @@ def test_an_epoch_has_every_judged_group_once(layouts: dict[str, DataSet]) -> No
 
 def test_files_and_tar_files_and_rows_hold_the_same(layouts: dict[str, DataSet]) -> None:
     assert len({streamed(data).digests for data in layouts.values()}) == 1
-    one, two, three = ([*batches(data, preprocessing=SMALL, pairs=12, workers=0)] for data in layouts.values())
+    one, two, three = ([*batches(data, SERIAL, pairs=12)] for data in layouts.values())
     assert len(one) == len(two) == len(three)
     for a, b, c in zip(one, two, three, strict=True):
         assert same(a, b)
@@ -327,7 +329,11 @@ def test_validation_has_every_judged_group_once_over_all_processes(layouts: dict
     judged = [group.prompt for group in data if group.judgements]
     for world in (1, 3):
         ranks = [
-            [p for batch in batches(data, preprocessing=SMALL, pairs=9, rank=rank, world=world) for p in batch.prompts]
+            [
+                prompt
+                for batch in batches(data, Loader(preprocessing=SMALL, rank=rank, world=world), pairs=9)
+                for prompt in batch.prompts
+            ]
             for rank in range(world)
         ]
         assert ranks == [judged[rank::world] for rank in range(world)]

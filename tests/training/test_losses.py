@@ -229,6 +229,12 @@ def test_weights_and_reductions(weights: list[float]) -> None:
     assert mean.item() == pytest.approx(total.item() / sum(weights))
 
 
+def test_without_reduction_each_loss_has_its_weight() -> None:
+    ranks, weight = double([1, 2, 3, 1, 2, 2, 2, 1, 1]), double([0.5, 0.0, 2.0])
+    plain, weighted = (plackett_luce_loss(NINE, SIZES, ranks, weight=w, reduction="none") for w in (None, weight))
+    assert weighted.tolist() == pytest.approx((plain * weight).tolist())
+
+
 def test_sizes_that_do_not_add_up_are_refused() -> None:
     with pytest.raises(InputError, match="sizes: add up to 9, expected 8"):
         best_of_group_loss(NINE[:8], SIZES, torch.tensor([0, 0, 0]))

@@ -26,7 +26,8 @@ from hpskit.training.mini_data import Material, read_material
 from hpskit.training.mini_features import COPIES, Table
 from hpskit.training.mini_fit import MiniFit, Summary, plan, run
 from hpskit.training.mini_linear import fit_bradley_terry, fit_layer, folds, hold_out
-from hpskit.training.mini_recipe import MiniRecipe, mini
+from hpskit.training.mini_recipe import MiniRecipe
+from hpskit.training.recipes import mini
 from judged_photographs import write_votes
 from preference_data import png
 
@@ -333,6 +334,7 @@ def test_spoilt_copies_teach_that_damage_is_worse(tmp_path: Path) -> None:
 def test_settings() -> None:
     changed = mini().with_settings(["repeats=1", "penalties = [3, 1]", "version=1.0", 'data_name="my own"'])
     assert changed == MiniRecipe(repeats=1, penalties=(3.0, 1.0), version="1.0", data_name="my own")
+    assert mini().with_settings(["data_name=", "licence=none"]).licence == "none"
     assert mini().with_settings([]) == mini()
     json.dumps(changed.to_dict())
 
@@ -341,18 +343,18 @@ def test_settings() -> None:
     ("setting", "expected"),
     [
         ("repeats", "is 'repeats', expected NAME=VALUE"),
-        ("penalty=1", "'penalty' is no field of the recipe mini; did you mean 'penalties'"),
-        ("repeats=often", "repeats is 'often', expected a whole number"),
-        ("repeats=1.5", "repeats is '1.5', expected a whole number"),
-        ("repeats=true", "repeats is 'true', expected a whole number"),
-        ("folds=1", "folds: is 1, expected a whole number from 2"),
-        ("shrinkage=much", "shrinkage is 'much', expected a number"),
+        ("penalty=1", "penalty: is no field of the recipe mini; did you mean 'penalties'"),
+        ("repeats=often", "repeats: is 'often', expected a whole number"),
+        ("repeats=1.5", "repeats: is 1.5, expected a whole number"),
+        ("repeats=true", "repeats: is True, expected a whole number"),
+        ("folds=1", "folds: is 1, expected a number from 2 to 1000"),
+        ("shrinkage=much", "shrinkage: is 'much', expected a number"),
         ("shrinkage=2", "shrinkage: is 2.0, expected a number from 0 to 1"),
         ("shrinkage=nan", "shrinkage: is nan, expected a number from 0 to 1"),
-        ("penalties=1", "penalties is '1', expected a list of numbers"),
+        ("penalties=1", r"penalties: is 1.0, expected numbers, such as \[1.0, 0.3, 0.1\]"),
         ("penalties=[0.1, 1]", r"penalties: is \[0.1, 1.0\], expected each once, from large to small"),
         ("penalties=[-1]", r"penalties: is \[-1.0\], expected numbers above 0"),
-        ("version=", "version, licence: one is empty"),
+        ("version=", "version: is '', expected a name"),
     ],
 )
 def test_settings_that_cannot_be(setting: str, expected: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -10,8 +13,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from hpskit.dataset.converting import convert
+from hpskit.dataset.reading import open_data
+from hpskit.errors import RecordError
+from hpskit.pixels import Preprocessing
 from hpskit.training.batch import Batch, Decoded, collate
+from hpskit.training.examples import Loader, Source, Stream, batches
 from hpskit.training.objective import objective
 from hpskit.training.parts import split
 from hpskit.training.recipes import Loss, Recipe
@@ -21,8 +30,8 @@ LOSSES = get_args(Loss)
 Said = tuple[list[list[float]], list[float], float]
 
 
-def batch_of(*groups: Said) -> Batch:
-    """Groups as (rankings, votes for each, weight)."""
+def batch_of(*groups: Said, ratings: bool = False) -> Batch:
+    """Groups as (rankings, votes for each, weight); with `ratings`, the first ranking of each is turned into them."""
     decoded = [
         Decoded(
             prompt="a cat",
@@ -31,6 +40,7 @@ def batch_of(*groups: Said) -> Batch:
             ranks=np.array(ranks),
             votes=np.array(votes),
             weight=weight,
+            ratings=7 - np.array(ranks[0]) if ratings else None,
         )
         for ranks, votes, weight in groups
     ]
@@ -64,7 +74,7 @@ def groups(draw: st.DrawFn) -> Said:
 def test_parts_add_up(loss: str, weighting: str, said: list[Said], parts: int) -> None:
     """What accumulation and several devices rest on."""
     recipe = Recipe(loss=loss, weighting=weighting)  # type: ignore[arg-type]
-    batch = batch_of(*said)
+    batch = batch_of(*said, ratings=True)
     scores = torch.randn(len(batch.pixels), generator=torch.Generator().manual_seed(len(said)))
     whole, weight = objective(recipe, scores, batch)
     pieces = split(batch, parts)
@@ -75,7 +85,7 @@ def test_parts_add_up(loss: str, weighting: str, said: list[Said], parts: int) -
         assert weight.item() == pytest.approx(batch.weight.sum().item())
 
 
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "margin"])
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss not in ("margin", "rating")])
 @pytest.mark.parametrize("ranks", [[1.0, 2.0], [2.0, 1.0]])
 def test_of_one_pair_all_losses_are_the_official_one(loss: str, ranks: list[float]) -> None:
     batch = batch_of(([ranks], [1.0], 1.0))
@@ -118,6 +128,50 @@ def test_margin_fills_nothing_up() -> None:
     assert value(batch_of(large, small), "margin", margin=1.0)[0] == pytest.approx(by_hand)
 
 
+def rated(*ratings: list[float]) -> Batch:
+    """Groups with ratings, in the order of which they were ranked."""
+    said = [([[float(rank) for rank in np.argsort(np.argsort(-np.array(group))) + 1]], [1.0], 1.0) for group in ratings]
+    return replace(batch_of(*said), ratings=torch.tensor([value for group in ratings for value in group]))
+
+
+def test_ratings_are_seen_from_the_mean_of_their_group() -> None:
+    """Scores 0 and 0.3 are 0.15 from their mean, ratings 5 and 2 are 1.5 from theirs."""
+    assert value(rated([5, 2]), "rating") == pytest.approx((2 * (1.5 + 0.15) ** 2, 2))
+    assert value(rated([2, 5]), "rating", rating_step=0.1) == pytest.approx((0, 2), abs=1e-12)
+    assert value(rated([5, 2], [7, NAN, 6]), "rating", weighting="group")[1] == 2
+    without = value(rated([5, 2, NAN]), "rating")
+    assert without == pytest.approx(value(rated([5, 2]), "rating"))
+    assert value(rated([5, NAN]), "rating") == (0, 0), "one rating says nothing of the others"
+
+
+def test_equal_scores_lose_the_variance_of_the_ratings() -> None:
+    """Which is what the watch takes for guessing."""
+    batch = rated([1, 2, 6], [4, 4])
+    total, weight = objective(Recipe(loss="rating", rating_step=2.0), torch.full((5,), 25.0), batch)
+    assert total / weight == pytest.approx(4 * (3 * np.var([1, 2, 6]) + 0) / 5)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=5, max_size=5), st.floats(-30, 30))
+def test_the_gradient_of_ratings_is_that_of_finite_differences_and_moves_no_group(
+    values: list[float], shift: float
+) -> None:
+    batch, recipe = rated([1, 2, 6], [4, 7]), Recipe(loss="rating", rating_step=0.5)
+
+    def loss(scores: list[float]) -> torch.Tensor:
+        return objective(recipe, torch.tensor(scores), batch)[0]
+
+    scores = torch.tensor(values, requires_grad=True)
+    objective(recipe, scores, batch)[0].backward()
+    assert scores.grad is not None
+    steps = [[value + 0.5 * (place == moved) for place, value in enumerate(values)] for moved in range(5)]
+    back = [[value - 0.5 * (place == moved) for place, value in enumerate(values)] for moved in range(5)]
+    differences = [float(loss(up) - loss(down)) for up, down in zip(steps, back, strict=True)]  # exact: it is a square
+    assert scores.grad.tolist() == pytest.approx(differences, abs=1e-3)
+    assert scores.grad[:3].sum().item() == pytest.approx(0, abs=1e-4)
+    moved = [value + shift * (place < 3) for place, value in enumerate(values)]
+    assert float(loss(moved)) == pytest.approx(float(loss(values)), rel=1e-4, abs=1e-3)
+
+
 def test_the_weight_of_a_group() -> None:
     pair: Said = ([[1.0, 2.0]], [1.0], 1.0)
     heavy: Said = ([[1.0, 2.0]], [1.0], 3.0)
@@ -132,3 +186,26 @@ def test_a_batch_of_nothing_is_0_and_has_a_gradient(loss: str) -> None:
     assert (total.item(), weight.item()) == (0, 0)
     total.backward()
     assert scores.grad is not None
+
+
+def test_ratings_of_image_reward_arrive_and_survive_a_conversion(tmp_path: Path) -> None:
+    rows = [
+        {"image_path": f"{group}-{n}.png", "prompt_id": str(group), "prompt": f"cat {group}", "rank": 1 + n}
+        | {"image_amount_in_total": 3, "overall_rating": 6 - n, "fidelity_rating": [2, None, 5][n]}
+        for group in range(2)
+        for n in range(3)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    for row in rows:
+        Image.new("RGB", (8, 8)).save(tmp_path / str(row["image_path"]))
+    data = open_data(tmp_path / "rows.json")
+    convert(data, "jsonl", tmp_path / "ours")
+    convert(data, "parquet", tmp_path / "rows.parquet")
+    for source in (data, open_data(tmp_path / "ours"), open_data(tmp_path / "rows.parquet")):
+        for field, expected in (("overall_rating", [6, 5, 4] * 2), ("fidelity_rating", [2, NAN, 5] * 2)):
+            loader = Loader(preprocessing=Preprocessing(size=8), workers=0, rating=field)
+            stream = Stream([Source(data=source)], loader, pairs=6, seed=0)
+            for batch in (next(iter(stream)), *batches(source, loader, pairs=6)):
+                assert batch.ratings.tolist() == pytest.approx(expected, nan_ok=True)
+        with pytest.raises(RecordError, match=r"has no ratings 'beauty'.*overall_rating, fidelity_rating"):
+            Stream([Source(data=source)], replace(loader, rating="beauty"), pairs=6, seed=0)

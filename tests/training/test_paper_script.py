@@ -53,21 +53,24 @@ def test_a_sound_command_is_understood(checker: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "said"),
     [
-        "hpskit trian --data a --out b",
-        "hpskit train --data a --out b --speed 3",
-        "hpskit train --data a",
-        "hpskit train --data a --out b --on-broken replace",
-        "hpskit train --data a --out b --recipe hpsv3",
-        "hpskit train --data a --out b --set lr=fast",
-        "hpskit ablate --data a --val b --out c --grid learning=1,2",
-        "hpskit data",
-        "torchrun --gpus 8 -m hpskit train --data a --out b",
-        "rm -r data",
+        ("hpskit trian --data a --out b", "No such command 'trian'"),
+        ("hpskit train --data a --out b --speed 3", "No such option: --speed"),
+        ("hpskit train --data a", "Missing parameter: out"),
+        ("hpskit train --data a --out b --on-broken replace", "'replace' is not one of"),
+        ("hpskit train --data a --out b --recipe hpsv3", "is 'hpsv3', expected one of"),
+        ("hpskit train --data a --out b --set lr=fast", "lr: is 'fast', expected a number"),
+        ("hpskit ablate --data a --val b --out c --grid learning=1,2", "learning: is no field of a recipe"),
+        ("hpskit data", "NoArgsIsHelpError"),
+        ("torchrun --gpus 8 -m hpskit train --data a --out b", "unrecognized arguments: --gpus"),
+        ("rm -r data", "is no command of hpskit"),
     ],
 )
-def test_what_would_fail_is_found(checker: ModuleType, line: str) -> None:
+def test_what_would_fail_is_found(
+    checker: ModuleType, line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises((Exception, SystemExit)) as caught:
         checker.check(line)
+    assert said in f"{caught.type.__name__}: {caught.value} {capsys.readouterr().err}"
     assert not isinstance(caught.value, SystemExit) or caught.value.code

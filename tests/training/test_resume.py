@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from forked_process import ForkedProcess
 from hpskit.files import read_json
 from hpskit.training.log import log_lines
 from made_up_task import write_task
@@ -21,14 +19,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
     write_task(folder, pairs=20, seed=0)
     write_task(folder, pairs=6, seed=0, held_out=True)
-    done = subprocess.run(
-        [sys.executable, DRIVER, "resume", folder],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    arguments = [str(DRIVER), "resume", str(folder)]
+    code = f"import runpy, sys; sys.argv = {arguments}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = ForkedProcess(code, OMP_NUM_THREADS="1").finish(600)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

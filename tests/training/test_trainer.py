@@ -13,35 +13,36 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import TINY
 from hpskit.cli import train as command
-from hpskit.errors import CheckpointError, InputError, OutputError
-from hpskit.files import read_json
-from hpskit.models.checkpoint import read_tensors, write_tensors
+from hpskit.errors import CheckpointError, InputError, OutputError, RecordError
+from hpskit.files import alone_in, read_json
 from hpskit.models.training_record import read_record
 from hpskit.scoring.scorer import load_scorer
+from hpskit.training.ablate import Ablation, parse_grid
 from hpskit.training.checkpoints import Checkpoints
 from hpskit.training.devices import accelerator_for
 from hpskit.training.estimate import estimate, size_of
-from hpskit.training.log import log_lines
+from hpskit.training.log import KINDS, log_lines
 from hpskit.training.material import parse_source
 from hpskit.training.recipes import hpsv2, tiny
 from hpskit.training.trainer import TrainRun, train
 from made_up_task import write_task
+from small_network import SMALL, register_small
 
-SETTINGS = (f"architecture={TINY}", "steps=4", "warmup=1", "batch=4", "validate_every=2", "save_every=2")
+SETTINGS = (f"architecture={SMALL}", "steps=4", "warmup=1", "batch=4", "validate_every=2", "save_every=2")
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("task")
+    register_small(folder)
     write_task(folder, pairs=16, seed=0)
     write_task(folder, pairs=6, seed=0, held_out=True)
     return folder
 
 
 @pytest.fixture
-def config(task: Path, tiny_checkpoint: Path, tmp_path: Path) -> TrainRun:
+def config(task: Path, tmp_path: Path) -> TrainRun:
     return TrainRun(
         recipe=tiny().with_settings(SETTINGS),
         data=(str(task / "train.json"),),
@@ -81,7 +82,7 @@ def test_a_run_leaves_weights_record_log_and_report(config: TrainRun, task: Path
     assert summary.steps == 4
     assert ("training", 4, 4) in seen
     scorer = load_scorer(summary.model, precision="fp32")
-    assert scorer.info.architecture == TINY
+    assert scorer.info.architecture == SMALL
     assert scorer.info.weight_hash == summary.weight_hash
     record = read_record(summary.model, summary.weight_hash)
     assert record is not None
@@ -93,6 +94,8 @@ def test_a_run_leaves_weights_record_log_and_report(config: TrainRun, task: Path
     kinds = [(line["kind"], line["step"]) for line in story(config.out) if line["kind"] != "warning"]
     steps = [("step", 1), ("step", 2), ("validation", 2), ("step", 3), ("step", 4), ("validation", 4)]
     assert kinds == [("start", 0), *steps, ("end", 4)]
+    for line in log_lines(config.out / "log.jsonl"):
+        assert line.keys() == {"kind", "step", *KINDS[line["kind"]]}
     assert "<svg" in (config.out / "report.html").read_text()
     index = read_json(config.out / "checkpoints/index.json")
     assert index == {"last": "step-000004", "best": f"step-{summary.best_step:06d}"}
@@ -109,11 +112,15 @@ def test_the_best_step_is_the_one_of_highest_accuracy_then_lowest_loss(config: T
 
 
 def test_an_interrupted_run_goes_on_where_it_was(config: TrainRun, tmp_path: Path) -> None:
+    config = changed(config, "validate_every=4", "keep=1", "keep_every=2")
     whole = train(config)
     again = replace(config, out=tmp_path / "again", resume=True)
     with pytest.raises(InterruptionError):
         train(again, interrupted_after(3))
+    kept = Checkpoints(again.out / "checkpoints", 1)
+    assert kept.steps() == [2]
     resumed = train(again)
+    assert kept.steps() == [2, 4]
     assert resumed.weight_hash == whole.weight_hash
     assert [line for line in story(again.out) if line["kind"] == "step"] == [
         line for line in story(config.out) if line["kind"] == "step"
@@ -134,6 +141,16 @@ def test_a_second_run_in_a_folder_must_be_asked_for(config: TrainRun) -> None:
     train(config)
     with pytest.raises(OutputError, match="holds a run already; --resume goes on with it"):
         train(config)
+
+
+def test_two_processes_do_not_go_on_with_one_run(config: TrainRun) -> None:
+    config = replace(config, resume=True)
+    with pytest.raises(InterruptionError):
+        train(config, interrupted_after(3))
+    before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
+    with alone_in(config.out), pytest.raises(OutputError, match="run: another process is at work in it; wait for it"):
+        train(config)
+    assert {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_of_something_else_is_left_alone(config: TrainRun) -> None:
@@ -159,20 +176,23 @@ def test_resuming_with_other_settings_lists_what_changed(config: TrainRun, task:
 
 
 @pytest.mark.parametrize(
-    ("file", "what"), [("model", "the loss is nan"), ("training", "the logit_scale after it is nan")]
+    ("file", "what"), [("weights", "the loss is nan"), ("training", "the logit_scale after it is nan")]
 )
 def test_what_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(config: TrainRun, file: str, what: str) -> None:
     config = replace(config, resume=True)
     with pytest.raises(InterruptionError):
         train(config, interrupted_after(3))
-    saved = config.out / f"checkpoints/step-000002/{file}.safetensors"
-    poisoned = {name: t if name.startswith("step/") else t * math.nan for name, t in read_tensors(saved).items()}
-    write_tensors(poisoned, saved, {})
-    before = saved.read_bytes()
+    store = Checkpoints(config.out / "checkpoints", 2)
+    sound = store.load(2)
+    tensors = sound.weights if file == "weights" else sound.training
+    poisoned = {name: t.clone() if name.startswith("step/") else t * math.nan for name, t in tensors.items()}
+    shutil.rmtree(store.path(2))
+    store.save(replace(sound, **{file: poisoned}), {})  # type: ignore[arg-type]
+    before = {path: path.read_bytes() for path in store.path(2).iterdir()}
     with pytest.raises(InputError, match=rf"step 3: {what} on the rows .*train\.json: entry \d+.*lower lr"):
         train(config)
-    assert Checkpoints(config.out / "checkpoints", 2).steps() == [2]
-    assert saved.read_bytes() == before
+    assert store.steps() == [2]
+    assert {path: path.read_bytes() for path in store.path(2).iterdir()} == before
 
 
 def test_weights_of_another_architecture_are_refused(config: TrainRun, tiny_checkpoint: Path) -> None:
@@ -220,7 +240,7 @@ def test_the_moving_average_is_what_is_validated_and_kept(config: TrainRun) -> N
     raw = {name.removeprefix("weights/"): t for name, t in saved.training.items() if name.startswith("weights/")}
     assert raw.keys() == saved.weights.keys()
     assert any(not torch.equal(raw[name], saved.weights[name]) for name in raw)
-    assert saved.state["weight_hash"] == summary.weight_hash
+    assert Checkpoints(config.out / "checkpoints", 2).weight_hash(4) == summary.weight_hash
 
 
 def test_curves_for_tensorboard(config: TrainRun) -> None:
@@ -253,6 +273,44 @@ def test_sizes_without_memory() -> None:
     assert size.memory == 4 * (size.parameters + 3 * size.trained)
     with_average = size_of(hpsv2().with_settings(["ema=0.999"]))
     assert with_average.memory - size.memory == with_average.checkpoint - size.checkpoint == 4 * size.trained
+
+
+def test_checkpoints_that_stay_take_room_and_fall_on_saved_steps() -> None:
+    size = size_of(hpsv2())
+    with_more = size_of(hpsv2().with_settings(["keep_every=600"]))
+    assert with_more.disk - size.disk == 6 * size.checkpoint
+    with pytest.raises(InputError, match="keep_every: is 300, expected a multiple of save_every, 200"):
+        hpsv2().with_settings(["keep_every=300"])
+
+
+def test_layout_and_folder_of_the_images_hold_for_every_data_set(
+    config: TrainRun, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train.json", "held-out.json"):
+        shutil.copy(task / name, tmp_path)
+    data, held_out = str(tmp_path / "train.json"), str(tmp_path / "held-out.json")
+    options: dict[str, Any] = {"recipe": "tiny", "val": held_out, "settings": [*SETTINGS], "dry_run": True}
+    with pytest.raises(InputError, match=r"'train-0-a\.png' is not in"):
+        command.train([data], config.out, **options)
+    with pytest.raises(InputError, match=r"is not a folder, expected the one that image names start from"):
+        command.train([data], config.out, **options, image_root=tmp_path / "nowhere")
+    with pytest.raises(RecordError, match=r"held-out\.json: entry 1"):
+        command.train([data], config.out, **options, data_format="rankings")
+    command.train([data], config.out, **options, image_root=task / "train", data_format="hpdv2-train")
+    assert "16 compared pairs" in capsys.readouterr().out
+    grid = parse_grid(config.recipe, ["lr=1e-3,1e-4"])
+    ablation = Ablation(
+        recipe=config.recipe,
+        grid=grid,
+        data=(data,),
+        validation=held_out,
+        data_format="hpdv2-train",
+        image_root=task / "train",
+        out=tmp_path,
+    )
+    assert {(run.data_format, run.image_root) for run in map(ablation.run, grid.points)} == {
+        ("hpdv2-train", task / "train")
+    }
 
 
 def test_a_dry_run_on_a_machine_that_is_too_small_says_so(config: TrainRun) -> None:

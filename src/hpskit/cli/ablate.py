@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Json, progress_bar, step_progress
+from hpskit.cli.options import DataFormat, ImageRoot, Json, progress_bar, step_progress
 
 __all__ = ["ablate"]
 
@@ -27,6 +27,8 @@ def ablate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Another setting for all runs, NAME=VALUE; repeat for several.")
     ] = None,
+    data_format: DataFormat = "auto",
+    image_root: ImageRoot = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; GPUs are dealt out to them in turn.")] = 1,
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Leave training groups out that share prompts or images with --val.")
@@ -51,6 +53,8 @@ def ablate(
         grid=parse_grid(base, [*grid, *(more or [])]),
         data=tuple(data),
         validation=val,
+        data_format=data_format,
+        image_root=image_root,
         out=out,
         jobs=jobs,
         drop_leaks=drop_leaks,
@@ -85,7 +89,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
 
 def _figures(row: dict[str, Any]) -> list[str]:
     if row["stopped"] or not row["accuracy"]:
-        return [f"stopped at step {row['steps']:,}", "", "", ""]
+        return ["stopped", "", "", f"at {row['steps']:,}"]
     accuracy = row["accuracy"]
     known = accuracy["low"] is not None
     interval = f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}" if known else ""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Json, progress_bar, step_progress
-from hpskit.errors import InputError
+from hpskit.cli.options import DataFormat, ImageRoot, Json, progress_bar, step_progress
+from hpskit.errors import HpskitError, InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,12 +37,41 @@ _TensorBoard = Annotated[
 ]
 
 
+def _show_recipe(name: str | None) -> None:
+    """Print a recipe as a file has it, and end."""
+    if name is None:
+        return
+    from hpskit.training.recipes import LINEAR_RECIPES, read_recipe
+
+    recipe = LINEAR_RECIPES[name]() if name in LINEAR_RECIPES else read_recipe(name)
+    typer.echo(recipe.to_toml(), nl=False)
+    raise typer.Exit
+
+
+_Shown = Annotated[
+    str | None,
+    typer.Option(
+        "--show-recipe",
+        metavar="RECIPE",
+        help="Print the fields of a recipe, a file to start from, and end.",
+        callback=_show_recipe,
+        is_eager=True,
+    ),
+]
+
+_TO_SPEAK = 5.0
+"""Seconds for the first process to say why all end: launchers kill the rest as soon as one has ended."""
+
+
 def train(
     data: _DataSets,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     recipe: Annotated[str, typer.Option(help="hpsv2, tiny, mini, or a file .toml; see docs/training.md.")] = "hpsv2",
     val: Annotated[str | None, typer.Option(help="Data set that checkpoints are compared on.")] = None,
+    data_format: DataFormat = "auto",
+    image_root: ImageRoot = None,
     settings: _Settings = None,
+    _shown: _Shown = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, if there is one.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check recipe, data, leaks, time, memory and disk; write nothing.")
@@ -48,10 +79,17 @@ def train(
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Leave out training groups that validation shares something with.")
     ] = False,
+    compare_pixels: Annotated[
+        bool,
+        typer.Option("--compare-pixels", help="Decode all images first, to find the same ones saved in another way."),
+    ] = False,
     on_broken: Annotated[
         Literal["fail", "drop"],
         typer.Option(help="Stop at an image that cannot be used, or leave its group out and count it in the log."),
     ] = "fail",
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Spread the weights over the processes instead of giving each a copy.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Threads that decode.  [default: one for each processor, at most 8]")
     ] = None,
@@ -63,38 +101,43 @@ def train(
     """Train a preference model; kill it at any moment, and --resume goes on as if nothing had been.
 
     OUT holds the log, a report, the checkpoints and the best weights, which `hpskit score --model` loads. On several
-    GPUs, start the same by `torchrun --nproc-per-node 8 -m hpskit train …` or `accelerate launch`.
+    GPUs, start the same by `torchrun --nproc-per-node 8 -m hpskit train …`; docs/training.md has more.
 
     \b
     hpskit train --recipe hpsv2 --data HPDv2/train.json --val HPDv2/test.json --out runs/hps --dry-run
     """
-    from hpskit.training.recipes import LINEAR_RECIPES
+    with _one_voice():
+        from hpskit.training.recipes import LINEAR_RECIPES
 
-    if recipe in LINEAR_RECIPES:
-        _fit(data, val, out, settings or [], dry_run, as_json)
-        return
-    from hpskit.training.recipes import read_recipe
-    from hpskit.training.trainer import TrainRun
+        if recipe in LINEAR_RECIPES:
+            _fit(data, val, out, settings or [], data_format, image_root, dry_run, as_json)
+            return
+        from hpskit.training.recipes import read_recipe
+        from hpskit.training.trainer import TrainRun
 
-    if val is None:
-        raise InputError(
-            f"--val: is missing, the recipe {recipe} needs one; `hpskit data split` makes one of your data"
+        if val is None:
+            raise InputError(
+                f"--val: is missing, the recipe {recipe} needs one; `hpskit data split` makes one of your data"
+            )
+        config = TrainRun(
+            recipe=read_recipe(recipe).with_settings(settings or []),
+            data=tuple(data),
+            validation=val,
+            data_format=data_format,
+            image_root=image_root,
+            out=out,
+            resume=resume,
+            drop_leaks=drop_leaks,
+            compare_pixels=compare_pixels,
+            on_broken=on_broken,
+            shard=shard,
+            workers=workers,
+            device=device,
+            tensorboard=tensorboard,
+            wandb=wandb,
+            command=_command(),
         )
-    config = TrainRun(
-        recipe=read_recipe(recipe).with_settings(settings or []),
-        data=tuple(data),
-        validation=val,
-        out=out,
-        resume=resume,
-        drop_leaks=drop_leaks,
-        on_broken=on_broken,
-        workers=workers,
-        device=device,
-        tensorboard=tensorboard,
-        wandb=wandb,
-        command=_command(),
-    )
-    (_estimate if dry_run else _train)(config, as_json)
+        (_estimate if dry_run else _train)(config, as_json)
 
 
 def _command() -> str:
@@ -104,6 +147,36 @@ def _command() -> str:
 def _speaks() -> bool:
     """Of several processes the first one alone."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """When all processes end for one reason, the first one says it; whoever ends alone speaks for itself."""
+    try:
+        yield
+    except HpskitError as error:
+        if _speaks() or not _all_know(error):
+            raise
+        time.sleep(_TO_SPEAK)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as stop:
+        if not _speaks():
+            time.sleep(_TO_SPEAK)
+            raise typer.Exit(1) from stop
+        where = stop.args[0] if stop.args else "stopped"
+        typer.echo(f"{where}; the same command with --resume goes on behind the last checkpoint", err=True)
+        raise
+
+
+def _all_know(error: HpskitError) -> bool:
+    """Whether the first process, or that of this machine, has it too: before they are joined, it lies in the command or
+    in files, which are the same for all processes of a machine."""
+    from torch import distributed
+
+    from hpskit.training.processes import is_shared
+
+    alone = not (distributed.is_available() and distributed.is_initialized())
+    return is_shared(error) or (alone and os.environ.get("LOCAL_RANK", "0") != "0")
 
 
 def _train(config: TrainRun, as_json: bool) -> None:
@@ -141,16 +214,32 @@ def _estimate(config: TrainRun, as_json: bool) -> None:
     typer.echo("dry run: nothing was written")
 
 
-def _fit(data: list[str], val: str | None, out: Path, settings: list[str], dry_run: bool, as_json: bool) -> None:
+def _fit(
+    data: list[str],
+    val: str | None,
+    out: Path,
+    settings: list[str],
+    data_format: str,
+    image_root: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """The linear recipes, which need neither a validation set nor devices."""
     from hpskit.training.mini_fit import MiniFit, plan, run
-    from hpskit.training.mini_recipe import mini
+    from hpskit.training.recipes import mini
 
     if val is not None:
         raise InputError("--val: is given, but the recipe mini cross-validates by prompt on its own data; leave it out")
     if len(data) > 1:
         raise InputError(f"--data: names {len(data)} data sets, expected one for the recipe mini")
-    config = MiniFit(data=data[0], out=out, recipe=mini().with_settings(settings), command=_command())
+    config = MiniFit(
+        data=data[0],
+        out=out,
+        recipe=mini().with_settings(settings),
+        data_format=data_format,
+        image_root=image_root,
+        command=_command(),
+    )
     if dry_run:
         for line in plan(config):
             typer.echo(line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,11 @@ class ClipNetwork:
 
     def _warn_of_long_prompts(self, prompts: Sequence[str], tokens: Tensor) -> None:
         context = tokens.shape[1]
-        encode = getattr(self._tokenizer, "encode", None)
-        if encode is None:  # a tokenizer of another library, which cannot say how long the whole text is
+        count_tokens = token_counter(self._tokenizer)
+        if count_tokens is None:
             return
         for row in (tokens[:, -1] != 0).nonzero()[:, 0].tolist():
-            count = len(encode(prompts[row])) + 2
+            count = count_tokens(prompts[row])
             if count > context:
                 message = f"prompt has {count} tokens, the model reads the first {context}: {prompts[row][:60]!r}…"
                 warnings.warn(message, stacklevel=2)
@@ -133,7 +133,19 @@ def tokenizer(architecture: str) -> Any:
         return open_clip.get_tokenizer(architecture)
     except (OSError, ImportError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"architecture: the tokenizer of {architecture} cannot be had ({reason})") from error
+        cure = "run it once where the Hugging Face hub can be reached, or take a network without one, such as ViT-H-14"
+        raise CheckpointError(
+            f"architecture: the tokenizer of {architecture} cannot be had ({reason}); {cure}"
+        ) from error
+
+
+def token_counter(tokenizer: Any) -> Callable[[str], int] | None:
+    """What counts all tokens of a prompt, with those at its ends, whether the network reads as many or not.
+
+    None for a tokenizer of another library, which cannot say how long the whole text is.
+    """
+    encode = getattr(tokenizer, "encode", None)
+    return None if encode is None else lambda prompt: len(encode(prompt)) + 2
 
 
 @functools.cache

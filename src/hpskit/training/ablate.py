@@ -4,6 +4,7 @@
     OUT/ablation.html, .md, .json         what they are worth; .json is written last
 
 Killed and started again, finished runs are kept and an unfinished one goes on. Values can be added to a grid later.
+One process at a time is at work in OUT, with those that it has started; they end when it ends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from hpskit import __version__
 from hpskit.errors import DivergedError, InputError
-from hpskit.files import publish, publish_json
+from hpskit.files import alone_in, publish, publish_json
 from hpskit.training.ablation_page import ablation_page, ablation_table
 from hpskit.training.past_run import PastRun, best_validation, lines_of, open_run
 from hpskit.training.recipes import Recipe
@@ -69,6 +70,10 @@ class Ablation:
     data: tuple[str, ...]
     """As in `TrainRun`."""
     validation: str
+    data_format: str = "auto"
+    """As in `TrainRun`."""
+    image_root: Path | None = None
+    """As in `TrainRun`."""
     out: Path
     jobs: int = 1
     """Runs at a time, each in a process of its own if there are several; GPUs are dealt out to them in turn."""
@@ -89,6 +94,8 @@ class Ablation:
             recipe=point.recipe,
             data=self.data,
             validation=self.validation,
+            data_format=self.data_format,
+            image_root=self.image_root,
             out=self.out / "runs" / point.name,
             resume=True,
             drop_leaks=self.drop_leaks,
@@ -164,8 +171,15 @@ def ablate(
 
     Raises:
         InputError: recipe or data cannot be used.
-        OutputError: a run there was made with other settings, or something cannot be written.
+        OutputError: a run there was made with other settings, another process is at work there, or something cannot be
+            written.
     """
+    with alone_in(config.out):
+        return _publish(config, _train_rest(config, progress, warn))
+
+
+def _train_rest(config: Ablation, progress: Progress, warn: Callable[[str], None]) -> dict[str, str]:
+    """Train what is not trained yet; gives why runs stopped before their end."""
     done = [point for point in config.grid.points if _is_done(config, point)]
     todo = [point for point in config.grid.points if point not in done]
     total = len(config.grid.points)
@@ -178,7 +192,7 @@ def ablate(
             stopped[point.name] = reason
             warn(f"{point.name}: {reason}")
         progress("runs", number, total)
-    return _publish(config, stopped)
+    return stopped
 
 
 def _is_done(config: Ablation, point: Point) -> bool:
@@ -197,13 +211,7 @@ def _train_all(
         for point in points:
             yield point, _train_one(config.run(point), progress, warn)
         return
-    context = multiprocessing.get_context("spawn")
-    places = context.SimpleQueue()
-    devices = _devices() if config.device == "auto" else []
-    for number in range(config.jobs):
-        places.put(devices[number % len(devices)] if devices else None)
-    pool = ProcessPoolExecutor(config.jobs, mp_context=context, initializer=_begin_worker, initargs=(places,))
-    with pool:
+    with _pool(config.jobs, _devices() if config.device == "auto" else []) as pool:
         futures = [pool.submit(_train_one, config.run(point)) for point in points]
         try:
             for point, future in zip(points, futures, strict=True):
@@ -229,6 +237,15 @@ def _train_one(
     except DivergedError as error:
         return str(error)
     return ""
+
+
+def _pool(jobs: int, devices: Sequence[str]) -> ProcessPoolExecutor:
+    """Processes that each see one of the devices, dealt out in turn."""
+    context = multiprocessing.get_context("spawn")
+    places = context.SimpleQueue()
+    for number in range(jobs):
+        places.put(devices[number % len(devices)] if devices else None)
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(places,))
 
 
 def _begin_worker(places: Any) -> None:

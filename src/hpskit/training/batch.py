@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -20,7 +21,10 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import ImageError, RecordError
 from hpskit.pixels import Preprocessing, to_tensor
 
-__all__ = ["Batch", "Decoded", "collate", "decode", "own_weight"]
+__all__ = ["Batch", "Decoded", "collate", "decode", "own_weight", "ratings_of"]
+
+_MOST = 1e6
+"""The largest rating; the loss squares it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +51,8 @@ class Batch:
     """For each group (judgements, images) float32: its distinct judgements; 1 is best, NaN was not ranked."""
     judged: list[Tensor]
     """For each group (judgements,) float32: votes of each."""
+    ratings: Tensor
+    """(images,) float32: the higher the better; NaN was not rated, or its rating is not asked for."""
     places: list[str]
     """(groups,): file and row of each."""
     broken: list[str]
@@ -87,6 +93,8 @@ class Decoded:
     votes: NDArray[np.float64]
     """(judgements,)"""
     weight: float
+    ratings: NDArray[np.float64] | None = None
+    """(images,), NaN was not rated; None if they are not asked for."""
 
 
 def own_weight(group: Group) -> float:
@@ -101,8 +109,44 @@ def own_weight(group: Group) -> float:
     return float(weight)
 
 
-def decode(data: DataSet, group: Group, preprocessing: Preprocessing) -> Decoded:
+def ratings_of(group: Group, field: str) -> NDArray[np.float64]:
+    """(images,): what the field says of each image; NaN was not rated.
+
+    Args:
+        group: its other fields (`meta`) hold the ratings, a number or null for each image.
+        field: which of them.
+
+    Raises:
+        RecordError: there is no such field, it holds something else, or fewer than two ratings.
+    """
+    values = group.meta.get(field)
+    if values is None:
+        others = [name for name, value in group.meta.items() if isinstance(value, list)]
+        cure = f"its other lists are {', '.join(others)} (--set rating=…)" if others else "choose another loss"
+        layouts = "ImageRewardDB has ratings, and hpskit's own layouts have them in meta"
+        raise RecordError(f"{group.place}: has no ratings {field!r}, which the loss rating needs; {cure}; {layouts}")
+    if not isinstance(values, list) or len(values) != len(group.images) or not all(map(_is_rating, values)):
+        expected = f"a list of {len(group.images)} numbers or nulls, one for each image"
+        raise RecordError(f"{group.place}: {field} is {reprlib.repr(values)}, expected {expected}; correct it")
+    ratings = np.array(values, dtype=np.float64)
+    if np.isfinite(ratings).sum() < 2:
+        cure = "remove the group or choose another loss"
+        raise RecordError(f"{group.place}: {field} rates fewer than two images, expected at least two; {cure}")
+    return ratings
+
+
+def _is_rating(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and abs(value) <= _MOST)
+
+
+def decode(data: DataSet, group: Group, preprocessing: Preprocessing, rating: str | None = None) -> Decoded:
     """Decode the images of a group, each once.
+
+    Args:
+        data: what the group is of.
+        group: any.
+        preprocessing: of the network.
+        rating: see `ratings_of`; None if no ratings are asked for.
 
     Raises:
         RecordError: an image is missing or broken; the message names file, row and image.
@@ -126,6 +170,7 @@ def decode(data: DataSet, group: Group, preprocessing: Preprocessing) -> Decoded
         ranks=ranks,
         votes=votes,
         weight=own_weight(group),
+        ratings=ratings_of(group, rating) if rating else None,
     )
 
 
@@ -166,9 +211,14 @@ def collate(groups: Sequence[Decoded], broken: Sequence[str], *, size: int) -> B
         weight=torch.tensor([group.weight for group in groups], dtype=torch.float32),
         ranks=[torch.from_numpy(group.ranks).float() for group in groups],
         judged=[torch.from_numpy(group.votes).float() for group in groups],
+        ratings=_column([_ratings(group) for group in groups], torch.float32),
         places=[group.place for group in groups],
         broken=[*broken],
     )
+
+
+def _ratings(group: Decoded) -> NDArray[np.float64]:
+    return np.full(len(group.pixels), np.nan) if group.ratings is None else group.ratings
 
 
 def _column(parts: Sequence[NDArray[Any]], dtype: torch.dtype) -> Tensor:

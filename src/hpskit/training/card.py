@@ -8,7 +8,7 @@ from typing import Any
 
 from hpskit.models.registry import MODELS
 from hpskit.pages import environment
-from hpskit.training.past_run import PastRun, lines_of
+from hpskit.training.past_run import PastRun, left_out, lines_of
 from hpskit.training.recipes import Recipe
 
 __all__ = ["Evaluated", "ModelFacts", "model_card"]
@@ -70,6 +70,7 @@ def model_card(facts: ModelFacts, run: PastRun | None, evaluated: Sequence[Evalu
             run=config,
             recipe=Recipe.from_dict(config["recipe"], "config.json").to_toml() if config else None,
             base=_base(config),
+            left_out=left_out(config) if config else [],
             validation=found[0] if found else None,
             evaluated=evaluated,
             percent=_percent,

@@ -19,7 +19,7 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.dataset.pairs import compared_pairs, orders
 from hpskit.dataset.reading import DataSet, Part
 from hpskit.errors import InputError
-from hpskit.training.batch import own_weight
+from hpskit.training.batch import own_weight, ratings_of
 from hpskit.training.order import Deck
 
 __all__ = ["Catalogue"]
@@ -40,6 +40,7 @@ class Catalogue:
         data: DataSet,
         *,
         without: Collection[str] = (),
+        rating: str | None = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Read all rows once, without images.
@@ -47,15 +48,17 @@ class Catalogue:
         Args:
             data: the data set.
             without: `place` of groups to leave out.
+            rating: field with the ratings that every group must have, see `batch.ratings_of`; None if they are not
+                asked for.
             progress: is told how many groups have been read.
 
         Raises:
-            RecordError: a row is broken.
+            RecordError: a row is broken, or has no ratings.
             InputError: there is no group in which two images were compared.
         """
         self.data = data
         parts = data.parts()
-        self._groups: _Written | _Parts = _Parts(data, parts) if parts else _Written()
+        self._groups: _Written | _Parts = _Parts(data, parts, rating) if parts else _Written(rating)
         digest, compared = hashlib.sha256(), list[int]()
         with contextlib.closing(self._groups):
             for number, (part, row, group) in enumerate(_located(data, parts)):
@@ -63,7 +66,7 @@ class Catalogue:
                     progress(number)
                 size = 0 if group.place in without else compared_pairs(group)
                 if size:
-                    line = _line(group)
+                    line = _line(group, rating)
                     digest.update(line)
                     compared.append(size)
                     self._groups.add(part, row, group.place, line)
@@ -72,7 +75,7 @@ class Catalogue:
                 raise InputError(f"{data.path}: has no group in which somebody compared two images; {cure}")
             starts, sizes = self._groups.finish()
         self.digest = digest.hexdigest()
-        """SHA-256 over prompts, names of images, judgements and weights, in order."""
+        """SHA-256 over prompts, names of images, judgements and weights, in order; and over the ratings."""
         self.deck = Deck(
             pairs=np.array(compared, dtype=np.int64),
             starts=np.array(starts, dtype=np.int64),
@@ -101,9 +104,13 @@ def _located(data: DataSet, parts: tuple[Part, ...]) -> Iterator[tuple[int, int,
         yield part, row, group
 
 
-def _line(group: Group) -> bytes:
+def _line(group: Group, rating: str | None) -> bytes:
     judgements = [(j.ranks, j.votes) for j in orders(group)]
-    return json.dumps([group.prompt, group.images, judgements, own_weight(group)]).encode() + b"\n"
+    values = [group.prompt, group.images, judgements, own_weight(group)]
+    if rating is not None:
+        ratings_of(group, rating)  # which sees that they can be used
+        values.append(group.meta[rating])
+    return json.dumps(values).encode() + b"\n"
 
 
 def _digest(line: bytes) -> int:
@@ -113,7 +120,8 @@ def _digest(line: bytes) -> int:
 class _Written:
     """Groups in a temporary file, which goes away with the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, rating: str | None) -> None:
+        self._rating = rating
         self._file = tempfile.TemporaryFile(prefix="hpskit-groups-")  # noqa: SIM115  # as long as this object
         self._ends = array("q", [0])
 
@@ -134,21 +142,22 @@ class _Written:
     def read(self, number: int) -> Group:
         start, end = self._ends[number : number + 2]
         place, line = (json.loads(text) for text in self._bytes[start:end].splitlines())
-        prompt, images, judgements, weight = line
+        prompt, images, judgements, weight, *ratings = line
+        rated = {self._rating: ratings[0]} if self._rating is not None else {}
         return Group(
             place=place,
             prompt=prompt,
             images=tuple(images),
             judgements=tuple(Judgement(ranks=tuple(ranks), votes=votes) for ranks, votes in judgements),
-            meta={"weight": weight},
+            meta={"weight": weight, **rated},
         )
 
 
 class _Parts:
     """Groups with their images in the parts of a data set, of which a few are held."""
 
-    def __init__(self, data: DataSet, parts: tuple[Part, ...]) -> None:
-        self.data, self.parts = data, parts
+    def __init__(self, data: DataSet, parts: tuple[Part, ...], rating: str | None) -> None:
+        self.data, self.parts, self._rating = data, parts, rating
         self._part, self._row, self._content = array("q"), array("q"), array("q")
         """Of each group its part, its number in there, and a hash of what it was."""
         self._held: OrderedDict[int, list[Group]] = OrderedDict()
@@ -174,6 +183,6 @@ class _Parts:
             self._held.move_to_end(part)
             while len(self._held) > 2 and sum(self.parts[n].size for n in self._held) > _HELD:
                 self._held.popitem(last=False)
-        if row >= len(groups) or _digest(_line(groups[row])) != self._content[number]:
+        if row >= len(groups) or _digest(_line(groups[row], self._rating)) != self._content[number]:
             raise InputError(f"{self.parts[part].place}: was changed since it was first read; start anew")
         return groups[row]

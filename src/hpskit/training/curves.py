@@ -32,6 +32,8 @@ class Dot:
     ends: tuple[float, float] | None
     """Of its interval; None if it has none."""
     title: str
+    best: bool = False
+    """Whether there is a ring around it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,8 @@ class Stroke:
     """Outline of what lies between the smallest and the largest figure of each stretch of steps; empty if each step is
     drawn by itself."""
     dots: tuple[Dot, ...] = ()
+    crosses: tuple[Dot, ...] = ()
+    """Where there is no figure, and why."""
     dashed: bool = False
 
 

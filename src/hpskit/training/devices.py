@@ -26,16 +26,17 @@ def require_accelerate() -> None:
         raise MissingExtraError(f"training: needs accelerate, which is not installed; {cure}") from error
 
 
-def accelerator_for(recipe: Recipe, device: str = "auto") -> Accelerator:
+def accelerator_for(recipe: Recipe, device: str = "auto", *, shard: bool = False) -> Accelerator:
     """The devices of this run, as `torchrun` or `accelerate launch` have arranged them.
 
     Args:
         recipe: its precision is used.
         device: `auto`, or `cpu` to leave GPUs alone.
+        shard: weights are to be in shards.
 
     Raises:
         MissingExtraError: accelerate is not installed.
-        InputError: the devices cannot do the precision.
+        InputError: the devices cannot do the precision, or cannot be used as they were started.
     """
     require_accelerate()
     from accelerate import Accelerator
@@ -50,13 +51,27 @@ def accelerator_for(recipe: Recipe, device: str = "auto") -> Accelerator:
         raise InputError(f"precision: is 'fp16', which needs a GPU to train in, and this run has none; {cure}")
     AcceleratorState._reset_state()  # else a second run of this process could have no other precision
     precision = "no" if recipe.precision == "fp32" else recipe.precision
+    _check_plugins()
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if shard and started == 1:
+        raise InputError("--shard: there is one process to share the weights; start several by torchrun")
+    if shard and recipe.precision == "fp16":
+        cure = "use --set precision=bf16 or precision=fp32"
+        raise InputError(f"--shard: goes with bf16 and fp32, but precision is 'fp16'; {cure}")
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     accelerator = Accelerator(cpu=device == "cpu" or not has_gpu, mixed_precision=precision)
-    started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:  # each would train on its own, in the same folder
         found = f"{started} processes were started, accelerate knows of {accelerator.num_processes}"
         raise InputError(f"devices: {found}; start them by torchrun, one for each GPU")
     return accelerator
+
+
+def _check_plugins() -> None:
+    """Those of accelerate would take over what `Engine` does."""
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            cure = "leave --use_fsdp and its like out; `hpskit train --shard` puts weights in shards"
+            raise InputError(f"devices: accelerate launch was asked for {name}, which is not used here; {cure}")
 
 
 def random_state() -> dict[str, str]:

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from hpskit.errors import DivergedError, InputError
-from hpskit.training.examples import Batch
+from hpskit.training.batch import Batch, collate
 from hpskit.training.objective import objective
 from hpskit.training.parts import split
+from hpskit.training.processes import together
 from hpskit.training.recipes import Recipe
 from hpskit.training.schedule import cosine_lr
+from hpskit.training.sharding import clip_gradients, shard
 from hpskit.training.student import Student
 
 if TYPE_CHECKING:
@@ -62,6 +64,11 @@ def correct_pairs(scores: Tensor, batch: Batch) -> tuple[float, int]:
     return float(right[decided].sum()), int(decided.sum())
 
 
+def _named(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """As torch's functions for states want them, of whose types they are not sure."""
+    return {_PREFIX + name: tensor for name, tensor in weights.items()}
+
+
 class Engine:
     """A student on its devices with its optimiser.
 
@@ -69,25 +76,31 @@ class Engine:
     nor on the parts that a device takes its share in.
     """
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator, student: Student) -> None:
+    def __init__(self, recipe: Recipe, accelerator: Accelerator, student: Student, *, sharded: bool = False) -> None:
         """
         Args:
             recipe: how it is trained.
             accelerator: of `devices.accelerator_for`.
             student: the network with its first weights; it moves to the device.
-
-        Raises:
-            InputError: a moving average was asked for with weights in shards.
+            sharded: spread it over the processes, of which there are several; else each has it whole.
         """
-        self.recipe, self.accelerator, self.student = recipe, accelerator, student
-        self.sharded = "FSDP" in str(accelerator.distributed_type)
-        if recipe.ema is not None and self.sharded:
-            raise InputError(f"ema: is {recipe.ema:g}, but weights in shards (FSDP) have none here; set ema=none")
+        self.recipe, self.accelerator, self.student, self.sharded = recipe, accelerator, student, sharded
+        from accelerate.utils import AutocastKwargs
+
+        self._casts = AutocastKwargs(cache_enabled=not sharded)  # a cache would keep every block that is taken apart
+        self.model: Any = student
+        if sharded:
+            shard(student, accelerator.device)
+        else:
+            self.model = accelerator.prepare(student)
         groups = student.parameter_groups(recipe)
         names = {id(parameter): name for name, parameter in student.named_parameters()}
         self._group_names = [[names[id(parameter)] for parameter in group["params"]] for group in groups]
-        optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
-        self.model, self.optimizer = accelerator.prepare(student, optimizer)
+        # What is in shards and logit_scale cannot be multiplied in one kernel (`foreach`, torch's choice on GPUs).
+        optimizer = torch.optim.AdamW(
+            groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, foreach=False if sharded else None
+        )
+        self.optimizer = accelerator.prepare(optimizer)
         self._average: dict[str, Tensor] = {}
         if recipe.ema is not None:
             self._average = {name: p.detach().clone() for name, p in self._trained()}
@@ -120,7 +133,8 @@ class Engine:
         chance_sum, weight_sum, pairs, images, dropped = self._summed(*counts)
         if not weight_sum:
             found = f"step {number + 1}: all {dropped:.0f} groups of the batch were left out"
-            raise InputError(f"{found}; `hpskit data inspect --decode` lists broken images")
+            with together(self.accelerator):
+                raise InputError(f"{found}; `hpskit data inspect --decode` lists broken images")
         loss, correct, decided = self._gradient(batch, weight_sum, number)
         norm = self._clipped(batch, number)
         self.optimizer.step()
@@ -149,31 +163,50 @@ class Engine:
         for part in parts:
             last = part is parts[-1]
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                scores = self.model(*self.student.inputs(part))
+                scores = self._logits(self.model, part)
                 part_loss, _ = objective(self.recipe, scores, part)
                 self.accelerator.backward(part_loss * factor)
             loss += float(part_loss.detach())
             right, compared = correct_pairs(scores.detach(), part)
             correct, decided = correct + right, decided + compared
+        if self.sharded:
+            self._average_whole_gradients()
         total = self._summed(loss, correct, decided)
         self._check_finite("loss", total[0], batch, number)
         return total[0], total[1], total[2]
 
+    def _logits(self, network: Any, batch: Batch) -> Tensor:
+        with self.accelerator.autocast(self._casts):
+            logits: Tensor = network(*self.student.inputs(batch))
+        return logits
+
+    def _average_whole_gradients(self) -> None:
+        """Of logit_scale, which is in no shard: what torch does for the others."""
+        for _, parameter in self._trained():
+            if parameter.ndim == 0 and parameter.grad is not None:
+                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
+
     def _clipped(self, batch: Batch, number: int) -> float:
         limit = float("inf") if self.recipe.clip is None else self.recipe.clip
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
+        clip = clip_gradients if self.sharded else self.accelerator.clip_grad_norm_
+        norm = float(clip(self.model.parameters(), limit))
         if self.accelerator.scaler is None:  # with one, an overflow is nothing but a step that is left out
             self._check_finite("gradient", norm, batch, number)
         return norm
 
     def _check_finite(self, what: str, value: float, batch: Batch, number: int) -> None:
-        if math.isfinite(value):
+        if math.isfinite(value):  # on one device as on all: the values have been summed
             return
         places = batch.places
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            places = gather_object(places)
         more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
         rows = ", ".join(places[:_SHOWN_PLACES]) + more
         cure = "the last checkpoint is untouched; lower lr, set clip=1, or use precision=bf16 or fp32, in a new run"
-        raise DivergedError(f"step {number + 1}: the {what} is {value} on the rows {rows}; {cure}")
+        with together(self.accelerator):
+            raise DivergedError(f"step {number + 1}: the {what} is {value} on the rows {rows}; {cure}")
 
     def _summed(self, *values: float) -> list[float]:
         """Numbers summed over all devices."""
@@ -191,11 +224,15 @@ class Engine:
             self._average[name].lerp_(parameter, 1 - self.recipe.ema)
 
     @torch.no_grad()
-    def scores(self, batch: Batch) -> Tensor:
-        """(N,) logits of a batch by the network as it is, on its device, without a gradient."""
+    def scores(self, batch: Batch | None) -> Tensor:
+        """(N,) logits of a batch by the network as it is, on its device, without a gradient.
+
+        None is a batch of nothing: with shards every device must ask, also one that has nothing to score.
+        """
+        batch = batch or collate([], [], size=self.student.preprocessing.size)
         network = self.model if self.sharded else self.student  # DDP would wait for the other devices
         network.eval()
-        logits: Tensor = network(*self.student.inputs(batch))
+        logits = self._logits(network, batch)
         network.train()
         return logits
 
@@ -211,17 +248,23 @@ class Engine:
 
     def _exchange(self) -> None:
         for name, parameter in self._trained() if self._average else ():
-            parameter.data, self._average[name] = self._average[name], parameter.data
+            before = parameter.detach().clone()
+            parameter.detach().copy_(self._average[name])  # in place, because shards have more than one name
+            self._average[name].copy_(before)
 
     def weights(self) -> dict[str, Tensor]:
         """Every tensor of the network under open_clip's names, on the CPU: those of the moving average if there is one.
         With shards every device must ask; the first one gets them."""
+        with self.averaged():  # which puts back in place what these tensors may share their memory with
+            return {name: t.clone() if _PREFIX + name in self._average else t for name, t in self._whole().items()}
+
+    def _whole(self) -> dict[str, Tensor]:
+        """The tensors of the network as they are now."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-        with self.averaged():
-            state = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-            tensors = {name.removeprefix(_PREFIX): t for name, t in state.items() if isinstance(t, Tensor)}
-            return {name: tensor.contiguous() for name, tensor in tensors.items()}
+        state = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        tensors = {name.removeprefix(_PREFIX): t for name, t in state.items() if isinstance(t, Tensor)}
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
     def training_state(self) -> dict[str, Tensor]:
         """AdamW's tensors as `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME`; and `weights/NAME` of what is trained,
@@ -229,14 +272,17 @@ class Engine:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        found: Any = get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=options)
+        found: Any = {}
+        if self.optimizer.state:  # before the first step, which fp16 may put off, asking would make one
+            found = get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=options)
         tensors = {
             f"{kind}/{name.removeprefix(_PREFIX)}": tensor
             for name, kinds in found.get("state", {}).items()  # other processes than the first get nothing
             for kind, tensor in kinds.items()
         }
         if self._average:
-            tensors |= {f"weights/{name.removeprefix(_PREFIX)}": p.detach() for name, p in self._trained()}
+            trained = {name.removeprefix(_PREFIX) for name, _ in self._trained()}
+            tensors |= {f"weights/{name}": tensor for name, tensor in self._whole().items() if name in trained}
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
     def restore(self, weights: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
@@ -256,10 +302,12 @@ class Engine:
                 raw[name] = tensor
             else:
                 state.setdefault(_PREFIX + name, {})[kind] = tensor.clone()
+        set_model_state_dict(self.model, _named(weights), options=options)
         if raw:
-            self._average = {_PREFIX + name: weights[name].to(self.accelerator.device, copy=True) for name in raw}
-        model: dict[str, Any] = {_PREFIX + name: tensor for name, tensor in {**weights, **raw}.items()}
-        set_model_state_dict(self.model, model, options=options)
+            self._average = {name: p.detach().clone() for name, p in self._trained()}
+            set_model_state_dict(self.model, _named({**weights, **raw}), options=options)
+        if not state:
+            return
         groups = [
             {**group, "params": names}
             for group, names in zip(self.optimizer.param_groups, self._group_names, strict=True)

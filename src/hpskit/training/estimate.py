@@ -17,22 +17,24 @@ from typing import Any
 
 import torch
 
-from hpskit.errors import OutputError
+from hpskit.errors import NotCachedError, OutputError
 from hpskit.models.clip import build, check_names, tokenizer
 from hpskit.models.registry import find
 from hpskit.models.store import cached, is_path, locate
 from hpskit.training.batch import Batch
+from hpskit.training.checkpoints import Checkpoints
 from hpskit.training.devices import accelerator_for, require_accelerate
 from hpskit.training.engine import Engine
-from hpskit.training.examples import Stream
+from hpskit.training.log import log_lines
 from hpskit.training.material import Material, read_material
 from hpskit.training.parts import split
+from hpskit.training.past_run import best_checkpoint
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.student import Student
-from hpskit.training.trainer import TrainRun
+from hpskit.training.trainer import TrainRun, open_stream, settings_of
 
-__all__ = ["Estimate", "Measured", "Size", "estimate", "size_of"]
+__all__ = ["Estimate", "Measured", "Size", "Standing", "estimate", "size_of"]
 
 _BUDGET_SECONDS = 60.0
 _FLOAT_BYTES = 4
@@ -69,6 +71,30 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How far the run is that would go on."""
+
+    step: int
+    """Of the last checkpoint; 0 if there is none."""
+    best_step: int | None
+    """Of the best one so far."""
+    steps_left: int
+    finished: bool
+    """Whether there is nothing to do at all."""
+
+    def line(self, steps: int) -> str:
+        """In words; `steps` are those of the recipe."""
+        best = "" if self.best_step is None else f", the best so far is step {self.best_step:,}"
+        if self.finished:
+            return f"resume: the run is finished after step {self.step:,}{best}; there is nothing to do"
+        if not self.steps_left:
+            return f"resume: all is learned after step {self.step:,}{best}; the result is to be written"
+        if not self.step:
+            return "resume: the run has no checkpoint yet and begins anew"
+        return f"resume: goes on behind step {self.step:,} of {steps:,}{best}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
     """What a run would need."""
 
@@ -85,15 +111,25 @@ class Estimate:
     unmeasured: str
     """Why nothing was measured, in words."""
     free_disk: int
+    standing: Standing | None
+    """None for a new run."""
+
+    @property
+    def steps_left(self) -> int:
+        """Of the recipe's, those that are still to be done."""
+        return self.standing.steps_left if self.standing else self.recipe.steps
 
     @property
     def seconds(self) -> float | None:
-        """Of the whole run with its validations; None if nothing was measured."""
+        """Of all that is left of the run, with its validations; None if nothing was measured."""
+        left, every = self.steps_left, self.recipe.validate_every
+        if not left:
+            return 0.0
         if self.measured is None:
             return None
-        validations = -(-self.recipe.steps // self.recipe.validate_every)
+        validations = -(-self.recipe.steps // every) - (self.recipe.steps - left) // every
         validation = self.validation_pairs / self.recipe.batch * _FORWARD_SHARE * self.measured.seconds
-        return self.recipe.steps * self.measured.seconds + validations * validation
+        return left * self.measured.seconds + validations * validation
 
     def to_json(self) -> dict[str, Any]:
         """Every figure."""
@@ -101,6 +137,7 @@ class Estimate:
             "parameters": {"all": self.size.parameters, "trained": self.size.trained},
             "bytes": {"memory": self.size.memory, "checkpoint": self.size.checkpoint, "disk": self.size.disk},
             "free_disk": self.free_disk,
+            "resume": asdict(self.standing) if self.standing else None,
             "data": list(self.data),
             "warnings": list(self.warnings),
             "weights": self.weights,
@@ -120,6 +157,7 @@ class Estimate:
             f"{recipe.architecture}: {share}; {plan}",
             *self.data,
             f"training and validation share no prompt and no image; first weights: {self.weights}",
+            *([self.standing.line(recipe.steps)] if self.standing else []),
             *self._time(),
             f"disk: {at_once}",
         ]
@@ -132,8 +170,9 @@ class Estimate:
         small = found.pairs < self.recipe.batch
         basis = f" at most (scaled up from {found.pairs} pairs)" if small else ""
         where = f" on {self.processes} processes" if self.processes > 1 else ""
+        rest = f"for the {self.steps_left:,} steps that are left" if self.standing else "in all"
         return [
-            f"time: {found.seconds:.2f} s a step{basis}{where}; about {_span(self.seconds)} in all",
+            f"time: {found.seconds:.2f} s a step{basis}{where}; about {_span(self.seconds)} {rest}",
             f"memory: {found.peak / 1e9:.1f} GB at the peak, of which {known}",
         ]
 
@@ -163,7 +202,7 @@ def size_of(recipe: Recipe) -> Size:
         trained=trained,
         memory=_FLOAT_BYTES * (parameters + 3 * trained + average),
         checkpoint=checkpoint,
-        disk=(recipe.keep + 2) * checkpoint + _FLOAT_BYTES * parameters,
+        disk=_checkpoints_at_once(recipe) * checkpoint + _FLOAT_BYTES * parameters,
     )
 
 
@@ -182,15 +221,27 @@ def estimate(config: TrainRun, progress: Callable[[str], None] = lambda _: None)
     RunFolder(config.out).check_free(config.resume)
     size = size_of(recipe)
     free = _free_disk(config.out)
-    if free < size.disk:
-        found = f"{free / 1e9:.1f} GB are free, checkpoints need {size.disk / 1e9:.1f} GB"
+    needed = size.disk - _taken(RunFolder(config.out).checkpoints)
+    if free < needed:
+        found = f"{free / 1e9:.1f} GB are free, checkpoints need {needed / 1e9:.1f} GB"
         raise OutputError(f"{config.out}: {found}; make room, choose another disk, or --set keep=1")
     progress("comparing training and validation")
-    material = read_material(config.data, config.validation, drop_leaks=config.drop_leaks)
+    material = read_material(
+        config.data,
+        config.validation,
+        data_format=config.data_format,
+        image_root=config.image_root,
+        drop_leaks=config.drop_leaks,
+        compare_pixels=config.compare_pixels,
+        on_broken=config.on_broken,
+    )
     progress("describing the data")
-    described = material.describe()
+    described = material.describe(recipe)
     weights = _weights(recipe)
+    standing, lost = _standing(config, material)
     unmeasured, measured, processes = _unmeasurable(config, size), None, 1
+    if standing and not standing.steps_left:
+        unmeasured = "time: next to none"
     if not unmeasured:
         progress("measuring")
         measured, processes = _measure(config, material, size)
@@ -198,14 +249,50 @@ def estimate(config: TrainRun, progress: Callable[[str], None] = lambda _: None)
         recipe=recipe,
         size=size,
         data=tuple(line for found in described for line in found.lines()),
-        warnings=tuple(line for found in described for line in found.warnings()),
+        warnings=(*material.omissions(), *(line for found in described for line in found.warnings()), *lost),
         weights=weights,
         validation_pairs=described[-1].pairs,
         processes=processes,
         measured=measured,
         unmeasured=unmeasured,
         free_disk=free,
+        standing=standing,
     )
+
+
+def _standing(config: TrainRun, material: Material) -> tuple[Standing | None, list[str]]:
+    """How far the run in the folder is, after all that `train` would look at before it goes on; and warnings."""
+    folder, recipe = RunFolder(config.out), config.recipe
+    if not folder.config.is_file():
+        return None, []
+    if recipe.weights is not None and not is_path(recipe.weights) and cached(find(recipe.weights)) is None:
+        cure = f"`hpskit models fetch {recipe.weights}` brings them"
+        raise NotCachedError(f"{recipe.weights}: the run began with these weights, which are not here; {cure}")
+    student = Student(build(recipe.architecture), recipe)
+    stream = open_stream(config, material, student)
+    folder.check_same(settings_of(config, material, stream, student))
+    if (found := folder.finished()) is not None:
+        return Standing(step=found["steps"], best_step=found["best_step"], steps_left=0, finished=True), []
+    if folder.log.exists():
+        log_lines(folder.log)
+    last = Checkpoints(folder.checkpoints, recipe.keep).last()
+    if last is None:
+        return Standing(step=0, best_step=None, steps_left=recipe.steps, finished=False), []
+    stream.restore(dict(last.state["position"]))
+    best, _, lost = best_checkpoint(folder, last.state)
+    ended = recipe.patience is not None and last.state["worse"] >= recipe.patience
+    left = 0 if ended else recipe.steps - last.step
+    return Standing(step=last.step, best_step=best, steps_left=left, finished=False), [lost] if lost else []
+
+
+def _checkpoints_at_once(recipe: Recipe) -> int:
+    """The last ones, the best one, one more while it is written, and those that stay for good."""
+    return recipe.keep + 2 + (recipe.steps // recipe.keep_every if recipe.keep_every else 0)
+
+
+def _taken(folder: Path) -> int:
+    """Bytes of the files below a folder, which need not exist."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _free_disk(path: Path) -> int:
@@ -249,20 +336,10 @@ def _free_memory() -> int:
 def _measure(config: TrainRun, material: Material, size: Size) -> tuple[Measured, int]:
     """The second of two steps, and over how many processes."""
     recipe = replace(config.recipe, weights=None)
-    accelerator = accelerator_for(recipe, config.device)
+    accelerator = accelerator_for(recipe, config.device, shard=config.shard)
     student = Student.build(recipe)
-    stream = Stream(
-        material.sources,
-        preprocessing=student.preprocessing,
-        pairs=recipe.batch,
-        seed=recipe.seed,
-        workers=config.workers,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        on_broken=config.on_broken,
-        without=material.without,
-    )
-    engine = Engine(recipe, accelerator, student)
+    stream = open_stream(config, material, student, accelerator)
+    engine = Engine(recipe, accelerator, student, sharded=config.shard)
     batches = iter(stream)
     batch = next(batches)
     parts = split(batch, len(batch.prompts))

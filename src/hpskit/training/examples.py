@@ -26,7 +26,7 @@ from hpskit.training.batch import Batch, Decoded, collate, decode
 from hpskit.training.catalogue import Catalogue
 from hpskit.training.order import Plan, Position
 
-__all__ = ["Batch", "OnBroken", "Source", "Stream", "batches"]
+__all__ = ["Batch", "Loader", "OnBroken", "Source", "Stream", "batches"]
 
 OnBroken = Literal["fail", "drop"]
 """A group with an image that cannot be used ends the training, or is left out and counted."""
@@ -46,54 +46,106 @@ class Source:
     """Share of the pairs, in proportion to the ratios of the others. None for all: as if they were one data set."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loader:
+    """How a process decodes its part of the groups, in threads or when a batch is asked for."""
+
+    preprocessing: Preprocessing
+    """Of the network that is trained."""
+    workers: int | None = None
+    """Threads that decode; 0 decodes when a batch is asked for; None is one for each processor, at most eight."""
+    on_broken: OnBroken = "fail"
+    """What becomes of a group with an image that cannot be used."""
+    rating: str | None = None
+    """Field with the ratings of a group, see `batch.ratings_of`; None if they are not asked for."""
+    rank: int = 0
+    """Number of this process."""
+    world: int = 1
+    """How many processes there are; each gets every `world`-th group."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"workers: is {self.workers}, expected 0 or more threads")
+        if not 0 <= self.rank < self.world:
+            raise InputError(f"rank: is {self.rank} of {self.world} processes, expected 0 to {self.world - 1}")
+
+    def batches(self, planned: Iterator[list[_Reader]]) -> Iterator[Batch]:
+        """A batch for each list of groups, in order."""
+        workers = min(_MOST_WORKERS, os.cpu_count() or 1) if self.workers is None else self.workers
+        if not workers:
+            for readers in planned:
+                yield self._batch(map(self._decoded, readers))
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="hpskit-decode") as pool:
+            queue = deque[list[Future[Decoded | str]]]()
+            try:
+                for readers in planned:
+                    queue.append([pool.submit(self._decoded, reader) for reader in readers])
+                    if len(queue) > _AHEAD:
+                        yield self._batch(future.result() for future in queue.popleft())
+                while queue:
+                    yield self._batch(future.result() for future in queue.popleft())
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _decoded(self, reader: _Reader) -> Decoded | str:
+        """A group, or why it was left out."""
+        data, group = reader()
+        try:
+            return decode(data, group, self.preprocessing, self.rating)
+        except RecordError as error:
+            if self.on_broken == "drop":
+                return str(error)
+            raise
+
+    def _batch(self, outcomes: Iterable[Decoded | str]) -> Batch:
+        decoded, broken = list[Decoded](), list[str]()
+        for outcome in outcomes:
+            if isinstance(outcome, str):
+                broken.append(outcome)
+            else:
+                decoded.append(outcome)
+        return collate(decoded, broken, size=self.preprocessing.size)
+
+
 class Stream:
     """Batches without end. Iterating goes on where the last iteration stopped."""
 
     def __init__(
         self,
         sources: Sequence[Source],
+        loader: Loader,
         *,
-        preprocessing: Preprocessing,
         pairs: int,
         seed: int,
-        workers: int | None = None,
-        rank: int = 0,
-        world: int = 1,
-        on_broken: OnBroken = "fail",
         without: Collection[str] = (),
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         """
         Args:
             sources: at least one.
-            preprocessing: of the network that is trained.
+            loader: decodes this process's part.
             pairs: in a batch of all processes together, at least; pairs in groups of two fill it exactly.
             seed: of the order.
-            workers: threads that decode; 0 decodes when a batch is asked for; None is one for each processor, at most
-                eight.
-            rank: number of this process, from 0.
-            world: how many processes there are; each gets every `world`-th group.
-            on_broken: what becomes of a group with an image that cannot be used.
             without: `place` of groups to leave out, for example of those that `check_leaks` found.
             progress: is told how many groups of a data set have been read at the start.
 
         Raises:
             InputError: a number is out of range, or a data set has no compared pair.
-            RecordError: a row of a data set is broken.
+            RecordError: a row of a data set is broken, or has no ratings.
         """
         if not sources:
             raise InputError("data: is empty, expected at least one data set")
         given = [source.ratio for source in sources if source.ratio is not None]
         if given and len(given) < len(sources):
             raise InputError(f"ratio: given for {len(given)} of {len(sources)} data sets; give it for all or for none")
-        self._catalogues = [Catalogue(source.data, without=without, progress=progress) for source in sources]
+        self._catalogues = [
+            Catalogue(source.data, without=without, rating=loader.rating, progress=progress) for source in sources
+        ]
         sizes = [float(catalogue.deck.pairs.sum()) for catalogue in self._catalogues]
         self._plan = Plan([c.deck for c in self._catalogues], given or sizes, pairs=pairs, seed=seed)
         self._position = self._plan.start
-        self._work = _Work(preprocessing, workers, on_broken)
-        if not 0 <= rank < world:
-            raise InputError(f"rank: is {rank} of {world} processes, expected 0 to {world - 1}")
-        self._rank, self._world = rank, world
+        self._loader = loader
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -122,9 +174,9 @@ class Stream:
         def groups() -> Iterator[list[_Reader]]:
             for drawn, position in self._plan.follow(self._position):
                 positions.append(position)
-                yield [self._reader(*entry) for entry in drawn[self._rank :: self._world]]
+                yield [self._reader(*entry) for entry in drawn[self._loader.rank :: self._loader.world]]
 
-        for batch in self._work.batches(groups()):
+        for batch in self._loader.batches(groups()):
             self._position = positions.popleft()
             yield batch
 
@@ -160,24 +212,15 @@ class Stream:
         }
 
 
-def batches(
-    data: DataSet,
-    *,
-    preprocessing: Preprocessing,
-    pairs: int,
-    workers: int | None = None,
-    rank: int = 0,
-    world: int = 1,
-    on_broken: OnBroken = "fail",
-) -> Iterator[Batch]:
+def batches(data: DataSet, loader: Loader, *, pairs: int) -> Iterator[Batch]:
     """Every group with a compared pair once, in the order of the file: for validation.
 
-    The arguments are those of `Stream`, but `pairs` is for each process. What all processes get is each group once;
-    some may get a batch more than others.
+    A batch has at least so many `pairs`, but the last one. What all processes get is each group once; some may get a
+    batch more than others.
     """
     judged = ((group, compared_pairs(group)) for group in data)
-    mine = itertools.islice((entry for entry in judged if entry[1]), rank, None, world)
-    yield from _Work(preprocessing, workers, on_broken).batches(_filled(data, mine, pairs))
+    mine = itertools.islice((entry for entry in judged if entry[1]), loader.rank, None, loader.world)
+    yield from loader.batches(_filled(data, mine, pairs))
 
 
 def _filled(data: DataSet, groups: Iterable[tuple[Group, int]], pairs: int) -> Iterator[list[_Reader]]:
@@ -194,50 +237,3 @@ def _filled(data: DataSet, groups: Iterable[tuple[Group, int]], pairs: int) -> I
 
 def _known(data: DataSet, group: Group) -> tuple[DataSet, Group]:
     return data, group
-
-
-class _Work:
-    """Decodes the groups of batches, in threads or when they are asked for."""
-
-    def __init__(self, preprocessing: Preprocessing, workers: int | None, on_broken: OnBroken) -> None:
-        self.preprocessing, self.on_broken = preprocessing, on_broken
-        self.workers = min(_MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
-        if self.workers < 0:
-            raise InputError(f"workers: is {workers}, expected 0 or more threads")
-
-    def batches(self, planned: Iterator[list[_Reader]]) -> Iterator[Batch]:
-        """A batch for each list of groups, in order."""
-        if not self.workers:
-            for readers in planned:
-                yield self._batch(map(self._decoded, readers))
-            return
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="hpskit-decode") as pool:
-            queue = deque[list[Future[Decoded | str]]]()
-            try:
-                for readers in planned:
-                    queue.append([pool.submit(self._decoded, reader) for reader in readers])
-                    if len(queue) > _AHEAD:
-                        yield self._batch(future.result() for future in queue.popleft())
-                while queue:
-                    yield self._batch(future.result() for future in queue.popleft())
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-
-    def _decoded(self, reader: _Reader) -> Decoded | str:
-        """A group, or why it was left out."""
-        data, group = reader()
-        try:
-            return decode(data, group, self.preprocessing)
-        except RecordError as error:
-            if self.on_broken == "drop":
-                return str(error)
-            raise
-
-    def _batch(self, outcomes: Iterable[Decoded | str]) -> Batch:
-        decoded, broken = list[Decoded](), list[str]()
-        for outcome in outcomes:
-            if isinstance(outcome, str):
-                broken.append(outcome)
-            else:
-                decoded.append(outcome)
-        return collate(decoded, broken, size=self.preprocessing.size)

@@ -36,7 +36,7 @@ from hpskit.training.mini_data import Material, read_material
 from hpskit.training.mini_features import COPIES, Table, tabulate
 from hpskit.training.mini_figures import judge
 from hpskit.training.mini_linear import HeldOut, Layer, fit_layer, folds, hold_out
-from hpskit.training.mini_recipe import MiniRecipe, mini
+from hpskit.training.mini_recipe import MiniRecipe
 
 __all__ = ["MiniFit", "Summary", "plan", "run"]
 
@@ -55,7 +55,7 @@ class MiniFit:
     """File, folder or name of a data set with judgements; see `hpskit.dataset.reading.open_data`."""
     out: Path
     """Folder for the results."""
-    recipe: MiniRecipe = field(default_factory=mini)
+    recipe: MiniRecipe = field(default_factory=MiniRecipe)
     data_format: str = "auto"
     image_root: Path | None = None
     """Folder that image names start from; None is what the data set's layout says."""

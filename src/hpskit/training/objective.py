@@ -20,6 +20,7 @@ from hpskit.training.losses import (
     margin_ranking_loss,
     pair_loss,
     plackett_luce_loss,
+    rating_loss,
 )
 from hpskit.training.recipes import Recipe
 
@@ -41,7 +42,7 @@ def objective(recipe: Recipe, scores: Tensor, batch: Batch) -> tuple[Tensor, Ten
     With several devices divide the sum of all by the weight of all: then the loss does not depend on their number.
 
     Args:
-        recipe: its `loss`, `margin`, `tie_share` and `weighting` are used; `loss_scale` is the caller's.
+        recipe: its `loss`, `margin`, `tie_share`, `rating_step` and `weighting` are used; `loss_scale` is the caller's.
         scores: (N,) logits of the images of the batch.
         batch: how they were judged.
 
@@ -123,6 +124,28 @@ def _best_of_group(_: Recipe, scores: Tensor, batch: Batch) -> _Terms:
     return _of_rankings(chosen, losses)
 
 
+def _rating(recipe: Recipe, scores: Tensor, batch: Batch) -> _Terms:
+    """Each image's score and rating as seen from the mean of its group.
+
+    The official loss compares them as they are. But what all images of a prompt have in common no ranking feels, and
+    it would be learned first: logits of CLIP begin at 20 to 30, ratings lie between 1 and 7. Without it the loss of
+    equal scores is the variance of the ratings, so that 1 - loss / chance is the share of it that the scores explain.
+    """
+    group, ratings = batch.group.to(scores.device), batch.ratings.to(scores)
+    rated = ~ratings.isnan()
+    count = torch.zeros(len(batch.prompts), device=scores.device).index_add(0, group, rated.to(scores))
+    kept = rated & (count[group] > 1)
+    group = group[kept]
+
+    def from_mean(values: Tensor) -> Tensor:
+        total = torch.zeros_like(count).index_add(0, group, values)
+        return values - (total / count)[group]
+
+    wanted = recipe.rating_step * from_mean(ratings[kept])
+    losses = rating_loss(from_mean(scores[kept]), wanted, reduction="none")
+    return _Terms(losses=losses, group=group, count=torch.ones_like(losses))
+
+
 @dataclass(frozen=True, slots=True)
 class _Ranking:
     """One order of at least two images of a group."""
@@ -177,4 +200,5 @@ _TERMS = {
     "margin": _margin,
     "davidson": _davidson,
     "plackett-luce": _plackett_luce,
+    "rating": _rating,
 }

@@ -11,11 +11,13 @@ __all__ = ["split"]
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """Whole groups in order, about equally many in each part; fewer parts if there are fewer groups."""
-    count = min(parts, len(batch.prompts))
-    if count <= 1:
+    """Whole groups in order, about equally many in each part.
+
+    Parts of nothing if there are fewer groups: processes that hold shards must all run the network equally often.
+    """
+    if parts == 1:
         return [batch]
-    edges = [len(batch.prompts) * part // count for part in range(count + 1)]
+    edges = [len(batch.prompts) * part // parts for part in range(parts + 1)]
     return [_between(batch, start, end) for start, end in itertools.pairwise(edges)]
 
 
@@ -36,6 +38,7 @@ def _between(batch: Batch, start: int, end: int) -> Batch:
         weight=batch.weight[start:end],
         ranks=batch.ranks[start:end],
         judged=batch.judged[start:end],
+        ratings=batch.ratings[images],
         places=batch.places[start:end],
         broken=[],
     )

@@ -10,10 +10,10 @@ from typing import Any
 from hpskit.errors import InputError
 from hpskit.files import read_json
 from hpskit.training.checkpoints import Checkpoints
-from hpskit.training.log import log_lines
+from hpskit.training.log import KINDS, log_lines
 from hpskit.training.run_folder import RunFolder
 
-__all__ = ["Line", "PastRun", "best_validation", "lines_of", "open_run"]
+__all__ = ["Line", "PastRun", "best_checkpoint", "best_validation", "left_out", "lines_of", "open_run"]
 
 Line = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ class PastRun:
     @property
     def name(self) -> str:
         """That of the folder."""
-        return self.folder.path.resolve().name
+        return self.folder.name
 
     def weights(self, checkpoint: str = "best") -> tuple[Path, int]:
         """The weights after some step, and that step.
@@ -73,8 +73,54 @@ def lines_of(log: Sequence[Line], kind: str) -> list[Line]:
     return [line for line in log if line["kind"] == kind]
 
 
+def left_out(config: Mapping[str, Any]) -> list[str]:
+    """Which groups of its data a run did not use, and why, a sentence each.
+
+    Args:
+        config: what `config.json` holds.
+    """
+    found = []
+    if leaks := config.get("leaks"):
+        kinds = ", ".join(f"{kind}: {count:,}" for kind, count in leaks.items())
+        groups = f"{config['dropped_leaks']:,} ({kinds})"
+        found.append(f"Training groups left out because they share something with the validation data: {groups}.")
+    found += [
+        f"Groups of {entry['name']} left out because image files were missing or empty: {entry['incomplete']:,}."
+        for entry in (*config.get("data", ()), *config.get("validation", ()))
+        if entry.get("incomplete")
+    ]
+    return found
+
+
 def best_validation(log: Sequence[Line]) -> Line | None:
     """The validation that the best checkpoint is of: the highest accuracy; of equals the lowest loss, then the first.
     None if there was none."""
     found = lines_of(log, "validation")
     return min(found, key=lambda line: (-line["accuracy"]["value"], line["loss"]), default=None)
+
+
+def best_checkpoint(
+    folder: RunFolder, state: Mapping[str, Any]
+) -> tuple[int | None, dict[str, Any] | None, str | None]:
+    """The best checkpoint of a run that goes on, and the best of the others if somebody has deleted it.
+
+    Args:
+        folder: of the run.
+        state: of the last checkpoint.
+
+    Returns:
+        Its step and its figures, None if nothing that is left was validated; and what is to be said of it.
+
+    Raises:
+        InputError: the log, which knows how good the others are, is damaged.
+    """
+    best, there = state["best"], Checkpoints(folder.checkpoints, keep=1).steps()
+    if best is None or best in there:
+        return best, state["validation"], None
+    log = log_lines(folder.log) if folder.log.exists() else []
+    line = best_validation([line for line in log if line["step"] in there])
+    lost = f"the best checkpoint, of step {best}, is not there any more"
+    if line is None:
+        return None, None, f"{lost}, and no other was validated; the next validation takes its place"
+    figures = {name: line[name] for name in sorted(KINDS["validation"])}
+    return line["step"], figures, f"{lost}; that of step {line['step']} is the best of the others"

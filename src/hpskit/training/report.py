@@ -8,7 +8,7 @@ from typing import Any
 
 from hpskit.pages import environment
 from hpskit.training.curves import POINTS, panels
-from hpskit.training.past_run import best_validation, lines_of
+from hpskit.training.past_run import best_validation, left_out, lines_of
 
 __all__ = ["report_page"]
 
@@ -39,6 +39,7 @@ def report_page(name: str, config: Mapping[str, Any], log: Sequence[Mapping[str,
             warnings=lines_of(log, "warning"),
             panels=panels(steps, validations, best["step"] if best else None) if steps else [],
             data=[("Training", _sets(config.get("data"))), ("Validation", _sets(config.get("validation")))],
+            left_out=left_out(config),
             columns=_columns,
             fact=_fact,
         )

@@ -6,6 +6,7 @@ checkpoints/          see `hpskit.training.checkpoints`
 model.safetensors     the best checkpoint's weights
 model.training.json   hashes of the training prompts, so that an evaluation can say what the model has seen
 summary.json          written last: it says that the rest is complete
+wandb.json            the id of the curves in Weights & Biases, if there are any
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpskit.errors import OutputError
+from hpskit.errors import InputError, OutputError
 from hpskit.files import publish_json, read_json
 
 __all__ = ["RunFolder"]
 
 _FORMAT = "hpskit training run 1"
 _SHOWN = 5
+_IMAGES = "content of the images"
+"""What runs of before it was noted are not asked for."""
+_POLICY = ("save_every", "keep", "keep_every")
+"""Fields of the recipe that decide which checkpoints are there, and not what is learned."""
+_WRITE_AGAIN = "put back what the run wrote there; the same command with another --out writes the same"
+_SUMMARY = {"steps": int, "best_step": int, "validation": dict, "weight_hash": str}
 
 
 class RunFolder:
@@ -35,6 +42,11 @@ class RunFolder:
         self.report = path / "report.html"
         self.summary = path / "summary.json"
 
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.path.resolve().name
+
     def check_free(self, resume: bool) -> None:
         """See that a run may write here.
 
@@ -47,33 +59,69 @@ class RunFolder:
                 raise OutputError(f"{self.path}: holds a run already; {cure}")
             return
         if self.path.exists() and (not self.path.is_dir() or any(not _unfinished(p) for p in self.path.iterdir())):
+            if self.checkpoints.is_dir():
+                raise OutputError(f"{self.config}: is not there, but checkpoints of a run are; {_WRITE_AGAIN}")
             raise OutputError(f"{self.path}: is not empty and not a run; choose another folder")
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Write down what a new run is started with, or see that a started one goes on with the same.
 
         Raises:
-            OutputError: it would go on with something else; the message lists what.
+            OutputError: see `check_same`; or it cannot be written.
         """
         if not self.config.is_file():
             for path in self.path.glob(".*.tmp"):  # of a run that was killed while it wrote its first file
                 if _unfinished(path):
                     path.unlink()
             publish_json(self.config, {"format": _FORMAT, **config})
-            return
-        before = read_json(self.config)
-        if not isinstance(before, dict) or before.get("format") != _FORMAT:
-            raise OutputError(f"{self.config}: is not a run of this version ({_FORMAT!r}); choose another folder")
+        else:
+            self.check_same(config)
+
+    def check_same(self, config: Mapping[str, Any]) -> None:
+        """See that the run that is here would go on with what it was started with.
+
+        Which checkpoints are saved and kept may change: that is no part of what is learned.
+
+        Raises:
+            OutputError: it would go on with something else, which the message lists; or its `config.json` is damaged.
+        """
+        before = self._started_with()
         changes = _changes(_decisive(before), _decisive(config))
         if changes:
             listed = "; ".join(changes[:_SHOWN]) + (f"; and {len(changes) - _SHOWN} more" * (len(changes) > _SHOWN))
             cure = "resume with what the run was started with, or start a new one in another folder"
             raise OutputError(f"{self.path}: the run would go on with other settings: {listed}; {cure}")
 
+    def _started_with(self) -> dict[str, Any]:
+        try:
+            value = read_json(self.config)
+        except InputError as error:
+            raise OutputError(f"{error}; {_WRITE_AGAIN}") from error
+        if not isinstance(value, dict) or value.get("format") != _FORMAT:
+            raise OutputError(f"{self.config}: is not a run of this version ({_FORMAT!r}); choose another folder")
+        objects = [value.get("recipe"), value.get("base") or {}]
+        if not (_is_table(objects) and _is_table(value.get("data")) and _is_table(value.get("validation"))):
+            raise OutputError(f"{self.config}: is damaged, its recipe, data or base is not there; {_WRITE_AGAIN}")
+        return value
+
     def finished(self) -> dict[str, Any] | None:
-        """The summary of a run that is complete, else None."""
-        value = read_json(self.summary) if self.summary.is_file() else None
-        return value if isinstance(value, dict) else None
+        """The summary of a run that is complete, else None.
+
+        Raises:
+            OutputError: it is damaged, or the weights that it speaks of are gone.
+        """
+        if not self.summary.is_file():
+            return None
+        cure = f"delete {self.summary}, and --resume makes it again from the checkpoints"
+        try:
+            value = read_json(self.summary)
+        except InputError as error:
+            raise OutputError(f"{error}; {cure}") from error
+        if not isinstance(value, dict) or any(type(value.get(name)) is not kind for name, kind in _SUMMARY.items()):
+            raise OutputError(f"{self.summary}: is damaged, expected {', '.join(_SUMMARY)}; {cure}")
+        if not self.model.is_file():
+            raise OutputError(f"{self.model}: is not there, but the run is finished; {cure}")
+        return value
 
 
 def _unfinished(path: Path) -> bool:
@@ -81,14 +129,20 @@ def _unfinished(path: Path) -> bool:
     return path.name.startswith(".config.json.") and path.suffix == ".tmp"
 
 
+def _is_table(value: Any) -> bool:
+    """Whether it is a list of objects."""
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides what comes out, by a flat name."""
-    flat = {f"recipe.{name}": value for name, value in config.get("recipe", {}).items()}
+    flat = {f"recipe.{name}": value for name, value in config["recipe"].items() if name not in _POLICY}
     for role in ("data", "validation"):
         sets = config.get(role, [])
         flat[f"{role}, number of sets"] = len(sets)
         for number, entry in enumerate(sets):
             flat |= {f"{role} {number + 1}: {key}": entry.get(key) for key in ("digest", "ratio")}
+            flat[f"{role} {number + 1}: {_IMAGES}"] = entry.get("images")
     base = config.get("base") or {}
     return {**flat, "first weights": base.get("weight_hash"), "on_broken": config.get("on_broken")}
 
@@ -98,7 +152,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}"
         for name in names
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and not (name.endswith(_IMAGES) and before.get(name) is None)
     ]
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hpskit.files import publish, publish_json, read_json
-from hpskit.models.training_record import HeldOut, write_record
+from hpskit.files import alone_in
 from hpskit.training.checkpoints import Checkpoint, Checkpoints
 from hpskit.training.devices import accelerator_for, random_state, set_random_state
 from hpskit.training.engine import Engine
-from hpskit.training.examples import OnBroken, Stream
-from hpskit.training.log import RunLog, log_lines, tensorboard, wandb
+from hpskit.training.examples import Batch, Loader, OnBroken, Stream
+from hpskit.training.log import RunLog, tensorboard, wandb
 from hpskit.training.material import Material, read_material
+from hpskit.training.past_run import best_checkpoint
+from hpskit.training.processes import StopSignals, any_of, first_says, together, wait_until_seen
 from hpskit.training.recipes import Recipe
-from hpskit.training.report import report_page
+from hpskit.training.result import Summary, publish_result, summary_of
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.student import Student
 from hpskit.training.validation import validate
@@ -29,7 +30,7 @@ from hpskit.training.watch import Watch
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Progress", "Summary", "TrainRun", "train"]
+__all__ = ["Progress", "Summary", "TrainRun", "open_stream", "settings_of", "train"]
 
 Progress = Callable[[str, int, int | None, Mapping[str, Any]], None]
 """Is told what is being done, how much of it is done, of how much (None: not known), and the last line of the log."""
@@ -45,14 +46,22 @@ class TrainRun:
     `hpskit.dataset.reading.open_data`."""
     validation: str
     """Data set that checkpoints are compared on."""
+    data_format: str = "auto"
+    """Layout of all these data sets; see `hpskit.dataset.reading.open_data`."""
+    image_root: Path | None = None
+    """Folder that the image names of all of them start from; None is as their layout says."""
     out: Path
     """Folder of the run."""
     resume: bool = False
     """Go on with the run in `out` if there is one."""
     drop_leaks: bool = False
     """Leave training groups out that share prompts or images with the validation data; else they are an error."""
+    compare_pixels: bool = False
+    """Decode all images first, to find those that training and validation share, however they are stored."""
     on_broken: OnBroken = "fail"
     """What becomes of a group with an image that cannot be used."""
+    shard: bool = False
+    """Spread weights and optimiser over the processes instead of giving each a copy; the result is the same."""
     workers: int | None = None
     """Threads of each process that decode; None is one for each processor, at most eight."""
     device: str = "auto"
@@ -63,21 +72,6 @@ class TrainRun:
     """Curves for Weights & Biases."""
     command: str = ""
     """How to make this again."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
-    """What a finished run has made."""
-
-    out: Path
-    model: Path
-    """The weights of the best checkpoint."""
-    steps: int
-    """Steps done; fewer than the recipe's if patience ran out."""
-    best_step: int
-    validation: Mapping[str, Any]
-    """Of the best step; see `Validation.to_json`."""
-    weight_hash: str
 
 
 def train(
@@ -97,29 +91,98 @@ def train(
     Raises:
         InputError: recipe or data cannot be used, training and validation share prompts or images, or the loss is
             not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM has asked for an end; the step under way was finished and saved.
         OutputError: the folder holds another run, or cannot be written; the last checkpoint stays.
         ModelError: the first weights cannot be had or do not fit.
     """
-    accelerator = accelerator_for(config.recipe, config.device)
+    accelerator = accelerator_for(config.recipe, config.device, shard=config.shard)
     folder = RunFolder(config.out)
-    folder.check_free(config.resume)
-    material = read_material(
-        config.data,
-        config.validation,
-        drop_leaks=config.drop_leaks,
-        progress=lambda done: progress("comparing with validation", done, None, {}),
-    )
-    if accelerator.is_main_process:
-        if material.without:
-            warn(f"{len(material.without):,} training groups are left out: they share prompts or images with --val")
-        for found in material.describe(lambda done: progress("describing", done, None, {})):
-            for text in found.warnings():
-                warn(text)
+    with together(accelerator):
+        folder.check_free(config.resume)
+        material = read_material(
+            config.data,
+            config.validation,
+            data_format=config.data_format,
+            image_root=config.image_root,
+            drop_leaks=config.drop_leaks,
+            compare_pixels=config.compare_pixels,
+            on_broken=config.on_broken,
+            progress=lambda done: progress("comparing with validation", done, None, {}),
+        )
+    with together(accelerator):
+        if accelerator.is_main_process:
+            _tell_of(material, config.recipe, progress, warn)
     run = _Run(config, folder, material, accelerator, progress, warn)
-    if folder.finished() is None:
-        run.go()
-        run.finish()
-    return _summary(folder)
+    with contextlib.ExitStack() as stack:
+        with together(accelerator):
+            if accelerator.is_main_process:
+                stack.enter_context(alone_in(folder.path))
+        run.begin()
+        found = _finished(accelerator, folder)
+        if found is None:
+            run.go()
+            run.finish()
+            found = _finished(accelerator, folder)
+    assert found is not None
+    return summary_of(folder, found)
+
+
+def _finished(accelerator: Accelerator, folder: RunFolder) -> dict[str, Any] | None:
+    """The summary of a finished run, on every process as the first one sees it."""
+    with together(accelerator):
+        found = folder.finished() if accelerator.is_main_process else None
+    return first_says(accelerator, found)
+
+
+def _tell_of(material: Material, recipe: Recipe, progress: Progress, warn: Callable[[str], None]) -> None:
+    for text in material.omissions():
+        warn(text)
+    for found in material.describe(recipe, lambda done: progress("describing", done, None, {})):
+        for text in found.warnings():
+            warn(text)
+
+
+def open_stream(
+    config: TrainRun,
+    material: Material,
+    student: Student,
+    accelerator: Accelerator | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Stream:
+    """What a process of a run learns from, in order.
+
+    Args:
+        config: of the run.
+        material: its data.
+        student: its network, of which the preprocessing counts.
+        accelerator: says which process of how many this is; None is the only one.
+        progress: is told how many groups have been read.
+
+    Raises:
+        InputError, RecordError: the data cannot be learned from.
+    """
+    loader = Loader(
+        preprocessing=student.preprocessing,
+        workers=config.workers,
+        on_broken=config.on_broken,
+        rating=config.recipe.rated,
+        rank=accelerator.process_index if accelerator else 0,
+        world=accelerator.num_processes if accelerator else 1,
+    )
+    return Stream(
+        material.sources,
+        loader,
+        pairs=config.recipe.batch,
+        seed=config.recipe.seed,
+        without=material.without,
+        progress=progress,
+    )
+
+
+def settings_of(config: TrainRun, material: Material, stream: Stream, student: Student) -> dict[str, Any]:
+    """What `config.json` says of a run, beside its format."""
+    settings = material.settings(config.recipe, stream, student)
+    return {**settings, "on_broken": config.on_broken, "command": config.command}
 
 
 class _Run:
@@ -138,82 +201,101 @@ class _Run:
         self.material, self.accelerator = material, accelerator
         self.progress, self.warn = progress, warn
         torch.manual_seed(self.recipe.seed)
-        self.student = Student.build(self.recipe)
-        self.stream = Stream(
-            material.sources,
-            preprocessing=self.student.preprocessing,
-            pairs=self.recipe.batch,
-            seed=self.recipe.seed,
-            workers=config.workers,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            on_broken=config.on_broken,
-            without=material.without,
-            progress=lambda done: progress("reading", done, None, {}),
-        )
-        settings = material.settings(self.recipe, self.stream, self.student)
-        self.settings = {**settings, "on_broken": config.on_broken, "command": config.command}
-        accelerator.wait_for_everyone()  # all have seen the folder as it was
-        if accelerator.is_main_process:
-            folder.begin(self.settings)
-        self.checkpoints = Checkpoints(folder.checkpoints, self.recipe.keep)
+        with together(accelerator):
+            self.student = Student.build(self.recipe)
+            self.stream = open_stream(
+                config, material, self.student, accelerator, lambda done: progress("reading", done, None, {})
+            )
+            self.settings = settings_of(config, material, self.stream, self.student)
+        self.checkpoints = Checkpoints(folder.checkpoints, self.recipe.keep, self.recipe.keep_every)
         self.step, self.worse = 0, 0
         self.best: int | None = None
-        self.best_score = [-1.0, 0.0]
         self.validated: dict[str, Any] | None = None
         """The figures of the best step."""
 
-    @property
-    def _name(self) -> str:
-        return self.folder.path.resolve().name
+    def begin(self) -> None:
+        """Write down what this run is, or see that it is the one that is in the folder."""
+        with together(self.accelerator):
+            if self.accelerator.is_main_process:
+                self.folder.begin(self.settings)
+        with together(self.accelerator):
+            if not self.accelerator.is_main_process:
+                wait_until_seen(self.folder.config)
+                self.folder.check_same(self.settings)
 
     def go(self) -> None:
         """From the last checkpoint, or from the beginning, to the end."""
-        self.engine = Engine(self.recipe, self.accelerator, self.student)
+        self.engine = Engine(self.recipe, self.accelerator, self.student, sharded=self.config.shard)
         self.watch = Watch(self.recipe, self.engine.logit_scale)
-        self._restore()
-        if not self.accelerator.is_main_process:
-            self._loop(None)
-            return
-        sinks = tensorboard(self.folder.path / "tensorboard", after=self.step, wanted=self.config.tensorboard)
-        if self.config.wandb:
-            sinks += wandb(self.folder.path, self.settings)
-        with RunLog(self.folder.log, after=self.step, sinks=sinks) as log:
-            self.watch.replay(log.lines)
-            log.write("start", self.step, {"time": time.time(), "processes": self.accelerator.num_processes})
+        lost = self._restore()
+        with contextlib.ExitStack() as stack:
+            with together(self.accelerator):
+                log = self._open_log(stack, lost) if self.accelerator.is_main_process else None
             self._loop(log)
-            reason = "all steps done" if self.step == self.recipe.steps else "patience"
-            log.write("end", self.step, {"time": time.time(), "reason": reason})
+            with together(self.accelerator):
+                if log is not None:
+                    reason = "all steps done" if self.step == self.recipe.steps else "patience"
+                    log.write("end", self.step, {"time": time.time(), "reason": reason})
 
-    def _restore(self) -> None:
-        last = self.checkpoints.last()
-        if last is None:
-            return
-        state = last.state
-        if self.accelerator.is_main_process:
-            self.checkpoints.tidy(state["best"])
+    def _open_log(self, stack: contextlib.ExitStack, lost: str | None) -> RunLog:
+        """The log with its curves; `lost` is to be said of the best checkpoint."""
+        log = stack.enter_context(RunLog(self.folder.log, after=self.step))
+        if self.step:
+            self.checkpoints.tidy(self.best)
+        log.sinks += tensorboard(self.folder.path / "tensorboard", after=self.step, wanted=self.config.tensorboard)
+        if self.config.wandb:
+            log.sinks += wandb(self.folder.path, self.settings)
+        self.watch.replay(log.lines)
+        log.write("start", self.step, {"time": time.time(), "processes": self.accelerator.num_processes})
+        found = (("log", log.gap(self.step)), ("best", lost))
+        self._tell(log, [(name, text) for name, text in found if text is not None])
+        return log
+
+    def _restore(self) -> str | None:
+        """Go back to the last checkpoint; gives what is to be said of the best one."""
+        step = first_says(self.accelerator, max(self.checkpoints.steps(), default=0))
+        if not step:
+            return None
+        with together(self.accelerator):
+            wait_until_seen(self.checkpoints.path(step))
+            last = self.checkpoints.load(step)
+            self.stream.restore(last.state["position"])
+            best = best_checkpoint(self.folder, last.state)
+        self.best, self.validated, lost = first_says(self.accelerator, best)
         self.engine.restore(last.weights, last.training)
-        self.stream.restore(state["position"])
-        self.step, self.worse, self.best = last.step, state["worse"], state["best"]
-        self.best_score, self.validated = state["best_score"], state["validation"]
+        state = last.state
+        self.step, self.worse = last.step, state["worse"]
         set_random_state(state["random"][self.accelerator.process_index % len(state["random"])])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+        return lost
 
     def _loop(self, log: RunLog | None) -> None:
         batches = iter(self.stream)
-        while not self._done():
-            began = time.perf_counter()
-            figures = self.engine.step(next(batches), self.step)
-            self.step += 1
-            seconds = time.perf_counter() - began
+        with StopSignals() as signals:
+            while not self._done():
+                self._step(batches, log)
+                improved = self._validate(log) if self._due(self.recipe.validate_every) else False
+                stopped = any_of(self.accelerator, signals.asked)
+                if improved or self._due(self.recipe.save_every) or self._done() or stopped:
+                    self._save()
+                if stopped and not self._done():
+                    raise KeyboardInterrupt(f"{self.folder.path}: stopped and saved after step {self.step}")
+        if self.best is None:  # the checkpoints that were validated were deleted by hand, or the log that says so
+            self._validate(log)
+
+    def _step(self, batches: Iterator[Batch], log: RunLog | None) -> None:
+        began = time.perf_counter()
+        with together(self.accelerator):
+            batch = next(batches)
+        figures = self.engine.step(batch, self.step)
+        self.step += 1
+        seconds = time.perf_counter() - began
+        with together(self.accelerator):
             if log is not None:
                 line = log.write("step", self.step, {**asdict(figures), "seconds": round(seconds, 4)})
                 self.progress("training", self.step, self.recipe.steps, line)
                 self._tell(log, self.watch.step(line))
-            improved = self._validate(log) if self._due(self.recipe.validate_every) else False
-            if improved or self._due(self.recipe.save_every) or self._done():
-                self._save()
 
     def _done(self) -> bool:
         out_of_patience = self.recipe.patience is not None and self.worse >= self.recipe.patience
@@ -231,15 +313,16 @@ class _Run:
         """Whether this is the best step so far."""
         self.progress("validating", self.step, self.recipe.steps, {})
         found = validate(self.engine, self.material.validation, self.config.workers, self.config.on_broken)
-        score = [found.accuracy.value, -found.loss]
-        improved = score > self.best_score
+        figures = found.to_json()
+        improved = self.validated is None or _worth(figures) > _worth(self.validated)
         self.worse = 0 if improved else self.worse + 1
         if improved:
-            self.best, self.best_score, self.validated = self.step, score, found.to_json()
-        if log is not None:
-            line = log.write("validation", self.step, found.to_json())
-            self.progress("training", self.step, self.recipe.steps, line)
-            self._tell(log, self.watch.validation(found.credit))
+            self.best, self.validated = self.step, figures
+        with together(self.accelerator):
+            if log is not None:
+                line = log.write("validation", self.step, figures)
+                self.progress("training", self.step, self.recipe.steps, line)
+                self._tell(log, self.watch.validation(found.credit))
         return improved
 
     def _save(self) -> None:
@@ -254,69 +337,42 @@ class _Run:
         state = {
             "worse": self.worse,
             "best": self.best,
-            "best_score": self.best_score,
             "validation": self.validated,
             "position": self.stream.position(),
             "random": random,
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
-        if self.accelerator.is_main_process:
-            checkpoint = Checkpoint(step=self.step, weights=weights, training=training, state=state)
-            self.checkpoints.save(checkpoint, self._metadata())
-        self.accelerator.wait_for_everyone()
+        with together(self.accelerator):
+            if self.accelerator.is_main_process:
+                checkpoint = Checkpoint(step=self.step, weights=weights, training=training, state=state)
+                self.checkpoints.save(checkpoint, self._metadata())
 
     def _metadata(self) -> dict[str, str]:
         base = self.settings["base"]
         return {
             "kind": "hps",
             "architecture": self.recipe.architecture,
-            "name": self._name,
+            "name": self.folder.name,
             "version": f"step {self.step}",
             "licence": base["licence"] if base else "unknown",
         }
 
     def finish(self) -> None:
         """Publish the best weights with their training record, and say that the run is complete."""
-        if self.accelerator.is_main_process:
-            assert self.best is not None
-            assert self.validated is not None
-            with publish(self.folder.model, sweep=True) as temporary:
-                shutil.copyfile(self.checkpoints.model(self.best), temporary)
-            digest = self.checkpoints.load(self.best).state["weight_hash"]
-            data = ", ".join(source.data.name for source in self.material.sources)
-            held_out = HeldOut(
-                rule="ties-half",
-                **self.validated["accuracy"],
-                source=f"{self.material.validation.name}, on which the checkpoint was chosen too",
-            )
-            write_record(
-                self.folder.model,
-                weight_hash=digest,
-                data=data,
-                prompts=self.material.prompts(),
-                held_out=held_out,
-            )
-            summary = {
-                "steps": self.step,
-                "best_step": self.best,
-                "validation": self.validated,
-                "weight_hash": digest,
-            }
-            page = report_page(self._name, read_json(self.folder.config), log_lines(self.folder.log))
-            with publish(self.folder.report) as temporary:
-                temporary.write_text(page, encoding="utf-8")
-            publish_json(self.folder.summary, summary)
-        self.accelerator.wait_for_everyone()
+        with together(self.accelerator):
+            if self.accelerator.is_main_process:
+                assert self.best is not None
+                assert self.validated is not None
+                publish_result(
+                    self.folder,
+                    self.checkpoints,
+                    self.material,
+                    steps=self.step,
+                    best=self.best,
+                    validation=self.validated,
+                )
 
 
-def _summary(folder: RunFolder) -> Summary:
-    value = folder.finished()
-    assert value is not None
-    return Summary(
-        out=folder.path,
-        model=folder.model,
-        steps=value["steps"],
-        best_step=value["best_step"],
-        validation=value["validation"],
-        weight_hash=value["weight_hash"],
-    )
+def _worth(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """Of a validation: the highest is the best."""
+    return figures["accuracy"]["value"], -figures["loss"]

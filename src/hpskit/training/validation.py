@@ -13,8 +13,9 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
 from hpskit.stats import Accuracy, Interval, bootstrap_accuracy, pair_accuracy
 from hpskit.training.engine import Engine
-from hpskit.training.examples import OnBroken, batches
+from hpskit.training.examples import Loader, OnBroken, batches
 from hpskit.training.objective import objective
+from hpskit.training.processes import in_step, together
 
 __all__ = ["Validation", "validate"]
 
@@ -83,13 +84,14 @@ def validate(engine: Engine, data: DataSet, workers: int | None = None, on_broke
     with engine.averaged():
         mine = _share(engine, data, workers, on_broken)
     shares = [mine]
-    if engine.accelerator.num_processes > 1 and not engine.sharded:
+    if engine.accelerator.num_processes > 1:
         from accelerate.utils import gather_object
 
         shares = gather_object([mine])
     if not any(share.groups for share in shares):
         dropped = sum(share.dropped for share in shares)
-        raise InputError(f"{data.path}: none of its groups can be validated on, {dropped:,} have a broken image")
+        with together(engine.accelerator):
+            raise InputError(f"{data.path}: none of its groups can be validated on, {dropped:,} have a broken image")
     prompts, scores, ranks = zip(*(group for share in shares for group in share.groups), strict=True)
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     sample = partial(
@@ -112,23 +114,23 @@ def validate(engine: Engine, data: DataSet, workers: int | None = None, on_broke
 
 def _share(engine: Engine, data: DataSet, workers: int | None, on_broken: OnBroken) -> _Share:
     recipe, devices = engine.recipe, engine.accelerator
-    alone = engine.sharded or devices.num_processes == 1  # with shards all must run the network equally often
-    rank, world = (0, 1) if alone else (devices.process_index, devices.num_processes)
     pairs = max(1, recipe.batch // (recipe.accumulate * devices.num_processes))
     found = _Share()
-    for batch in batches(
-        data,
+    loader = Loader(
         preprocessing=engine.student.preprocessing,
-        pairs=pairs,
         workers=workers,
-        rank=rank,
-        world=world,
         on_broken=on_broken,
-    ):
+        rating=recipe.rated,
+        rank=devices.process_index,
+        world=devices.num_processes,
+    )
+    for batch in in_step(devices, batches(data, loader, pairs=pairs)):
+        scores = engine.scores(batch)
+        if batch is None:
+            continue
         found.dropped += batch.dropped
         if not batch.prompts:
             continue
-        scores = engine.scores(batch)
         loss, weight = objective(recipe, scores, batch)
         found.loss += float(loss)
         found.weight += float(weight)
