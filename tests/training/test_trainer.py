@@ -92,7 +92,7 @@ def test_a_run_leaves_weights_record_log_and_report(config: TrainRun, task: Path
     assert record.held_out is not None
     assert record.held_out.value == summary.validation["accuracy"]["value"]
     kinds = [(line["kind"], line["step"]) for line in story(config.out) if line["kind"] != "warning"]
-    steps = [("step", 1), ("step", 2), ("validation", 2), ("step", 3), ("step", 4), ("validation", 4)]
+    steps = [("step", 1), ("step", 2), ("validation", 2), ("step", 3), ("estimate", 3), ("step", 4), ("validation", 4)]
     assert kinds == [("start", 0), *steps, ("end", 4)]
     for line in log_lines(config.out / "log.jsonl"):
         assert line.keys() == {"kind", "step", *KINDS[line["kind"]]}

@@ -263,6 +263,15 @@ def _accuracy(validation: Mapping[str, Any]) -> str:
     return f"accuracy {span['value']:.1f} % ({span['low']:.1f} to {span['high']:.1f}), loss {validation['loss']:.4f}"
 
 
+def _outlook(line: Mapping[str, Any]) -> str:
+    from hpskit.pages import duration
+
+    memory = f"{line['peak_bytes'] / 1e9:.1f} GB at the peak"
+    return (
+        f"{line['seconds_per_step']:.2g} s a step, {duration(line['seconds_left'])} to go without validations; {memory}"
+    )
+
+
 def _bar() -> Progress:
     """What is being done, and the figures of the last step."""
     from rich.console import Console
@@ -280,13 +289,14 @@ def _bar() -> Progress:
 
 
 def _show(bar: Progress) -> Callable[[str, int, int | None, Mapping[str, Any]], None]:
-    """Steps move the bar; a validation is a line above it, which is there without a terminal too."""
+    """Steps move the bar; other figures are a line above it, which is there without a terminal too."""
+    said = {"validation": _accuracy, "estimate": _outlook}
     task = bar.add_task("starting", total=None, figures="")
 
     def progress(what: str, done: int, total: int | None, line: Mapping[str, Any]) -> None:
-        if line.get("kind") == "validation":
+        if line.get("kind") in said:
             if _speaks():
-                bar.console.print(f"step {done:,}: {_accuracy(line)}", highlight=False, soft_wrap=True)
+                bar.console.print(f"step {done:,}: {said[line['kind']](line)}", highlight=False, soft_wrap=True)
         elif line:
             bar.update(task, figures=_figures(line))
         bar.update(task, description=what, completed=done, total=total)

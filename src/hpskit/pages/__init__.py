@@ -15,6 +15,7 @@ __all__ = [
     "axis_for",
     "counted",
     "digits_for",
+    "duration",
     "environment",
     "number",
     "p_figure",
@@ -104,6 +105,13 @@ def whole(share: float) -> int:
     """
     larger = math.floor(100 * max(share, 1 - share) + 0.5 + 1e-9)
     return larger if share >= 0.5 else 100 - larger
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a span of time, to two figures or so, for example 50 s, 12 min, 3.4 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def counted(count: int, word: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from hpskit.training.recipes import Recipe
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["accelerator_for", "random_state", "require_accelerate", "set_random_state"]
+__all__ = ["accelerator_for", "peak_memory", "random_state", "require_accelerate", "set_random_state"]
 
 
 def require_accelerate() -> None:
@@ -72,6 +73,20 @@ def _check_plugins() -> None:
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
             cure = "leave --use_fsdp and its like out; `hpskit train --shard` puts weights in shards"
             raise InputError(f"devices: accelerate launch was asked for {name}, which is not used here; {cure}")
+
+
+def peak_memory() -> int:
+    """Bytes at the worst moment of this process so far: of its GPU, or of the process where there is none."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        import psutil  # accelerate brings it
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def random_state() -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,9 +20,10 @@ from hpskit.errors import NotCachedError, OutputError
 from hpskit.models.clip import build, check_names, tokenizer
 from hpskit.models.registry import find
 from hpskit.models.store import cached, is_path, locate
+from hpskit.pages import duration
 from hpskit.training.batch import Batch
 from hpskit.training.checkpoints import Checkpoints
-from hpskit.training.devices import accelerator_for, require_accelerate
+from hpskit.training.devices import accelerator_for, peak_memory, require_accelerate
 from hpskit.training.engine import Engine
 from hpskit.training.log import log_lines
 from hpskit.training.material import Material, read_material
@@ -172,17 +172,9 @@ class Estimate:
         where = f" on {self.processes} processes" if self.processes > 1 else ""
         rest = f"for the {self.steps_left:,} steps that are left" if self.standing else "in all"
         return [
-            f"time: {found.seconds:.2f} s a step{basis}{where}; about {_span(self.seconds)} {rest}",
+            f"time: {found.seconds:.2f} s a step{basis}{where}; about {duration(self.seconds or 0.0)} {rest}",
             f"memory: {found.peak / 1e9:.1f} GB at the peak, of which {known}",
         ]
-
-
-def _span(seconds: float | None) -> str:
-    """A span of time in words."""
-    if seconds is None:
-        return "unknown"
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def size_of(recipe: Recipe) -> Size:
@@ -346,10 +338,10 @@ def _measure(config: TrainRun, material: Material, size: Size) -> tuple[Measured
     pairs, seconds = _two_steps(engine, itertools.repeat(parts[0]))
     if 2 * seconds * len(parts) > _BUDGET_SECONDS:
         at_once = -(-len(parts) // recipe.accumulate)
-        peak = size.memory + max(0, _peak() - size.memory) * at_once
+        peak = size.memory + max(0, peak_memory() - size.memory) * at_once
         return Measured(pairs=pairs, seconds=seconds * len(parts), peak=peak), accelerator.num_processes
     pairs, seconds = _two_steps(engine, itertools.chain([batch], batches))
-    return Measured(pairs=pairs, seconds=seconds, peak=_peak()), accelerator.num_processes
+    return Measured(pairs=pairs, seconds=seconds, peak=peak_memory()), accelerator.num_processes
 
 
 def _two_steps(engine: Engine, batches: Iterator[Batch]) -> tuple[int, float]:
@@ -359,17 +351,3 @@ def _two_steps(engine: Engine, batches: Iterator[Batch]) -> tuple[int, float]:
         pairs = engine.step(next(batches), 0).pairs
         seconds = time.perf_counter() - began
     return pairs, seconds
-
-
-def _peak() -> int:
-    """Bytes at the worst moment so far."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -25,6 +25,7 @@ KINDS: Mapping[str, frozenset[str]] = {
         {"loss", "chance", "accuracy", "lr", "logit_scale", "gradient_norm", "pairs", "images", "dropped", "skipped"}
         | {"seconds"}
     ),
+    "estimate": frozenset({"seconds_per_step", "seconds_left", "peak_bytes"}),
     "validation": frozenset({"loss", "chance", "accuracy", "hpdv2", "groups", "pairs", "dropped"}),
     "warning": frozenset({"name", "text"}),
     "end": frozenset({"time", "reason"}),

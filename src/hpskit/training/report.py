@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpskit.pages import environment
+from hpskit.pages import duration, environment
 from hpskit.training.curves import POINTS, panels
 from hpskit.training.past_run import best_validation, left_out, lines_of
 
@@ -50,18 +50,11 @@ def _run(steps: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, Any]]) -
     seconds = sum(line["seconds"] for line in steps)
     return {
         "steps": steps[-1]["step"] if steps else 0,
-        "hours": _duration(seconds) if seconds else "",
+        "duration": duration(seconds) if seconds else "",
         "stretch": math.ceil(len(steps) / POINTS),
         "dropped": sum(line.get("dropped", 0) for line in steps),
         "resumed": max(0, len([line for line in log if line["kind"] == "start"]) - 1),
     }
-
-
-def _duration(seconds: float) -> str:
-    """In words, to two figures or so."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _sets(found: Any) -> list[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ import torch
 
 from hpskit.files import alone_in
 from hpskit.training.checkpoints import Checkpoint, Checkpoints
-from hpskit.training.devices import accelerator_for, random_state, set_random_state
+from hpskit.training.devices import accelerator_for, peak_memory, random_state, set_random_state
 from hpskit.training.engine import Engine
 from hpskit.training.examples import Batch, Loader, OnBroken, Stream
 from hpskit.training.log import RunLog, tensorboard, wandb
@@ -34,6 +34,10 @@ __all__ = ["Progress", "Summary", "TrainRun", "open_stream", "settings_of", "tra
 
 Progress = Callable[[str, int, int | None, Mapping[str, Any]], None]
 """Is told what is being done, how much of it is done, of how much (None: not known), and the last line of the log."""
+
+
+_MEASURED = 3
+"""Steps after which a run says what it will take; the first of them is slower than the others and does not count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,6 +216,8 @@ class _Run:
         self.best: int | None = None
         self.validated: dict[str, Any] | None = None
         """The figures of the best step."""
+        self.paces: list[float] = []
+        """Seconds of the first steps of this process."""
 
     def begin(self) -> None:
         """Write down what this run is, or see that it is the one that is in the folder."""
@@ -296,6 +302,18 @@ class _Run:
                 line = log.write("step", self.step, {**asdict(figures), "seconds": round(seconds, 4)})
                 self.progress("training", self.step, self.recipe.steps, line)
                 self._tell(log, self.watch.step(line))
+                if len(self.paces) < _MEASURED:
+                    self.paces.append(seconds)
+                    self._foretell(log)
+
+    def _foretell(self, log: RunLog) -> None:
+        """Say once what the rest of the run takes, validations not counted, by its first steps."""
+        left = self.recipe.steps - self.step
+        if len(self.paces) == _MEASURED and left:
+            pace = sum(self.paces[1:]) / (_MEASURED - 1)
+            figures = {"seconds_per_step": round(pace, 4), "seconds_left": round(pace * left, 1)}
+            line = log.write("estimate", self.step, {**figures, "peak_bytes": peak_memory()})
+            self.progress("training", self.step, self.recipe.steps, line)
 
     def _done(self) -> bool:
         out_of_patience = self.recipe.patience is not None and self.worse >= self.recipe.patience
