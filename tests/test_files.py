@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 from hpskit.errors import InputError, OutputError, RecordError
 from hpskit.files import (
     AppendLog,
+    alone_in,
     check_free,
     publish,
     publish_folder,
@@ -226,6 +230,27 @@ def test_only_the_folder_of_a_process_that_is_no_more_is_swept_away(tmp_path: Pa
         (second / "a.txt").touch()
         first.joinpath("b.txt").touch()
         second.joinpath("a.txt").unlink()
+
+
+def test_files_are_held_where_only_what_is_open_for_writing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS: its clients turn `flock` into locks of the server; folders are locked on the machine alone."""
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        readable = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if readable and stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / ".a.bin.dead.tmp").touch()
+    with publish(tmp_path / "a.bin", sweep=True) as first, publish(tmp_path / "a.bin", sweep=True):
+        assert first.exists()
+    with publish_folder(tmp_path / "b"), alone_in(tmp_path / "c"), AppendLog(tmp_path / "d.jsonl"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "b", "c", "d.jsonl"]
 
 
 def test_a_set_is_complete_or_its_record_says_that_it_is_not(tmp_path: Path) -> None:

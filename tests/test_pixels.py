@@ -21,7 +21,7 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 from torchvision.transforms.functional import normalize
 
 from hpskit.errors import ImageError, InputError
-from hpskit.pixels import CLIP_MEAN, CLIP_STD, Preprocessing, check_tensor, open_image, to_tensor
+from hpskit.pixels import CLIP_MEAN, CLIP_STD, Preprocessing, check_head, check_tensor, open_image, to_tensor
 
 LETTERBOX = Preprocessing()
 
@@ -286,6 +286,13 @@ def test_broken_files_are_named(tmp_path: Path, content: bytes, message: str) ->
         open_image(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_whatever_pillow_raises_at_the_head_of_a_file_it_is_an_error_of_the_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.ppm"
+    path.write_bytes(b"P6\n4\xff 4\n255\n" + bytes(48))  # int() cannot read it
+    with pytest.raises(ImageError, match=r"a\.ppm: cannot be decoded"):
+        check_head(path)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])

@@ -263,8 +263,9 @@ def check_head(path: Path) -> None:
     check_file(path)
     try:
         Image.open(path).close()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+    except Exception:  # as in `_decode`: formats raise what they like while their headers are read
         open_image(path)  # which says what is wrong
+        raise
 
 
 def open_image(source: str | os.PathLike[str] | Image.Image, *, draft: int | None = None) -> Image.Image:

@@ -98,9 +98,10 @@ def test_what_is_worth_a_warning(tmp_path: Path) -> None:
     assert "the image named first is preferred in 100.0% of the pairs" in line
     (tmp_path / "a-3.png").write_bytes(b"no image")
     tied = pairs_data(tmp_path, [(f"p{n}", "x-3.png", "a-3.png", [0.5, 0.5]) for n in range(3)])
-    (tmp_path / "a-3.png").write_bytes(b"no image")
-    broken, line = describe(tied).warnings()
-    assert "train.json: entry 1 (line 2): image 'a-3.png': cannot be opened" in broken
+    for content in (b"no image", b"P6\n4\xff 4\n255\n"):  # at the second Pillow raises ValueError
+        (tmp_path / "a-3.png").write_bytes(content)
+        broken, line = describe(tied).warnings()
+        assert "train.json: entry 1 (line 2): image 'a-3.png': cannot be opened" in broken
     assert "3 of 3 pairs are tied and say little" in line
 
 

@@ -65,6 +65,14 @@ def test_what_is_missing_is_named_with_all_groups_that_need_it(tmp_path: Path) -
         found.refuse()
 
 
+def test_a_link_that_leads_to_itself_is_missing_alone(tmp_path: Path) -> None:
+    data = files_data(tmp_path / "a", groups=5)
+    (tmp_path / "a/2.png").unlink()
+    (tmp_path / "a/2.png").symlink_to("2.png")
+    [line] = take_inventory(data).missing
+    assert "image '2.png' is not in " in line
+
+
 def test_missing_files_behind_a_parquet_file_are_found(tmp_path: Path) -> None:
     data = files_data(tmp_path / "a", groups=40, chained=False)
     write_split(data, split(data, share=0.2, pixels=False), tmp_path / "parts")
@@ -94,7 +102,8 @@ def test_images_that_rows_carry_are_no_files(tmp_path: Path, groups: list[Group]
 
 
 def replaced_by_another_size(folder: Path) -> None:
-    (folder / "7.png").write_bytes(png(7) + b"!")
+    """The sixth of the names, which is not among those that are read."""
+    (folder / "5.png").write_bytes(png(5) + b"!")
 
 
 def replaced_by_equal_size(folder: Path) -> None:

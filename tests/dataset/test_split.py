@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from hpskit.dataset.contents import pixel_content
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
+from hpskit.dataset.inspection import inspect
 from hpskit.dataset.leaks import check_leaks
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.dataset.shards import write_shards
 from hpskit.dataset.split import split, write_split
-from hpskit.errors import InputError
+from hpskit.errors import InputError, RecordError
 from preference_data import TRAIN_ROW, png, write_json
 
 FEW_WORDS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=12).map(" ".join)
@@ -123,6 +125,28 @@ def test_the_same_pixels_in_other_files_are_found_if_asked_for(tmp_path: Path) -
     assert [leak.what for leak in check_leaks([train], [other], pixels=True).found] == ["3.png"]
 
 
+@pytest.mark.parametrize("broken", [b"P6\n4\xff 4\n255\n" + bytes(48), b"\x01\xda\x00\x07" + bytes(508)])
+def test_whatever_pillow_raises_at_an_image_in_a_row_it_is_a_broken_image(tmp_path: Path, broken: bytes) -> None:
+    """A PPM and an SGI file whose headers make it raise ValueError; they are compared by their bytes."""
+    for name, image in (("a", png(1)), ("b", png(2))):
+        with ParquetWriter(tmp_path / f"{name}.parquet") as writer:
+            writer.write(Group(place="", prompt=name, images=("x", "y"), embedded={"x": broken, "y": image}))
+    one, other = open_data(tmp_path / "a.parquet"), open_data(tmp_path / "b.parquet")
+    assert [leak.what for leak in check_leaks([one], [other], pixels=True).found] == ["x"]
+    assert inspect(one, decode=True).problems == {"broken image": 1}
+    [group] = one
+    with pytest.raises(RecordError, match=r"a.parquet: row 1: image 'x': .* are not an image that can be opened"):
+        one.image(group, "x")
+
+
+def test_groups_that_are_not_used_leak_nothing(tmp_path: Path) -> None:
+    train = pairs_file(tmp_path / "a/train.json", [("a cat", "1.png", "2.png"), ("a dog", "3.png", "4.png")])
+    held = pairs_file(tmp_path / "b/test.json", [("a cat", "1.png", "2.png"), ("a dog", "3.png", "4.png")])
+    (first, _), (_, second) = train, held
+    leaks = check_leaks([train], [held], without={first.place, second.place})
+    assert (leaks.found, leaks.train_groups, leaks.validation_groups) == ((), 1, 1)
+
+
 def test_turned_and_transparent_images_are_compared_as_the_network_sees_them(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     upright = Image.fromarray(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8))
@@ -142,6 +166,14 @@ def test_turned_and_transparent_images_are_compared_as_the_network_sees_them(tmp
     found = split(data, share=0.5)
     assert (found.components, found.largest) == (2, 3)
     assert split(data, share=0.5, pixels=False).components == 4
+
+
+def test_the_same_bytes_in_another_shape_are_another_picture(tmp_path: Path) -> None:
+    for name, size in (("wide", (6, 4)), ("high", (4, 6))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    wide, high = (pixel_content(tmp_path / f"{name}.png") for name in ("wide", "high"))
+    assert wide.size == high.size
+    assert wide.sha256 != high.sha256
 
 
 def test_pixels_in_rows_and_in_tar_files_are_compared_too(tmp_path: Path) -> None:

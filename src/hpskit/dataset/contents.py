@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import os
 from collections.abc import Iterator
@@ -11,10 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image as Pillow
-
 from hpskit.dataset.group import Content, Group
-from hpskit.dataset.reading import DataSet
+from hpskit.dataset.reading import DataSet, open_carried
 from hpskit.errors import ImageError
 from hpskit.files import sha256_file
 from hpskit.pixels import open_image
@@ -70,22 +67,30 @@ def _pixels(image: Image) -> Content | None:
     if isinstance(image, Content):
         return image
     try:
-        if isinstance(image, Path):
-            return pixel_content(open_image(image))
-        with Pillow.open(io.BytesIO(image)) as stored:
-            return pixel_content(open_image(stored))
-    except (ImageError, OSError, Pillow.DecompressionBombError):
+        return pixel_content(image)
+    except ImageError:
         return None
 
 
-def pixel_content(image: Pillow.Image) -> Content:
+def pixel_content(image: bytes | Path) -> Content:
     """The content of an image as `open_image` gives it: upright, RGB, transparency on white, not resized.
+
+    Args:
+        image: a file, or the bytes of one.
 
     Returns:
         Bytes of the pixels, and SHA-256 of width, height and pixels.
+
+    Raises:
+        ImageError: it cannot be decoded.
     """
-    pixels = image.tobytes()
-    digest = hashlib.sha256(f"{image.width}x{image.height}\n".encode())
+    if isinstance(image, Path):
+        decoded = open_image(image)
+    else:
+        with open_carried(image) as stored:
+            decoded = open_image(stored)
+    pixels = decoded.tobytes()
+    digest = hashlib.sha256(f"{decoded.width}x{decoded.height}\n".encode())
     digest.update(pixels)
     return Content(size=len(pixels), sha256=digest.hexdigest())
 

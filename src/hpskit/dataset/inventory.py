@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
 from hpskit.files import explain, sha256_file
 
-__all__ = ["Inventory", "take_inventory"]
+__all__ = ["Inventory", "changed_files", "take_inventory"]
 
 _READ = 256
 """Files whose bytes are read: some 100 MB of images of 512 x 512 pixels."""
@@ -32,6 +34,9 @@ class Inventory:
     digest: str
     """SHA-256 over the names and sizes of all image files that are there, and the bytes of 256 of them, evenly spread;
     of images that the data set carries, see `take_inventory`."""
+    listing: bytes
+    """The image files that are there, JSON lines in gzip: a line with the name of the data set, then name, size in
+    bytes and, of those whose bytes were read, SHA-256 of each. Listings can be joined; see `changed_files`."""
 
     def refuse(self) -> None:
         """Raise if an image file is missing or empty.
@@ -63,30 +68,82 @@ def take_inventory(data: DataSet) -> Inventory:
     missing: list[str] = []
     sizes = find_files(data, places, lambda _, line: missing.append(line))
     digest = hashlib.sha256()
-    for part in (*_of_files(data, sizes), *(_carried(data) if data.carries_images else ())):
+    hashes = _hashes(data, [*sizes])
+    for part in (*_of_files(sizes, hashes), *(_carried(data) if data.carries_images else ())):
         digest.update(part + b"\n")
     return Inventory(
         path=data.path,
         missing=tuple(missing),
         incomplete=_naming(data, places.keys() - sizes.keys()) if missing else frozenset(),
         digest=digest.hexdigest(),
+        listing=_listing(data, sizes, hashes),
     )
+
+
+def _listing(data: DataSet, sizes: Mapping[str, int], hashes: Mapping[str, str]) -> bytes:
+    lines = [json.dumps({"data": data.name})]
+    lines += [json.dumps([name, size, *([hashes[name]] if name in hashes else [])]) for name, size in sizes.items()]
+    return gzip.compress("".join(f"{line}\n" for line in lines).encode(), compresslevel=3, mtime=0)
+
+
+def changed_files(before: bytes, now: bytes) -> dict[str, str]:
+    """Image files that are not the same in two listings: the name of each, and what has become of it in words.
+
+    Raises:
+        ValueError, OSError, EOFError: a listing is damaged.
+    """
+    old, new = _listed(before), _listed(now)
+    changes = {}
+    for key in [*old, *(key for key in new if key not in old)]:
+        text = _change(old.get(key), new.get(key))
+        if text:
+            changes[key[1]] = f"{key[1]}: {text}"
+    return changes
+
+
+def _listed(listing: bytes) -> dict[tuple[int, str], tuple[int, str | None]]:
+    """Number of the data set and name of each file -> its size, and its hash if it was taken."""
+    found: dict[tuple[int, str], tuple[int, str | None]] = {}
+    number = 0
+    for line in gzip.decompress(listing).splitlines():
+        entry = json.loads(line)
+        if isinstance(entry, dict):
+            number += 1
+        else:
+            found[number, entry[0]] = (entry[1], entry[2] if len(entry) > 2 else None)
+    return found
+
+
+def _change(old: tuple[int, str | None] | None, new: tuple[int, str | None] | None) -> str:
+    """Empty if there is none that can be seen."""
+    if old is None or new is None:
+        return "was not there" if old is None else "is not there any more"
+    if old[0] != new[0]:
+        return f"was {old[0]:,} bytes, is {new[0]:,}"
+    return f"has {new[0]:,} bytes as before, but others" if old[1] and new[1] and old[1] != new[1] else ""
 
 
 def _naming(data: DataSet, names: Collection[str]) -> frozenset[str]:
     return frozenset(group.place for group, files in data.with_files() if any(name in names for name in files))
 
 
-def _of_files(data: DataSet, sizes: Mapping[str, int]) -> Iterator[bytes]:
+def _of_files(sizes: Mapping[str, int], hashes: Mapping[str, str]) -> Iterator[bytes]:
     """Every file with its size, then the contents of some, in an order that the data set decides."""
-    names = [*sizes]
-    for name in names:
-        yield f"{sizes[name]} {name}".encode("utf-8", "surrogateescape")
+    for name, size in sizes.items():
+        yield f"{size} {name}".encode("utf-8", "surrogateescape")
+    for content in hashes.values():
+        yield content.encode()
+
+
+def _hashes(data: DataSet, names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of some files, evenly spread, by their names."""
+    found = {}
     for number in _spread(len(names), _READ):
         try:
-            yield sha256_file(data.image_path(names[number])).encode()
+            found[names[number]] = sha256_file(data.image_path(names[number]))
         except OSError:  # what cannot be read is told of when it is decoded
-            yield b"unreadable"
+            found[names[number]] = "unreadable"
+    return found
 
 
 def _carried(data: DataSet) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,6 +79,7 @@ def check_leaks(
     *,
     similarity: float = SIMILARITY,
     pixels: bool = False,
+    without: Collection[str] = (),
     progress: Callable[[int], None] = lambda _: None,
 ) -> Leaks:
     """Compare every group of the training data with all of the validation data.
@@ -94,6 +95,7 @@ def check_leaks(
         validation: what decides which checkpoint is best, and when to stop.
         similarity: least Jaccard similarity of near-duplicates, above 0 to 1.
         pixels: decode all images.
+        without: `place` of groups that neither side uses.
         progress: is told how many groups of the training data are done.
 
     Raises:
@@ -102,10 +104,12 @@ def check_leaks(
     """
     if not 0 < similarity <= 1:
         raise InputError(f"similarity: is {similarity}, expected above 0 to 1")
-    known = _Validation(validation, similarity, pixels)
+    known = _Validation(validation, similarity, pixels, without)
     found, groups = list[Leak](), 0
     for data in train:
         for group in groups_with_contents(data, pixels=pixels):
+            if group.place in without:
+                continue
             found += known.leaks(data, group)
             groups += 1
             if groups % 256 == 0:
@@ -122,12 +126,14 @@ def check_leaks(
 class _Validation:
     """What training must not show."""
 
-    def __init__(self, sources: Sequence[DataSet], similarity: float, pixels: bool) -> None:
+    def __init__(self, sources: Sequence[DataSet], similarity: float, pixels: bool, without: Collection[str]) -> None:
         self.places: list[str] = []
         self.images = ImageIndex()
         self._prompts: dict[str, int] = {}
         for data in sources:
             for group in groups_with_contents(data, pixels=pixels):
+                if group.place in without:
+                    continue
                 self._prompts.setdefault(words(group.prompt), len(self.places))
                 for _, image in images_of(data, group):
                     if self.images.find(image) is None:

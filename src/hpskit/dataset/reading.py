@@ -29,7 +29,7 @@ from hpskit.rows import Filled, Report, read_entries, read_row_group, refuse, ro
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["FORMATS", "DataSet", "Part", "open_data"]
+__all__ = ["FORMATS", "DataSet", "Part", "open_carried", "open_data"]
 
 FORMATS = {
     layout.name: layout for layout in (TEST, TRAIN, IMAGEREWARD, DATABASE, PICKAPIC, HPDV3, RANKINGS, PAIRS, PARQUET)
@@ -206,7 +206,7 @@ class DataSet:
         data = group.embedded.get(name)
         try:
             if data is not None:
-                return _opened(data)
+                return open_carried(data)
             pixels.check_file(self.image_path(name))
         except ImageError as error:
             cure = "bring the image or remove the row; `hpskit data inspect` lists all, --image-root names their folder"
@@ -214,13 +214,18 @@ class DataSet:
         return self.image_path(name)
 
 
-def _opened(data: bytes) -> Image.Image:
-    from PIL import Image, UnidentifiedImageError
+def open_carried(data: bytes) -> Image.Image:
+    """An image whose bytes a data set carries, not decoded yet.
+
+    Raises:
+        ImageError: they are no image.
+    """
+    from PIL import Image
 
     try:
         return Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
-        raise ImageError(f"{len(data)} embedded bytes are not an image that can be opened") from error
+    except Exception as error:  # formats raise what they like while their headers are read
+        raise ImageError(f"{len(data):,} embedded bytes are not an image that can be opened") from error
 
 
 def open_data(
@@ -355,6 +360,8 @@ def _detect(path: Path) -> Format:
             raise _unknown(path, found)
         if not broken:
             raise InputError(f"{path}: holds no rows, expected a data set")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"{path}: is not JSON, expected a data set, which is a {', '.join(_SUFFIXES)} file or shards")
     raise broken[0]
 
 

@@ -21,11 +21,12 @@ _SIGNS = (
     "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0df3"
     "\u0e31-\u0e3a\u0e47-\u0e4e\u102b-\u103e\u17b4-\u17d3"
 )
-_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)(?:(?![{_CJK}])[\w{_SIGNS}])*")
+_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}_])\w)(?:(?![{_CJK}_])[\w{_SIGNS}])*")  # long_hair: two words
 # Of Latin letters alone: marks on kana, Hangul and Indic letters make other letters of them.
 _ACCENTS = re.compile(r"([a-z\u00df-\u024f\u1e00-\u1eff])[\u0300-\u036f]+")
 _ARTICLES = ("a", "an", "the")
-_SIBILANTS = ("sses", "xes", "ches", "shes")
+_WITH_E = ("se", "xe", "che", "she", "oe")
+"""Endings whose e may be of the word or of the plural: `axes` and `boxes`, `shoes` and `heroes`."""
 _ROUNDING = 1e-9
 
 
@@ -48,12 +49,15 @@ def _stems(text: str) -> set[str]:
 
 
 def _stem(word: str) -> str:
-    """A word without what looks like the ending of an English plural or verb; `glass`, `bus` and `this` have none."""
-    if len(word) < 4 or word[-1] != "s" or word[-2] in "isu":
-        return word
-    if len(word) > 4 and word.endswith("ies"):
-        return f"{word[:-3]}y"
-    return word[:-2] if word.endswith(_SIBILANTS) else word[:-1]
+    """A word without what looks like the ending of an English plural or verb; `glass`, `bus` and `this` have none.
+
+    What is left need be no word (`hous`), only the same for one and several.
+    """
+    if len(word) > 3 and word[-1] == "s" and word[-2] not in "isu":
+        word = word[:-1]
+    if len(word) > 3 and word.endswith("ie"):  # cities, zombies
+        return f"{word[:-2]}y"
+    return word[:-1] if len(word) > 3 and word.endswith(_WITH_E) else word
 
 
 class SimilarTexts:
