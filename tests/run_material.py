@@ -98,7 +98,7 @@ def write_trained(folder: Path) -> Path:
     for step in (150, 200):
         student = Student.build(dataclasses.replace(tiny(), seed=step))
         metadata = {"kind": "hps", "architecture": "hpskit-tiny", "name": folder.name, "version": f"step {step}"}
-        found = Checkpoint(step=step, weights=student.state(), training={}, state={"best": 150})
+        found = Checkpoint(step=step, weights=student.state(), training={}, state={"best": 150, "validation": None})
         checkpoints.save(found, {**metadata, "licence": "unknown"})
     model = folder / "model.safetensors"
     shutil.copyfile(checkpoints.model(150), model)

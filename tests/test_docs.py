@@ -26,6 +26,7 @@ from hpskit.cli import app, main
 from hpskit.evaluation.result import Candidate
 from hpskit.models import loading
 from hpskit.scoring.scorer import load_scorer
+from hpskit.training.export import Export, export
 from hub_server import serve
 from judged_photographs import write_data, write_votes
 from made_up_task import write_task
@@ -45,6 +46,7 @@ PYTHON = [
     pytest.param(block, id=f"{page.stem} {number}")
     for page in PAGES
     for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+    if "onnxruntime" not in block  # of an export that takes its time: see below
 ]
 
 
@@ -169,6 +171,20 @@ def test_python(block: str, place: Path, tiny_checkpoint: Path, monkeypatch: pyt
     else:
         assert load_scorer("mini").info.name == "mini"
     exec(compile(block, "example", "exec"), {})
+
+
+@pytest.mark.slow
+def test_onnx_without_hpskit(place: Path) -> None:
+    """The page's own code, from image files and a prompt to the scores that hpskit gives."""
+    pytest.importorskip("onnxruntime")
+    (block,) = re.findall(
+        r"^```python\n([^`]*onnxruntime.*?)^```", (ROOT / "docs/ablations.md").read_text(), re.S | re.M
+    )
+    export(Export(source=Path("runs/mine"), layout="onnx", out=Path("mine-onnx")))
+    found: dict[str, Any] = {}
+    exec(compile(block, "example", "exec"), found)
+    expected = load_scorer("runs/mine/model.safetensors", precision="fp32").score(["a.jpg", "b.png"], "a cat")
+    assert found["scores"] == pytest.approx(expected.numpy(), abs=1e-3)
 
 
 def test_there_is_something_to_run() -> None:

@@ -4,6 +4,7 @@
     ├── InputError            something given by the caller cannot be used (also a ValueError)
     │   ├── ImageError        an image cannot be opened, decoded or used
     │   ├── RecordError       a row of a file is not what it should be
+    │   │   └── BrokenImageError  an image that it names cannot be used
     │   └── DivergedError     training has left the numbers: its settings cannot be used
     ├── OutputError           a result cannot be written, or belongs to another run
     ├── ModelError            a model cannot be had or loaded
@@ -20,6 +21,7 @@ line prints it as it is and exits with status 2.
 from __future__ import annotations
 
 __all__ = [
+    "BrokenImageError",
     "CheckpointError",
     "DivergedError",
     "HashMismatchError",
@@ -49,6 +51,13 @@ class ImageError(InputError):
 
 class RecordError(InputError):
     """A row of a file is not what it should be."""
+
+
+class BrokenImageError(RecordError):
+    """An image that a row names cannot be decoded or used."""
+
+    image = ""
+    """Its name."""
 
 
 class DivergedError(InputError):

@@ -307,7 +307,7 @@ def test_verify_says_where_it_is_wrong(config: BenchmarkRun, brightness: Candida
     details = {check.what: check.detail for check in done.checks}
     assert details["figures"].startswith("brightness ")
     assert "average" in details["figures"]
-    expected = "6 of 7 prompts have the images of their place; not a/00000.jpg; if the result was made with a manifest"
+    expected = "6 of 7 prompts have the images of their place; not a/00000.png; if the result was made with a manifest"
     assert details["places"].startswith(expected)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import time
 from html.parser import HTMLParser
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 from conftest import Cli, command_code
 from forked_process import ForkedProcess
 from hpskit.cli import app
+from hpskit.models.store import locate
+from hpskit.models.training_record import write_record
 from hpskit.scoring.scorer import load_scorer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
@@ -144,6 +147,18 @@ def test_thresholds_are_told_where_the_rule_has_one(data: Path, tmp_path: Path) 
     given = invoke(*command, "--tie-threshold", 0.3).stdout
     assert re.search(r"^ *tie threshold 0.3$", given, re.MULTILINE)
     assert "chosen on other prompts" not in given
+
+
+def test_a_checkpoint_that_these_prompts_chose_is_remarked(data: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    located = locate("mini")
+    shutil.copyfile(located.weights.path, weights)
+    chosen_on = [row["prompt"] for row in json.loads(data.read_text())][:2]
+    write_record(weights, weight_hash=located.weight_hash, data="others", prompts=["a"], chosen_on=chosen_on)
+    done = invoke("evaluate", "--data", data, "--scorer", weights, "--resamples", 100, "--out", tmp_path / "out")
+    assert re.search(r"^ *mini chosen on this +\d", done.stdout, re.MULTILINE)
+    assert "note: the checkpoint of mini was chosen on this: 2 of " in done.stderr
+    assert "warning" not in done.stderr
 
 
 def test_one_prompt_has_figures_and_a_note_why_there_are_no_intervals(data: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,22 @@ def test_seen_in_training_is_said_everywhere(small_data: Path, tmp_path: Path) -
     assert "70.0 % (60.0 to 80.0" in page
     assert page.count("seen in training") >= 2
     assert "not recorded: overlap with this data cannot be checked" in page
+
+
+def test_chosen_on_this_is_a_remark_of_its_own(small_data: Path, tmp_path: Path) -> None:
+    """Also on the page of a folder that was evaluated before the record said so."""
+    chosen_on = frozenset(prompt_hash(f"a photograph, number {n}") for n in (1, 3))
+    record = TrainingRecord(weight_hash="sha256:none", data="others", prompts=frozenset(), held_out=None)
+    for said in (record, replace(record, chosen_on=chosen_on)):
+        candidate = Candidate(label="it", scorer=Sharpness("it"), training=said)
+        result = run(Evaluation(data=small_data, out=tmp_path / "out", resamples=200), lambda c=candidate: [c]).result
+    assert result["scorers"][0]["training"] == {
+        "known": True, "data": "others", "seen": 0, "chosen_on": 2, "groups": 5, "held_out": None
+    }  # fmt: skip
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<strong>it: its checkpoint was chosen on this.</strong> 2 of the 5 groups" in page
+    assert '<span class="chosen">chosen on this</span>' in page
+    assert "seen in training" not in page
 
 
 def rejudged(data: Path, *ranks: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -611,6 +612,33 @@ def test_what_is_no_checkpoint_file_is_refused(name: str, found: str, home: Path
         assert str(error.value).startswith(f"{path}: ")
         assert found in str(error.value)
     assert is_path(str(path))
+
+
+@pytest.mark.parametrize(
+    ("held", "meant"),
+    [
+        (["model.safetensors", "checkpoints/step-000010/model.safetensors"], "give the weights in it, {}/model.safe"),
+        (["checkpoints/step-000010/model.safetensors", "checkpoints/step-000020/model.safetensors"], "step-000020/"),
+        (["open_clip_config.json", "open_clip_model.safetensors"], "{}/open_clip_model.safetensors"),
+        (["mini.safetensors", "figures.json"], "{}/mini.safetensors"),
+        (["image.onnx", "model.json"], "does not score with an ONNX export; give the weights that it was made of"),
+        (["notes.txt"], "give the checkpoint file itself"),
+    ],
+    ids=["run", "unfinished run", "Hugging Face", "mini", "ONNX", "other"],
+)
+def test_of_a_folder_the_file_that_is_meant_is_named(
+    held: list[str], meant: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in held:
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text("x")
+    for use, named in itertools.product((locate, verify), ("mine", "mine/", str(tmp_path / "mine"))):
+        with pytest.raises(CheckpointError) as error:
+            use(named)
+        folder = named.rstrip("/")
+        assert str(error.value).startswith(f"{folder}: is a directory; ")
+        assert meant.format(folder) in str(error.value)
 
 
 def test_a_name_is_not_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

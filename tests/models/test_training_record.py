@@ -23,6 +23,23 @@ def test_it_knows_its_prompts_however_they_are_written(tmp_path: Path) -> None:
     assert record.overlap(["a red barn", "a red barn\n", "A CAT", "a dog"]) == 3
 
 
+def test_it_knows_what_chose_it(tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    path = write_record(weights, weight_hash="sha256:1", data="x", prompts=["a"], chosen_on=["A  cat", "a dog"])
+    record = read_record(weights, "sha256:1")
+    assert record is not None
+    assert (record.choice_overlap(["a cat", "a", "a cat"]), record.overlap(["a cat", "a"])) == (2, 1)
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "chosen_on": "a cat"}))
+    with pytest.raises(CheckpointError, match="chosen_on is 'a cat', expected a list of hashes of prompts; write it"):
+        read_record(weights, "sha256:1")
+    del written["chosen_on"]
+    path.write_text(json.dumps(written))
+    old = read_record(weights, "sha256:1")
+    assert old is not None
+    assert old.choice_overlap(["a cat"]) == 0
+
+
 def test_hashes_are_stable() -> None:
     """Known answer: printf 'a red barn' | sha256sum."""
     assert prompt_hash(" A  red barn") == "9f2c7d895e46e3f9"

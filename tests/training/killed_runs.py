@@ -6,7 +6,9 @@ computed nothing, which makes a run cost what it computes and not its imports.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import signal
 import socket
@@ -22,8 +24,9 @@ import open_clip
 import torch
 
 from hpskit.cli import main
+from hpskit.errors import OutputError
 from hpskit.models import checkpoint as tensors
-from hpskit.training import checkpoints
+from hpskit.training import checkpoints, engine, log, trainer
 from hpskit.training import processes as processes_of_a_run
 from hpskit.training.recipes import tiny
 from hpskit.training.trainer import TrainRun, train
@@ -195,11 +198,29 @@ def command(folder: Path, name: str, *options: str) -> None:
         os._exit(int(ended.code or 0))
 
 
+def numberless(folder: Path) -> None:
+    """Scores of validation that are no numbers."""
+    engine.Engine.scores = lambda self, batch: self.student.scores(batch) * math.nan if batch else torch.zeros(0)
+    command(folder, "numberless", "--on-broken", "drop")
+
+
+def without_room_for_curves(folder: Path) -> None:
+    """A disk that is found to be full only when the curves are closed."""
+
+    def close(*_: Any, **__: Any) -> None:
+        raise OutputError("no room for them")
+
+    log._TensorBoard.close = close
+    command(folder, "curves", "--on-broken", "drop", "--tensorboard")
+
+
 def trouble(folder: Path) -> None:
     """What happens to one of two processes: a broken image, a signal, patience at its end; and a folder that only the
     first one sees."""
     for name, options in (("whole", ()), ("sharded", ("--shard",))):
         assert both(partial(command, folder, name, *options)) == [2, 2]
+    assert both(partial(numberless, folder)) == [2, 2]
+    assert both(partial(without_room_for_curves, folder)) == [2, 2]
     calm = config(folder, "calm", *PLAIN, device="cpu")
     assert both(partial(train, calm)) == [0, 0]
     asked = config(folder, "asked", *PLAIN, device="cpu", resume=True)
@@ -207,6 +228,19 @@ def trouble(folder: Path) -> None:
     assert both(partial(train, asked)) == [0, 0]
     patient = ("precision=fp32", "validate_every=1", "patience=1", "lr=1e-12")
     assert both(lambda: train(config(folder, "patient", *patient, device="cpu", shard=True))) == [0, 0]
+
+    calls = itertools.count()
+
+    def of_two_minds() -> None:
+        """To the second process each validation looks better than the one before, by less than a log shows."""
+        found = trainer.validate
+        less = 1e-9 * int(os.environ["RANK"])
+        trainer.validate = lambda *args, **named: replace(
+            it := found(*args, **named), loss=it.loss - less * next(calls)
+        )
+        train(config(folder, "minds", *patient[:2], "patience=2", "lr=1e-12", device="cpu"))
+
+    assert both(of_two_minds) == [0, 0]
 
     def apart() -> None:
         processes_of_a_run._PATIENCE = 0.5

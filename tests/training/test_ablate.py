@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,12 +19,15 @@ from urllib.parse import unquote
 
 import psutil
 import pytest
+from PIL import Image
 
 from conftest import Cli
-from hpskit.errors import InputError, OutputError
+from hpskit.cli.ablate import _print as print_result
+from hpskit.errors import CheckpointError, InputError, OutputError
 from hpskit.files import alone_in
 from hpskit.training.ablate import Ablation, _devices, _pool, ablate, parse_grid
-from hpskit.training.ablation_page import ablation_page, ablation_table
+from hpskit.training.ablation_page import ablation_page, ablation_table, undecided
+from hpskit.training.ablation_plan import plan_ablation
 from hpskit.training.recipes import Recipe, hpsv2, tiny
 from made_up_task import write_task
 from run_material import ablation_of
@@ -70,7 +74,8 @@ def test_a_grid_is_every_combination_in_order() -> None:
         ([], r"--grid: is empty"),
         (["learning=1"], r"learning: is no field of a recipe"),
         (["image_block=1"], r"did you mean 'image_blocks'"),
-        (["lr=fast"], r"lr: is 'fast', expected a number"),
+        (["lr=fast"], r"^--grid: lr: is 'fast', expected a number"),
+        (["steps=100,4000"], r"^--grid: warmup: is 500, expected at most steps, 100"),
         (["lr=1e-6,0.000001"], r"lr has the value 1e-06 twice"),
         (["lr=1e-6", "lr=1e-5"], r"lr is there twice; write all of its values after one lr="),
         (["betas=[0.9,0.98]"], r"betas has commas in its values"),
@@ -153,6 +158,64 @@ def test_data_that_cannot_be_used_stop_everything(task: Path, tmp_path: Path) ->
         ablate(config)
 
 
+def test_broken_data_are_left_out_if_asked_for(task: Path, tmp_path: Path) -> None:
+    """Missing files, and a picture of validation under another compression."""
+    data = Path(shutil.copytree(task, tmp_path / "task"))
+    first, second, *_ = json.loads((data / "train.json").read_text())
+    held_out = json.loads((data / "held-out.json").read_text())
+    (data / "train" / first["file_path"][0]).unlink()
+    with Image.open(data / "train" / held_out[0]["file_path"][0]) as image:
+        image.save(data / "train" / second["file_path"][0], compress_level=1)
+    config = plan(data, tmp_path / "out", "lr=1e-4", recipe=replace(short(), steps=1, validate_every=1, save_every=1))
+    with pytest.raises(InputError, match="--on-broken drop"):
+        ablate(config)
+    result = ablate(replace(config, on_broken="drop", compare_pixels=True, drop_leaks=True, workers=0))
+    [trained] = result["data"]
+    assert (trained["groups"], trained["incomplete"]) == (22, 1)
+
+
+def test_runs_on_other_images_are_not_compared(task: Path, tmp_path: Path) -> None:
+    """The names and judgements are the same; an older run, which does not say what its images were, is."""
+    out = tmp_path / "out"
+    ablate(plan(task, out, "lr=1e-4,1e-3"))
+    written = out / "runs/lr=0.001/config.json"
+    before = json.loads(written.read_text())
+    for images, refused in (("sha256:0", True), (None, False)):
+        entries = [{**entry, "images": images} for entry in before["data"]]
+        written.write_text(json.dumps({**before, "data": entries}))
+        with pytest.raises(InputError, match="on other data") if refused else contextlib.nullcontext():
+            ablate(plan(task, out, "lr=1e-4,1e-3"))
+
+
+def test_a_dry_run_looks_at_every_point_and_writes_nothing(task: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = plan_ablation(plan(task, out, "batch=4,8", "steps=4,8", "image_blocks=0,all"))
+    assert not out.exists()
+    [(name, measured)] = found.measured
+    assert name == "batch=4,steps=4,image_blocks=all", "of those that train most, the first"
+    assert (found.runs, found.done) == (8, 0)
+    one = measured.measured
+    assert one is not None
+    assert found.seconds is not None
+    assert found.seconds > 8 * (4 + 8) / 2 * 1.5 * one.seconds
+    assert list(found.lines())[-2].startswith("in all: 8 runs, 0 finished, 8 to train; about ")
+    assert found.disk > 8 * measured.size.parameters * 4
+
+
+def test_a_dry_run_of_what_is_half_done(task: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ablate(plan(task, out, "lr=1e-4"))
+    before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
+    found = plan_ablation(plan(task, out, "lr=1e-4,1e-3"))
+    assert [name for name, _ in found.measured] == ["lr=0.0001", "lr=0.001"]
+    assert "1 finished, 1 to train" in "".join(found.lines())
+    done = plan_ablation(plan(task, out, "lr=1e-4"))
+    assert done.seconds == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
+    with pytest.raises(CheckpointError, match=r"no\.pt: no such file"):
+        plan_ablation(plan(task, out, f"weights=none,{tmp_path}/no.pt"))
+
+
 FIELDS = {"lr": [1e-6, 3.3e-6, 1e-5], "image_blocks": [10, 20, 32]}
 
 
@@ -211,11 +274,56 @@ def test_any_number_of_fields(fields: dict[str, list[Any]], charts: int) -> None
 
 def test_the_table_is_markdown() -> None:
     lines = ablation_table(ablation_of(FIELDS, stopped=True)).splitlines()
-    assert lines[0] == "| lr | image_blocks | accuracy, % | 95 % interval | hpdv2, % | loss | best step |"
+    assert lines[0] == "| lr | image_blocks | accuracy, % | 95 % interval | hpdv2, % | validation loss | best step |"
     assert len(lines) == 2 + 9
     assert lines[2] == "| 1e-06 | 10 | stopped at step 60 |  |  |  |  |"
     assert [line for line in lines if "**" in line] == [lines[2 + 4]]
     assert {line.count("|") for line in lines} == {8}
+
+
+LOSSES = {"lr": [1e-6, 1e-5], "loss": ["pair", "best-of-group", "plackett-luce", "davidson"]}
+
+
+def test_words_are_not_joined_and_have_room() -> None:
+    page = ablation_page(ablation_of(LOSSES))
+    assert page.count("<polyline") == 4, "one for each loss, over lr"
+    heat, _, over_loss = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    [(x, _)] = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="end">plackett-luce<', heat)
+    assert float(x) - 6 * len("plackett-luce") > 14, "the title of the axis ends there"
+    assert over_loss.count("rotate(-35)") == 4
+    assert "rotate(-35)" not in ablation_page(ablation_of(FIELDS))
+
+
+def test_values_of_different_losses_are_not_put_side_by_side() -> None:
+    page = ablation_page(ablation_of(LOSSES))
+    assert "validation loss</th>" not in page
+    assert "its values cannot be compared" in page
+    assert "| hpdv2, % | best step |" in ablation_table(ablation_of(LOSSES))
+    assert "validation loss</th>" in ablation_page(ablation_of(FIELDS))
+
+
+def test_intervals_that_overlap_decide_nothing() -> None:
+    """Each is two points wide to either side."""
+    result = ablation_of({"lr": [1e-6, 1e-5, 1e-4]})
+    for row, value in zip(result["runs"], (0.70, 0.75, 0.78), strict=True):
+        row["accuracy"] = {"value": value, "low": value - 0.02, "high": value + 0.02}
+    result["best"] = result["runs"][2]["name"]
+    assert undecided(result) == 1
+    assert "The interval of 1 other run overlaps with that of the best" in ablation_page(result)
+    result["runs"][1]["accuracy"]["high"] = 0.755
+    assert undecided(result) == 0
+    assert "overlap" not in ablation_page(result).split("<h2>")[1]
+
+
+def test_the_terminal_has_the_order_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    result = ablation_of({"lr": [1e-5, 1e-6, 1e-4, 1e-3]}, stopped=True)
+    print_result(result, Path("out"))
+    shown = capsys.readouterr().out
+    firsts = re.findall(r"^ +(1e-0\d|0\.\d+) ", shown, re.MULTILINE)
+    page = ablation_page(result)
+    rows = re.findall(r'<tr><td class="num">([^<]*)<', page)
+    assert firsts == rows == ["1e-06", "0.0001", "0.001", "1e-05"]
+    assert [line.split()[0] for line in shown.splitlines() if line.endswith("  best  ")] == ["1e-06"]
 
 
 @pytest.mark.slow

@@ -62,6 +62,15 @@ def test_a_folder_that_a_kill_has_left_half_removed_is_no_checkpoint(tmp_path: P
     assert store.last() is None
 
 
+def test_what_a_kill_has_left_half_written_is_removed_whatever_its_step(tmp_path: Path) -> None:
+    """A run that is asked to end saves where it is, and may be killed in the middle of that."""
+    store = Checkpoints(tmp_path, keep=1)
+    (tmp_path / ".step-000003.x1y2.tmp").mkdir()
+    (tmp_path / ".step-000003.x1y2.tmp/model.safetensors").write_bytes(b"half")
+    store.save(checkpoint(4), {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.json", "step-000004"]
+
+
 def test_those_of_every_so_many_steps_stay_too(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path, keep=1, keep_every=30)
     for step in range(10, 110, 10):

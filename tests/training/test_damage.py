@@ -17,6 +17,7 @@ from hpskit.files import publish_json, read_json
 from hpskit.training.checkpoints import Checkpoints
 from hpskit.training.estimate import estimate
 from hpskit.training.log import log_lines
+from hpskit.training.past_run import open_run
 from hpskit.training.recipes import tiny
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.trainer import TrainRun, train
@@ -239,6 +240,15 @@ def test_the_best_of_the_others_takes_the_place_of_a_deleted_one(stale: TrainRun
     assert summary.validation == {name: figures[name] for name in summary.validation}
     assert text in html.unescape((config.out / "report.html").read_text())
     assert set(Checkpoints(config.out / "checkpoints", 1).steps()) == {4, 6}
+
+
+def test_without_a_log_the_best_is_still_what_the_run_takes_for_it(stale: TrainRun, tmp_path: Path) -> None:
+    config = replace(stale, out=tmp_path / "run")
+    shutil.copytree(stale.out, config.out)
+    (config.out / "log.jsonl").unlink()
+    assert open_run(config.out).weights()[1] == 2
+    assert train(config).best_step == 2
+    assert open_run(config.out).weights()[1] == 2  # although the log knows of the last validation alone
 
 
 def test_without_best_and_log_the_next_validation_counts(stale: TrainRun, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from hpskit.files import read_json
 from hpskit.models.checkpoint import read_tensors
+from hpskit.training.checkpoints import Checkpoints
 from hpskit.training.log import log_lines
 from made_up_task import write_task
 
@@ -54,6 +55,10 @@ def test_the_loss_follows_that_of_one_process(tmp_path: Path) -> None:
     drive("processes", tmp_path)
     for whole, name in (("one", "two"), ("one", "parts"), ("lone", "idle")):
         follows(tmp_path / whole, tmp_path / name)
+    last = Checkpoints(tmp_path / "two/checkpoints", 1).last()
+    assert last is not None
+    first, second = last.state["random"]
+    assert first != second  # or both would drop the same of their images
 
 
 @pytest.mark.slow
@@ -94,4 +99,7 @@ def test_what_happens_to_one_process_ends_all(tmp_path: Path) -> None:
     assert starts == [0, 3]
     assert said.count("asked: stopped and saved after step 3") == 2
     assert log_lines(tmp_path / "patient/log.jsonl")[-1]["reason"] == "patience"
+    for name, expected in (("numberless", "have scores that are no numbers; the last"), ("curves", "no room for them")):
+        errors = [(tmp_path / f"{name}.{rank}.txt").read_text() for rank in "01"]
+        assert sum(text.count("error: ") for text in errors) == sum(text.count(expected) for text in errors) == 1
     assert said.count("does not see it; put --out on a disk that all machines share") == 2

@@ -19,6 +19,7 @@ from hpskit.errors import CheckpointError, InputError, OutputError
 from hpskit.evaluation.result import Candidate
 from hpskit.evaluation.run import Evaluation
 from hpskit.evaluation.run import run as evaluate
+from hpskit.models.clip import tokenizer
 from hpskit.models.store import locate
 from hpskit.models.training_record import read_record
 from hpskit.pixels import Preprocessing, to_tensor
@@ -169,7 +170,8 @@ def test_onnx(run: Path, tmp_path: Path, photograph_files: list[Path], scores: t
     assert sorted([*about["files"], "model.json"]) == sorted(path.name for path in made.out.iterdir())
     prepare = Preprocessing(size=64)
     pixels = torch.stack([prepare(to_tensor(path)) for path in photograph_files])
-    tokens = open_clip.get_tokenizer("hpskit-tiny")(PROMPTS)
+    tokens = getattr(open_clip.tokenizer, about["tokenizer"]["class"])(**about["tokenizer"]["arguments"])(PROMPTS)
+    assert torch.equal(tokens, tokenizer("hpskit-tiny")(PROMPTS))
     features = []
     for name, rows in (("image", pixels), ("text", tokens)):
         session = onnxruntime.InferenceSession(made.out / f"{name}.onnx")

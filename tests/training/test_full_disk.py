@@ -18,6 +18,7 @@ import pytest
 
 from hpskit.errors import OutputError
 from hpskit.training.checkpoints import Checkpoints
+from hpskit.training.estimate import estimate, size_of
 from hpskit.training.log import Sink, log_lines, tensorboard
 from hpskit.training.recipes import tiny
 from hpskit.training.run_folder import RunFolder
@@ -117,6 +118,25 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(
     assert steps == [*range(1, STEPS + 1)]
     for name in ("report.html", "model.training.json", "summary.json"):
         assert (config.out / name).stat().st_size
+
+
+def test_a_disk_without_room_is_refused_before_the_first_step(undisturbed: tuple[TrainRun, str], disk: Path) -> None:
+    config, expected = undisturbed
+    shutil.rmtree(config.out, ignore_errors=True)
+    size = size_of(config.recipe)
+    fill = filled(disk, 1, size.disk - size.checkpoint)
+    fill("training", 1, None, {"kind": "step"})
+    for stage in (train, estimate):
+        with pytest.raises(
+            OutputError, match=r"run: .* GB are free, checkpoints need .* GB; make room, choose another"
+        ):
+            stage(config)
+        assert not config.out.exists()
+    (disk / "filler").unlink()
+    assert train(config).weight_hash == expected
+    filled(disk, 1, PAGE)("training", 1, None, {"kind": "step"})
+    assert train(config).weight_hash == expected  # it is finished and writes nothing
+    (disk / "filler").unlink()
 
 
 def draw(sink: Sink) -> None:

@@ -18,6 +18,7 @@ from hpskit.training.examples import Loader, Source, Stream
 from hpskit.training.recipes import Loss, tiny
 from hpskit.training.student import Student
 from hpskit.training.trainer import Summary, TrainRun, train
+from hpskit.training.validation import validate
 from made_up_task import write_rated, write_task
 
 
@@ -89,6 +90,9 @@ def test_every_loss_learns_by_heart(rated: Path, tiny_checkpoint: Path, loss: st
     figures = [engine.step(batch, number) for number, batch in enumerate(itertools.islice(stream, recipe.steps))]
     assert figures[-1].chance == pytest.approx(figures[0].chance, rel=1e-6)
     assert figures[-1].loss < 0.9 * min(figures[0].loss, figures[0].chance)
+    validated = validate(engine, open_data(rated / "train"), workers=0)
+    assert validated.chance == pytest.approx(figures[0].chance, rel=1e-5), "whatever was learned"
+    assert validated.loss < 0.9 * validated.chance
 
 
 def test_ratings_that_are_not_there_are_missed_before_the_first_step(

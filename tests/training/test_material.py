@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from conftest import TINY
 from hpskit.dataset.converting import convert
 from hpskit.dataset.reading import open_data
 from hpskit.dataset.split import split, write_split
-from hpskit.errors import InputError, OutputError
+from hpskit.errors import InputError, OutputError, RecordError
 from hpskit.files import publish_json, read_json
+from hpskit.training.checkpoints import Checkpoints
 from hpskit.training.estimate import estimate
 from hpskit.training.material import Material, read_material
 from hpskit.training.recipes import tiny
-from hpskit.training.trainer import TrainRun, train
+from hpskit.training.student import Student
+from hpskit.training.train_run import TrainRun, open_stream
+from hpskit.training.trainer import train
 from made_up_task import write_task
 
 SETTINGS = (f"architecture={TINY}", "steps=1", "warmup=1", "batch=4")
@@ -69,13 +73,13 @@ def of_equal_size(path: Path) -> None:
 def test_a_run_does_not_go_on_with_other_images(config: TrainRun, task: Path) -> None:
     train(config)
     resumed = replace(config, resume=True)
-    for file, where, put in (
-        ("train-3-b.png", "data 1: content of the images", of_another_size),
-        ("held-out-2-a.png", "validation 1: content of the images", of_equal_size),
+    for file, what, put in (
+        ("train-3-b.png", r"was [\d,]+ bytes, is [\d,]+", of_another_size),
+        ("held-out-2-a.png", r"has [\d,]+ bytes as before, but others", of_equal_size),
     ):
         original = (task / "train" / file).read_bytes()
         put(task / "train" / file)
-        with pytest.raises(OutputError, match=rf"go on with other settings: {where} was .{{20}}…, is .{{20}}…; resume"):
+        with pytest.raises(OutputError, match=rf"run: images have changed: {file}: {what}; bring back"):
             train(resumed)
         (task / "train" / file).write_bytes(original)
     train(resumed)
@@ -84,6 +88,61 @@ def test_a_run_does_not_go_on_with_other_images(config: TrainRun, task: Path) ->
     publish_json(config.out / "config.json", noted)
     of_another_size(task / "train/train-3-b.png")
     train(resumed)
+
+
+@pytest.fixture
+def broken(config: TrainRun, task: Path) -> tuple[TrainRun, Path, bytes, str]:
+    """A run that an image has stopped behind its second checkpoint; the image, what it should be, and the error."""
+    settings = ["steps=8", "batch=2", "save_every=1", "validate_every=8"]
+    config = replace(config, recipe=config.recipe.with_settings(settings), resume=True, workers=0)
+    stream = open_stream(config, read(task), Student.build(config.recipe))
+    *_, batch = itertools.islice(stream, 4)
+    number = int(batch.places[0].split("entry ")[1].split()[0]) - 1
+    image = task / f"train/train-{number}-a.png"
+    sound = image.read_bytes()
+    image.write_bytes(sound[: len(sound) // 2])
+    with pytest.raises(RecordError) as caught:
+        train(config)
+    return config, image, sound, str(caught.value)
+
+
+def test_a_run_goes_on_when_its_broken_image_is_mended(
+    broken: tuple[TrainRun, Path, bytes, str], task: Path, tmp_path: Path
+) -> None:
+    config, image, sound, text = broken
+    assert f"image '{image.name}': " in text
+    assert text.endswith(", then --resume goes on; --resume --on-broken drop does without its group")
+    assert Checkpoints(config.out / "checkpoints", 2).steps()[-1] == 3
+    assert "under way" in (config.out / "report.html").read_text()
+    with pytest.raises(KeyboardInterrupt):  # another part that ends before the image: it is still known for broken
+        train(replace(config, recipe=config.recipe), stop_at_once)
+    image.write_bytes(sound)
+    other = task / "train/train-0-b.png" if image.name != "train-0-a.png" else task / "train/train-1-b.png"
+    content = other.read_bytes()
+    of_another_size(other)
+    with pytest.raises(OutputError, match=rf"images have changed: {other.name}: was [\d,]+ bytes, is [\d,]+; bring"):
+        train(config)
+    other.write_bytes(content)
+    said: list[str] = []
+    summary = train(config, warn=said.append)
+    assert any(f"image {image.name}: was " in line and "could not be decoded before" in line for line in said)
+    assert summary.weight_hash == train(replace(config, out=tmp_path / "whole")).weight_hash
+    assert train(config) == summary
+
+
+def stop_at_once(what: str, _done: int, _total: int | None, line: Mapping[str, Any]) -> None:
+    if line.get("kind") == "resume":
+        raise KeyboardInterrupt
+
+
+def test_a_run_goes_on_without_its_broken_image(broken: tuple[TrainRun, Path, bytes, str], tmp_path: Path) -> None:
+    config, *_ = broken
+    dropping = replace(config, on_broken="drop")
+    summary = train(dropping)
+    assert read_json(config.out / "config.json")["on_broken"] == "drop"
+    assert summary.weight_hash == train(replace(dropping, out=tmp_path / "whole")).weight_hash
+    with pytest.raises(OutputError, match="on_broken was drop, is fail, and groups were left out"):
+        train(config)
 
 
 def json_layout(task: Path) -> str:
@@ -110,6 +169,8 @@ def test_missing_images_are_refused_or_their_groups_left_out(task: Path, layout:
     assert f"{data}: groups left out because image files are missing or empty: 2 (first: " in line
     described = material.describe(tiny().with_settings(SETTINGS))
     assert [found.groups for found in described] == [PAIRS - 2, 6]
+    rows = json.loads((task / "train.json").read_text())
+    assert material.prompts() == {row["prompt"] for number, row in enumerate(rows) if number not in (3, 5)}
 
 
 def layout_places(data: str, numbers: tuple[int, ...]) -> list[str]:
@@ -120,8 +181,8 @@ def layout_places(data: str, numbers: tuple[int, ...]) -> list[str]:
 
 def test_a_run_drops_the_same_groups_in_every_layout(config: TrainRun, task: Path, tmp_path: Path) -> None:
     """Missing ones in training and validation; the steps are the same as without these rows."""
-    (task / "train/train-3-b.png").unlink()
-    (task / "train/held-out-2-a.png").unlink()
+    for name in ("train-3-a.png", "train-3-b.png", "held-out-2-a.png"):
+        (task / "train" / name).unlink()
     said: list[str] = []
     dropped = train(replace(config, on_broken="drop"), warn=said.append)
     assert sum("left out because image files are missing or empty: 1 (first: " in line for line in said) == 2
@@ -164,6 +225,21 @@ def test_what_leaks_is_counted_by_kind_everywhere(config: TrainRun, task: Path) 
     assert (noted["leaks"], noted["dropped_leaks"]) == ({"same prompt": 2, "same image": 1}, 3)
     page = (config.out / "report.html").read_text()
     assert "share something with the validation data: 3 (same prompt: 2, same image: 1)." in page
+
+
+def test_what_is_left_out_for_its_images_leaks_nothing(task: Path) -> None:
+    """A training group without images, and one that only a validation group without images has anything of."""
+    held_out = json.loads((task / "held-out.json").read_text())
+
+    def edit(rows: list[dict[str, Any]]) -> None:
+        rows[0]["prompt"], rows[1]["prompt"] = held_out[0]["prompt"], held_out[1]["prompt"]
+
+    change(task / "train.json", edit)
+    for name in ("train-0-a.png", "held-out-1-a.png"):
+        (task / "train" / name).unlink()
+    material = read(task, on_broken="drop")
+    assert not material.leaks.found
+    assert material.leaks.train_groups == PAIRS - 1
 
 
 def test_pixels_are_compared_if_asked_for(task: Path) -> None:

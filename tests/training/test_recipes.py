@@ -197,7 +197,10 @@ def test_a_setting_that_is_there_twice_is_refused() -> None:
         ("lr = " + 5000 * "9", r"x\.toml: is not TOML"),
         ("lr = " + 5000 * "[", r"x\.toml: is not TOML"),
         ('weights = "a\\u0000"', r"x\.toml: weights: is 'a\\x00', expected a name"),
-        ("[optimiser]\nlr = 3", r"x\.toml: optimiser: is no field"),
+        (
+            "[optimiser]\nlr = 3",
+            r"x\.toml: 'optimiser' is a table, and a recipe has none; write all fields without a heading",
+        ),
         ("weights = ''", r"x\.toml: weights: is '', expected a name"),
     ],
 )
@@ -215,6 +218,8 @@ def test_errors_of_names() -> None:
         read_recipe("tinny")
     with pytest.raises(InputError, match=r"gone\.toml: cannot be read"):
         read_recipe("gone.toml")
+    with pytest.raises(InputError, match=r"mini is a linear fit, which .* alone makes; expected one of hpsv2, tiny or"):
+        read_recipe("mini")
     assert not {*LINEAR_RECIPES} & {*RECIPES}
 
 

@@ -40,6 +40,17 @@ def test_the_page_says_what_happened() -> None:
     assert not re.search(r"https?://", page), "one file, no network"
 
 
+def test_the_lead_says_that_data_were_learned_by_heart_and_a_warning_what_came_later() -> None:
+    accused = {"kind": "warning", "step": 150, "name": "overfitted", "text": "it learns its data by heart"}
+    log = [*log_of(tiny()), accused]
+    page = report_page("first", config_of(tiny()), log)
+    assert "It learned its data by heart: at step 150 validation had become worse" in page
+    better = {**lines_of(log, "validation")[-1], "step": 200, "loss": 0.1}
+    page = report_page("first", config_of(tiny()), [*log, better])
+    assert "It learned its data by heart: at" not in page
+    assert "But later, at step 200, the validation loss was 0.100." in page
+
+
 def test_names_and_messages_are_text_not_html() -> None:
     log = [*log_of(tiny()), {"kind": "warning", "step": 5, "name": "odd", "text": "a < b & <script>"}]
     page = report_page("<b>", config_of(tiny()), log)
@@ -75,6 +86,13 @@ def test_where_points_stand() -> None:
     assert dot.ends is not None
     assert dot.ends[0] > dot.y > dot.ends[1], "the lower end is lower on the page"
     assert rate.y_label == "learning rate, 10⁻³"
+
+
+def test_long_figures_of_an_axis_have_room_beside_its_title() -> None:
+    scale = panels([step(1, logit_scale=14.2), step(2, logit_scale=14.24)], [], None)[3]
+    assert scale.y_ticks[0][1] == "14.20"
+    assert scale.beside > 0
+    assert panels([step(1, logit_scale=14), step(2, logit_scale=20)], [], None)[3].beside == 0
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=3 * POINTS), st.integers(0, 10**6))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 
@@ -135,6 +137,27 @@ def test_patience_ends_a_run(config: TrainRun) -> None:
     summary = train(changed(config, "steps=9", "validate_every=1", "patience=2", "lr=1e-12"))
     assert (summary.steps, summary.best_step) == (3, 1)
     assert story(config.out)[-1]["reason"] == "patience"
+
+
+def test_patience_counts_on_when_a_run_goes_on(config: TrainRun) -> None:
+    settings = ("steps=9", "validate_every=1", "save_every=1", "patience=2", "lr=1e-12")
+    config = changed(config, *settings, resume=True)
+    with pytest.raises(InterruptionError):
+        train(config, interrupted_after(3))
+    assert train(config).steps == 3
+
+
+def test_random_numbers_go_on_when_a_run_does(config: TrainRun, task: Path, tmp_path: Path) -> None:
+    """Of networks that drop patches while they learn."""
+    network = json.loads((task / f"{SMALL}.json").read_text())
+    network["vision_cfg"] |= {"patch_size": 4, "patch_dropout": 0.5}
+    (tmp_path / "ViT-dropping-test.json").write_text(json.dumps(network))
+    open_clip.add_model_config(tmp_path / "ViT-dropping-test.json")
+    config = changed(config, "architecture=ViT-dropping-test", "validate_every=4")
+    again = replace(config, out=tmp_path / "again", resume=True)
+    with pytest.raises(InterruptionError):
+        train(again, interrupted_after(3))
+    assert train(again).weight_hash == train(config).weight_hash
 
 
 def test_a_second_run_in_a_folder_must_be_asked_for(config: TrainRun) -> None:
@@ -294,7 +317,7 @@ def test_layout_and_folder_of_the_images_hold_for_every_data_set(
         command.train([data], config.out, **options)
     with pytest.raises(InputError, match=r"is not a folder, expected the one that image names start from"):
         command.train([data], config.out, **options, image_root=tmp_path / "nowhere")
-    with pytest.raises(RecordError, match=r"held-out\.json: entry 1"):
+    with pytest.raises(RecordError, match=r"train\.json: entry 1"):
         command.train([data], config.out, **options, data_format="rankings")
     command.train([data], config.out, **options, image_root=task / "train", data_format="hpdv2-train")
     assert "16 compared pairs" in capsys.readouterr().out
@@ -327,6 +350,38 @@ def test_data_with_a_ratio(task: Path) -> None:
         parse_source(f"{path}:-1")
     with pytest.raises(InputError, match="no such file"):
         parse_source(f"{path}:x")
+
+
+def stopped_after(step: int) -> Any:
+    def progress(what: str, done: int, total: int | None, line: Mapping[str, Any]) -> None:
+        if line.get("kind") == "step" and done == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return progress
+
+
+def test_a_stopped_run_says_where_it_stands_and_where_it_goes_on(config: TrainRun) -> None:
+    config = replace(config, resume=True)
+    with pytest.raises(KeyboardInterrupt, match="stopped and saved after step 3"):
+        train(config, stopped_after(3))
+    end = story(config.out)[-1]
+    assert end == {"kind": "end", "step": 3, "reason": "stopped"}
+    page = (config.out / "report.html").read_text()
+    assert "<h1>Training of run: stopped after step 3</h1>" in page
+    assert "3 of 4 steps" in page
+    seen: list[Any] = []
+    train(config, lambda _what, _done, _total, line: seen.append(line))
+    [text] = [line["text"] for line in seen if line.get("kind") == "resume"]
+    assert text == "resume: goes on behind step 3 of 4, the best so far is step 2"
+    assert "<h1>Training of run</h1>" in (config.out / "report.html").read_text()
+
+
+def test_what_is_said_of_ctrl_c_is_true(tmp_path: Path) -> None:
+    assert command._way_on(tmp_path / "run") == "no checkpoint was saved yet, and the same command begins anew"
+    (tmp_path / "config.json").touch()
+    assert command._way_on(tmp_path).endswith("and the same command with --resume begins anew")
+    (tmp_path / "checkpoints/step-000002").mkdir(parents=True)
+    assert command._way_on(tmp_path) == "the same command with --resume goes on behind the last checkpoint"
 
 
 def test_the_command(config: TrainRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from hpskit.stats import Accuracy
 from hpskit.training.recipes import tiny
-from hpskit.training.watch import Watch, exploding_scale, inverted_labels, overflowing, stuck_at_chance, window
+from hpskit.training.watch import (
+    Watch,
+    above_chance,
+    exploding_scale,
+    inverted_labels,
+    overflowing,
+    recovery,
+    stuck_at_chance,
+    window,
+)
 
 LN2 = math.log(2)
 
@@ -35,7 +44,6 @@ def line(step: int, loss: float = 0.4, scale: float = 15.0, skipped: bool = Fals
 
 def test_a_loss_at_ln_2_is_stuck_and_one_clearly_below_is_not() -> None:
     assert "0.693" in str(stuck_at_chance([LN2] * 20, [LN2] * 20))
-    assert stuck_at_chance([0.75] * 20, [LN2] * 20)
     assert stuck_at_chance([0.68] * 20, [LN2] * 20) is None
     assert stuck_at_chance([math.log(4)] * 9, [math.log(4)] * 9)  # best of four images
 
@@ -43,6 +51,96 @@ def test_a_loss_at_ln_2_is_stuck_and_one_clearly_below_is_not() -> None:
 def test_stuck_looks_at_the_mean_of_the_steps() -> None:
     assert stuck_at_chance([0.56, 0.78], [LN2, LN2]) is None
     assert stuck_at_chance([0.60, 0.80], [LN2, LN2])
+
+
+def test_a_loss_that_is_worse_than_guessing_is_not_stuck() -> None:
+    """Twenty steps with a mean of 0.779 and a standard error of 0.029: a higher learning rate would make it worse."""
+    losses = [0.65, 0.908] * 10
+    assert "0.779, worse than guessing (0.693)" in str(above_chance(losses, [LN2] * 20))
+    assert stuck_at_chance(losses, [LN2] * 20) is None
+    noisy = [0.3, 1.15] * 10
+    assert above_chance(noisy, [LN2] * 20) is None
+    assert stuck_at_chance(noisy, [LN2] * 20), "0.725, with a standard error of 0.1"
+    assert above_chance([0.699] * 20, [LN2] * 20) is None, "less than 1 %"
+    assert above_chance([2.5] + [LN2] * 19, [LN2] * 20), "one large step, and nothing is learned behind it"
+
+
+def test_a_network_that_large_steps_have_ruined_is_not_sent_to_larger_ones() -> None:
+    losses = [2.5] * 3 + [LN2] * 77
+    assert [name for _, name in followed([0.5] * 20 + losses, [])[0]] == ["above"]
+
+
+def validation(step: int, loss: float, accuracy: float = 0.6) -> dict[str, Any]:
+    return {
+        "kind": "validation",
+        "step": step,
+        "loss": loss,
+        "chance": LN2,
+        "accuracy": {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05},
+    }
+
+
+def followed(
+    losses: list[float], validated: list[dict[str, Any]], resumed_after: int = 0
+) -> tuple[list[tuple[int, str]], str]:
+    """Steps and names of what is said, and the last text; every 20 steps there is a validation."""
+    found, last, seen = list[tuple[int, str]](), "", list[dict[str, Any]]()
+    watch = Watch(tiny(), 15.0)
+    for number, loss in enumerate(losses, 1):
+        due = [at for at in validated if at["step"] == number]
+        lines = [line(number, loss=loss), *due]
+        seen += lines
+        if number == resumed_after:
+            watch = Watch(tiny(), 15.0)
+            watch.replay(seen)
+            continue
+        told = [*watch.step(lines[0]), *(told for at in due for told in watch.validation(at, accuracy(60, 40)))]
+        found += [(number, name) for name, _ in told]
+        last = told[-1][1] if told else last
+    return found, last
+
+
+@pytest.mark.parametrize("resumed_after", [0, 20, 45, 59])
+def test_data_that_are_learned_by_heart(resumed_after: int) -> None:
+    losses = [0.68, 0.64] * 10 + [0.60, 0.56] * 10 + [0.52, 0.48] * 20
+    rising = [validation(20, 0.675, 0.61), validation(40, 0.73), validation(60, 0.785), validation(80, 0.9)]
+    found, text = followed(losses, rising, resumed_after)
+    assert found == [(60, "overfitted")]
+    assert "validation loss 0.785 is worse than at step 20 (0.675) while the training loss falls (0.660 to 0.5" in text
+    assert "the weights of step 20, the most accurate so far, are kept" in text
+
+
+@pytest.mark.parametrize(
+    ("training", "validated"),
+    [
+        ([0.5] * 80, [0.675, 0.785, 0.785, 0.785]),  # training does not get better either
+        ([0.4, 0.8] * 10 + [0.37, 0.77] * 30, [0.675, 0.785, 0.785, 0.785]),  # within its noise
+        ([0.68] * 20 + [0.5] * 60, [0.675, 0.70, 0.70, 0.69]),  # within 5 % of chance
+        ([0.68] * 20 + [0.5] * 60, [0.675, 0.785, 0.67, 0.785]),  # not twice in a row
+        ([0.68] * 20 + [0.5] * 60, [0.675, 0.60, 0.55, 0.5]),
+    ],
+)
+def test_a_run_that_only_wavers_is_not_accused(training: list[float], validated: list[float]) -> None:
+    lines = [validation(20 * number, loss) for number, loss in enumerate(validated, 1)]
+    assert followed(training, lines)[0] == []
+
+
+def test_a_network_that_grows_surer_and_better_is_not_accused() -> None:
+    """Beyond the interval of what it had: here by 5 points in 20 steps."""
+    rising = [validation(20 * n, loss, 0.6 + n / 20) for n, loss in enumerate([0.675, 0.73, 0.785, 0.9], 1)]
+    assert followed([0.68] * 20 + [0.5] * 60, rising)[0] == []
+
+
+def test_what_became_better_is_said() -> None:
+    warning = {"kind": "warning", "name": "above", "step": 30, "text": "…"}
+    log = [*(line(step, loss=0.78) for step in range(1, 31)), warning, *(line(step, 0.6) for step in range(31, 60))]
+    assert recovery(warning, log, 200) == "later the loss fell to 0.600"
+    assert recovery(warning, log[:40], 200) is None, "nine steps are too few"
+    assert recovery(warning, [line(step, loss=0.78) for step in range(1, 61)], 200) is None
+    overfitted = {**warning, "name": "overfitted", "step": 60}
+    validated = [validation(20, 0.675), validation(40, 0.72), validation(60, 0.78), validation(80, 0.66)]
+    assert recovery(overfitted, validated[:3], 200) is None
+    assert recovery(overfitted, validated, 200) == "later, at step 80, the validation loss was 0.660"
 
 
 @pytest.mark.parametrize(
@@ -88,9 +186,12 @@ def test_each_thing_is_said_once_and_not_before_the_warm_up_is_over() -> None:
     recipe = tiny().with_settings(["steps=400", "warmup=30"])
     watch = Watch(recipe, 15.0)
     told = [(step, name) for step in range(1, 200) for name, _ in watch.step(line(step, loss=LN2))]
-    assert told == [(30 + window(recipe), "stuck")]
+    assert told == [(30 + window(recipe.steps), "stuck")]
     inverted = accuracy(10, 90)
-    assert [[name for name, _ in watch.validation(inverted)] for _ in range(2)] == [["inverted"], []]
+    assert [[name for name, _ in watch.validation(validation(step, 0.9), inverted)] for step in (200, 300)] == [
+        ["inverted"],
+        [],
+    ]
 
 
 def test_a_good_run_is_not_disturbed() -> None:
@@ -107,7 +208,7 @@ def test_one_good_step_ends_a_row_of_overflows() -> None:
 
 def test_a_resumed_run_remembers_what_was_said_and_seen() -> None:
     recipe = tiny().with_settings(["steps=400", "warmup=0"])
-    lines = [line(step, loss=LN2) for step in range(1, window(recipe))]
+    lines = [line(step, loss=LN2) for step in range(1, window(recipe.steps))]
     watch = Watch(recipe, 15.0)
     watch.replay(lines)
     assert [name for name, _ in watch.step(line(len(lines) + 1, loss=LN2))] == ["stuck"]

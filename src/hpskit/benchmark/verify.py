@@ -134,13 +134,18 @@ def _places(result: Result, folder: Path, manifest: Path | None) -> Check:
     except InputError as error:
         return Check(what="places", passed=False, detail=str(error))
     wrong = [
-        image_name(prompt)
+        image_name(prompt, _ending([*map(str, paths), *(image["image"] for image in row["images"])]))
         for prompt, paths, row in zip(prompts, found.images, rows, strict=True)
         if [found.name(path) for path in paths] != [image["image"] for image in row["images"]]
     ]
     what = f"{len(rows) - len(wrong)} of {len(rows)} prompts have the images of their place"
     hint = "" if manifest or not wrong else "; if the result was made with a manifest, give it (--manifest)"
     return Check(what="places", passed=not wrong, detail=what + (f"; not {_first(wrong)}{hint}" if wrong else ""))
+
+
+def _ending(names: Sequence[str]) -> str:
+    """Of the image that is there, or else of the one that the result names."""
+    return Path(names[0]).suffix if names else ""
 
 
 def _hashes(result: Result, folder: Path, progress: Progress) -> tuple[list[tuple[str, Path, dict[str, Any]]], Check]:

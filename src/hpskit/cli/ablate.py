@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hpskit.cli.options import DataFormat, ImageRoot, Json, progress_bar, step_progress
+
+if TYPE_CHECKING:
+    from hpskit.training.ablate import Ablation
 
 __all__ = ["ablate"]
 
@@ -30,9 +34,23 @@ def ablate(
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; GPUs are dealt out to them in turn.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check grid, data, leaks, weights, time and disk; write nothing.")
+    ] = False,
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Leave training groups out that share prompts or images with --val.")
     ] = False,
+    compare_pixels: Annotated[
+        bool,
+        typer.Option("--compare-pixels", help="Decode all images first, to find the same ones saved in another way."),
+    ] = False,
+    on_broken: Annotated[
+        Literal["fail", "drop"],
+        typer.Option(help="Stop at an image that cannot be used, or leave its group out of all runs."),
+    ] = "fail",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Threads of each run.  \\[default: one for each processor, at most 8]")
+    ] = None,
     device: Annotated[Literal["auto", "cpu"], typer.Option(help="auto is a GPU if there is one.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -58,9 +76,15 @@ def ablate(
         out=out,
         jobs=jobs,
         drop_leaks=drop_leaks,
+        compare_pixels=compare_pixels,
+        on_broken=on_broken,
+        workers=workers,
         device=device,
         command=f"hpskit {shlex.join(sys.argv[1:])}",
     )
+    if dry_run:
+        _plan(config, as_json)
+        return
     with progress_bar() as bar:
         result = run(config, step_progress(bar), lambda text: typer.echo(f"warning: {text}", err=True))
     if as_json:
@@ -69,28 +93,63 @@ def ablate(
     _print(result, out)
 
 
+def _plan(config: Ablation, as_json: bool) -> None:
+    from rich.console import Console
+
+    from hpskit.training.ablation_plan import plan_ablation
+
+    with Console(stderr=True).status("checking …") as status:
+        found = plan_ablation(config, lambda what: status.update(f"{what} …"))
+    for text in found.warnings:
+        typer.echo(f"warning: {text}", err=True)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        return
+    for line in found.lines():
+        typer.echo(line)
+    typer.echo("dry run: nothing was written")
+
+
 def _print(result: dict[str, Any], out: Path) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from hpskit.pages import counted
+    from hpskit.training.ablation_page import losses_compare, ranked, undecided
+
+    console, losses = Console(), losses_compare(result["fields"])
     table = Table(box=box.SIMPLE_HEAD)
-    for column in (*result["fields"], "accuracy", "interval", "loss", "best step"):
+    for column in (
+        *result["fields"],
+        "accuracy",
+        "interval",
+        *(["validation loss"] if losses else []),
+        "best step",
+        "",
+    ):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in result["runs"]:
+    for row in ranked(result):
         settings = [f"{value:g}" if isinstance(value, float) else str(value) for value in row["settings"].values()]
-        style = "bold" if row["name"] == result["best"] else None
-        table.add_row(*map(Text, [*settings, *_figures(row)]), style=style)
+        best = row["name"] == result["best"]
+        table.add_row(*map(Text, [*settings, *_figures(row, losses), "best" * best]), style="bold" if best else None)
     console.print(table)
+    if others := undecided(result):
+        text = f" the order is not decided: intervals of {counted(others, 'other run')} overlap with that of the best"
+        console.print(Text(text), soft_wrap=True)
     console.print(Text(f" {out / 'ablation.html'}", style="dim"), soft_wrap=True)
 
 
-def _figures(row: dict[str, Any]) -> list[str]:
+def _figures(row: Mapping[str, Any], losses: bool) -> list[str]:
     if row["stopped"] or not row["accuracy"]:
-        return ["stopped", "", "", f"at {row['steps']:,}"]
+        return ["stopped", "", *([""] if losses else []), f"at {row['steps']:,}"]
     accuracy = row["accuracy"]
     known = accuracy["low"] is not None
     interval = f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}" if known else ""
-    return [f"{100 * accuracy['value']:.1f} %", interval, f"{row['loss']:.4f}", f"{row['best_step']:,}"]
+    return [
+        f"{100 * accuracy['value']:.1f} %",
+        interval,
+        *([f"{row['loss']:.4f}"] if losses else []),
+        f"{row['best_step']:,}",
+    ]

@@ -117,6 +117,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
     for scorer in result["scorers"]:
         name = Text(scorer["label"])
         name.append(" seen in training" if scorer["training"]["seen"] else "", style="yellow")
+        name.append(" chosen on this" if scorer["training"]["chosen_on"] else "", style="cyan")
         tau = scorer["kendall_tau_b"]
         table.add_row(
             name, *_figures(scorer["accuracy"][rule], scorer["published"], f"{tau['value']:.3f}" if tau else "")
@@ -185,6 +186,10 @@ def _warn(result: dict[str, Any]) -> None:
             typer.echo(
                 f"warning: {scorer['label']} was trained on this: {share} ({training['data']}); {cure}", err=True
             )
+        if training["chosen_on"]:
+            share = f"{training['chosen_on']} of {training['groups']} groups have prompts of its validation data"
+            cure = "it looks a little better here than it is; judge it on data that chose nothing"
+            typer.echo(f"note: the checkpoint of {scorer['label']} was chosen on this: {share}; {cure}", err=True)
     if data["duplicates"]:
         count = sum(len(places) - 1 for places in data["duplicates"])
         what = "they count, as in the official figure; intervals draw prompts, so they do not narrow them"

@@ -59,6 +59,8 @@ _Shown = Annotated[
     ),
 ]
 
+_WIDE = 125
+"""Columns of a terminal that has room for a whole bar and all figures."""
 _TO_SPEAK = 5.0
 """Seconds for the first process to say why all end: launchers kill the rest as soon as one has ended."""
 
@@ -106,7 +108,7 @@ def train(
     \b
     hpskit train --recipe hpsv2 --data HPDv2/train.json --val HPDv2/test.json --out runs/hps --dry-run
     """
-    with _one_voice():
+    with _one_voice(out):
         from hpskit.training.recipes import LINEAR_RECIPES
 
         if recipe in LINEAR_RECIPES:
@@ -150,7 +152,7 @@ def _speaks() -> bool:
 
 
 @contextlib.contextmanager
-def _one_voice() -> Iterator[None]:
+def _one_voice(out: Path) -> Iterator[None]:
     """When all processes end for one reason, the first one says it; whoever ends alone speaks for itself."""
     try:
         yield
@@ -164,8 +166,15 @@ def _one_voice() -> Iterator[None]:
             time.sleep(_TO_SPEAK)
             raise typer.Exit(1) from stop
         where = stop.args[0] if stop.args else "stopped"
-        typer.echo(f"{where}; the same command with --resume goes on behind the last checkpoint", err=True)
+        typer.echo(f"{where}; {_way_on(out)}", err=True)
         raise
+
+
+def _way_on(out: Path) -> str:
+    if any((out / "checkpoints").glob("step-*")):
+        return "the same command with --resume goes on behind the last checkpoint"
+    resume = " with --resume" if (out / "config.json").exists() else ""
+    return f"no checkpoint was saved yet, and the same command{resume} begins anew"
 
 
 def _all_know(error: HpskitError) -> bool:
@@ -280,7 +289,7 @@ def _bar() -> Progress:
     console = Console(stderr=True, quiet=not _speaks())
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(40 if console.width >= _WIDE else 8),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
@@ -291,20 +300,25 @@ def _bar() -> Progress:
 def _show(bar: Progress) -> Callable[[str, int, int | None, Mapping[str, Any]], None]:
     """Steps move the bar; other figures are a line above it, which is there without a terminal too."""
     said = {"validation": _accuracy, "estimate": _outlook}
+    narrow = bar.console.width < _WIDE
     task = bar.add_task("starting", total=None, figures="")
 
     def progress(what: str, done: int, total: int | None, line: Mapping[str, Any]) -> None:
-        if line.get("kind") in said:
+        if line.get("kind") == "resume":
+            bar.console.print(line["text"], highlight=False, soft_wrap=True)
+        elif line.get("kind") in said:
             if _speaks():
                 bar.console.print(f"step {done:,}: {said[line['kind']](line)}", highlight=False, soft_wrap=True)
         elif line:
-            bar.update(task, figures=_figures(line))
+            bar.update(task, figures=_figures(line, short=narrow))
         bar.update(task, description=what, completed=done, total=total)
 
     return progress
 
 
-def _figures(line: Mapping[str, Any]) -> str:
+def _figures(line: Mapping[str, Any], *, short: bool) -> str:
+    """Of a step; in a narrow window without the speed."""
     speed = line["images"] / line["seconds"] if line["seconds"] else 0.0
     accuracy = "" if line["accuracy"] is None else f"accuracy {100 * line['accuracy']:.0f} %  "
-    return f"loss {line['loss']:.4f}  {accuracy}lr {line['lr']:.2g}  {speed:,.0f} images/s"
+    text = f"loss {line['loss']:.4f}  {accuracy}lr {line['lr']:.2g}"
+    return text if short else f"{text}  {speed:,.0f} images/s"

@@ -53,6 +53,7 @@ def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, st
             axis=_accuracy_axis(result),
             reference=TEST_SETS[test_set] if test_set else None,
             seen=[scorer for scorer in scorers if scorer["training"]["seen"]],
+            chosen_here=[scorer for scorer in scorers if scorer["training"]["chosen_on"]],
             calibrated=[scorer for scorer in scorers if scorer["calibration"]],
             two_way=_two_way(scorers),
             fitted=[scorer for scorer in scorers if scorer["pickapic"]["cross_fitted"]],

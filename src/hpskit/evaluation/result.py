@@ -181,14 +181,15 @@ def _calibration(candidate: Candidate, pairs: PairVotes, scores: Scores) -> dict
 
 
 def _training(record: TrainingRecord | None, material: Material) -> dict[str, Any]:
-    """How many groups have a prompt that the scorer was trained on."""
+    """How many groups have a prompt that the scorer was trained on, and how many one that it was chosen on."""
     prompts = [group.prompt for group in material.groups]
     if record is None:
-        return {"known": False, "data": None, "seen": 0, "groups": len(prompts), "held_out": None}
+        return {"known": False, "data": None, "seen": 0, "chosen_on": 0, "groups": len(prompts), "held_out": None}
     return {
         "known": True,
         "data": record.data,
         "seen": record.overlap(prompts),
+        "chosen_on": record.choice_overlap(prompts),
         "groups": len(prompts),
         "held_out": asdict(record.held_out) if record.held_out else None,
     }

@@ -26,6 +26,7 @@ from hpskit.evaluation.report import evaluation_page
 from hpskit.evaluation.result import Candidate, evaluate, group_rows
 from hpskit.evaluation.scores import Scored, score_material
 from hpskit.files import publish, publish_json, read_json, sha256_file
+from hpskit.models.training_record import TrainingRecord
 
 __all__ = ["Evaluation", "Summary", "run"]
 
@@ -159,10 +160,14 @@ def _header(
         "images_stamp": material.images_stamp,
         "skipped": [skipped.place for skipped in material.skipped],
         "scorers": {candidate.label: candidate.scorer.info.identity for candidate in candidates},
-        "training": {c.label: [c.training.data, len(c.training.prompts)] for c in candidates if c.training},
+        "training": {c.label: _recorded(c.training) for c in candidates},
         "on_error": config.on_error,
         "settings": asdict(settings),
     }
+
+
+def _recorded(record: TrainingRecord | None) -> list[str | int] | None:
+    return [record.data, len(record.prompts), len(record.chosen_on)] if record else None
 
 
 def _finished(out: Path, header: Mapping[str, Any]) -> Summary | None:

@@ -22,7 +22,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpskit.errors import CheckpointError, HashMismatchError, HpskitError, NotCachedError, OutputError
+from hpskit.errors import (
+    CheckpointError,
+    HashMismatchError,
+    HpskitError,
+    NotCachedError,
+    OutputError,
+    UnknownModelError,
+)
 from hpskit.files import expand, explain, publish, publish_json, read_json, sha256_file
 from hpskit.hub import announced_sha256, home, hub_file, remove_download
 from hpskit.models.checkpoint import (
@@ -38,6 +45,9 @@ from hpskit.models.layouts import arrange
 from hpskit.models.registry import MODELS, OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE, Model, Source, find
 
 __all__ = ["Located", "Verification", "cached", "fetch", "home", "hub_file", "locate", "verify"]
+
+_IN_FOLDERS = ("model.safetensors", OPEN_CLIP_SAFE_FILE, "mini.safetensors", "checkpoints/step-*/model.safetensors")
+"""Weights in the folder of a run, of an export, of a run of `mini`, and of a run that has not come to its end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +87,7 @@ def locate(name_or_path: str | os.PathLike[str]) -> Located:
     """
     if is_path(name_or_path):
         return _local(expand(name_or_path))
-    model = find(str(name_or_path))
+    model = _named(str(name_or_path))
     path = cached(model) or fetch(model)
     return _located(path, model)
 
@@ -200,7 +210,7 @@ def verify(name_or_path: str | os.PathLike[str]) -> Verification:
             return _verify_pickle(path)
         located = _located(path, None, trust_receipt=False)
     else:
-        model = find(str(name_or_path))
+        model = _named(str(name_or_path))
         ready = cached(model)
         if ready is None:
             raise NotCachedError(f"{model.name}: is not on this machine; run `hpskit models fetch {model.name}`")
@@ -229,6 +239,16 @@ def _ready(model: Model) -> Path:
     return home() / "models" / f"{model.stem}.safetensors"
 
 
+def _named(name: str) -> Model:
+    """The model of that name; if it is the name of a folder alone, an error that says so."""
+    try:
+        return find(name)
+    except UnknownModelError:
+        if os.path.isdir(name):  # noqa: PTH112  # not an error if the name is too long for a file
+            raise CheckpointError(f"{name}: is a directory; {_meant(Path(name))}") from None
+        raise
+
+
 def _local(path: Path) -> Located:
     path = _checked(path)
     if path.suffix.lower() in PICKLE_SUFFIXES:
@@ -241,15 +261,26 @@ def _checked(path: Path) -> Path:
     mode = _mode(path)
     if mode is None:
         raise CheckpointError(f"{path}: no such file; give a checkpoint or one of `hpskit models list`")
+    if stat.S_ISDIR(mode):
+        raise CheckpointError(f"{path}: is a directory; {_meant(path)}")
     if not stat.S_ISREG(mode):
-        found = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-        raise CheckpointError(f"{path}: is {found}; give the checkpoint file itself")
+        raise CheckpointError(f"{path}: is not a regular file; give the checkpoint file itself")
     known = (".safetensors", *PICKLE_SUFFIXES)
     if path.suffix.lower() not in known:
         raise CheckpointError(
             f"{path}: ending is {path.suffix!r}, expected one of {', '.join(known)}; rename it to what it is"
         )
     return path
+
+
+def _meant(folder: Path) -> str:
+    """Which file to give instead of a folder."""
+    if (folder / "image.onnx").is_file():
+        return "hpskit does not score with an ONNX export; give the weights that it was made of"
+    for name in _IN_FOLDERS:
+        if found := sorted(folder.glob(name)):
+            return f"give the weights in it, {found[-1]}"
+    return "give the checkpoint file itself"
 
 
 def _mode(path: Path) -> int | None:

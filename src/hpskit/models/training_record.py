@@ -1,4 +1,4 @@
-"""What a model was trained on, as far as its makers wrote it down: hashes of the prompts, beside the weights.
+"""What a model was trained and chosen on, as far as its makers wrote it down: hashes of prompts, beside the weights.
 
 `WEIGHTS.training.json` stands beside `WEIGHTS.safetensors` (or `.pt`). It lets an evaluation say that it asks a model
 about what the model has seen, without carrying the data. A model without such a file is one of which nothing is known.
@@ -52,10 +52,17 @@ class TrainingRecord:
     """`prompt_hash` of each training prompt."""
     held_out: HeldOut | None
     """None if its makers did not measure it."""
+    chosen_on: frozenset[str] = frozenset()
+    """`prompt_hash` of each prompt by which this checkpoint was chosen among others; empty if none was, or if its
+    makers did not write them down."""
 
     def overlap(self, prompts: Iterable[str]) -> int:
         """How many of these prompts, each counted as often as it comes, are training prompts."""
         return sum(prompt_hash(prompt) in self.prompts for prompt in prompts)
+
+    def choice_overlap(self, prompts: Iterable[str]) -> int:
+        """How many of these prompts, each counted as often as it comes, are among those that it was chosen on."""
+        return sum(prompt_hash(prompt) in self.chosen_on for prompt in prompts)
 
 
 def prompt_hash(prompt: str) -> str:
@@ -90,11 +97,15 @@ def read_record(name_or_path: str | os.PathLike[str], weight_hash: str) -> Train
     if value.get("weight_hash") != weight_hash:
         found = f"speaks of {value.get('weight_hash')!r}, the weights are {weight_hash!r}"
         raise CheckpointError(f"{path}: {found}; {cure}")
+    chosen_on = value.get("chosen_on", [])
+    if not isinstance(chosen_on, list):
+        raise CheckpointError(f"{path}: chosen_on is {chosen_on!r}, expected a list of hashes of prompts; {cure}")
     return TrainingRecord(
         weight_hash=weight_hash,
         data=str(value.get("data", "its training data")),
         prompts=frozenset(map(str, value["prompts"])),
         held_out=_held_out(path, value.get("held_out")),
+        chosen_on=frozenset(map(str, chosen_on)),
     )
 
 
@@ -111,14 +122,43 @@ def _held_out(path: Path, value: Any) -> HeldOut | None:
 
 
 def write_record(
-    weights: Path, *, weight_hash: str, data: str, prompts: Iterable[str], held_out: HeldOut | None = None
+    weights: Path,
+    *,
+    weight_hash: str,
+    data: str,
+    prompts: Iterable[str],
+    held_out: HeldOut | None = None,
+    chosen_on: Iterable[str] = (),
 ) -> Path:
-    """Write the record beside a file of weights; `prompts` are the prompts themselves. Returns its path."""
+    """Write the record beside a file of weights.
+
+    Args:
+        weights: the file.
+        weight_hash: of the weights.
+        data: name of the training data, in words.
+        prompts: those that the model was fitted to, as they are.
+        held_out: see `TrainingRecord`.
+        chosen_on: the prompts by which this checkpoint was chosen among others, as they are.
+
+    Returns:
+        The path of the record.
+    """
     path = record_path(weights)
-    hashes = sorted({prompt_hash(prompt) for prompt in prompts})
-    value = {"format": _FORMAT, "weight_hash": weight_hash, "data": data, "prompts": hashes}
-    publish_json(path, {**value, "held_out": asdict(held_out) if held_out else None})
+    chosen = _hashes(chosen_on)
+    value = {
+        "format": _FORMAT,
+        "weight_hash": weight_hash,
+        "data": data,
+        "prompts": _hashes(prompts),
+        "held_out": asdict(held_out) if held_out else None,
+        **({"chosen_on": chosen} if chosen else {}),
+    }
+    publish_json(path, value)
     return path
+
+
+def _hashes(prompts: Iterable[str]) -> list[str]:
+    return sorted({prompt_hash(prompt) for prompt in prompts})
 
 
 def _weights(name_or_path: str | os.PathLike[str]) -> Path | None:

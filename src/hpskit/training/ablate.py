@@ -23,7 +23,8 @@ from typing import Any
 from hpskit import __version__
 from hpskit.errors import DivergedError, InputError
 from hpskit.files import alone_in, publish, publish_json
-from hpskit.training.ablation_page import ablation_page, ablation_table
+from hpskit.training.ablation_page import ablation_page, ablation_table, losses_compare
+from hpskit.training.examples import OnBroken
 from hpskit.training.past_run import PastRun, best_validation, lines_of, open_run
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import RunFolder
@@ -79,6 +80,12 @@ class Ablation:
     """Runs at a time, each in a process of its own if there are several; GPUs are dealt out to them in turn."""
     drop_leaks: bool = False
     """As in `TrainRun`."""
+    compare_pixels: bool = False
+    """As in `TrainRun`."""
+    on_broken: OnBroken = "fail"
+    """As in `TrainRun`."""
+    workers: int | None = None
+    """As in `TrainRun`, of each run."""
     device: str = "auto"
     """As in `TrainRun`."""
     command: str = ""
@@ -99,10 +106,20 @@ class Ablation:
             out=self.out / "runs" / point.name,
             resume=True,
             drop_leaks=self.drop_leaks,
+            compare_pixels=self.compare_pixels,
+            on_broken=self.on_broken,
+            workers=self.workers,
             device=self.device,
             tensorboard=False,
             command=self.command,
         )
+
+    def is_done(self, point: Point) -> bool:
+        """Whether its run is complete and is the one that is wanted; another one is refused by the trainer."""
+        planned = self.run(point)
+        if RunFolder(planned.out).finished() is None:
+            return False
+        return bool(open_run(planned.out).config["recipe"] == point.recipe.to_dict())
 
 
 def parse_grid(recipe: Recipe, texts: Sequence[str]) -> Grid:
@@ -138,12 +155,13 @@ def parse_grid(recipe: Recipe, texts: Sequence[str]) -> Grid:
 def _value(recipe: Recipe, field: str, text: str) -> Any:
     if field == "betas":
         raise InputError("--grid: betas has commas in its values and cannot be varied here; use `hpskit train --set`")
-    return getattr(recipe.with_settings([f"{field}={text}"]), field)
+    return getattr(recipe.with_settings([f"{field}={text}"], "--grid"), field)
 
 
 def _points(recipe: Recipe, written: Mapping[str, Sequence[str]], fields: Mapping[str, Any]) -> Iterator[Point]:
     for texts in itertools.product(*written.values()):
-        chosen = recipe.with_settings([f"{field}={text}" for field, text in zip(written, texts, strict=True)])
+        settings = [f"{field}={text}" for field, text in zip(written, texts, strict=True)]
+        chosen = recipe.with_settings(settings, "--grid")
         yield Point(settings={field: getattr(chosen, field) for field in fields}, recipe=chosen)
 
 
@@ -180,7 +198,7 @@ def ablate(
 
 def _train_rest(config: Ablation, progress: Progress, warn: Callable[[str], None]) -> dict[str, str]:
     """Train what is not trained yet; gives why runs stopped before their end."""
-    done = [point for point in config.grid.points if _is_done(config, point)]
+    done = [point for point in config.grid.points if config.is_done(point)]
     todo = [point for point in config.grid.points if point not in done]
     total = len(config.grid.points)
     progress("runs", len(done), total)
@@ -193,14 +211,6 @@ def _train_rest(config: Ablation, progress: Progress, warn: Callable[[str], None
             warn(f"{point.name}: {reason}")
         progress("runs", number, total)
     return stopped
-
-
-def _is_done(config: Ablation, point: Point) -> bool:
-    """Whether a run is complete and is the one that is wanted; another one is refused by the trainer."""
-    planned = config.run(point)
-    if RunFolder(planned.out).finished() is None:
-        return False
-    return bool(open_run(planned.out).config["recipe"] == point.recipe.to_dict())
 
 
 def _train_all(
@@ -276,7 +286,8 @@ def _publish(config: Ablation, stopped: Mapping[str, str]) -> dict[str, Any]:
     _check_same_data(runs)
     rows = [_row(point, run, stopped.get(point.name)) for point, run in runs]
     judged = [row for row in rows if row["accuracy"] and not row["stopped"]]
-    best = max(judged, key=lambda row: (float(row["accuracy"]["value"]), -row["loss"]), default=None)
+    compare = losses_compare(config.grid.fields)
+    best = max(judged, key=lambda row: (row["accuracy"]["value"], -row["loss"] if compare else 0), default=None)
     result = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
@@ -296,14 +307,23 @@ def _publish(config: Ablation, stopped: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_same_data(runs: Sequence[tuple[Point, PastRun]]) -> None:
-    def digests(run: PastRun) -> list[str]:
-        return [entry["digest"] for part in ("data", "validation") for entry in run.config[part]]
+    def contents(run: PastRun) -> list[tuple[str, str | None]]:
+        entries = [entry for part in ("data", "validation") for entry in run.config[part]]
+        return [(entry["digest"], entry.get("images")) for entry in entries]
 
     (_, first), *others = runs
     for _, other in others:
-        if digests(other) != digests(first):
+        if not _equal(contents(first), contents(other)):
             cure = "the data have changed in between: remove the older run, it is trained again"
             raise InputError(f"{other.folder.path}: was trained or validated on other data than {first.name}; {cure}")
+
+
+def _equal(first: Sequence[tuple[str, str | None]], second: Sequence[tuple[str, str | None]]) -> bool:
+    """Whether judgements and contents of images are the same; older runs do not say what their images were."""
+    return len(first) == len(second) and all(
+        digest == other_digest and (images == other_images or None in (images, other_images))
+        for (digest, images), (other_digest, other_images) in zip(first, second, strict=True)
+    )
 
 
 def _row(point: Point, run: PastRun, stopped: str | None) -> dict[str, Any]:

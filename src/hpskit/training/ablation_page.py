@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from hpskit.pages import Axis, axis_for, environment
-from hpskit.training.curves import Dot, Panel, Stroke
+from hpskit.training.curves import Dot, Panel, Stroke, text_width
 
-__all__ = ["ablation_page", "ablation_table"]
+__all__ = ["ablation_page", "ablation_table", "losses_compare", "ranked", "undecided"]
 
 Row = Mapping[str, Any]
 
@@ -19,25 +19,30 @@ _COLOURS = 6
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 340, 14, 210
 _INSET = 26
 """From the sides of a chart to its first and its last value."""
-_LABEL = 32
-"""Room that a label under an axis needs."""
+_GAP = 6
+"""Between two labels under an axis."""
+_LONGEST = 24
+"""Characters of a label; of a longer one, such as a path, the end is shown."""
+_OTHER_LOSS = frozenset({"loss", "margin", "tie_share", "rating", "rating_step", "weighting"})
+"""Fields that change what the loss is."""
 _LOGARITHMIC = 10
 """Positive numbers that differ by this factor are drawn on a logarithmic axis."""
-_MAP_LEFT, _MAP_TOP, _CELL = 70, 24, 34
+_MAP_TOP, _CELL = 24, 34
 """Of a heat map: where its cells begin, and how high they are."""
 
 
 def ablation_page(result: Mapping[str, Any]) -> str:
     """The page; `result` is what `ablation.json` holds."""
     fields = {field: _in_order(values) for field, values in result["fields"].items()}
-    rows = sorted(result["runs"], key=lambda row: -_accuracy(row))
     template = environment("hpskit.training").get_template("ablation.html")
     return str(
         template.render(
             result=result,
-            rows=rows,
+            rows=ranked(result),
             fields=[*fields],
-            best=next((row for row in rows if row["name"] == result["best"]), None),
+            best=next((row for row in result["runs"] if row["name"] == result["best"]), None),
+            undecided=undecided(result),
+            losses=losses_compare(result["fields"]),
             panels=[_panel(result, fields, field) for field in fields],
             heat=_heat_map(result, fields) if len(fields) > 1 else None,
             stopped=[row for row in result["runs"] if row["stopped"]],
@@ -45,6 +50,25 @@ def ablation_page(result: Mapping[str, Any]) -> str:
             written=_written,
         )
     )
+
+
+def ranked(result: Mapping[str, Any]) -> list[Row]:
+    """The runs, the best first, those that stopped last."""
+    return sorted(result["runs"], key=lambda row: (row["name"] != result["best"], -_accuracy(row)))
+
+
+def undecided(result: Mapping[str, Any]) -> int:
+    """How many other runs have an interval that overlaps with that of the best."""
+    ends = {row["name"]: row["accuracy"] for row in result["runs"] if _accuracy(row) >= 0}
+    best = ends.pop(result["best"], None)
+    if best is None or best["low"] is None:
+        return 0
+    return sum(other["high"] is not None and other["high"] >= best["low"] for other in ends.values())
+
+
+def losses_compare(fields: Iterable[str]) -> bool:
+    """Whether all runs have the same loss, so that its values can be compared."""
+    return _OTHER_LOSS.isdisjoint(fields)
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:
@@ -68,32 +92,39 @@ def _report(row: Row) -> str | None:
 
 def ablation_table(result: Mapping[str, Any]) -> str:
     """A row for each run; the best one is bold."""
-    heads = [*result["fields"], "accuracy, %", "95 % interval", "hpdv2, %", "loss", "best step"]
+    losses = losses_compare(result["fields"])
+    heads = [*result["fields"], "accuracy, %", "95 % interval", "hpdv2, %"]
+    heads += ["validation loss", "best step"] if losses else ["best step"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in result["runs"]:
-        cells = [_written(row["settings"][field]) for field in result["fields"]] + _figures(row)
+        cells = [_written(row["settings"][field]) for field in result["fields"]] + _figures(row, losses)
         if row["name"] == result["best"]:
             cells = [f"**{cell}**" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _figures(row: Row) -> list[str]:
+def _figures(row: Row, losses: bool) -> list[str]:
     if row["stopped"] or not row["accuracy"]:
-        return [f"stopped at step {row['steps']:,}", "", "", "", ""]
+        return [f"stopped at step {row['steps']:,}", "", "", "", *([""] if losses else [])]
     accuracy = row["accuracy"]
     known = accuracy["low"] is not None
     return [
         f"{100 * accuracy['value']:.1f}",
         f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}" if known else "",
         f"{100 * row['hpdv2']['value']:.1f}",
-        f"{row['loss']:.4f}",
+        *([f"{row['loss']:.4f}"] if losses else []),
         f"{row['best_step']:,}",
     ]
 
 
 def _written(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _label(value: Any) -> str:
+    text = _written(value)
+    return text if len(text) <= _LONGEST else f"…{text[1 - _LONGEST :]}"
 
 
 def _axis(runs: Sequence[Row]) -> Axis:
@@ -105,6 +136,7 @@ def _axis(runs: Sequence[Row]) -> Axis:
 def _panel(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]], field: str) -> Panel:
     """Accuracy over one field. With two fields a line for each value of the other, else the best of all others."""
     axis, places = _axis(result["runs"]), _places(fields[field])
+    ticks, slanted = _ticks(fields[field], places)
     other = next((name for name in fields if name != field), None) if len(fields) == 2 else None
     lines = fields[other] if other else [None]
     strokes = []
@@ -114,29 +146,30 @@ def _panel(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]], field
         shift = (number - (len(lines) - 1) / 2) * 4  # so that intervals do not hide one another
         dots = [_dot(row, x + shift, axis, result["best"]) for row, x in zip(best_of, places, strict=True)]
         name = f"{other} {_written(value)}" if other else "accuracy"
-        strokes.append(_stroke(name, f"c{number % _COLOURS}", best_of, dots))
+        strokes.append(_stroke(name, f"c{number % _COLOURS}", best_of, dots, list(map(_is_number, fields[field]))))
     return Panel(
         title=f"{field} (logarithmic)" if _is_logarithmic(fields[field]) else field,
         y_label="validation accuracy, %",
-        x_ticks=_ticks(fields[field], places),
+        x_ticks=ticks,
         y_ticks=[(_y(tick, axis), axis.label(tick)) for tick in axis.ticks],
         strokes=strokes,
         legend=other is not None,
+        slanted=slanted,
     )
 
 
-def _stroke(name: str, colour: str, rows: Sequence[Row], dots: Sequence[Dot]) -> Stroke:
-    """The dots of some runs, joined where no run between them stopped."""
-    parts = [
-        (there, [dot for _, dot in part])
-        for there, part in itertools.groupby(zip(rows, dots, strict=True), lambda found: _accuracy(found[0]) >= 0)
-    ]
+def _stroke(name: str, colour: str, rows: Sequence[Row], dots: Sequence[Dot], numbers: Sequence[bool]) -> Stroke:
+    """The dots of some runs, those of numbers joined where no run between them stopped; between words there is
+    nothing."""
+    there = [_accuracy(row) >= 0 for row in rows]
+    joined = [known and number for known, number in zip(there, numbers, strict=True)]
+    stretches = itertools.groupby(zip(joined, dots, strict=True), lambda found: found[0])
     return Stroke(
         name=name,
         colour=colour,
-        lines=tuple(" ".join(f"{dot.x},{dot.y}" for dot in part) for there, part in parts if there),
-        dots=tuple(dot for there, part in parts if there for dot in part),
-        crosses=tuple(dot for there, part in parts if not there for dot in part),
+        lines=tuple(" ".join(f"{dot.x},{dot.y}" for _, dot in part) for one_line, part in stretches if one_line),
+        dots=tuple(dot for dot, known in zip(dots, there, strict=True) if known),
+        crosses=tuple(dot for dot, known in zip(dots, there, strict=True) if not known),
     )
 
 
@@ -173,14 +206,17 @@ def _places(values: Sequence[Any]) -> list[float]:
     return [round(left + width * ((value - at[0]) / span if span else 0.5), 2) for value in at]
 
 
-def _ticks(values: Sequence[Any], places: Sequence[float]) -> list[tuple[float, str]]:
-    """Every value has a tick, and a label if there is room."""
+def _ticks(values: Sequence[Any], places: Sequence[float]) -> tuple[list[tuple[float, str]], bool]:
+    """Every value has a tick. A number has a label if there is room; words all have one, and if need be slanted."""
     ticks, end = list[tuple[float, str]](), -math.inf
     for value, x in zip(values, places, strict=True):
-        fits = x - end >= _LABEL
-        ticks.append((x, _written(value) if fits else ""))
-        end = x if fits else end
-    return ticks
+        half = text_width(_label(value)) / 2
+        fits = x - half >= end + _GAP
+        ticks.append((x, _label(value) if fits else ""))
+        end = x + half if fits else end
+    if all(map(_is_number, values)) or all(label for _, label in ticks):
+        return ticks, False
+    return [(x, _label(value)) for value, x in zip(values, places, strict=True)], True
 
 
 def _y(value: float, axis: Axis) -> float:
@@ -190,7 +226,11 @@ def _y(value: float, axis: Axis) -> float:
 def _heat_map(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Columns are the values of the first field, lines of the second; a cell shows the best over all further ones."""
     (across, columns), (down, lines), *_ = fields.items()
-    width = (_RIGHT - _MAP_LEFT) / len(columns)
+    left = round(34 + max(text_width(_label(value)) for value in lines), 1)
+    width = (_RIGHT - left) / len(columns)
+    centres = [round(left + (n + 0.5) * width, 2) for n in range(len(columns))]
+    across_width = max(text_width(_label(value)) for value in columns)
+    slanted = across_width + _GAP > width
     found: dict[tuple[int, int], Row] = {}
     for row in sorted(result["runs"], key=_accuracy):
         found[columns.index(row["settings"][across]), lines.index(row["settings"][down])] = row
@@ -202,7 +242,7 @@ def _heat_map(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]]) ->
         shade = (_accuracy(row) - min(values)) / span if span else 1.0
         cells.append(
             {
-                "x": round(_MAP_LEFT + column * width, 2),
+                "x": round(left + column * width, 2),
                 "y": _MAP_TOP + line * _CELL,
                 "opacity": round(0.06 + 0.84 * shade, 3) if there else 0,
                 "light": there and shade > 0.65,
@@ -218,6 +258,9 @@ def _heat_map(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]]) ->
         "width": round(width, 2),
         "height": _CELL,
         "bottom": _MAP_TOP + len(lines) * _CELL,
-        "x_ticks": [(round(_MAP_LEFT + (n + 0.5) * width, 2), _written(value)) for n, value in enumerate(columns)],
-        "y_ticks": [(_MAP_TOP + (n + 0.5) * _CELL + 4, _written(value)) for n, value in enumerate(lines)],
+        "left": left,
+        "slanted": slanted,
+        "below": round(0.58 * across_width, 1) if slanted else 0.0,
+        "x_ticks": list(zip(centres, map(_label, columns), strict=True)),
+        "y_ticks": [(_MAP_TOP + (n + 0.5) * _CELL + 4, _label(value)) for n, value in enumerate(lines)],
     }

@@ -18,7 +18,7 @@ from torch import Tensor
 from hpskit.dataset.group import Group
 from hpskit.dataset.pairs import orders
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import ImageError, RecordError
+from hpskit.errors import BrokenImageError, ImageError, RecordError
 from hpskit.pixels import Preprocessing, to_tensor
 
 __all__ = ["Batch", "Decoded", "collate", "decode", "own_weight", "ratings_of"]
@@ -149,7 +149,7 @@ def decode(data: DataSet, group: Group, preprocessing: Preprocessing, rating: st
         rating: see `ratings_of`; None if no ratings are asked for.
 
     Raises:
-        RecordError: an image is missing or broken; the message names file, row and image.
+        BrokenImageError: an image is missing or broken; the message names file, row and image.
     """
     pixels = []
     with torch.no_grad():  # not inference_mode, whose tensors no gradient may pass through
@@ -158,7 +158,9 @@ def decode(data: DataSet, group: Group, preprocessing: Preprocessing, rating: st
             try:
                 pixels.append(preprocessing(to_tensor(image)))
             except ImageError as error:
-                raise RecordError(f"{group.place}: image {name!r}: {error}") from error
+                broken = BrokenImageError(f"{group.place}: image {name!r}: {error}")
+                broken.image = name
+                raise broken from error
             finally:
                 if not isinstance(image, Path):
                     image.close()

@@ -93,13 +93,14 @@ class Checkpoints:
         self.tidy(checkpoint.state.get("best"))
 
     def tidy(self, best: int | None) -> None:
-        """Write the index, and remove what need not be kept and what a killed process has left half removed.
+        """Write the index, and remove what need not be kept and what a killed process has left half written or half
+        removed. One process at a time may save and tidy.
 
         Raises:
             OutputError: the folder cannot be written.
         """
         steps = self.steps()
-        for left in self.folder.glob(f".step-*{_DOOMED}"):
+        for left in self.folder.glob(".step-*.tmp"):  # of any step: a run that goes on may save at others
             shutil.rmtree(left, ignore_errors=True)
         kept = {*steps[-self.keep :], best}
         if self.keep_every is not None:
@@ -130,6 +131,15 @@ class Checkpoints:
             self._check(step, name, written["hashes"][name])
         weights, training = (read_tensors(self.path(step) / name) for name in (_MODEL, _TRAINING))
         return Checkpoint(step=step, weights=weights, training=training, state=written["state"])
+
+    def state(self, step: int) -> dict[str, Any]:
+        """The `state` of a checkpoint, without a look at its tensors.
+
+        Raises:
+            CheckpointError: it is not what was written.
+        """
+        state: dict[str, Any] = self._written(step)["state"]
+        return state
 
     def weight_hash(self, step: int) -> str:
         """That of the weights of a checkpoint, after a look whether they still have it.

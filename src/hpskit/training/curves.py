@@ -12,7 +12,7 @@ from typing import Any
 
 from hpskit.pages import Axis, axis_for, number
 
-__all__ = ["POINTS", "Dot", "Panel", "Stroke", "panels", "power_of_ten"]
+__all__ = ["POINTS", "Dot", "Panel", "Stroke", "panels", "power_of_ten", "text_width"]
 
 Line = Mapping[str, Any]
 Figure = Callable[[Line], float | None]
@@ -20,6 +20,8 @@ Figure = Callable[[Line], float | None]
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 340, 14, 210
 POINTS = 300
 """A longer run is drawn as means of so many stretches, as there are not more columns of pixels."""
+_Y_LABEL = 26
+"""Units between the title of the y axis and its ticks."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -66,6 +68,18 @@ class Panel:
     best: float | None = None
     """Where the step of the best checkpoint is."""
     legend: bool = False
+    slanted: bool = False
+    """Whether the labels of the x axis are too long to stand side by side."""
+
+    @property
+    def beside(self) -> float:
+        """Units that the labels of the y axis need more than the margin has."""
+        return round(max(0.0, max((text_width(label) for _, label in self.y_ticks), default=0) - _Y_LABEL), 1)
+
+    @property
+    def below(self) -> float:
+        """Units that slanted labels need more than upright ones: they hang at 35 degrees."""
+        return round(0.58 * max(text_width(label) for _, label in self.x_ticks) - 10, 1) if self.slanted else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +116,11 @@ def panels(steps: Sequence[Line], validations: Sequence[Line], best_step: int | 
         ("Speed", "images/s", [_speed(steps)]),
     ]
     return [_panel(title, y_label, series, steps[-1]["step"], best_step) for title, y_label, series in plans]
+
+
+def text_width(text: str) -> float:
+    """Of a label in units of a panel, about: a browser sets it in the font that it has."""
+    return 6.4 * len(text)
 
 
 def power_of_ten(value: float) -> int:

@@ -24,11 +24,13 @@ from hpskit.training.student import Student
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Engine", "Figures", "correct_pairs"]
+__all__ = ["NEW_RUN", "Engine", "Figures", "correct_pairs"]
 
 _PREFIX = "network."
 """Of the names of a student's tensors; without it they are open_clip's."""
 _SHOWN_PLACES = 3
+NEW_RUN = "the last checkpoint is untouched; lower lr, set clip=1, or use precision=bf16 or fp32, in a new run"
+"""The cure of what is not a number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,9 +206,8 @@ class Engine:
             places = gather_object(places)
         more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
         rows = ", ".join(places[:_SHOWN_PLACES]) + more
-        cure = "the last checkpoint is untouched; lower lr, set clip=1, or use precision=bf16 or fp32, in a new run"
         with together(self.accelerator):
-            raise DivergedError(f"step {number + 1}: the {what} is {value} on the rows {rows}; {cure}")
+            raise DivergedError(f"step {number + 1}: the {what} is {value} on the rows {rows}; {NEW_RUN}")
 
     def _summed(self, *values: float) -> list[float]:
         """Numbers summed over all devices."""

@@ -32,9 +32,9 @@ from hpskit.training.past_run import best_checkpoint
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.student import Student
-from hpskit.training.trainer import TrainRun, open_stream, settings_of
+from hpskit.training.train_run import TrainRun, open_stream, settings_of
 
-__all__ = ["Estimate", "Measured", "Size", "Standing", "estimate", "size_of"]
+__all__ = ["Estimate", "Measured", "Size", "Standing", "check_room", "estimate", "size_of"]
 
 _BUDGET_SECONDS = 60.0
 _FLOAT_BYTES = 4
@@ -198,6 +198,24 @@ def size_of(recipe: Recipe) -> Size:
     )
 
 
+def check_room(recipe: Recipe, out: Path) -> tuple[Size, int]:
+    """See that the disk has room for the checkpoints of a run, those that are there already counted.
+
+    Returns:
+        The size of the run, and the bytes that are free.
+
+    Raises:
+        OutputError: it has not.
+        InputError, CheckpointError: see `size_of`.
+    """
+    size, free = size_of(recipe), _free_disk(out)
+    needed = size.disk - _taken(RunFolder(out).checkpoints)
+    if free < needed:
+        found = f"{free / 1e9:.1f} GB are free, checkpoints need {needed / 1e9:.1f} GB"
+        raise OutputError(f"{out}: {found}; make room, choose another disk, or --set keep=1")
+    return size, free
+
+
 def estimate(config: TrainRun, progress: Callable[[str], None] = lambda _: None) -> Estimate:
     """Do all checks of a run, and measure what it would need.
 
@@ -211,12 +229,7 @@ def estimate(config: TrainRun, progress: Callable[[str], None] = lambda _: None)
     require_accelerate()
     recipe = config.recipe
     RunFolder(config.out).check_free(config.resume)
-    size = size_of(recipe)
-    free = _free_disk(config.out)
-    needed = size.disk - _taken(RunFolder(config.out).checkpoints)
-    if free < needed:
-        found = f"{free / 1e9:.1f} GB are free, checkpoints need {needed / 1e9:.1f} GB"
-        raise OutputError(f"{config.out}: {found}; make room, choose another disk, or --set keep=1")
+    size, free = check_room(recipe, config.out)
     progress("comparing training and validation")
     material = read_material(
         config.data,
@@ -262,19 +275,22 @@ def _standing(config: TrainRun, material: Material) -> tuple[Standing | None, li
         raise NotCachedError(f"{recipe.weights}: the run began with these weights, which are not here; {cure}")
     student = Student(build(recipe.architecture), recipe)
     stream = open_stream(config, material, student)
-    folder.check_same(settings_of(config, material, stream, student))
+    replaced = folder.check_same(settings_of(config, material, stream, student), material.listing())
     if (found := folder.finished()) is not None:
         return Standing(step=found["steps"], best_step=found["best_step"], steps_left=0, finished=True), []
     if folder.log.exists():
         log_lines(folder.log)
     last = Checkpoints(folder.checkpoints, recipe.keep).last()
     if last is None:
-        return Standing(step=0, best_step=None, steps_left=recipe.steps, finished=False), []
+        return Standing(step=0, best_step=None, steps_left=recipe.steps, finished=False), replaced
     stream.restore(dict(last.state["position"]))
     best, _, lost = best_checkpoint(folder, last.state)
     ended = recipe.patience is not None and last.state["worse"] >= recipe.patience
     left = 0 if ended else recipe.steps - last.step
-    return Standing(step=last.step, best_step=best, steps_left=left, finished=False), [lost] if lost else []
+    return Standing(step=last.step, best_step=best, steps_left=left, finished=False), [
+        *replaced,
+        *([lost] if lost else []),
+    ]
 
 
 def _checkpoints_at_once(recipe: Recipe) -> int:

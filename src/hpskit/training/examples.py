@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from hpskit.dataset.group import Group
 from hpskit.dataset.pairs import compared_pairs
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import InputError, RecordError
+from hpskit.errors import BrokenImageError, InputError, RecordError
 from hpskit.pixels import Preprocessing
 from hpskit.training.batch import Batch, Decoded, collate, decode
 from hpskit.training.catalogue import Catalogue
@@ -96,6 +96,8 @@ class Loader:
         except RecordError as error:
             if self.on_broken == "drop":
                 return str(error)
+            if isinstance(error, BrokenImageError):
+                error.args = (f"{error}, then --resume goes on; --resume --on-broken drop does without its group",)
             raise
 
     def _batch(self, outcomes: Iterable[Decoded | str]) -> Batch:
@@ -212,14 +214,16 @@ class Stream:
         }
 
 
-def batches(data: DataSet, loader: Loader, *, pairs: int) -> Iterator[Batch]:
-    """Every group with a compared pair once, in the order of the file: for validation.
+def batches(data: DataSet, loader: Loader, *, pairs: int, without: Collection[str] = ()) -> Iterator[Batch]:
+    """Every group once in which somebody compared two images, in the order of the file: for validation.
 
     A batch has at least so many `pairs`, but the last one. What all processes get is each group once; some may get a
-    batch more than others.
+    batch more than others. Groups at the places `without` are left out.
     """
-    judged = ((group, compared_pairs(group)) for group in data)
-    mine = itertools.islice((entry for entry in judged if entry[1]), loader.rank, None, loader.world)
+    judged = ((group, compared_pairs(group)) for group in data if group.place not in without)
+    # A published order counts, whatever the single judgements beside it leave out.
+    used = ((group, size) for group, size in judged if size or group.rank is not None)
+    mine = itertools.islice(used, loader.rank, None, loader.world)
     yield from loader.batches(_filled(data, mine, pairs))
 
 

@@ -69,9 +69,13 @@ class RunLog:
         self._log = AppendLog(path)
         self.sinks: list[Sink] = []
         """Also get the curves."""
-        self.lines = [line for line in self._log.lines if line["step"] <= after]
+        self.lines = [
+            {**line, "step": min(line["step"], after)}
+            for line in self._log.lines
+            if line["step"] <= after or "image" in line  # a broken one, which may be mended later
+        ]
         """What earlier parts of the run have written, up to that step."""
-        if len(self.lines) < len(self._log.lines):
+        if self.lines != self._log.lines:
             self._log.close()
             with publish(path) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")

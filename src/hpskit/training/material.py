@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ class Material:
     @property
     def incomplete(self) -> frozenset[str]:
         """Places of the groups that are left out because an image file is missing or empty."""
-        return frozenset().union(*(inventory.incomplete for inventory in self.inventories))
+        return _incomplete(self.inventories)
 
     @property
     def without(self) -> frozenset[str]:
@@ -107,6 +107,10 @@ class Material:
                 found.append(f"{why}: {len(inventory.incomplete):,} (first: {inventory.missing[0]})")
         return found
 
+    def listing(self) -> bytes:
+        """The image files of all sets, see `Inventory.listing`."""
+        return b"".join(inventory.listing for inventory in self.inventories)
+
     def prompts(self) -> set[str]:
         """Every prompt that is learned from."""
         return {
@@ -115,6 +119,10 @@ class Material:
             for group in source.data.outline()
             if group.place not in self.without
         }
+
+    def validation_prompts(self) -> set[str]:
+        """Every prompt that checkpoints are chosen by."""
+        return {group.prompt for group in self.validation.outline() if group.place not in self.incomplete}
 
 
 def read_material(
@@ -149,16 +157,21 @@ def read_material(
     opened = partial(open_data, format=data_format, image_root=image_root)
     sources = tuple(parse_source(text, opened) for text in data)
     held_out = opened(validation)
-    _check_two_prompts(held_out)
     train = [source.data for source in sources]
     inventories = tuple(map(take_inventory, (*train, held_out)))
     if on_broken == "fail":
         for inventory in inventories:
             inventory.refuse()
-    leaks = check_leaks(train, [held_out], pixels=compare_pixels, progress=progress)
+    without = _incomplete(inventories)
+    _check_two_prompts(held_out, without)
+    leaks = check_leaks(train, [held_out], pixels=compare_pixels, without=without, progress=progress)
     if not drop_leaks:
         leaks.refuse()
     return Material(sources=sources, validation=held_out, leaks=leaks, inventories=inventories)
+
+
+def _incomplete(inventories: Iterable[Inventory]) -> frozenset[str]:
+    return frozenset().union(*(inventory.incomplete for inventory in inventories))
 
 
 def parse_source(text: str, opened: Callable[[str], DataSet] = open_data) -> Source:
@@ -185,11 +198,12 @@ def _check_ratings(data: DataSet, without: Collection[str], rating: str) -> None
             ratings_of(group, rating)
 
 
-def _check_two_prompts(validation: DataSet) -> None:
+def _check_two_prompts(validation: DataSet, without: Collection[str]) -> None:
     """One prompt has no interval, and says next to nothing."""
     seen: set[str] = set()
     for group in validation.outline():
-        seen.add(group.prompt)
+        if group.place not in without:
+            seen.add(group.prompt)
         if len(seen) > 1:
             return
     raise InputError(f"{validation.path}: has {len(seen)} prompts, expected at least two for validation")

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -152,13 +153,25 @@ def _description(located: Located, architecture: str, folder: Path, size: int, d
         "score": "100 x the product of the features of image and prompt",
         "preprocessing": {
             "size": size,
-            "resize": "longest side, on the tensor, bicubic, antialiased; centred on zeros",
+            "resize": "RGB from 0 to 1; longest side to size, bicubic, antialiased, not rounded; centred on zeros",
+            "normalise": "(value - mean) / std, the zeros too",
             "mean": seen.mean,
             "std": seen.std,
         },
-        "tokenizer": f"open_clip.get_tokenizer({architecture!r})",
+        "tokenizer": _tokenizer(architecture),
         "largest_difference": {"points": difference, "images": len(_EXAMPLES), "prompts": len(_EXAMPLES)},
         "files": {path.name: sha256_file(path) for path in sorted(folder.iterdir())},
         "package": f"hpskit {__version__}",
         "versions": {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
     }
+
+
+def _tokenizer(architecture: str) -> dict[str, Any]:
+    """The class of `open_clip.tokenizer` and how to make it, for an open_clip that does not know this network."""
+    text = open_clip.get_model_config(architecture)["text_cfg"]
+    made = tokenizer(architecture)
+    arguments = {"context_length": made.context_length, **text.get("tokenizer_kwargs", {})}
+    for field, argument in (("hf_tokenizer_name", "tokenizer_name"), ("tokenizer_mode", "tokenizer_mode")):
+        if field in text:
+            arguments[argument] = text[field]
+    return {"class": type(made).__name__, "arguments": arguments}

@@ -41,16 +41,25 @@ class PastRun:
 
         Raises:
             InputError: there is no such checkpoint.
+            CheckpointError, OutputError: the file that says which is the best is damaged.
         """
         found = Checkpoints(self.folder.checkpoints, keep=1)
         steps = found.steps()
-        best = best_validation(self.log)
-        named = {"last": steps[-1] if steps else None, "best": best["step"] if best else None}
-        step = int(checkpoint) if checkpoint.isdecimal() else named.get(checkpoint)
+        if checkpoint.isdecimal():
+            step: int | None = int(checkpoint)
+        else:
+            step = {"last": max(steps, default=None), "best": self._best(found)}.get(checkpoint)
         if step is None or step not in steps:
             expected = ", ".join(["best", "last", *map(str, steps)]) if steps else "one, but none was saved yet"
             raise InputError(f"{self.folder.path}: has no checkpoint {checkpoint!r}, expected {expected}")
         return found.model(step), step
+
+    def _best(self, checkpoints: Checkpoints) -> int | None:
+        """Not from the log alone, of which somebody may have deleted a part."""
+        if (summary := self.folder.finished()) is not None:
+            return int(summary["best_step"])
+        last = max(checkpoints.steps(), default=None)
+        return None if last is None else best_checkpoint(self.folder, checkpoints.state(last))[0]
 
 
 def open_run(path: Path) -> PastRun:

@@ -157,8 +157,6 @@ class Recipe(Settings):
             raise InputError(f"accumulate: is {self.accumulate}, expected a divisor of batch, {self.batch}")
         if self.keep_every is not None and self.keep_every % self.save_every:
             raise InputError(f"keep_every: is {self.keep_every}, expected a multiple of save_every, {self.save_every}")
-        if self.keep_every is not None and self.keep_every % self.save_every:
-            raise InputError(f"keep_every: is {self.keep_every}, expected a multiple of save_every, {self.save_every}")
 
 
 def hpsv2() -> Recipe:
@@ -231,6 +229,9 @@ def read_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
         return RECIPES[text]()
     if text.endswith(".toml"):
         return Recipe.from_toml(text)
+    if text in LINEAR_RECIPES:
+        cure = f"expected one of {', '.join(RECIPES)} or a file .toml"
+        raise InputError(f"--recipe: {text} is a linear fit, which `hpskit train` alone makes; {cure}")
     names = (*RECIPES, *LINEAR_RECIPES)
     expected = f"expected one of {', '.join(names)} or a file .toml"
     raise InputError(f"--recipe: is {text!r}, {expected}{nearest(text, names)}")

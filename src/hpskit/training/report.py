@@ -9,6 +9,7 @@ from typing import Any
 from hpskit.pages import duration, environment
 from hpskit.training.curves import POINTS, panels
 from hpskit.training.past_run import best_validation, left_out, lines_of
+from hpskit.training.watch import recovery
 
 __all__ = ["report_page"]
 
@@ -36,7 +37,7 @@ def report_page(name: str, config: Mapping[str, Any], log: Sequence[Mapping[str,
             run={"name": name, **_run(steps, log)},
             best=best,
             validations=validations,
-            warnings=lines_of(log, "warning"),
+            warnings=_warnings(config, log),
             panels=panels(steps, validations, best["step"] if best else None) if steps else [],
             data=[("Training", _sets(config.get("data"))), ("Validation", _sets(config.get("validation")))],
             left_out=left_out(config),
@@ -46,10 +47,25 @@ def report_page(name: str, config: Mapping[str, Any], log: Sequence[Mapping[str,
     )
 
 
+def _warnings(config: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was said, and what has become better since."""
+    steps = config["recipe"]["steps"]
+    return [{**line, "later": recovery(line, log, steps)} for line in lines_of(log, "warning")]
+
+
+def _state(log: Sequence[Mapping[str, Any]]) -> str:
+    """Where the run stands; empty if it has come to its end."""
+    last = next((line for line in reversed(log) if line["kind"] in ("start", "end")), None)
+    if last is None or last["kind"] == "start":
+        return "under way when this page was written"
+    return f"stopped after step {last['step']:,}" if last["reason"] == "stopped" else ""
+
+
 def _run(steps: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     seconds = sum(line["seconds"] for line in steps)
     return {
         "steps": steps[-1]["step"] if steps else 0,
+        "state": _state(log),
         "duration": duration(seconds) if seconds else "",
         "stretch": math.ceil(len(steps) / POINTS),
         "dropped": sum(line.get("dropped", 0) for line in steps),

@@ -16,7 +16,7 @@ from hpskit.training.material import Material
 from hpskit.training.report import report_page
 from hpskit.training.run_folder import RunFolder
 
-__all__ = ["Summary", "publish_result", "summary_of"]
+__all__ = ["Summary", "publish_report", "publish_result", "summary_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,12 +71,23 @@ def publish_result(
         data=", ".join(source.data.name for source in material.sources),
         prompts=material.prompts(),
         held_out=held_out,
+        chosen_on=material.validation_prompts(),
     )
+    publish_report(folder)
+    summary = {"steps": steps, "best_step": best, "validation": validation, "weight_hash": digest}
+    publish_json(folder.summary, summary)
+
+
+def publish_report(folder: RunFolder) -> None:
+    """Write the report of a run as far as it is.
+
+    Raises:
+        InputError: its settings or its log are damaged.
+        OutputError: it cannot be written.
+    """
     page = report_page(folder.name, read_json(folder.config), log_lines(folder.log))
     with publish(folder.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    summary = {"steps": steps, "best_step": best, "validation": validation, "weight_hash": digest}
-    publish_json(folder.summary, summary)
 
 
 def summary_of(folder: RunFolder, found: Mapping[str, Any]) -> Summary:

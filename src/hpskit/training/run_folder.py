@@ -1,10 +1,11 @@
 """The folder of a run: what it was started with, whether it may go on, and what it leaves behind.
 
 config.json           recipe, data, first weights, versions
+images.jsonl.gz       names and sizes of the image files, so that a replaced one can be named
 log.jsonl             see `hpskit.training.log`
 checkpoints/          see `hpskit.training.checkpoints`
 model.safetensors     the best checkpoint's weights
-model.training.json   hashes of the training prompts, so that an evaluation can say what the model has seen
+model.training.json   hashes of the prompts, so that an evaluation can say what the model has seen and was chosen on
 summary.json          written last: it says that the rest is complete
 wandb.json            the id of the curves in Weights & Biases, if there are any
 """
@@ -15,15 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpskit.dataset.inventory import changed_files
 from hpskit.errors import InputError, OutputError
-from hpskit.files import publish_json, read_json
+from hpskit.files import publish, publish_json, read_json
+from hpskit.training.log import log_lines
 
 __all__ = ["RunFolder"]
 
 _FORMAT = "hpskit training run 1"
 _SHOWN = 5
-_IMAGES = "content of the images"
-"""What runs of before it was noted are not asked for."""
 _POLICY = ("save_every", "keep", "keep_every")
 """Fields of the recipe that decide which checkpoints are there, and not what is learned."""
 _WRITE_AGAIN = "put back what the run wrote there; the same command with another --out writes the same"
@@ -36,6 +37,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.json"
+        self.images = path / "images.jsonl.gz"
         self.log = path / "log.jsonl"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model.safetensors"
@@ -63,8 +65,15 @@ class RunFolder:
                 raise OutputError(f"{self.config}: is not there, but checkpoints of a run are; {_WRITE_AGAIN}")
             raise OutputError(f"{self.path}: is not empty and not a run; choose another folder")
 
-    def begin(self, config: Mapping[str, Any]) -> None:
+    def begin(self, config: Mapping[str, Any], listing: bytes = b"") -> list[str]:
         """Write down what a new run is started with, or see that a started one goes on with the same.
+
+        Args:
+            config: all of it.
+            listing: its image files, see `hpskit.dataset.inventory.Inventory.listing`.
+
+        Returns:
+            What is to be said of images that were mended.
 
         Raises:
             OutputError: see `check_same`; or it cannot be written.
@@ -74,23 +83,61 @@ class RunFolder:
                 if _unfinished(path):
                     path.unlink()
             publish_json(self.config, {"format": _FORMAT, **config})
+            replaced = []
         else:
-            self.check_same(config)
+            replaced = self.check_same(config, listing)
+            before = self._started_with()
+            allowed = {name: config.get(name) for name in ("on_broken", *(("data", "validation") if replaced else ()))}
+            if {**before, **allowed} != before:
+                publish_json(self.config, {**before, **allowed})
+        if not self.images.is_file() or replaced:
+            with publish(self.images) as temporary:
+                temporary.write_bytes(listing)
+        return replaced
 
-    def check_same(self, config: Mapping[str, Any]) -> None:
+    def check_same(self, config: Mapping[str, Any], listing: bytes = b"") -> list[str]:
         """See that the run that is here would go on with what it was started with.
 
-        Which checkpoints are saved and kept may change: that is no part of what is learned.
+        Which checkpoints are saved and kept may change: that is no part of what is learned. So may what becomes of
+        broken images, as long as none was left out; and an image that stopped the run may have been mended.
+
+        Returns:
+            What is to be said of images that were mended.
 
         Raises:
             OutputError: it would go on with something else, which the message lists; or its `config.json` is damaged.
         """
         before = self._started_with()
         changes = _changes(_decisive(before), _decisive(config))
+        was, now = before.get("on_broken"), config.get("on_broken")
+        if was != now and not (was == "fail" or self._left_none_out()):
+            changes.append(f"on_broken was {was}, is {now}, and groups were left out")
         if changes:
             listed = "; ".join(changes[:_SHOWN]) + (f"; and {len(changes) - _SHOWN} more" * (len(changes) > _SHOWN))
             cure = "resume with what the run was started with, or start a new one in another folder"
             raise OutputError(f"{self.path}: the run would go on with other settings: {listed}; {cure}")
+        if all(old in (None, new) for old, new in zip(_images(before), _images(config), strict=True)):
+            return []
+        return self._mended(listing)
+
+    def _mended(self, listing: bytes) -> list[str]:
+        """What is to be said of images that are not the same any more, if each has stopped the run before."""
+        cure = "bring back what the run was started with, or start a new one in another folder"
+        try:
+            files = changed_files(self.images.read_bytes(), listing) if self.images.is_file() else {}
+        except (ValueError, EOFError, OSError) as error:
+            raise OutputError(f"{self.images}: is damaged ({error}), and images have changed; {cure}") from error
+        known = log_lines(self.log) if self.log.is_file() else []
+        broken = {line.get("image") for line in known}
+        others = [text for name, text in files.items() if name not in broken]
+        if others or not files:
+            listed = "; ".join(others[:_SHOWN]) + (f"; and {len(others) - _SHOWN:,} more" * (len(others) > _SHOWN))
+            raise OutputError(f"{self.path}: images have changed: {listed or 'those that the data carry'}; {cure}")
+        return [f"image {text}; it could not be decoded before" for text in files.values()]
+
+    def _left_none_out(self) -> bool:
+        """Whether no image was found broken so far."""
+        return self.log.is_file() and not any(line.get("dropped") for line in log_lines(self.log))
 
     def _started_with(self) -> dict[str, Any]:
         try:
@@ -142,9 +189,13 @@ def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
         flat[f"{role}, number of sets"] = len(sets)
         for number, entry in enumerate(sets):
             flat |= {f"{role} {number + 1}: {key}": entry.get(key) for key in ("digest", "ratio")}
-            flat[f"{role} {number + 1}: {_IMAGES}"] = entry.get("images")
     base = config.get("base") or {}
-    return {**flat, "first weights": base.get("weight_hash"), "on_broken": config.get("on_broken")}
+    return {**flat, "first weights": base.get("weight_hash")}
+
+
+def _images(config: Mapping[str, Any]) -> list[str | None]:
+    """Digests of the images of all data sets; None where it was not noted yet."""
+    return [entry.get("images") for role in ("data", "validation") for entry in config.get(role, [])]
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -152,7 +203,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}"
         for name in names
-        if before.get(name) != now.get(name) and not (name.endswith(_IMAGES) and before.get(name) is None)
+        if before.get(name) != now.get(name)
     ]
 
 

@@ -117,6 +117,9 @@ class Settings:
             raise InputError(f"{path}: cannot be read ({explain(error)}); check the path") from error
         except (ValueError, RecursionError) as error:  # tomllib's own, of characters, of digits, of levels
             raise InputError(f"{path}: is not TOML ({error}); expected lines such as {_spaced(cls.EXAMPLE)}") from error
+        if headings := [name for name, value in values.items() if isinstance(value, dict)]:
+            cure = f"write all fields without a heading, such as {_spaced(cls.EXAMPLE)}"
+            raise InputError(f"{path}: {_shown(headings[0])} is a table, and {cls.KIND} has none; {cure}")
         return cls.from_dict(values, str(path))
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,11 +130,12 @@ class Settings:
         """Every field on a line; the way back is `from_toml`."""
         return "".join(f"{name} = {_written(value)}\n" for name, value in self._items())
 
-    def with_settings(self, settings: Sequence[str]) -> Self:
+    def with_settings(self, settings: Sequence[str], option: str = "--set") -> Self:
         """The same with some fields changed.
 
         Args:
             settings: such as `lr=1e-6`, `image_blocks=all`, `betas=[0.9, 0.99]`; values as in TOML, or bare words.
+            option: named by errors.
 
         Raises:
             InputError: not of the form NAME=VALUE, no such field, one that is there twice, or it cannot have that
@@ -141,11 +145,11 @@ class Settings:
         for setting in settings:
             name, equals, text = (part.strip() for part in setting.partition("="))
             if not name or not equals:
-                raise InputError(f"--set: is {_shown(setting)}, expected NAME=VALUE, such as {self.EXAMPLE}")
+                raise InputError(f"{option}: is {_shown(setting)}, expected NAME=VALUE, such as {self.EXAMPLE}")
             if name in changes:
-                raise InputError(f"--set: {name} is there twice; leave one out")
+                raise InputError(f"{option}: {name} is there twice; leave one out")
             changes[name] = _parsed(text, hints.get(name, str))
-        return self.from_dict({**self.to_dict(), **changes}, "--set" if settings else "recipe")
+        return self.from_dict({**self.to_dict(), **changes}, option if settings else "recipe")
 
     def _items(self) -> list[tuple[str, Any]]:
         return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]

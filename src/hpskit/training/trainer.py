@@ -5,32 +5,34 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hpskit.errors import BrokenImageError
 from hpskit.files import alone_in
 from hpskit.training.checkpoints import Checkpoint, Checkpoints
 from hpskit.training.devices import accelerator_for, peak_memory, random_state, set_random_state
 from hpskit.training.engine import Engine
-from hpskit.training.examples import Batch, Loader, OnBroken, Stream
+from hpskit.training.estimate import Standing, check_room
+from hpskit.training.examples import Batch
 from hpskit.training.log import RunLog, tensorboard, wandb
 from hpskit.training.material import Material, read_material
 from hpskit.training.past_run import best_checkpoint
 from hpskit.training.processes import StopSignals, any_of, first_says, together, wait_until_seen
 from hpskit.training.recipes import Recipe
-from hpskit.training.result import Summary, publish_result, summary_of
+from hpskit.training.result import Summary, publish_report, publish_result, summary_of
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.student import Student
+from hpskit.training.train_run import TrainRun, open_stream, settings_of
 from hpskit.training.validation import validate
 from hpskit.training.watch import Watch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Progress", "Summary", "TrainRun", "open_stream", "settings_of", "train"]
+__all__ = ["Progress", "Summary", "TrainRun", "train"]
 
 Progress = Callable[[str, int, int | None, Mapping[str, Any]], None]
 """Is told what is being done, how much of it is done, of how much (None: not known), and the last line of the log."""
@@ -38,44 +40,6 @@ Progress = Callable[[str, int, int | None, Mapping[str, Any]], None]
 
 _MEASURED = 3
 """Steps after which a run says what it will take; the first of them is slower than the others and does not count."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainRun:
-    """What to train on which data, and where to put it."""
-
-    recipe: Recipe
-    data: tuple[str, ...]
-    """Data sets to learn from, each alone or with `:RATIO`, its share of the pairs; see
-    `hpskit.dataset.reading.open_data`."""
-    validation: str
-    """Data set that checkpoints are compared on."""
-    data_format: str = "auto"
-    """Layout of all these data sets; see `hpskit.dataset.reading.open_data`."""
-    image_root: Path | None = None
-    """Folder that the image names of all of them start from; None is as their layout says."""
-    out: Path
-    """Folder of the run."""
-    resume: bool = False
-    """Go on with the run in `out` if there is one."""
-    drop_leaks: bool = False
-    """Leave training groups out that share prompts or images with the validation data; else they are an error."""
-    compare_pixels: bool = False
-    """Decode all images first, to find those that training and validation share, however they are stored."""
-    on_broken: OnBroken = "fail"
-    """What becomes of a group with an image that cannot be used."""
-    shard: bool = False
-    """Spread weights and optimiser over the processes instead of giving each a copy; the result is the same."""
-    workers: int | None = None
-    """Threads of each process that decode; None is one for each processor, at most eight."""
-    device: str = "auto"
-    """`auto` is a GPU if there is one; `cpu`."""
-    tensorboard: bool | None = None
-    """Curves for TensorBoard; None is if it is installed."""
-    wandb: bool = False
-    """Curves for Weights & Biases."""
-    command: str = ""
-    """How to make this again."""
 
 
 def train(
@@ -103,6 +67,8 @@ def train(
     folder = RunFolder(config.out)
     with together(accelerator):
         folder.check_free(config.resume)
+        if accelerator.is_main_process and not folder.summary.is_file():
+            check_room(config.recipe, config.out)
         material = read_material(
             config.data,
             config.validation,
@@ -146,49 +112,6 @@ def _tell_of(material: Material, recipe: Recipe, progress: Progress, warn: Calla
             warn(text)
 
 
-def open_stream(
-    config: TrainRun,
-    material: Material,
-    student: Student,
-    accelerator: Accelerator | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-) -> Stream:
-    """What a process of a run learns from, in order.
-
-    Args:
-        config: of the run.
-        material: its data.
-        student: its network, of which the preprocessing counts.
-        accelerator: says which process of how many this is; None is the only one.
-        progress: is told how many groups have been read.
-
-    Raises:
-        InputError, RecordError: the data cannot be learned from.
-    """
-    loader = Loader(
-        preprocessing=student.preprocessing,
-        workers=config.workers,
-        on_broken=config.on_broken,
-        rating=config.recipe.rated,
-        rank=accelerator.process_index if accelerator else 0,
-        world=accelerator.num_processes if accelerator else 1,
-    )
-    return Stream(
-        material.sources,
-        loader,
-        pairs=config.recipe.batch,
-        seed=config.recipe.seed,
-        without=material.without,
-        progress=progress,
-    )
-
-
-def settings_of(config: TrainRun, material: Material, stream: Stream, student: Student) -> dict[str, Any]:
-    """What `config.json` says of a run, beside its format."""
-    settings = material.settings(config.recipe, stream, student)
-    return {**settings, "on_broken": config.on_broken, "command": config.command}
-
-
 class _Run:
     """A run that is under way."""
 
@@ -204,7 +127,7 @@ class _Run:
         self.config, self.recipe, self.folder = config, config.recipe, folder
         self.material, self.accelerator = material, accelerator
         self.progress, self.warn = progress, warn
-        torch.manual_seed(self.recipe.seed)
+        torch.manual_seed(self.recipe.seed + accelerator.process_index)  # of what a network drops
         with together(accelerator):
             self.student = Student.build(self.recipe)
             self.stream = open_stream(
@@ -213,6 +136,8 @@ class _Run:
             self.settings = settings_of(config, material, self.stream, self.student)
         self.checkpoints = Checkpoints(folder.checkpoints, self.recipe.keep, self.recipe.keep_every)
         self.step, self.worse = 0, 0
+        self.replaced: list[str] = []
+        """What is to be said of images that were mended."""
         self.best: int | None = None
         self.validated: dict[str, Any] | None = None
         """The figures of the best step."""
@@ -223,7 +148,7 @@ class _Run:
         """Write down what this run is, or see that it is the one that is in the folder."""
         with together(self.accelerator):
             if self.accelerator.is_main_process:
-                self.folder.begin(self.settings)
+                self.replaced = self.folder.begin(self.settings, self.material.listing())
         with together(self.accelerator):
             if not self.accelerator.is_main_process:
                 wait_until_seen(self.folder.config)
@@ -237,11 +162,18 @@ class _Run:
         with contextlib.ExitStack() as stack:
             with together(self.accelerator):
                 log = self._open_log(stack, lost) if self.accelerator.is_main_process else None
-            self._loop(log)
+            try:
+                self._loop(log)
+            except BrokenImageError as error:  # which `RunFolder.begin` looks for when its image was mended
+                if log is not None:
+                    line = {"name": "broken image", "text": str(error), "image": error.image}
+                    log.write("warning", self.step, line)
+                    publish_report(self.folder)
+                raise
             with together(self.accelerator):
                 if log is not None:
-                    reason = "all steps done" if self.step == self.recipe.steps else "patience"
-                    log.write("end", self.step, {"time": time.time(), "reason": reason})
+                    self._end(log, "all steps done" if self.step == self.recipe.steps else "patience")
+                stack.close()  # here, because a full disk may be found by the curves only now
 
     def _open_log(self, stack: contextlib.ExitStack, lost: str | None) -> RunLog:
         """The log with its curves; `lost` is to be said of the best checkpoint."""
@@ -253,7 +185,12 @@ class _Run:
             log.sinks += wandb(self.folder.path, self.settings)
         self.watch.replay(log.lines)
         log.write("start", self.step, {"time": time.time(), "processes": self.accelerator.num_processes})
-        found = (("log", log.gap(self.step)), ("best", lost))
+        if log.lines:
+            left = 0 if self._done() else self.recipe.steps - self.step
+            standing = Standing(step=self.step, best_step=self.best, steps_left=left, finished=False)
+            line = {"kind": "resume", "text": standing.line(self.recipe.steps)}
+            self.progress("resuming", self.step, self.recipe.steps, line)
+        found = (("log", log.gap(self.step)), ("best", lost), *(("replaced image", text) for text in self.replaced))
         self._tell(log, [(name, text) for name, text in found if text is not None])
         return log
 
@@ -286,6 +223,7 @@ class _Run:
                 if improved or self._due(self.recipe.save_every) or self._done() or stopped:
                     self._save()
                 if stopped and not self._done():
+                    self._end(log, "stopped")
                     raise KeyboardInterrupt(f"{self.folder.path}: stopped and saved after step {self.step}")
         if self.best is None:  # the checkpoints that were validated were deleted by hand, or the log that says so
             self._validate(log)
@@ -315,6 +253,12 @@ class _Run:
             line = log.write("estimate", self.step, {**figures, "peak_bytes": peak_memory()})
             self.progress("training", self.step, self.recipe.steps, line)
 
+    def _end(self, log: RunLog | None, reason: str) -> None:
+        if log is not None:
+            log.write("end", self.step, {"time": time.time(), "reason": reason})
+            if reason == "stopped":
+                publish_report(self.folder)
+
     def _done(self) -> bool:
         out_of_patience = self.recipe.patience is not None and self.worse >= self.recipe.patience
         return self.step >= self.recipe.steps or out_of_patience
@@ -330,8 +274,9 @@ class _Run:
     def _validate(self, log: RunLog | None) -> bool:
         """Whether this is the best step so far."""
         self.progress("validating", self.step, self.recipe.steps, {})
-        found = validate(self.engine, self.material.validation, self.config.workers, self.config.on_broken)
-        figures = found.to_json()
+        config, material = self.config, self.material
+        found = validate(self.engine, material.validation, config.workers, config.on_broken, material.incomplete)
+        figures = first_says(self.accelerator, found.to_json())  # machines may differ in the last digit
         improved = self.validated is None or _worth(figures) > _worth(self.validated)
         self.worse = 0 if improved else self.worse + 1
         if improved:
@@ -340,7 +285,7 @@ class _Run:
             if log is not None:
                 line = log.write("validation", self.step, figures)
                 self.progress("training", self.step, self.recipe.steps, line)
-                self._tell(log, self.watch.validation(found.credit))
+                self._tell(log, self.watch.validation(line, found.credit))
         return improved
 
     def _save(self) -> None:
@@ -364,6 +309,7 @@ class _Run:
             if self.accelerator.is_main_process:
                 checkpoint = Checkpoint(step=self.step, weights=weights, training=training, state=state)
                 self.checkpoints.save(checkpoint, self._metadata())
+                publish_report(self.folder)
 
     def _metadata(self) -> dict[str, str]:
         base = self.settings["base"]
