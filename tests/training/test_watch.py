@@ -131,6 +131,15 @@ def test_a_network_that_grows_surer_and_better_is_not_accused() -> None:
     assert followed([0.68] * 20 + [0.5] * 60, rising)[0] == []
 
 
+def test_a_network_that_is_surer_but_no_longer_better_is_told_when_guessing_would_do_less_harm() -> None:
+    grown = [validation(20 * n, loss, 0.6 + n / 20) for n, loss in enumerate([0.62, 0.66, 0.68], 1)]
+    training = [0.68] * 20 + [0.5] * 80
+    below = [*grown, validation(80, 0.69, 0.74)]
+    assert followed(training, below)[0] == [], "guessing has 0.693"
+    above = [*grown, validation(80, 0.9, 0.74)]
+    assert followed(training, above)[0] == [(80, "overfitted")]
+
+
 def test_what_became_better_is_said() -> None:
     warning = {"kind": "warning", "name": "above", "step": 30, "text": "…"}
     log = [*(line(step, loss=0.78) for step in range(1, 31)), warning, *(line(step, 0.6) for step in range(31, 60))]

@@ -117,23 +117,15 @@ def _print(result: dict[str, Any], out: Path) -> None:
     from rich.text import Text
 
     from hpskit.pages import counted
-    from hpskit.training.ablation_page import losses_compare, ranked, undecided
+    from hpskit.training.ablation_page import ranked, undecided
 
-    console, losses = Console(), losses_compare(result["fields"])
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in (
-        *result["fields"],
-        "accuracy",
-        "interval",
-        *(["validation loss"] if losses else []),
-        "best step",
-        "",
-    ):
+    console, table = Console(), Table(box=box.SIMPLE_HEAD)
+    for column in (*result["fields"], "accuracy", "interval", "best step", ""):
         table.add_column(column, justify="right", no_wrap=True)
     for row in ranked(result):
         settings = [f"{value:g}" if isinstance(value, float) else str(value) for value in row["settings"].values()]
         best = row["name"] == result["best"]
-        table.add_row(*map(Text, [*settings, *_figures(row, losses), "best" * best]), style="bold" if best else None)
+        table.add_row(*map(Text, [*settings, *_figures(row), "best" * best]), style="bold" if best else None)
     console.print(table)
     if others := undecided(result):
         text = f" the order is not decided: intervals of {counted(others, 'other run')} overlap with that of the best"
@@ -141,15 +133,10 @@ def _print(result: dict[str, Any], out: Path) -> None:
     console.print(Text(f" {out / 'ablation.html'}", style="dim"), soft_wrap=True)
 
 
-def _figures(row: Mapping[str, Any], losses: bool) -> list[str]:
+def _figures(row: Mapping[str, Any]) -> list[str]:
     if row["stopped"] or not row["accuracy"]:
-        return ["stopped", "", *([""] if losses else []), f"at {row['steps']:,}"]
+        return ["stopped", "", f"at {row['steps']:,}"]
     accuracy = row["accuracy"]
     known = accuracy["low"] is not None
     interval = f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}" if known else ""
-    return [
-        f"{100 * accuracy['value']:.1f} %",
-        interval,
-        *([f"{row['loss']:.4f}"] if losses else []),
-        f"{row['best_step']:,}",
-    ]
+    return [f"{100 * accuracy['value']:.1f} %", interval, f"{row['best_step']:,}"]

@@ -227,11 +227,13 @@ class Watch:
         yield from self._once("overfitted", self._overfitted(line))
 
     def _overfitted(self, line: Mapping[str, Any]) -> str | None:
-        """A network whose accuracy has clearly grown is not blamed for its loss: it is only surer of itself."""
+        """A network whose accuracy has clearly grown is not blamed for its loss: it is only surer of itself. Unless the
+        loss is worse than guessing, and the accuracy no longer grows."""
         assert self._lowest is not None
         assert self._kept is not None
         before = self._lowest["accuracy"]
-        if line["accuracy"]["value"] > (before["value"] if before["high"] is None else before["high"]):
+        better = line["accuracy"]["value"] > (before["value"] if before["high"] is None else before["high"])
+        if better and (line is self._kept or line["loss"] <= line["chance"]):
             return None
         since = list(self._losses)[-(line["step"] - self._lowest["step"]) :]
         found = overtaken(self._lowest, self._validated, self._before, since)
