@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import DataFormat, ImageRoot, Json, progress_bar, step_progress
+from hpskit.cli.options import (
+    ComparePixels,
+    DataFormat,
+    DropLeaks,
+    ImageRoot,
+    Json,
+    OnBroken,
+    Settings,
+    TrainingData,
+    Workers,
+    progress_bar,
+    step_progress,
+)
 
 if TYPE_CHECKING:
     from hpskit.training.ablate import Ablation
@@ -20,7 +32,7 @@ __all__ = ["ablate"]
 
 
 def ablate(
-    data: Annotated[list[str], typer.Option(help="Data to learn from, PATH or PATH:RATIO; repeat for several.")],
+    data: TrainingData,
     val: Annotated[str, typer.Option(help="Data that the runs are compared on.")],
     grid: Annotated[list[str], typer.Option(help="Field of the recipe and its values, such as lr=1e-6,3.3e-6.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs, ablation.html, ablation.md and ablation.json.")],
@@ -28,29 +40,17 @@ def ablate(
         list[str] | None, typer.Argument(metavar="NAME=A,B…", help="Further fields of the grid.", show_default=False)
     ] = None,
     recipe: Annotated[str, typer.Option(help="hpsv2, tiny, or a file .toml.")] = "hpsv2",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting for all runs, NAME=VALUE; repeat for several.")
-    ] = None,
+    settings: Settings = None,
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; GPUs are dealt out to them in turn.")] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check grid, data, leaks, weights, time and disk; write nothing.")
     ] = False,
-    drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Leave training groups out that share prompts or images with --val.")
-    ] = False,
-    compare_pixels: Annotated[
-        bool,
-        typer.Option("--compare-pixels", help="Decode all images first, to find the same ones saved in another way."),
-    ] = False,
-    on_broken: Annotated[
-        Literal["fail", "drop"],
-        typer.Option(help="Stop at an image that cannot be used, or leave its group out of all runs."),
-    ] = "fail",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Threads of each run.  \\[default: one for each processor, at most 8]")
-    ] = None,
+    drop_leaks: DropLeaks = False,
+    compare_pixels: ComparePixels = False,
+    on_broken: OnBroken = "fail",
+    workers: Workers = None,
     device: Annotated[Literal["auto", "cpu"], typer.Option(help="auto is a GPU if there is one.")] = "auto",
     as_json: Json = False,
 ) -> None:

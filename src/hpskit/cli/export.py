@@ -24,9 +24,9 @@ def export(
     arch: Annotated[
         str | None, typer.Option(help="open_clip architecture of a file that does not say it itself.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the model.  [default: as it is called]")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the model.  \\[default: as it is called]")] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the weights.  [default: that of the first weights, if known]")
+        str | None, typer.Option(help="Licence of the weights.  \\[default: that of the first weights, if known]")
     ] = None,
     evaluation: Annotated[
         list[Path] | None, typer.Option(help="result.json of this model, for the model card; repeat for several.")

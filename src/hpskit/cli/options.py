@@ -18,15 +18,21 @@ __all__ = [
     "Antialias",
     "Arch",
     "BatchSize",
+    "ComparePixels",
     "Data",
     "DataFormat",
     "Device",
+    "DropLeaks",
     "ImageRoot",
     "Json",
     "Model",
+    "OnBroken",
     "Persons",
     "Precision",
     "Scorers",
+    "Settings",
+    "TrainingData",
+    "Workers",
     "candidates_loader",
     "progress_bar",
     "scorer_loader",
@@ -84,6 +90,27 @@ Data = Annotated[str, typer.Option(help="Data set of people's choices: file, fol
 DataFormat = Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")]
 ImageRoot = Annotated[
     Path | None, typer.Option(help="Folder that relative image paths start from.  \\[default: as the layout says]")
+]
+TrainingData = Annotated[
+    list[str], typer.Option(help="Data set to learn from, or SET:RATIO, its share of the pairs; repeat for several.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a field of the recipe, such as lr=1e-6; repeat for more."),
+]
+DropLeaks = Annotated[
+    bool, typer.Option("--drop-leaks", help="Leave out training groups that validation shares something with.")
+]
+ComparePixels = Annotated[
+    bool, typer.Option("--compare-pixels", help="Decode all images first, to find the same ones saved in another way.")
+]
+OnBroken = Annotated[
+    Literal["fail", "drop"],
+    typer.Option(help="Stop at an image that cannot be used, or leave its group out and count it in the log."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Threads of a process that decode.  \\[default: one for each processor, at most 8]"),
 ]
 Persons = Annotated[
     bool,

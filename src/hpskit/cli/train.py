@@ -10,11 +10,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpskit.cli.options import DataFormat, ImageRoot, Json, progress_bar, step_progress
+from hpskit.cli.options import (
+    ComparePixels,
+    DataFormat,
+    DropLeaks,
+    ImageRoot,
+    Json,
+    OnBroken,
+    Settings,
+    TrainingData,
+    Workers,
+    progress_bar,
+    step_progress,
+)
 from hpskit.errors import HpskitError, InputError
 
 if TYPE_CHECKING:
@@ -24,16 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_DataSets = Annotated[
-    list[str], typer.Option(help="Data set to learn from, or SET:RATIO, its share of the pairs; repeat for several.")
-]
-_Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change a field of the recipe, such as lr=1e-6; repeat for more."),
-]
 _TensorBoard = Annotated[
     bool | None,
-    typer.Option("--tensorboard/--no-tensorboard", help="Curves in OUT/tensorboard.  [default: if it is installed]"),
+    typer.Option("--tensorboard/--no-tensorboard", help="Curves in OUT/tensorboard.  \\[default: if it is installed]"),
 ]
 
 
@@ -66,35 +71,25 @@ _TO_SPEAK = 5.0
 
 
 def train(
-    data: _DataSets,
+    data: TrainingData,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     recipe: Annotated[str, typer.Option(help="hpsv2, tiny, mini, or a file .toml; see docs/training.md.")] = "hpsv2",
     val: Annotated[str | None, typer.Option(help="Data set that checkpoints are compared on.")] = None,
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
-    settings: _Settings = None,
+    settings: Settings = None,
     _shown: _Shown = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, if there is one.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check recipe, data, leaks, time, memory and disk; write nothing.")
     ] = False,
-    drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Leave out training groups that validation shares something with.")
-    ] = False,
-    compare_pixels: Annotated[
-        bool,
-        typer.Option("--compare-pixels", help="Decode all images first, to find the same ones saved in another way."),
-    ] = False,
-    on_broken: Annotated[
-        Literal["fail", "drop"],
-        typer.Option(help="Stop at an image that cannot be used, or leave its group out and count it in the log."),
-    ] = "fail",
+    drop_leaks: DropLeaks = False,
+    compare_pixels: ComparePixels = False,
+    on_broken: OnBroken = "fail",
     shard: Annotated[
         bool, typer.Option("--shard", help="Spread the weights over the processes instead of giving each a copy.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Threads that decode.  [default: one for each processor, at most 8]")
-    ] = None,
+    workers: Workers = None,
     device: Annotated[str, typer.Option(help="auto, or cpu to leave GPUs alone.")] = "auto",
     tensorboard: _TensorBoard = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Curves in Weights & Biases.")] = False,

@@ -26,13 +26,13 @@ from hpskit.training.checkpoints import Checkpoints
 from hpskit.training.devices import accelerator_for, peak_memory, require_accelerate
 from hpskit.training.engine import Engine
 from hpskit.training.log import log_lines
-from hpskit.training.material import Material, read_material
+from hpskit.training.material import Material
 from hpskit.training.parts import split
 from hpskit.training.past_run import best_checkpoint
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.student import Student
-from hpskit.training.train_run import TrainRun, open_stream, settings_of
+from hpskit.training.train_run import TrainRun, open_material, open_stream, settings_of
 
 __all__ = ["Estimate", "Measured", "Size", "Standing", "check_room", "estimate", "size_of"]
 
@@ -231,15 +231,7 @@ def estimate(config: TrainRun, progress: Callable[[str], None] = lambda _: None)
     RunFolder(config.out).check_free(config.resume)
     size, free = check_room(recipe, config.out)
     progress("comparing training and validation")
-    material = read_material(
-        config.data,
-        config.validation,
-        data_format=config.data_format,
-        image_root=config.image_root,
-        drop_leaks=config.drop_leaks,
-        compare_pixels=config.compare_pixels,
-        on_broken=config.on_broken,
-    )
+    material = open_material(config)
     progress("describing the data")
     described = material.describe(recipe)
     weights = _weights(recipe)

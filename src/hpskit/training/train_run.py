@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpskit.training.examples import Loader, OnBroken, Stream
-from hpskit.training.material import Material
+from hpskit.training.material import Material, read_material
 from hpskit.training.recipes import Recipe
 from hpskit.training.student import Student
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["TrainRun", "open_stream", "settings_of"]
+__all__ = ["TrainRun", "open_material", "open_stream", "settings_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,20 @@ class TrainRun:
     """Curves for Weights & Biases."""
     command: str = ""
     """How to make this again."""
+
+
+def open_material(config: TrainRun, progress: Callable[[int], None] = lambda _: None) -> Material:
+    """The data of a run; see `read_material`."""
+    return read_material(
+        config.data,
+        config.validation,
+        data_format=config.data_format,
+        image_root=config.image_root,
+        drop_leaks=config.drop_leaks,
+        compare_pixels=config.compare_pixels,
+        on_broken=config.on_broken,
+        progress=progress,
+    )
 
 
 def open_stream(

@@ -18,14 +18,14 @@ from hpskit.training.engine import Engine
 from hpskit.training.estimate import Standing, check_room
 from hpskit.training.examples import Batch
 from hpskit.training.log import RunLog, tensorboard, wandb
-from hpskit.training.material import Material, read_material
+from hpskit.training.material import Material
 from hpskit.training.past_run import best_checkpoint
 from hpskit.training.processes import StopSignals, any_of, first_says, together, wait_until_seen
 from hpskit.training.recipes import Recipe
 from hpskit.training.result import Summary, publish_report, publish_result, summary_of
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.student import Student
-from hpskit.training.train_run import TrainRun, open_stream, settings_of
+from hpskit.training.train_run import TrainRun, open_material, open_stream, settings_of
 from hpskit.training.validation import validate
 from hpskit.training.watch import Watch
 
@@ -69,16 +69,7 @@ def train(
         folder.check_free(config.resume)
         if accelerator.is_main_process and not folder.summary.is_file():
             check_room(config.recipe, config.out)
-        material = read_material(
-            config.data,
-            config.validation,
-            data_format=config.data_format,
-            image_root=config.image_root,
-            drop_leaks=config.drop_leaks,
-            compare_pixels=config.compare_pixels,
-            on_broken=config.on_broken,
-            progress=lambda done: progress("comparing with validation", done, None, {}),
-        )
+        material = open_material(config, lambda done: progress("comparing with validation", done, None, {}))
     with together(accelerator):
         if accelerator.is_main_process:
             _tell_of(material, config.recipe, progress, warn)
