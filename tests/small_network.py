@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import open_clip
 
-__all__ = ["SMALL", "register_small"]
+from hpskit.training.recipes import tiny
+from hpskit.training.train_run import TrainRun
+from made_up_task import write_task
+
+__all__ = ["SMALL", "register_small", "small_run"]
 
 SMALL = "ViT-small-test"
 _CONFIG = {
@@ -22,3 +27,18 @@ def register_small(folder: Path) -> None:
     path = folder / f"{SMALL}.json"
     path.write_text(json.dumps(_CONFIG))
     open_clip.add_model_config(path)
+
+
+def small_run(folder: Path, settings: Sequence[str], *, pairs: int, held_out: int) -> TrainRun:
+    """The made-up task in `folder`, and a run in `folder/whole` that learns it."""
+    register_small(folder)
+    write_task(folder, pairs=pairs, seed=0)
+    write_task(folder, pairs=held_out, seed=0, held_out=True)
+    return TrainRun(
+        recipe=tiny().with_settings([f"architecture={SMALL}", *settings]),
+        data=(str(folder / "train.json"),),
+        validation=str(folder / "held-out.json"),
+        out=folder / "whole",
+        tensorboard=False,
+        workers=0,
+    )

@@ -18,13 +18,11 @@ from hpskit.training.checkpoints import Checkpoints
 from hpskit.training.estimate import estimate
 from hpskit.training.log import log_lines
 from hpskit.training.past_run import open_run
-from hpskit.training.recipes import tiny
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.trainer import TrainRun, train
-from made_up_task import write_task
-from small_network import SMALL, register_small
+from small_network import small_run
 
-SETTINGS = (f"architecture={SMALL}", "steps=6", "warmup=1", "batch=4", "validate_every=2", "save_every=2", "keep=2")
+SETTINGS = ("steps=6", "warmup=1", "batch=4", "validate_every=2", "save_every=2", "keep=2")
 
 FILES = (
     "config.json",
@@ -68,17 +66,7 @@ def stop(what: str, done: int, total: int | None, line: Mapping[str, Any]) -> No
 def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainRun, str]:
     """A run that was stopped halfway, and the hash of the weights that it should come to."""
     folder = tmp_path_factory.mktemp("halves")
-    register_small(folder)
-    write_task(folder, pairs=16, seed=0)
-    write_task(folder, pairs=6, seed=0, held_out=True)
-    config = TrainRun(
-        recipe=tiny().with_settings(SETTINGS),
-        data=(str(folder / "train.json"),),
-        validation=str(folder / "held-out.json"),
-        out=folder / "whole",
-        tensorboard=False,
-        workers=0,
-    )
+    config = small_run(folder, SETTINGS, pairs=16, held_out=6)
     whole = train(config)
 
     half = replace(config, out=folder / "half", resume=True)

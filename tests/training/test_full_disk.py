@@ -20,15 +20,12 @@ from hpskit.errors import OutputError
 from hpskit.training.checkpoints import Checkpoints
 from hpskit.training.estimate import estimate, size_of
 from hpskit.training.log import Sink, log_lines, tensorboard
-from hpskit.training.recipes import tiny
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.trainer import TrainRun, train
-from made_up_task import write_task
-from small_network import SMALL, register_small
+from small_network import small_run
 
 STEPS = 24
 SETTINGS = (
-    f"architecture={SMALL}",
     f"steps={STEPS}",
     "warmup=1",
     "batch=2",
@@ -54,17 +51,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def undisturbed(disk: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainRun, str]:
     folder = tmp_path_factory.mktemp("task")
-    register_small(folder)
-    write_task(folder, pairs=12, seed=0)
-    write_task(folder, pairs=4, seed=0, held_out=True)
-    config = TrainRun(
-        recipe=tiny().with_settings(SETTINGS),
-        data=(str(folder / "train.json"),),
-        validation=str(folder / "held-out.json"),
-        out=folder / "whole",
-        tensorboard=False,
-        workers=0,
-    )
+    config = small_run(folder, SETTINGS, pairs=12, held_out=4)
     return replace(config, out=disk / "run", resume=True), train(config).weight_hash
 
 
