@@ -279,3 +279,25 @@ def test_a_split_of_data_is_trained_on(config: TrainRun, task: Path, tmp_path: P
     with pytest.raises(InputError, match=r"row \d+: image '.*train-0-a.png' is not in .*; bring them"):
         train(replace(parts, out=tmp_path / "again"))
     assert not (tmp_path / "again").exists()
+
+
+def test_validation_in_which_fewer_than_two_prompts_decide_anything_is_refused(
+    task: Path,
+) -> None:
+    def tie(rows: list[dict[str, Any]]) -> None:
+        for row in rows[1:]:
+            row["human_preference"] = [0.5, 0.5]
+
+    change(task / "held-out.json", tie)
+    with pytest.raises(InputError, match=r"held-out\.json: has 1 prompt with images of which people preferred one"):
+        read(task)
+
+
+def test_groups_that_are_left_out_do_not_count_as_validation(task: Path) -> None:
+    for row in json.loads((task / "held-out.json").read_text())[2:]:
+        (task / "train" / Path(row["file_path"][0]).name).unlink()
+    read(task, on_broken="drop")
+    second = json.loads((task / "held-out.json").read_text())[1]
+    (task / "train" / Path(second["file_path"][0]).name).unlink()
+    with pytest.raises(InputError, match=r"has 1 prompt with images"):
+        read(task, on_broken="drop")

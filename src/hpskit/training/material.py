@@ -8,8 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hpskit import __version__
 from hpskit.dataset.description import Context, Description, describe
+from hpskit.dataset.group import Group
 from hpskit.dataset.inventory import Inventory, take_inventory
 from hpskit.dataset.leaks import Leaks, check_leaks
 from hpskit.dataset.pairs import compared_pairs
@@ -17,6 +20,7 @@ from hpskit.dataset.reading import DataSet, open_data
 from hpskit.errors import InputError
 from hpskit.models.clip import token_counter, tokenizer
 from hpskit.models.store import locate
+from hpskit.pages import counted
 from hpskit.training.batch import ratings_of
 from hpskit.training.catalogue import Catalogue
 from hpskit.training.examples import OnBroken, Source, Stream
@@ -199,14 +203,20 @@ def _check_ratings(data: DataSet, without: Collection[str], rating: str) -> None
 
 
 def _check_two_prompts(validation: DataSet, without: Collection[str]) -> None:
-    """One prompt has no interval, and says next to nothing."""
+    """One prompt has no interval, and says next to nothing; images that people tied throughout say nothing at all."""
     seen: set[str] = set()
     for group in validation.outline():
-        if group.place not in without:
+        if group.place not in without and _decides(group):
             seen.add(group.prompt)
         if len(seen) > 1:
             return
-    raise InputError(f"{validation.path}: has {len(seen)} prompts, expected at least two for validation")
+    found = f"has {counted(len(seen), 'prompt')} with images of which people preferred one"
+    raise InputError(f"{validation.path}: {found}, expected at least two for validation")
+
+
+def _decides(group: Group) -> bool:
+    """Whether anybody put one of two images before the other."""
+    return any(len(set(row[~np.isnan(row)])) > 1 for row in group.verdicts())
 
 
 def _facts(data: DataSet, digest: str, inventory: Inventory, groups: int, pairs: int) -> dict[str, Any]:
