@@ -1,6 +1,6 @@
 """How long one training step takes and how much memory, for a network, a batch and a recipe; prints JSON.
 
-    python benchmarks/training_step.py [--recipe hpsv2] [--set precision=bf16 …] [--pairs 4] [--steps 2] [--threads 2]
+    python benchmarks/training_step.py [--recipe hpsv2] [--set precision=bf16] […] [--pairs 4] [--steps 2] [--threads 2]
 
 A process of its own trains made-up pixels with everything that a real step has: both towers, the recipe's loss, the
 gradient in `accumulate` parts, AdamW on what the recipe trains, the clamp. Only reading data is left out. Weights are
@@ -83,7 +83,7 @@ def peak_gigabytes() -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="hpsv2")
-    parser.add_argument("--set", nargs="*", default=[], dest="settings", help="as for hpskit train")
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="as for hpskit train")
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
