@@ -9,7 +9,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "hpskit"
 ORDER = (  # noqa: SIM905  # as ARCHITECTURE.md draws it
-    "errors records files rows hub pages stats pixels prompts images annotation dataset models training scoring "
+    "errors schema records files stage rows hub pages stats pixels prompts images annotation dataset models training scoring "
     "evaluation benchmark reward serving cluster hpsv2 cli"
 ).split()
 MODULES = sorted(SRC.rglob("*.py"))

@@ -14,11 +14,14 @@
     │   └── HashMismatchError its content is not what was published or recorded
     └── MissingExtraError     an optional dependency is not installed (also an ImportError)
 
-Each message is one line that names the place, the value found, what was expected and the cure. The command
-line prints it as it is and exits with status 2.
+Each of them holds the place, what was found there, what was expected and the cure, and puts them into one line. The
+command line prints that line and exits with status 2. Tests compare the fields, so that wording stays free.
 """
 
 from __future__ import annotations
+
+import os
+from typing import Self
 
 __all__ = [
     "BrokenImageError",
@@ -34,11 +37,56 @@ __all__ = [
     "OutputError",
     "RecordError",
     "UnknownModelError",
+    "shown",
 ]
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """Return a value as an error may quote it: its `repr`, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 class HpskitError(Exception):
-    """Base of every error that hpskit raises on purpose."""
+    """Base of every error that hpskit raises on purpose.
+
+    `str(error)` is `PLACE: FOUND, expected EXPECTED; CURE`, on one line; a field that is empty is left out.
+    """
+
+    def __init__(self, place: str | os.PathLike[str], found: str = "", *, expected: str = "", cure: str = "") -> None:
+        """Hold what went wrong, where, and what helps.
+
+        Args:
+            place: file, row, field or option, for example `votes.csv: row 7` or `lr`.
+            found: what is there, as a predicate: `is 'x'`, `has 3 ranks for 4 images`, `cannot be read (…)`.
+            expected: what should be there, as a noun phrase: `a number from 0 to 1`.
+            cure: what the reader can do, as a command to them: `correct it or remove the row`.
+        """
+        super().__init__(os.fspath(place), found, expected, cure)
+        self.place = os.fspath(place)
+        self.found = found
+        self.expected = expected
+        self.cure = cure
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.place, self.found, self.expected, self.cure), self.__dict__
+
+    def __str__(self) -> str:
+        text = f"{self.place}: {self.found}" if self.found else self.place
+        text += f", expected {self.expected}" if self.expected else ""
+        text += f"; {self.cure}" if self.cure else ""
+        # one line, and data must not steer a terminal
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+    def within(self, place: str | os.PathLike[str]) -> Self:
+        """Return the same error with its place inside another: `items.csv: row 7` before `column 'image'`."""
+        inner = f"{os.fspath(place)}: {self.place}" if self.place else os.fspath(place)
+        return type(self)(inner, self.found, expected=self.expected, cure=self.cure)
+
+
+def _again(kind: type[HpskitError], place: str, found: str, expected: str, cure: str) -> HpskitError:
+    """Make an error that another process has sent."""
+    return kind(place, found, expected=expected, cure=cure)
 
 
 class InputError(HpskitError, ValueError):
