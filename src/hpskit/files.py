@@ -24,7 +24,9 @@ __all__ = [
     "check_free",
     "expand",
     "explain",
+    "held",
     "publish",
+    "publish_bytes",
     "publish_folder",
     "publish_json",
     "publish_set",
@@ -80,7 +82,7 @@ def publish(path: Path, *, sweep: bool = False) -> Iterator[Path]:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(descriptor)
         temporary = Path(name)
-        with _held(temporary) if sweep else contextlib.nullcontext():
+        with held(temporary) if sweep else contextlib.nullcontext():
             yield temporary
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
@@ -112,7 +114,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-        with _held(temporary):
+        with held(temporary):
             yield temporary
             if hasattr(os, "sync"):  # one call for what may be a million files
                 os.sync()
@@ -131,7 +133,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
 def _sweep(path: Path) -> None:
     """Remove the half-filled folders and half-written files of `path` whose process is no more."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError), _held(left):
+        with contextlib.suppress(OSError), held(left):
             if left.is_dir():
                 shutil.rmtree(left)
             else:
@@ -148,7 +150,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_held(folder))
+            stack.enter_context(held(folder))
         except BlockingIOError as error:
             cure = "wait for it, or choose another folder"
             raise OutputError(f"{folder}: another process is at work in it; {cure}") from error
@@ -158,7 +160,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
+def held(path: Path) -> Iterator[None]:
     """Lock a folder or a file; a `BlockingIOError` says that another process has it. The lock ends with the process."""
     if sys.platform == "win32":  # no such lock there: two runs at once are the user's affair
         yield
@@ -178,6 +180,12 @@ def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def publish_bytes(path: Path, content: bytes) -> None:
+    """Publish a file of this content."""
+    with publish(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def publish_json(path: Path, value: Any) -> None:

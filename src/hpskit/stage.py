@@ -1,0 +1,319 @@
+"""What every long job needs: a ledger of what is done, one writer at a time, and a record that is written last.
+
+A stage asks its `Ledger` what is missing, computes that, and puts it in; killed at any moment and run again, it goes on
+there. An entry is known by what its value depends on (scorer, SHA-256 of the image, prompt, settings), so an input
+that was replaced is simply another entry. `publish` brings the results to their names, the record of them last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from hpskit.errors import InputError, OutputError, shown
+from hpskit.files import explain, held, publish_bytes, publish_json, read_json
+
+__all__ = [
+    "Ledger",
+    "Progress",
+    "alone_in",
+    "check_free",
+    "check_same_run",
+    "check_space",
+    "ledger_until_published",
+    "publish",
+]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done and how much there is."""
+
+Key: TypeAlias = tuple[str, ...]
+"""All that a value depends on."""
+
+_APPLICATION = 0x48505354
+"""`HPST` in the header of the file: no other program's database is taken for a ledger."""
+_MAGIC = b"SQLite format 3\0"
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+PRAGMA application_id = {_APPLICATION};
+CREATE TABLE IF NOT EXISTS run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entry (
+    key BLOB PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+COMMIT;
+"""
+
+
+class Ledger:
+    """Values by key in one SQLite file: on disk when `put` returns, with one writer at a time.
+
+    Keys are kept as digests of 16 bytes. Each value has a checksum; an entry that was damaged counts as missing.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        """Open the ledger, or make it.
+
+        Args:
+            path: the file.
+            run: what must be equal for two runs to be parts of one, ready for JSON.
+
+        Raises:
+            OutputError: it belongs to another run, another process writes it, it is damaged or no ledger, or it cannot
+                be written.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _check_kind(path)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+        except (OSError, sqlite3.Error) as error:
+            reason = explain(error) if isinstance(error, OSError) else str(error)
+            raise OutputError(path, f"cannot be written ({reason})", cure="choose another output") from error
+        try:
+            self._begin(run)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._refusal(error) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _begin(self, run: Mapping[str, Any]) -> None:
+        # Exclusive locking lasts until the file is closed, and lets WAL do without shared memory (network disks).
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("BEGIN IMMEDIATE")  # before anything is read: of two that start at once, one goes on
+        mark, tables = (
+            self._db.execute(text).fetchone()[0]
+            for text in ("PRAGMA application_id", "SELECT count(*) FROM sqlite_schema")
+        )
+        self._db.execute("COMMIT")
+        if tables and mark != _APPLICATION:
+            cure = "move it away or choose another output"
+            raise OutputError(self.path, "is a database of another program", expected="a ledger of hpskit", cure=cure)
+        with contextlib.suppress(sqlite3.OperationalError):  # where it cannot be had, the slower journal serves
+            self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+        known = {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM run")}
+        if known:
+            cure = "finish that run first, choose another output, or delete the file to start anew"
+            check_same_run(self.path, known, run, cure=cure)
+        else:
+            rows = [(name, json.dumps(value)) for name, value in run.items()]
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT INTO run VALUES (?, ?)", rows)
+
+    def _refusal(self, error: sqlite3.Error) -> OutputError:
+        """Say why the file cannot be opened."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return OutputError(
+                self.path, "is being written by another process", cure="wait for it, or choose another output"
+            )
+        if isinstance(error, sqlite3.OperationalError):
+            return OutputError(self.path, f"cannot be written ({error})", cure="make room or choose another output")
+        return OutputError(self.path, f"is damaged or no ledger ({error})", cure="move it away to start anew")
+
+    def get(self, keys: Sequence[Key]) -> list[Any]:
+        """Return the value of each key, None where there is none (or a damaged one)."""
+        return [self._value(_digest(key)) for key in keys]
+
+    def _value(self, digest: bytes) -> Any:
+        try:
+            row = self._db.execute("SELECT value, crc FROM entry WHERE key = ?", (digest,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._refusal(error) from error
+        if row is None or _checksum(digest, row[0]) != row[1]:
+            return None
+        return json.loads(row[0])
+
+    def put(self, entries: Iterable[tuple[Key, Any]]) -> None:
+        """Add or replace entries, all of them or none; they are on disk afterwards.
+
+        Args:
+            entries: keys and values; a value is what JSON can hold, without NaN and infinities.
+
+        Raises:
+            OutputError: they cannot be written, for example because the disk is full.
+        """
+        rows = []
+        for key, value in entries:
+            digest, text = _digest(key), json.dumps(value, allow_nan=False)
+            rows.append((digest, text, _checksum(digest, text)))
+        if not rows:
+            return
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            cure = "what was written before is safe; make room and run the same command again"
+            raise OutputError(self.path, f"cannot be written ({error})", cure=cure) from error
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM entry").fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the file; another process may write it then."""
+        self._db.close()
+
+    def remove(self) -> None:
+        """Close the ledger and delete its file: what it held is published."""
+        self.close()
+        for end in ("", "-wal", "-shm", "-journal"):
+            self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+
+def _check_kind(path: Path) -> None:
+    """See that a file is none of somebody's that SQLite would take for an empty database, or wait for."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise OutputError(path, "is no regular file", expected="a ledger or nothing", cure="choose another output")
+    with path.open("rb") as handle:
+        head = handle.read(len(_MAGIC))
+    if head and head != _MAGIC:
+        raise OutputError(path, "is no ledger", cure="move it away or choose another output")
+
+
+def _digest(key: Key) -> bytes:
+    return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).digest()
+
+
+def _checksum(digest: bytes, text: str) -> int:
+    return zlib.crc32(text.encode(), zlib.crc32(digest))
+
+
+@contextlib.contextmanager
+def ledger_until_published(path: Path, run: Mapping[str, Any]) -> Iterator[Ledger]:
+    """Open the ledger of a job whose results are published when the block ends well; then it is removed.
+
+    If the block raises, the ledger stays for the next run, unless it is empty.
+
+    Raises:
+        OutputError: see `Ledger`.
+    """
+    with Ledger(path, run) as ledger:
+        try:
+            yield ledger
+        except BaseException:
+            if not len(ledger):
+                ledger.remove()
+            raise
+        ledger.remove()
+
+
+def check_same_run(place: Path, found: Mapping[str, Any], run: Mapping[str, Any], *, cure: str) -> None:
+    """See that what stands at a place was begun with the same settings.
+
+    Raises:
+        OutputError: a setting differs; it is named with both values.
+    """
+    for name, value in json.loads(json.dumps(run)).items():
+        if found.get(name) != value:
+            what = f"has {name} {shown(found.get(name), 200)}"
+            raise OutputError(place, what, expected=f"{shown(value, 200)} as in this run", cure=cure)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process, as against others that ask for it too; it is made if it is not there.
+
+    Raises:
+        OutputError: another process has it, or it cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(folder))
+        except BlockingIOError as error:
+            cure = "wait for it, or choose another folder"
+            raise OutputError(folder, "is being written by another process", cure=cure) from error
+        except OSError as error:
+            raise OutputError(folder, f"cannot be written ({explain(error)})", cure="choose another folder") from error
+        yield
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """See that the disk of a folder, which need not exist, has room.
+
+    Args:
+        folder: where the files will be.
+        needed: bytes.
+        what: what they are for, as the error calls it.
+
+    Raises:
+        OutputError: there is less.
+    """
+    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        found = f"has {free / 1e9:.2f} GB free"
+        raise OutputError(
+            folder, found, expected=f"{needed / 1e9:.2f} GB for {what}", cure="make room or choose another folder"
+        )
+
+
+def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> None:
+    """See that a folder holds nothing of others under the names that a stage is about to write.
+
+    Args:
+        out: the folder; it need not exist.
+        record: name of the stage's JSON document; its `format` tells what it is.
+        products: names of the other files.
+        kind: the `format`.
+
+    Raises:
+        OutputError: something of another kind is there.
+    """
+    cure = "choose another --out, or move it away"
+    if out.exists() and not out.is_dir():
+        raise OutputError(out, "is a file", expected="a folder", cure=cure)
+    path = out / record
+    if path.exists():
+        try:
+            value = read_json(path)
+        except InputError:
+            value = None
+        if not isinstance(value, dict) or value.get("format") != kind:
+            raise OutputError(path, "is there already", expected=f"nothing, or {kind!r}", cure=cure)
+        return
+    for name in products:
+        if (out / name).exists():
+            raise OutputError(out / name, "is there already and was not made by this command", cure=cure)
+
+
+def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str, bytes]) -> None:
+    """Publish the files of a stage in a folder, the record of them last.
+
+    While files change, the record says that they are not complete; so a kill leaves no record of what is not there.
+
+    Args:
+        out: the folder.
+        record: name of the record.
+        value: its content, with a `format`; gets `files`, the SHA-256 of each product.
+        products: name of each other file and its bytes.
+
+    Raises:
+        OutputError: something of another kind is there, or a file cannot be written.
+    """
+    check_free(out, record, products, value["format"])
+    publish_json(out / record, {"format": value["format"], "complete": False})
+    for name, content in products.items():
+        publish_bytes(out / name, content)
+    value["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in products.items()}
+    publish_json(out / record, value)

@@ -1,0 +1,185 @@
+"""The ledger and the publication of a stage: nothing acknowledged is lost, nothing of others is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from error_fields import at
+from hpskit.errors import OutputError
+from hpskit.stage import Ledger, alone_in, check_free, check_space, ledger_until_published, publish
+
+RUN = {"format": "a test 1", "size": 512}
+KEYS = st.tuples(st.text(max_size=8), st.text(max_size=8))
+VALUES = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False), st.text(), st.dictionaries(st.text(), st.integers())
+)
+WRITER = """
+import sys, pathlib
+from hpskit.stage import Ledger
+with Ledger(pathlib.Path(sys.argv[1]), {"format": "a test 1", "size": 512}) as ledger:
+    start = len(ledger)
+    for n in range(start, start + 100_000):
+        ledger.put([((str(n),), n)])
+        print(n, flush=True)
+"""
+
+
+def writer(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+
+
+@given(st.lists(st.dictionaries(KEYS, VALUES, max_size=5), max_size=5))
+def test_a_ledger_is_a_dictionary_that_is_still_there_later(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[dict[tuple[str, str], object]]
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "x.ledger"
+    expected: dict[tuple[str, str], object] = {}
+    for step in steps:
+        with Ledger(path, RUN) as ledger:
+            ledger.put(step.items())
+        expected |= step
+    with Ledger(path, RUN) as ledger:
+        assert len(ledger) == len(expected)
+        assert ledger.get(list(expected)) == list(expected.values())
+        assert ledger.get([("not", "there", "at all")]) == [None]
+
+
+def test_keys_whose_parts_run_together_are_different(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "x.ledger", RUN) as ledger:
+        ledger.put([(("ab", "c"), 1), (("a", "bc"), 2)])
+        assert ledger.get([("ab", "c"), ("a", "bc"), ("abc",)]) == [1, 2, None]
+
+
+def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
+    path = tmp_path / "x.ledger"
+    acknowledged = 0
+    for kill_after in (3, 40, 11):
+        process = writer(path)
+        assert process.stdout is not None
+        for _ in range(kill_after):
+            acknowledged = int(process.stdout.readline()) + 1
+        os.kill(process.pid, signal.SIGKILL)
+        acknowledged = max([acknowledged, *(int(n) + 1 for n in process.communicate()[0].split())])
+        with Ledger(path, RUN) as ledger:
+            assert len(ledger) >= acknowledged
+            assert ledger.get([(str(n),) for n in range(len(ledger))]) == list(range(len(ledger)))
+
+
+def test_a_second_writer_is_refused_while_the_first_writes(tmp_path: Path) -> None:
+    path = tmp_path / "x.ledger"
+    process = writer(path)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(OutputError, check=at(path, found="another process", cure="wait")):
+            Ledger(path, RUN)
+    finally:
+        process.kill()
+        process.communicate()
+    Ledger(path, RUN).close()
+
+
+def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
+    path = tmp_path / "x.ledger"
+    Ledger(path, RUN).close()
+    with pytest.raises(OutputError, check=at(path, found="size 512", expected="224")):
+        Ledger(path, RUN | {"size": 224})
+
+
+@pytest.mark.parametrize("content", [b"somebody's notes, which are longer than a header of a hundred bytes" * 9, b"x"])
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.ledger"
+    path.write_bytes(content)
+    with pytest.raises(OutputError, check=at(path, found="no ledger")):
+        Ledger(path, RUN)
+    assert path.read_bytes() == content
+
+
+def test_a_pipe_in_the_place_of_a_ledger_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.ledger")
+    with pytest.raises(OutputError, check=at(tmp_path / "x.ledger", found="no regular file")):
+        Ledger(tmp_path / "x.ledger", RUN)
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.ledger"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE run (name TEXT, value TEXT)")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(OutputError, check=at(path, found="another program")):
+        Ledger(path, RUN)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_entry_counts_as_missing(tmp_path: Path) -> None:
+    path = tmp_path / "x.ledger"
+    with Ledger(path, RUN) as ledger:
+        ledger.put([(("a",), 27.5), (("b",), 28.5)])
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE entry SET value = '99.5' WHERE value = '27.5'")
+    other.close()
+    with Ledger(path, RUN) as ledger:
+        assert ledger.get([("a",), ("b",)]) == [None, 28.5]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, check=at(tmp_path / "file" / "x.ledger", found="cannot be written")):
+        Ledger(tmp_path / "file" / "x.ledger", RUN)
+
+
+@pytest.mark.parametrize(("entries", "stays"), [({}, False), ({("a",): 1}, True)])
+def test_an_unpublished_ledger_stays_if_it_holds_something(
+    tmp_path: Path, entries: dict[tuple[str], int], stays: bool
+) -> None:
+    path = tmp_path / "x.ledger"
+    with pytest.raises(ZeroDivisionError), ledger_until_published(path, RUN) as ledger:
+        ledger.put(entries.items())
+        raise ZeroDivisionError
+    assert path.exists() == stays
+    with ledger_until_published(path, RUN):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_process_at_a_time_is_alone_in_a_folder(tmp_path: Path) -> None:
+    with (
+        alone_in(tmp_path / "run"),
+        pytest.raises(OutputError, check=at(tmp_path / "run", found="another process")),
+        alone_in(tmp_path / "run"),
+    ):
+        pass
+    with alone_in(tmp_path / "run"):
+        pass
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    check_space(tmp_path / "not" / "there", 1, "one byte")
+    with pytest.raises(OutputError, check=at(tmp_path, expected="checkpoints")):
+        check_space(tmp_path, 10**18, "three checkpoints")
+
+
+def test_published_files_are_named_with_their_hashes_and_others_are_left_alone(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "study.json", {"format": "study 1", "n": 3}, {"page.html": b"<p>"})
+    record = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert record["n"] == 3
+    assert record["files"].keys() == {"page.html"}
+    publish(tmp_path / "out", "study.json", {"format": "study 1", "n": 4}, {"page.html": b"<b>"})
+    with pytest.raises(OutputError, check=at(tmp_path / "out" / "study.json", expected="study 2")):
+        check_free(tmp_path / "out", "study.json", (), "study 2")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "page.html").write_text("mine")
+    with pytest.raises(OutputError, check=at(tmp_path / "mine" / "page.html", found="not made by this command")):
+        publish(tmp_path / "mine", "study.json", {"format": "study 1"}, {"page.html": b"<p>"})
+    assert (tmp_path / "mine" / "page.html").read_text() == "mine"
