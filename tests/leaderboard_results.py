@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from hpskit.benchmark.result import FORMAT, figures
+from hpskit.benchmark.result import FORMAT, ScoredImage, ScoredPrompt, figures
 from hpskit.benchmark.suites import prompts_sha256
 from hpskit.records import ScorerInfo
 
@@ -73,14 +73,14 @@ def write_result(
         if not np.isnan(next(iter(columns.values()))[n]):
             sha256 = _draw(path.parent / "images" / place, colour, n) if colour is not None else "0" * 64
             own = {label: float(column[n]) for label, column in columns.items()}
-            images = [{"image": place, "sha256": sha256, "scores": own}]
-        rows.append({"category": category, "number": number, "prompt": text, "images": images})
+            images = [ScoredImage(image=place, sha256=sha256, scores=own)]
+        rows.append(ScoredPrompt(category=category, number=number, prompt=text, images=tuple(images)))
     value = {
         "format": FORMAT,
         "package": "hpskit 0.0",
         "name": name,
         "command": "hpskit benchmark run",
-        "complete": all(row["images"] for row in rows),
+        "complete": all(row.images for row in rows),
         "meta": dict(meta or {}),
         "versions": {"python": "3.11"},
         "images_root": "images",
@@ -100,7 +100,7 @@ def write_result(
             }
             for label in columns
         ],
-        "prompts": rows,
+        "prompts": [row.model_dump(mode="json") for row in rows],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))

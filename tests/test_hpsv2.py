@@ -109,12 +109,12 @@ def test_a_benchmark_run_gives_the_same_figures(prompts_home: Path, small: str, 
     expected = hpsv2.evaluate(tmp_path / "images", cp=small)
     scorer = NetworkScorer(*load_network(small, precision="fp32"))
     config = BenchmarkRun(suite=prompts_home, images=tmp_path / "images", name="m", out=tmp_path / "result.json")
-    (found,) = run(config, lambda: [Candidate(label="tiny", scorer=scorer)]).result.value["scorers"]
-    assert [part["name"] for part in found["categories"]] == [*hpsv2.STYLES]
-    for part in found["categories"]:
-        assert part["mean"] == pytest.approx(expected[part["name"]]["mean"], abs=1e-4)
-        assert part["deviation"] == pytest.approx(expected[part["name"]]["deviation"], abs=1e-4)
-    assert found["average"]["value"] == pytest.approx(expected["average"]["mean"], abs=1e-4)
+    (found,) = run(config, lambda: [Candidate(label="tiny", scorer=scorer)]).result.scorers
+    assert [part.name for part in found.categories] == [*hpsv2.STYLES]
+    for part in found.categories:
+        assert part.mean == pytest.approx(expected[part.name]["mean"], abs=1e-4)
+        assert part.deviation == pytest.approx(expected[part.name]["deviation"], abs=1e-4)
+    assert found.average.value == pytest.approx(expected["average"]["mean"], abs=1e-4)
 
 
 def test_published_images_are_fetched_and_scored(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NoReturn
 
-from hpskit.errors import RecordError
+from hpskit.errors import RecordError, shown
 
 __all__ = ["Item", "Pair", "RankedImage", "Ranking", "Row", "ScorerInfo"]
 
@@ -83,7 +83,8 @@ class ScorerInfo:
         names = [f.name for f in fields(cls)]
         for name in names:
             if not isinstance(value.get(name), str):
-                raise RecordError(f"{place}: field {name!r} is {value.get(name)!r}, expected a string")
+                where = f"{place}: {name}" if place else name
+                raise RecordError(where, f"is {shown(value.get(name))}", expected="a text")
         return cls(**{name: value[name] for name in names})
 
 

@@ -7,18 +7,21 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from error_fields import at
 from forked_process import ForkedProcess
-from hpskit.benchmark.result import figures, prompt_scores, read_result
+from hpskit.benchmark.result import ScoredImage, ScoredPrompt, figures, mean_scores, read_result
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.benchmark.verify import verify
-from hpskit.errors import InputError, ModelError, OutputError, RecordError
+from hpskit.errors import InputError, ModelError, OutputError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import AppendLog
 from suite_material import Brightness, grey
@@ -32,35 +35,40 @@ def config(suite_file: Path, renders: Path, tmp_path: Path) -> BenchmarkRun:
 def test_scores_figures_and_identity(config: BenchmarkRun, brightness: Candidate) -> None:
     summary = run(replace(config, meta={"steps": 50}), lambda: [brightness])
     result = read_result(config.out)
-    assert result.value == summary.result.value
+    assert result.to_json() == summary.result.to_json()
     # grey level plus length of the prompt: "a 0" has 3, "b c 0" has 5 characters
     assert result.scores("brightness").tolist() == [13.0, 25.0, 26.0, 27.0, 14.0, 15.0, 16.0]
     assert result.categories.tolist() == ["a", "b c", "b c", "b c", "a", "a", "a"]
-    (scorer,) = result.value["scorers"]
-    assert [(c["name"], c["value"], c["mean"], c["prompts"]) for c in scorer["categories"]] == [
+    (scorer,) = result.scorers
+    assert [(c.name, c.value, c.mean, c.prompts) for c in scorer.categories] == [
         ("a", 14.5, 14.5, 4),
         ("b c", 26.0, 26.0, 3),
     ]
-    assert scorer["average"]["value"] == pytest.approx((4 * 14.5 + 3 * 26.0) / 7)
-    assert scorer["average"]["low"] < scorer["average"]["value"] < scorer["average"]["high"]
-    assert scorer["average"]["high"] - scorer["average"]["low"] < 3, "categories are not drawn, prompts within them are"
-    assert (result.complete, result.meta, result.log_odds("brightness")) == (True, {"steps": 50}, 0.5)
-    assert result.info("brightness") == brightness.scorer.info
+    average = scorer.average
+    assert average.value == pytest.approx((4 * 14.5 + 3 * 26.0) / 7)
+    assert average.low < average.value < average.high < average.low + 3, "not categories are drawn but their prompts"
+    assert (result.complete, result.meta, scorer.log_odds_per_point) == (True, {"steps": 50}, 0.5)
+    assert scorer.info == brightness.scorer.info
     assert result.image_path(0) == config.images / "a/00000.png"
-    assert result.value["images_root"] == "../renders"
+    assert result.images_root == "../renders"
     assert not config.partial.exists()
     assert summary.resumed == 0
+
+
+def scored(score: float) -> ScoredImage:
+    return ScoredImage(image="x.png", sha256="0" * 64, scores={"x": score})
 
 
 def test_groups_keep_their_places_when_images_are_missing() -> None:
     rng = np.random.default_rng(3)
     scores = rng.normal(size=200)
     rows = [
-        {
-            "category": "a",
-            "prompt": str(number),
-            "images": [{"scores": {"x": score}}] if number not in (0, 1, 2, 80) else [],
-        }
+        ScoredPrompt(
+            category="a",
+            number=number,
+            prompt=str(number),
+            images=(scored(score),) if number not in (0, 1, 2, 80) else (),
+        )
         for number, score in enumerate(scores)
     ]
     found = figures(rows, "x", resamples=200)["categories"][0]
@@ -72,8 +80,7 @@ def test_groups_keep_their_places_when_images_are_missing() -> None:
 
 
 def test_the_score_of_a_prompt_is_the_mean_of_its_images() -> None:
-    rows = [{"images": [{"scores": {"x": 1.0}}, {"scores": {"x": 4.0}}]}, {"images": []}]
-    assert prompt_scores(rows, "x").tolist() == pytest.approx([2.5, np.nan], nan_ok=True)
+    assert mean_scores([(scored(1.0), scored(4.0)), ()], "x").tolist() == pytest.approx([2.5, np.nan], nan_ok=True)
 
 
 def test_a_missing_image_is_an_error_or_marks_the_result(config: BenchmarkRun, brightness: Candidate) -> None:
@@ -120,7 +127,7 @@ def test_a_scorer_is_added_and_the_first_scores_no_more(config: BenchmarkRun, br
     run(config, lambda: [brightness])
     other = Candidate(label="double", scorer=Brightness(2.0))
     summary = run(config, lambda: [other])
-    assert summary.result.scorers == ("brightness", "double")
+    assert summary.result.labels == ("brightness", "double")
     assert summary.result.scores("brightness").tolist() == [13.0, 25.0, 26.0, 27.0, 14.0, 15.0, 16.0]
     assert summary.result.scores("double")[0] == 23.0
     again = Candidate(label="brightness", scorer=Brightness())
@@ -143,7 +150,7 @@ def test_a_result_of_something_else_is_left_alone(config: BenchmarkRun, brightne
     assert run(replace(config, replace=True), lambda: [impostor]).result.scores("brightness")[0] == 23.0
     before = config.out.read_bytes()
     (tmp_path / "renamed.jsonl").write_bytes(Path(config.suite).read_bytes())
-    assert run(replace(config, suite=tmp_path / "renamed.jsonl"), lambda: [impostor]).result.suite["name"] == "suite"
+    assert run(replace(config, suite=tmp_path / "renamed.jsonl"), lambda: [impostor]).result.suite.name == "suite"
     grey(config.images / "a/00001.png", 99)
     with pytest.raises(OutputError, match=r"images have changed since it was made, .*: a/00001\.png"):
         run(config, lambda: [brightness])
@@ -223,38 +230,48 @@ def test_settings_are_checked(config: BenchmarkRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "place", "found"),
     [
-        (lambda v: v.update(format="x"), "format is 'x'"),
-        (lambda v: v.update(name=3), "name is 3, expected a str"),
-        (lambda v: v["prompts"][0].update(prompt="other"), "suite.sha256 is"),
-        (lambda v: v["prompts"][1].update(images=[]), "complete is True, expected true just when"),
+        (lambda v: v.update(format="x"), "format", "is 'x'"),
+        (lambda v: v.update(name=3), "name", "is 3"),
+        (lambda v: v.update(name="x\x1b[2J"), "name", "is 'x\\x1b[2J'"),
+        (lambda v: v["prompts"][0].update(prompt="other"), "suite.sha256", "is '"),
+        (lambda v: v["prompts"][1].update(images=[]), "complete", "is True"),
         (
             lambda v: v["prompts"][1]["images"][0]["scores"].clear(),
-            r"prompts[1].images[0].scores['brightness'] is None",
+            "prompts[1].images[0].scores.brightness",
+            "is None",
         ),
-        (lambda v: v["scorers"][0]["info"].pop("precision"), "field 'precision' is None"),
-        (lambda v: v["scorers"].append(v["scorers"][0]), "with labels that differ"),
-        (lambda v: v["prompts"][1]["images"][0].update(image="../x.png"), "expected a path inside the folder"),
-        (lambda v: v["prompts"][1]["images"][0]["scores"].update(brightness=10**400), "expected a number"),
-        (lambda v: v["prompts"][1].update(number=5), "prompts[1].number is 5, expected 0"),
-        (lambda v: v["suite"].update(prompts=3200), "suite.prompts is 3200, expected 7"),
-        (lambda v: v["suite"].pop("name"), "suite.name is None, expected a str"),
-        (lambda v: v.update(name="x\x1b[2J"), "name is 'x\\x1b[2J'"),
-        (lambda v: v["scorers"][0].update(average="x"), "scorers[0].average is 'x', expected a dict"),
+        (
+            lambda v: v["prompts"][1]["images"][0]["scores"].update(brightness=10**400),
+            "prompts[1].images[0].scores.brightness",
+            "is 1000",
+        ),
+        (
+            lambda v: v["prompts"][1]["images"][0].update(image="../x.png"),
+            "prompts[1].images[0].image",
+            "is '../x.png'",
+        ),
+            lambda v: v["prompts"][1]["images"][0].update(image="../x.png"),
+            "prompts[1].images[0].image",
+            "is '../x.png'",
+        ),
+        (lambda v: v["prompts"][1].update(number=5), "prompts[1].number", "is 5"),
+        (lambda v: v["scorers"][0]["info"].pop("precision"), "scorers[0].info: precision", "is None"),
+        (lambda v: v["scorers"][0].update(average="x"), "scorers[0].average", "is 'x'"),
+        (lambda v: v["scorers"].append(v["scorers"][0]), "scorers", "are ['brightness', 'brightness']"),
+        (lambda v: v["suite"].update(prompts=3200), "suite.prompts", "is 3200"),
+        (lambda v: v["suite"].pop("name"), "suite.name", "is missing"),
     ],
 )
 def test_a_file_that_is_no_result_is_refused(
-    change: object, said: str, config: BenchmarkRun, brightness: Candidate
+    change: Callable[[dict[str, Any]], object], place: str, found: str, config: BenchmarkRun, brightness: Candidate
 ) -> None:
-    value = json.loads(json.dumps(run(config, lambda: [brightness]).result.value))
-    assert callable(change)
+    value = run(config, lambda: [brightness]).result.to_json()
     change(value)
     config.out.write_text(json.dumps(value))
-    with pytest.raises((InputError, RecordError)) as caught:
+    with pytest.raises(InputError, check=at(f"{config.out}: {place}", found=found)):
         read_result(config.out)
-    assert said in str(caught.value)
-    assert str(config.out) in str(caught.value)
 
 
 def test_verify_accepts_what_is_true(config: BenchmarkRun, brightness: Candidate) -> None:
@@ -288,7 +305,7 @@ def test_verify_accepts_what_is_true(config: BenchmarkRun, brightness: Candidate
     ],
 )
 def test_verify_finds_what_is_not(change: object, what: str, config: BenchmarkRun, brightness: Candidate) -> None:
-    value = json.loads(json.dumps(run(config, lambda: [brightness]).result.value))
+    value = json.loads(json.dumps(run(config, lambda: [brightness]).result.to_json()))
     assert callable(change)
     change(value)
     config.out.write_text(json.dumps(value))
@@ -299,7 +316,7 @@ def test_verify_finds_what_is_not(change: object, what: str, config: BenchmarkRu
 
 
 def test_verify_says_where_it_is_wrong(config: BenchmarkRun, brightness: Candidate) -> None:
-    value = json.loads(json.dumps(run(config, lambda: [brightness]).result.value))
+    value = json.loads(json.dumps(run(config, lambda: [brightness]).result.to_json()))
     value["scorers"][0]["average"]["value"] = 99.0
     value["prompts"][0]["images"] = value["prompts"][4]["images"]
     config.out.write_text(json.dumps(value))
@@ -315,7 +332,7 @@ def test_verify_says_where_it_is_wrong(config: BenchmarkRun, brightness: Candida
 def test_verify_names_some_of_what_is_missing(
     gone: int, named: int, config: BenchmarkRun, brightness: Candidate
 ) -> None:
-    value = run(config, lambda: [brightness]).result.value
+    value = run(config, lambda: [brightness]).result.to_json()
     names = [row["images"][0]["image"] for row in value["prompts"]][:gone]
     for name in names:
         (config.images / name).unlink()
@@ -359,18 +376,18 @@ def test_a_constant_shift_is_found_in_low_precision(config: BenchmarkRun, bright
     """Each score is within what bf16 may differ by, and yet all together are not."""
     scorer = Brightness()
     scorer.info = replace(scorer.info, precision="bf16")
-    value = json.loads(json.dumps(run(config, lambda: [Candidate(label="brightness", scorer=scorer)]).result.value))
+    value = json.loads(json.dumps(run(config, lambda: [Candidate(label="brightness", scorer=scorer)]).result.to_json()))
     assert verify(config.out, config.images, lambda _info: scorer).passed
     for row in value["prompts"]:
         row["images"][0]["scores"]["brightness"] += 0.09
-    value["scorers"][0] |= figures(value["prompts"], "brightness")
+    value["scorers"][0] |= figures([ScoredPrompt(**row) for row in value["prompts"]], "brightness")
     config.out.write_text(json.dumps(value))
     done = verify(config.out, config.images, lambda _info: scorer)
     assert [check.what for check in done.checks if check.passed is False] == ["scores by brightness"]
 
 
 def test_no_field_that_is_gone_or_odd_gives_a_traceback(config: BenchmarkRun, brightness: Candidate) -> None:
-    value = run(config, lambda: [brightness]).result.value
+    value = run(config, lambda: [brightness]).result.to_json()
 
     def places(part: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         inner = part.items() if isinstance(part, dict) else enumerate(part[:1]) if isinstance(part, list) else ()
@@ -390,7 +407,7 @@ def test_no_field_that_is_gone_or_odd_gives_a_traceback(config: BenchmarkRun, br
             config.out.write_text(json.dumps(copy))
             try:
                 result = read_result(config.out)
-                assert [result.scores(label).shape for label in result.scorers]
+                assert [result.scores(label).shape for label in result.labels]
                 verify(config.out, config.images, lambda _info: brightness.scorer)
             except InputError:
                 refused += 1
@@ -407,7 +424,7 @@ def test_two_runs_at_once(config: BenchmarkRun, brightness: Candidate) -> None:
         return [brightness]
 
     run(config, load)
-    assert run(config, lambda: [other]).result.scorers == ("brightness", "double")
+    assert run(config, lambda: [other]).result.labels == ("brightness", "double")
     assert not config.partial.exists()
 
 
@@ -415,7 +432,7 @@ def test_what_was_said_stays_when_a_scorer_is_added(config: BenchmarkRun, bright
     run(replace(config, meta={"steps": 50}, command="first"), lambda: [brightness])
     added = run(replace(config, command="second"), lambda: [Candidate(label="double", scorer=Brightness(2.0))]).result
     assert added.meta == {"steps": 50}
-    assert [scorer["command"] for scorer in added.value["scorers"]] == ["first", "second"]
+    assert [scorer.command for scorer in added.scorers] == ["first", "second"]
 
 
 def test_images_that_change_places_are_no_longer_the_same(

@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from hpskit.benchmark.comparison.contact_sheet import Row, Shown, contact_sheet
 from hpskit.benchmark.comparison.figures import agreement_of, compared, decimals
 from hpskit.benchmark.comparison.run import Compare, run
-from hpskit.benchmark.together import Resampling
+from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.result import Candidate
 from hpskit.pages import axis_for, counted, digits_for, p_figure, p_words, percent, round_step, signed, whole

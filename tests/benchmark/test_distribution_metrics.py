@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from conftest import Cli
-from hpskit.benchmark.result import Result
+from error_fields import at
+from hpskit.benchmark.result import Result, read_result
 from hpskit.benchmark.studies import inception
 from hpskit.benchmark.studies.distribution_metrics import (
     Metrics,
@@ -43,6 +44,7 @@ from hpskit.models.checkpoint import write_tensors
 from hpskit.models.layouts import arrange
 from hpskit.pixels import to_tensor
 from hpskit.scoring.scorer import load_scorer
+from leaderboard_results import write_result
 
 PROMPTS = ("a temple beside a lake", "Café, naïve & quoted: 3 dahlias!!  in  the rain", "a red roof " * 20)
 
@@ -92,15 +94,11 @@ def test_inception_score_counts_classes() -> None:
 # Agreement with scorers
 
 
-def result(name: str, score: float, identity: str = "a scorer", suite: str = "0" * 64) -> Result:
-    """What agreement reads of a benchmark result."""
-    info = dict.fromkeys(
-        ("name", "version", "architecture", "weight_hash", "preprocessing", "scale", "licence", "package"), identity
-    )
-    scorer = {"label": "s", "info": {**info, "precision": "fp32"}}
-    prompts = [{"images": [{"scores": {"s": score + step}}]} for step in (-1, 1)]
-    value = {"name": name, "suite": {"sha256": suite}, "scorers": [scorer], "prompts": prompts}
-    return Result(path=Path(f"{name}.json"), value=value)
+def result(folder: Path, name: str, score: float, digest: str = "a") -> Result:
+    """A result whose mean by the scorer `s` is `score`."""
+    prompts = [("", "one"), ("", "other")]
+    path = write_result(folder / f"{name}.json", name, {"s": [score - 1, score + 1]}, prompts, digest=digest)
+    return read_result(path)
 
 
 def row(name: str, fid: float, score: float) -> dict[str, Any]:
@@ -108,9 +106,9 @@ def row(name: str, fid: float, score: float) -> dict[str, Any]:
     return {"name": name, "fid": fid, "kid": kid, "inception_score": own, "clip_score": None}
 
 
-def test_agreement_is_one_if_the_best_is_the_best_whichever_way_a_metric_points() -> None:
+def test_agreement_is_one_if_the_best_is_the_best_whichever_way_a_metric_points(tmp_path: Path) -> None:
     rows = [row("a", 10, 5), row("b", 20, 4), row("c", 30, 3), row("without", 99, 99)]
-    results = [result("c", 20.0), result("a", 22.0), result("b", 21.0)]
+    results = [result(tmp_path, "c", 20.0), result(tmp_path, "a", 22.0), result(tmp_path, "b", 21.0)]
     found = agreement(rows, results)
     assert {entry["metric"]: entry["spearman"] for entry in found["agreement"]} == {
         "fid": 1,  # lower is better
@@ -124,18 +122,13 @@ def test_agreement_is_one_if_the_best_is_the_best_whichever_way_a_metric_points(
     assert [entry["kendall_tau_b"] for entry in level] == [None] * 3
 
 
-def test_one_label_for_two_scorers_is_refused() -> None:
+def test_one_label_for_two_scorers_is_refused(tmp_path: Path) -> None:
     rows = [row("a", 1, 1), row("b", 2, 2)]
-    with pytest.raises(InputError, match=r"a.json and b.json: scorer 's' is .*; score both with one"):
-        agreement(rows, [result("a", 1), result("b", 2, "another scorer")])
+    with pytest.raises(InputError, check=at(f"{tmp_path / 'a.json'} and {tmp_path / 'b.json'}: scorer 's'")):
+        agreement(rows, [result(tmp_path, "a", 1), result(tmp_path, "b", 2, "b")])
 
 
-def test_two_versions_of_hpskit_are_one_scorer() -> None:
-    rows = [row("a", 1, 1), row("b", 2, 2)]
-    assert agreement(rows, [result("a", 1, "hpskit 0.1"), result("b", 2, "hpskit 0.2")])["scorers"] == ["s"]
-
-
-def test_pages_with_and_without_scores_and_prompts() -> None:
+def test_pages_with_and_without_scores_and_prompts(tmp_path: Path) -> None:
     rows = [
         {**row(name, fid, 5), "images": 3000, "folder": name, "other_files": 0, "sha256": "0" * 64}
         for name, fid in (("a", 12.345), ("b", 20), ("c", 30))
@@ -159,7 +152,7 @@ def test_pages_with_and_without_scores_and_prompts() -> None:
         own["clip_score"] = {"value": 31.5, "low": 31.2, "high": None if own["name"] == "b" else 31.8}
         own["clip_score"]["low"] = None if own["name"] == "b" else 31.2
     settings["clip"] = {"scorer": "clip", "suite": "hpsv2"}
-    found = agreement(rows, [result(name, score) for name, score in (("a", 23.25), ("b", 22), ("c", 21))])
+    found = agreement(rows, [result(tmp_path, name, score) for name, score in (("a", 23.25), ("b", 22), ("c", 21))])
     full = metrics_page({**common, "settings": settings, **found})
     assert "31.20 to 31.80" in full
     assert "23.25" in full
@@ -340,7 +333,7 @@ def test_what_is_refused_before_anything_is_computed(
     refused(InputError, r"images: no folder is given")
     refused(InputError, r"clip: is 'mini', expected clip-score", f"a={enough}", clip="mini")
     (tmp_path / "r.json").write_text('{"format": "something else"}')
-    refused(InputError, r"r.json: format is 'something else'", f"a={enough}", str(tmp_path / "r.json"))
+    refused(InputError, r"r.json: format: is 'something else'", f"a={enough}", str(tmp_path / "r.json"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused(NotCachedError, r"is not on this machine and HF_HUB_OFFLINE is set", f"a={enough}")
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)

@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 from hpskit.benchmark.leaderboard.figures import agreement_of, scorer_board
 from hpskit.benchmark.leaderboard.published import PUBLISHED, published_for
 from hpskit.benchmark.leaderboard.run import Leaderboard, run
-from hpskit.benchmark.result import read_result
+from hpskit.benchmark.result import Resampling, read_result
 from hpskit.benchmark.suites import STYLES
-from hpskit.benchmark.together import Resampling
 from hpskit.cli.leaderboard import leaderboard
 from hpskit.errors import InputError
 from hpskit.files import sha256_file
@@ -75,10 +74,10 @@ def test_a_known_truth_is_recovered(results: list[Path], tmp_path: Path) -> None
 
 def test_figures_are_those_of_the_results(results: list[Path], tmp_path: Path) -> None:
     scopes = board_of(results, tmp_path)["scorers"][0]["scopes"]
-    stated = read_result(results[0]).value["scorers"][0]
+    stated = read_result(results[0]).scorers[0]
     own = [next(row for row in scope["models"] if row["name"] == "good") for scope in scopes]
-    assert own[0]["value"] == stated["average"]["value"]
-    assert own[1]["mean"] == stated["categories"][0]["mean"]
+    assert own[0]["value"] == stated.average.value
+    assert own[1]["mean"] == stated.categories[0].mean
     assert own[1]["deviation"] is None  # 60 prompts are one group of 80
     assert [row["prompts"] for row in own] == [120, 60, 60]
 
@@ -300,9 +299,9 @@ def other_weights(paths: list[Path]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (other_suite, r"good.result\.json of 'ours' .* and .*copy.result\.json of .*the prompts differ"),
-        (same_name, r"good.result\.json and .*copy.result\.json: both are of 'good'; .*--name"),
-        (other_weights, r"good.result\.json and .*copy.result\.json: scorer 'mini' is .*aaaa.* and .*bbbb"),
+        (other_suite, r"good.result\.json and .*copy.result\.json: are of 'ours' "),
+        (same_name, r"good.result\.json and .*copy.result\.json: are both of 'good'; .*--name"),
+        (other_weights, r"good.result\.json and .*copy.result\.json: scorer 'mini': is .*aaaa.* and .*bbbb"),
         (lambda _: {"scorers": ("hps-v2.1",)}, "scorer: 'hps-v2.1' is in none of the results, expected one of mini"),
         (lambda _: {"images": {"nobody": Path()}}, "images: 'nobody' is none of the models, expected one of good"),
         (lambda _: {"images": {"good": Path("nowhere")}}, "images: nowhere is not a folder"),
@@ -318,7 +317,7 @@ def test_what_cannot_be_compared(
 
 
 def test_no_results_and_too_few_resamples() -> None:
-    with pytest.raises(InputError, match="there are 0, expected at least 1"):
+    with pytest.raises(InputError, match="results: are 0, expected at least 1"):
         run(Leaderboard(results=(), out=Path("out")))
     with pytest.raises(InputError, match="resamples: is 10, expected 100"):
         Resampling(resamples=10)

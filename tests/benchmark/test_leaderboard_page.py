@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hpskit.benchmark.leaderboard.run import Leaderboard, run
-from hpskit.benchmark.together import Resampling
+from hpskit.benchmark.result import Resampling
 from hpskit.pages import whole
 from leaderboard_results import write_result
 

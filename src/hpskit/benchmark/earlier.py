@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hpskit.benchmark.result import Result, read_result
+from hpskit.benchmark.result import Result, ScorerResult, read_result
 from hpskit.benchmark.scores import Book, SuiteImage
 from hpskit.benchmark.suites import Suite
 from hpskit.errors import InputError, OutputError
@@ -32,16 +31,16 @@ def read_earlier(out: Path, name: str, suite: Suite) -> Result | None:
     if earlier.name != name:
         what = f"holds the result of model {earlier.name!r}, this run is of {name!r}"
         raise OutputError(f"{out}: {what}; {_CURE}")
-    if earlier.suite["sha256"] != suite.sha256:
-        what = f"holds a result on other prompts ({earlier.suite['name']!r}), {_first_difference(earlier, suite)}"
+    if earlier.suite.sha256 != suite.sha256:
+        what = f"holds a result on other prompts ({earlier.suite.name!r}), {_first_difference(earlier, suite)}"
         raise OutputError(f"{out}: {what}; {_CURE}")
     return earlier
 
 
 def _first_difference(earlier: Result, suite: Suite) -> str:
     for before, now in zip(earlier.prompts, suite.prompts, strict=False):
-        if (before["category"], before["prompt"]) != (now.category, now.prompt):
-            return f"the first that differs was {before['prompt']!r} and is {now.prompt!r}"
+        if (before.category, before.prompt) != (now.category, now.prompt):
+            return f"the first that differs was {before.prompt!r} and is {now.prompt!r}"
     return f"{len(earlier.prompts)} of them and not {len(suite.prompts)}"
 
 
@@ -52,11 +51,7 @@ def check_unchanged(earlier: Result, images: Sequence[SuiteImage]) -> None:
         OutputError: images have changed, are gone, or belong to other prompts.
     """
     now = {(image.row, image.name): image.sha256 for image in images}
-    before = {
-        (number, image["image"]): image["sha256"]
-        for number, row in enumerate(earlier.prompts)
-        for image in row["images"]
-    }
+    before = {(number, image.image): image.sha256 for number, row in enumerate(earlier.prompts) for image in row.images}
     changed = [name for (row, name), digest in before.items() if now.get((row, name)) != digest]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -66,7 +61,7 @@ def check_unchanged(earlier: Result, images: Sequence[SuiteImage]) -> None:
 
 def kept_scorers(
     earlier: Result, candidates: Sequence[Candidate], images: Sequence[SuiteImage], *, replace: bool
-) -> list[dict[str, Any]]:
+) -> list[ScorerResult]:
     """Scorers that a new run does not name; they stay in the result.
 
     Raises:
@@ -74,11 +69,10 @@ def kept_scorers(
             has not scored.
     """
     named = {candidate.label: candidate.scorer.info for candidate in candidates}
-    new_images = len(images) > sum(len(row["images"]) for row in earlier.prompts)
+    new_images = len(images) > sum(len(row.images) for row in earlier.prompts)
     kept = []
-    for scorer in earlier.value["scorers"]:
-        label = scorer["label"]
-        before = earlier.info(label)
+    for scorer in earlier.scorers:
+        label, before = scorer.label, scorer.info
         if label in named:
             if named[label].lasting_identity != before.lasting_identity and not replace:
                 what = f"its scores by {label!r} are of {before.identity!r}, this run has {named[label].identity!r}"
@@ -93,8 +87,8 @@ def kept_scorers(
 
 def learn(book: Book, earlier: Result) -> None:
     """Know every score of the result."""
-    identities = {label: earlier.info(label).identity for label in earlier.scorers}
+    identities = {scorer.label: scorer.info.identity for scorer in earlier.scorers}
     for row in earlier.prompts:
-        for image in row["images"]:
+        for image in row.images:
             for label, identity in identities.items():
-                book.learn(identity, image["sha256"], row["prompt"], image["scores"][label])
+                book.learn(identity, image.sha256, row.prompt, image.scores[label])

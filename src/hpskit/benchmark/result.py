@@ -1,138 +1,292 @@
-"""`result.json`: what one model scored on one suite, image by image, and every figure that follows from it.
+"""`result.json`: the scores of one model on one suite, image by image, and every figure that follows from them.
 
-The scores of the images are the facts; the figures are made from them and can be made again (`hpskit benchmark verify`
-does). All that compares models reads these files and nothing else.
+The scores are the facts. The figures are made from them and can be made again, as `hpskit benchmark verify` does. What
+compares models reads these files and nothing else.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
 
-from hpskit.benchmark.result_check import check_result
-from hpskit.errors import InputError
+from hpskit.benchmark.suites import SuitePrompt, prompts_sha256
+from hpskit.errors import InputError, RecordError, shown
 from hpskit.files import read_json
 from hpskit.records import ScorerInfo
+from hpskit.schema import Strict, parse
 from hpskit.stats import Interval, bootstrap_mean, style_result
 
 __all__ = [
-    "FORMAT",
+    "CategoryFigures",
+    "Figures",
+    "Resampling",
     "Result",
+    "ScoredImage",
+    "ScoredPrompt",
+    "ScorerResult",
+    "SuiteInfo",
     "figures",
-    "prompt_scores",
+    "largest_differences",
+    "mean_scores",
     "read_result",
+    "read_results",
     "relative_to",
+    "repeats_note",
+    "same_scorer",
     "text_numbers",
-    "wrong_figures",
+    "version_note",
 ]
 
-FORMAT = "hpskit benchmark result 1"
-RESAMPLES = 10_000
+FORMAT: Final = "hpskit benchmark result 1"
+CURE = "the file was changed after it was made; make it again"
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Result:
+class _Part(Strict):
+    """Part of a result; fields that this version does not know are left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ScoredImage(_Part):
+    """An image and its scores."""
+
+    image: str
+    """Path from the folder of images, with `/`."""
+    sha256: str
+    """SHA-256 of the file, 64 hex digits."""
+    scores: dict[str, float]
+    """Label of each scorer -> score."""
+
+    @field_validator("image")
+    @classmethod
+    def _inside(cls, image: str) -> str:
+        path = PurePosixPath(image)
+        if path.is_absolute() or ".." in path.parts or "\0" in image:
+            raise RecordError("", f"is {shown(image)}", expected="a path inside the folder of images", cure=CURE)
+        return image
+
+
+class ScoredPrompt(SuitePrompt):
+    """A prompt of the suite and its images."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    images: Annotated[tuple[ScoredImage, ...], Field(strict=False)]
+    """Images in the order of their samples; none where they are missing."""
+
+
+class Figures(_Part):
+    """A mean over prompts and its 95 % interval."""
+
+    value: float | None
+    """None if there is no image."""
+    low: float | None
+    """None, as `high`, if fewer than two different prompts have an image."""
+    high: float | None
+    prompts: int
+    """Number of prompts that have an image."""
+
+
+class CategoryFigures(_Part):
+    """The figures of one category; None, but for `prompts`, if it has no image."""
+
+    name: str
+    mean: float | None
+    """The official figure: mean over consecutive groups of 80 prompts."""
+    deviation: float | None
+    """Standard deviation of the means of those groups."""
+    value: float | None
+    """Plain mean over prompts."""
+    low: float | None
+    high: float | None
+    prompts: int
+
+
+def _scorer_info(value: object) -> ScorerInfo:
+    if isinstance(value, ScorerInfo):
+        return value
+    if not isinstance(value, dict):
+        raise RecordError("", f"is {shown(value)}", expected="the identity of a scorer", cure=CURE)
+    return ScorerInfo.from_json(value, "")
+
+
+class ScorerResult(_Part):
+    """A scorer, how its scores were made, and what follows from them."""
+
+    label: str
+    info: Annotated[ScorerInfo, BeforeValidator(_scorer_info)]
+    log_odds_per_point: float | None
+    """Log-odds of being preferred per point of score, if the scorer has such a scale."""
+    reads_prompt: bool | None = None
+    """False if the scores do not depend on the prompt; None if nobody said."""
+    command: str | None = None
+    versions: dict[str, str] | None = None
+    average: Figures
+    categories: Annotated[tuple[CategoryFigures, ...], Field(strict=False)]
+
+    @field_serializer("info")
+    def _info_to_json(self, info: ScorerInfo) -> dict[str, Any]:
+        return info.to_json()
+
+
+class CategorySize(_Part):
+    """A category of a suite and its number of prompts."""
+
+    name: str
+    prompts: int
+
+
+class SuiteInfo(_Part):
+    """The suite that a result is of."""
+
+    name: str
+    source: str
+    sha256: str
+    prompts: int
+    """Number of prompts."""
+    categories: Annotated[tuple[CategorySize, ...], Field(strict=False)]
+
+
+class Result(_Part):
     """A result file that was read and checked; arrays are aligned with the prompts of the suite."""
 
-    path: Path
-    value: dict[str, Any]
-    """The whole document."""
+    path: Path = Field(exclude=True)
+    format: Literal["hpskit benchmark result 1"] = FORMAT
+    package: str
+    name: str
+    """Name of the model."""
+    command: str
+    complete: bool
+    """True if every prompt has as many images as the others."""
+    meta: dict[str, Any]
+    """What the maker of the images said of their settings."""
+    versions: dict[str, str]
+    images_root: str | None
+    """Folder of the images, from that of the file; None if there is no way there."""
+    suite: SuiteInfo
+    scorers: Annotated[tuple[ScorerResult, ...], Field(strict=False, min_length=1)]
+    prompts: Annotated[tuple[ScoredPrompt, ...], Field(strict=False, min_length=1)]
 
-    @property
-    def name(self) -> str:
-        """Of the model."""
-        return str(self.value["name"])
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, name: str) -> str:
+        if not name.strip() or not name.isprintable():
+            raise RecordError("", f"is {shown(name)}", expected="the name of a model", cure=CURE)
+        return name
 
-    @property
-    def suite(self) -> dict[str, Any]:
-        """`name`, `source`, `sha256`, `prompts` (how many) and `categories`."""
-        return dict(self.value["suite"])
+    @field_validator("scorers")
+    @classmethod
+    def _told_apart(cls, scorers: tuple[ScorerResult, ...]) -> tuple[ScorerResult, ...]:
+        labels = [scorer.label for scorer in scorers]
+        if len(set(labels)) < len(labels) or not all(label.isprintable() for label in labels):
+            raise RecordError("", f"are {shown(labels)}", expected="labels that differ and can be printed", cure=CURE)
+        return scorers
 
-    @property
-    def complete(self) -> bool:
-        """False if prompts have no image."""
-        return bool(self.value["complete"])
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        def fail(place: str, found: object, expected: str) -> None:
+            raise RecordError(place, f"is {shown(found)}", expected=expected, cure=CURE)
 
-    @property
-    def meta(self) -> dict[str, Any]:
-        """What the maker of the images said of their settings."""
-        return dict(self.value["meta"])
-
-    @property
-    def prompts(self) -> list[dict[str, Any]]:
-        """`category`, `number`, `prompt` and `images` of each prompt."""
-        return list(self.value["prompts"])
+        sizes: dict[str, int] = {}
+        for n, row in enumerate(self.prompts):
+            if row.number != sizes.get(row.category, 0):
+                fail(f"prompts[{n}].number", row.number, f"{sizes.get(row.category, 0)}, its place in the category")
+            sizes[row.category] = row.number + 1
+            for m, image in enumerate(row.images):
+                if missing := set(self.labels) - image.scores.keys():
+                    fail(f"prompts[{n}].images[{m}].scores.{missing.pop()}", None, "a number")
+        stated = self.suite.model_dump(mode="json", include={"prompts", "categories", "sha256"})
+        for name, value in (
+            ("prompts", len(self.prompts)),
+            ("categories", [{"name": name, "prompts": size} for name, size in sizes.items()]),
+            ("sha256", prompts_sha256((row.category, row.prompt) for row in self.prompts)),
+        ):
+            if stated[name] != value:
+                fail(f"suite.{name}", stated[name], f"{shown(value)}, which is that of its prompts")
+        counts = {len(row.images) for row in self.prompts}
+        if counts == {0}:
+            fail("prompts", "without any image", "at least one image")
+        if self.complete != (len(counts) == 1):
+            fail("complete", self.complete, "true just when every prompt has as many images as the others")
+        return self
 
     @cached_property
-    def scorers(self) -> tuple[str, ...]:
-        """Labels."""
-        return tuple(scorer["label"] for scorer in self.value["scorers"])
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the scorers."""
+        return tuple(scorer.label for scorer in self.scorers)
 
     @cached_property
     def categories(self) -> NDArray[np.str_]:
-        """(prompts,)"""
-        return np.array([prompt["category"] for prompt in self.value["prompts"]], dtype=np.str_)
+        """(prompts,): the category of each."""
+        return np.array([row.category for row in self.prompts], dtype=np.str_)
 
     @cached_property
     def texts(self) -> NDArray[np.intp]:
         """(prompts,): equal numbers for prompts with one text; see `text_numbers`."""
-        return text_numbers([prompt["prompt"] for prompt in self.value["prompts"]])
+        return text_numbers([row.prompt for row in self.prompts])
 
-    def info(self, label: str) -> ScorerInfo:
-        """Identity of a scorer.
+    def scorer(self, label: str) -> ScorerResult:
+        """Return what the file says of a scorer.
 
         Raises:
             InputError: the result has no such scorer.
         """
-        return ScorerInfo.from_json(self.scorer(label)["info"], f"{self.path}: scorer {label!r}")
-
-    def log_odds(self, label: str) -> float | None:
-        """Log-odds of being preferred per point of score, if the scorer has such a scale."""
-        found = self.scorer(label)["log_odds_per_point"]
-        return None if found is None else float(found)
-
-    def reads_prompt(self, label: str) -> bool | None:
-        """Whether a scorer's scores depend on the prompt; None if nobody said."""
-        found = self.scorer(label).get("reads_prompt")
-        return found if isinstance(found, bool) else None
+        for scorer in self.scorers:
+            if scorer.label == label:
+                return scorer
+        there = f"one of {', '.join(self.labels)}"
+        raise InputError(self.path, f"has no scores by {label!r}", expected=there, cure="add them")
 
     def scores(self, label: str) -> Floats:
         """(prompts,): the mean score of each prompt's images, NaN where there is none."""
         self.scorer(label)
-        return prompt_scores(self.value["prompts"], label)
+        return mean_scores((row.images for row in self.prompts), label)
 
     def image_path(self, row: int) -> Path | None:
-        """The first image of a prompt, counted from 0, if the file is still where it was."""
-        root, images = self.value["images_root"], self.value["prompts"][row]["images"]
-        if root is None or not images:
+        """Find the first image of a prompt, counted from 0; None if the file is not where it was."""
+        images = self.prompts[row].images
+        if self.images_root is None or not images:
             return None
-        path = Path(os.path.normpath(self.path.parent / root / images[0]["image"]))
+        path = Path(os.path.normpath(self.path.parent / self.images_root / images[0].image))
         return path if path.is_file() else None
 
-    def scorer(self, label: str) -> dict[str, Any]:
-        """All that the document says of a scorer.
-
-        Raises:
-            InputError: the result has no such scorer.
-        """
-        for scorer in self.value["scorers"]:
-            if scorer["label"] == label:
-                return dict(scorer)
-        raise InputError(f"{self.path}: has no scores by {label!r} (there are: {', '.join(self.scorers)}); add them")
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole document, ready for `json.dumps`."""
+        return self.model_dump(mode="json")
 
 
-def prompt_scores(rows: Sequence[Mapping[str, Any]], label: str, images: str = "images") -> Floats:
-    """(prompts,): the mean score of each row's images, NaN where there is none; `images` names the field with them."""
-    own = [[image["scores"][label] for image in row[images]] for row in rows]
+# Figures
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resampling:
+    """How intervals are made."""
+
+    resamples: int = 10_000
+    """Bootstrap resamples of the prompts, and sign flips of the permutation test."""
+    level: float = 0.95
+    """Nominal coverage of the intervals, 0 to 1."""
+    seed: int = 0
+    """Same seed, same intervals."""
+
+    def __post_init__(self) -> None:
+        if self.resamples < 100:
+            raise InputError("resamples", f"is {self.resamples}", expected="100 or more")
+
+
+def mean_scores(images: Iterable[Sequence[ScoredImage]], label: str) -> Floats:
+    """(prompts,): the mean score of each prompt's images, NaN where there is none."""
+    own = [[image.scores[label] for image in some] for some in images]
     return np.array([np.mean(scores) if scores else np.nan for scores in own], dtype=np.float64)
 
 
@@ -146,86 +300,61 @@ def text_numbers(texts: Sequence[str]) -> NDArray[np.intp]:
     return np.array(numbers, dtype=np.intp)
 
 
-def figures(
-    rows: Sequence[Mapping[str, Any]], label: str, resamples: int = RESAMPLES, level: float = 0.95
-) -> dict[str, Any]:
-    """Everything that is said of one scorer: `average` and `categories`, ready for JSON.
+def figures(rows: Sequence[ScoredPrompt], label: str, resamples: int = 10_000, level: float = 0.95) -> dict[str, Any]:
+    """Compute the figures of one scorer: `average` and `categories`, ready for JSON; see `CategoryFigures`.
 
-    `mean` and `deviation` are the official figures of a style, over consecutive groups of 80 prompts; `value` is the
-    plain mean over prompts, with its interval. The interval of the average is for these categories in these
-    proportions: what is drawn is prompts within them, not categories.
+    The interval of the average is for these categories in these proportions: what is drawn is prompts within them, not
+    categories.
 
     Args:
-        rows: category, prompt and images of each prompt, as in `prompts` of the file.
+        rows: every prompt of the suite.
         label: of the scorer.
         resamples: of the bootstrap; its seed is always 0.
         level: nominal coverage of the intervals; that of a result file is 95 %.
     """
-    scores = prompt_scores(rows, label)
-    categories = np.array([row["category"] for row in rows])
-    texts = text_numbers([row["prompt"] for row in rows])
+    scores = mean_scores((row.images for row in rows), label)
+    categories = np.array([row.category for row in rows])
+    texts = text_numbers([row.prompt for row in rows])
     centred = np.full(len(rows), np.nan)
-    parts = []
+
+    def interval(values: Floats, clusters: NDArray[np.intp]) -> dict[str, float | None]:
+        there = ~np.isnan(values)
+        value = float(values[there].mean())
+        if len(np.unique(clusters[there])) < 2:  # one prompt says nothing of others
+            return {"value": value, "low": None, "high": None}
+        found: Interval = bootstrap_mean(values, clusters=clusters, resamples=resamples, level=level)
+        return {"value": value, "low": found.low, "high": found.high}
+
+    parts: list[dict[str, Any]] = []
     for name in dict.fromkeys(categories.tolist()):
         inside = categories == name
         own = scores[inside]
         there = ~np.isnan(own)
-        if not there.any():
-            parts.append({"name": name, **dict.fromkeys(_FIGURES), "prompts": 0})
-            continue
-        official = style_result(own)
-        centred[inside] = own - own[there].mean()
-        parts.append(
-            {
-                "name": name,
-                "mean": official.mean,
-                "deviation": official.deviation,
-                **_interval(own, texts[inside], resamples, level),
-                "prompts": int(there.sum()),
-            }
-        )
-    value = float(scores[~np.isnan(scores)].mean())
-    around = _interval(centred + value, texts, resamples, level)
-    average = {**around, "value": value, "prompts": int((~np.isnan(scores)).sum())}
+        part = {"name": name, **dict.fromkeys(("mean", "deviation", "value", "low", "high")), "prompts": 0}
+        if there.any():
+            official = style_result(own)
+            centred[inside] = own - own[there].mean()
+            part |= {"mean": official.mean, "deviation": official.deviation, **interval(own, texts[inside])}
+            part["prompts"] = int(there.sum())
+        parts.append(part)
+    there = ~np.isnan(scores)
+    value = float(scores[there].mean())
+    average = {**interval(centred + value, texts), "value": value, "prompts": int(there.sum())}
     return {"average": average, "categories": parts}
 
 
-_FIGURES = ("mean", "deviation", "value", "low", "high")
+def largest_differences(differences: Floats, count: int = 6) -> list[int]:
+    """List the numbers of the largest differences above 0, largest first; equal ones in the order of the prompts.
+
+    Args:
+        differences: (prompts,); NaN where there is nothing to compare.
+        count: how many at most.
+    """
+    order = np.argsort(np.where(np.isnan(differences), np.inf, -differences), kind="stable")
+    return [int(n) for n in order[:count] if differences[n] > 0]
 
 
-def _interval(scores: Floats, clusters: NDArray[np.intp], resamples: int, level: float) -> dict[str, float | None]:
-    there = ~np.isnan(scores)
-    value = float(scores[there].mean())
-    if len(np.unique(clusters[there])) < 2:  # one prompt says nothing of others
-        return {"value": value, "low": None, "high": None}
-    found: Interval = bootstrap_mean(scores, clusters=clusters, resamples=resamples, level=level)
-    return {"value": value, "low": found.low, "high": found.high}
-
-
-def wrong_figures(result: Result, label: str) -> list[str]:
-    """Figures of a scorer that do not follow from its scores, each in words; empty if all do."""
-    stated = result.scorer(label)
-    again = figures(result.prompts, label)
-    parts = {part.get("name"): part for part in stated["categories"]}
-    wrong = []
-    for place, old, new in (
-        ("average", stated["average"], again["average"]),
-        *((part["name"] or "all", parts.get(part["name"], {}), part) for part in again["categories"]),
-    ):
-        wrong += [
-            f"{place} {name} is {old.get(name)!r}, its scores give {value!r}"
-            for name, value in new.items()
-            if not _same(old.get(name), value)
-        ]
-    if len(stated["categories"]) != len(again["categories"]):
-        wrong.append(f"there are {len(stated['categories'])} categories, its scores give {len(again['categories'])}")
-    return wrong
-
-
-def _same(old: object, new: object) -> bool:
-    if isinstance(old, float | int) and isinstance(new, float):
-        return bool(np.isclose(old, new, rtol=1e-9, atol=1e-9))
-    return old == new
+# Files
 
 
 def read_result(path: str | os.PathLike[str]) -> Result:
@@ -240,14 +369,71 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         cure = "make one with `hpskit benchmark run`"
-        raise InputError(f"{file}: format is {found!r}, expected {FORMAT!r}; {cure}")
-    check_result(file, value)
-    return Result(path=file, value=value)
+        raise InputError(f"{file}: format", f"is {shown(found)}", expected=repr(FORMAT), cure=cure)
+    return parse(Result, {**value, "path": file}, file, error=RecordError, cure=CURE)
+
+
+def read_results(paths: Sequence[Path], *, least: int = 1) -> list[Result]:
+    """Read results of one suite and of models with different names.
+
+    Raises:
+        InputError: there are fewer than `least`, they are of different suites, or two have one name.
+        RecordError: one of them is not what it should be.
+    """
+    if len(paths) < least:
+        cure = "name more files made by `hpskit benchmark run`"
+        raise InputError("results", f"are {len(paths)}", expected=f"at least {least}", cure=cure)
+    results = [read_result(path) for path in paths]
+    first = results[0]
+    names: dict[str, Path] = {}
+    for result in results:
+        if result.suite.sha256 != first.suite.sha256:
+            place, both = f"{first.path} and {result.path}", (first.suite, result.suite)
+            found = f"are of {' and '.join(f'{suite.name!r} ({suite.sha256[:12]})' for suite in both)}"
+            raise InputError(place, found, expected="results of one suite", cure="take each suite alone")
+        if result.name in names:
+            cure = "leave one out, or make it again with another --name"
+            raise InputError(f"{names[result.name]} and {result.path}", f"are both of {result.name!r}", cure=cure)
+        names[result.name] = result.path
+    return results
+
+
+def same_scorer(label: str, results: Sequence[Result]) -> None:
+    """See that a label stands for one scorer. Versions of hpskit may differ: its known answers hold for all of them.
+
+    Raises:
+        InputError: it stands for two, or a result does not have it.
+    """
+    first = results[0]
+    for other in results:
+        one, two = first.scorer(label).info, other.scorer(label).info
+        if one.lasting_identity != two.lasting_identity:
+            place = f"{first.path} and {other.path}: scorer {label!r}"
+            cure = "scores of different identities cannot be compared; score both with one"
+            raise InputError(place, f"is {one.identity!r} and {two.identity!r}", cure=cure)
+
+
+def version_note(label: str, results: Sequence[Result]) -> str | None:
+    """Tell the reader that several versions of hpskit have scored; None if one has."""
+    packages = sorted({result.scorer(label).info.package for result in results})
+    return f"Scores by {label} were made by {', '.join(packages)}." if len(packages) > 1 else None
+
+
+def repeats_note(texts: NDArray[np.intp]) -> str | None:
+    """Tell the reader that prompts repeat one another; None if none does.
+
+    Args:
+        texts: (prompts,) numbers of their texts; see `text_numbers`.
+    """
+    repeated = len(texts) - len(np.unique(texts))
+    if not repeated:
+        return None
+    what = "those of one text are one prompt in intervals, tests and wins, and weigh in means as often as they stand"
+    return f"{repeated:,} of {len(texts):,} prompts {'repeats' if repeated == 1 else 'repeat'} another; {what}."
 
 
 def relative_to(path: Path, folder: Path) -> str | None:
-    """The path as seen from a folder, with `/` and nothing of this machine; None if there is no way, as between two
-    drives."""
+    """Write a path as seen from a folder, with `/`; None if there is no way, as between two drives."""
     try:
         return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:

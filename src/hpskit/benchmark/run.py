@@ -12,28 +12,26 @@ import os
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
 from hpskit.benchmark.earlier import check_unchanged, kept_scorers, learn, read_earlier
 from hpskit.benchmark.layout import ImageSet, find_images
-from hpskit.benchmark.result import FORMAT, Result, figures, relative_to
-from hpskit.benchmark.scores import Book, Progress, SuiteImage, hash_images, open_book, score_images
+from hpskit.benchmark.result import Result, ScoredImage, ScoredPrompt, ScorerResult, figures, relative_to
+from hpskit.benchmark.scores import Progress, SuiteImage, hash_images, open_book, score_images
 from hpskit.benchmark.suites import Suite, open_suite
 from hpskit.errors import InputError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import publish_json
+from hpskit.schema import parse
 
 __all__ = ["BenchmarkRun", "Summary", "check_candidates", "run", "suite_images"]
 
 _SHOWN_PROBLEMS = 10
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "pillow", "numpy")
 """Libraries that have a say in a score."""
-_SAID = ("log_odds_per_point", "reads_prompt")
-"""What a scorer says of itself beside its identity; null if it does not."""
-_ABOUT = ("label", "info", *_SAID, "command", "versions")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,22 +114,25 @@ def run(
         raise InputError(_describe(config.images, identical))
     with open_book(config.partial, suite.sha256) as book:  # from here on nobody else writes this result
         earlier = read_earlier(config.out, config.name, suite)
-        kept: list[dict[str, Any]] = []
+        kept: list[ScorerResult] = []
         if earlier is not None:
             check_unchanged(earlier, images)
             # the prompts are the same, whatever their file is called today
-            suite = Suite(name=earlier.suite["name"], source=earlier.suite["source"], prompts=suite.prompts)
+            suite = Suite(name=earlier.suite.name, source=earlier.suite.source, prompts=suite.prompts)
         candidates = load()
         check_candidates(candidates)
         if earlier is not None:
             kept = kept_scorers(earlier, candidates, images, replace=config.replace)
             learn(book, earlier)
         resumed = score_images(images, [candidate.scorer for candidate in candidates], book, progress)
-        scorers = [*kept, *(_about(candidate, config.command) for candidate in candidates)]
-        value = _value(config, suite, found, images, scorers, book)
+        about = {scorer.label: scorer.model_dump(exclude={"average", "categories"}) for scorer in kept}
+        about |= {candidate.label: _about(candidate, config.command) for candidate in candidates}
+        value = _value(
+            config, suite, found, book.by_prompt(images, {k: v["info"]["identity"] for k, v in about.items()}), about
+        )
         value["meta"] = dict(config.meta) or (earlier.meta if earlier else {})
-        publish_json(config.out, value)
-    result = Result(path=config.out, value=value)
+        result = parse(Result, value, config.out)
+        publish_json(config.out, result.to_json())
     return Summary(result=result, resumed=resumed, identical=identical, other_folders=found.other_folders)
 
 
@@ -182,25 +183,30 @@ def _describe(folder: Path, identical: Sequence[Sequence[str]]) -> str:
 
 
 def _about(candidate: Candidate, command: str) -> dict[str, Any]:
-    about: dict[str, Any] = {"label": candidate.label, "info": candidate.scorer.info.to_json()}
-    about |= {name: getattr(candidate.scorer, name, None) for name in _SAID}
-    return about | {"command": command, "versions": _versions()}
+    return {
+        "label": candidate.label,
+        "info": candidate.scorer.info.to_json(),
+        "log_odds_per_point": candidate.log_odds_per_point,
+        "reads_prompt": getattr(candidate.scorer, "reads_prompt", None),
+        "command": command,
+        "versions": _versions(),
+    }
 
 
 def _value(
     config: BenchmarkRun,
     suite: Suite,
     found: ImageSet,
-    images: Sequence[SuiteImage],
-    scorers: Sequence[Mapping[str, Any]],
-    book: Book,
+    images: Mapping[int, Sequence[ScoredImage]],
+    scorers: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    by_prompt = book.by_prompt(images, scorers)
-    rows = [{**asdict(prompt), "images": by_prompt[number]} for number, prompt in enumerate(suite.prompts)]
+    rows = [
+        ScoredPrompt(**prompt.model_dump(), images=tuple(images.get(number, ())))
+        for number, prompt in enumerate(suite.prompts)
+    ]
     sizes = {name: sum(prompt.category == name for prompt in suite.prompts) for name in suite.categories}
-    about = [{name: scorer.get(name) for name in _ABOUT} for scorer in scorers]
     return {
-        "format": FORMAT,
+        "path": config.out,
         "package": f"hpskit {__version__}",
         "name": config.name,
         "command": config.command,
@@ -215,7 +221,7 @@ def _value(
             "prompts": len(suite.prompts),
             "categories": [{"name": name, "prompts": size} for name, size in sizes.items()],
         },
-        "scorers": [{**scorer, **figures(rows, str(scorer["label"]))} for scorer in about],
+        "scorers": [{**about, **figures(rows, label)} for label, about in scorers.items()],
         "prompts": rows,
     }
 

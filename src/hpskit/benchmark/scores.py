@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from hpskit.benchmark.result import ScoredImage
 from hpskit.benchmark.unfinished import begin, unfinished
 from hpskit.errors import ImageError, InputError, ModelError
 from hpskit.files import AppendLog, sha256_file
@@ -85,19 +85,17 @@ class Book:
                 self.learn(identity, image.sha256, image.prompt, shortest)
         self._log.append(*lines)
 
-    def by_prompt(
-        self, images: Sequence[SuiteImage], scorers: Sequence[Mapping[str, Any]]
-    ) -> defaultdict[int, list[dict[str, Any]]]:
-        """Number of a prompt -> its images, if any, as results list them: `image`, `sha256` and `scores` by label.
+    def by_prompt(self, images: Sequence[SuiteImage], scorers: Mapping[str, str]) -> Mapping[int, list[ScoredImage]]:
+        """Collect the images of each prompt with their scores, by number of the prompt; empty if it has none.
 
         Args:
             images: all of them are scored.
-            scorers: each with `label` and `info`.
+            scorers: label -> identity.
         """
-        rows: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        rows: defaultdict[int, list[ScoredImage]] = defaultdict(list)
         for image in images:
-            scores = {scorer["label"]: self.score(scorer["info"]["identity"], image) for scorer in scorers}
-            rows[image.row].append({"image": image.name, "sha256": image.sha256, "scores": scores})
+            scores = {label: self.score(identity, image) for label, identity in scorers.items()}
+            rows[image.row].append(ScoredImage(image=image.name, sha256=image.sha256, scores=scores))
         return rows
 
 

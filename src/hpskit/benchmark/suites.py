@@ -22,6 +22,7 @@ from hpskit.errors import InputError, OutputError, RecordError
 from hpskit.files import expand, explain, publish, read_json
 from hpskit.hub import home, hub_file
 from hpskit.rows import read_rows
+from hpskit.schema import Strict
 
 __all__ = [
     "KNOWN",
@@ -50,8 +51,7 @@ _Row = tuple[str, object, object, object]
 _UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SuitePrompt:
+class SuitePrompt(Strict):
     """One prompt of a suite, and where its image belongs."""
 
     category: str

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.benchmark.layout import find_images
-from hpskit.benchmark.result import Result, read_result, wrong_figures
+from hpskit.benchmark.result import Result, ScoredImage, ScorerResult, figures, read_result
 from hpskit.benchmark.scores import Progress, hash_images
-from hpskit.benchmark.suites import KNOWN, SUITES, Suite, SuitePrompt, image_name, open_suite
+from hpskit.benchmark.suites import KNOWN, SUITES, Suite, image_name, open_suite
 from hpskit.errors import ImageError, InputError, ModelError, NotCachedError
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import Scorer
@@ -97,13 +97,13 @@ def verify(
     files, hashes = _hashes(result, folder, progress)
     checks.append(hashes)
     if files:
-        checks += [_scores(result, scorer, files, load, tolerance, progress) for scorer in result.value["scorers"]]
+        checks += [_scores(result, scorer, files, load, tolerance, progress) for scorer in result.scorers]
     return Verification(result=str(path), name=result.name, checks=tuple(checks))
 
 
 def _suite(result: Result, given: str | os.PathLike[str] | None) -> Check:
     """Whether the prompts are those that they should be."""
-    name, found = result.suite["name"], result.suite["sha256"]
+    name, found = result.suite.name, result.suite.sha256
     if given is None and name in KNOWN:
         same = found == KNOWN[name]
         return Check(what=_PROMPTS, passed=same, detail=f"{'are' if same else 'are not'} the published ones of {name}")
@@ -119,24 +119,43 @@ def _suite(result: Result, given: str | os.PathLike[str] | None) -> Check:
 
 def _figures(result: Result) -> Check:
     """Whether means, deviations and intervals follow from the scores."""
-    wrong = [f"{label} {what}" for label in result.scorers for what in wrong_figures(result, label)]
+    wrong = [f"{label} {what}" for label in result.labels for what in wrong_figures(result, label)]
     detail = "; ".join(wrong[:_SHOWN]) if wrong else "means, deviations and intervals follow from the scores"
     return Check(what="figures", passed=not wrong, detail=detail)
+
+
+def wrong_figures(result: Result, label: str) -> list[str]:
+    """List the figures of a scorer that do not follow from its scores, each in words."""
+    stated = result.scorer(label).model_dump(mode="json")
+    again = figures(result.prompts, label)
+    parts = {part["name"]: part for part in stated["categories"]}
+    wrong = []
+    for place, old, new in (
+        ("average", stated["average"], again["average"]),
+        *((part["name"] or "all", parts.get(part["name"], {}), part) for part in again["categories"]),
+    ):
+        for name, value in new.items():
+            before = old.get(name)
+            numbers = isinstance(before, float | int) and isinstance(value, float)
+            if not (np.isclose(before, value, rtol=1e-9, atol=1e-9) if numbers else before == value):
+                wrong.append(f"{place} {name} is {before!r}, its scores give {value!r}")
+    if len(stated["categories"]) != len(again["categories"]):
+        wrong.append(f"there are {len(stated['categories'])} categories, its scores give {len(again['categories'])}")
+    return wrong
 
 
 def _places(result: Result, folder: Path, manifest: Path | None) -> Check:
     """Whether each prompt has the images that belong to it: all of them, and no other prompt's."""
     rows = result.prompts
-    prompts = tuple(SuitePrompt(category=r["category"], number=r["number"], prompt=r["prompt"]) for r in rows)
-    suite = Suite(name=result.suite["name"], source="", prompts=prompts)
+    suite = Suite(name=result.suite.name, source="", prompts=rows)
     try:
         found = find_images(suite, folder, manifest=manifest, allow_missing=True)
     except InputError as error:
         return Check(what="places", passed=False, detail=str(error))
     wrong = [
-        image_name(prompt, _ending([*map(str, paths), *(image["image"] for image in row["images"])]))
-        for prompt, paths, row in zip(prompts, found.images, rows, strict=True)
-        if [found.name(path) for path in paths] != [image["image"] for image in row["images"]]
+        image_name(row, _ending([*map(str, paths), *(image.image for image in row.images)]))
+        for paths, row in zip(found.images, rows, strict=True)
+        if [found.name(path) for path in paths] != [image.image for image in row.images]
     ]
     what = f"{len(rows) - len(wrong)} of {len(rows)} prompts have the images of their place"
     hint = "" if manifest or not wrong else "; if the result was made with a manifest, give it (--manifest)"
@@ -148,23 +167,21 @@ def _ending(names: Sequence[str]) -> str:
     return Path(names[0]).suffix if names else ""
 
 
-def _hashes(result: Result, folder: Path, progress: Progress) -> tuple[list[tuple[str, Path, dict[str, Any]]], Check]:
+def _hashes(result: Result, folder: Path, progress: Progress) -> tuple[list[tuple[str, Path, ScoredImage]], Check]:
     """Prompt, file and entry of every image that is unchanged; and what is to be said of the others."""
-    entries = [(row["prompt"], image) for row in result.prompts for image in row["images"]]
-    there = [
-        (prompt, folder / image["image"], image) for prompt, image in entries if (folder / image["image"]).is_file()
-    ]
+    entries = [(row.prompt, image) for row in result.prompts for image in row.images]
+    there = [(prompt, folder / image.image, image) for prompt, image in entries if (folder / image.image).is_file()]
     digests = hash_images([path for _, path, _ in there], progress)
-    same = [entry for entry, digest in zip(there, digests, strict=True) if digest == entry[2]["sha256"]]
-    missing = [image["image"] for _, image in entries if not (folder / image["image"]).is_file()]
-    other = [e[2]["image"] for e, digest in zip(there, digests, strict=True) if digest != e[2]["sha256"]]
+    same = [entry for entry, digest in zip(there, digests, strict=True) if digest == entry[2].sha256]
+    missing = [image.image for _, image in entries if not (folder / image.image).is_file()]
+    other = [e[2].image for e, digest in zip(there, digests, strict=True) if digest != e[2].sha256]
     parts = [f"{len(same)} of {len(entries)} are the same to the byte"]
     parts += [
         f"{len(names)} {what}: {_first(names)}" for what, names in (("missing", missing), ("others", other)) if names
     ]
     prompts: dict[str, set[str]] = {}
     for prompt, image in entries:
-        prompts.setdefault(image["sha256"], set()).add(prompt)
+        prompts.setdefault(image.sha256, set()).add(prompt)
     if shared := sum(len(texts) > 1 for texts in prompts.values()):
         parts.append(f"{shared} stand for several prompts")
     return same, Check(what="images", passed=len(same) == len(entries), detail="; ".join(parts))
@@ -176,14 +193,13 @@ def _first(names: Sequence[str]) -> str:
 
 def _scores(
     result: Result,
-    about: dict[str, Any],
-    files: Sequence[tuple[str, Path, dict[str, Any]]],
+    stated: ScorerResult,
+    files: Sequence[tuple[str, Path, ScoredImage]],
     load: Callable[[ScorerInfo], Scorer],
     tolerance: float | None,
     progress: Progress,
 ) -> Check:
-    label = about["label"]
-    wanted = result.info(label)
+    label, wanted = stated.label, stated.info
     what = f"scores by {label}" + (f" ({wanted.name})" if wanted.name != label else "")
     try:
         scorer = load(wanted)
@@ -195,20 +211,20 @@ def _scores(
         )
         return Check(what=what, passed=None, detail=detail)
     factor = getattr(scorer, "log_odds_per_point", None)
-    if factor != about["log_odds_per_point"]:
-        detail = f"log_odds_per_point is {about['log_odds_per_point']!r}, the scorer has {factor!r}"
+    if factor != stated.log_odds_per_point:
+        detail = f"log_odds_per_point is {stated.log_odds_per_point!r}, the scorer has {factor!r}"
         return Check(what=what, passed=False, detail=detail)
     allowed = _TOLERANCE.get(wanted.precision, _STRICT) if tolerance is None else tolerance
     differences = []
     for outcome, (_, path, image) in zip(_again(scorer, files, progress, label), files, strict=True):
         if isinstance(outcome, ImageError):
             raise InputError(f"{path}: was scored in {result.path}, but {outcome}")
-        differences.append(image["scores"][label] - outcome)
-    return _agreement(what, np.array(differences), [image["image"] for _, _, image in files], allowed)
+        differences.append(image.scores[label] - outcome)
+    return _agreement(what, np.array(differences), [image.image for _, _, image in files], allowed)
 
 
 def _again(
-    scorer: Scorer, files: Sequence[tuple[str, Path, dict[str, Any]]], progress: Progress, label: str
+    scorer: Scorer, files: Sequence[tuple[str, Path, ScoredImage]], progress: Progress, label: str
 ) -> Iterator[float | ImageError]:
     done = 0
     for outcomes in stream_together([scorer], (path for _, path, _ in files), (prompt for prompt, _, _ in files)):

@@ -132,7 +132,7 @@ def run(
     with progress_bar() as bar:
         summary = run_benchmark(config, load, step_progress(bar))
     if as_json:
-        facts = {name: value for name, value in summary.result.value.items() if name != "prompts"}
+        facts = summary.result.model_dump(mode="json", exclude={"prompts"})
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         _print_result(summary)
@@ -232,20 +232,20 @@ def _print_result(summary: Summary) -> None:
 
     result = summary.result
     console = Console()
-    for scorer in result.value["scorers"]:
-        blind = " (does not read the prompt)" if result.reads_prompt(scorer["label"]) is False else ""
-        title = f"{result.name}: {result.suite['name']}, scored by {scorer['label']}{blind}"
+    for scorer in result.scorers:
+        blind = " (does not read the prompt)" if scorer.reads_prompt is False else ""
+        title = f"{result.name}: {result.suite.name}, scored by {scorer.label}{blind}"
         table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         table.add_column("", overflow="fold")
         for column in ("score", "95 % interval", "deviation of groups", "prompts"):
             table.add_column(column, justify="right", no_wrap=True)
-        for part in scorer["categories"]:
+        parts = [part.model_dump() for part in scorer.categories]
+        for part in parts:
             if part["name"]:
                 table.add_row(Text(part["name"]), *_figures(part))
-        if len(scorer["categories"]) > 1:
+        if len(parts) > 1:
             table.add_section()
-        single = scorer["categories"][0] if len(scorer["categories"]) == 1 else None
-        average = {**scorer["average"], "deviation": single["deviation"] if single else None}
+        average = {**scorer.average.model_dump(), "deviation": parts[0]["deviation"] if len(parts) == 1 else None}
         table.add_row(Text("average", style="bold"), *_figures(average))
         console.print(table)
     console.print(Text(f" {result.path}", style="dim"), soft_wrap=True)
@@ -272,7 +272,7 @@ def _warn(summary: Summary) -> None:
     if summary.resumed:
         typer.echo(f"note: {summary.resumed:,} scores of earlier runs were used again", err=True)
     if not result.complete:
-        count = sum(not row["images"] for row in result.prompts)
+        count = sum(not row.images for row in result.prompts)
         what = f"{count:,} prompts have no image" if count else "some prompts have fewer images than others"
         typer.echo(f"warning: incomplete: {what}; the figures are of what is there and are marked so", err=True)
     if summary.identical:

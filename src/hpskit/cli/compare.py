@@ -68,7 +68,7 @@ def compare(
     hpskit compare before/ after/ --prompts prompts.jsonl --scorer mini --out compared/
     """
     from hpskit.benchmark.comparison.run import Compare, run
-    from hpskit.benchmark.together import Resampling
+    from hpskit.benchmark.result import Resampling
 
     config = Compare(
         first=first,

@@ -48,7 +48,7 @@ def leaderboard(
     hpskit benchmark leaderboard ours.json sdxl.json --out leaderboard/
     """
     from hpskit.benchmark.leaderboard.run import Leaderboard, run
-    from hpskit.benchmark.together import Resampling
+    from hpskit.benchmark.result import Resampling
 
     config = Leaderboard(
         results=tuple(results),

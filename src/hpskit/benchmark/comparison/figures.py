@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.together import Resampling, largest
+from hpskit.benchmark.result import Resampling, largest_differences
 from hpskit.pages import p_words, percent, round_step, signed
 from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, scorer_agreement
 
@@ -151,7 +151,7 @@ def _extremes(differences: Floats) -> dict[str, list[dict[str, Any]]]:
     """The prompts, as numbers in the suite from 0, where the second wins and loses most."""
 
     def listed(sign: int) -> list[dict[str, Any]]:
-        return [{"prompt": n, "difference": float(differences[n])} for n in largest(sign * differences)]
+        return [{"prompt": n, "difference": float(differences[n])} for n in largest_differences(sign * differences)]
 
     return {"for_second": listed(1), "for_first": listed(-1)}
 

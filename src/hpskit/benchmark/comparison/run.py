@@ -24,11 +24,10 @@ from hpskit.benchmark.comparison.earlier import about, gathered, scorers_before
 from hpskit.benchmark.comparison.figures import agreement_of, compared
 from hpskit.benchmark.comparison.page import compare_page, compare_sheet
 from hpskit.benchmark.layout import ImageSet, find_images
-from hpskit.benchmark.result import prompt_scores, relative_to, text_numbers
+from hpskit.benchmark.result import Resampling, ScoredImage, mean_scores, relative_to, repeats_note, text_numbers
 from hpskit.benchmark.run import check_candidates, suite_images
 from hpskit.benchmark.scores import Book, Progress, SuiteImage, score_images
-from hpskit.benchmark.suites import Suite, open_suite
-from hpskit.benchmark.together import Resampling, repeats_note
+from hpskit.benchmark.suites import Suite, SuitePrompt, open_suite
 from hpskit.errors import InputError, RecordError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import AppendLog, expand, publish_set
@@ -76,6 +75,13 @@ class Compare:
         else:
             first, second = (name or str(path) for name, path in zip(own, (self.first, self.second), strict=True))
         return (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
+
+
+class ComparedPrompt(SuitePrompt):
+    """A prompt and its images on both sides."""
+
+    first: tuple[ScoredImage, ...]
+    second: tuple[ScoredImage, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,24 +171,25 @@ def _check_common(config: Compare, sets: tuple[ImageSet, ImageSet]) -> None:
         raise InputError(f"compare: {there}, expected at least 2 in common; make images for the same prompts")
 
 
-def _rows(material: _Material, scorers: Sequence[Mapping[str, Any]], book: Book) -> list[dict[str, Any]]:
+def _rows(material: _Material, scorers: Sequence[Mapping[str, Any]], book: Book) -> list[ComparedPrompt]:
     """Every prompt with its images on both sides and their scores."""
-    own = [book.by_prompt(images, scorers) for images in material.images]
+    identities = {scorer["label"]: scorer["info"]["identity"] for scorer in scorers}
+    first, second = (book.by_prompt(images, identities) for images in material.images)
     return [
-        {**asdict(prompt), **{side: rows[number] for side, rows in zip(_SIDES, own, strict=True)}}
-        for number, prompt in enumerate(material.suite.prompts)
+        ComparedPrompt(**prompt.model_dump(), first=tuple(first.get(n, ())), second=tuple(second.get(n, ())))
+        for n, prompt in enumerate(material.suite.prompts)
     ]
 
 
-def _in_both(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [row for row in rows if row["first"] and row["second"]]
+def _in_both(rows: Sequence[ComparedPrompt]) -> list[ComparedPrompt]:
+    return [row for row in rows if row.first and row.second]
 
 
 # What it says
 
 
 def _result(
-    config: Compare, material: _Material, known: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
+    config: Compare, material: _Material, known: Sequence[dict[str, Any]], rows: Sequence[ComparedPrompt]
 ) -> dict[str, Any]:
     scorers = [_by_scorer(scorer, material, rows, config.resampling) for scorer in known]
     differences = [_differences(rows, scorer["label"]) for scorer in scorers]
@@ -204,14 +211,18 @@ def _result(
         "notes": _notes(material, scorers, rows),
         "scorers": scorers,
         "agreement": agreement,
-        "prompts": list(rows),
+        "prompts": [row.model_dump(mode="json") for row in rows],
     }
 
 
-def _differences(rows: Sequence[Mapping[str, Any]], label: str) -> NDArray[np.float64]:
+def _differences(rows: Sequence[ComparedPrompt], label: str) -> NDArray[np.float64]:
     """(prompts,): second less first, NaN where an image is missing."""
-    first, second = (prompt_scores(rows, label, side) for side in _SIDES)
+    first, second = _both_scores(rows, label)
     return second - first
+
+
+def _both_scores(rows: Sequence[ComparedPrompt], label: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return mean_scores((row.first for row in rows), label), mean_scores((row.second for row in rows), label)
 
 
 def _side(config: Compare, material: _Material, number: int) -> dict[str, Any]:
@@ -226,11 +237,11 @@ def _side(config: Compare, material: _Material, number: int) -> dict[str, Any]:
 
 
 def _by_scorer(
-    scorer: Mapping[str, Any], material: _Material, rows: Sequence[dict[str, Any]], resampling: Resampling
+    scorer: Mapping[str, Any], material: _Material, rows: Sequence[ComparedPrompt], resampling: Resampling
 ) -> dict[str, Any]:
-    first, second = (prompt_scores(rows, scorer["label"], side) for side in _SIDES)
-    categories = np.array([row["category"] for row in rows])
-    texts = text_numbers([row["prompt"] for row in rows])
+    first, second = _both_scores(rows, scorer["label"])
+    categories = np.array([row.category for row in rows])
+    texts = text_numbers([row.prompt for row in rows])
     found = compared(first, second, categories, material.names, resampling, texts)
     if material.one_folder and found["outcome"] == "equal":
         found["verdict"] = "No difference: {} and {} are one and the same folder".format(*material.names)
@@ -241,21 +252,21 @@ def _by_scorer(
     return {**scorer, **found, "extremes": extremes}
 
 
-def _shown(row: Mapping[str, Any], label: str) -> dict[str, Any]:
+def _shown(row: ComparedPrompt, label: str) -> dict[str, Any]:
     """The image that stands for each side: of several the one whose score is nearest their mean."""
     shown = {}
-    for side in _SIDES:
-        scores = [image["scores"][label] for image in row[side]]
+    for side, images in (("first", row.first), ("second", row.second)):
+        scores = [image.scores[label] for image in images]
         mean = float(np.mean(scores))
         nearest = min(range(len(scores)), key=lambda n: abs(scores[n] - mean))
-        shown[side] = {"image": row[side][nearest]["image"], "score": mean}
+        shown[side] = {"image": images[nearest].image, "score": mean}
     return shown
 
 
 # What a reader must know
 
 
-def _notes(material: _Material, scorers: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(material: _Material, scorers: Sequence[Mapping[str, Any]], rows: Sequence[ComparedPrompt]) -> list[str]:
     notes = [*_notes_on_files(material, rows), *_notes_on_prompts(material, rows)]
     for scorer in scorers:
         if fitted := scorer["fitted_to"]:
@@ -264,11 +275,11 @@ def _notes(material: _Material, scorers: Sequence[Mapping[str, Any]], rows: Sequ
     return notes
 
 
-def _notes_on_files(material: _Material, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes_on_files(material: _Material, rows: Sequence[ComparedPrompt]) -> list[str]:
     notes = []
     first, second = material.names
     both = _in_both(rows)
-    same = sum(_digests(row["first"]) == _digests(row["second"]) for row in both)
+    same = sum(_digests(row.first) == _digests(row.second) for row in both)
     if material.one_folder:
         notes.append(f"{first} and {second} are one and the same folder.")
     elif same:
@@ -288,21 +299,23 @@ def _notes_on_files(material: _Material, rows: Sequence[Mapping[str, Any]]) -> l
     return notes
 
 
-def _digests(images: Sequence[Mapping[str, Any]]) -> list[str]:
-    return sorted(image["sha256"] for image in images)
+def _digests(images: Sequence[ScoredImage]) -> list[str]:
+    return sorted(image.sha256 for image in images)
 
 
-def _notes_on_prompts(material: _Material, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes_on_prompts(material: _Material, rows: Sequence[ComparedPrompt]) -> list[str]:
     notes = []
-    lacking = {name: sum(not row[side] for row in rows) for name, side in zip(material.names, _SIDES, strict=True)}
+    lacking = dict(
+        zip(material.names, (sum(not row.first for row in rows), sum(not row.second for row in rows)), strict=True)
+    )
     if any(lacking.values()):
         gone = " and ".join(f"{count:,} in {name}" for name, count in lacking.items() if count)
         what = f"compared are the {len(_in_both(rows)):,} of {len(rows):,} that have one in both"
         notes.append(f"Prompts without an image: {gone}; {what}.")
-    if any(len(row["first"]) != len(row["second"]) for row in _in_both(rows)):
+    if any(len(row.first) != len(row.second) for row in _in_both(rows)):
         what = "The number of images differs between the two for some prompts"
         notes.append(f"{what}; the mean of a prompt's images is compared, and that of more images varies less.")
-    if note := repeats_note(text_numbers([row["prompt"] for row in rows])):
+    if note := repeats_note(text_numbers([row.prompt for row in rows])):
         notes.append(note)
     return notes
 

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.benchmark.leaderboard.published import published_for
-from hpskit.benchmark.result import Result, figures
+from hpskit.benchmark.result import Resampling, Result, figures, largest_differences
 from hpskit.benchmark.suites import STYLES
-from hpskit.benchmark.together import Resampling, largest
 from hpskit.stats import (
     GROUP_SIZE,
     bradley_terry_interval,
@@ -64,28 +63,28 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
     scores = np.stack([result.scores(label) for result in ordered])
     first = ordered[0]
     scopes = [("", np.ones(scores.shape[1], dtype=bool))]
-    if len(first.suite["categories"]) > 1:
-        scopes += [(one["name"], first.categories == one["name"]) for one in first.suite["categories"]]
-    counts = {one["name"]: one["prompts"] for one in first.suite["categories"]}
-    info = first.info(label)
+    if len(first.suite.categories) > 1:
+        scopes += [(one.name, first.categories == one.name) for one in first.suite.categories]
+    counts = {one.name: one.prompts for one in first.suite.categories}
+    info = first.scorer(label).info
     return {
         "label": label,
         "info": info.to_json(),
-        "log_odds_per_point": first.log_odds(label),
+        "log_odds_per_point": first.scorer(label).log_odds_per_point,
         "reads_prompt": _reads_prompt(results, label),
         "models": [result.name for result in ordered],
         "scopes": [_scope(name, inside, own_figures, ordered, scores, resampling) for name, inside in scopes],
         "extremes": _extremes(ordered, scores),
         "published": [
             {"name": row.name, "average": row.average, "categories": dict(zip(STYLES, row.categories, strict=True))}
-            for row in published_for(info.name, first.suite["name"], counts)
+            for row in published_for(info.name, first.suite.name, counts)
         ],
     }
 
 
 def _reads_prompt(results: Sequence[Result], label: str) -> bool | None:
     """What any of the results says; older ones do not."""
-    said = (result.reads_prompt(label) for result in results)
+    said = (result.scorer(label).reads_prompt for result in results)
     return next((value for value in said if value is not None), None)
 
 
@@ -198,8 +197,8 @@ def _extremes(results: Sequence[Result], scores: Floats) -> dict[str, Any]:
 
     def named(differences: Floats) -> list[dict[str, Any]]:
         return [
-            {"category": rows[n]["category"], "number": rows[n]["number"], "difference": float(differences[n])}
-            for n in largest(differences)
+            {"category": rows[n].category, "number": rows[n].number, "difference": float(differences[n])}
+            for n in largest_differences(differences)
         ]
 
     return {
@@ -258,7 +257,7 @@ def agreement_of(results: Sequence[Result], labels: Sequence[str]) -> list[dict[
 
 
 def _agreement(first: str, second: str, results: Sequence[Result]) -> dict[str, Any]:
-    both = [result for result in results if {first, second} <= set(result.scorers)]
+    both = [result for result in results if {first, second} <= set(result.labels)]
     row: dict[str, Any] = {"first": first, "second": second, "models": [result.name for result in both]}
     if len(both) < 2:
         return {**row, "of_means": None, "of_differences": None}

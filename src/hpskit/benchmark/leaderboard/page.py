@@ -42,9 +42,9 @@ def _data(board: Mapping[str, Any], results: Sequence[Result], pictures: Picture
     by_name = {result.name: result for result in results}
     return {
         **{name: board[name] for name in ("title", "command", "package", "suite", "settings", "notes")},
-        "prompts": [row["prompt"] for row in rows],
-        "category": [categories.index(row["category"]) for row in rows],
-        "number": [row["number"] for row in rows],
+        "prompts": [row.prompt for row in rows],
+        "category": [categories.index(row.category) for row in rows],
+        "number": [row.number for row in rows],
         "models": [_model(model, by_name[model["name"]], pictures) for model in board["models"]],
         "boards": [_board(scorer, by_name) for scorer in board["scorers"]],
         "agreement": [_short(row) for row in board["agreement"]],
@@ -54,7 +54,7 @@ def _data(board: Mapping[str, Any], results: Sequence[Result], pictures: Picture
 def _model(model: Mapping[str, Any], result: Result, pictures: Pictures) -> dict[str, Any]:
     name = model["name"]
     small = {row: picture for (owner, row), picture in pictures.thumbnails.items() if owner == name}
-    several = max(len(row["images"]) for row in result.prompts)
+    several = max(len(row.images) for row in result.prompts)
     return {**model, "small": small, "link": pictures.links[name], "several": several}
 
 

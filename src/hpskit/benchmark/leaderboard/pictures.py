@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hpskit.benchmark.result import Result, relative_to
-from hpskit.benchmark.suites import SuitePrompt, image_name
+from hpskit.benchmark.suites import image_name
 from hpskit.errors import ImageError
 from hpskit.evaluation.disagreement import thumbnail
 from hpskit.files import sha256_file
@@ -54,7 +54,7 @@ def gather_pictures(
     by_name = {result.name: result for result in results}
     files = {name: _files(result, folders.get(name)) for name, result in by_name.items()}
     for name, result in by_name.items():
-        root = folders.get(name) or result.path.parent / (result.value["images_root"] or ".")
+        root = folders.get(name) or result.path.parent / (result.images_root or ".")
         pictures.links[name] = _links(result, files[name], root, out)
     room = _BUDGET
     changed: Counter[str] = Counter()
@@ -62,7 +62,7 @@ def gather_pictures(
         path = files[name][row]
         if path is None:
             continue
-        small = _thumbnail(path, by_name[name].prompts[row]["images"][0]["sha256"])
+        small = _thumbnail(path, by_name[name].prompts[row].images[0].sha256)
         if small is None:
             changed[name] += 1
         elif len(small) > room:
@@ -82,7 +82,7 @@ def _files(result: Result, folder: Path | None) -> list[Path | None]:
     """The first image of each prompt, None where the file is not there."""
     if folder is None:
         return [result.image_path(row) for row in range(len(result.prompts))]
-    paths = [folder / row["images"][0]["image"] if row["images"] else None for row in result.prompts]
+    paths = [folder / row.images[0].image if row.images else None for row in result.prompts]
     return [path if path and path.is_file() else None for path in paths]
 
 
@@ -90,14 +90,11 @@ def _links(result: Result, files: Sequence[Path | None], root: Path, out: Path) 
     address = relative_to(root, out)
     if address is None or not any(files):
         return None
-    names = [row["images"][0]["image"] if path else None for row, path in zip(result.prompts, files, strict=True)]
+    names = [row.images[0].image if path else None for row, path in zip(result.prompts, files, strict=True)]
     link: dict[str, Any] = {"root": f"{quote(address)}/", "names": [name and quote(name) for name in names]}
     ending = Path(next(name for name in names if name)).suffix
-    official = [
-        image_name(SuitePrompt(category=row["category"], number=row["number"], prompt=row["prompt"]), ending)
-        for row in result.prompts
-    ]
-    there = [bool(row["images"]) for row in result.prompts]
+    official = [image_name(row, ending) for row in result.prompts]
+    there = [bool(row.images) for row in result.prompts]
     if names == [name if has else None for name, has in zip(official, there, strict=True)]:
         link = {"root": link["root"], "ending": ending}
     return link
@@ -105,7 +102,7 @@ def _links(result: Result, files: Sequence[Path | None], root: Path, out: Path) 
 
 def _rows(result: Result) -> dict[tuple[str, int], int]:
     """Category and number of a prompt -> its number in the suite."""
-    return {(row["category"], row["number"]): n for n, row in enumerate(result.prompts)}
+    return {(row.category, row.number): n for n, row in enumerate(result.prompts)}
 
 
 def _wanted(boards: Sequence[Mapping[str, Any]], rows: Mapping[tuple[str, int], int]) -> Iterator[Place]:

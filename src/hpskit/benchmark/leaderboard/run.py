@@ -17,8 +17,15 @@ from hpskit.benchmark.leaderboard.figures import agreement_of, scorer_board
 from hpskit.benchmark.leaderboard.page import leaderboard_page
 from hpskit.benchmark.leaderboard.pictures import gather_pictures
 from hpskit.benchmark.leaderboard.table import leaderboard_table
-from hpskit.benchmark.result import Result, relative_to
-from hpskit.benchmark.together import Resampling, check_one_scorer, read_together, repeats_note, version_note
+from hpskit.benchmark.result import (
+    Resampling,
+    Result,
+    read_results,
+    relative_to,
+    repeats_note,
+    same_scorer,
+    version_note,
+)
 from hpskit.errors import InputError
 from hpskit.files import check_free, publish_set, sha256_file
 
@@ -62,7 +69,7 @@ def run(config: Leaderboard) -> dict[str, Any]:
         OutputError: the output cannot be written, or holds something else.
     """
     check_free(config.out, _RECORD, _PRODUCTS, _FORMAT)
-    results = read_together(config.results)
+    results = read_results(config.results)
     _check_images(config.images, results)
     labels = _labels(results, config.scorers)
     board = _figures(config, results, labels)
@@ -85,14 +92,14 @@ def _labels(results: Sequence[Result], wanted: Sequence[str]) -> list[str]:
     Raises:
         InputError: a label is unknown or means two scorers.
     """
-    there = list(dict.fromkeys(label for result in results for label in result.scorers))
+    there = list(dict.fromkeys(label for result in results for label in result.labels))
     for label in wanted:
         if label not in there:
             raise InputError(f"scorer: {label!r} is in none of the results, expected one of {', '.join(there)}")
     labels = list(dict.fromkeys(wanted)) or there
     for label in labels:
-        having = [result for result in results if label in result.scorers]
-        check_one_scorer(label, having)
+        having = [result for result in results if label in result.labels]
+        same_scorer(label, having)
     return labels
 
 
@@ -109,8 +116,8 @@ def _check_images(images: Mapping[str, Path], results: Sequence[Result]) -> None
 
 
 def _figures(config: Leaderboard, results: Sequence[Result], labels: Sequence[str]) -> dict[str, Any]:
-    suite = results[0].suite
-    having = {label: [result for result in results if label in result.scorers] for label in labels}
+    suite = results[0].suite.model_dump(mode="json")
+    having = {label: [result for result in results if label in result.labels] for label in labels}
     boards = [scorer_board(label, having[label], config.resampling) for label in labels]
     _settle_published(boards, suite, wanted=config.published)
     return {
@@ -141,13 +148,13 @@ def _model(result: Result, out: Path) -> dict[str, Any]:
     return {
         "name": result.name,
         "complete": result.complete,
-        "images": sum(len(row["images"]) for row in result.prompts),
-        "missing": sum(not row["images"] for row in result.prompts),
-        "scorers": list(result.scorers),
+        "images": sum(len(row.images) for row in result.prompts),
+        "missing": sum(not row.images for row in result.prompts),
+        "scorers": list(result.labels),
         "meta": result.meta,
-        "versions": result.value["versions"],
-        "package": result.value["package"],
-        "command": result.value["command"],
+        "versions": result.versions,
+        "package": result.package,
+        "command": result.command,
         "result": relative_to(result.path, out),
         "sha256": sha256_file(result.path),
     }
@@ -186,7 +193,7 @@ def _notes(
 def _note_on_gaps(result: Result) -> str | None:
     if result.complete:
         return None
-    missing = sum(not row["images"] for row in result.prompts)
+    missing = sum(not row.images for row in result.prompts)
     if not missing:
         what = "some prompts have fewer images than others, and the mean of fewer varies more"
         return f"{result.name} is incomplete: {what}."

@@ -15,13 +15,12 @@ from urllib.parse import quote
 import numpy as np
 
 from hpskit import __version__
-from hpskit.benchmark.result import Result, read_result
+from hpskit.benchmark.result import Result, read_result, same_scorer
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
 from hpskit.benchmark.scores import Progress
 from hpskit.benchmark.studies.folders import ImageFolder, open_folder, open_folders
 from hpskit.benchmark.studies.inception import Features, Inception, find_weights, kept_features, need_torch_fidelity
-from hpskit.benchmark.together import check_one_scorer
 from hpskit.errors import InputError
 from hpskit.evaluation.result import Candidate
 from hpskit.files import check_free, expand, publish_set
@@ -162,8 +161,8 @@ def _check(models: Sequence[ImageFolder], reference: ImageFolder, results: Seque
         if result.name in seen:
             raise InputError(f"{result.path}: is another result of {result.name!r}, expected one for each model")
         seen.add(result.name)
-        if result.suite["sha256"] != results[0].suite["sha256"]:
-            what = f"is of suite {result.suite['name']!r}, {results[0].path} of another"
+        if result.suite.sha256 != results[0].suite.sha256:
+            what = f"is of suite {result.suite.name!r}, {results[0].path} of another"
             raise InputError(f"{result.path}: {what}; scores of different prompts cannot be compared")
 
 
@@ -277,8 +276,7 @@ def _clip_scores(
             command=config.command,
         )
         found = run_benchmark(job, lambda: [Candidate(label=scorer.info.name, scorer=scorer)], progress)
-        average = next(s["average"] for s in found.result.value["scorers"] if s["label"] == scorer.info.name)
-        values[model.name] = {name: average[name] for name in ("value", "low", "high", "prompts")}
+        values[model.name] = found.result.scorer(scorer.info.name).average.model_dump()
     return {"values": values, "scorer": scorer.info.identity}
 
 
@@ -309,9 +307,9 @@ def _shared(results: Sequence[Result]) -> list[str]:
     """
     if not results:
         return []
-    labels = [label for label in results[0].scorers if all(label in result.scorers for result in results)]
+    labels = [label for label in results[0].labels if all(label in result.labels for result in results)]
     for label in labels:
-        check_one_scorer(label, results)
+        same_scorer(label, results)
     return labels
 
 

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit import __version__
-from hpskit.benchmark.result import Result
+from hpskit.benchmark.result import Result, read_results, repeats_note, same_scorer
 from hpskit.benchmark.studies.prompt_number_page import prompt_number_page, prompt_number_plot
-from hpskit.benchmark.together import check_one_scorer, read_together, repeats_note
 from hpskit.errors import InputError
 from hpskit.files import publish_set
 from hpskit.stats import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
@@ -58,7 +57,7 @@ class PromptNumber:
 
     def __post_init__(self) -> None:
         if not 0 < self.resolution < math.inf:
-            raise InputError(f"resolution: is {self.resolution}, expected a difference in points, above 0")
+            raise InputError("resolution", f"is {self.resolution}", expected="a difference in points, above 0")
 
 
 def run(config: PromptNumber) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def run(config: PromptNumber) -> dict[str, Any]:
         RecordError: a result is not what it should be.
         OutputError: the output cannot be written.
     """
-    results = read_together(config.results, least=2)
+    results = read_results(config.results, least=2)
     labels = _labels(results, config.scorers)
     study = {
         "format": _FORMAT,
@@ -86,7 +85,7 @@ def run(config: PromptNumber) -> dict[str, Any]:
             "resamples": config.resamples,
             "seed": config.seed,
         },
-        "suite": results[0].suite,
+        "suite": results[0].suite.model_dump(mode="json"),
         "models": [result.name for result in results],
         "scorers": [_by_scorer(label, results, config) for label in labels],
     }
@@ -100,12 +99,12 @@ def run(config: PromptNumber) -> dict[str, Any]:
 
 def _labels(results: Sequence[Result], wanted: Sequence[str]) -> list[str]:
     """Scorers that all results have, with one identity each."""
-    common = [label for label in results[0].scorers if all(label in result.scorers for result in results)]
+    common = [label for label in results[0].labels if all(label in result.labels for result in results)]
     labels = list(dict.fromkeys(wanted)) or common
     if not labels:
-        raise InputError("results: no scorer is in all of them; score the models with the same scorer")
+        raise InputError("results", "have no scorer in common", cure="score the models with the same scorer")
     for label in labels:
-        check_one_scorer(label, results)
+        same_scorer(label, results)
     return labels
 
 
@@ -133,7 +132,7 @@ def _by_scorer(label: str, results: Sequence[Result], config: PromptNumber) -> d
             scopes.append(_scope(name, scores[:, inside], texts[inside], None, names, config))
     return {
         "label": label,
-        "info": results[0].info(label).to_json(),
+        "info": results[0].scorer(label).info.to_json(),
         "left_out": int((~common).sum()),
         "notes": _notes(texts, single, [scope["category"] for scope in scopes if not scope["curve"]]),
         "scopes": scopes,
