@@ -1,0 +1,363 @@
+"""Run every documented command on small made-up inputs and collect what each prints and writes.
+
+    python tests/golden/make.py --update     # write tests/golden/outputs/ again
+    python tests/golden/make.py              # compare with it, and list every difference
+
+An output that changes is a change of the product: update only what was meant to change, and look at `git diff` first.
+Everything runs in one process on one thread, so that floats are the same from run to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import io
+import json
+import math
+import os
+import re
+import shlex
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # else tests/conftest.py has done it: nothing is fetched, and no file of the user's is seen
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
+        os.environ.pop(name, None)
+    os.environ.update(HPSKIT_HOME=tempfile.mkdtemp(prefix="hpskit-golden-"), HF_ENDPOINT="http://127.0.0.1:9")
+    os.environ.update(COLUMNS="120", OMP_NUM_THREADS="1")
+
+import torch
+from inputs import write_inputs
+
+import hpskit as package
+
+OUTPUTS = Path(__file__).with_name("outputs")
+PLAIN = 1e-6
+"""Relative difference that two floats may have on the kind of machine that made the outputs."""
+ELSEWHERE = 2e-3
+"""And elsewhere, where a network adds in another order."""
+UNSTABLE = {
+    *("package", "command", "time", "date", "created", "finished", "started", "seconds", "duration", "memory", "disk"),
+    *("versions", "weight_hash", "digest", "hash", "digests", "space", "threads", "hardware", "machine", "environment"),
+    *(
+        "free_disk",
+        "peak",
+        "peak_bytes",
+        "seconds_per_step",
+        "seconds_left",
+        "images_per_second",
+        "peak_memory",
+        "estimate",
+        "bytes",
+        "sha256",
+        "python",
+        "platform",
+        "hpskit",
+    ),
+}
+"""Fields that differ from machine to machine, or from version to version."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that is run, and the files of it that are kept."""
+
+    name: str
+    words: str
+    """What follows `hpskit`, as one line; paths are relative to the inputs."""
+    keep: tuple[str, ...] = ()
+    """Patterns of the files to keep, in the folder of the inputs."""
+
+
+SCORERS = "--scorer mini --scorer random --precision fp32"
+FEW = "--resamples 500"
+RESULTS = "results/ours.json results/base.json results/other.json"
+RENDERS = "ours=renders/ours base=renders/base other=renders/other"
+TRAIN = "--recipe tiny --data judged/train.json --val judged/held-out.json --device cpu --workers 0"
+STEPS = "--set steps={} --set warmup=1 --set batch=4 --set validate_every=2 --set save_every=2"
+
+
+def evaluate(name: str, data: str, more: str = "") -> Case:
+    words = f"evaluate --data {data} {SCORERS} {FEW} --out out/{name} {more}"
+    return Case(f"evaluate-{name}", words, (f"out/{name}/result.json",))
+
+
+def inspect(name: str, data: str) -> Case:
+    return Case(f"inspect-{name}", f"data inspect {data} --json --decode")
+
+
+def convert(name: str, words: str, *keep: str) -> Case:
+    return Case(f"convert-{name}", f"data convert {words} --json", keep)
+
+
+def benchmark(name: str) -> Case:
+    words = f"benchmark run --suite suite.jsonl --images renders/{name} --name {name.title()} {SCORERS}"
+    return Case(
+        f"benchmark-{name}", f"{words} --meta settings.json --out results/{name}.json", (f"results/{name}.json",)
+    )
+
+
+CHAINS = {
+    "score": (
+        Case("score", "score 'a temple by a lake' a.jpg b.png c.png"),
+        Case("score-json", "score --json --precision fp32 'a temple by a lake' a.jpg b.png c.png"),
+        Case("score-random", "score --json --precision fp32 --model random:3 'a temple' a.jpg b.png"),
+        Case("score-jsonl", "score --pairs items.jsonl --out out/scores.jsonl", ("out/scores.jsonl",)),
+        Case(
+            "score-csv",
+            "score --pairs items.csv --out out/csv.jsonl --on-error skip --model random --precision fp32",
+            ("out/csv.jsonl",),
+        ),
+        Case(
+            "score-parquet",
+            "score --pairs items.parquet --out out/parquet.jsonl --image-root . --json",
+            ("out/parquet.jsonl",),
+        ),
+        Case("models", "models list --json"),
+        Case("verify-mini", "models verify mini"),
+    ),
+    "data": (
+        Case("inspect", "data inspect HPDv2/"),
+        inspect("hpdv2", "HPDv2/test.json"),
+        inspect("train", "judged/train.json"),
+        inspect("imagereward", "imagereward/test.json"),
+        inspect("database", "database/test.json --format imagerewarddb"),
+        inspect("pickapic", "pickapic.parquet"),
+        inspect("hpdv3", "HPDv3/test.json"),
+        inspect("ours", "ours/"),
+        inspect("broken", "broken.json"),
+        convert("parquet", "HPDv2/ --to parquet --out out/hpdv2.parquet"),
+        convert("back", "out/hpdv2.parquet --to jsonl --out out/back", "out/back/rankings.jsonl"),
+        convert("pairs", "HPDv2/ --to pairs --out out/pairs --allow-loss", "out/pairs/*.jsonl"),
+        convert("hpdv2", "ours/ --to hpdv2 --out out/hpdv2 --allow-loss --no-images", "out/hpdv2/*.json"),
+        convert("train", "pickapic.parquet --to hpdv2-train --out out/train --allow-loss", "out/train/*.json"),
+        convert("imagereward", "imagereward/ --to jsonl --out out/imagereward", "out/imagereward/rankings.jsonl"),
+        convert("hpdv3", "HPDv3/ --to jsonl --out out/hpdv3 --no-images", "out/hpdv3/rankings.jsonl"),
+        Case("split", "data split HPDv2/ --out out/parts --share 0.34 --json"),
+        convert("split", "out/parts/validation.parquet --to jsonl --out out/split --no-images", "out/split/*.jsonl"),
+    ),
+    "evaluate": (
+        evaluate("hpdv2", "HPDv2/test.json"),
+        Case(
+            "evaluate-persons",
+            f"evaluate --data HPDv2/test.json {SCORERS} {FEW} --persons --rule ties-half --seed 3 --out out/persons "
+            "--json",
+        ),
+        evaluate("imagereward", "imagereward/test.json"),
+        evaluate("pickapic", "pickapic.parquet", "--rule pickapic"),
+        Case(
+            "evaluate-threshold",
+            f"evaluate --data pickapic.parquet --rule pickapic --tie-threshold 0.05 {FEW} --out out/threshold",
+            ("out/threshold/result.json",),
+        ),
+        evaluate("hpdv3", "HPDv3/test.json"),
+        evaluate("ours", "ours/"),
+        Case("agreement", f"agreement --data HPDv2/test.json {FEW} --out out/agreement", ("out/agreement/*.json",)),
+        Case("agreement-ours", f"agreement --data ours/ {FEW} --json"),
+    ),
+    "benchmark": (
+        Case("prompts", "benchmark prompts --suite suite.jsonl --out out/suite", ("out/suite/**/*.json*",)),
+        benchmark("ours"),
+        benchmark("base"),
+        benchmark("other"),
+        Case("verify", "benchmark verify results/ours.json --images renders/ours"),
+        Case(
+            "leaderboard",
+            f"benchmark leaderboard {RESULTS} --out out/leaderboard {FEW}",
+            ("out/leaderboard/*.json", "out/leaderboard/*.md"),
+        ),
+        Case(
+            "compare",
+            f"compare renders/base renders/ours --prompts suite.jsonl {SCORERS} {FEW} --out out/compared",
+            ("out/compared/compare.json",),
+        ),
+        Case(
+            "study-prompts",
+            f"study prompts {RESULTS} --resolution 0.5 --resamples 200 --out out/number",
+            ("out/number/*.json",),
+        ),
+        Case(
+            "study-chrominance",
+            f"study chrominance {RENDERS} --resamples 200 --out out/colours",
+            ("out/colours/*.json",),
+        ),
+    ),
+    "train": (
+        Case("recipe-hpsv2", "train --show-recipe hpsv2"),
+        Case("recipe-tiny", "train --show-recipe tiny"),
+        Case("train-dry", f"train {TRAIN} {STEPS.format(4)} --out out/dry --dry-run --json"),
+        Case(
+            "train",
+            f"train {TRAIN} {STEPS.format(4)} --no-tensorboard --out out/run --json",
+            ("out/run/log.jsonl", "out/run/config.json"),
+        ),
+        Case("verify-run", "models verify out/run/model.safetensors"),
+        Case(
+            "evaluate-run",
+            f"evaluate --data judged/held-out.json --scorer out/run/model.safetensors {FEW} --out out/evaluation",
+            ("out/evaluation/result.json",),
+        ),
+        Case("export-official", "export out/run --to official --out out/mine.pt --json"),
+        Case(
+            "export-huggingface",
+            "export out/run --to huggingface --out out/mine --licence Apache-2.0 --json "
+            "--evaluation out/evaluation/result.json",
+            ("out/mine/README.md", "out/mine/open_clip_config.json"),
+        ),
+        Case(
+            "ablate",
+            f"ablate {TRAIN} {STEPS.format(2)} --out out/ablation --grid lr=1e-5,1e-3",
+            ("out/ablation/ablation.json", "out/ablation/ablation.md"),
+        ),
+    ),
+}
+"""Commands that follow on one another in a folder of their own. Missing: `study metrics`, which a test compares with two
+other packages, and `train --recipe mini`."""
+
+
+def run_chain(name: str, folder: Path) -> dict[str, Any]:
+    """Write the inputs into `folder`, run the commands of a chain there, and return what each gave, by name."""
+    write_inputs(folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return {case.name: run(case, folder) for case in CHAINS[name]}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def run(case: Case, folder: Path) -> dict[str, Any]:
+    """Run one command; give its exit code with what it printed, and the files that are kept of it."""
+    code, output, errors = hpskit(case.words, folder)
+    if code not in (0, 1):
+        raise RuntimeError(f"hpskit {case.words} ended with {code}: {errors}")
+    found: dict[str, Any] = {"exit code": code, "output": parse(output, folder)}
+    for pattern in case.keep:
+        paths = sorted(folder.glob(pattern))
+        assert paths, f"{case.name}: no {pattern} in {sorted(map(str, (folder / pattern).parent.glob('*')))}"
+        for path in paths:
+            found[str(path.relative_to(folder))] = parse(path.read_text(encoding="utf-8"), folder, path.suffix)
+    return found
+
+
+def hpskit(words: str, folder: Path) -> tuple[int, str, str]:
+    """The exit code and the output of a command that is run in this process, as one of its own would give them."""
+    from hpskit.cli import main
+
+    output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    code: Any = 0
+    kept = sys.argv
+    sys.argv = ["hpskit", *shlex.split(words)]
+    with contextlib.ExitStack() as stack:
+        stack.callback(setattr, sys, "argv", kept)
+        stack.enter_context(contextlib.chdir(folder))
+        stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.redirect_stderr(errors))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("default")
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    texts = [stream.buffer.getvalue().decode() for stream in (output, errors)]  # type: ignore[attr-defined]
+    return int(code or 0), texts[0], texts[1]
+
+
+def parse(text: str, folder: Path, suffix: str = "") -> Any:
+    """JSON, or a list of lines, without what differs from machine to machine."""
+    for path, name in ((folder.resolve(), "INPUTS"), (folder, "INPUTS"), (Path(package.__file__).parent, "PACKAGE")):
+        text = text.replace(str(path), name)
+    if suffix == ".jsonl":
+        return [stable(json.loads(line)) for line in text.splitlines()]
+    with contextlib.suppress(ValueError):
+        return stable(json.loads(text))
+    return [stable(line.rstrip()) for line in text.splitlines()]
+
+
+def stable(value: Any) -> Any:
+    """`value` without the unstable fields, and with floats of nine digits."""
+    if isinstance(value, dict):
+        return {name: stable(inner) for name, inner in value.items() if name not in UNSTABLE}
+    if isinstance(value, list):
+        return [stable(inner) for inner in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.9g}")
+    if isinstance(value, str):
+        return re.sub(r"hpskit \d+\.\d+[\w.+]*|\b[0-9a-f]{12,64}\b", "…", value)
+    return value
+
+
+def differences(stored: Any, found: Any, tolerance: float, place: str = "") -> Iterator[str]:
+    """Every place where two outputs are not the same, with both values."""
+    if isinstance(stored, dict) and isinstance(found, dict):
+        for name in [*stored, *(name for name in found if name not in stored)]:
+            if name not in stored or name not in found:
+                yield f"{place}.{name}: only in {'the stored output' if name in stored else 'the new one'}"
+            else:
+                yield from differences(stored[name], found[name], tolerance, f"{place}.{name}")
+    elif isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
+        for number, pair in enumerate(zip(stored, found, strict=True)):
+            yield from differences(*pair, tolerance, f"{place}[{number}]")
+    elif is_number(stored) and is_number(found):
+        if not math.isclose(stored, found, rel_tol=tolerance, abs_tol=tolerance):
+            yield f"{place}: was {stored}, is {found}"
+    elif isinstance(stored, list) and isinstance(found, list):
+        lines = [[json.dumps(line, ensure_ascii=False) for line in value] for value in (stored, found)]
+        yield f"{place}: {len(stored)} entries, now {len(found)}"
+        yield from (f"    {line}" for line in difflib.unified_diff(*lines, lineterm="", n=0))
+    elif stored != found:
+        yield f"{place}: was {stored!r}, is {found!r}"
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def machine() -> str:
+    """What the last digits of a network's output depend on."""
+    return f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def load(chain: str) -> dict[str, Any]:
+    """The stored outputs of a chain."""
+    return {case.name: json.loads((OUTPUTS / f"{case.name}.json").read_text("utf-8")) for case in CHAINS[chain]}
+
+
+def tolerance() -> float:
+    """The relative difference that two floats may have here."""
+    return PLAIN if json.loads((OUTPUTS / "machine.json").read_text()) == machine() else ELSEWHERE
+
+
+def store(found: dict[str, Any]) -> None:
+    OUTPUTS.mkdir(exist_ok=True)
+    for path in OUTPUTS.glob("*.json"):
+        path.unlink()
+    for name, value in {**found, "machine": machine()}.items():
+        text = json.dumps(value, ensure_ascii=False, indent=1)
+        text = re.sub(r"\[\s+([^\[\]{}\"]{1,100}?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+        (OUTPUTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--update", action="store_true", help="store what is found instead of comparing")
+    update = parser.parse_args().update
+    with tempfile.TemporaryDirectory() as folder:
+        found = {chain: run_chain(chain, Path(folder) / chain) for chain in CHAINS}
+    if update:
+        store({name: value for outputs in found.values() for name, value in outputs.items()})
+        return
+    wrong = [line for chain in CHAINS for line in differences(load(chain), found[chain], tolerance(), chain)]
+    print(*wrong, f"{len(wrong)} differences", sep="\n")  # noqa: T201
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
