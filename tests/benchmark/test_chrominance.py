@@ -15,68 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from conftest import Cli
 from hpskit.benchmark.studies.chrominance import Chrominance, Measures, measure, run
 from hpskit.benchmark.studies.chrominance_page import contour
-from hpskit.benchmark.studies.colour import PLANE, ChromaDensity, gamut_outline, lab_to_srgb, srgb_to_lab
 from hpskit.benchmark.studies.folders import open_folder, open_folders
 from hpskit.errors import ImageError, InputError, OutputError
 from hpskit.files import AppendLog
-
-
-@pytest.mark.parametrize(
-    ("rgb", "lab"),
-    [  # as colour references print them: sRGB under D65, 2 degrees
-        ((255, 255, 255), (100, 0, 0)),
-        ((0, 0, 0), (0, 0, 0)),
-        ((128, 128, 128), (53.585, 0, 0)),
-        ((255, 0, 0), (53.24, 80.09, 67.20)),
-        ((0, 255, 0), (87.73, -86.18, 83.18)),
-        ((0, 0, 255), (32.30, 79.19, -107.86)),
-        ((255, 255, 0), (97.14, -21.55, 94.48)),
-        ((0, 255, 255), (91.11, -48.09, -14.13)),
-        ((255, 0, 255), (60.32, 98.23, -60.82)),
-    ],
-)
-def test_published_values(rgb: tuple[int, ...], lab: tuple[float, ...]) -> None:
-    assert srgb_to_lab(np.array(rgb, np.uint8)) == pytest.approx(np.array(lab), abs=0.02)  # they round the matrix
-
-
-@given(st.tuples(*[st.integers(0, 255)] * 3))
-def test_there_and_back_and_inside_the_plane(rgb: tuple[int, int, int]) -> None:
-    pixel = np.array(rgb, np.uint8)
-    lab = srgb_to_lab(pixel)
-    assert (lab_to_srgb(lab) == pixel).all()
-    bin_number = int(PLANE.bins(*lab[1:]))
-    assert np.abs(PLANE.centres[bin_number] - lab[1:]).max() <= PLANE.width / 2
-
-
-def test_the_outline_holds_every_colour() -> None:
-    """Seen along L*; the border is checked by angle, where it is closest to grey."""
-    grid = np.stack(np.meshgrid(*[np.arange(0, 256, 15)] * 3), axis=-1).reshape(-1, 3).astype(np.uint8)
-    a, b = srgb_to_lab(grid)[:, 1:].T
-    border = gamut_outline(64)
-    angles = np.arctan2(border[:, 1], border[:, 0])
-    order = np.argsort(angles)
-    reach = np.interp(np.arctan2(b, a), angles[order], np.hypot(*border.T)[order], period=2 * np.pi)
-    assert (np.hypot(a, b) <= reach + 1).all()
-
-
-def test_an_image_of_one_colour_is_one_bin() -> None:
-    orange = np.full((6, 9, 3), (255, 128, 0), np.uint8)
-    found = ChromaDensity.of(orange)
-    lightness, a, b = srgb_to_lab(orange[0, 0])
-    assert found.coarse.argmax() == PLANE.bins(np.array(a), np.array(b))
-    assert found.coarse.max() == pytest.approx(1)
-    assert found.light.sum() == pytest.approx(lightness, rel=1e-6)
-    assert found.chroma == pytest.approx(np.hypot(a, b))
-    assert found.vivid == 1
-    black = ChromaDensity.of(np.zeros((2, 2, 3), np.uint8))
-    assert (black.chroma, black.saturation, black.vivid) == pytest.approx((0, 0, 0))
 
 
 def test_lines_lie_where_the_value_is() -> None:
@@ -155,7 +101,7 @@ _KILLED = """
 import time
 from pathlib import Path
 from hpskit.benchmark.studies.chrominance import Chrominance, run
-from hpskit.benchmark.studies.colour import ChromaDensity
+from hpskit.pixels.statistics import ChromaDensity
 of = ChromaDensity.of
 ChromaDensity.of = lambda pixels: time.sleep(0.05) or of(pixels)
 run(Chrominance(images={images!r}, out=Path({out!r})))

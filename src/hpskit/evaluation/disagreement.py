@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
-from hpskit.pixels import open_image
+from hpskit.pixels import thumbnail
 from hpskit.stats import PairVotes
 
-__all__ = ["disagreements", "thumbnail", "thumbnails"]
-
-_SIDE = 220  # pixels of a thumbnail's longer side
-_QUALITY = 78
+__all__ = ["disagreements", "thumbnails"]
 
 
 def disagreements(
@@ -82,16 +75,3 @@ def thumbnails(data: DataSet, wanted: set[tuple[str, str]]) -> dict[tuple[str, s
         if not places:
             break
     return found
-
-
-def thumbnail(image: Path | Image.Image, *, side: int = _SIDE) -> str:
-    """`data:` address of a small JPEG, at most `side` pixels wide and high.
-
-    Raises:
-        ImageError: the image cannot be opened or decoded.
-    """
-    opened = open_image(image)
-    opened.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    opened.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

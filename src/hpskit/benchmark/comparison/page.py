@@ -10,9 +10,8 @@ from PIL import Image
 
 from hpskit.benchmark.comparison.contact_sheet import Row, Shown, contact_sheet
 from hpskit.benchmark.comparison.figures import decimals
-from hpskit.evaluation.disagreement import thumbnail
 from hpskit.pages import Axis, axis_for, environment, number, signed
-from hpskit.pixels import open_image
+from hpskit.pixels import open_image, thumbnail
 
 __all__ = ["compare_page", "compare_sheet"]
 

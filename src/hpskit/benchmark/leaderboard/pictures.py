@@ -12,8 +12,8 @@ from urllib.parse import quote
 from hpskit.benchmark.result import Result, relative_to
 from hpskit.benchmark.suites import image_name
 from hpskit.errors import ImageError
-from hpskit.evaluation.disagreement import thumbnail
 from hpskit.files import sha256_file
+from hpskit.pixels import thumbnail
 
 __all__ = ["Pictures", "gather_pictures"]
 

@@ -25,12 +25,12 @@ from PIL import Image
 
 from hpskit import __version__
 from hpskit.benchmark.studies.chrominance_page import chrominance_page, chrominance_plot
-from hpskit.benchmark.studies.colour import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity
 from hpskit.benchmark.studies.folders import ImageFolder, open_folders
 from hpskit.benchmark.unfinished import begin, unfinished
 from hpskit.errors import InputError
 from hpskit.files import AppendLog, check_free, publish_set, sha256_file
 from hpskit.pixels import check_file, open_image
+from hpskit.pixels.statistics import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity
 from hpskit.stats import bootstrap_mean, holm
 from hpskit.stats.bootstrap import check_settings
 from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon

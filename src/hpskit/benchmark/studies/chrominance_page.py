@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hpskit.benchmark.studies.colour import FINE_BIN, PLANE, gamut_outline, lab_to_srgb
 from hpskit.pages import axis_for, environment
+from hpskit.pixels.statistics import FINE_BIN, PLANE, gamut_outline, lab_to_srgb
 
 __all__ = ["chrominance_page", "chrominance_plot", "contour"]
 

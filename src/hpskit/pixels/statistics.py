@@ -1,4 +1,4 @@
-"""Where the pixels of an image lie in the chroma plane: sRGB to CIELAB, and densities over a*b*."""
+"""Measure the colours of images: sRGB to CIELAB, and densities over the chroma plane a*b*."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BIN", "FINE_BIN", "PLANE", "ChromaDensity", "Plane", "gamut_outline", "lab_to_srgb", "srgb_to_lab"]
+__all__ = ["BIN", "FINE_BIN", "PLANE", "VIVID", "ChromaDensity", "Plane", "gamut_outline", "lab_to_srgb", "srgb_to_lab"]
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ _LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.0
 
 
 def srgb_to_lab(pixels: NDArray[np.uint8]) -> Floats:
-    """8-bit sRGB to CIELAB under D65, 2 degree observer.
+    """Convert 8-bit sRGB to CIELAB under D65, 2 degree observer.
 
     Args:
         pixels: (..., 3) uint8.
@@ -52,7 +52,7 @@ def srgb_to_lab(pixels: NDArray[np.uint8]) -> Floats:
 
 
 def lab_to_srgb(lab: ArrayLike) -> NDArray[np.uint8]:
-    """CIELAB under D65 to the nearest 8-bit sRGB; (..., 3). What sRGB cannot show is cut off at its ends."""
+    """Convert CIELAB under D65 to the nearest 8-bit sRGB, (..., 3); what sRGB cannot show is cut off at its ends."""
     lightness, a, b = np.moveaxis(np.asarray(lab, dtype=np.float64), -1, 0)
     y = (lightness + 16) / 116
     f = np.stack([y + a / 500, y, y - b / 200], axis=-1)
@@ -83,13 +83,13 @@ class Plane:
         return np.stack([a.ravel(), b.ravel()], axis=1)
 
     def bins(self, a: Floats, b: Floats) -> NDArray[np.int64]:
-        """The number of the bin that each colour is in."""
+        """Return the number of the bin that each colour is in."""
         column = np.floor((a - self.a_low) / self.width).astype(np.int64)
         row = np.floor((b - self.b_low) / self.width).astype(np.int64)
         return row * self.shape[1] + column
 
     def coarser(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A density over bins of half the width, summed up to the bins of this plane; both flat."""
+        """Sum a density over bins of half the width up to the bins of this plane; both flat."""
         rows, columns = self.shape
         return np.asarray(density.reshape(rows, 2, columns, 2).sum(axis=(1, 3)).ravel())
 
@@ -104,7 +104,7 @@ _FINE = Plane(a_low=PLANE.a_low, b_low=PLANE.b_low, shape=(2 * 51, 2 * 47), widt
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChromaDensity:
-    """The colours of one image, which weighs one whatever its size."""
+    """The colours of one image; its shares sum to 1 whatever its size."""
 
     fine: NDArray[np.float32]
     """(rows * columns of half bins,): share of the pixels; sums to 1."""
@@ -119,7 +119,7 @@ class ChromaDensity:
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> ChromaDensity:
-        """Of an image (H, W, 3) in sRGB."""
+        """Measure an image (H, W, 3) in sRGB."""
         lightness, a, b = srgb_to_lab(pixels.reshape(-1, 3)).T
         chroma = np.hypot(a, b)
         length = np.hypot(chroma, lightness)
@@ -140,9 +140,9 @@ class ChromaDensity:
 
 
 def gamut_outline(steps: int = 16) -> Floats:
-    """(6 * steps, 2): a* and b* along the six edges of the sRGB cube that join its pure colours.
+    """(6 * steps, 2): a* and b* along the border of what sRGB can show, seen along L*.
 
-    Seen from above, along L*, this is the border of what sRGB can show.
+    These are the six edges of the sRGB cube that join its pure colours.
     """
     corners = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1]])
     along = np.arange(steps)[:, None] / steps

@@ -1,51 +1,29 @@
-"""Open and check an image; letterbox, resize and normalise it, by one code for files, PIL images and tensors.
+"""Make an image the input of a network: letterbox, resize and normalise, by one code for files, PIL images and tensors.
 
 The default is the official transform (`image_transform` in the open_clip of the HPSv2 repository, with
 `resize_longest_max`): RGB, float in [0, 1], bicubic resizing *of the tensor* so that the longest side fits, black
-padding, normalisation. Where that transform crashes or guesses, this one decides and says so:
-
-- transparency is flattened on white (the official code feeds four channels to a network of three, or drops alpha);
-- an EXIF orientation is applied, because people judged the upright picture;
-- 16-bit greyscale is scaled by 1/257 (Pillow clips it to white);
-- no side becomes shorter than one pixel, and an image whose longest side fits already is padded all the same.
-
-Colour profiles are ignored, and an animation is its first frame, both as in the official code.
+padding, normalisation. Beyond it, no side becomes shorter than one pixel, and an image whose longest side fits already
+is padded all the same.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from hpskit.errors import ImageError, InputError
-from hpskit.files import explain
+from hpskit.pixels.images import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = [
-    "BACKGROUND",
-    "CLIP_MEAN",
-    "CLIP_STD",
-    "Preprocessing",
-    "Resize",
-    "check_file",
-    "check_files",
-    "check_head",
-    "open_image",
-    "to_tensor",
-]
-
-BACKGROUND = (255, 255, 255)
-"""The colour behind transparent pixels: white, as on the pages on which people see images."""
+__all__ = ["CLIP_MEAN", "CLIP_STD", "Preprocessing", "Resize", "check_tensor", "to_tensor"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -54,15 +32,13 @@ Resize = Literal["letterbox", "crop", "crop-floor", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 _RANGE_TOLERANCE = 1e-3
-_SHOWN_PROBLEMS = 5
 _PILLOW_UNIT = 2.0**22
 _LONGEST = 100  # a centre crop enlarges all of the image first
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """How an image becomes the input of a network."""
+    """The way from an image to the input of a network."""
 
     size: int = 224
     """Height and width of the input in pixels."""
@@ -84,14 +60,17 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise InputError(f"preprocessing: size is {self.size}, expected at least 1 pixel")
-        if self.resize not in get_args(Resize):
-            raise InputError(f"preprocessing: resize is {self.resize!r}, expected one of {', '.join(get_args(Resize))}")
-        if self.interpolation not in get_args(Interpolation):
-            expected = ", ".join(get_args(Interpolation))
-            raise InputError(f"preprocessing: interpolation is {self.interpolation!r}, expected one of {expected}")
+            raise InputError("preprocessing: size", f"is {self.size}", expected="at least 1 pixel")
+        for name, value, kind in (
+            ("resize", self.resize, Resize),
+            ("interpolation", self.interpolation, Interpolation),
+        ):
+            if value not in get_args(kind):
+                raise InputError(
+                    f"preprocessing: {name}", f"is {value!r}", expected=f"one of {', '.join(get_args(kind))}"
+                )
         if self.pillow and not self.antialias:
-            raise InputError("preprocessing: pillow is True and antialias False, but Pillow always antialiases")
+            raise InputError("preprocessing: antialias", "is False", expected="True: Pillow always antialiases")
 
     @property
     def name(self) -> str:
@@ -101,7 +80,7 @@ class Preprocessing:
         return f"{self.resize}-{self.size}-{self.interpolation}-{filtering}{norm}"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(..., 3, H, W) float in [0, 1] -> (..., 3, size, size), normalised. Keeps gradients and device.
+        """Map (..., 3, H, W) float in [0, 1] to (..., 3, size, size), normalised. Keeps gradients and device.
 
         Raises:
             ImageError: the image is so long and thin that a centre crop by Pillow would take gigabytes.
@@ -134,10 +113,8 @@ class Preprocessing:
             size = (height, width)
             return interpolate(batch, size, mode=self.interpolation, align_corners=False, antialias=self.antialias)
         if max(height, width) > _LONGEST * self.size:
-            shape = f"{batch.shape[-1]}x{batch.shape[-2]}"
-            raise ImageError(
-                f"image: is {shape} pixels, expected sides of at most {_LONGEST}:1; cut it to what matters"
-            )
+            found = f"is {batch.shape[-1]}x{batch.shape[-2]} pixels"
+            raise ImageError("image", found, expected=f"sides of at most {_LONGEST}:1", cure="cut it to what matters")
         if batch.requires_grad or batch.device.type != "cpu":
             return _resize_like_pillow(batch, height, width, self.interpolation)
         return _resize_by_pillow(batch, height, width, self.interpolation)
@@ -166,7 +143,7 @@ def _resize_by_pillow(batch: Tensor, height: int, width: int, interpolation: Int
 
 
 def _resize_like_pillow(batch: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
-    """What `_resize_by_pillow` gives, computed on any device and with a gradient.
+    """Compute what `_resize_by_pillow` gives, on any device and with a gradient.
 
     Pillow sums products of 8-bit values and 22-bit weights. float64 holds those sums exactly, so ties fall as they
     do there. A device without float64 (mps) gets float32, where a value may come out one level off.
@@ -215,139 +192,8 @@ def _pillow_weights(before: int, after: int, interpolation: Interpolation) -> ND
     return np.trunc(weights * _PILLOW_UNIT + np.copysign(0.5, weights))
 
 
-def check_file(path: Path) -> None:
-    """See that an image file is there, is a file, is readable and not empty, without decoding it.
-
-    Raises:
-        ImageError: it is not; the message starts with the path.
-    """
-    if str(path).startswith(("http:/", "https:/")):
-        raise ImageError(f"{path}: is an address; download the image and give the file")
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened ({explain(error)}); check the path") from error
-    except ValueError as error:  # a NUL, or half of a surrogate pair
-        raise ImageError(f"{str(path)!r}: is not the name of a file ({error}); check the path") from error
-    if path.is_dir():
-        raise ImageError(f"{path}: is a directory, expected an image file")
-    if status.st_size == 0:
-        raise ImageError(f"{path}: is empty (0 bytes), expected an image")
-    if not os.access(path, os.R_OK):
-        raise ImageError(f"{path}: cannot be read (Permission denied); change its permissions")
-
-
-def check_files(paths: Sequence[Path]) -> None:
-    """`check_file` for several; the error names all that cannot be used, not only the first.
-
-    Raises:
-        ImageError: see `check_file`.
-    """
-    problems = []
-    for path in paths:
-        try:
-            check_file(path)
-        except ImageError as error:
-            problems.append(str(error))
-    if problems:
-        more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
-        raise ImageError("; ".join(problems[:_SHOWN_PROBLEMS]) + more)
-
-
-def check_head(path: Path) -> None:
-    """`check_file`, and see that the file begins like an image, without decoding it.
-
-    Raises:
-        ImageError: it does not; the message starts with the path.
-    """
-    check_file(path)
-    try:
-        Image.open(path).close()
-    except Exception:  # as in `_decode`: formats raise what they like while their headers are read
-        open_image(path)  # which says what is wrong
-        raise
-
-
-def open_image(source: str | os.PathLike[str] | Image.Image, *, draft: int | None = None) -> Image.Image:
-    """Open, decode and check one image.
-
-    Args:
-        source: path of an image file, or a PIL image (left as it is).
-        draft: the shortest side in pixels that is wanted: a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if
-            both sides stay at least as long, which takes a fraction of the time. Other files are decoded whole.
-
-    Returns:
-        The first frame, upright, mode RGB, transparency flattened on `BACKGROUND`.
-
-    Raises:
-        ImageError: missing, empty, truncated, too large, not an image, or of a mode without a defined range.
-    """
-    if isinstance(source, Image.Image):
-        return _decode(source, "PIL image")
-    path = Path(source)
-    check_file(path)
-    try:
-        with Image.open(path) as image:
-            if draft is not None:
-                image.draft(None, (draft, draft))
-            return _decode(image, str(path))
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: is not an image ({_looks_like(path)}); expected JPEG, PNG, WebP, …") from error
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        message = f"{path}: has more than {limit:,} pixels, which may be a decompression bomb"
-        raise ImageError(f"{message}; scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS") from error
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be decoded ({explain(error)}); make or download it again") from error
-    except Exception as error:  # as in `_decode`: formats raise what they like while their headers are read
-        raise ImageError(f"{path}: cannot be decoded ({error}); make or download it again") from error
-
-
-def _decode(image: Image.Image, place: str) -> Image.Image:
-    try:
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        return _to_rgb(image, place)
-    except ImageError:
-        raise
-    # Pillow's decoders raise whatever their format tempts them to (OSError, SyntaxError, struct.error, IndexError,
-    # zlib.error, MemoryError …): at this one place every exception means that the file is broken.
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise ImageError(f"{place}: cannot be decoded ({reason}); make or download it again") from error
-
-
-def _to_rgb(image: Image.Image, place: str) -> Image.Image:
-    if image.width < 1 or image.height < 1:
-        raise ImageError(f"{place}: is {image.width}x{image.height} pixels, expected at least 1x1")
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in _SIXTEEN_BIT:
-        grey = np.asarray(image).astype(np.uint32)
-        if "transparency" in image.info:  # one grey level that is not there
-            grey = np.where(grey == image.info["transparency"], 0xFFFF, grey)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        cure = "convert it to 8 or 16 bits per channel"
-        raise ImageError(f"{place}: has pixels of mode {image.mode!r}, which have no defined range; {cure}")
-    if image.has_transparency_data:
-        ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
-def _looks_like(path: Path) -> str:
-    with path.open("rb") as handle:
-        head = handle.read(64)
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
-        return f"it starts like a web page: {head[:24]!r}"
-    return f"it starts with {head[:16]!r}"
-
-
 def to_tensor(source: str | os.PathLike[str] | Image.Image | Tensor) -> Tensor:
-    """One image as a tensor.
+    """Make one image a tensor.
 
     Args:
         source: whatever `open_image` takes, or a float tensor (3, H, W) in [0, 1].
@@ -365,27 +211,29 @@ def to_tensor(source: str | os.PathLike[str] | Image.Image | Tensor) -> Tensor:
         return check_tensor(source, dimensions=3)
     if not isinstance(source, str | os.PathLike | Image.Image):
         expected = "a path, a PIL image or a float tensor (3, H, W) in [0, 1]"
-        raise InputError(f"image: is of type {type(source).__name__}, expected {expected}")
+        raise InputError("image", f"is of type {type(source).__name__}", expected=expected)
     array = np.array(open_image(source))  # (H, W, 3) uint8, a copy that torch may own
     return torch.from_numpy(array).permute(2, 0, 1).contiguous().float().div_(255)
 
 
 def check_tensor(pixels: Tensor, *, dimensions: int) -> Tensor:
-    """See that a tensor holds RGB pixels in [0, 1]; return it as float32.
+    """Return a tensor as float32, once it is seen to hold RGB pixels in [0, 1].
 
     Raises:
-        ImageError: it does not; the message says what was found and the likely cure.
+        ImageError: it does not.
     """
     expected = "(3, H, W)" if dimensions == 3 else "(N, 3, H, W)"
     shape = tuple(pixels.shape)
     if pixels.ndim != dimensions or shape[-3] != 3 or 0 in shape[-2:]:
         cure = "permute channels to the front" if shape[-1:] == (3,) else "pass RGB pixels"
-        raise ImageError(f"image tensor: shape is {shape}, expected {expected}; {cure}")
+        raise ImageError("image tensor", f"has shape {shape}", expected=expected, cure=cure)
     if not pixels.is_floating_point():
-        raise ImageError(f"image tensor: type is {pixels.dtype}, expected float in [0, 1]; use .float().div(255)")
+        raise ImageError(
+            "image tensor", f"is of {pixels.dtype}", expected="float in [0, 1]", cure="use .float().div(255)"
+        )
     if pixels.numel():
         low, high = (float(v) for v in pixels.detach().aminmax())
         if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
             cure = "map [-1, 1] by (x + 1) / 2, [0, 255] by x / 255; NaN means that the generator diverged"
-            raise ImageError(f"image tensor: values run from {low:g} to {high:g}, expected [0, 1]; {cure}")
+            raise ImageError("image tensor", f"has values from {low:g} to {high:g}", expected="[0, 1]", cure=cure)
     return pixels.float()

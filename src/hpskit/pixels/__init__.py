@@ -1,0 +1,24 @@
+"""Images as pixels: open and check them, make them the input of a network, and measure them.
+
+images       from a file to an upright RGB image, or to one error
+preprocess   letterbox, resize and normalise, by one code for files, PIL images and tensors
+statistics   colours
+"""
+
+from hpskit.pixels.images import BACKGROUND, check_file, check_files, check_head, open_image, thumbnail
+from hpskit.pixels.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing, Resize, check_tensor, to_tensor
+
+__all__ = [
+    "BACKGROUND",
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "Preprocessing",
+    "Resize",
+    "check_file",
+    "check_files",
+    "check_head",
+    "check_tensor",
+    "open_image",
+    "thumbnail",
+    "to_tensor",
+]
