@@ -23,7 +23,6 @@ from hpskit.benchmark.comparison.run import Compare, run
 from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.result import Candidate
-from hpskit.pages import axis_for, counted, digits_for, p_figure, p_words, percent, round_step, signed, whole
 from hpskit.scoring.scorer import load_scorer
 from judged_photographs import Sharpness
 
@@ -251,50 +250,6 @@ def test_one_scorer_has_nothing_to_agree_with() -> None:
 )
 def test_decimals(low: float, high: float, expected: int) -> None:
     assert decimals({"low": low, "high": high}) == expected
-
-
-def test_how_figures_are_written() -> None:
-    written = [signed(value) for value in (0.414, -0.414, 0.0, -0.001, 0.001)]
-    assert written == ["+0.41", f"{MINUS}0.41", "0.00", "0.00", "0.00"]
-    assert [p_words(p) for p in (0.0002, 0.0123, 0.5, 1)] == ["p < 0.001", "p = 0.012", "p = 0.50", "p = 1.00"]
-    assert [p_figure(p) for p in (0.0002, 0.001953, 0.05)] == ["< 0.001", "0.0020", "0.050"]
-    assert [percent(share) for share in (0, 0.925, 0.924999, 0.145, 1)] == ["0 %", "93 %", "92 %", "14 %", "100 %"]
-    assert [counted(count, "prompt") for count in (0, 1, 3200)] == ["0 prompts", "1 prompt", "3,200 prompts"]
-
-
-def test_shares_of_a_whole_are_100_together_by_the_largest_remainder() -> None:
-    cases = {0.925: (93, 7), 0.075: (7, 93), 0.5: (50, 50), 0.005: (0, 100), 1 / 3: (33, 67), 0.996: (100, 0)}
-    assert {share: (whole(share), whole(1 - share)) for share in cases} == cases
-
-
-@given(st.integers(1, 5000), st.data())
-def test_whichever_way_round_two_models_stand_their_wins_are_100(prompts: int, data: st.DataObject) -> None:
-    halves = data.draw(st.integers(0, 2 * prompts))  # a tie is half a win
-    share = halves / (2 * prompts)
-    assert whole(share) + whole(1 - share) == 100
-    assert abs(whole(share) - 100 * share) < 0.5 + 1e-6
-
-
-def test_digits_for_two_figures_of_the_smallest() -> None:
-    cases = {(0.47, 0.026): 3, (0.0, 0.0017, -4.0): 4, (6.4, 1.9): 2, (): 2, (0.0,): 2, (1e-12,): 6}
-    assert {values: digits_for(values) for values in cases} == cases
-    assert digits_for([6.4, 1.9], 1, 3) == 1
-    assert digits_for([0.08, 0.00034], 1, 3) == 3
-
-
-@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=5))
-def test_an_axis_holds_its_values(values: list[float]) -> None:
-    axis = axis_for(values)
-    slack = 1e-6 * (axis.high - axis.low)
-    assert axis.low - slack <= min(values) <= max(values) <= axis.high + slack
-    assert axis.ticks[0] == axis.low
-    assert axis.ticks[-1] == axis.high
-    assert len({axis.label(tick) for tick in axis.ticks}) == len(axis.ticks) in range(2, 9)
-
-
-@pytest.mark.parametrize(("least", "step"), [(1, 1), (1.1, 2), (3, 5), (0.07, 0.1), (0.05, 0.05), (600, 1000)])
-def test_round_step(least: float, step: float) -> None:
-    assert round_step(least) == pytest.approx(step)
 
 
 # Files
