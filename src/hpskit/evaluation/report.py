@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from markupsafe import Markup
 
 from hpskit.evaluation.published import TEST_SETS
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from hpskit.pages.axes import Axis, axis_for, category_axis
+from hpskit.pages.charts import Frame, Point, Series, colour_of, interval, legend, line_chart
+from hpskit.pages.format import percent
+from hpskit.pages.page import page
 
 __all__ = ["agreement_page", "evaluation_page"]
 
-_COLOURS = 6
-_MINUS = "\N{MINUS SIGN}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Axis:
-    """A stretch of the line from 0 to 1 that figures are drawn on."""
-
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-
-    @staticmethod
-    def label(tick: float) -> str:
-        """In percent."""
-        return f"{100 * tick:.0f}"
+Row = Mapping[str, Any]
+"""A share with its interval: `value`, `low` and `high`; the ends may be None."""
 
 
 def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, str], str]) -> str:
@@ -41,26 +29,27 @@ def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, st
         result: what `result.json` holds.
         thumbnails: (place, image) -> `data:` address, for the disagreements of the result.
     """
-    scorers = result["scorers"]
-    colour = {scorer["label"]: f"c{number % _COLOURS}" for number, scorer in enumerate(scorers)}
+    scorers, rule = result["scorers"], result["settings"]["rule"]
+    colour = {scorer["label"]: colour_of(place) for place, scorer in enumerate(scorers)}
+    held_out = [scorer["training"]["held_out"] for scorer in scorers]
+    rows = [*(scorer["accuracy"][rule] for scorer in scorers), *result["people"]]
+    rows += [row for row in held_out if row and row["rule"] == rule]
+    published = [{"value": row["value"] / 100, "low": None, "high": None} for row in result["published"]["rows"]]
     test_set = result["published"]["test_set"]
-    return str(
-        _environment()
-        .get_template("report.html")
-        .render(
-            result=result,
-            colour=colour,
-            axis=_accuracy_axis(result),
-            reference=TEST_SETS[test_set] if test_set else None,
-            seen=[scorer for scorer in scorers if scorer["training"]["seen"]],
-            chosen_here=[scorer for scorer in scorers if scorer["training"]["chosen_on"]],
-            calibrated=[scorer for scorer in scorers if scorer["calibration"]],
-            two_way=_two_way(scorers),
-            fitted=[scorer for scorer in scorers if scorer["pickapic"]["cross_fitted"]],
-            gap=_line_chart(result, "gap", colour),
-            consensus=_line_chart(result, "consensus", colour),
-            cases=_cases(result, thumbnails),
-        )
+    return page(
+        "hpskit.evaluation",
+        "report.html",
+        result=result,
+        colour=colour,
+        axis=_axis([*rows, *published]),
+        bar=_bar,
+        chosen=_chosen,
+        reference=TEST_SETS[test_set] if test_set else None,
+        two_way=next((s["two_way"] for s in scorers if s["two_way"] and s["two_way"]["low"] is not None), None),
+        calibration={s["label"]: _calibration(s, colour[s["label"]]) for s in scorers if s["calibration"]},
+        gap=_breakdown(result, "gap", colour, "gap, % of the largest possible; n"),
+        consensus=_breakdown(result, "consensus", colour, "votes for the preferred image, %; n"),
+        thumbnails=thumbnails,
     )
 
 
@@ -68,175 +57,93 @@ def agreement_page(result: Mapping[str, Any]) -> str:
     """The page of an agreement study; see `hpskit.evaluation.agreement`."""
     rows = result["rules"][result["settings"]["rule"]]
     published = any(row["published"] is not None for row in rows)
-    reference = TEST_SETS[result["data"]["format"]] if published else None
-    ends = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
-    axis = _axis([0.5, *ends])
-    charts = {"gap": _gap_of_people(result), "growth": _growth_of_people(result)}
-    template = _environment().get_template("agreement.html")
-    return str(template.render(result=result, rows=rows, reference=reference, axis=axis, **charts))
-
-
-def _environment() -> Environment:
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # here: nothing but a report needs it
-
-    loader = ChoiceLoader([PackageLoader("hpskit.evaluation"), PackageLoader("hpskit.pages")])
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.globals.update(
-        base=_base,
-        between=_between,
-        chosen=_chosen,
-        extra=_extra,
-        number=_number,
-        p_value=_p_value,
-        percent=_percent,
-        points=_points,
-        pos=_position,
-        radius=_radius,
-        signed=_signed,
-        thousands=_thousands,
-        x=_x,
-        y=_y,
+    gap, growth = result["gap"], result["growth"]
+    if gap:
+        labels = [f"{100 * part['gap'][0]:.0f}-{100 * part['gap'][1]:.0f}\n{part['comparisons']:,}" for part in gap]
+        series = _series("one annotator", "people", gap, labels)
+        gap_chart = _lines("gap, % of the largest possible; n", "with the others, %", [series], labels)
+    if growth:
+        labels = [str(point["annotators"]) for point in growth["points"]]
+        series = _series("mean of k people", "people", growth["points"], labels)
+        growth_chart = _lines("people averaged", "with the held-out people, %", [series], labels)
+    return page(
+        "hpskit.evaluation",
+        "agreement.html",
+        result=result,
+        rows=rows,
+        reference=TEST_SETS[result["data"]["format"]] if published else None,
+        axis=_axis(rows),
+        bar=_bar,
+        gap=gap_chart if gap else None,
+        growth=growth_chart if growth else None,
     )
-    return environment
 
 
-# What charts show
+def _axis(rows: Iterable[Row], title: str = "") -> Axis:
+    """An axis in percent that holds 50 and all rows with their intervals."""
+    ends = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
+    return axis_for([50.0, *(100 * end for end in ends)], title=title)
 
 
-def _axis(values: Sequence[float]) -> Axis:
-    """From a tenth at or below the lowest value to a tenth at or above the highest."""
-    low = min(math.floor(10 * min(values) + 1e-9), 9) / 10
-    high = max(math.ceil(10 * max(values) - 1e-9), round(10 * low) + 1) / 10
-    count = round(10 * (high - low))
-    return Axis(low=low, high=high, ticks=tuple(round(low + n / 10, 1) for n in range(count + 1)))
+def _ends(row: Row) -> tuple[float | None, float | None]:
+    return (None, None) if row["low"] is None else (100 * row["low"], 100 * row["high"])
 
 
-def _accuracy_axis(result: Mapping[str, Any]) -> Axis:
-    rows = [scorer["accuracy"][result["settings"]["rule"]] for scorer in result["scorers"]] + result["people"]
-    rows += [
-        h for s in result["scorers"] if (h := s["training"]["held_out"]) and h["rule"] == result["settings"]["rule"]
-    ]
-    values = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
-    return _axis([0.5, *values, *(row["value"] / 100 for row in result["published"]["rows"])])
+def _bar(axis: Axis, row: Row, colour: str, name: str, *, hollow: bool = False) -> Markup:
+    title = f"{name}: {percent(row['value'], 1)}"
+    return interval(axis, 100 * row["value"], *_ends(row), colour=colour, title=title, hollow=hollow)
 
 
-def _two_way(scorers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """One of the figures with an interval over prompts and people, if there are any: rule and resamples are shared."""
-    return next((s["two_way"] for s in scorers if s["two_way"] and s["two_way"]["low"] is not None), None)
+def _series(name: str, colour: str, rows: Sequence[Row | None], labels: Sequence[str]) -> Series:
+    points = []
+    for x, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        if row is None:
+            points.append(Point(x=x, y=None))
+            continue
+        low, high = _ends(row)
+        title = f"{label.splitlines()[0]}: {percent(row['value'], 1)}"
+        points.append(Point(x=x, y=100 * row["value"], low=low, high=high, title=title))
+    return Series(name=name, colour=colour, points=points)
 
 
-def _line_chart(result: Mapping[str, Any], name: str, colour: Mapping[str, str]) -> dict[str, Any] | None:
+def _lines(x_title: str, y_title: str, series: Sequence[Series], labels: Sequence[str]) -> Markup:
+    """Series over the parts of a breakdown, in percent."""
+    ends = [end for one in series for point in one.points for end in (point.y, point.low, point.high)]
+    y_axis = axis_for([50.0, *(end for end in ends if end is not None)], title=y_title)
+    frame = Frame(x=category_axis(labels, title=x_title), y=y_axis)
+    return line_chart(f"{y_title} against {x_title}", frame, series)
+
+
+def _breakdown(result: Mapping[str, Any], name: str, colour: Mapping[str, str], x_title: str) -> Markup | None:
     """One line for each scorer over the parts of a breakdown, and one for people where they were measured."""
-    found = [breakdown for breakdown in result["breakdowns"] if breakdown["name"] == name]
-    if not found:
+    parts = next((breakdown["parts"] for breakdown in result["breakdowns"] if breakdown["name"] == name), None)
+    if parts is None:
         return None
-    parts = found[0]["parts"]
-    series = [
-        {"name": label, "colour": colour[label], "dashed": False, "points": [p["scorers"][label] for p in parts]}
-        for label in colour
-    ]
+    labels = [f"{part['label']}\n{part['pairs']:,}" for part in parts]
+    series = [_series(label, colour[label], [part["scorers"].get(label) for part in parts], labels) for label in colour]
     if any(part["people"] for part in parts):
-        points = [part["people"] for part in parts]
-        series.append({"name": "one annotator", "colour": "people", "dashed": True, "points": points})
-    return _chart(series, [part["label"] for part in parts], [part["pairs"] for part in parts])
+        people = _series("one annotator", "people", [part["people"] for part in parts], labels)
+        series.append(replace(people, dashed=True))
+    return _lines(x_title, "pairs right, %", series, labels) + legend(series)
 
 
-def _chart(series: list[dict[str, Any]], labels: list[str], counts: list[int]) -> dict[str, Any]:
-    values = [point[key] for s in series for point in s["points"] if point for key in ("value", "low", "high")]
-    axis = _axis([0.5, *(value for value in values if value is not None)])
-    return {"series": series, "labels": labels, "counts": [_thousands(c) for c in counts], "axis": axis}
-
-
-def _gap_of_people(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    if result["gap"] is None:
-        return None
-    parts = result["gap"]
-    series = [{"name": "one annotator", "colour": "people", "dashed": False, "points": parts}]
-    labels = [f"{100 * part['gap'][0]:.0f}-{100 * part['gap'][1]:.0f}" for part in parts]
-    chart = _chart(series, labels, [part["comparisons"] for part in parts])
-    return {**chart, "total": _thousands(sum(part["comparisons"] for part in parts))}
-
-
-def _growth_of_people(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    if result["growth"] is None:
-        return None
-    points = result["growth"]["points"]
-    series = [{"name": "mean of k people", "colour": "people", "dashed": False, "points": points}]
-    return _chart(series, [str(point["annotators"]) for point in points], [])
-
-
-def _cases(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, str], str]) -> dict[str, list[dict[str, Any]]]:
-    return {
-        label: [
-            {
-                **case,
-                "people_thumbnail": thumbnails[case["place"], case["people_image"]],
-                "scorer_thumbnail": thumbnails[case["place"], case["scorer_image"]],
-            }
-            for case in cases
-        ]
-        for label, cases in result["disagreements"].items()
-    }
-
-
-# Where marks stand
-
-
-def _position(value: float, axis: Axis) -> float:
-    """Percent of the width; 3 % stay free at either end for tick labels."""
-    return round(3 + 94 * (value - axis.low) / (axis.high - axis.low), 3)
-
-
-def _x(index: int, count: int) -> float:
-    """Middle of the n-th of `count` columns between 44 and 350."""
-    return round(44 + 306 * (index + 0.5) / count, 2)
-
-
-def _y(value: float, axis: Axis) -> float:
-    return round(210 - 196 * (value - axis.low) / (axis.high - axis.low), 2)
-
-
-def _radius(pairs: int, total: int) -> float:
-    """Area in proportion to the number of pairs, but never too small to see."""
-    return round(max(2.0, 14 * math.sqrt(pairs / max(total, 1) / 2)), 2)
-
-
-# How figures are written
-
-
-def _percent(value: float, digits: int = 1) -> str:
-    return f"{100 * value:.{digits}f} %"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _signed(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", _MINUS)
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", _MINUS)
-
-
-def _base(place: str) -> str:
-    """A place without the folders before its file."""
-    return re.split(r"[/\\]", place)[-1]
-
-
-def _p_value(value: float, resamples: int) -> str:
-    """No smaller than the bootstrap can tell."""
-    least = 1 / resamples
-    return f"< {least:.2g}" if value < least else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
-
-
-def _thousands(value: int) -> str:
-    return f"{value:,}"
-
-
-def _between(ends: Sequence[int]) -> str:
-    return f"{ends[0]}" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+def _calibration(scorer: Mapping[str, Any], colour: str) -> Markup:
+    """Share of the people against modelled probability; the area of a point is its share of the pairs."""
+    found = scorer["calibration"]
+    points = [
+        Point(
+            x=row["probability"],
+            y=row["share"],
+            radius=max(2.0, 14 * math.sqrt(row["pairs"] / max(found["pairs"], 1) / 2)),
+            title=f"modelled {row['probability']:.1%}, people {row['share']:.1%}, n = {row['pairs']:,} pairs",
+        )
+        for row in found["bins"]
+    ]
+    diagonal = Series(name="", colour="quoted", points=[Point(x=n, y=n) for n in (0, 1)], marks=False, dashed=True)
+    x_axis, y_axis = (axis_for([0, 1], title=title) for title in ("modelled probability", "share of the people"))
+    title = f"Calibration of {scorer['label']}, n = {found['pairs']} pairs"
+    frame = Frame(x=x_axis, y=y_axis, height=296, grid="xy")
+    return line_chart(title, frame, [Series(name=scorer["label"], colour=colour, points=points), diagonal])
 
 
 def _chosen(thresholds: Sequence[float]) -> str:
@@ -246,8 +153,3 @@ def _chosen(thresholds: Sequence[float]) -> str:
         return f"threshold {counts[0][0]:g} in every part"
     *parts, last = (f"{threshold:g} in {count}" for threshold, count in counts)
     return f"threshold {', '.join(parts)} and {last} of the {len(thresholds)} parts"
-
-
-def _extra(duplicates: Sequence[Sequence[str]]) -> int:
-    """How many groups could be left out without losing anything."""
-    return sum(len(places) - 1 for places in duplicates)

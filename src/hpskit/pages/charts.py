@@ -326,7 +326,7 @@ def interval(
     parts = []
     for tick in axis.ticks:
         x = _percent(axis, tick)
-        parts.append(_line("axis" if tick == 0 and axis.low < 0 else "grid", x, x, -6, 28))
+        parts.append(_line("axis" if tick == 0 and axis.low < 0 else "grid", x, x, -60, 82))
     if reference is not None:
         parts.append(element("circle", class_="hollow", cx=_percent(axis, reference), cy=11, r=3.5))
     if low is not None and high is not None:
