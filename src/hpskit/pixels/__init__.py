@@ -5,13 +5,14 @@ preprocess   letterbox, resize and normalise, by one code for files, PIL images 
 statistics   colours
 """
 
-from hpskit.pixels.images import BACKGROUND, check_file, check_files, check_head, open_image, thumbnail
+from hpskit.pixels.images import BACKGROUND, Encoded, check_file, check_files, check_head, open_image, thumbnail
 from hpskit.pixels.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing, Resize, check_tensor, to_tensor
 
 __all__ = [
     "BACKGROUND",
     "CLIP_MEAN",
     "CLIP_STD",
+    "Encoded",
     "Preprocessing",
     "Resize",
     "check_file",

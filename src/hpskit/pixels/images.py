@@ -12,9 +12,11 @@ Colour profiles are ignored, and an animation is its first frame, both as in the
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,40 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from hpskit.errors import ImageError
 from hpskit.files import explain
 
-__all__ = ["BACKGROUND", "check_file", "check_files", "check_head", "open_image", "thumbnail"]
+__all__ = ["BACKGROUND", "Encoded", "check_file", "check_files", "check_head", "open_image", "thumbnail"]
 
 BACKGROUND = (255, 255, 255)
 """The colour behind transparent pixels: white, as on the pages on which people see images."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _AGAIN = "make or download it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An image file that was read once: its pixels and its hash come from the same bytes, whatever happens to it."""
+
+    data: bytes
+    place: str
+    """How errors call it: its path, or its name in a data set."""
+
+    @classmethod
+    def read(cls, path: Path) -> Encoded:
+        """Read a file.
+
+        Raises:
+            ImageError: it is missing, empty or cannot be read.
+        """
+        check_file(path)
+        try:
+            return cls(path.read_bytes(), str(path))
+        except OSError as error:
+            raise ImageError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes, 64 hex digits."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 def check_file(path: Path) -> None:
@@ -86,11 +115,11 @@ def check_head(path: Path) -> None:
         raise
 
 
-def open_image(source: str | os.PathLike[str] | Image.Image, *, draft: int | None = None) -> Image.Image:
+def open_image(source: str | os.PathLike[str] | Encoded | Image.Image, *, draft: int | None = None) -> Image.Image:
     """Open, decode and check one image.
 
     Args:
-        source: path of an image file, or a PIL image (left as it is).
+        source: path of an image file, its bytes, or a PIL image (left as it is).
         draft: the shortest side in pixels that is wanted: a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if
             both sides stay at least as long, which takes a fraction of the time. Other files are decoded whole.
 
@@ -102,23 +131,25 @@ def open_image(source: str | os.PathLike[str] | Image.Image, *, draft: int | Non
     """
     if isinstance(source, Image.Image):
         return _upright(source, "PIL image")
-    path = Path(source)
-    check_file(path)
+    encoded = source if isinstance(source, Encoded) else Encoded.read(Path(source))
+    place = encoded.place
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(encoded.data)) as image:
             if draft is not None:
                 image.draft(None, (draft, draft))
-            return _upright(image, str(path))
+            return _upright(image, place)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(path, f"is not an image ({_beginning(path)})", expected="JPEG, PNG, WebP, …") from error
+        raise ImageError(
+            place, f"is not an image ({_beginning(encoded.data)})", expected="JPEG, PNG, WebP, …"
+        ) from error
     except Image.DecompressionBombError as error:
         found = f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which may be a decompression bomb"
-        raise ImageError(path, found, cure="scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS") from error
+        raise ImageError(place, found, cure="scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS") from error
     except Exception as error:  # as in `_upright`
         reason = explain(error) if isinstance(error, OSError) else str(error)
-        raise ImageError(path, f"cannot be decoded ({reason})", cure=_AGAIN) from error
+        raise ImageError(place, f"cannot be decoded ({reason})", cure=_AGAIN) from error
 
 
 def _upright(image: Image.Image, place: str) -> Image.Image:
@@ -153,9 +184,8 @@ def _to_rgb(image: Image.Image, place: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _beginning(path: Path) -> str:
-    with path.open("rb") as handle:
-        head = handle.read(64)
+def _beginning(data: bytes) -> str:
+    head = data[:64]
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         return f"it starts like a web page: {head[:24]!r}"
     return f"it starts with {head[:16]!r}"

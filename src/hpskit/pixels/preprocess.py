@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from hpskit.errors import ImageError, InputError
-from hpskit.pixels.images import open_image
+from hpskit.pixels.images import Encoded, open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -192,7 +192,7 @@ def _pillow_weights(before: int, after: int, interpolation: Interpolation) -> ND
     return np.trunc(weights * _PILLOW_UNIT + np.copysign(0.5, weights))
 
 
-def to_tensor(source: str | os.PathLike[str] | Image.Image | Tensor) -> Tensor:
+def to_tensor(source: str | os.PathLike[str] | Encoded | Image.Image | Tensor) -> Tensor:
     """Make one image a tensor.
 
     Args:
@@ -209,7 +209,7 @@ def to_tensor(source: str | os.PathLike[str] | Image.Image | Tensor) -> Tensor:
 
     if isinstance(source, torch.Tensor):
         return check_tensor(source, dimensions=3)
-    if not isinstance(source, str | os.PathLike | Image.Image):
+    if not isinstance(source, str | os.PathLike | Encoded | Image.Image):
         expected = "a path, a PIL image or a float tensor (3, H, W) in [0, 1]"
         raise InputError("image", f"is of type {type(source).__name__}", expected=expected)
     array = np.array(open_image(source))  # (H, W, 3) uint8, a copy that torch may own
