@@ -71,6 +71,7 @@ class Sharpness:
     seen: list[str] = field(default_factory=list)
     """The prompt of every image that was scored."""
     log_odds_per_point: float | None = 1.0
+    reads_prompt: bool = False
 
     @property
     def info(self) -> ScorerInfo:

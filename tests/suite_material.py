@@ -17,6 +17,7 @@ class Brightness:
     """A scorer of somebody's own: the mean grey level in points, 0 to 255, plus the length of the prompt."""
 
     log_odds_per_point = 0.5
+    reads_prompt = True
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight

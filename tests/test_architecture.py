@@ -9,8 +9,8 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "hpskit"
 ORDER = (  # noqa: SIM905  # as ARCHITECTURE.md draws it
-    "errors schema records files stage rows hub pages stats pixels prompts images annotation dataset models training scoring "
-    "evaluation benchmark reward serving cluster hpsv2 cli"
+    "errors schema records files stage rows hub pages stats pixels prompts images annotation dataset models training "
+    "scoring evaluation benchmark reward serving cluster hpsv2 cli"
 ).split()
 MODULES = sorted(SRC.rglob("*.py"))
 

@@ -23,8 +23,8 @@ from conftest import TINY, Cli
 from hpskit import hpsv2
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.cli import app, main
-from hpskit.evaluation.result import Candidate
 from hpskit.models import loading
+from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import load_scorer
 from hpskit.training.export import Export, export
 from hub_server import serve

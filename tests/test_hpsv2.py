@@ -17,9 +17,9 @@ from forked_process import ForkedProcess
 from hpskit import hpsv2
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.errors import InputError
-from hpskit.evaluation.result import Candidate
 from hpskit.models import loading
 from hpskit.models.loading import load_network
+from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import NetworkScorer
 from hub_server import serve
 

@@ -22,8 +22,8 @@ from hpskit.benchmark.result import ScoredImage, ScoredPrompt, figures, mean_sco
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.benchmark.verify import verify
 from hpskit.errors import InputError, ModelError, OutputError
-from hpskit.evaluation.result import Candidate
 from hpskit.files import AppendLog
+from hpskit.scoring.contract import Candidate
 from suite_material import Brightness, grey
 
 
@@ -175,7 +175,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from suite_material import Brightness
 from hpskit.benchmark.run import BenchmarkRun, run
-from hpskit.evaluation.result import Candidate
+from hpskit.scoring.contract import Candidate
 class Slow(Brightness):
     def score(self, images, prompts):
         time.sleep(0.02)

@@ -22,7 +22,7 @@ from hpskit.benchmark.comparison.figures import agreement_of, compared, decimals
 from hpskit.benchmark.comparison.run import Compare, run
 from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
-from hpskit.evaluation.result import Candidate
+from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import load_scorer
 from judged_photographs import Sharpness
 

@@ -140,7 +140,7 @@ def test_bad_rows(cli: Cli, tmp_path: Path) -> None:
     items = tmp_path / "items.jsonl"
     items.write_text('{"image": "a.png"}\n')
     one_line(
-        cli("score", "--pairs", items, "--out", tmp_path / "o.jsonl"), str(items), "row 1: column 'prompt' is missing"
+        cli("score", "--pairs", items, "--out", tmp_path / "o.jsonl"), str(items), "row 1: column 'prompt': is missing"
     )
 
 

@@ -24,8 +24,9 @@ from hpskit.evaluation.agreement import study
 from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.material import Material
 from hpskit.evaluation.report import agreement_page, evaluation_page
-from hpskit.evaluation.result import Candidate, evaluate, group_rows
+from hpskit.evaluation.result import evaluate, group_rows
 from hpskit.evaluation.run import Evaluation, run
+from hpskit.scoring.contract import Candidate
 from judged_photographs import RADII, Sharpness, write_data
 from preference_data import groups, pickapic_row
 

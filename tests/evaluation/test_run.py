@@ -15,9 +15,9 @@ from PIL import Image
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import HpskitError, InputError, OutputError, RecordError
-from hpskit.evaluation.result import Candidate
 from hpskit.evaluation.run import Evaluation, Summary, run
 from hpskit.models.training_record import HeldOut, TrainingRecord, prompt_hash
+from hpskit.scoring.contract import Candidate
 from judged_photographs import RADII, Mixed, Sharpness, write_data
 
 

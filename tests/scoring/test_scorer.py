@@ -19,11 +19,11 @@ from PIL import Image
 
 import hpskit
 from conftest import TINY, stand_in_checkpoint
+from error_fields import at
 from hpskit.errors import CheckpointError, ImageError, InputError, ModelError, UnknownModelError
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import Scorer
-from hpskit.scoring.plain import PlainScorer
-from hpskit.scoring.scorer import NetworkScorer, load_scorer
+from hpskit.scoring.scorer import NetworkScorer, PlainScorer, load_scorer
 from hpskit.stats import pair_accuracy
 
 PROMPTS = ["a temple", "a flower in the sun", "a temple", "snow", "a flower", "a very old temple by a lake at night"]
@@ -126,7 +126,7 @@ def test_low_precision_is_close_and_comes_out_as_float32(
 
 def test_bf16_on_a_cpu_has_no_gradient_and_says_so(tiny_checkpoint: Path) -> None:
     low = load_scorer(tiny_checkpoint, arch=TINY, precision="bf16", device="cpu")
-    with pytest.raises(InputError, match="load the scorer with precision='fp32'"):
+    with pytest.raises(InputError, check=at("grad", cure="fp32")):
         low.score(torch.rand(1, 3, 64, 64), "x", grad=True)
 
 
@@ -136,7 +136,8 @@ def test_rank_and_win_probability(scorer: NetworkScorer, pictures: list[Image.Im
     assert scores == sorted(scores, reverse=True)
     assert sum(line.probability for line in ranking) == pytest.approx(1)
     by_name = {line.image: line for line in ranking}
-    assert by_name["images[0]"].rank == by_name["images[6]"].rank  # the same picture twice shares a rank
+    # the same picture twice; some processors round by the place in a batch
+    assert by_name["images[0]"].score == pytest.approx(by_name["images[6]"].score, abs=1e-4)
     first, second = ranking[0], ranking[-1]
     factor = scorer.log_odds_per_point
     assert factor == pytest.approx(1 / 0.07 / 100), "CLIP starts with a logit scale of 1 / 0.07, of 100 in HPS v2"
@@ -242,19 +243,19 @@ def test_progress_counts_the_images(scorer: NetworkScorer, pictures: list[Image.
 
 
 def test_bad_input_is_named(scorer: NetworkScorer, pictures: list[Image.Image], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there are 2 for 1 images"):
+    with pytest.raises(InputError, check=at("prompts", found="2 for 1 images")):
         scorer.score(pictures[0], ["a", "b"])
-    with pytest.raises(InputError, match=r"prompts\[1\]: is empty"):
+    with pytest.raises(InputError, check=at("prompts[1]", found="is empty")):
         scorer.score(pictures[:2], ["a", "  "])
-    with pytest.raises(InputError, match=r"prompts\[0\]: is of type int"):
+    with pytest.raises(InputError, check=at("prompts[0]", found="int")):
         scorer.score(pictures[:1], [3])  # type: ignore[list-item]
-    with pytest.raises(InputError, match="stack them"):
+    with pytest.raises(InputError, check=at("images", expected="(N, 3, H, W)")):
         scorer.score(pictures[:1], "a", grad=True)
-    with pytest.raises(ImageError, match=r"nope.png: cannot be opened"):
+    with pytest.raises(ImageError, check=at(tmp_path / "nope.png")):
         scorer.score([pictures[0], tmp_path / "nope.png"], "a")
-    with pytest.raises(ImageError, match=r"images\[1\]: PIL image: has pixels of mode 'F'"):
+    with pytest.raises(ImageError, match=r"images\[1\].*'F'"):
         scorer.score([pictures[0], Image.new("F", (2, 2))], "a")
-    with pytest.raises(InputError, match="batch_size: is 0"):
+    with pytest.raises(InputError, check=at("batch_size", found="0")):
         load_scorer("mini", batch_size=0)
 
 
@@ -284,7 +285,7 @@ def test_a_score_that_is_not_a_number_is_an_error(
     torch.save({"state_dict": state}, tmp_path / "nan.pt")
     broken = load_scorer(tmp_path / "nan.pt", arch=TINY, precision="fp32", device="cpu")
     for images in (photographs, torch.rand(2, 3, 64, 64)):
-        with pytest.raises(ModelError, match="nan: gives a score that is not finite, in fp32; check the weights"):
+        with pytest.raises(ModelError, check=at("nan", found="fp32", cure="verify")):
             broken.score(images, "a temple")
 
 
@@ -301,16 +302,13 @@ def test_low_precision_does_not_depend_on_the_neighbours_prompts(precision: str,
 
 
 def test_a_stream_checks_its_prompts(scorer: NetworkScorer, photograph_files: list[Path]) -> None:
-    with pytest.raises(InputError, match=r"prompts\[1\]: is empty"):
+    with pytest.raises(InputError, check=at("prompts[1]", found="is empty")):
         list(scorer.stream(photograph_files, ["a", " "]))
 
 
-@pytest.mark.parametrize(
-    ("prompts", "message"),
-    [(None, "prompts: are of type NoneType"), ("a \ud83d", "is not Unicode text"), ([3], "is of type int")],
-)
-def test_prompts_that_are_none(scorer: NetworkScorer, prompts: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+@pytest.mark.parametrize(("prompts", "found"), [(None, "NoneType"), ("a \ud83d", "not Unicode"), ([3], "type int")])
+def test_prompts_that_are_none(scorer: NetworkScorer, prompts: Any, found: str) -> None:
+    with pytest.raises(InputError, check=at("prompts", found=found)):
         scorer.score(torch.rand(1, 3, 64, 64), prompts)
 
 

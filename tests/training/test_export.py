@@ -16,13 +16,13 @@ from PIL import Image
 
 from hpskit.cli import export as command
 from hpskit.errors import CheckpointError, InputError, OutputError
-from hpskit.evaluation.result import Candidate
 from hpskit.evaluation.run import Evaluation
 from hpskit.evaluation.run import run as evaluate
 from hpskit.models.clip import tokenizer
 from hpskit.models.store import locate
 from hpskit.models.training_record import read_record
 from hpskit.pixels import Preprocessing, to_tensor
+from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import load_scorer
 from hpskit.training.export import Export, export
 from judged_photographs import write_data

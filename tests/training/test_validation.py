@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpskit.evaluation.result import Candidate
 from hpskit.evaluation.run import Evaluation, run
 from hpskit.files import read_json
 from hpskit.models.training_record import read_record
+from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import load_scorer
 from hpskit.training.log import log_lines
 from hpskit.training.recipes import tiny

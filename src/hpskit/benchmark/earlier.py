@@ -9,7 +9,7 @@ from hpskit.benchmark.result import Result, ScorerResult, read_result
 from hpskit.benchmark.scores import Book, SuiteImage
 from hpskit.benchmark.suites import Suite
 from hpskit.errors import InputError, OutputError
-from hpskit.evaluation.result import Candidate
+from hpskit.scoring.contract import Candidate
 
 __all__ = ["check_unchanged", "kept_scorers", "learn", "read_earlier"]
 

@@ -23,9 +23,9 @@ from hpskit.benchmark.result import Result, ScoredImage, ScoredPrompt, ScorerRes
 from hpskit.benchmark.scores import Progress, SuiteImage, hash_images, open_book, score_images
 from hpskit.benchmark.suites import Suite, open_suite
 from hpskit.errors import InputError
-from hpskit.evaluation.result import Candidate
 from hpskit.files import publish_json
 from hpskit.schema import parse
+from hpskit.scoring.contract import Candidate
 
 __all__ = ["BenchmarkRun", "Summary", "check_candidates", "run", "suite_images"]
 
@@ -186,8 +186,8 @@ def _about(candidate: Candidate, command: str) -> dict[str, Any]:
     return {
         "label": candidate.label,
         "info": candidate.scorer.info.to_json(),
-        "log_odds_per_point": candidate.log_odds_per_point,
-        "reads_prompt": getattr(candidate.scorer, "reads_prompt", None),
+        "log_odds_per_point": candidate.scorer.log_odds_per_point,
+        "reads_prompt": candidate.scorer.reads_prompt,
         "command": command,
         "versions": _versions(),
     }

@@ -21,7 +21,8 @@ from hpskit.benchmark.unfinished import begin, unfinished
 from hpskit.errors import ImageError, InputError, ModelError
 from hpskit.files import AppendLog, sha256_file
 from hpskit.scoring.contract import Scorer
-from hpskit.scoring.several import stream_together
+from hpskit.scoring.scorer import streamed
+from hpskit.scoring.streaming import stream
 
 __all__ = ["Book", "Progress", "SuiteImage", "hash_images", "open_book", "score_images"]
 
@@ -157,7 +158,7 @@ def _lacking(image: SuiteImage, scorers: Sequence[Scorer], book: Book) -> tuple[
 def _score(images: Sequence[SuiteImage], scorers: Sequence[Scorer], book: Book, broken: list[str]) -> Iterator[int]:
     """Yields how many images each step has finished; those that cannot be decoded go into `broken`."""
     waiting = deque(images)
-    for outcomes in stream_together(scorers, (i.path for i in images), (i.prompt for i in images)):
+    for outcomes in stream([streamed(s) for s in scorers], (i.path for i in images), (i.prompt for i in images)):
         step = [waiting.popleft() for _ in outcomes]
         broken += [str(outcome) for outcome in outcomes if isinstance(outcome, ImageError)]
         good = [(i, o) for i, o in zip(step, outcomes, strict=True) if not isinstance(o, ImageError)]

@@ -18,7 +18,8 @@ from hpskit.benchmark.suites import KNOWN, SUITES, Suite, image_name, open_suite
 from hpskit.errors import ImageError, InputError, ModelError, NotCachedError
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import Scorer
-from hpskit.scoring.several import stream_together
+from hpskit.scoring.scorer import streamed
+from hpskit.scoring.streaming import stream
 
 __all__ = ["Check", "Verification", "verify"]
 
@@ -210,7 +211,7 @@ def _scores(
             f"the result is by {wanted.identity!r}, here is {scorer.info.identity!r}; name the right one (--scorer)"
         )
         return Check(what=what, passed=None, detail=detail)
-    factor = getattr(scorer, "log_odds_per_point", None)
+    factor = scorer.log_odds_per_point
     if factor != stated.log_odds_per_point:
         detail = f"log_odds_per_point is {stated.log_odds_per_point!r}, the scorer has {factor!r}"
         return Check(what=what, passed=False, detail=detail)
@@ -227,7 +228,7 @@ def _again(
     scorer: Scorer, files: Sequence[tuple[str, Path, ScoredImage]], progress: Progress, label: str
 ) -> Iterator[float | ImageError]:
     done = 0
-    for outcomes in stream_together([scorer], (path for _, path, _ in files), (prompt for prompt, _, _ in files)):
+    for outcomes in stream([streamed(scorer)], (path for _, path, _ in files), (prompt for prompt, _, _ in files)):
         yield from (outcome if isinstance(outcome, ImageError) else outcome[0] for outcome in outcomes)
         done += len(outcomes)
         progress(f"scoring by {label}", done, len(files))

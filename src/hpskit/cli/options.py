@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from hpskit.evaluation.result import Candidate
+    from hpskit.scoring.contract import Candidate
     from hpskit.scoring.scorer import PreferenceScorer
 
 __all__ = [
@@ -162,9 +162,9 @@ def candidates_loader(
     """A function that loads the scorers that a command names; `arch` is for those that are files."""
 
     def load() -> list[Candidate]:
-        from hpskit.evaluation.result import Candidate
         from hpskit.models.store import is_path
         from hpskit.models.training_record import read_record
+        from hpskit.scoring.contract import Candidate
 
         wanted = names or ["mini"]
         loaded = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,30 +24,13 @@ from hpskit.evaluation.pairs import pair_up
 from hpskit.evaluation.people import ceilings, two_way_of_scores
 from hpskit.evaluation.published import PUBLISHED, published_for, test_set_of
 from hpskit.models.training_record import TrainingRecord
-from hpskit.scoring.contract import Scorer
+from hpskit.scoring.contract import Candidate
 from hpskit.stats import PairVotes, pair_accuracy
 
-__all__ = ["Candidate", "evaluate", "group_rows"]
+__all__ = ["evaluate", "group_rows"]
 
 Scores = Sequence[NDArray[np.float64]]
 """(images,) for each group."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A scorer that is evaluated."""
-
-    label: str
-    """How tables and pages call it; different for each."""
-    scorer: Scorer
-    training: TrainingRecord | None = None
-    """None if its makers left no record of what it was trained on."""
-
-    @property
-    def log_odds_per_point(self) -> float | None:
-        """None if the scorer gives no probabilities; 0 if its probabilities say nothing."""
-        factor: float | None = getattr(self.scorer, "log_odds_per_point", None)
-        return factor
 
 
 def evaluate(
@@ -138,7 +121,7 @@ def _about(candidate: Candidate, material: Material, test_set: str | None) -> di
     return {
         "label": candidate.label,
         "info": info.to_json(),
-        "reads_prompt": getattr(candidate.scorer, "reads_prompt", None),
+        "reads_prompt": candidate.scorer.reads_prompt,
         "training": _training(candidate.training, material),
         "published": published_for(info.name, test_set),
     }
@@ -156,7 +139,7 @@ def _figures(
 
 def _log_odds(candidate: Candidate, scores: Scores) -> Scores:
     """The scores, in log-odds if they have such a scale: the same order, and what the tie threshold needs."""
-    factor = candidate.log_odds_per_point
+    factor = candidate.scorer.log_odds_per_point
     return [factor * own for own in scores] if factor else scores
 
 
@@ -168,7 +151,7 @@ def _pickapic(
     settings: Settings,
 ) -> dict[str, Any]:
     """The tie threshold that was used, and what thresholds chosen on other prompts give if none was asked for."""
-    free = settings.tie_threshold is None and candidate.log_odds_per_point
+    free = settings.tie_threshold is None and candidate.scorer.log_odds_per_point
     return {
         "tie_threshold": settings.tie_threshold or 0.0,
         "cross_fitted": cross_fitted_of(scores, verdicts, clusters, settings) if free else None,
@@ -197,7 +180,7 @@ def _training(record: TrainingRecord | None, material: Material) -> dict[str, An
 
 def _probabilities(candidate: Candidate, differences: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """(P,): the modelled probability that the first image is preferred; None if the scorer has no such scale."""
-    factor = candidate.log_odds_per_point
+    factor = candidate.scorer.log_odds_per_point
     return None if factor is None else np.asarray((1 + np.tanh(factor * differences / 2)) / 2)
 
 

@@ -23,10 +23,11 @@ from hpskit.evaluation.disagreement import thumbnails
 from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.material import Material, OnError, read_material
 from hpskit.evaluation.report import evaluation_page
-from hpskit.evaluation.result import Candidate, evaluate, group_rows
+from hpskit.evaluation.result import evaluate, group_rows
 from hpskit.evaluation.scores import Scored, score_material
 from hpskit.files import publish, publish_json, read_json, sha256_file
 from hpskit.models.training_record import TrainingRecord
+from hpskit.scoring.contract import Candidate
 
 __all__ = ["Evaluation", "Summary", "run"]
 
@@ -145,7 +146,7 @@ def _check_probabilities(candidates: Sequence[Candidate], settings: Settings) ->
     if not settings.tie_threshold:
         return
     for candidate in candidates:
-        if not candidate.log_odds_per_point:
+        if not candidate.scorer.log_odds_per_point:
             what = f"tie_threshold: is {settings.tie_threshold:g}, but {candidate.label!r} gives no probabilities"
             raise InputError(f"{what} that a threshold could be put to; leave out --tie-threshold or this scorer")
 

@@ -26,7 +26,8 @@ from hpskit.evaluation.material import Material, OnError, image_stamp
 from hpskit.files import AppendLog
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import Scorer
-from hpskit.scoring.several import stream_together
+from hpskit.scoring.scorer import streamed
+from hpskit.scoring.streaming import stream
 
 __all__ = ["Scored", "score_material"]
 
@@ -174,7 +175,7 @@ def _score(run: Iterator[_Task], books: Sequence[_Book], on_error: OnError, brok
     waiting: deque[_Task] = deque()
     images, prompts = itertools.tee(_noted(run, waiting))
     pairs = (task.image for task in images), (task.key[1] for task in prompts)
-    for outcomes in stream_together([book.scorer for book in books], *pairs):
+    for outcomes in stream([streamed(book.scorer) for book in books], *pairs):
         tasks = [waiting.popleft() for _ in outcomes]
         good = [(t, o) for t, o in zip(tasks, outcomes, strict=True) if not isinstance(o, ImageError)]
         for column, book in enumerate(books):

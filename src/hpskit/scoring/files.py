@@ -1,7 +1,7 @@
 """Files in, files out: thousands of (image, prompt) rows, scored once each, whatever happens in between.
 
-While it runs, finished rows stand in `OUT.partial`, a log that survives a kill; the same command continues there.
-At the end `OUT` appears whole, in the order of the input, then `OUT.manifest.json`, which says that it is complete.
+While it runs, scores stand in `OUT.partial`, a ledger that survives a kill; the same command continues there. At the
+end `OUT` appears whole, in the order of the input, then `OUT.manifest.json`, which says that it is complete.
 """
 
 from __future__ import annotations
@@ -9,25 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from hpskit.errors import ImageError, InputError, OutputError, RecordError
-from hpskit.files import AppendLog, publish, publish_json, read_json, sha256_file
+from hpskit.errors import ImageError, InputError, OutputError, RecordError, shown
+from hpskit.files import publish, publish_json, read_json, sha256_file
 from hpskit.pixels import check_file
-from hpskit.records import Item, ScorerInfo
+from hpskit.records import ScorerInfo
 from hpskit.rows import read_rows
+from hpskit.schema import Strict, parse
+from hpskit.scoring.book import Book, read_images
 from hpskit.scoring.scorer import PreferenceScorer
+from hpskit.stage import check_same_run, ledger_until_published
 
 __all__ = ["ScoreFile", "Summary", "run"]
 
-OUTPUT_COLUMNS = ("row", "score", "scorer", "error")
+_FORMAT: Final = "hpskit scores 1"
+_OUTPUT_COLUMNS = ("row", "score", "scorer", "error")
 _SHOWN_PROBLEMS = 5
-
-Problems = dict[int, str]
-Rows = dict[int, dict[str, Any]]
+_CURE = "choose another --out, or delete the file"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +47,11 @@ class ScoreFile:
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".jsonl":
-            raise InputError(f"out: {self.out} ends in {self.out.suffix!r}, expected '.jsonl'")
+            raise InputError("out", f"is {str(self.out)!r}", expected="a name that ends in '.jsonl'")
+        if self.out.resolve() == self.items.resolve():
+            raise InputError("out", f"is the input itself, {str(self.items)!r}", cure="choose another name")
         if self.on_error not in ("fail", "skip"):
-            raise InputError(f"on_error: is {self.on_error!r}, expected 'fail' or 'skip'")
-        if os.path.realpath(self.items) == os.path.realpath(self.out):
-            raise InputError(f"out: {self.out} is the input itself; choose another name")
+            raise InputError("on_error", f"is {self.on_error!r}", expected="'fail' or 'skip'")
 
     @property
     def root(self) -> Path:
@@ -58,10 +60,12 @@ class ScoreFile:
 
     @property
     def partial(self) -> Path:
+        """The ledger of a run that is not finished."""
         return self.out.with_name(f"{self.out.name}.partial")
 
     @property
     def manifest(self) -> Path:
+        """The record that the output is complete."""
         return self.out.with_name(f"{self.out.name}.manifest.json")
 
 
@@ -74,6 +78,32 @@ class Summary:
     skipped: int
     resumed: int
     """Rows that an earlier run had scored already."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Row:
+    number: int
+    kept: dict[str, Any]
+    """Columns that go into the output."""
+    image: Path | None = None
+    """None if the row cannot be scored."""
+    prompt: str = ""
+    problem: str = ""
+    """Why the row cannot be scored."""
+
+
+class _Manifest(Strict):
+    """The record beside a finished output."""
+
+    format: Literal["hpskit scores 1"]
+    rows: int
+    skipped: int
+    out_sha256: str
+    items: str
+    images_sha256: str
+    """One hash over the SHA-256 of every image."""
+    run: dict[str, str]
+    scorer: dict[str, Any]
 
 
 def run(
@@ -93,54 +123,73 @@ def run(
             decoding (columns, prompts, files that are missing or empty), else when they are reached.
         OutputError: the output cannot be written, or belongs to another input or another scorer.
     """
-    items, problems, known = _read(config)
-    if problems and (config.on_error == "fail" or not items):
-        raise InputError(_describe(config, problems, len(items) + len(problems)))
-    total = len(items) + len(problems)
+    rows = _read(config)
+    good = [row for row in rows if not row.problem]
+    if len(good) < len(rows) and (config.on_error == "fail" or not good):
+        raise _refusal(config, rows, len(good))
     scorer = load()
-    header = _header(config, scorer.info)
-    if (finished := _finished(config, header, items)) is not None:
+    header = {
+        "scorer": scorer.info.identity,
+        "items_sha256": sha256_file(config.items),
+        "image_root": os.path.realpath(config.root),
+    }
+    if (finished := _finished(config, header, good)) is not None:
         return finished
-    with AppendLog(config.partial) as log:
-        done = _still_valid(_begin(log, header, config), items, config)
-        resumed = len(done)
-        done |= {number: {"row": number, "score": None, "error": reason} for number, reason in problems.items()}
-        progress(len(done), total)
-        todo = [item for item in items if item.row not in done]
-        for lines in _scored(scorer, todo, config):
-            log.append(*lines)
-            done |= {line["row"]: line for line in lines}
-            progress(len(done), total)
-        skipped = _publish(config, items, known, done, scorer.info, header)
-    config.partial.unlink()  # after it was closed: Windows removes no open file
-    return Summary(out=config.out, rows=total, skipped=skipped, resumed=resumed)
+
+    def broken(number: int, error: ImageError) -> None:
+        if config.on_error == "fail":
+            place = f"{config.items}: row {good[number].number}"
+            cure = "mend it and run the same command again, or use --on-error skip; the rows done so far are kept"
+            raise RecordError(f"{place}: {error.place}", error.found, expected=error.expected, cure=cure) from error
+        good[number].problem = str(error)
+
+    others = len(rows) - len(good)
+    with ledger_until_published(config.partial, header) as ledger:
+        book = Book(ledger)
+        progress(others, len(rows))
+        filled = book.fill(
+            [scorer],
+            ((row.image, row.prompt) for row in good if row.image is not None),
+            broken=broken,
+            progress=lambda done: progress(others + done, len(rows)),
+        )
+        skipped = sum(bool(row.problem) for row in rows)
+        digests = {row.number: digest for row, digest in zip(good, filled.digests, strict=True)}
+        _publish(config, scorer.info, book, rows, digests)
+        manifest = _Manifest(
+            format=_FORMAT,
+            rows=len(rows),
+            skipped=skipped,
+            out_sha256=sha256_file(config.out),
+            items=config.items.name,
+            images_sha256=_hash_of(filled.digests),
+            run=header,
+            scorer=scorer.info.to_json(),
+        )
+        publish_json(config.manifest, manifest.model_dump())
+    return Summary(out=config.out, rows=len(rows), skipped=skipped, resumed=filled.known)
 
 
-def _read(config: ScoreFile) -> tuple[list[Item], Problems, Rows]:
-    """Rows that look usable, the reasons against the others, and what of each row is handed on to the output."""
-    items: list[Item] = []
-    problems: Problems = {}
-    known: Rows = {}
-    for number, row in read_rows(config.items):
-        known[number] = {name: value for name, value in row.items() if _can_be_kept(name, value)}
+def _read(config: ScoreFile) -> list[_Row]:
+    """Read all rows, each with what of it is handed on and, if it cannot be scored, the reason."""
+    rows = []
+    for number, value in read_rows(config.items):
+        kept = {name: v for name, v in value.items() if name not in _OUTPUT_COLUMNS and not _objection(v)}
+        row = _Row(number=number, kept=kept)
         try:
-            item = _item(number, row)
-            check_file(config.root / item.image)
-            items.append(item)
+            _check_columns(value)
+            check_file(config.root / value["image"])
+            row.image, row.prompt = config.root / value["image"], value["prompt"]
         except InputError as error:
-            problems[number] = str(error)
-    if not items and not problems:
-        raise InputError(f"{config.items}: has no rows, expected at least one with 'image' and 'prompt'")
-    return items, problems, known
-
-
-def _can_be_kept(name: str, value: Any) -> bool:
-    """Whether a column can stand in the output, also of a row that is skipped (because of another column, perhaps)."""
-    return name not in OUTPUT_COLUMNS and not _objection(value)
+            row.problem = str(error)
+        rows.append(row)
+    if not rows:
+        raise InputError(config.items, "has no rows", expected="at least one with 'image' and 'prompt'")
+    return rows
 
 
 def _objection(value: Any) -> str:
-    """Why a value cannot be written as JSON in UTF-8; empty if it can."""
+    """Say why a value cannot be written as JSON in UTF-8; empty if it can."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
@@ -148,149 +197,70 @@ def _objection(value: Any) -> str:
     return ""
 
 
-def _item(number: int, row: Mapping[str, Any]) -> Item:
+def _check_columns(row: Mapping[str, Any]) -> None:
     for column in ("image", "prompt"):
+        place = f"column {column!r}"
         if column not in row:
-            raise RecordError(f"column {column!r} is missing (there are: {', '.join(row) or 'none'})")
-        if not isinstance(row[column], str):
-            raise RecordError(f"{column} is {row[column]!r}, expected a string")
-        if not row[column].strip():
-            raise RecordError(f"{column} is empty")
-        if objection := _objection(row[column]):
-            raise RecordError(f"{column} is not Unicode text ({objection})")
-    extra = {name: value for name, value in row.items() if name not in ("image", "prompt")}
-    for name, value in extra.items():
-        if name in OUTPUT_COLUMNS:
-            raise RecordError(f"column {name!r} is needed for the output; rename it")
+            raise RecordError(place, f"is missing (there are: {', '.join(row) or 'none'})")
+        value = row[column]
+        if not isinstance(value, str):
+            raise RecordError(place, f"is {shown(value)}", expected="a string")
+        if not value.strip():
+            raise RecordError(place, "is empty")
         if objection := _objection(value):
-            raise RecordError(f"column {name!r} cannot be handed on as JSON ({objection}); leave it out")
-    return Item(row=number, image=row["image"], prompt=row["prompt"], extra=extra)
+            raise RecordError(place, f"is not Unicode text ({objection})")
+    for name, value in row.items():
+        if name in _OUTPUT_COLUMNS:
+            raise RecordError(f"column {name!r}", "is needed for the output", cure="rename it")
+        if objection := _objection(value):
+            raise RecordError(f"column {name!r}", f"cannot be handed on as JSON ({objection})", cure="leave it out")
 
 
-def _describe(config: ScoreFile, problems: Problems, total: int) -> str:
-    shown = "; ".join(f"row {number}: {reason}" for number, reason in [*problems.items()][:_SHOWN_PROBLEMS])
+def _refusal(config: ScoreFile, rows: list[_Row], good: int) -> InputError:
+    problems = [row for row in rows if row.problem]
+    listed = "; ".join(f"row {row.number}: {row.problem}" for row in problems[:_SHOWN_PROBLEMS])
     more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
-    cure = "mend them, or score the others with --on-error skip" if len(problems) < total else "mend the file"
-    return (
-        f"{config.items}: {len(problems)} of {total} rows cannot be scored: {shown}{more}. Nothing was scored; {cure}"
+    found = f"{len(problems)} of {len(rows)} rows cannot be scored: {listed}{more}. Nothing was scored"
+    return InputError(
+        config.items, found, cure="mend them, or score the others with --on-error skip" if good else "mend the file"
     )
 
 
-def _header(config: ScoreFile, info: ScorerInfo) -> dict[str, Any]:
-    """What must be equal for two runs to be parts of one."""
-    return {
-        "scorer": info.identity,
-        "items_sha256": sha256_file(config.items),
-        "image_root": os.path.realpath(config.root),
-    }
-
-
-def _stamp(path: Path) -> str:
-    """What changes when an image is overwritten."""
-    status = path.stat()
-    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
-
-
-def _stamps(items: list[Item], config: ScoreFile) -> str:
-    """One hash for the state of all images."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.row} {_stamp(config.root / item.image)}\n".encode())
-    return digest.hexdigest()
-
-
-def _still_valid(done: Rows, items: list[Item], config: ScoreFile) -> Rows:
-    """Rows of an earlier run that got a score and whose image is still the same file."""
-    stamps = {item.row: _stamp(config.root / item.image) for item in items if item.row in done}
-    return {n: line for n, line in done.items() if line["score"] is not None and line["image"] == stamps.get(n)}
-
-
-def _finished(config: ScoreFile, header: Mapping[str, Any], items: list[Item]) -> Summary | None:
-    """The summary of an earlier complete run of the same thing, if its output stands there."""
+def _finished(config: ScoreFile, header: Mapping[str, str], rows: list[_Row]) -> Summary | None:
+    """Return the summary of an earlier complete run of the same thing, if its output stands there."""
     if config.partial.exists() or not config.out.exists():
         return None
-    cure = "choose another --out, or delete the file"
     if not config.manifest.exists():
-        raise OutputError(f"{config.out}: exists and was not made by this command; {cure}")
-    manifest = read_json(config.manifest)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("run"), dict):
-        raise OutputError(f"{config.manifest}: was not made by this command; {cure}")
-    _same(config.manifest, manifest["run"], header, cure)
-    if manifest.get("out_sha256") != sha256_file(config.out):
-        raise OutputError(f"{config.out}: has changed since it was made; {cure} to score again")
-    if manifest.get("images_stamp") != _stamps(items, config):
-        raise OutputError(f"{config.out}: images have changed since they were scored; {cure} to score again")
-    rows, skipped = int(manifest["rows"]), int(manifest["skipped"])
-    if skipped and config.on_error == "fail":
-        raise OutputError(f"{config.out}: {skipped} of its rows were skipped by --on-error skip; mend them, and {cure}")
-    return Summary(out=config.out, rows=rows, skipped=skipped, resumed=rows - skipped)
+        raise OutputError(config.out, "exists and was not made by this command", cure=_CURE)
+    try:
+        manifest = parse(_Manifest, read_json(config.manifest), config.manifest)
+    except InputError as error:
+        raise OutputError(error.place, error.found, expected=error.expected, cure=_CURE) from error
+    check_same_run(config.manifest, manifest.run, header, cure=_CURE)
+    if manifest.out_sha256 != sha256_file(config.out):
+        raise OutputError(config.out, "has changed since it was made", cure=f"{_CURE} to score again")
+    if manifest.skipped and config.on_error == "fail":
+        found = f"has {manifest.skipped} rows that --on-error skip left out"
+        raise OutputError(config.out, found, cure=f"mend them, and {_CURE}")
+    if manifest.images_sha256 != _hash_of(_digests(rows)):
+        raise OutputError(config.out, "is of images that have changed since", cure=f"{_CURE} to score again")
+    return Summary(
+        out=config.out, rows=manifest.rows, skipped=manifest.skipped, resumed=manifest.rows - manifest.skipped
+    )
 
 
-def _begin(log: AppendLog, header: Mapping[str, Any], config: ScoreFile) -> dict[int, dict[str, Any]]:
-    """The rows that an interrupted run has left; starts the log if it is new."""
-    if not log.lines:
-        log.append(header)
-        return {}
-    _same(log.path, log.lines[0], header, f"finish that run first, or delete {config.partial.name} to start anew")
-    return {line["row"]: line for line in log.lines[1:]}
+def _digests(rows: list[_Row]) -> list[str]:
+    return read_images(row.image for row in rows if row.image is not None)
 
 
-def _same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any], cure: str) -> None:
-    for name, value in expected.items():
-        if found.get(name) != value:
-            raise OutputError(f"{path}: {name} is {found.get(name)!r}, this run has {value!r}; {cure}")
+def _hash_of(digests: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _scored(scorer: PreferenceScorer, items: list[Item], config: ScoreFile) -> Iterator[list[dict[str, Any]]]:
-    rest = iter(items)
-    paths = (config.root / item.image for item in items)
-    for outcomes in scorer.stream(paths, (item.prompt for item in items)):
-        lines: list[dict[str, Any]] = []
-        failure = ""
-        for outcome, item in zip(outcomes, rest, strict=False):
-            if not isinstance(outcome, ImageError):
-                stamp = _stamp(config.root / item.image)
-                lines.append({"row": item.row, "score": _shortest(outcome), "image": stamp})
-            elif config.on_error == "skip":
-                lines.append({"row": item.row, "score": None, "error": str(outcome)})
-            else:
-                failure = failure or f"{config.items}: row {item.row}: {outcome}"
-        yield lines
-        if failure:
-            cure = "mend it and run the same command again, or use --on-error skip"
-            raise RecordError(f"{failure}. The rows done so far are kept; {cure}")
-
-
-def _shortest(score: float) -> float:
-    """The shortest decimal that gives the same float32."""
-    return float(f"{score:.9g}")
-
-
-def _publish(
-    config: ScoreFile,
-    items: list[Item],
-    known: Rows,
-    done: Mapping[int, Mapping[str, Any]],
-    info: ScorerInfo,
-    header: Mapping[str, Any],
-) -> int:
-    skipped = 0
+def _publish(config: ScoreFile, info: ScorerInfo, book: Book, rows: Iterable[_Row], digests: Mapping[int, str]) -> None:
     with publish(config.out) as temporary, temporary.open("w", encoding="utf-8") as handle:
-        for number in sorted(done):
-            line = done[number]
-            skipped += line["score"] is None
-            outcome = {name: line[name] for name in ("score", "error") if name in line}
-            value = {"row": number, **known[number], **outcome, "scorer": info.identity}
+        for row in rows:
+            score = None if row.problem else book.score(info.identity, digests[row.number], row.prompt)
+            outcome = {"score": score} | ({"error": row.problem} if row.problem else {})
+            value = {"row": row.number, **row.kept, **outcome, "scorer": info.identity}
             handle.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-    manifest = {
-        "format": "hpskit scores 1",
-        "rows": len(done),
-        "skipped": skipped,
-        "out_sha256": sha256_file(config.out),
-        "items": config.items.name,
-        "images_stamp": _stamps(items, config),
-        "run": dict(header),
-        "scorer": info.to_json(),
-    }
-    publish_json(config.manifest, manifest)
-    return skipped

@@ -1,66 +1,179 @@
-"""From a name to a scorer; and the scorer that runs a network, with one encoding for each distinct prompt."""
+"""Scorers that rank and compare: one that runs a network, one that wraps anybody's, and how to load either by name."""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import traceback
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from hpskit.errors import InputError, ModelError
+from hpskit.errors import HpskitError, ImageError, InputError, ModelError
 from hpskit.models.loading import load_network
-from hpskit.models.network import Network
+from hpskit.models.network import Network, choose_device
 from hpskit.models.plugins import find_plugin, load_plugin
 from hpskit.models.registry import DEFAULT_MODEL
-from hpskit.records import ScorerInfo
-from hpskit.scoring.plain import PlainScorer
-from hpskit.scoring.preference import PreferenceScorer, check_batch_size
-from hpskit.scoring.streaming import Prepared
+from hpskit.pixels import Encoded, Preprocessing, check_tensor
+from hpskit.records import RankedImage, ScorerInfo
+from hpskit.scoring.contract import ImageLike, Scorer
+from hpskit.scoring.streaming import Prepared, stream
 
-__all__ = ["NetworkScorer", "PreferenceScorer", "load_scorer"]
+__all__ = ["NetworkScorer", "Plain", "PlainScorer", "PreferenceScorer", "load_scorer", "streamed"]
 
+_LARGEST_BATCH = 65_536
 _CACHED_PROMPTS = 10_000
+_ENCODED_AT_ONCE = 64  # prompts
 
 
-def load_scorer(
-    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
-    *,
-    arch: str | None = None,
-    precision: str = "auto",
-    device: str = "auto",
-    batch_size: int | None = None,
-    antialias: bool | None = None,
-) -> PreferenceScorer:
-    """Load a preference model, once; keep the result and use it for every score.
+class PreferenceScorer(ABC):
+    """Scores, ranks and compares images for prompts. Safe to use from several threads."""
 
-    Args:
-        name_or_path: a name such as `mini` or `hps-v2.1`, a checkpoint file (`.pt` with a state dict, `.safetensors`),
-            or `FILE.py:NAME`, a scorer of your own (docs/baselines.md); that file is run.
-        arch: open_clip architecture of a local checkpoint; ViT-H-14 if not given.
-        precision: `fp32`, `bf16`, `fp16`, or `auto`: the fastest that the hardware has. Scores are float32 in every
-            case; see docs/scoring.md for how far they move.
-        device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`.
-        batch_size: images per step of the network; if not given 8 on a CPU, 64 elsewhere. Changes no score in fp32;
-            in lower precision by less than the precision itself does (docs/scoring.md).
-        antialias: False resizes as torchvision did before 0.17, when the published tables were computed. True is
-            what the official code does today, and the default.
+    def __init__(
+        self,
+        info: ScorerInfo,
+        *,
+        preprocessing: Preprocessing | None,
+        log_odds_per_point: float | None,
+        reads_prompt: bool,
+        batch_size: int | None,
+    ) -> None:
+        _check_batch_size(batch_size)
+        self.info = info
+        """Who gives these scores: model, version, weight hash, preprocessing, precision, package version."""
+        self.preprocessing = preprocessing
+        """How an image becomes the input; None if the scorer takes decoded images and does the rest itself."""
+        self.batch_size = batch_size or (8 if choose_device("auto").type == "cpu" else 64)
+        """Images per step."""
+        self.reads_prompt = reads_prompt
+        """Whether the score depends on the prompt."""
+        self.log_odds_per_point = log_odds_per_point
+        """Log-odds of being preferred for each point of difference; see `Scorer`."""
 
-    Raises:
-        ModelError: unknown name, no such file, another architecture, damaged, or not on this machine and offline.
-        InputError: an option has an impossible value.
-    """
-    check_batch_size(batch_size)  # before gigabytes are read
-    if (plugin := find_plugin(name_or_path)) is None:
-        network, info = load_network(name_or_path, arch=arch, precision=precision, device=device, antialias=antialias)
-        return NetworkScorer(network, info, batch_size=batch_size)
-    if arch is not None or antialias is not None:
-        raise InputError(f"arch and antialias: are not for {plugin.name}, which is not of hpskit; leave them out")
-    made, info = load_plugin(plugin, precision=precision, device=device)
-    kind = NetworkScorer if hasattr(made, "encode_images") else PlainScorer
-    return kind(made, info, batch_size=batch_size)
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.info.identity}>"
+
+    @abstractmethod
+    def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
+        """Score one batch of what `preprocessing` has made: N images and N prompts -> (N,) float32, no gradient."""
+
+    @abstractmethod
+    def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool) -> Tensor:
+        """Score checked pixels (N, 3, H, W) for N prompts: (N,) where the images live."""
+
+    def score(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        *,
+        grad: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Score N images, each for its prompt.
+
+        Args:
+            images: paths, PIL images or float tensors (3, H, W) in [0, 1], mixed as you like; or one of them; or a
+                float tensor (N, 3, H, W).
+            prompts: one for each image, or one for all.
+            grad: keep the gradient from the scores to the pixels; images must be a tensor (N, 3, H, W).
+            progress: called with the number of images scored so far; not for a tensor (N, 3, H, W).
+
+        Returns:
+            (N,) float32 on the benchmark scale, higher is better; comparable only among images of one prompt and
+            between scorers of equal `info.identity`. On the CPU, or where the input tensor lives.
+
+        Raises:
+            ImageError: an image is missing, broken or of the wrong shape or range; nothing is skipped.
+            InputError: lengths differ, a prompt is empty or not a string.
+            ModelError: a score is not finite.
+        """
+        if isinstance(images, torch.Tensor) and images.ndim == 4:
+            check_tensor(images, dimensions=4)
+            texts = _aligned(prompts, len(images))
+            return self._score_tensor(images, texts, grad=grad)
+        if grad:
+            raise InputError(
+                "images", "are not one tensor", expected="a float tensor (N, 3, H, W) with grad", cure="stack them"
+            )
+        one = isinstance(images, str | os.PathLike | Image.Image | torch.Tensor | Encoded)
+        listed: list[ImageLike] = [images] if one else list(images)  # type: ignore[arg-type, list-item]
+        texts = _aligned(prompts, len(listed))
+        scores: list[float] = []
+        for batch in self.stream(listed, texts):
+            for outcome in batch:
+                if isinstance(outcome, ImageError):
+                    index = len(scores)
+                    named = isinstance(listed[index], str | os.PathLike)
+                    raise outcome if named else outcome.within(f"images[{index}]")
+                scores.append(outcome)
+            if progress is not None:
+                progress(len(scores))
+        return torch.tensor(scores, dtype=torch.float32)
+
+    def rank(
+        self, prompt: str, images: Sequence[ImageLike], *, progress: Callable[[int], None] | None = None
+    ) -> list[RankedImage]:
+        """Images made for one prompt, best first; equal scores keep the order given. See `score` for the arguments.
+
+        The probability is the softmax of the scores in log-odds: the modelled chance that people like this one best.
+        It is None if nothing says what the scores are in log-odds.
+        """
+        scores = self.score(list(images), prompt, progress=progress).double()
+        factor = self.log_odds_per_point
+        values = scores.tolist()
+        probabilities = [None] * len(values) if factor is None else (scores * factor).softmax(dim=0).tolist()
+        order = sorted(range(len(values)), key=lambda i: -values[i])
+        labels = [str(Path(i)) if isinstance(i, str | os.PathLike) else f"images[{n}]" for n, i in enumerate(images)]
+        return [
+            RankedImage(
+                rank=1 + sum(other > values[i] for other in values),
+                image=labels[i],
+                score=values[i],
+                probability=probabilities[i],
+            )
+            for i in order
+        ]
+
+    def win_probability(self, prompt: str, first: ImageLike, second: ImageLike) -> float:
+        """Modelled probability, 0 to 1, that a person prefers `first` to `second` for this prompt.
+
+        The logistic function of the difference of the scores in log-odds, as in the training loss (HPS v2, section 4);
+        of a baseline, as `info.scale` says.
+
+        Raises:
+            InputError: nothing says what the scores of this model are in log-odds.
+        """
+        if self.log_odds_per_point is None:
+            cure = "compare the scores, or state log_odds_per_point if you know it"
+            raise InputError("win_probability", f"needs log-odds, which {self.info.name} does not give", cure=cure)
+        scores = self.score([first, second], prompt).double()
+        return float(torch.sigmoid((scores[0] - scores[1]) * self.log_odds_per_point))
+
+    def stream(self, images: Iterable[ImageLike], prompts: Iterable[str]) -> Iterator[list[float | ImageError]]:
+        """Score pairs in order, a batch at a time, while the next images are being decoded.
+
+        An image that cannot be used comes out as its error, in its place.
+
+        Raises:
+            InputError: a prompt is empty or not a string.
+            ModelError: a score is not finite.
+        """
+        checked = (_check_prompt(f"prompts[{index}]", prompt) for index, prompt in enumerate(prompts))
+        for batch in stream([self], images, checked):
+            yield [outcome if isinstance(outcome, ImageError) else self._finite(outcome[0]) for outcome in batch]
+
+    def _finite(self, score: float) -> float:
+        """Return the score if it is finite: a NaN would come out as a rank like any other."""
+        if not math.isfinite(score):
+            raise ModelError(self.info.name, f"gives the score {score}", expected="a number", cure="mend the scorer")
+        return score
 
 
 class NetworkScorer(PreferenceScorer):
@@ -92,19 +205,20 @@ class NetworkScorer(PreferenceScorer):
             return self._all_finite(self._network.compare(encoded, texts))
 
     def _all_finite(self, scores: Tensor) -> Tensor:
-        """The scores, if all are numbers; if not, the weights or the precision are to blame."""
+        """Return the scores if all are finite; if not, the weights or the precision are to blame."""
         if not bool(scores.detach().isfinite().all()):
-            cure = "check the weights with `hpskit models verify`" + (
-                "" if self.info.precision == "fp32" else ", or score with precision fp32"
-            )
-            raise ModelError(f"{self.info.name}: gives a score that is not finite, in {self.info.precision}; {cure}")
+            other = "" if self.info.precision == "fp32" else ", or score with precision fp32"
+            found = f"gives a score that is not finite, in {self.info.precision}"
+            raise ModelError(self.info.name, found, cure=f"check the weights with `hpskit models verify`{other}")
         return scores
 
     def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool) -> Tensor:
         network = self._network
         if grad and not network.differentiable:
             cure = "load the scorer with precision='fp32'" if self.info.precision != "fp32" else "score without it"
-            raise InputError(f"grad: is True, but {self.info.name} in {self.info.precision} has no gradient; {cure}")
+            raise InputError(
+                "grad", f"is True, but {self.info.name} in {self.info.precision} has no gradient", cure=cure
+            )
         if not prompts:
             return images.new_zeros(0, dtype=torch.float32)
         with torch.no_grad():
@@ -118,12 +232,12 @@ class NetworkScorer(PreferenceScorer):
             return self._all_finite(torch.cat(parts)).to(images.device)
 
     def _encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """(N, E): each distinct prompt is encoded once and remembered."""
+        """Encode N prompts, (N, E); each distinct one once, and remember it."""
         with self._lock:
             known = {prompt: self._prompts[prompt] for prompt in set(prompts) & self._prompts.keys()}
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
-        for start in range(0, len(new), 64):
-            part = new[start : start + 64]
+        for start in range(0, len(new), _ENCODED_AT_ONCE):
+            part = new[start : start + _ENCODED_AT_ONCE]
             with torch.no_grad():
                 known |= dict(zip(part, self._network.encode_prompts(part), strict=True))
         with self._lock:
@@ -133,3 +247,149 @@ class NetworkScorer(PreferenceScorer):
             while len(self._prompts) > _CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         return torch.stack([known[prompt] for prompt in prompts])
+
+
+class Plain(Protocol):
+    """The one method that an author has to write.
+
+    The object may also have `log_odds_per_point` (else None) and `reads_prompt` (else True).
+    """
+
+    def score(self, images: Any, prompts: Any, /) -> Any:
+        """Score a list of N decoded images (upright, mode RGB) for N prompts.
+
+        Returns N numbers, higher is better, in whatever holds numbers: a list, an array, a tensor.
+        """
+        ...
+
+
+class PlainScorer(PreferenceScorer):
+    """Wraps anybody's scorer: files, batches, ranks and clear errors; one thread at a time calls it."""
+
+    def __init__(self, plain: Plain, info: ScorerInfo, *, batch_size: int | None = None) -> None:
+        """Use `load_scorer`; this is for objects that a program has made itself.
+
+        Raises:
+            ModelError: its `log_odds_per_point` or `reads_prompt` is impossible.
+        """
+        factor, reads_prompt = getattr(plain, "log_odds_per_point", None), getattr(plain, "reads_prompt", True)
+        number = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if factor is not None and not (number and math.isfinite(factor) and factor >= 0):
+            expected = "a number of at least 0, or None if differences of scores say nothing of probabilities"
+            raise ModelError(
+                f"{info.name}: log_odds_per_point", f"is {factor!r}", expected=expected, cure="mend the scorer"
+            )
+        if not isinstance(reads_prompt, bool):
+            raise ModelError(
+                f"{info.name}: reads_prompt", f"is {reads_prompt!r}", expected="True or False", cure="mend the scorer"
+            )
+        super().__init__(
+            info, log_odds_per_point=factor, reads_prompt=reads_prompt, batch_size=batch_size, preprocessing=None
+        )
+        self._plain = plain
+        self._scoring = threading.Lock()  # its author was not asked to think of threads
+
+    def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
+        """N decoded images and N prompts -> (N,) float32 on the CPU.
+
+        Raises:
+            ModelError: it did not return N numbers.
+        """
+        with self._scoring, torch.no_grad():
+            try:
+                found = self._plain.score(list(images), list(prompts))
+            except HpskitError:
+                raise
+            except Exception as error:  # of somebody's code, which may raise anything
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                where = f"{Path(last.filename).name}, line {last.lineno}"
+                what = f"score raised {type(error).__name__} ({error}) in {where}"
+                raise ModelError(self.info.name, what, cure="mend it there") from error
+        try:
+            values = [float(value) for value in found]
+        except (TypeError, ValueError, RuntimeError) as error:
+            self._fail(f"a {type(found).__name__} that does not hold numbers ({error})", len(images))
+        if len(values) != len(images):
+            self._fail(f"{len(values)} numbers", len(images))
+        return torch.tensor(values, dtype=torch.float32)
+
+    def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool) -> Tensor:
+        if grad:
+            raise InputError("grad", f"is True, but {self.info.name} has no gradient", cure="score without it")
+        return self.score([*images], prompts).to(images.device)
+
+    def _fail(self, found: str, count: int) -> NoReturn:
+        what = f"returned {found} for {count} images"
+        raise ModelError(f"{self.info.name}: score", what, expected="one number for each", cure="mend the scorer")
+
+
+def load_scorer(
+    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    arch: str | None = None,
+    precision: str = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    antialias: bool | None = None,
+) -> PreferenceScorer:
+    """Load a preference model, once; keep the result and use it for every score.
+
+    Args:
+        name_or_path: a name such as `mini` or `hps-v2.1`, a checkpoint file (`.pt` with a state dict, `.safetensors`),
+            or `FILE.py:NAME`, a scorer of your own (docs/baselines.md); that file is run.
+        arch: open_clip architecture of a local checkpoint; ViT-H-14 if not given.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`: the fastest that the hardware has. Scores are float32 in every
+            case; see docs/scoring.md for how far they move.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`.
+        batch_size: images per step of the network; if not given 8 on a CPU, 64 elsewhere. Changes no score in fp32;
+            in lower precision by less than the precision itself does (docs/scoring.md).
+        antialias: False resizes as torchvision did before 0.17, when the published tables were computed. True is
+            what the official code does today, and the default.
+
+    Raises:
+        ModelError: unknown name, no such file, another architecture, damaged, or not on this machine and offline.
+        InputError: an option has an impossible value.
+    """
+    _check_batch_size(batch_size)  # before gigabytes are read
+    if (plugin := find_plugin(name_or_path)) is None:
+        network, info = load_network(name_or_path, arch=arch, precision=precision, device=device, antialias=antialias)
+        return NetworkScorer(network, info, batch_size=batch_size)
+    if arch is not None or antialias is not None:
+        raise InputError(
+            "arch and antialias", f"are not for {plugin.name}, which is not of hpskit", cure="leave them out"
+        )
+    made, info = load_plugin(plugin, precision=precision, device=device)
+    kind = NetworkScorer if hasattr(made, "encode_images") else PlainScorer
+    return kind(made, info, batch_size=batch_size)
+
+
+def streamed(scorer: Scorer) -> PreferenceScorer:
+    """Return a scorer that images can be streamed through: itself, or anybody's in a wrapper."""
+    return scorer if isinstance(scorer, PreferenceScorer) else PlainScorer(scorer, scorer.info)
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and not 1 <= batch_size <= _LARGEST_BATCH:
+        raise InputError("batch_size", f"is {batch_size}", expected=f"1 to {_LARGEST_BATCH:,}")
+
+
+def _check_prompt(place: str, text: object) -> str:
+    if not isinstance(text, str):
+        raise InputError(place, f"is of type {type(text).__name__}", expected="a string")
+    if not text.strip():
+        raise InputError(place, "is empty", expected="the text that the image was made for")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(place, f"is not Unicode text ({error})", cure="mend its encoding") from error
+    return text
+
+
+def _aligned(prompts: str | Sequence[str], count: int) -> list[str]:
+    """Return one checked prompt for each of `count` images."""
+    if not isinstance(prompts, str | Sequence):
+        raise InputError("prompts", f"are of type {type(prompts).__name__}", expected="a string, or one for each image")
+    texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
+    if len(texts) != count:
+        raise InputError("prompts", f"are {len(texts)} for {count} images", expected="one for each, or one string")
+    return [_check_prompt(f"prompts[{index}]", text) for index, text in enumerate(texts)]

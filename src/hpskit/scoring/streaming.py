@@ -1,5 +1,7 @@
-"""Images through scorers, a batch at a time, while the next ones are being decoded: each image is decoded once, and
-preprocessed once for all scorers that agree on how."""
+"""Images through scorers, a batch at a time, while the next ones are being decoded.
+
+Each image is decoded once, and preprocessed once for all scorers that agree on how.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from hpskit.errors import ImageError
-from hpskit.pixels import Preprocessing, open_image, to_tensor
+from hpskit.pixels import Encoded, Preprocessing, open_image, to_tensor
 from hpskit.scoring.contract import ImageLike
 
 __all__ = ["Outcome", "Prepared", "Streamed", "stream"]
@@ -24,7 +26,7 @@ __all__ = ["Outcome", "Prepared", "Streamed", "stream"]
 _DECODED_AHEAD = 2  # batches
 
 Prepared: TypeAlias = Tensor | Image.Image
-"""What a preprocessing has made, (3, S, S); for a scorer without one the decoded image itself, in mode RGB."""
+"""The result of a preprocessing, (3, S, S); for a scorer without one the decoded image itself, in mode RGB."""
 
 Outcome = list[float] | ImageError
 """One score for each scorer, or why the image cannot be scored."""
@@ -34,7 +36,7 @@ _OPENING = threading.Lock()
 
 
 class Streamed(Protocol):
-    """What a scorer must say of itself so that images can be streamed through it."""
+    """A scorer that images can be streamed through."""
 
     @property
     def batch_size(self) -> int:
@@ -43,22 +45,24 @@ class Streamed(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """How an image becomes the input; None if it takes the decoded image."""
+        """How an image becomes the input; None if the scorer takes the decoded image."""
         ...
 
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
-        """N prepared images and N prompts -> (N,)."""
+        """Score N prepared images for N prompts: (N,)."""
         ...
 
 
 def stream(scorers: Sequence[Streamed], images: Iterable[ImageLike], prompts: Iterable[str]) -> Iterator[list[Outcome]]:
-    """Score pairs of image and prompt by every scorer. An image that cannot be used comes out as its error, in its
-    place; batches are as large as the smallest that a scorer wants.
+    """Score pairs of image and prompt by every scorer. Batches are as large as the smallest that a scorer wants.
 
     Args:
         scorers: at least one.
         images: read as they are needed.
         prompts: one for each image, checked.
+
+    Yields:
+        Outcomes in the order of the images; one that cannot be used comes out as its error, in its place.
     """
     kinds = {scorer.preprocessing for scorer in scorers}
     size = min(scorer.batch_size for scorer in scorers)
@@ -84,7 +88,7 @@ def _prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> _Read
         if isinstance(image, Image.Image):
             with _OPENING:
                 image = open_image(image)
-        elif None in kinds and isinstance(image, str | os.PathLike):
+        elif None in kinds and isinstance(image, str | os.PathLike | Encoded):
             image = open_image(image)
         with torch.inference_mode():
             pixels = torch.empty(0) if isinstance(image, Image.Image) and kinds == {None} else to_tensor(image)
@@ -94,7 +98,7 @@ def _prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> _Read
 
 
 def _as_image(image: ImageLike) -> Image.Image:
-    """An image that was opened, or a tensor that was checked."""
+    """Return an image that was opened, or make one of a tensor that was checked."""
     if isinstance(image, torch.Tensor):
         levels = (255 * image.detach()).round().clamp(0, 255).to(device="cpu", dtype=torch.uint8)
         return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())

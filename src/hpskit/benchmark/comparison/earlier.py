@@ -9,9 +9,9 @@ from typing import Any
 from hpskit.benchmark.scores import Book, SuiteImage
 from hpskit.benchmark.suites import Suite
 from hpskit.errors import InputError, OutputError
-from hpskit.evaluation.result import Candidate
 from hpskit.files import read_json
 from hpskit.records import ScorerInfo
+from hpskit.scoring.contract import Candidate
 
 __all__ = ["about", "gathered", "scorers_before"]
 
@@ -74,8 +74,8 @@ def about(candidate: Candidate, suite: Suite) -> dict[str, Any]:
     return {
         "label": candidate.label,
         "info": candidate.scorer.info.to_json(),
-        "log_odds_per_point": candidate.log_odds_per_point,
-        "reads_prompt": getattr(candidate.scorer, "reads_prompt", None),
+        "log_odds_per_point": candidate.scorer.log_odds_per_point,
+        "reads_prompt": candidate.scorer.reads_prompt,
         "fitted_to": {"prompts": seen, "data": training.data} if training and seen else None,
     }
 

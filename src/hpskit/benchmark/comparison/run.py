@@ -29,8 +29,8 @@ from hpskit.benchmark.run import check_candidates, suite_images
 from hpskit.benchmark.scores import Book, Progress, SuiteImage, score_images
 from hpskit.benchmark.suites import Suite, SuitePrompt, open_suite
 from hpskit.errors import InputError, RecordError
-from hpskit.evaluation.result import Candidate
 from hpskit.files import AppendLog, expand, publish_set
+from hpskit.scoring.contract import Candidate
 
 __all__ = ["Compare", "Summary", "run"]
 

@@ -22,9 +22,9 @@ from hpskit.benchmark.scores import Progress
 from hpskit.benchmark.studies.folders import ImageFolder, open_folder, open_folders
 from hpskit.benchmark.studies.inception import Features, Inception, find_weights, kept_features, need_torch_fidelity
 from hpskit.errors import InputError
-from hpskit.evaluation.result import Candidate
 from hpskit.files import check_free, expand, publish_set
 from hpskit.pages import environment
+from hpskit.scoring.contract import Candidate
 from hpskit.stats import kendall_tau_b, spearman
 
 if TYPE_CHECKING:

@@ -9,17 +9,20 @@ import torch
 from PIL import Image
 
 from conftest import TINY
-from hpskit.errors import ImageError, InputError, ModelError
+from error_fields import at
+from hpskit.errors import ImageError, ModelError
 from hpskit.pixels import Preprocessing
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import ImageLike
-from hpskit.scoring.scorer import PreferenceScorer, load_scorer
-from hpskit.scoring.several import stream_together
+from hpskit.scoring.scorer import PreferenceScorer, load_scorer, streamed
+from hpskit.scoring.streaming import stream
 
 
 class Width:
     """A scorer of somebody else: follows the contract, knows nothing of hpskit's networks."""
 
+    reads_prompt = False
+    log_odds_per_point = None
     info = ScorerInfo(
         name="width",
         version="1",
@@ -50,7 +53,7 @@ def scorers(tiny_checkpoint: Path) -> list[PreferenceScorer]:
 def test_the_same_scores_as_alone(scorers: list[PreferenceScorer], photograph_files: list[Path]) -> None:
     images = [photograph_files[n % 2] for n in range(7)]
     prompts = [f"prompt {n // 2}" for n in range(7)]
-    batches = list(stream_together([*scorers, Width()], images, prompts))
+    batches = list(stream([streamed(s) for s in [*scorers, Width()]], images, prompts))
     assert [len(batch) for batch in batches] == [3, 3, 1]
     rows = [outcome for batch in batches for outcome in batch]
     for column, scorer in enumerate(scorers):
@@ -70,7 +73,7 @@ def test_each_image_is_prepared_once_for_equal_preprocessings(
         return original(self, pixels)
 
     monkeypatch.setattr(Preprocessing, "__call__", counted)
-    list(stream_together([scorers[0], scorers[0], scorers[1]], photograph_files, ["a", "b"]))
+    list(stream([scorers[0], scorers[0], scorers[1]], photograph_files, ["a", "b"]))
     assert sorted(done) == sorted([scorers[0].preprocessing.name, scorers[1].preprocessing.name] * 2)
 
 
@@ -78,7 +81,7 @@ def test_a_broken_image_is_an_error_in_its_place(
     scorers: list[PreferenceScorer], photograph_files: list[Path], tmp_path: Path
 ) -> None:
     (bad := tmp_path / "bad.png").write_bytes(b"not an image")
-    (outcomes,) = stream_together([scorers[2]], [photograph_files[0], bad, photograph_files[1]], ["a"] * 3)
+    (outcomes,) = stream([scorers[2]], [photograph_files[0], bad, photograph_files[1]], ["a"] * 3)
     assert isinstance(outcomes[1], ImageError)
     assert "is not an image" in str(outcomes[1])
     expected = scorers[2].score(photograph_files, "a").tolist()
@@ -96,11 +99,11 @@ def test_a_scorer_of_somebody_else_alone(photograph_files: list[Path], tmp_path:
             return super().score(images, prompts)
 
     images = [photograph_files[0], bad, *[photograph_files[1]] * 9]
-    (first, second) = stream_together([Counted()], images, ["a"] * 11)
+    (first, second) = stream([streamed(s) for s in [Counted()]], images, ["a"] * 11)
     assert seen == [7, 3]
     assert isinstance(first[1], ImageError)
     assert [*first[:1], *first[2:], *second] == [[640.0]] * 10
-    all_broken = stream_together([Counted()], [bad], ["a"])
+    all_broken = stream([streamed(s) for s in [Counted()]], [bad], ["a"])
     assert [type(outcome) for outcome in next(all_broken)] == [ImageError]
 
 
@@ -109,10 +112,5 @@ def test_a_scorer_of_somebody_else_that_forgets_an_image(photograph_files: list[
         def score(self, images: list[ImageLike], prompts: list[str]) -> torch.Tensor:
             return super().score(images[1:], prompts)
 
-    with pytest.raises(ModelError, match="width: score returned 1 numbers for 2 images, expected one number for each"):
-        list(stream_together([Forgetful()], photograph_files, ["a", "b"]))
-
-
-def test_somebody_must_score() -> None:
-    with pytest.raises(InputError, match="there are none, expected at least one"):
-        next(stream_together([], [], []))
+    with pytest.raises(ModelError, check=at("width: score", found="returned 1 numbers for 2 images")):
+        list(stream([streamed(s) for s in [Forgetful()]], photograph_files, ["a", "b"]))

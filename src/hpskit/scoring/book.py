@@ -1,0 +1,223 @@
+"""The book of scores: image x prompt x scorer -> score, each computed once and kept on a ledger.
+
+A score is known by the identity of its scorer, the SHA-256 of the image file and the prompt. So an image that was made
+anew is scored anew, one that only moved is not, and a scorer that is added later scores alone. Hash and pixels come
+from one reading of the file: a score always belongs to the hash beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from hpskit.errors import ImageError, ModelError
+from hpskit.pixels import Encoded
+from hpskit.scoring.contract import Scorer
+from hpskit.scoring.scorer import streamed
+from hpskit.scoring.streaming import stream
+from hpskit.stage import Ledger
+
+__all__ = ["Book", "Filled", "Request", "read_images", "shortest"]
+
+_READ_AHEAD = 16  # files
+_ADDED_AT_ONCE = 1000
+
+Request: TypeAlias = tuple[Path | Encoded, str]
+"""An image and the prompt that it is to be scored for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What `Book.fill` has found."""
+
+    digests: list[str]
+    """SHA-256 of each image that was asked for, in order; empty if its file could not be read."""
+    known: int
+    """Scores of these requests that were in the book before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    number: int
+    image: Encoded
+    sha256: str
+    prompt: str
+    lacking: tuple[int, ...]
+    """Numbers of the scorers that have not scored it."""
+
+
+class Book:
+    """Scores by scorer, image and prompt."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def get(self, identity: str, sha256: str, prompt: str) -> float | None:
+        """Return the score that the scorer of this identity gave; None if it gave none."""
+        (value,) = self._ledger.get([(identity, sha256, prompt)])
+        return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+
+    def score(self, identity: str, sha256: str, prompt: str) -> float:
+        """Return a score that is in the book.
+
+        Raises:
+            KeyError: it is not.
+        """
+        if (found := self.get(identity, sha256, prompt)) is None:
+            raise KeyError((identity, sha256, prompt))
+        return found
+
+    def add(self, scores: Iterable[tuple[str, str, str, float]]) -> None:
+        """Add scores that stand elsewhere, as (identity, sha256, prompt, score)."""
+        rows = iter(scores)
+        while part := list(itertools.islice(rows, _ADDED_AT_ONCE)):
+            self._ledger.put(((identity, sha256, prompt), score) for identity, sha256, prompt, score in part)
+
+    def fill(
+        self,
+        scorers: Sequence[Scorer],
+        requests: Iterable[Request],
+        *,
+        broken: Callable[[int, ImageError], None],
+        progress: Callable[[int], None] = lambda _done: None,
+    ) -> Filled:
+        """Score what is not in the book yet, a batch at a time; each batch is on disk before the next.
+
+        Args:
+            scorers: of different identities.
+            requests: read as they are needed, each image once.
+            broken: told the number of a request, from 0, whose image cannot be used, and why; it may raise.
+            progress: told how many requests are done.
+
+        Raises:
+            ModelError: a score is not a number.
+            OutputError: the ledger cannot be written.
+        """
+        digests: list[str] = []
+        known = 0
+        done = 0
+        fresh: set[int] = set()
+        tasks = self._tasks(scorers, requests, digests, broken)
+        for lacking, run in itertools.groupby(tasks, key=lambda task: task.lacking if task else ()):
+            if not lacking:  # known to all, or not readable
+                for task in run:
+                    if task and hash((task.sha256, task.prompt)) not in fresh:
+                        known += len(scorers)
+                    done += 1
+                    progress(done)
+                continue
+            chosen = [scorers[number] for number in lacking]
+            for batch in self._scored(chosen, (task for task in run if task), broken):
+                fresh |= {hash((task.sha256, task.prompt)) for task in batch}
+                known += len(batch) * (len(scorers) - len(lacking))
+                done += len(batch)
+                progress(done)
+        return Filled(digests, known)
+
+    def _tasks(
+        self,
+        scorers: Sequence[Scorer],
+        requests: Iterable[Request],
+        digests: list[str],
+        broken: Callable[[int, ImageError], None],
+    ) -> Iterator[_Task | None]:
+        """Yield what is to be done for each request; None if its file cannot be read."""
+        identities = [scorer.info.identity for scorer in scorers]
+        for number, (image, digest, prompt) in enumerate(_read_ahead(requests)):
+            digests.append(digest)
+            if isinstance(image, ImageError):
+                broken(number, image)
+                yield None
+                continue
+            lacking = tuple(n for n, identity in enumerate(identities) if self.get(identity, digest, prompt) is None)
+            yield _Task(number, image, digest, prompt, lacking)
+
+    def _scored(
+        self, scorers: Sequence[Scorer], tasks: Iterable[_Task], broken: Callable[[int, ImageError], None]
+    ) -> Iterator[list[_Task]]:
+        """Score tasks and put the scores into the ledger; yield each batch that is done."""
+        waiting: deque[_Task] = deque()
+        images, prompts = itertools.tee(_noted(tasks, waiting))
+        outcomes_of = stream(
+            [streamed(scorer) for scorer in scorers],
+            (task.image for task in images),
+            (task.prompt for task in prompts),
+        )
+        for outcomes in outcomes_of:
+            batch = [waiting.popleft() for _ in outcomes]
+            self._ledger.put(
+                ((scorer.info.identity, task.sha256, task.prompt), _checked(scorer, task, score))
+                for task, outcome in zip(batch, outcomes, strict=True)
+                if not isinstance(outcome, ImageError)
+                for scorer, score in zip(scorers, outcome, strict=True)
+            )
+            for task, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, ImageError):
+                    broken(task.number, outcome)
+            yield batch
+
+
+def _noted(tasks: Iterable[_Task], waiting: deque[_Task]) -> Iterator[_Task]:
+    for task in tasks:
+        waiting.append(task)
+        yield task
+
+
+def _checked(scorer: Scorer, task: _Task, score: float) -> float:
+    if not math.isfinite(score):
+        place = f"{scorer.info.name}: {task.image.place} for {task.prompt!r}"
+        cure = "try --precision fp32, or other weights"
+        raise ModelError(place, f"has the score {score}", expected="a number", cure=cure)
+    return shortest(score)
+
+
+def shortest(score: float) -> float:
+    """Return the shortest decimal that gives the same float32."""
+    return float(f"{score:.9g}")
+
+
+def _read_ahead(requests: Iterable[Request]) -> Iterator[tuple[Encoded | ImageError, str, str]]:
+    """Read and hash images on several threads, a bounded number ahead: (image, sha256, prompt) in order."""
+    queue: deque[tuple[Future[tuple[Encoded | ImageError, str]], str]] = deque()
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-read") as pool:
+        try:
+            for image, prompt in requests:
+                queue.append((pool.submit(_read, image), prompt))
+                if len(queue) > _READ_AHEAD:
+                    future, asked = queue.popleft()
+                    yield *future.result(), asked
+            while queue:
+                future, asked = queue.popleft()
+                yield *future.result(), asked
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(image: Path | Encoded) -> tuple[Encoded | ImageError, str]:
+    try:
+        encoded = image if isinstance(image, Encoded) else Encoded.read(image)
+    except ImageError as error:
+        return error, ""
+    return encoded, encoded.sha256
+
+
+def read_images(paths: Iterable[Path], progress: Callable[[int], None] = lambda _done: None) -> list[str]:
+    """Hash image files: the SHA-256 of each, in order.
+
+    Raises:
+        ImageError: one is missing, empty or cannot be read.
+    """
+    digests = []
+    for done, (image, digest, _) in enumerate(_read_ahead((path, "") for path in paths), 1):
+        if isinstance(image, ImageError):
+            raise image
+        digests.append(digest)
+        progress(done)
+    return digests
