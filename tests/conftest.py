@@ -35,7 +35,7 @@ from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from forked_process import ForkedProcess  # noqa: E402
-from hpskit.evaluation.result import Candidate  # noqa: E402
+from hpskit.scoring.contract import Candidate  # noqa: E402
 from suite_material import Brightness, write_renders, write_suite  # noqa: E402
 
 settings.register_profile("hpskit", deadline=None, max_examples=50, derandomize=True)
