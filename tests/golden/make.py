@@ -218,8 +218,8 @@ CHAINS = {
         ),
     ),
 }
-"""Commands that follow on one another in a folder of their own. Missing: `study metrics`, which a test compares with two
-other packages, and `train --recipe mini`."""
+"""Commands that follow on one another in a folder of their own. Missing: `study metrics`, which a test compares with
+two other packages, and `train --recipe mini`."""
 
 
 def run_chain(name: str, folder: Path) -> dict[str, Any]:
