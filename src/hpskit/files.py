@@ -26,7 +26,6 @@ __all__ = [
     "explain",
     "held",
     "publish",
-    "publish_bytes",
     "publish_folder",
     "publish_json",
     "publish_set",
@@ -180,12 +179,6 @@ def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
-
-
-def publish_bytes(path: Path, content: bytes) -> None:
-    """Publish a file of this content."""
-    with publish(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def publish_json(path: Path, value: Any) -> None:

@@ -19,10 +19,13 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from hpskit.errors import InputError, OutputError, shown
-from hpskit.files import explain, held, publish_bytes, publish_json, read_json
+from hpskit.files import explain, held, publish_json, read_json, sha256_file
+from hpskit.files import publish as publish_file
+from hpskit.schema import Strict, parse
 
 __all__ = [
     "Ledger",
+    "Manifest",
     "Progress",
     "alone_in",
     "check_free",
@@ -30,6 +33,7 @@ __all__ = [
     "check_space",
     "ledger_until_published",
     "publish",
+    "read_manifest",
 ]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -297,7 +301,40 @@ def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> No
             raise OutputError(out / name, "is there already and was not made by this command", cure=cure)
 
 
-def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str, bytes]) -> None:
+class Manifest(Strict):
+    """The record of a stage whose results stand in files of their own."""
+
+    format: str
+    run: dict[str, Any]
+    """What must be equal for the results to be those of another run."""
+    files: dict[str, str]
+    """SHA-256 of each product."""
+
+    def holds(self, out: Path) -> bool:
+        """Tell whether every product is there unchanged."""
+        return all((out / name).is_file() and sha256_file(out / name) == digest for name, digest in self.files.items())
+
+
+def read_manifest(out: Path, kind: str) -> Manifest | None:
+    """Read `manifest.json` of a folder; None if there is none, or a kill left the results incomplete.
+
+    Raises:
+        OutputError: the folder is a file, or the manifest is of another kind than `kind`.
+    """
+    check_free(out, "manifest.json", (), kind)
+    path = out / "manifest.json"
+    if not path.exists():
+        return None
+    value = read_json(path)
+    if value.get("complete") is False:
+        return None
+    try:
+        return parse(Manifest, value, path)
+    except InputError as error:
+        raise OutputError(error.place, error.found, expected=error.expected, cure="choose another --out") from error
+
+
+def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str, bytes | Iterable[bytes]]) -> None:
     """Publish the files of a stage in a folder, the record of them last.
 
     While files change, the record says that they are not complete; so a kill leaves no record of what is not there.
@@ -306,7 +343,7 @@ def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str
         out: the folder.
         record: name of the record.
         value: its content, with a `format`; gets `files`, the SHA-256 of each product.
-        products: name of each other file and its bytes.
+        products: name of each other file and its bytes, whole or in parts.
 
     Raises:
         OutputError: something of another kind is there, or a file cannot be written.
@@ -314,6 +351,7 @@ def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str
     check_free(out, record, products, value["format"])
     publish_json(out / record, {"format": value["format"], "complete": False})
     for name, content in products.items():
-        publish_bytes(out / name, content)
-    value["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in products.items()}
+        with publish_file(out / name) as temporary, temporary.open("wb") as handle:
+            handle.writelines([content] if isinstance(content, bytes) else content)
+    value["files"] = {name: sha256_file(out / name) for name in products}
     publish_json(out / record, value)

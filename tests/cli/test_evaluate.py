@@ -21,6 +21,7 @@ from hpskit.cli import app
 from hpskit.models.store import locate
 from hpskit.models.training_record import write_record
 from hpskit.scoring.scorer import load_scorer
+from hpskit.stage import Ledger
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 
@@ -193,22 +194,21 @@ def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs
     out = tmp_path / "out"
     process = ForkedProcess(command_code(["hpskit", *common, str(out)]))
     deadline = time.monotonic() + 120
-    while not any(path.read_bytes().count(b"\n") > 6 for path in out.glob("scores/*.jsonl")):
+    log = out / "scores.ledger-wal"
+    while not (log.exists() and log.stat().st_size > 60_000):
         assert process.poll() is None, process.finish().stderr
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.kill()
     process.finish()
-    (log,) = out.glob("scores/*.jsonl")
-    kept = log.read_bytes()
-    whole = kept[: kept.rfind(b"\n") + 1]
-    assert 6 < whole.count(b"\n") < 49
     assert not (out / "manifest.json").exists()
+    with Ledger(out / "scores.ledger", {"format": "hpskit evaluation scores 1"}) as ledger:
+        kept = len(ledger)
+    assert 6 < kept < 48
     assert cli(*common, out).returncode == 0
-    assert log.read_bytes().startswith(whole)
-    lines = [json.loads(line) for line in log.read_text().splitlines()[1:]]
-    assert len({line["image"] for line in lines}) == len(lines) == 48
+    with Ledger(out / "scores.ledger", {"format": "hpskit evaluation scores 1"}) as ledger:
+        assert len(ledger) == 48
+    rows = [json.loads(line) for line in (out / "groups.jsonl").read_text().splitlines()]
     scorer = load_scorer("mini", precision="fp32")
-    expected = scorer.score([data.parent / "test" / line["image"] for line in lines], "x").tolist()
-    assert [line["score"] for line in lines] == pytest.approx(expected, abs=1e-4)
-    assert json.loads((out / "manifest.json").read_text())["scores"] == 48
+    expected = [scorer.score([data.parent / "test" / name for name in row["images"]], "x").tolist() for row in rows]
+    assert [row["scores"]["mini"] for row in rows] == [pytest.approx(own, abs=1e-4) for own in expected]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from error_fields import at
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.agreement import Agreement, run
@@ -155,12 +156,12 @@ def test_a_folder_with_another_result_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(Agreement(data=first, out=out, resamples=100))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(OutputError, match=r"out: holds another result \(manifest.json\); choose another --out"):
+    with pytest.raises(OutputError, check=at(out, found="other data", cure="another --out")):
         run(Agreement(data=second, out=out, resamples=100))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     run(Agreement(data=first, out=out, resamples=100, rule="ties-half"))
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match="is a file, expected a folder"):
+    with pytest.raises(OutputError, check=at(tmp_path / "file", found="is a file")):
         run(Agreement(data=first, out=tmp_path / "file", resamples=100))
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -21,8 +21,8 @@ from PIL import Image
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
 from hpskit.evaluation.agreement import study
+from hpskit.evaluation.groups import EvaluationSet
 from hpskit.evaluation.judging import Settings
-from hpskit.evaluation.material import Material
 from hpskit.evaluation.report import agreement_page, evaluation_page
 from hpskit.evaluation.result import evaluate, group_rows
 from hpskit.evaluation.run import Evaluation, run
@@ -33,21 +33,21 @@ from preference_data import groups, pickapic_row
 SETTINGS = Settings(resamples=100)
 
 
-def material(found: list[Group]) -> Material:
+def evaluation_set(found: list[Group]) -> EvaluationSet:
     data: Any = SimpleNamespace(name="made up", format="rankings", path=Path("made-up.jsonl"))
     numbered = [replace(group, place=f"row {number}") for number, group in enumerate(found)]
-    return Material(data=data, groups=tuple(numbered), sha256="0")
+    return EvaluationSet(data=data, groups=tuple(numbered), sha256="0", skipped={})
 
 
 @settings(max_examples=25)
 @given(st.lists(groups(), min_size=1, max_size=6), st.integers(0, 99))
 def test_any_groups_have_a_result_and_a_page(found: list[Group], seed: int) -> None:
-    given_material = material(found)
+    given = evaluation_set(found)
     rng = np.random.default_rng(seed)
     candidates = [Candidate(label=name, scorer=Sharpness(name)) for name in "ab"]
     scores = [tuple(rng.normal(size=len(group.images)).round(1) for group in found) for _ in candidates]
     try:
-        result = evaluate(given_material, candidates, scores, SETTINGS)
+        result = evaluate(given, candidates, scores, SETTINGS)
     except InputError as error:
         assert re.match(r"made-up.jsonl: in \d+ groups (nobody|people tied)", str(error))  # noqa: PT017
         return
@@ -57,7 +57,7 @@ def test_any_groups_have_a_result_and_a_page(found: list[Group], seed: int) -> N
             assert row is None or row["low"] is None or 0 <= row["low"] <= row["high"] <= 1
     for breakdown in result["breakdowns"]:
         assert all(part["pairs"] > 0 for part in breakdown["parts"])
-    rows = list(group_rows(given_material, candidates, scores, SETTINGS))
+    rows = list(group_rows(given, candidates, scores, SETTINGS))
     kept = [row["accuracy"]["a"] for row in rows if row["accuracy"]["a"] is not None]
     assert np.mean(kept) == pytest.approx(result["scorers"][0]["accuracy"]["hpdv2"]["value"])
     cases = [case for cases in result["disagreements"].values() for case in cases]
@@ -70,7 +70,7 @@ def test_any_groups_have_a_result_and_a_page(found: list[Group], seed: int) -> N
 @given(st.lists(groups(), min_size=1, max_size=5))
 def test_any_people_are_studied_or_refused(found: list[Group]) -> None:
     try:
-        result = study(material(found), SETTINGS)
+        result = study(evaluation_set(found), SETTINGS)
     except InputError as error:
         assert re.match("made-up.jsonl: no (group has two judgements|two people ranked the same two)", str(error))  # noqa: PT017
         return
@@ -90,7 +90,7 @@ def test_partial_rankings_count_the_pairs_that_were_compared_and_no_others() -> 
     found = [ranked((1, 2, None, None), (None, None, 2, 1)), ranked((1, None, 2, None), (None, 2, None, 1))]
     right = tuple(np.array(own) for own in ([2.0, 1.0, 3.0, 4.0], [2.0, 3.0, 1.0, 4.0]))
     candidates = [Candidate(label="a", scorer=Sharpness("a"))]
-    result = evaluate(material(found), candidates, [right], SETTINGS)
+    result = evaluate(evaluation_set(found), candidates, [right], SETTINGS)
     (scorer,) = result["scorers"]
     assert result["pairs"] == scorer["calibration"]["pairs"] == 4
     for rule in ("hpdv2", "imagereward", "ties-half", "pickapic"):
@@ -101,7 +101,7 @@ def test_partial_rankings_count_the_pairs_that_were_compared_and_no_others() -> 
     assert scorer["two_way"] is not None
     assert scorer["two_way"]["value"] == 1
     assert result["people"] == []  # no two people compared the same pair
-    rows = list(group_rows(material(found), candidates, [right], SETTINGS))
+    rows = list(group_rows(evaluation_set(found), candidates, [right], SETTINGS))
     assert rows[0]["people"] == [[1, 2, None, None], [None, None, 2, 1]]
     assert rows[0]["accuracy"] == {"a": 1}
 

@@ -24,6 +24,7 @@ from hpskit.cli.options import (
     Scorers,
     candidates_loader,
     progress_bar,
+    step_progress,
 )
 
 __all__ = ["evaluate"]
@@ -92,8 +93,7 @@ def evaluate(
     )
     load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
-        task = bar.add_task("scoring", total=None, visible=False)
-        summary = run(config, load, lambda done, all_: bar.update(task, completed=done, total=all_, visible=True))
+        summary = run(config, load, step_progress(bar))
     if as_json:
         typer.echo(json.dumps(summary.result, indent=2, ensure_ascii=False))
     else:

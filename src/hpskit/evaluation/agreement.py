@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from hpskit import __version__
 from hpskit.dataset.reading import open_data
-from hpskit.errors import InputError, OutputError
+from hpskit.errors import InputError
+from hpskit.evaluation.groups import EvaluationSet, read_groups
 from hpskit.evaluation.judging import Settings, interval_of
-from hpskit.evaluation.material import Material, read_material
 from hpskit.evaluation.people import CEILINGS, GAP_BINS, ceilings, judged, places, two_way_of_people
 from hpskit.evaluation.published import test_set_of
 from hpskit.evaluation.report import agreement_page
-from hpskit.files import publish, publish_json, read_json, sha256_file
+from hpskit.evaluation.run import check_same_data
+from hpskit.stage import publish, read_manifest
 from hpskit.stats import (
     PEOPLE_RULES,
     accuracy_by_annotators,
@@ -73,20 +75,19 @@ def run(config: Agreement) -> dict[str, Any]:
         OutputError: the output cannot be written.
     """
     settings = config.settings
-    data = open_data(config.data, format=config.data_format)
-    material = read_material(data, images=False)
+    found = read_groups(open_data(config.data, format=config.data_format), images=False)
     result = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": config.command,
-        **study(material, settings),
+        **study(found, settings),
     }
     if config.out is not None:
         _publish(config.out, result)
     return result
 
 
-def study(material: Material, settings: Settings) -> dict[str, Any]:
+def study(data: EvaluationSet, settings: Settings) -> dict[str, Any]:
     """Everything that is to be said of the people, ready for JSON; see docs/evaluation.md.
 
     What the data are too few for is None, and `not_measured` says why. One prompt has no intervals.
@@ -94,14 +95,14 @@ def study(material: Material, settings: Settings) -> dict[str, Any]:
     Raises:
         InputError: no two people can be compared; or persons are to be resampled and annotators have no names.
     """
-    kept = judged(material.groups)
+    kept = judged(data.groups)
     if not kept.any():
         cure = "agreement needs two people who judged the same images; give a split that keeps single judgements"
-        raise InputError(f"{material.data.path}: no group has two judgements; {cure}")
-    groups = [group for group, keep in zip(material.groups, kept, strict=True) if keep]
-    clusters = material.clusters()[kept]
+        raise InputError(f"{data.data.path}: no group has two judgements; {cure}")
+    groups = [group for group, keep in zip(data.groups, kept, strict=True) if keep]
+    clusters = data.clusters()[kept]
     votes = [places(group) for group in groups]
-    layout = material.data.format
+    layout = data.data.format
     rules = {
         rule: ceilings(groups, clusters, replace(settings, rule=rule), test_set_of(layout, rule))
         for rule in PEOPLE_RULES
@@ -110,10 +111,10 @@ def study(material: Material, settings: Settings) -> dict[str, Any]:
     if not measured:
         nobody = "no two people ranked the same two images; give a split that has several judgements of a group"
         tied = f"people tied what the rule {settings.rule!r} looks at; choose another --rule"
-        raise InputError(f"{material.data.path}: {tied if rules['ties-half'] else nobody}")
+        raise InputError(f"{data.data.path}: {tied if rules['ties-half'] else nobody}")
     reasons: dict[str, str] = {}
     return {
-        "data": material.facts(),
+        "data": data.facts(),
         "judged_groups": len(groups),
         "judged_prompts": len(np.unique(clusters)),
         "settings": {**asdict(settings), "resampled": "prompts"},
@@ -179,27 +180,12 @@ def _growth(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> di
     }
 
 
-def _check_free(out: Path, data_sha256: str) -> None:
-    """See that the folder holds nothing but an earlier result of the same."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, expected a folder; choose another --out")
-    path = out / "manifest.json"
-    if not path.exists():
-        return
-    manifest = read_json(path)
-    run = manifest.get("run") if isinstance(manifest, dict) else None
-    if not isinstance(run, dict) or manifest.get("format") != _MANIFEST or run.get("data_sha256") != data_sha256:
-        raise OutputError(f"{out}: holds another result ({path.name}); choose another --out")
-
-
 def _publish(out: Path, result: dict[str, Any]) -> None:
-    """Result and page, and the manifest last."""
-    _check_free(out, result["data"]["sha256"])
-    (out / "manifest.json").unlink(missing_ok=True)
-    page = agreement_page(result)
-    publish_json(out / "result.json", result)
-    with publish(out / "report.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    files = {name: sha256_file(out / name) for name in ("result.json", "report.html")}
+    """Publish result and page, and the manifest last."""
+    check_same_data(out, read_manifest(out, _MANIFEST), result["data"]["sha256"])
     run = {"data_sha256": result["data"]["sha256"], "settings": result["settings"], "package": result["package"]}
-    publish_json(out / "manifest.json", {"format": _MANIFEST, "run": run, "files": files})
+    products = {
+        "result.json": (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        "report.html": agreement_page(result).encode(),
+    }
+    publish(out, "manifest.json", {"format": _MANIFEST, "run": run}, products)

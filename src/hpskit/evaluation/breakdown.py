@@ -56,7 +56,7 @@ def breakdowns(
         pairs: of `groups`.
         groups: in order.
         scores: label of the scorer -> (images,) for each group; log-odds if the rule has a tie threshold.
-        clusters: (groups,), see `Material.clusters`.
+        clusters: (groups,), see `EvaluationSet.clusters`.
         settings: rule and resampling.
     """
     result = [found] if (found := _by_gap_of_others(groups, scores, clusters, settings)) else []

@@ -40,7 +40,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Clusters = NDArray[np.int64]
-"""(groups,): see `Material.clusters`."""
+"""(groups,): see `EvaluationSet.clusters`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +93,7 @@ def accuracy_of(
     Args:
         scores: (images,) for each group; log-odds if there is a tie threshold.
         people: (rows, images) for each group, see `Group.verdicts`.
-        clusters: (groups,), see `Material.clusters`.
+        clusters: (groups,), see `EvaluationSet.clusters`.
         settings: rule and resampling.
 
     Raises:

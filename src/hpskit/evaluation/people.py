@@ -28,7 +28,7 @@ __all__ = ["CEILINGS", "GAP_BINS", "Ceiling", "ceilings", "judged", "places", "t
 
 Floats = NDArray[np.float64]
 Clusters = NDArray[np.int64]
-"""(groups,): see `Material.clusters`."""
+"""(groups,): see `EvaluationSet.clusters`."""
 
 GAP_BINS = 5
 """Parts of equal width into which quality gaps are put; more would have too few pairs at the far end."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hpskit.evaluation.breakdown import breakdowns
 from hpskit.evaluation.disagreement import disagreements
+from hpskit.evaluation.groups import EvaluationSet
 from hpskit.evaluation.judging import (
     Settings,
     accuracy_of,
@@ -19,7 +20,6 @@ from hpskit.evaluation.judging import (
     cross_fitted_of,
     differences_of,
 )
-from hpskit.evaluation.material import Material
 from hpskit.evaluation.pairs import pair_up
 from hpskit.evaluation.people import ceilings, two_way_of_scores
 from hpskit.evaluation.published import PUBLISHED, published_for, test_set_of
@@ -34,12 +34,12 @@ Scores = Sequence[NDArray[np.float64]]
 
 
 def evaluate(
-    material: Material, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
+    data: EvaluationSet, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
 ) -> dict[str, Any]:
     """Everything that is to be said of these scores on these groups, ready for JSON; see docs/evaluation.md.
 
     Args:
-        material: the groups.
+        data: the groups.
         candidates: the scorers.
         scores: for each scorer, for each group, (images,).
         settings: rule, resamples, level and seed.
@@ -48,23 +48,23 @@ def evaluate(
         InputError: people have compared nothing that the rule looks at.
     """
     rules = settings.rules()
-    material.check_judged(rules[settings.rule])
-    groups, clusters = material.groups, material.clusters()
+    data.check_judged(rules[settings.rule])
+    groups, clusters = data.groups, data.clusters()
     verdicts = [group.verdicts() for group in groups]
     pairs = pair_up(groups)
     by_label = {candidate.label: own for candidate, own in zip(candidates, scores, strict=True)}
     odds = {candidate.label: _log_odds(candidate, by_label[candidate.label]) for candidate in candidates}
-    test_set = test_set_of(material.data.format, settings.rule)
+    test_set = test_set_of(data.data.format, settings.rule)
     headline = [(label, pair_accuracy(own, verdicts, rules[settings.rule])) for label, own in odds.items()]
     people = ceilings(groups, clusters, settings, test_set)
     return {
-        "data": material.facts(),
+        "data": data.facts(),
         "pairs": len(pairs),
         "settings": {**asdict(settings), "resampled": "prompts"},
         "rules": {name: rule.definition for name, rule in rules.items()},
         "scorers": [
             {
-                **_about(candidate, material, test_set),
+                **_about(candidate, data, test_set),
                 **_figures(odds[candidate.label], verdicts, clusters, settings),
                 "two_way": two_way_of_scores(by_label[candidate.label], groups, clusters, settings),
                 "pickapic": _pickapic(candidate, odds[candidate.label], verdicts, clusters, settings),
@@ -87,13 +87,13 @@ def evaluate(
 
 
 def group_rows(
-    material: Material, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
+    data: EvaluationSet, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
 ) -> Iterator[dict[str, Any]]:
     """One row for each group: what was compared, and the accuracy of each scorer under the rule of the settings."""
-    verdicts = [group.verdicts() for group in material.groups]
+    verdicts = [group.verdicts() for group in data.groups]
     odds = [_log_odds(candidate, own) for candidate, own in zip(candidates, scores, strict=True)]
     accuracies = [pair_accuracy(own, verdicts, settings.rules()[settings.rule]) for own in odds]
-    for number, group in enumerate(material.groups):
+    for number, group in enumerate(data.groups):
         yield {
             "place": group.place,
             "prompt": group.prompt,
@@ -116,13 +116,13 @@ def _published(test_set: str | None, *, without_people: bool) -> list[dict[str, 
     ]
 
 
-def _about(candidate: Candidate, material: Material, test_set: str | None) -> dict[str, Any]:
+def _about(candidate: Candidate, data: EvaluationSet, test_set: str | None) -> dict[str, Any]:
     info = candidate.scorer.info
     return {
         "label": candidate.label,
         "info": info.to_json(),
         "reads_prompt": candidate.scorer.reads_prompt,
-        "training": _training(candidate.training, material),
+        "training": _training(candidate.training, data),
         "published": published_for(info.name, test_set),
     }
 
@@ -163,9 +163,9 @@ def _calibration(candidate: Candidate, pairs: PairVotes, scores: Scores) -> dict
     return None if probabilities is None else calibration_of(pairs, probabilities)
 
 
-def _training(record: TrainingRecord | None, material: Material) -> dict[str, Any]:
+def _training(record: TrainingRecord | None, data: EvaluationSet) -> dict[str, Any]:
     """How many groups have a prompt that the scorer was trained on, and how many one that it was chosen on."""
-    prompts = [group.prompt for group in material.groups]
+    prompts = [group.prompt for group in data.groups]
     if record is None:
         return {"known": False, "data": None, "seen": 0, "chosen_on": 0, "groups": len(prompts), "held_out": None}
     return {

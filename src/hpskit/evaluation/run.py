@@ -1,41 +1,49 @@
 """`hpskit evaluate` as a stage: a data set and scorers in; `result.json`, `report.html` and every score out.
 
-OUT/scores/NAME-IDENTITY.jsonl   the score of every image, by each scorer; survives a kill, is continued
-OUT/groups.jsonl                 scores, people's ranking and accuracy of every group, so that others can check
-OUT/result.json                  every figure
-OUT/report.html                  the same to be read: one file, opens offline
-OUT/manifest.json                hashes of all of them, written last: it says that the rest is complete
+OUT/scores.ledger   the score of every image by each scorer; survives a kill, is continued and used again
+OUT/groups.jsonl    scores, people's ranking and accuracy of every group, so that others can check
+OUT/result.json     every figure
+OUT/report.html     the same to be read: one file, opens offline
+OUT/manifest.json   hashes of all of them, written last: it says that the rest is complete
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpskit import __version__
 from hpskit.dataset.reading import open_data
-from hpskit.errors import InputError, OutputError
+from hpskit.errors import ImageError, InputError, OutputError, RecordError
 from hpskit.evaluation.disagreement import thumbnails
+from hpskit.evaluation.groups import EvaluationSet, OnError, read_groups
 from hpskit.evaluation.judging import Settings
-from hpskit.evaluation.material import Material, OnError, read_material
 from hpskit.evaluation.report import evaluation_page
 from hpskit.evaluation.result import evaluate, group_rows
-from hpskit.evaluation.scores import Scored, score_material
-from hpskit.files import publish, publish_json, read_json, sha256_file
-from hpskit.models.training_record import TrainingRecord
-from hpskit.scoring.contract import Candidate
+from hpskit.files import read_json
+from hpskit.pixels import Encoded
+from hpskit.scoring.book import Book, Request
+from hpskit.scoring.contract import Candidate, Scorer, check_candidates
+from hpskit.stage import Ledger, Manifest, Progress, publish, read_manifest
 
-__all__ = ["Evaluation", "Summary", "run"]
+__all__ = ["OWN_RULE", "Evaluation", "Summary", "check_same_data", "run"]
 
 _FORMAT = "hpskit evaluation 1"
-_OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic"}
-"""Elsewhere ties count one half: `hpdv2` gives a tied score to the image that is listed first, which in many layouts of
-pairs is always the preferred one."""
-_PRODUCTS = ("result.json", "groups.jsonl", "report.html")
+_MANIFEST = "hpskit evaluation 1 manifest"
+OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic"}
+"""The rule of each data set's own paper. Elsewhere ties count one half: `hpdv2` gives a tied score to the image that is
+listed first, which in many layouts of pairs is always the preferred one."""
+
+Scores = tuple[NDArray[np.float64], ...]
+"""(images,) for each group."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,10 +74,9 @@ class Evaluation:
         self.settings("hpdv2-test")
 
     def settings(self, data_format: str) -> Settings:
-        """Checked, with the rule that suits a layout if none was asked for."""
-        rule = self.rule or _OWN_RULE.get(data_format, "ties-half")
+        """Check the settings, with the rule that suits a layout if none was asked for."""
         return Settings(
-            rule=rule,
+            rule=self.rule or OWN_RULE.get(data_format, "ties-half"),
             tie_threshold=self.tie_threshold,
             persons=self.persons,
             resamples=self.resamples,
@@ -79,7 +86,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What a finished run has made."""
+    """A finished run."""
 
     out: Path
     result: dict[str, Any]
@@ -88,16 +95,14 @@ class Summary:
 
 
 def run(
-    config: Evaluation,
-    load: Callable[[], Sequence[Candidate]],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda _what, _done, _total: None
 ) -> Summary:
     """Score what is not scored yet, judge, and publish.
 
     Args:
         config: what and where.
         load: makes the scorers; called only after all groups have been read, judgements and images found.
-        progress: called with images done and images in all.
+        progress: see `hpskit.stage.Progress`.
 
     Raises:
         InputError: the data cannot be used, two scorers have one label, or a setting is impossible.
@@ -105,119 +110,136 @@ def run(
     """
     data = open_data(config.data, format=config.data_format, image_root=config.image_root)
     settings = config.settings(data.format)
-    material = read_material(data, on_error=config.on_error)
-    material.check_judged(settings.rules()[settings.rule])
+    groups = read_groups(data, on_error=config.on_error)
+    groups.check_judged(settings.rules()[settings.rule])
+    before = read_manifest(config.out, _MANIFEST)
+    check_same_data(config.out, before, groups.sha256)
     candidates = load()
-    _check_labels(candidates)
+    check_candidates(candidates)
     _check_probabilities(candidates, settings)
-    header = _header(config, settings, material, candidates)
-    if (finished := _finished(config.out, header)) is not None:
-        return finished
-    scored = score_material(
-        material,
-        [candidate.scorer for candidate in candidates],
-        config.out / "scores",
-        on_error=config.on_error,
-        progress=progress,
-    )
+    with Ledger(config.out / "scores.ledger", {"format": "hpskit evaluation scores 1"}) as ledger:
+        scorers = [candidate.scorer for candidate in candidates]
+        groups, scores, known, images = _score(groups, scorers, Book(ledger), config.on_error, progress)
+    header = json.loads(json.dumps(_header(config, settings, groups, candidates, images)))
+    if before is not None and before.run == header and before.holds(config.out):
+        return Summary(out=config.out, result=read_json(config.out / "result.json"), resumed=known)
     result = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": config.command,
-        **evaluate(scored.material, candidates, scored.scores, settings),
+        **evaluate(groups, candidates, scores, settings),
     }
-    _publish(config.out, result, scored, candidates, header, settings)
-    return Summary(out=config.out, result=result, resumed=scored.resumed)
-
-
-def _check_labels(candidates: Sequence[Candidate]) -> None:
-    labels = [candidate.label for candidate in candidates]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InputError(f"scorers: {label!r} is named twice; name each scorer once")
-    identities = [candidate.scorer.info.identity for candidate in candidates]
-    for identity in identities:
-        if identities.count(identity) > 1:
-            raise InputError(f"scorers: two are {identity!r}; name each scorer once")
-
-
-def _check_probabilities(candidates: Sequence[Candidate], settings: Settings) -> None:
-    """A tie threshold is for those who give probabilities that say something."""
-    if not settings.tie_threshold:
-        return
-    for candidate in candidates:
-        if not candidate.scorer.log_odds_per_point:
-            what = f"tie_threshold: is {settings.tie_threshold:g}, but {candidate.label!r} gives no probabilities"
-            raise InputError(f"{what} that a threshold could be put to; leave out --tie-threshold or this scorer")
-
-
-def _header(
-    config: Evaluation, settings: Settings, material: Material, candidates: Sequence[Candidate]
-) -> dict[str, Any]:
-    """What must be equal for an earlier result to be this one."""
-    return {
-        "package": f"hpskit {__version__}",
-        "data_sha256": material.sha256,
-        "images_stamp": material.images_stamp,
-        "skipped": [skipped.place for skipped in material.skipped],
-        "scorers": {candidate.label: candidate.scorer.info.identity for candidate in candidates},
-        "training": {c.label: _recorded(c.training) for c in candidates},
-        "on_error": config.on_error,
-        "settings": asdict(settings),
-    }
-
-
-def _recorded(record: TrainingRecord | None) -> list[str | int] | None:
-    return [record.data, len(record.prompts), len(record.chosen_on)] if record else None
-
-
-def _finished(out: Path, header: Mapping[str, Any]) -> Summary | None:
-    """The result of an earlier complete run of the same thing."""
-    path = out / "manifest.json"
-    if not path.exists():
-        return None
-    manifest = read_json(path)
-    found = manifest.get("run", {}) if isinstance(manifest, dict) else {}
-    if found.get("data_sha256") != header["data_sha256"]:
-        cure = "choose another --out"
-        raise OutputError(f"{out}: holds the evaluation on other data ({found.get('data_sha256')!r}); {cure}")
-    if found != header:
-        return None
-    for name, digest in manifest.get("files", {}).items():
-        if not (out / name).is_file() or sha256_file(out / name) != digest:
-            return None
-    result = read_json(out / "result.json")
-    return Summary(out=out, result=result, resumed=int(manifest["scores"]))
-
-
-def _publish(
-    out: Path,
-    result: dict[str, Any],
-    scored: Scored,
-    candidates: Sequence[Candidate],
-    header: Mapping[str, Any],
-    settings: Settings,
-) -> None:
-    """Everything whole; the manifest last, and none while the rest changes."""
-    (out / "manifest.json").unlink(missing_ok=True)
     wanted = {
         (case["place"], case[side])
         for cases in result["disagreements"].values()
         for case in cases
         for side in ("people_image", "scorer_image")
     }
-    page = evaluation_page(result, thumbnails(scored.material.data, wanted))
-    publish_json(out / "result.json", result)
-    with publish(out / "groups.jsonl") as temporary, temporary.open("w", encoding="utf-8") as handle:
-        for row in group_rows(scored.material, candidates, scored.scores, settings):
-            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-    with publish(out / "report.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    names = [*_PRODUCTS, *(f"scores/{path.name}" for path in scored.logs)]
-    manifest = {
-        "format": f"{_FORMAT} manifest",
-        "run": dict(header),
-        "scores": sum(len(own) for scores in scored.scores for own in scores),
-        "files": {name: sha256_file(out / name) for name in names},
+    page = evaluation_page(result, thumbnails(groups.data, wanted))
+    products: dict[str, bytes | Iterator[bytes]] = {
+        "result.json": (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        "groups.jsonl": (
+            (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+            for row in group_rows(groups, candidates, scores, settings)
+        ),
+        "report.html": page.encode(),
     }
-    publish_json(out / "manifest.json", manifest)
+    publish(config.out, "manifest.json", {"format": _MANIFEST, "run": header}, products)
+    return Summary(out=config.out, result=result, resumed=known)
+
+
+def check_same_data(out: Path, manifest: Manifest | None, data_sha256: str) -> None:
+    """See that a folder holds nothing about other data.
+
+    Raises:
+        OutputError: it does.
+    """
+    if manifest is not None and (found := manifest.run.get("data_sha256")) != data_sha256:
+        cure = "choose another --out"
+        raise OutputError(out, f"holds results on other data ({found!r})", expected=repr(data_sha256), cure=cure)
+
+
+def _check_probabilities(candidates: Sequence[Candidate], settings: Settings) -> None:
+    """See that a tie threshold has probabilities that it can be put to."""
+    for candidate in candidates if settings.tie_threshold else ():
+        if not candidate.scorer.log_odds_per_point:
+            found = f"is {settings.tie_threshold:g}, but {candidate.label!r} gives no probabilities"
+            raise InputError("tie_threshold", found, cure="leave out --tie-threshold or this scorer")
+
+
+def _score(
+    groups: EvaluationSet, scorers: Sequence[Scorer], book: Book, on_error: OnError, progress: Progress
+) -> tuple[EvaluationSet, tuple[Scores, ...], int, str]:
+    """Fill the book with the score of every image.
+
+    Returns:
+        The groups of which every image could be scored; scores of each scorer for each group; how many scores the book
+        had; one hash over all images.
+
+    Raises:
+        RecordError: an image cannot be decoded, in mode `fail`; what was scored before is kept.
+    """
+    numbers: dict[tuple[str, str], int] = {}  # (place, image) -> number of its request
+    files: dict[tuple[str, str], int] = {}  # (prompt, image) -> the same: a file of several groups is read once
+    places: list[str] = []
+    total = len({(name, group.prompt) for group in groups.groups for name in group.images})
+    broken: dict[int, ImageError] = {}
+
+    def asked() -> Iterator[Request]:
+        for group, name, image in groups.images():
+            number = None if isinstance(image, Encoded) else files.get((group.prompt, name))
+            if number is None:
+                number = files[group.prompt, name] = len(places)
+                places.append(group.place)
+                yield image, group.prompt
+            numbers[group.place, name] = number
+
+    def cannot(number: int, error: ImageError) -> None:
+        broken[number] = error
+        if on_error == "fail":
+            place = places[number]
+            cure = "mend it and run the same command again, or leave the group out with --on-error skip"
+            inside = error if error.place.startswith(place) else error.within(place)
+            found = f"{error.found}. The scores so far are kept"
+            raise RecordError(inside.place, found, expected=error.expected, cure=cure) from error
+
+    filled = book.fill(scorers, asked(), broken=cannot, progress=lambda done: progress("scoring", done, total))
+    reasons = {
+        group.place: str(broken[number])
+        for group in groups.groups
+        for name in group.images
+        if (number := numbers[group.place, name]) in broken
+    }
+    kept = groups.without(reasons) if reasons else groups
+    scores = tuple(
+        tuple(
+            np.array(
+                [
+                    book.score(scorer.info.identity, filled.digests[numbers[group.place, name]], group.prompt)
+                    for name in group.images
+                ]
+            )
+            for group in kept.groups
+        )
+        for scorer in scorers
+    )
+    return kept, scores, filled.known, hashlib.sha256("\n".join(filled.digests).encode()).hexdigest()
+
+
+def _header(
+    config: Evaluation, settings: Settings, groups: EvaluationSet, candidates: Sequence[Candidate], images: str
+) -> dict[str, Any]:
+    """Collect what must be equal for an earlier result to be this one."""
+    return {
+        "package": f"hpskit {__version__}",
+        "data_sha256": groups.sha256,
+        "images_sha256": images,
+        "skipped": list(groups.skipped),
+        "scorers": {candidate.label: candidate.scorer.info.identity for candidate in candidates},
+        "training": {
+            c.label: [c.training.data, len(c.training.prompts), len(c.training.chosen_on)] if c.training else None
+            for c in candidates
+        },
+        "on_error": config.on_error,
+        "settings": asdict(settings),
+    }
