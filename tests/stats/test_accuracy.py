@@ -6,12 +6,14 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from error_fields import at
 from hpskit.errors import InputError
 from hpskit.stats import (
     ACCURACY_RULES,
@@ -24,6 +26,7 @@ from hpskit.stats import (
 )
 
 NAN = math.nan
+NOTHING = at("accuracy", found="nothing to compare")
 PAIR_RULES = ["hpdv2", "imagereward", "ties-half", "pickapic"]
 
 Group = tuple[list[float], list[float]]
@@ -75,12 +78,13 @@ def measure(data: list[Group], rule: str) -> Accuracy:
     return pair_accuracy([scores for scores, _ in data], [ranks for _, ranks in data], rule)
 
 
-def test_hpdv2_matches_the_official_inversion_score(shared: Path) -> None:
-    cases = json.loads((shared / "parity/losses.json").read_text())["inversion_score"]
+@pytest.mark.parametrize(("rule", "known"), [("hpdv2", "inversion_score"), ("imagereward", "imagereward_accuracy")])
+def test_pairs_match_the_official_functions(shared: Path, rule: str, known: str) -> None:
+    cases = json.loads((shared / "parity/losses.json").read_text())[known]
     assert cases
     for case in cases:
-        scores = -np.array(case["predicted_rank"], dtype=float)
-        assert pair_accuracy([scores], [case["human_rank"]], "hpdv2").value == pytest.approx(case["value"], abs=1e-12)
+        scores = case["scores"] if "scores" in case else -np.array(case["predicted_rank"], dtype=float)
+        assert pair_accuracy([scores], [case["human_rank"]], rule).value == pytest.approx(case["value"], abs=1e-12)
 
 
 def test_hpdv2_matches_the_official_evaluation(shared: Path) -> None:
@@ -90,14 +94,6 @@ def test_hpdv2_matches_the_official_evaluation(shared: Path) -> None:
     accuracy = pair_accuracy(scores, [entry["rank"] for entry in sample], "hpdv2")
     assert accuracy.value == pytest.approx(known["ranking_accuracy"], abs=1e-12)
     assert (accuracy.groups, accuracy.pairs) == (37, 30 * 36 + 7 * 45)
-
-
-def test_imagereward_matches_the_official_accuracy(shared: Path) -> None:
-    cases = json.loads((shared / "parity/losses.json").read_text())["imagereward_accuracy"]
-    assert cases
-    for case in cases:
-        value = pair_accuracy([case["scores"]], [case["human_rank"]], "imagereward").value
-        assert value == pytest.approx(case["value"], abs=1e-12)
 
 
 def test_imagereward_is_a_mean_over_prompts(shared: Path) -> None:
@@ -131,7 +127,7 @@ def test_ties_by_hand() -> None:
     for rule, values in expected.items():
         for (scores, ranks), value in zip([([1, 1], [1, 2]), ([2, 1], [1, 1]), ([1, 1], [1, 1])], values, strict=True):
             if value is None:
-                with pytest.raises(InputError, match="nothing to compare in 1 groups"):
+                with pytest.raises(InputError, check=NOTHING):
                     pair_accuracy([scores], [ranks], rule)
             else:
                 assert pair_accuracy([scores], [ranks], rule).value == value
@@ -143,7 +139,7 @@ def test_pickapic_threshold_is_on_the_difference_of_probabilities() -> None:
         assert pair_accuracy([[log_odds, 0]], [[1, 2]], pickapic_rule(threshold)).value == value
     assert pair_accuracy([[log_odds, 0]], [[1, 1]], pickapic_rule(0.21)).value == 1
     assert pair_accuracy([[900, -900]], [[1, 1]], pickapic_rule(1)).value == 1  # everything is a tie
-    with pytest.raises(InputError, match=r"threshold: is 1\.5"):
+    with pytest.raises(InputError, check=at("threshold", found="1.5")):
         pickapic_rule(1.5)
 
 
@@ -166,7 +162,7 @@ def test_top_1_by_hand() -> None:
     assert value([3, 3, 1], [1, 2, 3]) == 0.5  # one of the two that the scorer likes best
     assert value([9, 2, 1], [NAN, 1, 2]) == 1  # the image without a rank does not take part
     for ranks in ([1, 1], [1, NAN], [NAN, NAN]):
-        with pytest.raises(InputError, match="nothing to compare"):
+        with pytest.raises(InputError, check=NOTHING):
             value([1, 2], ranks)
 
 
@@ -175,7 +171,7 @@ def test_top_1_by_hand() -> None:
 def test_every_rule_agrees_with_loops_over_its_definition(rule: str, data: list[Group]) -> None:
     expected = by_loops(rule, data)
     if expected is None:
-        with pytest.raises(InputError, match="nothing to compare"):
+        with pytest.raises(InputError, check=NOTHING):
             measure(data, rule)
     else:
         assert measure(data, rule).value == pytest.approx(expected, abs=1e-12)
@@ -206,14 +202,6 @@ def test_reversed_scores_give_the_rest(rule: str, scores: list[int], ranks: list
     accuracy = pair_accuracy([values], [ranks], rule).value
     assert pair_accuracy([-values], [ranks], rule).value == pytest.approx(1 - accuracy)
     assert accuracy == pytest.approx(pair_accuracy([values], [ranks], "hpdv2").value)
-
-
-@given(data=st.lists(group(missing=False), min_size=1, max_size=8))
-def test_reversed_scores_give_the_rest_with_one_sided_ties(data: list[Group]) -> None:
-    """`ties-half`, unless scores and people tie the same pair."""
-    untied = [(scores, [rank + 0.1 * i for i, rank in enumerate(ranks)]) for scores, ranks in data]
-    turned = [([-score for score in scores], ranks) for scores, ranks in untied]
-    assert measure(turned, "ties-half").value == pytest.approx(1 - measure(untied, "ties-half").value)
 
 
 @given(data=groups)
@@ -310,14 +298,6 @@ def test_the_best_of_partial_rankings_has_met_all_others() -> None:
         assert result(scores, [1, 2, NAN], [1, 1, 1]) == value
 
 
-def test_groups_without_judgements_drop_out() -> None:
-    accuracy = pair_accuracy([[2, 1], [1, 2]], [np.empty((0, 2)), np.array([[2, 1]])], "hpdv2")
-    assert accuracy.weight.tolist() == [0, 1]
-    for nothing in ([np.empty((0, 2))], [np.array([[1, NAN], [NAN, 1]])]):
-        with pytest.raises(InputError, match="nothing to compare in 1 groups"):
-            pair_accuracy([[2, 1]], nothing, "hpdv2")
-
-
 # Thresholds chosen on other prompts
 
 
@@ -334,12 +314,13 @@ def test_cross_fitting_finds_the_threshold_that_there_is() -> None:
     assert set(thresholds) == {0.5}
     assert fitted.value == pair_accuracy(scores, ranks, pickapic_rule(0.5)).value > 0.98
     assert pair_accuracy(scores, ranks, "pickapic").value < 0.85
+    assert pickapic_cross_fitted(scores, ranks, folds=2)[1] == (0.5, 0.5)
 
 
 def test_cross_fitting_does_not_look_at_the_prompts_it_judges() -> None:
     """People tie at random, so no threshold helps. The best in hindsight looks better; on other prompts it is not."""
     hindsight, honest, plain = [], [], []
-    for seed in range(60):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         scores, ranks = rng.normal(size=(12, 2)), rng.integers(1, 3, size=(12, 2))
         best = pickapic_threshold(scores, ranks)
@@ -348,12 +329,6 @@ def test_cross_fitting_does_not_look_at_the_prompts_it_judges() -> None:
         plain.append(pair_accuracy(scores, ranks, "pickapic").value)
     assert np.mean(hindsight) > np.mean(plain) + 0.05
     assert np.mean(honest) < np.mean(hindsight) - 0.05
-
-
-def test_each_part_goes_by_all_the_others() -> None:
-    """With two parts, each is the only other of one."""
-    scores, ranks = tied_pairs(np.random.default_rng(0), 400)
-    assert pickapic_cross_fitted(scores, ranks, folds=2)[1] == (0.5, 0.5)
 
 
 def test_groups_of_one_prompt_stay_together() -> None:
@@ -368,19 +343,12 @@ def test_groups_of_one_prompt_stay_together() -> None:
     assert len(pickapic_cross_fitted(scores[:4], ranks[:4])[1]) == 4
 
 
-def test_cross_fitting_needs_other_prompts() -> None:
-    with pytest.raises(InputError, match="cross-fitting: 1 prompts have something to compare"):
-        pickapic_cross_fitted([[1, 2], [1, 2], [1, 2]], [[1, 2], [1, 2], [1, NAN]], clusters=[4, 4, 5])
-    with pytest.raises(InputError, match="folds: is 1"):
-        pickapic_cross_fitted([[1, 2]], [[1, 2]], folds=1)
-
-
 def test_a_breakdown_below_the_group() -> None:
     outcomes = pair_outcomes([[3, 2, 1], [1, 2]], [[1, 2, 3], [1, 2]], "hpdv2")
     some = outcomes.accuracy((outcomes.group == 1) | (outcomes.second == 2))
     assert (some.value, some.pairs) == (pytest.approx(2 / 3), 3)
     assert some.weight.tolist() == [2, 1]
-    with pytest.raises(InputError, match="'top-1', which compares no pairs"):
+    with pytest.raises(InputError, check=at("rule", found="'top-1'")):
         pair_outcomes([[1, 2]], [[1, 2]], "top-1")
 
 
@@ -389,40 +357,33 @@ def test_a_subset_of_groups() -> None:
     assert (accuracy.value, accuracy.groups, accuracy.pairs) == (0.5, 2, 4)
     assert accuracy.subset(np.array([True, False, True])).value == 1
     assert accuracy.subset(np.array([1])).value == 0
-    with pytest.raises(InputError, match="nothing to compare in 1 groups"):
+    with pytest.raises(InputError, check=NOTHING):
         accuracy.subset(np.array([2]))
 
 
-def test_one_array_is_as_good_as_a_list() -> None:
-    rng = np.random.default_rng(0)
-    scores, ranks = rng.normal(size=(50, 4)), rng.integers(1, 4, size=(50, 4))
-    for rule in ACCURACY_RULES:
-        assert pair_accuracy(scores, ranks, rule).value == pair_accuracy([*scores], [*ranks], rule).value
-
-
 @pytest.mark.parametrize(
-    ("scores", "ranks", "message"),
+    ("scores", "ranks", "place", "found"),
     [
-        ([], [], "scores: there are 0 groups"),
-        ([[1, 2]], [], "ranks: there are 0 groups"),
-        ([[1, 2]], [[1, 2], [1, 2]], "there are 1 groups of scores and 2 of ranks"),
-        ([[1, 2, 3]], [[1, 2]], "group 0: there are 3 scores and ranks of 2 images"),
-        ([[1, 2], [1]], [[1, 2], [1]], r"scores: group 1: shape is \(1,\), expected \(n,\), n > 1"),
-        ([[1, 2], [1, NAN]], [[1, 2], [1, 2]], "scores: group 1: there is nan, expected a finite number"),
-        ([[1, 2], [1, 2]], [[1, 2], [1, math.inf]], "ranks: group 1: there is inf"),
+        ([], [], "scores", "0 groups"),
+        ([[1, 2]], [], "ranks", "0 groups"),
+        ([[1, 2]], [[1, 2], [1, 2]], "ranks", "2 groups"),
+        ([[1, 2, 3]], [[1, 2]], "ranks: group 0", "2 images"),
+        ([[1, 2], [1]], [[1, 2], [1]], "scores: group 1", "(1,)"),
+        ([[1, 2], [1, NAN]], [[1, 2], [1, 2]], "scores: group 1", "nan"),
+        ([[1, 2], [1, 2]], [[1, 2], [1, math.inf]], "ranks: group 1", "inf"),
+        ([[2, 1]], [np.empty((0, 2))], "accuracy", "nothing to compare in 1 groups"),
+        ([[2, 1]], [np.array([[1, NAN], [NAN, 1]])], "accuracy", "nothing to compare in 1 groups"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(scores: list[list[float]], ranks: list[list[float]], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_what_cannot_be_measured_is_refused(scores: list[Any], ranks: list[Any], place: str, found: str) -> None:
+    with pytest.raises(InputError, check=at(place, found=found)):
         pair_accuracy(scores, ranks, "hpdv2")
 
 
-@pytest.mark.parametrize(("correct", "weight"), [((2,), (3,)), ((2, 2), (2, 2))])
-def test_credits_and_weights_are_of_the_same_groups(correct: tuple[int, ...], weight: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"shapes of correct and weight are .*, expected the same"):
-        Accuracy(correct=np.ones(correct), weight=np.ones(weight), averaging="pairs")
-
-
-def test_an_unknown_rule_is_an_error_that_lists_them() -> None:
-    with pytest.raises(InputError, match="'official', expected one of hpdv2, imagereward, ties-half, pickapic, top-1"):
+def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, check=at("rule", found="'official'", expected=", ".join(ACCURACY_RULES))):
         pair_accuracy([[1, 2]], [[1, 2]], "official")
+    with pytest.raises(InputError, check=at("prompts", found="are 1 ")):
+        pickapic_cross_fitted([[1, 2], [1, 2], [1, 2]], [[1, 2], [1, 2], [1, NAN]], clusters=[4, 4, 5])
+    with pytest.raises(InputError, check=at("folds", found="1")):
+        pickapic_cross_fitted([[1, 2]], [[1, 2]], folds=1)

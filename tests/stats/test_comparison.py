@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from error_fields import at
 from hpskit.errors import InputError
 from hpskit.stats import PairedDifference, bootstrap_mean, holm, paired_difference, paired_differences
 
@@ -31,28 +30,26 @@ def far_sums(differences: np.ndarray) -> float:
     return float((np.abs(patterns @ differences) >= abs(differences.sum()) - 1e-9).mean())
 
 
-def test_three_prompts_by_hand() -> None:
+def test_few_prompts_by_hand() -> None:
     found = paired_difference([1, 1, 1], [2, 3, 4])
     assert (found.value, found.prompts, found.wins, found.ties, found.losses) == (2, 3, 3, 0, 0)
     assert (found.win_rate, found.sign_p, found.permutation_p) == (1, 0.25, 0.25)
     assert found.deviation == 1
     assert found.detectable == pytest.approx((1.959964 + 0.841621) / math.sqrt(3), abs=1e-6)
     assert (found.low, found.high) == (1, 3)  # 1/27 of the resamples are three times the least
+    assert compared([1, 2, 3] + [0] * 1000).permutation_p == 0.25  # the others do not count for the flips
 
 
-def test_a_copy_of_the_same_images_does_not_differ() -> None:
+def test_equal_and_constant_differences() -> None:
     scores = np.random.default_rng(0).normal(20, 1, 50)
-    found = paired_difference(scores, scores)
-    assert (found.value, found.low, found.high, found.deviation, found.detectable) == (0, 0, 0, 0, 0)
-    assert (found.win_rate, found.win_low, found.win_high) == (0.5, 0.5, 0.5)
-    assert (found.ties, found.sign_p, found.permutation_p) == (50, 1, 1)
-
-
-def test_a_constant_difference_is_sure() -> None:
-    found = compared(np.full(60, 0.1))
-    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
-    assert found.permutation_p == pytest.approx(1 / 201)  # none of the 200 random flips went as far
-    assert found.sign_p == pytest.approx(2 * 0.5**60)
+    copy = paired_difference(scores, scores)
+    assert (copy.value, copy.low, copy.high, copy.deviation, copy.detectable) == (0, 0, 0, 0, 0)
+    assert (copy.win_rate, copy.win_low, copy.win_high) == (0.5, 0.5, 0.5)
+    assert (copy.ties, copy.sign_p, copy.permutation_p) == (50, 1, 1)
+    constant = compared(np.full(60, 0.1))
+    assert (constant.value, constant.low, constant.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert constant.permutation_p == pytest.approx(1 / 201)  # none of the 200 random flips went as far
+    assert constant.sign_p == pytest.approx(2 * 0.5**60)
 
 
 @given(differences=lattice)
@@ -77,13 +74,6 @@ def test_the_sign_test_sums_the_binomial(wins: int, losses: int, ties: int) -> N
         assert (found.win_low, found.win_high) == pytest.approx((wilson.low, wilson.high))
 
 
-def test_more_ties_make_the_win_rate_surer() -> None:
-    without = compared([1] * 20 + [-1] * 20)
-    some = compared([1] * 10 + [-1] * 10 + [0] * 20)
-    assert without.win_rate == some.win_rate == 0.5
-    assert some.win_high - some.win_low == pytest.approx((without.win_high - without.win_low) / math.sqrt(2), rel=0.05)
-
-
 def test_random_flips_are_close_to_all_flips() -> None:
     """18 prompts are too many for all signs: here are all of them."""
     differences = np.random.default_rng(5).normal(0.45, 1, 18)
@@ -91,11 +81,6 @@ def test_random_flips_are_close_to_all_flips() -> None:
     expected = far_sums(differences)
     assert 0.01 < expected < 0.3
     assert found.permutation_p == pytest.approx(expected, abs=4 * math.sqrt(expected / 20_000))
-
-
-def test_only_prompts_that_differ_count_for_the_flips() -> None:
-    """Three that differ among a thousand are exact, not random."""
-    assert compared([1, 2, 3] + [0] * 1000).permutation_p == 0.25
 
 
 @given(seed=st.integers(0, 1000))
@@ -184,19 +169,20 @@ def test_a_prompt_that_stands_several_times_is_one() -> None:
     assert figures(pairs) == pytest.approx(figures(compared([1.0, 3, -2, 4])))
 
 
-def test_repeated_prompts_raise_no_false_alarms() -> None:
+@pytest.mark.parametrize("trials", [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_repeated_prompts_raise_no_false_alarms(trials: int) -> None:
     """40 prompts, each four times: taken as 160, one of five comparisons of equal models would be an alarm."""
     rng = np.random.default_rng(0)
     text = np.repeat(np.arange(40), 4)
     alarms, held = {"with": 0, "without": 0}, 0
-    for trial in range(300):
+    for trial in range(trials):
         second = np.repeat(rng.normal(size=40), 4) + rng.normal(0, 0.5, 160)
         with_text = paired_difference(np.zeros(160), second, clusters=text, resamples=400, seed=trial)
         alarms["with"] += with_text.permutation_p <= 0.05
         alarms["without"] += compared(second, resamples=400, seed=trial).permutation_p <= 0.05
         held += with_text.low <= 0 <= with_text.high
-    assert alarms["with"] <= 27 < 45 <= alarms["without"]
-    assert held >= 273
+    assert alarms["with"] <= 0.1 * trials < 0.15 * trials <= alarms["without"]
+    assert held >= 0.9 * trials
 
 
 def test_only_the_pairs_that_are_asked_for() -> None:
@@ -208,9 +194,9 @@ def test_only_the_pairs_that_are_asked_for() -> None:
         [np.mean(scores[1, 10:] - scores[0, 10:]), np.mean(scores[0, :10] - scores[2, :10])]
     )
     assert paired_differences(scores, pairs=[]) == []
-    with pytest.raises(InputError, match="models 1 and 2 have fewer than 2 prompts in common"):
+    with pytest.raises(InputError, check=at("scores", found="models 1 and 2 have fewer than 2")):
         paired_differences(scores)
-    with pytest.raises(InputError, match="in common, expected at least 2 different ones"):
+    with pytest.raises(InputError, check=at("scores", expected="2 different ones")):
         paired_difference([1, 2], [2, 1], clusters=[0, 0])
 
 
@@ -230,60 +216,42 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]).shape == (0,)
     for wrong in ([0.1, 1.1], [math.nan], [[0.1]]):
-        with pytest.raises(InputError, match="p_values: are"):
+        with pytest.raises(InputError, check=at("p_values")):
             holm(wrong)
 
 
+def test_a_detectable_difference_is_detected_in_four_of_five_cases() -> None:
+    rng = np.random.default_rng(0)
+    true = compared(rng.normal(0, 1, 50_000), resamples=1).detectable * math.sqrt(50_000 / 60)
+    found = [compared(rng.normal(true, 1, 60), resamples=200, seed=t).permutation_p <= 0.05 for t in range(150)]
+    assert 0.7 <= np.mean(found) <= 0.9
+
+
+@pytest.mark.slow
 def test_equal_models_are_rarely_called_different_and_intervals_hold_the_truth() -> None:
-    """600 comparisons of 40 prompts; skewed differences of mean 0."""
+    """Skewed differences of mean 0, and normal ones at every size: the percentiles are expanded for few prompts."""
     rng = np.random.default_rng(0)
     found = [compared(rng.choice([-1, 1], 40) * rng.gamma(1, 1, 40), resamples=400, seed=t) for t in range(600)]
     for name in ("permutation_p", "sign_p"):  # the sign test is discrete: its size is 0.038 here
         assert 0.015 <= np.mean([getattr(pair, name) <= 0.05 for pair in found]) <= 0.08
     assert 0.91 <= np.mean([pair.low <= 0 <= pair.high for pair in found]) <= 0.975
     assert 0.92 <= np.mean([pair.win_low <= 0.5 <= pair.win_high for pair in found]) <= 0.985
-
-
-def test_a_detectable_difference_is_detected_in_four_of_five_cases() -> None:
-    rng = np.random.default_rng(0)
-    true = compared(rng.normal(0, 1, 50_000), resamples=1).detectable * math.sqrt(50_000 / 60)
-    found = [compared(rng.normal(true, 1, 60), resamples=400, seed=t).permutation_p <= 0.05 for t in range(500)]
-    assert 0.74 <= np.mean(found) <= 0.85
-
-
-def test_a_board_of_twenty_models_takes_seconds_and_little_memory() -> None:
-    scores = np.random.default_rng(0).normal(27, 1, (20, 3200))
-    start = time.process_time()
-    assert len(paired_differences(scores)) == 190
-    assert time.process_time() - start < 8
-    tracemalloc.start()
-    paired_differences(np.tile(scores[:4], 8), resamples=300)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 150e6
-
-
-@pytest.mark.slow
-def test_intervals_hold_the_truth_at_every_size() -> None:
-    """Expanded for few prompts; the plain percentile interval of ten holds it in 90 % of the cases."""
-    rng = np.random.default_rng(0)
     for prompts in (10, 25, 100):
         found = [compared(rng.normal(0, 1, prompts), resamples=1000, seed=trial) for trial in range(2000)]
-        coverage = np.mean([pair.low <= 0 <= pair.high for pair in found])
-        assert 0.93 <= coverage <= 0.965, prompts
+        assert 0.93 <= np.mean([pair.low <= 0 <= pair.high for pair in found]) <= 0.965, prompts
         assert np.mean([pair.permutation_p <= 0.05 for pair in found]) <= 0.065, prompts
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(InputError, match=r"shapes are \(2,\) and \(3,\)"):
+    with pytest.raises(InputError, check=at("scores", found="(2,) and (3,)")):
         paired_difference([1, 2], [1, 2, 3])
-    with pytest.raises(InputError, match="models 0 and 1 have fewer than 2 prompts in common"):
+    with pytest.raises(InputError, check=at("scores", found="models 0 and 1 have fewer than 2")):
         paired_difference([1, math.nan, 2], [1, 2, math.nan])
-    with pytest.raises(InputError, match="model 1, prompt 0: is -inf"):
+    with pytest.raises(InputError, check=at("scores: model 1, prompt 0", found="-inf")):
         paired_difference([1, 2], [-math.inf, 2])
-    with pytest.raises(InputError, match=r"shape is \(1, 3\), expected \(models, prompts\) with at least two"):
+    with pytest.raises(InputError, check=at("scores", found="(1, 3)", expected="(models, prompts)")):
         paired_differences([[1, 2, 3]])
-    with pytest.raises(InputError, match="resamples: is 0"):
+    with pytest.raises(InputError, check=at("resamples", found="0")):
         paired_difference([1, 2], [2, 3], resamples=0)
-    with pytest.raises(InputError, match="level: is 95"):
+    with pytest.raises(InputError, check=at("level", found="95")):
         paired_difference([1, 2], [2, 3], level=95)

@@ -25,7 +25,7 @@ from hpskit.cli.options import (
     step_progress,
 )
 from hpskit.errors import InputError
-from hpskit.stats.benchmark import GROUP_SIZE
+from hpskit.stats import GROUP_SIZE
 
 if TYPE_CHECKING:
     from hpskit.benchmark.run import Summary

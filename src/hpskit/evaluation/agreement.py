@@ -133,7 +133,7 @@ def _or_reason(reasons: dict[str, str], figure: str, measure: Callable[[], Measu
     try:
         return measure()
     except InputError as error:
-        reasons[figure] = str(error).removeprefix("votes: ")
+        reasons[figure] = str(error).replace("votes: ", "votes ", 1)
         return None
 
 
@@ -169,7 +169,7 @@ def _growth(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> di
         raise InputError(f"votes: there are {most} judgements of a group, expected three or more")
     curve = accuracy_by_annotators(votes, seed=settings.seed)
     points = [
-        {"annotators": point.annotators, **interval_of(point.accuracy, clusters, settings)} for point in curve.points
+        {"annotators": k, **interval_of(point, clusters, settings)} for k, point in enumerate(curve.points, start=1)
     ]
     return {
         "held_out": curve.held_out,

@@ -1,7 +1,20 @@
-"""The arithmetic of preferences and benchmarks: pure NumPy, no files, no networks.
+"""Arithmetic of preferences and benchmarks: NumPy and SciPy, no files, no networks.
 
-Groups of images are given as lists with one array for each group: scores (n,), higher is better; ranks (n,), lower is
-better, NaN was not ranked; votes (judgements, n), one row of ranks for each judgement.
+Conventions, unless a docstring says otherwise:
+
+- `scores` are (n,) for each group of n > 1 images, or a table (models, prompts) with NaN where one is missing. Higher
+  is better.
+- `ranks` are (n,) for each group, one order, or (judgements, n); `votes` are always (judgements, n). Lower is better,
+  NaN was not ranked.
+- `clusters` are labels of groups or prompts, equal where the text of the prompt is: those are drawn together and count
+  as one. Without labels each is a prompt of its own.
+- `categories` are names of prompts. Their shares of a mean are fixed, so what differs between categories is no error.
+- `resamples` says how many, `level` is the nominal coverage from 0 to 1, and the same `seed` gives the same result.
+- Results hold a figure as `value` and the ends of its interval as `low` and `high`.
+- `InputError` is raised for arrays that do not fit together, for a value out of range, and where there is nothing to
+  compare.
+
+SciPy is imported inside functions: its import takes longer than many a command.
 """
 
 from __future__ import annotations
@@ -15,31 +28,44 @@ from hpskit.stats.accuracy import (
     pickapic_threshold,
 )
 from hpskit.stats.agreement import (
-    GapBin,
+    PEOPLE_RULES,
     agreement_by_gap,
     annotator_agreement,
     krippendorff_alpha,
     leave_one_out_agreement,
 )
-from hpskit.stats.benchmark import GROUP_SIZE, StyleResult, style_result
-from hpskit.stats.bootstrap import Difference, Interval, bootstrap_accuracy, bootstrap_difference, bootstrap_mean
-from hpskit.stats.calibration import Calibration, CalibrationBin, PairVotes, calibration, pair_votes
-from hpskit.stats.comparison import PairedDifference, holm, paired_difference, paired_differences
-from hpskit.stats.correlation import kendall_tau_b, spearman
-from hpskit.stats.judgements import PEOPLE_RULES
-from hpskit.stats.ranks import RankIntervals, rank_intervals
-from hpskit.stats.reliability import AnnotatorCurve, AnnotatorPoint, SplitHalf, accuracy_by_annotators, split_half
-from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule, PairRule, TopRule, pickapic_rule
-from hpskit.stats.sample_size import (
+from hpskit.stats.calibration import PairVotes, calibration, pair_votes
+from hpskit.stats.comparison import (
+    PairedDifference,
+    RankIntervals,
+    holm,
+    paired_difference,
+    paired_differences,
+    rank_intervals,
+)
+from hpskit.stats.correlation import kendall_tau_b, scorer_agreement, spearman
+from hpskit.stats.intervals import (
+    Difference,
+    Interval,
+    bootstrap_accuracy,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_people,
+    bootstrap_scores,
+    check_settings,
+)
+from hpskit.stats.model_scores import (
+    GROUP_SIZE,
     PromptCountPoint,
     detectable_difference,
     difference_deviations,
     prompts_needed,
+    style_result,
     wrong_order_curve,
 )
-from hpskit.stats.scorer_agreement import ScorerAgreement, scorer_agreement
-from hpskit.stats.strength import bradley_terry, bradley_terry_interval, win_counts, win_matrix
-from hpskit.stats.two_way import PeopleMeasure, bootstrap_people, bootstrap_scores
+from hpskit.stats.reliability import accuracy_by_annotators, split_half
+from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule, PairRule, pickapic_rule
+from hpskit.stats.strengths import bradley_terry, bradley_terry_interval, win_counts, win_matrix
 
 __all__ = [
     "ACCURACY_RULES",
@@ -47,24 +73,14 @@ __all__ = [
     "PEOPLE_RULES",
     "Accuracy",
     "AccuracyRule",
-    "AnnotatorCurve",
-    "AnnotatorPoint",
-    "Calibration",
-    "CalibrationBin",
     "Difference",
-    "GapBin",
     "Interval",
     "PairOutcomes",
     "PairRule",
     "PairVotes",
     "PairedDifference",
-    "PeopleMeasure",
     "PromptCountPoint",
     "RankIntervals",
-    "ScorerAgreement",
-    "SplitHalf",
-    "StyleResult",
-    "TopRule",
     "accuracy_by_annotators",
     "agreement_by_gap",
     "annotator_agreement",
@@ -76,6 +92,7 @@ __all__ = [
     "bradley_terry",
     "bradley_terry_interval",
     "calibration",
+    "check_settings",
     "detectable_difference",
     "difference_deviations",
     "holm",

@@ -9,52 +9,48 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Flags, Floats, Index, Rows, cluster_labels, read_groups
-from hpskit.stats.judgements import Ballots, ballots, compared_pairs
+from hpskit.stats.blocks import (
+    Ballots,
+    ComparedPairs,
+    Flags,
+    Floats,
+    Index,
+    ballots,
+    cluster_labels,
+    compared_pairs,
+    read_groups,
+    require,
+)
 from hpskit.stats.rules import AccuracyRule, Averaging, PairRule, find_rule, pickapic_rule
-
-__all__ = [
-    "Accuracy",
-    "PairOutcomes",
-    "pair_accuracy",
-    "pair_outcomes",
-    "pickapic_cross_fitted",
-    "pickapic_threshold",
-]
 
 _THRESHOLDS = tuple(step / 10 for step in range(11))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
-    """An accuracy or agreement, and what each group contributes to it."""
+    """An accuracy or agreement, and what each group contributes to it; some group must have something to compare."""
 
     correct: Floats
     """(groups,): sum of the credits of the group's comparisons."""
     weight: Floats
-    """(groups,): number of the group's comparisons; 0 if there was nothing to compare, then it drops out."""
+    """(groups,): number of the group's comparisons; a group with 0 drops out."""
     averaging: Averaging
-    """`prompts`: the mean over groups of correct / weight; `pairs`: sum of correct / sum of weight."""
+    """`prompts`: mean over groups of correct / weight; `pairs`: sum of correct / sum of weight."""
 
     def __post_init__(self) -> None:
-        if self.correct.shape != self.weight.shape or self.correct.ndim != 1:
-            shapes = f"{self.correct.shape} and {self.weight.shape}"
-            raise InputError(f"accuracy: shapes of correct and weight are {shapes}, expected the same (groups,)")
         if not (self.weight > 0).any():
-            raise InputError(
-                f"accuracy: there is nothing to compare in {self.weight.size} groups, expected at least one pair of "
-                "images that the rule compares; see the definitions in ACCURACY_RULES"
-            )
+            found = f"has nothing to compare in {self.weight.size} groups"
+            raise InputError("accuracy", found, expected="at least one pair of images that the rule compares")
 
     @property
     def value(self) -> float:
-        """0 to 1."""
+        """The figure itself, 0 to 1."""
         numerators, denominators = self.terms()
         return float(numerators.sum() / denominators.sum())
 
     @property
     def pairs(self) -> int:
-        """Comparisons made: pairs of images, for `top-1` groups, for people times the judgements compared."""
+        """Comparisons made: pairs of images; groups for `top-1`; for people pairs times the judgements compared."""
         return round(float(self.weight.sum()))
 
     @property
@@ -64,43 +60,33 @@ class Accuracy:
 
     def terms(self) -> tuple[Floats, Floats]:
         """(groups,) twice: the value is the sum of the first over the sum of the second, for any sample of groups."""
-        if self.averaging == "pairs":
-            return self.correct, self.weight
-        used = (self.weight > 0).astype(np.float64)
-        return self.correct / np.maximum(self.weight, 1 - used), used
+        return averaged_terms(self.correct, self.weight, self.averaging)
 
     def subset(self, groups: Flags | Index) -> Accuracy:
-        """The same measure on some of the groups, for example one style.
-
-        Raises:
-            InputError: there is nothing to compare in them.
-        """
+        """Take the same measure on some of the groups, for example one style."""
         return Accuracy(correct=self.correct[groups], weight=self.weight[groups], averaging=self.averaging)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PairOutcomes:
-    """Each pair of images that people compared, for breakdowns that cut through groups, such as by generator."""
+def averaged_terms(correct: Floats, weight: Floats, averaging: Averaging) -> tuple[Floats, Floats]:
+    """Turn credits and numbers of comparisons into the terms of `Accuracy.terms`, in any shape."""
+    if averaging == "pairs":
+        return correct, weight
+    return correct / np.where(weight > 0, weight, 1), (weight > 0).astype(np.float64)
 
-    group: Index
-    """(pairs,): number of the group, from 0."""
-    first: Index
-    """(pairs,): number of the earlier image in its group, from 0."""
-    second: Index
-    """(pairs,): number of the later image in its group, from 0."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairOutcomes(ComparedPairs):
+    """Credit of every pair of images, for breakdowns that cut through groups, such as by generator."""
+
     credit: Floats
     """(pairs,): 0 to 1."""
     counted: Flags
     """(pairs,): whether the rule counts the pair."""
     groups: int
-    """How many groups there are in all."""
+    """Number of groups in all."""
 
     def accuracy(self, selected: Flags | None = None) -> Accuracy:
-        """Share of the selected pairs, (pairs,), that are correct, with a term for each of all groups.
-
-        Raises:
-            InputError: none of them is compared.
-        """
+        """Share of the selected pairs, (pairs,), that are correct, with a term for each of all groups."""
         used = self.counted if selected is None else self.counted & selected
         correct = np.bincount(self.group[used], weights=self.credit[used], minlength=self.groups)
         weight = np.bincount(self.group[used], minlength=self.groups)
@@ -108,37 +94,23 @@ class PairOutcomes:
 
 
 def pair_accuracy(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rule: str | AccuracyRule) -> Accuracy:
-    """How often scores and people prefer the same image.
+    """Measure how often scores and people prefer the same image.
 
-    Args:
-        scores: one array (n,) for each group, n > 1; higher is better; log-odds if the rule has a threshold.
-        ranks: one array for each group, lower is better, NaN was not ranked: (n,), the order of all people together,
-            or (judgements, n), single judgements. Of these a pair goes by the mean difference of rank over those who
-            ranked both images, and a pair that nobody compared does not count.
-        rule: a name in `ACCURACY_RULES`, or a rule; its `definition` and `source` say what counts.
-
-    Raises:
-        InputError: unknown rule, shapes differ, a score is not finite, or there is nothing to compare.
+    `rule` is a name in `ACCURACY_RULES` or a rule; its `definition` and `source` say what counts. If it has a
+    threshold, scores must be log-odds.
     """
-    given, expected = read_groups(scores, ranks)
-    return _accuracy(given, expected, find_rule(rule))
+    return _accuracies(scores, ranks, [find_rule(rule)])[0]
 
 
 def pair_outcomes(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rule: str | AccuracyRule) -> PairOutcomes:
-    """The outcome of every pair of images that people compared, in the order of the groups and of the images.
+    """Judge every pair of images that people compared, in the order of groups and images.
 
-    Args:
-        scores: as for `pair_accuracy`.
-        ranks: as for `pair_accuracy`.
-        rule: any but `top-1`.
-
-    Raises:
-        InputError: as `pair_accuracy`, or the rule does not compare pairs. That the rule skips all pairs is no error.
+    Any rule but `top-1` will do. A rule may skip all pairs.
     """
     given, expected = read_groups(scores, ranks)
     chosen = find_rule(rule)
     if not isinstance(chosen, PairRule):
-        raise InputError(f"rule: is {chosen.name!r}, which compares no pairs; expected another")
+        raise InputError("rule", f"is {chosen.name!r}, which compares no pairs", expected="another")
 
     def outcomes(part: Ballots) -> tuple[Floats, Flags]:
         return chosen.judge_pairs(given.stacked(part.groups), part.lead())
@@ -152,21 +124,13 @@ def pair_outcomes(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rule:
 def pickapic_threshold(
     scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], candidates: Sequence[float] = _THRESHOLDS
 ) -> float:
-    """The tie threshold with the highest `pickapic` accuracy, the lowest of several such.
+    """Find the tie threshold among `candidates`, 0 to 1, with the highest `pickapic` accuracy; the lowest of several.
 
     The official evaluation tries 0, 0.1, … 1 on the validation split and reports the test split with the winner.
-    Never search on the data that are reported.
-
-    Args:
-        scores: as for `pair_accuracy`, log-odds, of *validation* data.
-        ranks: as for `pair_accuracy`.
-        candidates: thresholds to try, 0 to 1.
-
-    Raises:
-        InputError: as `pair_accuracy`, or a candidate is not between 0 and 1.
+    `scores` are log-odds. Never search on the data that are reported.
     """
     tried = sorted(candidates)
-    accuracies = _by_threshold(scores, ranks, tried)
+    accuracies = _accuracies(scores, ranks, [pickapic_rule(threshold) for threshold in tried])
     return max(zip(tried, accuracies, strict=True), key=lambda both: both[1].value)[0]
 
 
@@ -178,29 +142,17 @@ def pickapic_cross_fitted(
     folds: int = 5,
     seed: int = 0,
 ) -> tuple[Accuracy, tuple[float, ...]]:
-    """The `pickapic` accuracy where there are no validation data: prompts are judged at a threshold that was chosen on
-    other prompts, as `pickapic_threshold` does.
+    """Measure `pickapic` accuracy where there are no validation data; return it with the threshold of each part.
 
-    Args:
-        scores: as for `pair_accuracy`, log-odds.
-        ranks: as for `pair_accuracy`.
-        clusters: (groups,), equal for groups of one prompt, which stay together; each group is a prompt if not given.
-        folds: parts into which the prompts are put at random; as many as there are prompts if they are fewer.
-        seed: same seed, same parts.
-
-    Returns:
-        The accuracy, and the threshold of each part.
-
-    Raises:
-        InputError: as `pair_accuracy`, folds below 2, or fewer than two prompts have something to compare.
+    Prompts are put at random into `folds` parts, as many as there are prompts at most. Each part is judged at the
+    threshold that `pickapic_threshold` finds on the others. `scores` are log-odds.
     """
-    if folds < 2:
-        raise InputError(f"folds: is {folds!r}, expected at least 2")
-    accuracies = _by_threshold(scores, ranks, _THRESHOLDS)
+    require(folds >= 2, "folds", folds, "at least 2")
+    accuracies = _accuracies(scores, ranks, [pickapic_rule(threshold) for threshold in _THRESHOLDS])
     weight = accuracies[0].weight
     prompts, prompt = np.unique(cluster_labels(clusters, len(weight))[weight > 0], return_inverse=True)
     if len(prompts) < 2:
-        raise InputError(f"cross-fitting: {len(prompts)} prompts have something to compare, expected at least 2")
+        raise InputError("prompts", f"are {len(prompts)} with something to compare", expected="at least 2")
     parts = min(folds, len(prompts))
     fold = np.full(len(weight), -1)
     fold[weight > 0] = (np.random.default_rng(seed).permutation(len(prompts)) % parts)[prompt]
@@ -211,15 +163,16 @@ def pickapic_cross_fitted(
     return fitted, tuple(_THRESHOLDS[number] for number in chosen)
 
 
-def _by_threshold(
-    scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], thresholds: Sequence[float]
+def _accuracies(
+    scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rules: Sequence[AccuracyRule]
 ) -> list[Accuracy]:
     given, expected = read_groups(scores, ranks)
-    return [_accuracy(given, expected, pickapic_rule(threshold)) for threshold in thresholds]
-
-
-def _accuracy(scores: Rows, ranks: Rows, rule: AccuracyRule) -> Accuracy:
-    correct, weight = np.zeros(len(scores.shapes)), np.zeros(len(scores.shapes))
-    for part in ballots(ranks):
-        correct[part.groups], weight[part.groups] = rule.judge(scores.stacked(part.groups), part.lead())
-    return Accuracy(correct=correct, weight=weight, averaging=rule.averaging)
+    correct, weight = np.zeros((2, len(rules), len(given.shapes)))
+    for part in ballots(expected):
+        own, lead = given.stacked(part.groups), part.lead()
+        for number, rule in enumerate(rules):
+            correct[number, part.groups], weight[number, part.groups] = rule.judge(own, lead)
+    return [
+        Accuracy(correct=correct[number], weight=weight[number], averaging=rule.averaging)
+        for number, rule in enumerate(rules)
+    ]

@@ -1,33 +1,29 @@
 """How well people agree: the ceiling for any scorer, and whether there is anything to learn.
 
 A ceiling is comparable with a scorer's accuracy only under the same rule and against the same thing: a scorer against
-the mean of ten people competes with one person against the mean of the *other* nine.
+the mean of ten people competes with one person against the mean of the *other* nine. A tally takes a weight for each
+judgement: 1 here; `intervals` draws them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
 from hpskit.stats.accuracy import Accuracy
-from hpskit.stats.blocks import Floats, Index, Rows, equal_blocks, read_scores, read_votes
-from hpskit.stats.judgements import (
-    Ballots,
-    Tally,
-    against_each_other,
-    against_others,
-    ballots,
-    people_rule,
-    score_signs,
-    tally_once,
-)
-from hpskit.stats.rules import PairRule, Signs, signs
+from hpskit.stats.blocks import Ballots, Flags, Floats, Rows, ballots, equal_blocks, read_scores, read_votes, require
+from hpskit.stats.rules import ACCURACY_RULES, PairRule, signs
 
-__all__ = ["GapBin", "agreement_by_gap", "annotator_agreement", "krippendorff_alpha", "leave_one_out_agreement"]
+PEOPLE_RULES = ("ties-half", "hpdv2", "imagereward")
+"""Rules that make sense between people: the others need probabilities or look at the winner alone."""
+
+Tally: TypeAlias = tuple[Floats, Floats]
+"""Credit and number of comparisons, (groups, draws) each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,65 +31,44 @@ class GapBin:
     """Agreement on pairs that other people find about equally far apart."""
 
     low: float
-    """Smallest gap, not included: difference of mean ranks as a share of the largest there can be, 0 to 1."""
+    """Smallest gap, not included: difference of mean ranks as a share of the largest possible, 0 to 1."""
     high: float
     """Largest gap, included."""
     people: Accuracy
-    """One person against the mean of the others, of the same group."""
+    """One person against the mean of the others of the same group."""
     scores: Accuracy | None
     """The scorer against the same means, once for each person left out: the very same comparisons."""
 
 
 def annotator_agreement(votes: Sequence[ArrayLike], *, rule: str = "ties-half") -> Accuracy:
-    """One annotator against another: every two judgements of a group, both ways round.
-
-    Args:
-        votes: one array (judgements, n) of ranks for each group, n > 1; lower is better; NaN was not ranked, its
-            pairs are not compared.
-        rule: `ties-half`, `hpdv2` or `imagereward`; the first judgement stands for the scorer.
-
-    Raises:
-        InputError: unknown rule, wrong shapes, or no group has two judgements of a pair.
+    """Compare every two judgements of a group, both ways round, by one of `PEOPLE_RULES`.
 
     Source: "single human" in table 3 of Wu et al. 2023 (78.1 % on the HPD v2 test set).
     """
     chosen = people_rule(rule)
-    return _measure(votes, chosen, lambda part, weights: against_each_other(part, weights, chosen))
+    return tally_once(read_votes(votes), lambda part, weights: against_each_other(part, weights, chosen), chosen)
 
 
 def leave_one_out_agreement(
     votes: Sequence[ArrayLike], *, inclusive: bool = False, rule: str = "ties-half"
 ) -> Accuracy:
-    """One annotator against the mean of the others: the ceiling for a scorer of the same data.
+    """Compare one annotator with the mean of the others: the ceiling for a scorer of the same data.
 
-    Args:
-        votes: as for `annotator_agreement`. Where rankings are partial, others count for a pair if they ranked both.
-        inclusive: against the mean of all, the annotator included, as some papers do. It flatters: the annotator is
-            compared with himself in part. Label it so.
-        rule: as for `annotator_agreement`.
-
-    Raises:
-        InputError: unknown rule, wrong shapes, or nobody can be compared with another.
+    Others count for a pair if they ranked both images. `inclusive` compares with the mean of all, as some papers do. It
+    flatters, since annotators are compared with themselves in part: label it so. `rule` is one of `PEOPLE_RULES`.
     """
     chosen = people_rule(rule)
-    return _measure(votes, chosen, lambda part, weights: against_others(part, weights, chosen, inclusive=inclusive))
+    judged = read_votes(votes)
+    return tally_once(judged, lambda part, weights: against_others(part, weights, chosen, inclusive=inclusive), chosen)
 
 
 def krippendorff_alpha(votes: Sequence[ArrayLike]) -> float:
     """Krippendorff's alpha with the ordinal distance: 1 - observed / expected disagreement.
 
-    Each image of each group is a unit, its ranks within the group are the values. 1 is perfect agreement; 0 is what
-    ranks drawn at random from all ranks given to all images would show; below 0 people disagree systematically. It is
-    not a share of pairs. The units of a group are not independent, so no interval over units is honest. Groups of
-    different sizes share one scale of ranks: rank 4 is the last of four images but the middle of seven; give such
-    groups separately if they are many.
-
-    Args:
-        votes: one array (judgements, n) of ranks for each group; lower is better; NaN was not ranked. Images that
-            fewer than two people ranked do not take part.
-
-    Raises:
-        InputError: wrong shapes, or no image has two ranks, or all ranks are equal.
+    Each image is a unit, its ranks are the values; images that fewer than two people ranked do not take part. 1 is
+    perfect agreement, 0 that of ranks drawn at random from all ranks given. The units of a group depend on each other,
+    so no interval over units is honest. Groups of different sizes share one scale, where rank 4 is the last of four
+    images but the middle of seven: give many such separately.
 
     Source: Krippendorff 2004, Content Analysis, chapter 11. The library `krippendorff` gives the same, but holds a
     table of values x values for every image at once: gigabytes for a large data set.
@@ -102,17 +77,18 @@ def krippendorff_alpha(votes: Sequence[ArrayLike]) -> float:
     values = np.unique(judged.flat[~np.isnan(judged.flat)])
     coincidences, units = np.zeros((len(values), len(values))), 0
     for groups in equal_blocks(judged):
-        counts = _value_counts(judged, groups, values)
+        block = judged.stacked(groups)
+        counts = np.stack([(block == value).sum(axis=1).reshape(-1) for value in values], axis=1).astype(np.float64)
         counts = counts[counts.sum(axis=1) > 1]
         others = 1 / (counts.sum(axis=1) - 1)
         coincidences += (counts.T * others) @ counts - np.diag(others @ counts)
         units += len(counts)
     pool = coincidences.sum(axis=0)
     if (pool > 0).sum() < 2:
-        raise InputError(
-            f"votes: {units} images have two ranks or more, and those are all equal; expected ranks that differ"
-        )
-    distances = _ordinal_distances(pool)
+        found = f"have {units} images with two ranks or more, and those are all equal"
+        raise InputError("votes", found, expected="ranks that differ")
+    middles = pool.cumsum() - pool / 2  # two ranks are as far apart as ranks given lie between, ends counted half
+    distances = np.square(middles[:, None] - middles)
     expected = pool @ distances @ pool / (pool.sum() - 1)
     return float(1 - (coincidences * distances).sum() / expected)
 
@@ -120,78 +96,122 @@ def krippendorff_alpha(votes: Sequence[ArrayLike]) -> float:
 def agreement_by_gap(
     votes: Sequence[ArrayLike], *, scores: Sequence[ArrayLike] | None = None, bins: int = 10
 ) -> list[GapBin]:
-    """Agreement as a function of how far apart two images are in quality.
+    """Measure agreement as a function of how far apart two images are in quality, for people and for a scorer.
 
-    The gap of a pair is the difference of the mean ranks that the *other* annotators give its images, divided by
-    n - 1. With the annotator's own ranks in the mean, agreement would be high wherever the gap is large by
-    construction. Pairs that the others tie have no order to agree with and are left out. Ties count one half.
-
-    Args:
-        votes: as for `annotator_agreement`.
-        scores: one array (n,) for each group, to see a scorer on the same comparisons.
-        bins: of equal width between 0 and 1; those without a comparison are left out of the result.
-
-    Raises:
-        InputError: wrong shapes, ranks further apart than a group has places, no bins, or nothing to compare.
+    The gap of a pair is the difference of the mean ranks that the *other* annotators give its images, divided by n - 1.
+    With the annotator's own ranks in the mean, agreement would be high at large gaps by construction. Pairs that the
+    others tie are left out; ties of the annotator count one half. `bins` are equal parts of 0 to 1; those without a
+    comparison are left out.
     """
-    if bins < 1:
-        raise InputError(f"bins: is {bins!r}, expected at least 1")
+    require(bins >= 1, "bins", bins, "at least 1")
     given = None if scores is None else read_scores(scores)
     judged = read_votes(votes, given)
-    sums = np.zeros((3, len(judged.shapes), bins))  # comparisons, credit of people, credit of scores
     rule = people_rule("ties-half")
+    sums = np.zeros((3, len(judged.shapes) * bins))  # comparisons, credit of people, credit of the scorer
     for part in ballots(judged):
-        preferred = None if given is None else score_signs(given.stacked(part.groups), rule)
-        sums[:, part.groups] += _gap_sums(part, preferred, bins, rule)
-    used = np.flatnonzero(sums[0].any(axis=0)).tolist()
-    if not used:
-        raise InputError(f"votes: no pair in {len(judged.shapes)} groups has an order by others to agree with")
-    return [_gap_bin(sums[:, :, place], place, bins, given is not None) for place in used]
+        scored = None if given is None else rule.prefers(given.stacked(part.groups))
+        total, seen = part.ahead.sum(axis=1), part.ranked.sum(axis=1)
+        for judgement in range(part.ahead.shape[1]):
+            own, ranked = part.ahead[:, judgement], part.ranked[:, judgement]
+            rest, others = total - own, seen - ranked
+            preferred = signs(rest)
+            compared = ranked & (others > 0) & (preferred != 0)
+            gap = np.abs(rest) / np.maximum(others, 1) / (part.images - 1)
+            if gap[compared].max(initial=0) > 1 + 1e-9:
+                found = f"have ranks of {part.images} images that are further apart than {part.images - 1} places"
+                raise InputError("votes", found)
+            place = np.clip(np.ceil(gap * bins - 1e-9) - 1, 0, bins - 1).astype(np.intp)
+            key = (part.groups[:, None] * bins + place)[compared]
+            sums[0] += np.bincount(key, minlength=sums.shape[1])
+            for row, decided in enumerate((signs(own), scored), start=1):
+                if decided is not None:
+                    credit = rule.credit(decided, preferred)
+                    sums[row] += np.bincount(key, weights=credit[compared], minlength=sums.shape[1])
+    weight, people, scorer = sums.reshape(3, len(judged.shapes), bins)
+    if not weight.any():
+        raise InputError("votes", f"have no pair in {len(weight)} groups with an order by others to agree with")
+
+    def accuracy(credit: Floats, place: int) -> Accuracy:
+        return Accuracy(correct=credit[:, place], weight=weight[:, place], averaging="pairs")
+
+    return [
+        GapBin(
+            low=place / bins,
+            high=(place + 1) / bins,
+            people=accuracy(people, place),
+            scores=None if given is None else accuracy(scorer, place),
+        )
+        for place in np.flatnonzero(weight.any(axis=0)).tolist()
+    ]
 
 
-def _measure(votes: Sequence[ArrayLike], rule: PairRule, tally: Callable[[Ballots, Floats], Tally]) -> Accuracy:
-    correct, weight = tally_once(read_votes(votes), tally)
+def people_rule(rule: str) -> PairRule:
+    """Find a rule that can be used between people."""
+    found = ACCURACY_RULES.get(rule) if rule in PEOPLE_RULES else None
+    if not isinstance(found, PairRule):
+        raise InputError("rule", f"is {rule!r}", expected=f"one of {', '.join(PEOPLE_RULES)}")
+    return found
+
+
+def against_each_other(part: Ballots, weights: Floats, rule: PairRule) -> Tally:
+    """Tally every judgement against every other of its group, both ways round; a person's tie is a tie.
+
+    Counting how many judgements say what makes the cost linear in their number. `weights` are (groups, draws,
+    judgements); a judgement drawn twice is not compared with itself.
+    """
+
+    def spread(own: Floats, of_pairs: Floats | Flags) -> Floats:
+        """(groups, draws, judgements), (groups, judgements, pairs) -> (groups, draws)."""
+        summed: Floats = of_pairs.sum(axis=2).astype(np.float64)
+        return (own @ summed[:, :, None])[:, :, 0]
+
+    preferred = signs(part.ahead)
+    counted = rule.counted(part.ranked, preferred)
+    own = np.square(weights)
+    correct = -spread(own, rule.credit(preferred, preferred) * counted)
+    weight = -spread(own, counted)
+    says = {sign: weights @ (part.ranked & (preferred == sign)).astype(np.float64) for sign in (-1, 0, 1)}
+    for mine, mine_weight in says.items():
+        for theirs, theirs_weight in says.items():
+            sign = np.array(theirs, dtype=np.int8)
+            both = (mine_weight * theirs_weight).sum(axis=2) * rule.counted(np.array(True), sign)
+            weight += both
+            correct += both * rule.credit(np.array(mine, dtype=np.int8), sign)
+    return correct, weight
+
+
+def against_others(part: Ballots, weights: Floats, rule: PairRule, *, inclusive: bool = False) -> Tally:
+    """Tally every judgement against the mean of the others of its group; a person's tie is a tie.
+
+    `weights` are (groups, draws, judgements). The mean leaves out all copies of the judgement itself; `inclusive` keeps
+    them where there are others.
+    """
+    decided = signs(part.ahead)
+    total, seen = weights @ part.ahead, weights @ part.ranked.astype(np.float64)
+    correct, weight = np.zeros((2, *weights.shape[:2]))
+    for judgement in range(weights.shape[2]):
+        own = weights[:, :, judgement, None]
+        preferred = signs(total if inclusive else total - own * part.ahead[:, None, judgement])
+        others = seen - own * part.ranked[:, None, judgement] > 0
+        counted = rule.counted(others & part.ranked[:, None, judgement], preferred)
+        credit = rule.credit(decided[:, None, judgement], preferred)
+        correct += weights[:, :, judgement] * (credit * counted).sum(axis=2)
+        weight += weights[:, :, judgement] * counted.sum(axis=2)
+    return correct, weight
+
+
+def scores_against_all(part: Ballots, weights: Floats, rule: PairRule, scores: Floats) -> Tally:
+    """Tally a scorer, (groups, images) scores, against the mean of all judgements of a group."""
+    preferred = signs(weights @ part.ahead)
+    counted = rule.counted(weights @ part.ranked.astype(np.float64) > 0, preferred)
+    credit = rule.credit(rule.prefers(scores)[:, None], preferred)
+    return (credit * counted).sum(axis=2), counted.sum(axis=2).astype(np.float64)
+
+
+def tally_once(votes: Rows, tally: Callable[[Ballots, Floats], Tally], rule: PairRule) -> Accuracy:
+    """Measure with every judgement once."""
+    correct, weight = np.zeros((2, len(votes.shapes)))
+    for part in ballots(votes):
+        credit, compared = tally(part, np.ones((len(part.groups), 1, part.ahead.shape[1])))
+        correct[part.groups], weight[part.groups] = credit[:, 0], compared[:, 0]
     return Accuracy(correct=correct, weight=weight, averaging=rule.averaging)
-
-
-def _value_counts(votes: Rows, groups: Index, values: Floats) -> Floats:
-    """(images of these groups, values): how many people gave each image each rank."""
-    block = votes.stacked(groups)
-    return np.stack([(block == value).sum(axis=1).reshape(-1) for value in values], axis=1).astype(np.float64)
-
-
-def _ordinal_distances(pool: Floats) -> Floats:
-    """(values,) -> (values, values): squared number of ranks given that lie between two, each end counted half."""
-    middles = pool.cumsum() - pool / 2
-    return np.square(middles[:, None] - middles)
-
-
-def _gap_sums(part: Ballots, scored: Signs | None, bins: int, rule: PairRule) -> Floats:
-    """(3, groups, bins): comparisons, credit of people and credit of scores."""
-    total, seen = part.ahead.sum(axis=1), part.ranked.sum(axis=1)
-    sums = np.zeros((3, len(part.groups) * bins))
-    for judgement in range(part.ahead.shape[1]):
-        own, ranked = part.ahead[:, judgement], part.ranked[:, judgement]
-        rest, others = total - own, seen - ranked
-        preferred = signs(rest)
-        compared = ranked & (others > 0) & (preferred != 0)
-        gap = np.abs(rest) / np.maximum(others, 1) / (part.images - 1)
-        if gap[compared].max(initial=0) > 1 + 1e-9:
-            raise InputError(f"votes: ranks of {part.images} images are further apart than {part.images - 1} places")
-        place = np.clip(np.ceil(gap * bins - 1e-9) - 1, 0, bins - 1).astype(np.intp)
-        key = (np.arange(len(part.groups))[:, None] * bins + place)[compared]
-        gained = [rule.credit(sign, preferred) for sign in (rule.decide(own), scored) if sign is not None]
-        sums[0] += np.bincount(key, minlength=sums.shape[1])
-        for row, credit in enumerate(gained, start=1):
-            sums[row] += np.bincount(key, weights=credit[compared], minlength=sums.shape[1])
-    return sums.reshape(3, len(part.groups), bins)
-
-
-def _gap_bin(sums: Floats, place: int, bins: int, scored: bool) -> GapBin:
-    weight, people, scores = sums
-    return GapBin(
-        low=place / bins,
-        high=(place + 1) / bins,
-        people=Accuracy(correct=people, weight=weight, averaging="pairs"),
-        scores=Accuracy(correct=scores, weight=weight, averaging="pairs") if scored else None,
-    )

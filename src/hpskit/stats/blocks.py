@@ -1,6 +1,8 @@
-"""Groups of different sizes as a few large arrays: all measures work on groups of equal size, stacked.
+"""Groups of different sizes as a few large arrays, and what people say about each pair of images.
 
-Knows nothing of accuracies or people. A data set of 800,000 pairs is one block instead of 800,000 small arrays.
+Measures work on groups of equal size, stacked: 800,000 pairs are one block instead of 800,000 arrays. A pair of images
+is compared if somebody ranked *both*. People prefer the image with the lower rank in the mean over those who did. So no
+image is punished for who happened to see it, and no two images are ordered that nobody compared.
 """
 
 from __future__ import annotations
@@ -14,40 +16,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from hpskit.errors import InputError
 
-__all__ = [
-    "Flags",
-    "Floats",
-    "Index",
-    "Rows",
-    "cluster_labels",
-    "equal_blocks",
-    "pair_indices",
-    "read_groups",
-    "read_scores",
-    "read_votes",
-]
-
 Floats: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.intp]
 Flags: TypeAlias = NDArray[np.bool_]
 
 _NUMBERS_AT_ONCE = 2**20
-"""In one temporary array: 8 MB as float64, which keeps the peak of memory small and the cache warm."""
+"""Numbers in one temporary array: 8 MB of float64, which stays in the cache."""
+
+
+def require(holds: bool, name: str, value: object, expected: str) -> None:
+    """Raise an `InputError` that shows the value of an argument unless a condition holds."""
+    if not holds:
+        raise InputError(name, f"is {value!r}", expected=expected)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """Arrays of different shapes, one for each group, end to end."""
+    """Arrays of different shapes end to end, with the shape and the start of each group."""
 
     flat: Floats
-    """All numbers of all groups."""
-    shapes: NDArray[np.int64]
-    """(groups, axes)."""
-    starts: NDArray[np.int64]
-    """(groups,): where the numbers of each group begin."""
+    shapes: Index
+    starts: Index
 
     def stacked(self, groups: Index) -> Floats:
-        """(len(groups), \\*shape) for groups of one shape."""
+        """(len(groups), *shape) for groups of one shape."""
         shape = self.shapes[groups[0]]
         size = int(shape.prod())
         first = self.starts[groups[0]]
@@ -58,128 +50,141 @@ class Rows:
         return numbers.reshape(len(groups), *shape)
 
 
-def read_groups(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
-    """Scores and ranks of the same groups, checked; the ranks as (judgements, images), one order is one judgement.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ballots:
+    """Judgements of groups with equally many images and judgements, pair by pair."""
 
-    Raises:
-        InputError: numbers of groups or of images differ, a group has fewer than two images, a score is NaN or
-            infinite, a rank is infinite.
+    groups: Index
+    """(groups,): their numbers."""
+    ahead: Floats
+    """(groups, judgements, pairs): rank of the second image minus rank of the first. Above 0 the first is preferred;
+    0 is a tie or unranked."""
+    ranked: Flags
+    """(groups, judgements, pairs): whether both images were ranked."""
+    images: int
+    """Images in each group."""
+
+    def lead(self) -> Floats:
+        """(groups, pairs): mean difference of rank by which people prefer the first image; NaN if nobody compared."""
+        seen = self.ranked.sum(axis=1)
+        return np.where(seen > 0, self.ahead.sum(axis=1) / np.maximum(seen, 1), np.nan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparedPairs:
+    """Pairs of images that people compared, each once, in the order of groups and images.
+
+    Arrays are (pairs,): the number of the group, of the earlier and of the later image in it, from 0.
     """
+
+    group: Index
+    first: Index
+    second: Index
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
+def read_groups(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
+    """Check scores and ranks of the same groups; an order (n,) becomes one judgement (1, n)."""
     given = read_scores(scores)
-    return given, _read_ranks(_judgements(ranks), "ranks", given)
+    arrays = [np.asarray(row, dtype=np.float64) for row in ranks]
+    return given, read_votes([array[None] if array.ndim == 1 else array for array in arrays], given, "ranks")
 
 
 def read_scores(scores: Sequence[ArrayLike]) -> Rows:
-    """Scores of groups of at least two images, checked.
-
-    Raises:
-        InputError: there are no groups, one has fewer than two images, or a score is NaN or infinite.
-    """
-    rows = _read(scores, "scores", axes=1)
-    _check_numbers(rows, lambda numbers: ~np.isfinite(numbers), "scores", "a finite number")
+    """Check that scores are there, finite, and of two images or more in each group."""
+    rows = _read(scores, "scores", "(n,), n > 1", axes=1)
+    _refuse(rows, ~np.isfinite(rows.flat), "scores", "a finite number")
     return rows
 
 
-def read_votes(votes: Sequence[ArrayLike], scores: Rows | None = None) -> Rows:
-    """Judgements of groups of at least two images, checked; there may be groups without any.
-
-    Raises:
-        InputError: there are no groups, an array is not (judgements, images), a rank is infinite, or the groups or
-            images are not those of `scores`.
-    """
-    return _read_ranks(votes, "votes", scores)
+def read_votes(votes: Sequence[ArrayLike], scores: Rows | None = None, name: str = "votes") -> Rows:
+    """Check that votes are (judgements, n) of ranks or NaN, for the images of `scores`; a group may have none."""
+    rows = _read(votes, name, "(judgements, n), n > 1", axes=2)
+    _refuse(rows, np.isinf(rows.flat), name, "a number, or NaN for an image that was not ranked")
+    if scores is None:
+        return rows
+    if len(scores.shapes) != len(rows.shapes):
+        raise InputError(name, f"have {len(rows.shapes)} groups", expected=f"{len(scores.shapes)}, as the scores")
+    own, expected = rows.shapes[:, -1], scores.shapes[:, -1]
+    for group in np.flatnonzero(own != expected)[:1]:
+        found = f"has {own[group]} images"
+        raise InputError(f"{name}: group {group}", found, expected=f"{expected[group]}, as the scores")
+    return rows
 
 
 def equal_blocks(rows: Rows, numbers: int = 1) -> Iterator[Index]:
-    """All groups once, in parts of equal shape, none so large that memory suffers.
-
-    Args:
-        rows: the groups.
-        numbers: how many numbers are computed at once for each pair of images.
-    """
-    images = rows.shapes[:, -1]
-    judgements = rows.shapes[:, :-1].prod(axis=1)
-    keys = judgements * (images.max() + 1) + images  # one integer for a shape: np.unique over rows is slow
+    """Yield the numbers of all groups in parts of equal shape, with room for `numbers` per pair and judgement."""
+    judgements, images = rows.shapes.T
+    keys = judgements * (images.max() + 1) + images  # one integer per shape: np.unique over rows is slow
     for key in np.unique(keys):
         groups = np.flatnonzero(keys == key)
-        pairs = int(images[groups[0]] * (images[groups[0]] - 1) // 2)
-        step = max(1, _NUMBERS_AT_ONCE // (pairs * max(1, int(judgements[groups[0]])) * numbers))
+        people, size = rows.shapes[groups[0]].tolist()
+        step = max(1, _NUMBERS_AT_ONCE // (size * (size - 1) // 2 * max(1, people) * numbers))
         for start in range(0, len(groups), step):
             yield groups[start : start + step]
 
 
+def ballots(votes: Rows, numbers: int = 1) -> Iterator[Ballots]:
+    """Yield all groups that have judgements, in the parts of `equal_blocks`."""
+    for groups in equal_blocks(votes, numbers):
+        judgements, images = votes.shapes[groups[0]].tolist()
+        if judgements:
+            first, second = pair_indices(images)
+            block = votes.stacked(groups)
+            ahead = block[:, :, second] - block[:, :, first]
+            ranked = ~np.isnan(ahead)
+            yield Ballots(groups=groups, ahead=np.where(ranked, ahead, 0), ranked=ranked, images=images)
+
+
+def compared_pairs(votes: Rows, measure: Callable[[Ballots], tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:
+    """List every pair that somebody compared: the fields of `ComparedPairs`, then those that `measure` makes.
+
+    `measure` makes arrays (groups, pairs) from some groups.
+    """
+    parts = []
+    for part in ballots(votes):
+        compared = part.ranked.any(axis=1)
+        images = np.broadcast_arrays(part.groups[:, None], *pair_indices(part.images))
+        parts.append([array[compared] for array in (*images, *measure(part))])
+    if not any(len(part[0]) for part in parts):
+        raise InputError("votes", f"have no pair of images that somebody compared, in {len(votes.shapes)} groups")
+    columns = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    return [column[order] for column in columns]
+
+
 def pair_indices(images: int) -> tuple[Index, Index]:
-    """All pairs of images of a group once, the earlier image first."""
+    """Index every pair of images of a group once, the earlier image first."""
     return np.triu_indices(images, k=1)
 
 
 def cluster_labels(clusters: ArrayLike | None, groups: int) -> Index:
-    """(groups,): the number of each group's prompt, from 0 without gaps.
-
-    Raises:
-        InputError: there is not one label for each group.
-    """
+    """Number the prompt of each group, (groups,), from 0 without gaps."""
     if clusters is None:
         return np.arange(groups)
     given = np.asarray(clusters)
     if given.shape != (groups,):
-        raise InputError(f"clusters: shape is {given.shape}, expected one label for each of {groups} groups")
+        raise InputError("clusters", f"have shape {given.shape}", expected=f"one label for each of {groups} groups")
     labels: Index = np.unique(given, return_inverse=True)[1]
     return labels
 
 
-def _judgements(ranks: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
-    """(n,) -> (1, n) wherever a group has one order instead of judgements."""
-    if isinstance(ranks, np.ndarray) and ranks.ndim == 2:
-        return ranks[:, None]
-    arrays = [np.asarray(row, dtype=np.float64) for row in ranks]
-    return [array[None] if array.ndim == 1 else array for array in arrays]
-
-
-def _read_ranks(ranks: Sequence[ArrayLike], name: str, scores: Rows | None) -> Rows:
-    rows = _read(ranks, name, axes=2)
-    _check_numbers(rows, np.isinf, name, "a number, or NaN for an image that was not ranked")
-    if scores is not None:
-        _check_same_images(scores, rows, name)
-    return rows
-
-
-def _read(rows: Sequence[ArrayLike], name: str, axes: int) -> Rows:
-    if isinstance(rows, np.ndarray) and rows.ndim == axes + 1 and rows.size:
-        shapes = np.tile(_shapes([rows[0]], name, axes), (len(rows), 1))
-        flat = np.asarray(rows, dtype=np.float64).reshape(-1)
-    else:
-        arrays = [np.asarray(row, dtype=np.float64) for row in rows]
-        shapes = _shapes(arrays, name, axes)
-        flat = np.concatenate(arrays if axes == 1 else [array.reshape(-1) for array in arrays])
-    ends = np.cumsum(shapes.prod(axis=1))
-    return Rows(flat=flat, shapes=shapes, starts=np.concatenate(([0], ends[:-1])))
-
-
-def _shapes(arrays: Sequence[NDArray[Any]], name: str, axes: int) -> NDArray[np.int64]:
+def _read(rows: Sequence[ArrayLike], name: str, expected: str, axes: int) -> Rows:
+    arrays = [np.asarray(row, dtype=np.float64) for row in rows]
     if not arrays:
-        raise InputError(f"{name}: there are 0 groups, expected at least one")
+        raise InputError(name, "have 0 groups", expected="at least one")
     for group, array in enumerate(arrays):
         if array.ndim != axes or array.shape[-1] < 2:
-            expected = "(n,), n > 1" if axes == 1 else "(judgements, n), n > 1"
-            raise InputError(f"{name}: group {group}: shape is {array.shape}, expected {expected}")
-    lengths = (length for array in arrays for length in array.shape)
-    return np.fromiter(lengths, dtype=np.int64, count=axes * len(arrays)).reshape(-1, axes)
+            raise InputError(f"{name}: group {group}", f"has shape {array.shape}", expected=expected)
+    shapes = np.array([array.shape for array in arrays])
+    sizes = shapes.prod(axis=1)
+    flat = np.concatenate([array.reshape(-1) for array in arrays])
+    return Rows(flat=flat, shapes=shapes, starts=sizes.cumsum() - sizes)
 
 
-def _check_same_images(scores: Rows, others: Rows, name: str) -> None:
-    if len(scores.shapes) != len(others.shapes):
-        counts = f"{len(scores.shapes)} groups of scores and {len(others.shapes)} of {name}"
-        raise InputError(f"{name}: there are {counts}, expected as many")
-    different = np.flatnonzero(scores.shapes[:, -1] != others.shapes[:, -1])
-    if different.size:
-        group = different[0]
-        images = f"{scores.shapes[group, -1]} scores and {name} of {others.shapes[group, -1]} images"
-        raise InputError(f"{name}: group {group}: there are {images}, expected as many")
-
-
-def _check_numbers(rows: Rows, wrong: Callable[[Floats], Flags], name: str, expected: str) -> None:
-    bad = np.flatnonzero(wrong(rows.flat))
-    if bad.size:
-        group = int(np.searchsorted(rows.starts, bad[0], side="right")) - 1
-        raise InputError(f"{name}: group {group}: there is {rows.flat[bad[0]]}, expected {expected}")
+def _refuse(rows: Rows, wrong: Flags, name: str, expected: str) -> None:
+    for place in np.flatnonzero(wrong)[:1]:
+        group = int(np.searchsorted(rows.starts, place, side="right")) - 1
+        raise InputError(f"{name}: group {group}", f"has {rows.flat[place]}", expected=expected)

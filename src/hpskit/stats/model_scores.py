@@ -1,33 +1,43 @@
-"""Scores of several models for the same prompts: checked, and resampled by prompt for all models at once.
+"""Scores of several models for the same prompts: means, their errors, resamples, and how many prompts are needed.
 
-What is drawn is *distinct* prompts: a suite may ask for one text several times, and the images of one text are no more
-independent than the same people asked twice. Each distinct prompt has an influence on a mean, which is what its images
-add to the mean's deviation; an error is the root of the sum of their squares, and a resample adds those drawn. All
-models meet the same resampled prompts, so every difference taken from those means is a paired one.
+*Distinct* prompts are drawn: the images of one text are no more independent than the same people asked twice. The
+influence of a distinct prompt on a mean is what its images add to the mean's deviation. A standard error is the root of
+the sum of squared influences, and a resample adds those drawn. All models meet the same resampled prompts, so every
+difference of means is a paired one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, log2, sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Floats, Index, cluster_labels
-from hpskit.stats.draws import times_drawn
+from hpskit.stats.blocks import Floats, Index, cluster_labels, pair_indices, require
+from hpskit.stats.intervals import check_settings, times_drawn
 
-__all__ = [
-    "ModelMeans",
-    "averaged_by_prompt",
-    "model_means",
-    "read_model_scores",
-    "resampled_sums",
-    "summed_by_prompt",
-]
+GROUP_SIZE = 80
+"""Images in one of the consecutive groups over which the benchmark takes its deviation."""
+
+_MOST_PROMPTS = 10**12
+"""Prompts that it makes sense to ask for."""
 
 _NUMBERS_AT_ONCE = 2**20
-"""Weights drawn at once: keeps temporary arrays under some 30 MB whatever the size of the data."""
+"""Weights drawn at once: keeps temporary arrays under some 30 MB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StyleResult:
+    """Figures of one style in the table of the paper."""
+
+    mean: float
+    """Mean of the group means."""
+    deviation: float
+    """Population standard deviation (ddof 0) of the group means: not an error of the mean."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,62 +47,75 @@ class ModelMeans:
     means: Floats
     """(models,): over all rows, so a prompt that stands twice counts twice."""
     influences: Floats
-    """(models, distinct prompts): scaled so that the root of the sum of their squares is the standard error."""
+    """(models, distinct prompts): the root of the sum of their squares is the standard error."""
     parts: tuple[Floats, ...]
-    """Of each category: (models, distinct prompts in it), the influences of its rows alone."""
+    """For each category (models, distinct prompts in it): influences of its rows alone."""
     prompts: int
     """Rows that every model has."""
 
-    @property
-    def distinct(self) -> int:
-        """Distinct prompts among them."""
-        return len(self.influences.T)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptCountPoint:
+    """What a number of prompts can say about the models."""
+
+    prompts: int
+    """How many are drawn."""
+    standard_error: float
+    """Standard error of one model's mean, in points of the score: root mean square over the models."""
+    difference_error: float
+    """Standard error of a paired difference of two models: root mean square over the pairs of models."""
+    wrong_order: float
+    """Probability that two models come out in another order than with all prompts: mean over the pairs."""
+    worst_pair: float
+    """Same probability for the pair of models that is hardest to tell apart."""
+    any_wrong: float
+    """Probability that at least one pair comes out in another order than with all prompts."""
+    disagreement: float
+    """Probability that two such samples order two models differently: mean over the pairs."""
+
+
+def style_result(scores: ArrayLike, group_size: int = GROUP_SIZE) -> StyleResult:
+    """Mean and deviation over consecutive groups, as the official `evaluate` prints them.
+
+    `scores` are (N,) in the order of the prompts; the last group may be shorter. NaN is a prompt without a score: the
+    groups stay where they are (in the official code they move), and one without any score drops out.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or np.isnan(values).all():
+        raise InputError("scores", f"have shape {values.shape}", expected="(N,) with at least one score")
+    groups = (values[start : start + group_size] for start in range(0, values.size, group_size))
+    means = [group[~np.isnan(group)].mean() for group in groups if not np.isnan(group).all()]
+    return StyleResult(mean=float(np.mean(means)), deviation=float(np.std(means)))
 
 
 def read_model_scores(scores: ArrayLike) -> Floats:
-    """(models, prompts) as float64, checked; NaN is a missing score.
-
-    Raises:
-        InputError: the shape is another, there are fewer than two models, or a score is infinite.
-    """
+    """Check scores (models, prompts) of two models or more, finite or NaN."""
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or len(table) < 2:
-        raise InputError(f"scores: shape is {table.shape}, expected (models, prompts) with at least two models")
-    infinite = np.argwhere(np.isinf(table))
-    if len(infinite):
-        model, prompt = infinite[0]
-        value = table[model, prompt]
-        raise InputError(f"scores: model {model}, prompt {prompt}: is {value}, expected a number, or NaN if missing")
+        expected = "(models, prompts) with at least two models"
+        raise InputError("scores", f"have shape {table.shape}", expected=expected)
+    for model, prompt in np.argwhere(np.isinf(table))[:1]:
+        place = f"scores: model {model}, prompt {prompt}"
+        raise InputError(place, f"is {table[model, prompt]}", expected="a number, or NaN if missing")
     return table
 
 
 def model_means(
     scores: ArrayLike, categories: ArrayLike | None = None, clusters: ArrayLike | None = None
 ) -> ModelMeans:
-    """Means over the prompts for which every model has a score, and their errors.
-
-    Args:
-        scores: (models, prompts); NaN is missing.
-        categories: (prompts,) names; their shares of the mean are fixed, so what differs between them is no error. One
-            category for all if not given.
-        clusters: (prompts,) labels, equal for prompts with one text; each is its own if not given.
-
-    Raises:
-        InputError: as `read_model_scores`, there is not one category or label for each prompt, or fewer than two
-            distinct prompts, of all or of a category, have a score of every model.
-    """
+    """Means over the prompts for which every model has a score, and their errors."""
     table = read_model_scores(scores)
     labels = cluster_labels(clusters, table.shape[1])
     names = np.zeros(table.shape[1]) if categories is None else np.asarray(categories)
     if names.shape != labels.shape:
-        raise InputError(f"categories: shape is {names.shape}, expected one for each of {table.shape[1]} prompts")
+        expected = f"one for each of {table.shape[1]} prompts"
+        raise InputError("categories", f"have shape {names.shape}", expected=expected)
     common = ~np.isnan(table).any(axis=0)
     if len(np.unique(labels[common])) < 2:
         missing = np.isnan(table).sum(axis=1)
-        raise InputError(
-            f"scores: {common.sum()} of {table.shape[1]} prompts have a score of every model, expected at least 2 "
-            f"different ones; leave out what lacks most, such as model {missing.argmax()} with {missing.max()} missing"
-        )
+        cure = f"leave out what lacks most, such as model {missing.argmax()} with {missing.max()} missing"
+        found = f"of every model are there for {common.sum()} of {table.shape[1]} prompts"
+        raise InputError("scores", found, expected="at least 2 different prompts", cure=cure)
     table, labels, names = table[:, common], labels[common], names[common]
     rows = table.shape[1]
     centred = np.empty_like(table)
@@ -101,10 +124,8 @@ def model_means(
         inside = names == name
         distinct = len(np.unique(labels[inside]))
         if distinct < 2:
-            raise InputError(
-                f"categories: {str(name)!r} has {distinct} prompts with a score of every model, expected at least 2 "
-                "to see how they vary; put it with another, or give no categories"
-            )
+            found, cure = f"has {distinct} prompts with a score of every model", "put it with another"
+            raise InputError(f"categories: {str(name)!r}", found, expected="at least 2", cure=cure)
         own = table[:, inside]
         centred[:, inside] = (own - own.mean(axis=1, keepdims=True)) * np.sqrt(distinct / (distinct - 1)) / rows
         parts.append(summed_by_prompt(centred[:, inside], labels[inside]))
@@ -113,7 +134,7 @@ def model_means(
 
 
 def summed_by_prompt(rows: Floats, labels: Index) -> Floats:
-    """(rows, prompts), (prompts,) labels -> (rows, distinct prompts): sums over equal labels, in their order."""
+    """Sum over equal labels, in their order: (rows, prompts), (prompts,) -> (rows, distinct prompts)."""
     order = labels.argsort(kind="stable")
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
     if len(starts) == len(labels):
@@ -122,29 +143,124 @@ def summed_by_prompt(rows: Floats, labels: Index) -> Floats:
 
 
 def averaged_by_prompt(rows: Floats, labels: Index) -> Floats:
-    """The same of means over what is not NaN; NaN where nothing is."""
+    """Average what is not NaN over equal labels, as `summed_by_prompt`; NaN where nothing is."""
     present = ~np.isnan(rows)
     sums, counts = summed_by_prompt(np.where(present, rows, 0), labels), summed_by_prompt(present.astype(float), labels)
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
 def resampled_sums(rows: Floats, resamples: int, seed: int, size: int | None = None) -> Floats:
-    """Sums over distinct prompts drawn with replacement, the same for every row.
+    """Sum each row over `size` distinct prompts (default: all) drawn with replacement, the same for all rows.
 
-    Args:
-        rows: (rows, distinct prompts) without NaN.
-        resamples: how many.
-        seed: same seed and size, same resamples.
-        size: prompts to draw; as many as there are if not given.
-
-    Returns:
-        (resamples, rows).
+    (rows, distinct prompts) without NaN -> (resamples, rows).
     """
     rng = np.random.default_rng(seed)
-    prompts = rows.shape[1]
     sums = np.empty((resamples, len(rows)))
-    step = max(1, _NUMBERS_AT_ONCE // max(prompts, size or 0))
+    step = max(1, _NUMBERS_AT_ONCE // max(rows.shape[1], size or 0))
     for start in range(0, resamples, step):
-        part = slice(start, min(start + step, resamples))
-        sums[part] = times_drawn(rng, part.stop - start, prompts, size) @ rows.T
+        part = sums[start : start + step]
+        part[:] = times_drawn(rng, len(part), rows.shape[1], size) @ rows.T
     return sums
+
+
+def wrong_order_curve(
+    scores: ArrayLike,
+    counts: Sequence[int],
+    *,
+    categories: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    resamples: int = 1_000,
+    seed: int = 0,
+) -> list[PromptCountPoint]:
+    """Tell how sure the order of models is with each of several numbers of prompts, `counts`.
+
+    For each count, that many prompts are drawn *with replacement* from those that every model has, `resamples` times.
+    So the suite is a sample of a larger kind of prompts, and the curve says what *other* prompts of that kind would
+    show, also for counts beyond those of the suite. Each score has seen one seed of its generator.
+
+    The differences in the suite stand for the true ones, but hold noise of their own, so close models look further
+    apart than they are: with as many prompts as the suite has, two truly equal models get 1/4 on average instead of
+    1/2. Where `rank_intervals` does not decide, trust the standard errors, which are computed, and `prompts_needed`.
+    Pairs of models with equal means do not take part; a tie in a sample counts one half.
+
+    Source: the prompt number study of Wu et al. 2023, arXiv 2306.09341; Efron & Tibshirani 1993, chapter 6.
+    """
+    require(resamples >= 2, "resamples", resamples, "at least 2")
+    require(min(counts, default=1) >= 1, "counts", counts, "at least 1 each")
+    found = model_means(scores, categories, clusters)
+    means, influences = found.means, found.influences
+    one, other = pair_indices(len(means))
+    error, difference_error = (
+        float(np.sqrt((_deviations(rows) ** 2).mean())) for rows in (influences, influences[one] - influences[other])
+    )
+    differ = means[one] != means[other]
+    if not differ.any():
+        raise InputError("scores", f"have the same mean {means[0]} for all {len(means)} models", expected="others")
+    better, worse = np.where(means[one] > means[other], (one, other), (other, one))[:, differ]
+    points = []
+    for count in counts:
+        drawn = means + resampled_sums(influences, resamples, seed, count) * (influences.shape[1] / count)
+        wrong = (1 - np.sign(drawn[:, better] - drawn[:, worse])) / 2
+        chance = wrong.mean(axis=0)
+        points.append(
+            PromptCountPoint(
+                prompts=count,
+                standard_error=error / sqrt(count),
+                difference_error=difference_error / sqrt(count),
+                wrong_order=float(chance.mean()),
+                worst_pair=float(chance.max()),
+                any_wrong=float((wrong > 0).any(axis=1).mean()),
+                disagreement=float((2 * chance * (1 - chance)).mean() * resamples / (resamples - 1)),
+            )
+        )
+    return points
+
+
+def difference_deviations(
+    scores: ArrayLike, *, categories: ArrayLike | None = None, clusters: ArrayLike | None = None
+) -> Floats:
+    """Standard deviations (ddof 1) over prompts of the difference of two models, within categories if there are any.
+
+    (pairs,) in the order of `numpy.triu_indices(models, k=1)`; divided by the root of a number of prompts they are the
+    standard error of the difference.
+    """
+    influences = model_means(scores, categories, clusters).influences
+    first, second = pair_indices(len(influences))
+    return _deviations(influences[second] - influences[first])
+
+
+def prompts_needed(deviation: float, resolution: float, *, level: float = 0.95, power: float = 0.8) -> int:
+    """Number of prompts with which a paired difference of `resolution` is found significant with that power.
+
+    n = ((z(1 - (1 - level) / 2) + z(power)) deviation / resolution)^2, rounded up: the normal approximation, about two
+    prompts too few for a t-test. `deviation` is that of `PairedDifference`. For several comparisons give a higher
+    level. Never fewer than a sign-flip test needs to reach 1 - level at all, 2^(1 - n) <= 1 - level: 6 prompts at 95 %.
+
+    Source: Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, chapter 2.
+    """
+    require(0 < resolution < np.inf, "resolution", resolution, "a difference above 0")
+    spread = _spread(deviation, level, power)
+    finest = spread / sqrt(_MOST_PROMPTS)
+    require(resolution >= finest, "resolution", resolution, f"at least {finest:.2g}, which takes 10^12 prompts")
+    least = ceil(1 - log2(1 - level) - 1e-9)
+    return max(least, ceil((spread / resolution) ** 2 - 1e-9))
+
+
+def detectable_difference(deviation: float, prompts: int, *, level: float = 0.95, power: float = 0.8) -> float:
+    """Smallest difference that so many prompts find with that power: `prompts_needed` solved for the resolution."""
+    require(prompts >= 1, "prompts", prompts, "at least 1")
+    return _spread(deviation, level, power) / sqrt(prompts)
+
+
+def _spread(deviation: float, level: float, power: float) -> float:
+    check_settings(1, level)
+    require(0 < power < 1, "power", power, "a chance between 0 and 1, such as 0.8")
+    require(0 <= deviation < np.inf, "deviation", deviation, "a standard deviation of 0 or more")
+    normal = NormalDist()
+    return (normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)) * deviation
+
+
+def _deviations(influences: Floats) -> Floats:
+    """(rows, distinct prompts) -> (rows,): standard deviations over prompts."""
+    deviations: Floats = np.sqrt(influences.shape[1] * (influences**2).sum(axis=1))
+    return deviations

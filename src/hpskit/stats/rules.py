@@ -1,10 +1,11 @@
-"""What counts as correct: the field's definitions of the accuracy of a preference model, by name.
+"""The field's definitions of the accuracy of a preference model, by name.
 
 Published figures follow different ones and must not be compared across them.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -12,81 +13,79 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.errors import InputError
-from hpskit.stats.blocks import Flags, Floats, pair_indices
-
-__all__ = ["ACCURACY_RULES", "AccuracyRule", "Averaging", "PairRule", "TopRule", "find_rule", "pickapic_rule"]
+from hpskit.stats.blocks import Flags, Floats, pair_indices, require
 
 Averaging: TypeAlias = Literal["prompts", "pairs"]
 Signs: TypeAlias = NDArray[np.int8]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PairRule:
-    """Compares every two images of a group. A pair that nobody compared does not count."""
+class AccuracyRule(ABC):
+    """A definition of what is correct. A pair of images that nobody compared never counts."""
 
     name: str
-    """As the command line takes it."""
+    """Name on the command line."""
     averaging: Averaging
-    """`prompts`: the mean of the groups' accuracies; `pairs`: the share of all pairs."""
+    """`prompts`: mean of the groups' accuracies; `pairs`: share of all pairs."""
     definition: str
-    """In words, for a report."""
+    """Definition in words, for a report."""
     source: str
     """Paper or official function."""
-    decide: Callable[[Floats], Signs]
-    """score(first) - score(second) -> 1 the scorer prefers the first image, -1 the second, 0 neither."""
-    credit: Callable[[Signs, Signs], Floats]
-    """What the scorer prefers, what people prefer -> 0 to 1."""
-    skips_human_ties: bool = False
-    """Whether pairs that people tied are not compared."""
 
+    @abstractmethod
     def judge(self, scores: Floats, lead: Floats) -> tuple[Floats, Floats]:
-        """Credit and number of the pairs of each group that count, (groups,) twice.
+        """Sum the credit and count the comparisons of each group, (groups,) twice.
 
         Args:
             scores: (groups, n).
-            lead: (groups, pairs), what people prefer, see `Ballots.lead`.
+            lead: (groups, pairs), preference of people, see `Ballots.lead`.
         """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairRule(AccuracyRule):
+    """Rule that compares every two images of a group."""
+
+    decide: Callable[[Floats], Signs]
+    """score(first) - score(second) -> 1 if the scorer prefers the first image, -1 the second, 0 neither."""
+    credit: Callable[[Signs, Signs], Floats]
+    """Preference of the scorer, preference of people -> 0 to 1."""
+    skips_human_ties: bool = False
+    """Whether pairs that people tied are left out."""
+
+    def judge(self, scores: Floats, lead: Floats) -> tuple[Floats, Floats]:
         credit, counted = self.judge_pairs(scores, lead)
         return (credit * counted).sum(axis=1), counted.sum(axis=1, dtype=np.float64)
 
     def judge_pairs(self, scores: Floats, lead: Floats) -> tuple[Floats, Flags]:
-        """As `judge`, but credit and whether it counts of every pair of `pair_indices`, (groups, pairs) twice."""
-        first, second = pair_indices(scores.shape[1])
-        decided = self.decide(scores[:, first] - scores[:, second])
+        """Give the credit of every pair, and whether it counts: (groups, pairs) twice; arguments as for `judge`."""
+        decided = self.prefers(scores)
         compared = ~np.isnan(lead)
         preferred = signs(np.where(compared, lead, 0))
         return self.credit(decided, preferred), self.counted(compared, preferred)
 
+    def prefers(self, scores: Floats) -> Signs:
+        """Decide every pair by the scores, (groups, n) -> (groups, pairs)."""
+        first, second = pair_indices(scores.shape[1])
+        return self.decide(scores[:, first] - scores[:, second])
+
     def counted(self, compared: Flags, preferred: Signs) -> Flags:
-        """Whether pairs count, given whether somebody compared them and which image people prefer."""
+        """Tell which pairs count, given whether somebody compared them and which image people prefer."""
         return compared & (preferred != 0) if self.skips_human_ties else compared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TopRule:
-    """Looks at the winner of each group alone."""
-
-    name: str
-    """As the command line takes it."""
-    averaging: Averaging
-    """Every group is one comparison, so both kinds are the same."""
-    definition: str
-    """In words, for a report."""
-    source: str
-    """Paper or official function."""
+class TopRule(AccuracyRule):
+    """Rule that looks at the winner of each group alone."""
 
     def judge(self, scores: Floats, lead: Floats) -> tuple[Floats, Floats]:
-        """Credit, and 1 if the group counts, (groups,) twice.
-
-        Args:
-            scores: (groups, n).
-            lead: (groups, pairs), what people prefer, see `Ballots.lead`.
-        """
-        ahead = _square(lead, scores.shape[1])
+        images = scores.shape[1]
+        first, second = pair_indices(images)
+        ahead = np.full((len(lead), images, images), np.nan)
+        ahead[:, first, second], ahead[:, second, first] = lead, -lead
         compared = ~np.isnan(ahead)
         ranked: Flags = np.asarray(compared.any(axis=2))
-        everywhere = (compared | ~ranked[:, None] | np.eye(scores.shape[1], dtype=bool)).all(axis=2)
+        everywhere = (compared | ~ranked[:, None] | np.eye(images, dtype=bool)).all(axis=2)
         best = ranked & everywhere & ~(ahead < 0).any(axis=2)
         highest = np.where(ranked, scores, -np.inf)
         chosen = ranked & (highest == highest.max(axis=1, keepdims=True))
@@ -94,34 +93,9 @@ class TopRule:
         return weight * (chosen & best).sum(axis=1) / np.maximum(chosen.sum(axis=1), 1), weight
 
 
-AccuracyRule: TypeAlias = PairRule | TopRule
-
-
-def _square(lead: Floats, images: int) -> Floats:
-    """(groups, pairs) -> (groups, n, n): by how many places the row's image is preferred to the column's; NaN where
-    nobody compared them, and for an image with itself."""
-    first, second = pair_indices(images)
-    square = np.full((len(lead), images, images), np.nan)
-    square[:, first, second], square[:, second, first] = lead, -lead
-    return square
-
-
 def signs(numbers: Floats) -> Signs:
     """1, 0 or -1."""
     return np.sign(numbers).astype(np.int8)
-
-
-def _first_if_equal(difference: Floats) -> Signs:
-    """The official code sorts the scores stably first: of equal scores the earlier image wins."""
-    return np.where(difference >= 0, 1, -1).astype(np.int8)
-
-
-def _not_inverted(decided: Signs, preferred: Signs) -> Floats:
-    return (decided * preferred >= 0).astype(np.float64)
-
-
-def _same_side(decided: Signs, preferred: Signs) -> Floats:
-    return (decided * preferred > 0).astype(np.float64)
 
 
 def _half_for_a_tie(decided: Signs, preferred: Signs) -> Floats:
@@ -130,17 +104,12 @@ def _half_for_a_tie(decided: Signs, preferred: Signs) -> Floats:
 
 
 def pickapic_rule(threshold: float) -> PairRule:
-    """The rule of the Pick-a-Pic paper with its tie threshold.
+    """Make the rule of the Pick-a-Pic paper for a tie threshold, 0 to 1.
 
-    Args:
-        threshold: 0 to 1; the scorer calls it a tie if the two probabilities differ by no more than that. Scores
-            must be log-odds. Find it on validation data with `pickapic_threshold`, never on the data reported.
-
-    Raises:
-        InputError: it is not between 0 and 1.
+    The scorer ties a pair if its two probabilities differ by no more than that; scores must be log-odds. Find the
+    threshold on validation data with `pickapic_threshold`, never on the data reported.
     """
-    if not 0 <= threshold <= 1:
-        raise InputError(f"threshold: is {threshold!r}, expected a difference of probabilities, 0 to 1")
+    require(0 <= threshold <= 1, "threshold", threshold, "a difference of probabilities, 0 to 1")
 
     def decide(difference: Floats) -> Signs:
         probabilities = np.tanh(difference / 2)  # softmax of the two scores: its first minus its second
@@ -170,8 +139,8 @@ ACCURACY_RULES: Mapping[str, AccuracyRule] = {
                 "that people tied is correct; of two equal scores the image that stands first counts as the better."
             ),
             source="Wu et al. 2023, arXiv 2306.09341; `inversion_score` of the official package",
-            decide=_first_if_equal,
-            credit=_not_inverted,
+            decide=lambda difference: np.where(difference >= 0, 1, -1).astype(np.int8),  # the official sort is stable
+            credit=lambda decided, preferred: (decided * preferred >= 0).astype(np.float64),
         ),
         PairRule(
             name="imagereward",
@@ -182,7 +151,7 @@ ACCURACY_RULES: Mapping[str, AccuracyRule] = {
             ),
             source="Xu et al. 2023, arXiv 2304.05977; the ImageReward mode of the official HPS v2 evaluation",
             decide=signs,
-            credit=_same_side,
+            credit=lambda decided, preferred: (decided * preferred > 0).astype(np.float64),
             skips_human_ties=True,
         ),
         PairRule(
@@ -214,13 +183,8 @@ ACCURACY_RULES: Mapping[str, AccuracyRule] = {
 
 
 def find_rule(rule: str | AccuracyRule) -> AccuracyRule:
-    """The rule of that name, or the rule itself.
-
-    Raises:
-        InputError: no rule has that name.
-    """
+    """Find a rule by its name, or return the rule itself."""
     if not isinstance(rule, str):
         return rule
-    if rule not in ACCURACY_RULES:
-        raise InputError(f"rule: is {rule!r}, expected one of {', '.join(ACCURACY_RULES)}")
+    require(rule in ACCURACY_RULES, "rule", rule, f"one of {', '.join(ACCURACY_RULES)}")
     return ACCURACY_RULES[rule]

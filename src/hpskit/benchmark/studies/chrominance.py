@@ -31,8 +31,7 @@ from hpskit.errors import InputError
 from hpskit.files import AppendLog, check_free, publish_set, sha256_file
 from hpskit.pixels import check_file, open_image
 from hpskit.pixels.statistics import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity
-from hpskit.stats import bootstrap_mean, holm
-from hpskit.stats.bootstrap import check_settings
+from hpskit.stats import bootstrap_mean, check_settings, holm
 from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
 
 __all__ = ["Chrominance", "Measures", "Sample", "measure", "run"]

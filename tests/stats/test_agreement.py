@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import random
-import tracemalloc
 from pathlib import Path
 
 import krippendorff
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from error_fields import at
 from hpskit.errors import InputError
 from hpskit.stats import (
     Accuracy,
@@ -204,20 +204,10 @@ def test_alpha_is_what_the_library_says() -> None:
     assert krippendorff_alpha(votes) == pytest.approx(expected, abs=1e-12)
 
 
-def test_alpha_of_a_hundred_thousand_groups_fits_in_memory() -> None:
-    votes = np.random.default_rng(0).permuted(np.tile(np.arange(1.0, 10), (100_000, 3, 1)), axis=2)
-    tracemalloc.start()
-    alpha = krippendorff_alpha(votes)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert alpha == pytest.approx(0, abs=0.01)
-    assert peak < 150e6
-
-
 def test_alpha_of_everyone_the_same_and_of_nobody() -> None:
     assert krippendorff_alpha([[[1, 2, 3]] * 4, [[2, 1]] * 3]) == 1
     for votes in ([[[1, 2]]], [[[1, 1], [1, 1]]]):
-        with pytest.raises(InputError, match="expected ranks that differ"):
+        with pytest.raises(InputError, check=at("votes", expected="ranks that differ")):
             krippendorff_alpha(votes)
 
 
@@ -265,19 +255,19 @@ def test_people_agree_where_others_see_a_gap(sample_votes: list[np.ndarray]) -> 
 def test_what_cannot_be_measured_is_refused() -> None:
     alone = [np.array([[1, 2, 3]])]
     for act in (annotator_agreement, leave_one_out_agreement):
-        with pytest.raises(InputError, match="nothing to compare in 1 groups"):
+        with pytest.raises(InputError, check=at("accuracy", found="nothing to compare in 1 groups")):
             act(alone)
-        with pytest.raises(InputError, match="rule: is 'top-1', expected one of ties-half, hpdv2, imagereward"):
+        with pytest.raises(InputError, check=at("rule", found="'top-1'", expected="ties-half, hpdv2, imagereward")):
             act(alone, rule="top-1")
-        with pytest.raises(InputError, match=r"votes: group 0: shape is \(2,\)"):
+        with pytest.raises(InputError, check=at("votes: group 0", found="(2,)")):
             act([[1, 2]])
-    with pytest.raises(InputError, match="no pair in 1 groups has an order"):
+    with pytest.raises(InputError, check=at("votes", found="no pair in 1 groups")):
         agreement_by_gap(alone)
-    with pytest.raises(InputError, match="further apart than 1 places"):
+    with pytest.raises(InputError, check=at("votes", found="further apart than 1 places")):
         agreement_by_gap([[[1, 5], [1, 5]]])
-    with pytest.raises(InputError, match="bins: is 0"):
+    with pytest.raises(InputError, check=at("bins", found="0")):
         agreement_by_gap(alone, bins=0)
-    with pytest.raises(InputError, match="group 0: there are 2 scores and votes of 3 images"):
+    with pytest.raises(InputError, check=at("votes: group 0", found="3 images", expected="2")):
         agreement_by_gap(alone, scores=[[1, 2]])
 
 

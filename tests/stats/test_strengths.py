@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
-import time
 
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from error_fields import at
 from hpskit.errors import InputError
 from hpskit.stats import bradley_terry, bradley_terry_interval, win_counts, win_matrix
 
@@ -79,7 +78,7 @@ def test_expected_wins_are_the_wins_found(wins: np.ndarray, prior: float) -> Non
     np.fill_diagonal(wins, 7)
     met = (wins + wins.T > 0) & ~np.eye(len(wins), dtype=bool)
     if not (np.linalg.matrix_power(met.astype(float) + np.eye(len(wins)), len(wins)) > 0).all():
-        with pytest.raises(InputError, match="no finite difference"):
+        with pytest.raises(InputError, check=at("wins", found="no finite difference")):
             bradley_terry(wins, prior=prior)
         return
     strengths = bradley_terry(wins, prior=prior)
@@ -103,7 +102,7 @@ def test_a_model_that_wins_everything_stays_finite_and_is_refused_without_a_prio
     few, many = ([[0, n, n], [0, 0, n / 2], [0, n / 2, 0]] for n in (10, 1000))
     assert bradley_terry(few)[0] == pytest.approx(2 / 3 * math.log(10.5 / 0.5))
     assert bradley_terry(many)[0] == pytest.approx(2 / 3 * math.log(1000.5 / 0.5))
-    with pytest.raises(InputError, match=r"models \[0\] and the others have no finite difference"):
+    with pytest.raises(InputError, check=at("wins", found="models [0] and the others")):
         bradley_terry(few, prior=0)
 
 
@@ -129,21 +128,6 @@ def test_counts_on_which_plain_newton_steps_run_away_are_solved() -> None:
     np.testing.assert_allclose(((wins + wins.T) * chances(strengths)).sum(axis=1), wins.sum(axis=1), rtol=1e-7)
 
 
-def test_true_strengths_are_found_and_lie_in_their_intervals() -> None:
-    """Gumbel noise on each score makes exactly Bradley-Terry matches."""
-    rng = np.random.default_rng(0)
-    true = np.array([0.8, 0.3, 0.3, -0.4, -1.0])
-    inside = np.zeros(5)
-    for trial in range(60):
-        scores = true[:, None] + rng.gumbel(size=(5, 300))
-        strengths, low, high = bradley_terry_interval(scores, resamples=100, seed=trial)
-        assert (low < strengths).all()
-        assert (strengths < high).all()
-        inside += (low <= true) & (true <= high)
-    assert 0.9 <= inside.mean() / 60 <= 0.98
-    np.testing.assert_allclose(strengths, true, atol=0.25)
-
-
 def test_intervals_are_those_of_the_plain_bootstrap() -> None:
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 4, (4, 60)) + np.arange(4)[:, None] * 0.5
@@ -161,38 +145,37 @@ def test_copies_are_equally_strong_and_for_sure() -> None:
         np.testing.assert_allclose(part, 0, atol=1e-12)
 
 
-def test_twenty_models_and_a_thousand_resamples_take_seconds() -> None:
+@pytest.mark.parametrize("trials", [15, pytest.param(60, marks=pytest.mark.slow)])
+def test_true_strengths_are_found_and_lie_in_their_intervals(trials: int) -> None:
+    """Gumbel noise on each score makes exactly Bradley-Terry matches."""
     rng = np.random.default_rng(0)
-    scores = rng.normal(0, 0.5, 20)[:, None] + rng.normal(size=(20, 3200))
-    start = time.process_time()
-    _, low, high = bradley_terry_interval(scores)
-    assert time.process_time() - start < 3
-    assert ((high - low > 0.03) & (high - low < 0.3)).all()
-
-
-@given(seed=st.integers(0, 100))
-@settings(max_examples=5)
-def test_the_same_seed_gives_the_same_intervals(seed: int) -> None:
-    scores = np.random.default_rng(0).normal(size=(3, 20))
-    one, other = (bradley_terry_interval(scores, resamples=20, seed=seed) for _ in range(2))
-    np.testing.assert_array_equal(one, other)
+    true = np.array([0.8, 0.3, 0.3, -0.4, -1.0])
+    inside = np.zeros(5)
+    for trial in range(trials):
+        scores = true[:, None] + rng.gumbel(size=(5, 300))
+        strengths, low, high = bradley_terry_interval(scores, resamples=100, seed=trial)
+        assert (low < strengths).all()
+        assert (strengths < high).all()
+        inside += (low <= true) & (true <= high)
+    assert 0.88 <= inside.mean() / trials <= 0.99
+    np.testing.assert_allclose(strengths, true, atol=0.25)
+    np.testing.assert_array_equal([strengths, low, high], bradley_terry_interval(scores, resamples=100, seed=trial))
 
 
 def test_what_has_no_strengths_is_refused() -> None:
     for shape in ((2, 3), (2, 2, 2), (2,), (1, 1)):
-        with pytest.raises(InputError, match=f"wins: shape is {re.escape(str(shape))}"):
+        with pytest.raises(InputError, check=at("wins", found=str(shape))):
             bradley_terry(np.zeros(shape))
-    with pytest.raises(InputError, match="negative or not finite"):
-        bradley_terry([[0, -1], [1, 0]])
-    with pytest.raises(InputError, match="negative or not finite"):
-        bradley_terry([[0, math.nan], [1, 0]])
-    with pytest.raises(InputError, match=r"prior: is -1"):
+    for count in (-1, math.nan):
+        with pytest.raises(InputError, check=at("wins", found="negative or not finite")):
+            bradley_terry([[0, count], [1, 0]])
+    with pytest.raises(InputError, check=at("prior", found="-1")):
         bradley_terry([[0, 1], [1, 0]], prior=-1)
-    with pytest.raises(InputError, match=r"models \[0, 2\] and the others"):
+    with pytest.raises(InputError, check=at("wins", found="models [0, 2] and the others")):
         bradley_terry([[0, 0, 3], [0, 0, 0], [4, 0, 0]])
-    with pytest.raises(InputError, match="no strengths found in 200 steps"):
+    with pytest.raises(InputError, check=at("wins", found="200 steps")):
         bradley_terry([[0, 1e100], [1, 0]], prior=0)
-    with pytest.raises(InputError, match="no finite difference"):
+    with pytest.raises(InputError, check=at("wins", found="no finite difference")):
         bradley_terry_interval([[1, math.nan, 3], [math.nan, 2, math.nan]])
-    with pytest.raises(InputError, match="resamples: is 0"):
+    with pytest.raises(InputError, check=at("resamples", found="0")):
         bradley_terry_interval([[1, 2], [2, 1]], resamples=0)

@@ -1,8 +1,7 @@
 """Bradley-Terry strengths of models from how often their images beat each other.
 
 The chance that model i beats j is 1 / (1 + exp(strength j - strength i)). Every prompt is a match of every two models
-that have a score for it; equal scores are half a win for each. A prompt that stands several times is one match, by the
-mean of its scores, where `clusters` say so.
+that have a score for it, equal scores half a win for each.
 """
 
 from __future__ import annotations
@@ -11,32 +10,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Floats, cluster_labels, pair_indices
-from hpskit.stats.bootstrap import check_settings
+from hpskit.stats.blocks import Floats, cluster_labels, pair_indices, require
+from hpskit.stats.intervals import check_settings
 from hpskit.stats.model_scores import averaged_by_prompt, read_model_scores, resampled_sums
-
-__all__ = ["bradley_terry", "bradley_terry_interval", "win_counts", "win_matrix"]
 
 _STEPS = 200
 _PRECISION = 1e-9
 """Largest last step, in units of strength (natural logarithm of the odds)."""
 
-_RESAMPLES_AT_ONCE = 2**22
+_NUMBERS_AT_ONCE = 2**22
 
 
 def win_counts(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Floats:
-    """On how many prompts each model beats each other one.
+    """Count the prompts on which each row's model scores higher than each column's, (models, models).
 
-    Args:
-        scores: (models, prompts), higher is better; NaN is missing, such a prompt does not count for that model.
-        clusters: (prompts,) labels, equal for prompts with one text; each is its own if not given.
-
-    Returns:
-        (models, models): prompts on which the row's model scores higher than the column's, equal scores one half; 0 on
-        the diagonal.
-
-    Raises:
-        InputError: a shape is another or a score is infinite.
+    Equal scores are one half; the diagonal is 0.
     """
     table = _by_prompt(scores, clusters)
     counts = np.stack([(row > table).sum(axis=1) + (row == table).sum(axis=1) / 2 for row in table])
@@ -45,18 +33,9 @@ def win_counts(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Float
 
 
 def win_matrix(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Floats:
-    """How often each model beats each other one, as a share.
+    """Share of common prompts on which each row's model scores higher than each column's, (models, models).
 
-    Args:
-        scores: as for `win_counts`.
-        clusters: as for `win_counts`.
-
-    Returns:
-        (models, models): share of the prompts that both have on which the row's model beats the column's, equal scores
-        one half, 0 to 1; the two shares of a pair add up to 1. NaN on the diagonal and without a common prompt.
-
-    Raises:
-        InputError: as `win_counts`.
+    The two shares of a pair add up to 1. NaN on the diagonal and without a common prompt.
     """
     counts = win_counts(scores, clusters=clusters)
     matches = counts + counts.T
@@ -64,35 +43,27 @@ def win_matrix(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Float
 
 
 def bradley_terry(wins: ArrayLike, *, prior: float = 0.5) -> Floats:
-    """Strengths of models by maximum likelihood, after `prior` wins are added on both sides of each pair compared.
+    """Strengths of models, (models,), by maximum likelihood, with `prior` wins added on both sides of each pair
+    compared.
 
+    A strength is the natural logarithm of the odds; the mean is 0, and the difference of two is the log-odds of a win.
     A model that wins every match has no finite strength. Half a win each way, as for a share in small samples, gives it
-    a finite one that grows with the number of its matches, and is not felt once there are some hundreds: with 2,000
-    wins in 3,200 it changes the log-odds of 0.511 by 0.0002. All models are treated alike, whether they need it or not.
+    one that grows with the number of its matches. It is not felt once there are some hundreds: with 2,000 wins in 3,200
+    it changes the log-odds of 0.511 by 0.0002. A prior of 0 is plain maximum likelihood.
 
-    Args:
-        wins: (models, models) counts of wins of the row over the column, a tie is half a win for each; the diagonal is
-            not used.
-        prior: 0 is plain maximum likelihood.
-
-    Returns:
-        (models,): natural logarithm of the odds, mean 0; the difference of two is the log-odds of a win.
-
-    Raises:
-        InputError: wrong shape, a count is negative or not finite, models that were never compared, not even through
-            others, or, with prior 0, models that win or lose everything against the others.
+    `wins` are (models, models), of the row over the column, a tie half a win for each; the diagonal is not used. Models
+    that were never compared, not even through others, are an error, and with prior 0 those that win or lose everything.
 
     Source: Bradley & Terry 1952; Ford 1957 for when a solution exists; Newton's method with the damped step of Sun &
     Tran-Dinh 2019, Generalized self-concordant functions, which cannot overshoot.
     """
     counts = np.asarray(wins, dtype=np.float64)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or len(counts) < 2:
-        raise InputError(f"wins: shape is {counts.shape}, expected (models, models) with at least two models")
-    if not 0 <= prior < np.inf:
-        raise InputError(f"prior: is {prior!r}, expected a number of wins of 0 or more, such as 0.5")
+        raise InputError("wins", f"have shape {counts.shape}", expected="(models, models) with at least two models")
+    require(0 <= prior < np.inf, "prior", prior, "a number of wins of 0 or more, such as 0.5")
     counts = counts * (1 - np.eye(len(counts)))
     if not ((counts >= 0) & np.isfinite(counts)).all():
-        raise InputError("wins: there is a count that is negative or not finite, expected numbers of wins")
+        raise InputError("wins", "have a count that is negative or not finite", expected="numbers of wins")
     strengths: Floats = _strengths(counts[None], prior)[0]
     return strengths
 
@@ -106,25 +77,11 @@ def bradley_terry_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[Floats, Floats, Floats]:
-    """Strengths from per-prompt scores, with percentile intervals over prompts.
+    """Strengths, lower and upper ends over prompts, (models,) each, by percentiles for each model by itself.
 
     A strength is relative to the mean of the models at hand, and so is its interval: it says how sure a model stands in
-    this field. Whether two models differ is the business of `paired_differences`.
-
-    Args:
-        scores: as for `win_counts`.
-        clusters: as for `win_counts`.
-        prior: as for `bradley_terry`, in each resample.
-        resamples: how many; prompts are drawn with replacement, with all models' scores.
-        level: nominal coverage, 0 to 1, for each model by itself.
-        seed: same seed, same intervals.
-
-    Returns:
-        (models,) three times: strengths, lower ends and upper ends.
-
-    Raises:
-        InputError: as `bradley_terry`, or a setting has an impossible value. In a resample the same can happen to data
-            with few prompts in common or with prior 0.
+    this field. Whether two models differ is the business of `paired_differences`. With few common prompts or prior 0 a
+    resample may have no strengths, which is an error.
     """
     check_settings(resamples, level)
     table = _by_prompt(scores, clusters)
@@ -135,7 +92,7 @@ def bradley_terry_interval(
     rows = np.concatenate([np.nan_to_num(outcomes), np.nan_to_num(1 - outcomes)])  # a missing one is no match
     sums = resampled_sums(rows, resamples, seed)
     found = np.empty((resamples, len(table)))
-    step = max(1, _RESAMPLES_AT_ONCE // len(table) ** 2)
+    step = max(1, _NUMBERS_AT_ONCE // len(table) ** 2)
     for start in range(0, resamples, step):
         part = sums[start : start + step]
         counts = np.zeros((len(part), len(table), len(table)))
@@ -170,18 +127,19 @@ def _strengths(wins: Floats, prior: float) -> Floats:
         if reach.max() < _PRECISION:
             found -= found.mean(axis=1, keepdims=True)
             return found
-    raise InputError(f"wins: no strengths found in {_STEPS} steps, expected counts of comparable size")
+    raise InputError("wins", f"give no strengths in {_STEPS} steps", expected="counts of comparable size")
 
 
 def _check_solvable(counts: Floats) -> None:
-    """Strengths exist just when from each model a chain of wins leads to each other one."""
+    """Refuse counts without strengths: those where no chain of wins leads from each model to each other one."""
     from scipy.sparse.csgraph import connected_components
 
     for wins in counts > 0:
         parts, labels = connected_components(wins, connection="strong")
         if parts > 1:
-            some = np.flatnonzero(labels == labels[0])
             raise InputError(
-                f"wins: models {some.tolist()} and the others have no finite difference, expected a chain of wins from "
-                "each model to each other one; compare them on common prompts, with a prior above 0"
+                "wins",
+                f"give models {np.flatnonzero(labels == labels[0]).tolist()} and the others no finite difference",
+                expected="a chain of wins from each model to each other one",
+                cure="compare them on common prompts, with a prior above 0",
             )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-import tracemalloc
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from error_fields import at
 from hpskit.errors import InputError
 from hpskit.stats import (
     Accuracy,
@@ -120,15 +118,23 @@ def test_the_p_value_and_the_interval_say_the_same(seed: int, level: float) -> N
         assert difference.low <= 0 <= difference.high
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """600 samples of 80 prompts; 0.95 is within three standard errors of what 600 trials show."""
+def test_from_scores_to_an_interval() -> None:
+    interval = bootstrap_accuracy(pair_accuracy([[2, 1], [1, 2], [3, 2]], [[1, 2], [1, 2], [1, 2]], "hpdv2"))
+    assert isinstance(interval, Interval)
+    assert (interval.low, interval.value, interval.high) == (0, pytest.approx(2 / 3), 1)
+
+
+@pytest.mark.parametrize("trials", [60, pytest.param(600, marks=pytest.mark.slow)])
+def test_intervals_hold_the_truth_as_often_as_they_say(trials: int) -> None:
+    """Samples of 80 prompts; 0.95 is within three standard errors of what the trials show."""
     rng = np.random.default_rng(0)
-    found = [bootstrap_accuracy(prompts(rng, 80), resamples=500, seed=trial) for trial in range(600)]
+    found = [bootstrap_accuracy(prompts(rng, 80), resamples=500, seed=trial) for trial in range(trials)]
     coverage = np.mean([interval.low <= 0.7 <= interval.high for interval in found])
-    assert 0.915 <= coverage <= 0.977
+    assert abs(coverage - 0.95) <= 3 * np.sqrt(0.95 * 0.05 / trials)
 
 
-def test_equal_scorers_are_rarely_called_different() -> None:
+@pytest.mark.parametrize("trials", [60, pytest.param(600, marks=pytest.mark.slow)])
+def test_equal_scorers_are_rarely_called_different(trials: int) -> None:
     rng = np.random.default_rng(0)
 
     def p_value(trial: int) -> float:
@@ -136,58 +142,22 @@ def test_equal_scorers_are_rarely_called_different() -> None:
         one, other = (accuracy(rng.binomial(10, ease), np.full(80, 10)) for _ in range(2))
         return bootstrap_difference(one, other, resamples=500, seed=trial).p_value
 
-    p_values = np.array([p_value(trial) for trial in range(600)])
-    assert 0.023 <= (p_values < 0.05).mean() <= 0.085
-    assert 0.4 <= (p_values < 0.5).mean() <= 0.6
-
-
-def test_a_thousand_prompts_take_well_under_a_second() -> None:
-    rng = np.random.default_rng(0)
-    measured = accuracy(36 * rng.random(1000), np.full(1000, 36))  # all different: the slow way
-    start = time.process_time()
-    bootstrap_accuracy(measured)
-    assert time.process_time() - start < 1
-
-
-@pytest.mark.parametrize("different", [True, False])
-def test_memory_does_not_grow_with_prompts_times_resamples(different: bool) -> None:
-    """100,000 prompts: 10,000 resamples of such as repeat, 200 (which is 20 million draws) of such as do not."""
-    rng = np.random.default_rng(0)
-    correct = 36 * rng.random(100_000) if different else rng.binomial(36, 0.8, 100_000)
-    measured = accuracy(correct, np.full(100_000, 36))
-    tracemalloc.start()
-    interval = bootstrap_accuracy(measured, resamples=200 if different else 10_000)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 150e6
-    half = 1.96 * (measured.correct / 36).std() / np.sqrt(100_000)
-    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.2)
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_different_prompts_and_ten_thousand_resamples() -> None:
-    rng = np.random.default_rng(0)
-    interval = bootstrap_accuracy(accuracy(36 * rng.random(100_000), np.full(100_000, 36)))
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.sqrt(1 / 12 / 100_000), rel=0.05)
+    p_values = np.array([p_value(trial) for trial in range(trials)])
+    for level in (0.05, 0.5):
+        assert abs((p_values < level).mean() - level) <= 4 * np.sqrt(level * (1 - level) / trials)
 
 
 def test_what_gives_no_interval_is_refused() -> None:
     measured = accuracy([1, 0, 0], [1, 1, 0])
-    with pytest.raises(InputError, match="1 prompts have something to compare, expected at least 2"):
+    with pytest.raises(InputError, check=at("prompts", found="are 1 ")):
         bootstrap_accuracy(measured, clusters=[5, 5, 6])
-    with pytest.raises(InputError, match=r"clusters: shape is \(2,\)"):
+    with pytest.raises(InputError, check=at("clusters", found="(2,)")):
         bootstrap_accuracy(measured, clusters=[1, 2])
-    with pytest.raises(InputError, match="resamples: is 0"):
+    with pytest.raises(InputError, check=at("resamples", found="0")):
         bootstrap_accuracy(measured, resamples=0)
-    with pytest.raises(InputError, match="level: is 95"):
+    with pytest.raises(InputError, check=at("level", found="95")):
         bootstrap_accuracy(measured, level=95)
-    with pytest.raises(InputError, match="3 groups averaged over prompts and 2 groups averaged over prompts"):
+    with pytest.raises(InputError, check=at("difference", found="3 groups averaged over prompts and 2 groups")):
         bootstrap_difference(measured, measured.subset(np.array([0, 1])))
-    with pytest.raises(InputError, match="0 prompts"):
+    with pytest.raises(InputError, check=at("prompts", found="are 0 ")):
         bootstrap_mean([np.nan, np.nan])
-
-
-def test_from_scores_to_an_interval() -> None:
-    interval = bootstrap_accuracy(pair_accuracy([[2, 1], [1, 2], [3, 2]], [[1, 2], [1, 2], [1, 2]], "hpdv2"))
-    assert isinstance(interval, Interval)
-    assert (interval.low, interval.value, interval.high) == (0, pytest.approx(2 / 3), 1)
