@@ -100,7 +100,7 @@ def test_two_judgements_have_no_growth(tmp_path: Path) -> None:
     result = run(Agreement(data=write(tmp_path, *[RANKS[:2]] * 3), out=tmp_path / "out", resamples=100))
     assert result["growth"] is None
     assert result["not_measured"] == {
-        "accuracy by annotators": "there are 2 judgements of a group, expected three or more"
+        "accuracy by annotators": "votes have 2 judgements of a group, expected three or more"
     }
     assert "expected three or more" in (tmp_path / "out/report.html").read_text()
 

@@ -166,7 +166,7 @@ def _growth(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> di
         InputError: no group has three judgements, or nothing is left to compare.
     """
     if (most := max(len(own) for own in votes)) < 3:
-        raise InputError(f"votes: there are {most} judgements of a group, expected three or more")
+        raise InputError("votes", f"have {most} judgements of a group", expected="three or more")
     curve = accuracy_by_annotators(votes, seed=settings.seed)
     points = [
         {"annotators": k, **interval_of(point, clusters, settings)} for k, point in enumerate(curve.points, start=1)
