@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Data, DataFormat, Json, Persons
+from hpskit.cli.options import Data, DataFormat, Json, Persons, command_line, interval, new_table, show
 
 __all__ = ["agreement"]
 
@@ -42,7 +40,7 @@ def agreement(
         persons=persons,
         resamples=resamples,
         seed=seed,
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
+        command=command_line(),
     )
     result = run(config)
     if as_json:
@@ -56,33 +54,18 @@ def agreement(
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console()
     data, rule = result["data"], result["settings"]["rule"]
     title = f"{data['name']}: {result['judged_groups']:,} groups, {data['judgements']:,} judgements"
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("people", overflow="fold")
-    for column in (rule, "interval", "people too", "published"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = new_table(title, "people", rule, "interval", "people too", "published", words=["people"])
     both_ways = {row["key"]: row for row in result["two_way"]}
     for row in result["rules"][rule]:
         published = f"{row['published']:.1f} %" if row["published"] is not None else ""
         table.add_row(
-            Text(row["name"]), f"{100 * row['value']:.1f} %", _range(row), _range(both_ways[row["key"]]), published
+            Text(row["name"]), f"{100 * row['value']:.1f} %", interval(row), interval(both_ways[row["key"]]), published
         )
-    console.print(table)
-    for line in _facts(result):
-        console.print(Text(f" {line}"), soft_wrap=True)
-    if out is not None:
-        console.print(Text(f" {out / 'report.html'}", style="dim"), soft_wrap=True)
-
-
-def _range(row: dict[str, Any]) -> str:
-    return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
+    show(table, *_facts(result), dim=str(out / "report.html") if out is not None else "")
 
 
 def _facts(result: dict[str, Any]) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +21,11 @@ from hpskit.cli.options import (
     Precision,
     Scorers,
     candidates_loader,
+    command_line,
+    interval,
+    new_table,
     progress_bar,
+    show,
     step_progress,
 )
 
@@ -89,7 +91,7 @@ def evaluate(
         persons=persons,
         resamples=resamples,
         seed=seed,
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
+        command=command_line(),
     )
     load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
@@ -102,18 +104,12 @@ def evaluate(
 
 
 def _print(result: dict[str, Any], out: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console()
     data, rule = result["data"], result["settings"]["rule"]
     title = f"{data['name']}: {data['groups']:,} groups, {data['prompts']:,} prompts, {result['pairs']:,} pairs"
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("scorer", overflow="fold")
-    for column in (rule, f"{100 * result['settings']['level']:g} % interval", "tau-b", "published"):
-        table.add_column(column, justify="right", no_wrap=True)
+    level = f"{100 * result['settings']['level']:g} % interval"
+    table = new_table(title, "scorer", rule, level, "tau-b", "published", words=["scorer"])
     for scorer in result["scorers"]:
         name = Text(scorer["label"])
         name.append(" seen in training" if scorer["training"]["seen"] else "", style="yellow")
@@ -129,19 +125,12 @@ def _print(result: dict[str, Any], out: Path) -> None:
     for row in result["people"]:
         who = row["name"] if row["rule"] == rule else f"{row['name']} ({row['rule']})"
         table.add_row(Text(who), *_figures(row, row["published"]))
-    console.print(table)
-    for line in [*_differences(result), *_with_people(result), *_thresholds(result)]:
-        console.print(Text(f" {line}"), soft_wrap=True)
-    console.print(Text(f" {out / 'report.html'}", style="dim"), soft_wrap=True)
+    show(table, *_differences(result), *_with_people(result), *_thresholds(result), dim=str(out / "report.html"))
 
 
 def _figures(row: dict[str, Any], published: float | None, tau: str = "") -> tuple[str, ...]:
     quoted = f"{published:.1f} %" if published is not None else ""
-    return f"{100 * row['value']:.1f} %", _range(row), tau, quoted
-
-
-def _range(row: dict[str, Any]) -> str:
-    return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
+    return f"{100 * row['value']:.1f} %", interval(row), tau, quoted
 
 
 def _differences(result: dict[str, Any]) -> list[str]:
@@ -155,21 +144,21 @@ def _differences(result: dict[str, Any]) -> list[str]:
 
 
 def _with_people(result: dict[str, Any]) -> list[str]:
-    """The intervals that resample people too, of the accuracy against the mean of the single judgements."""
+    """Write the intervals that resample people too, of the accuracy against the mean of the single judgements."""
     rows = [(s["label"], s["two_way"]) for s in result["scorers"] if s["two_way"] and s["two_way"]["low"] is not None]
-    figures = ", ".join(f"{label} {100 * row['value']:.1f} % ({_range(row)})" for label, row in rows)
+    figures = ", ".join(f"{label} {100 * row['value']:.1f} % ({interval(row)})" for label, row in rows)
     return [f"against single judgements, people resampled too: {figures}"] if rows else []
 
 
 def _thresholds(result: dict[str, Any]) -> list[str]:
-    """Which tie thresholds the accuracies have, where it is they that are asked for."""
+    """Write the tie thresholds of the accuracies, where the rule has them."""
     if result["settings"]["rule"] != "pickapic":
         return []
     lines = [f"tie threshold {result['settings']['tie_threshold'] or 0:g}"]
     for scorer in result["scorers"]:
         if fitted := scorer["pickapic"]["cross_fitted"]:
             at = ", ".join(f"{threshold:g}" for threshold in fitted["tie_thresholds"])
-            value = f"{100 * fitted['value']:.1f} % ({_range(fitted)})"
+            value = f"{100 * fitted['value']:.1f} % ({interval(fitted)})"
             lines.append(f"{scorer['label']} with thresholds chosen on other prompts ({at}): {value}")
     return lines
 

@@ -1,15 +1,18 @@
-"""What commands share: the model options, the same wherever something is scored, and the progress bar."""
+"""Options that several commands have, tables, and progress bars."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+import sys
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from hpskit.scoring.contract import Candidate
     from hpskit.scoring.scorer import PreferenceScorer
@@ -34,8 +37,12 @@ __all__ = [
     "TrainingData",
     "Workers",
     "candidates_loader",
+    "command_line",
+    "interval",
+    "new_table",
     "progress_bar",
     "scorer_loader",
+    "show",
     "step_progress",
 ]
 
@@ -122,8 +129,46 @@ Persons = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
+def new_table(title: str, *columns: str, words: Collection[str] = ()) -> Table:
+    """Make the table of a result: figures to the right on one line; `words` are columns that fold to the left."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for column in columns:
+        if column in words:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def show(table: Table, *lines: str, dim: str = "") -> None:
+    """Print a table, then lines below it, the last one dim; long lines are left to the terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    console.print(table)
+    for line in lines:
+        console.print(Text(f" {line}"), soft_wrap=True)
+    if dim:
+        console.print(Text(f" {dim}", style="dim"), soft_wrap=True)
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """Write the interval of a share, in percent; empty if it has none."""
+    return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
+
+
+def command_line() -> str:
+    """Write the command that is running, for results to carry."""
+    return f"hpskit {shlex.join(sys.argv[1:])}"
+
+
 def progress_bar() -> Progress:
-    """A bar on standard error that goes away when it is done; none if that is not a terminal."""
+    """Make a bar on standard error that goes away when it is done; none if that is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -135,7 +180,7 @@ def progress_bar() -> Progress:
 def scorer_loader(
     model: str, arch: str | None, precision: str, device: str, batch_size: int | None, antialias: bool | None
 ) -> Callable[[], PreferenceScorer]:
-    """A function that loads the scorer that the options describe, with a note on standard error while it does."""
+    """Return a function that loads the scorer of these options, with a note on standard error while it does."""
 
     def load() -> PreferenceScorer:
         from rich.console import Console
@@ -159,7 +204,7 @@ def candidates_loader(
     batch_size: int | None,
     antialias: bool | None,
 ) -> Callable[[], list[Candidate]]:
-    """A function that loads the scorers that a command names; `arch` is for those that are files."""
+    """Return a function that loads the scorers that a command names; `arch` is for those that are files."""
 
     def load() -> list[Candidate]:
         from hpskit.models.store import is_path
@@ -185,7 +230,7 @@ def candidates_loader(
 
 
 def step_progress(bar: Progress) -> Callable[[str, int, int], None]:
-    """What a stage tells of its progress (step, done, in all) goes to `bar`; each step has a line of its own."""
+    """Return a `hpskit.stage.Progress` that draws on `bar`; each step has a line of its own."""
     tasks: dict[str, TaskID] = {}
 
     def progress(step: str, done: int, total: int) -> None:

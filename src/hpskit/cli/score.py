@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Antialias, Arch, BatchSize, Device, Json, Model, Precision, progress_bar, scorer_loader
+from hpskit.cli.options import (
+    Antialias,
+    Arch,
+    BatchSize,
+    Device,
+    Json,
+    Model,
+    Precision,
+    new_table,
+    progress_bar,
+    scorer_loader,
+    show,
+)
 from hpskit.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,15 +71,14 @@ def score(
     load = scorer_loader(model, arch, precision, device, batch_size, antialias)
     if pairs is not None:
         if prompt is not None:
-            raise InputError(f"--pairs: was given together with the prompt {prompt!r}; use one or the other")
+            raise InputError("--pairs", f"was given together with the prompt {prompt!r}", cure="use one or the other")
         if out is None:
-            raise InputError("--out: is missing, expected a .jsonl file for the scores of --pairs")
+            raise InputError("--out", "is missing", expected="a .jsonl file for the scores of --pairs")
         _score_file(load, pairs, out, image_root, on_error, as_json)
         return
     if out is not None or image_root is not None or on_error != "fail":
-        raise InputError(
-            "--out, --image-root and --on-error: go with --pairs; for one prompt use --json and redirect it"
-        )
+        cure = "for one prompt use --json and redirect it"
+        raise InputError("--out, --image-root and --on-error", "go with --pairs", cure=cure)
     _rank(load, prompt, images or [], as_json)
 
 
@@ -75,13 +86,14 @@ def _rank(load: Callable[[], PreferenceScorer], prompt: str | None, images: list
     from hpskit.pixels import check_files
 
     if prompt is None:
-        raise InputError('prompt: is missing; usage: hpskit score "PROMPT" IMAGE …, or --pairs FILE --out FILE')
+        usage = 'usage: hpskit score "PROMPT" IMAGE …, or --pairs FILE --out FILE'
+        raise InputError("prompt", "is missing", cure=usage)
     if _is_file(prompt):
-        raise InputError(f"prompt: {prompt!r} is a file; the prompt comes first, then the images")
+        raise InputError("prompt", f"{prompt!r} is a file", cure="the prompt comes first, then the images")
     if not images:
-        raise InputError("images: there are none; name at least one after the prompt")
+        raise InputError("images", "there are none", cure="name at least one after the prompt")
     if not prompt.strip():
-        raise InputError("prompt: is empty, expected the text that the images were made for")
+        raise InputError("prompt", "is empty", expected="the text that the images were made for")
     check_files(images)
     scorer = load()
     with progress_bar() as bar:
@@ -112,25 +124,16 @@ def _print_json(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage
 
 
 def _print_table(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImage]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(prompt), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("rank", justify="right")
-    table.add_column("image", overflow="fold")
-    table.add_column("score", justify="right", no_wrap=True)
-    if scorer.log_odds_per_point is not None:
-        table.add_column("preferred", justify="right", no_wrap=True)
+    preferred = ["preferred"] if scorer.log_odds_per_point is not None else []
+    table = new_table(prompt, "rank", "image", "score", *preferred, words=["image"])
     for line in ranking:
         style = "bold green" if line.rank == 1 and len(ranking) > 1 else ""
-        chance = [] if line.probability is None else [f"{line.probability:.1%}"]
-        table.add_row(str(line.rank), Text(line.image), f"{line.score:.2f}", *chance, style=style)
-    console = Console()
-    console.print(table)
+        probability = [] if line.probability is None else [f"{line.probability:.1%}"]
+        table.add_row(str(line.rank), Text(line.image), f"{line.score:.2f}", *probability, style=style)
     note = "" if scorer.reads_prompt else " · does not read the prompt"
-    console.print(Text(f" {scorer.info.identity}{note}", style="dim"), soft_wrap=True)
+    show(table, dim=f"{scorer.info.identity}{note}")
 
 
 def _score_file(
