@@ -32,6 +32,7 @@ BACKGROUND = (255, 255, 255)
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _AGAIN = "make or download it again"
+_SHOWN = 5  # files that one error lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def check_file(path: Path) -> None:
 
 
 def check_files(paths: Sequence[Path]) -> None:
-    """Check several files as `check_file` does; the error is that of the first, and counts the others.
+    """Check several files as `check_file` does; the error names all that cannot be used, not only the first.
 
     Raises:
         ImageError: see `check_file`.
@@ -97,8 +98,9 @@ def check_files(paths: Sequence[Path]) -> None:
             problems.append(error)
     if problems:
         first, *others = problems
-        more = f", and {len(others)} more of {len(paths)} cannot be used" if others else ""
-        raise ImageError(first.place, first.found + more, expected=first.expected, cure=first.cure)
+        found = "; ".join([first.found, *(f"{error.place}: {error.found}" for error in others[: _SHOWN - 1])])
+        found += f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ImageError(first.place, found, expected=first.expected, cure=first.cure)
 
 
 def check_head(path: Path) -> None:
