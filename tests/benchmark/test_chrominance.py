@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,13 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from conftest import Cli
-from hpskit.benchmark.studies.chrominance import Chrominance, Measures, measure, run
-from hpskit.benchmark.studies.chrominance_page import contour
+from error_fields import at
+from hpskit.benchmark.studies.chroma_plane import contour
+from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
 from hpskit.benchmark.studies.folders import open_folder, open_folders
 from hpskit.errors import ImageError, InputError, OutputError
-from hpskit.files import AppendLog
+from hpskit.pixels.statistics import ChromaDensity
+from hpskit.stage import Ledger
 
 
 def test_lines_lie_where_the_value_is() -> None:
@@ -100,36 +101,33 @@ def test_files_that_are_published(models: Path) -> None:
 _KILLED = """
 import time
 from pathlib import Path
-from hpskit.benchmark.studies.chrominance import Chrominance, run
+from hpskit.benchmark.studies.chroma_plane import contour
+from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
 from hpskit.pixels.statistics import ChromaDensity
 of = ChromaDensity.of
 ChromaDensity.of = lambda pixels: time.sleep(0.05) or of(pixels)
-run(Chrominance(images={images!r}, out=Path({out!r})))
+run(Chrominance(images={images!r}, out=Path({out!r})), lambda what, done, total: print(done, flush=True))
 """
 
 
-def test_killed_at_any_moment_it_goes_on(models: Path) -> None:
+def test_killed_at_any_moment_it_goes_on(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [f"{name}={models / name}" for name in ("base", "vivid")]
     code = _KILLED.format(images=images, out=str(models / "out"))
-    log = models / "out/chrominance.json.partial"
-    process = subprocess.Popen([sys.executable, "-c", code])
-    while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 2):
-        time.sleep(0.01)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()  # the first images are measured
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert [path.name for path in (models / "out").iterdir()] == [log.name]
-    header, *lines = log.read_text().splitlines()
-    assert 0 < len(lines) < 48
-    changed = [json.dumps({**json.loads(line), "chroma": 1e6}) for line in lines]
-    (models / "changed").mkdir()
-    (models / "changed" / log.name).write_text("\n".join([header, *changed, '{"sha256": "torn']))
-    with pytest.raises(OutputError, match=r"is unfinished work at another --size; choose another --out, or delete"):
+    process.communicate()
+    assert not (models / "out/chrominance.json").exists()
+    with pytest.raises(OutputError, check=at(models / "out/chrominance.json.partial", found="size")):
         colours(models, "base", "vivid", size=100)
-    assert colours(models, "base", "vivid") == colours(models, "base", "vivid", out="anew")
-    assert not log.exists()
-    found = colours(models, "base", "vivid", out="changed")["models"]
-    used = [int(24 * model["chroma"]["value"] // 1e6) for model in found]
-    assert sum(used) == len(lines), "what was kept is taken as it stands"
+    measured = []
+    of = ChromaDensity.of
+    monkeypatch.setattr(ChromaDensity, "of", lambda pixels: measured.append(1) or of(pixels))
+    result = colours(models, "base", "vivid")
+    assert 0 < len(measured) < 48
+    assert result == colours(models, "base", "vivid", out="anew")
+    assert {path.suffix for path in (models / "out").iterdir()} == {".json", ".html", ".svg", ".npz"}
 
 
 def test_a_model_alone_has_a_page(models: Path) -> None:
@@ -145,10 +143,9 @@ def test_a_jpeg_that_is_decoded_small_gives_the_colours_of_the_whole(
         (tmp_path / name).mkdir()
         for number, photograph in enumerate(photographs):
             photograph.resize((1280, 854)).save(tmp_path / name / f"{number}.{ending}", quality=95)
-    with AppendLog(tmp_path / "log") as log:
-        measures = Measures(log, 160)
-        jpeg, png = (measure(open_folder(tmp_path / name), measures) for name in ("jpeg", "png"))
-    assert jpeg.chroma == pytest.approx(png.chroma, rel=0.02)
+    with Ledger(tmp_path / "ledger", {}) as ledger:
+        jpeg, png = (measure(open_folder(tmp_path / name), ledger, 160) for name in ("jpeg", "png"))
+    assert jpeg.figures[0] == pytest.approx(png.figures[0], rel=0.02)
     assert np.abs(jpeg.densities - png.densities).sum(axis=1).max() < 0.2
 
 
@@ -159,7 +156,7 @@ def test_names_of_folders(models: Path) -> None:
     odd = models / "a=b"
     shutil.copytree(models / "base", odd)
     assert open_folders([str(odd)])[0].name == "a=b"
-    with pytest.raises(InputError, match="more than one is called 'base'; write NAME=DIR"):
+    with pytest.raises(InputError, check=at("images", found="'base'", cure="NAME=DIR")):
         open_folders([str(models / "base"), f"base={models / 'vivid'}"])
 
 
@@ -167,26 +164,27 @@ def test_nothing_is_skipped(models: Path) -> None:
     (models / "base/notes.txt").write_text("no image")
     (models / "base/a/zzz.WEBP").write_bytes(b"not an image at all")
     assert open_folder(models / "base").others == 1
-    with pytest.raises(ImageError, match=r"zzz\.WEBP: is not an image"):
+    broken = models / "base/a/zzz.WEBP"
+    with pytest.raises(ImageError, check=at(broken, found="is not an image")):
         colours(models, "base", "vivid")
     assert not (models / "out/chrominance.json").exists()
     (models / "base/a/zzz.WEBP").write_bytes(b"")
-    with pytest.raises(ImageError, match=r"zzz\.WEBP: is empty"):
+    with pytest.raises(ImageError, check=at(broken, found="is empty")):
         open_folder(models / "base")
 
 
 def test_what_cannot_be_used(models: Path) -> None:
-    with pytest.raises(InputError, match="is not a folder, expected the images of a model"):
+    with pytest.raises(InputError, check=at(models / "nowhere", found="is not a folder")):
         open_folder(models / "nowhere")
     (models / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no image \(0 other files\)"):
+    with pytest.raises(InputError, check=at(models / "empty", found="0 other files")):
         open_folder(models / "empty")
-    with pytest.raises(InputError, match="size: is 8"):
+    with pytest.raises(InputError, check=at("size", found="is 8")):
         Chrominance(images=["a"], out=models / "out", size=8)
     single = models / "single"
     single.mkdir()
     shutil.copy(next((models / "base").rglob("*.jpg")), single)
-    with pytest.raises(InputError, match="holds one image, expected at least 2"):
+    with pytest.raises(InputError, check=at(single, found="holds one image")):
         colours(models, "single")
 
 
@@ -194,10 +192,10 @@ def test_a_folder_with_another_result_is_left_alone(models: Path) -> None:
     (models / "out").mkdir()
     record = models / "out/chrominance.json"
     record.write_text('{"format": "something else"}')
-    with pytest.raises(OutputError, match="is there already and is no 'hpskit chrominance 1'"):
+    with pytest.raises(OutputError, check=at(record, expected="hpskit chrominance 1")):
         colours(models, "base")
     assert record.read_text() == '{"format": "something else"}'
-    with pytest.raises(OutputError, match="is a file, expected a folder"):
+    with pytest.raises(OutputError, check=at(record, found="is a file")):
         colours(models, "base", out="out/chrominance.json")
 
 

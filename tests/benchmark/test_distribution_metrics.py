@@ -7,7 +7,8 @@ import http.server
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -16,78 +17,71 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from torch_fidelity import calculate_metrics
+from torch_fidelity.utils import create_feature_extractor
 
 from conftest import Cli
 from error_fields import at
 from hpskit.benchmark.result import Result, read_result
 from hpskit.benchmark.studies import inception
-from hpskit.benchmark.studies.distribution_metrics import (
-    Metrics,
-    agreement,
-    frechet,
-    inception_score,
-    kernel_distance,
-    metrics_page,
-    run,
-    statistics,
-)
-from hpskit.benchmark.studies.inception import FILE, Features, Inception, find_weights, kept_features
+from hpskit.benchmark.studies.distribution_metrics import Metrics, agreement, distribution_metrics, metrics_page, run
+from hpskit.benchmark.studies.folders import measured
+from hpskit.benchmark.studies.inception import FILE, Inception, find_weights
 from hpskit.errors import (
     CheckpointError,
     HashMismatchError,
+    HpskitError,
     InputError,
     MissingExtraError,
     NotCachedError,
-    OutputError,
 )
 from hpskit.models.checkpoint import write_tensors
 from hpskit.models.layouts import arrange
-from hpskit.pixels import to_tensor
+from hpskit.pixels import Encoded, to_tensor
 from hpskit.scoring.scorer import load_scorer
+from hpskit.stage import Ledger
 from leaderboard_results import write_result
 
 PROMPTS = ("a temple beside a lake", "Café, naïve & quoted: 3 dahlias!!  in  the rain", "a red roof " * 20)
 
 
-def features(pooled: np.ndarray[Any, Any], classes: int = 5) -> Features:
-    return Features(pooled=pooled.astype(np.float32), logits=np.zeros((len(pooled), classes), np.float32))
+def features(pooled: np.ndarray[Any, Any], logits: np.ndarray[Any, Any] | None = None) -> torch.Tensor:
+    """Features of any length, and logits of 1008 classes; 0 if not given."""
+    logits = np.zeros((len(pooled), 1008)) if logits is None else logits
+    return torch.from_numpy(np.hstack([pooled, logits]).astype(np.float32))
 
 
 # Known answers
 
 
-def test_fid_of_a_shift_is_its_square() -> None:
-    """Equal covariances: only the means differ."""
+def test_fid_of_a_shift_and_of_a_stretch() -> None:
+    """Equal covariances: the square of the shift. Of variance v and of 4v: (2 sqrt(v) - sqrt(v))^2 = v."""
     cloud = np.random.default_rng(0).normal(size=(400, 6))
     shift = np.array([3, 0, 0, 4, 0, 0])
-    assert frechet(statistics(features(cloud)), statistics(features(cloud + shift))) == pytest.approx(25, rel=1e-5)
-    assert frechet(statistics(features(cloud)), statistics(features(cloud))) == pytest.approx(0, abs=1e-6)
-
-
-def test_fid_of_a_stretch() -> None:
-    """One direction of variance v and one of 4v: (2 sqrt(v) - sqrt(v))^2 = v."""
     line = np.zeros((500, 3))
     line[:, 1] = np.random.default_rng(1).normal(size=500)
     line -= line.mean(axis=0)
-    found = frechet(statistics(features(line)), statistics(features(2 * line)))
-    assert found == pytest.approx(line[:, 1].var(ddof=1), rel=1e-3)
+    for one, other, fid in ((cloud, cloud + shift, 25), (cloud, cloud, 0), (line, 2 * line, line[:, 1].var(ddof=1))):
+        found = distribution_metrics(features(one), features(other), 100)
+        assert found["fid"] == pytest.approx(fid, rel=1e-3, abs=1e-6)
 
 
 def test_kid_is_about_zero_for_one_source_and_not_for_another() -> None:
     rng = np.random.default_rng(2)
     one, same = (features(rng.normal(size=(300, 8))) for _ in range(2))
     other = features(rng.normal(0.7, 1, size=(300, 8)))
-    near, far = kernel_distance(one, same, 100), kernel_distance(one, other, 100)
+    near, far = (distribution_metrics(one, two, 100)["kid"] for two in (same, other))
     assert abs(near["value"]) < near["deviation"]
     assert far["value"] > 5 * far["deviation"]
 
 
 def test_inception_score_counts_classes() -> None:
     """Sure of five classes alike: 5. Sure of nothing: 1."""
-    sure = np.tile(np.eye(5) * 50, (1000, 1))
-    found = inception_score(Features(pooled=np.zeros((5000, 2), np.float32), logits=sure.astype(np.float32)))
+    pooled = np.random.default_rng(0).normal(size=(5000, 2))
+    sure = features(pooled, np.tile(np.eye(5, 1008) * 50, (1000, 1)))
+    found = distribution_metrics(sure, sure, 100)["inception_score"]
     assert found["value"] == pytest.approx(5, rel=0.02)
-    unsure = inception_score(features(np.zeros((500, 2))))
+    unsure = distribution_metrics(features(pooled), sure, 100)["inception_score"]
     assert (unsure["value"], unsure["deviation"]) == pytest.approx((1, 0))
 
 
@@ -196,15 +190,12 @@ def write_images(folder: Path, photographs: list[Image.Image], count: int, side:
     return folder
 
 
-def test_features_are_those_of_torch_fidelity_and_are_kept(
+def test_features_are_those_of_torch_fidelity_and_are_computed_once(
     network: Inception, weights: Path, photographs: list[Image.Image], tmp_path: Path
 ) -> None:
-    from torch_fidelity.utils import create_feature_extractor
-
     folder = write_images(tmp_path / "images", photographs, 3, 90)
     photographs[0].crop((0, 0, 120, 50)).save(folder / "wide.png")
     files = sorted(folder.iterdir())
-    found, digests = kept_features(files, network, tmp_path / "kept", lambda _: None)
     original = create_feature_extractor(
         "inception-v3-compat",
         ["2048", "logits_unbiased"],
@@ -212,32 +203,24 @@ def test_features_are_those_of_torch_fidelity_and_are_kept(
         feature_extractor_weights_path=str(weights),
         verbose=False,
     )
-    for number, file in enumerate(files):
-        pooled, logits = original((255 * to_tensor(file)).round().to(torch.uint8)[None])
-        assert found.pooled[number] == pytest.approx(pooled[0].numpy(), rel=1e-4, abs=1e-5)
-        assert found.logits[number] == pytest.approx(logits[0].numpy(), rel=1e-4, abs=1e-4)
-    assert digests == [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    assert not network.published
+    computed: list[str] = []
 
-    class Silent:
-        """A network that has nothing left to do."""
+    def features(images: Sequence[Encoded], pool: Executor) -> list[str]:
+        computed.extend(Path(image.place).name for image in images)
+        return network.features(images, pool)
 
-        identity = network.identity
-
-        def __call__(self, _images: object) -> Features:
-            raise AssertionError
-
-    again, _ = kept_features(files, Silent(), tmp_path / "kept", lambda _: None)  # type: ignore[arg-type]
-    assert (again.pooled == found.pooled).all()
-    photographs[1].crop((0, 0, 90, 90)).save(files[0])  # another image under the same name is computed
-    with pytest.raises(AssertionError):
-        kept_features(files, Silent(), tmp_path / "kept", lambda _: None)  # type: ignore[arg-type]
-    files = sorted(path for path in folder.iterdir() if path.name != files[0].name)
-    kept_features(files, network, tmp_path / "other", lambda _: None)
-    (kept,) = (tmp_path / "other").iterdir()
-    kept.write_bytes(kept.read_bytes()[:1000])
-    with pytest.raises(OutputError, match="is damaged"):
-        kept_features(files, network, tmp_path / "other", lambda _: None)
+    with Ledger(tmp_path / "ledger", {}) as ledger:
+        found = list(measured(files, ledger, network.identity, features))
+        values = network.tensor([text for _, text in found])
+        for own, file in zip(values, files, strict=True):
+            pooled, logits = original((255 * to_tensor(file)).round().to(torch.uint8)[None])
+            assert own[:2048].numpy() == pytest.approx(pooled[0].numpy(), rel=1e-4, abs=1e-5)
+            assert own[2048:].numpy() == pytest.approx(logits[0].numpy(), rel=1e-4, abs=1e-4)
+        assert [digest for digest, _ in found] == [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        assert not network.published
+        photographs[1].crop((0, 0, 90, 90)).save(files[0])  # another image under the same name is computed
+        assert list(measured(files, ledger, network.identity, features))[1:] == found[1:]
+    assert computed == [file.name for file in (*files, files[0])]
 
 
 @pytest.fixture
@@ -273,7 +256,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
 def test_weights_are_downloaded_once_and_checked(
     home: Path, site: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(HashMismatchError, match=r"expected 6726825d…; nothing was kept"):
+    with pytest.raises(HashMismatchError, check=at(expected="6726825d…")):
         find_weights()
     assert not list(home.rglob("*.pth"))
     digest = hashlib.sha256(b"the weights").hexdigest()[:8]
@@ -288,7 +271,7 @@ def test_weights_are_downloaded_once_and_checked(
 
 def test_offline_nobody_is_asked(home: Path, site: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(NotCachedError, match=r"HF_HUB_OFFLINE is set; download .* or pass the file to --weights"):
+    with pytest.raises(NotCachedError, check=at(found="HF_HUB_OFFLINE is set", cure="--weights")):
         find_weights()
     assert "asked" not in site
     shared = home.parent / "torch/hub/checkpoints" / FILE
@@ -303,12 +286,12 @@ def test_offline_nobody_is_asked(home: Path, site: dict[str, bytes], monkeypatch
 
 def test_a_network_that_cannot_be_reached_or_used(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/file")
-    with pytest.raises(NotCachedError, match=r"cannot be downloaded \(.+\); download http"):
+    with pytest.raises(NotCachedError, check=at(found="cannot be downloaded (", cure="download http")):
         find_weights()
-    with pytest.raises(CheckpointError, match=r"nothing.pth: no such file; give the weights"):
+    with pytest.raises(CheckpointError, check=at(tmp_path / "nothing.pth")):
         find_weights(tmp_path / "nothing.pth")
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"other.pth: is of another network"):
+    with pytest.raises(CheckpointError, check=at(tmp_path / "other.pth", found="is of another network")):
         Inception(tmp_path / "other.pth", "cpu")
 
 
@@ -321,23 +304,25 @@ def test_what_is_refused_before_anything_is_computed(
     few = write_images(tmp_path / "few", photographs, 3, 40)
     enough = write_images(tmp_path / "enough", photographs, 20, 40)
 
-    def refused(error: type[Exception], match: str, *images: str, **more: Any) -> None:
-        with pytest.raises(error, match=match):
+    def refused(error: type[HpskitError], place: str | Path, found: str, *images: str, **more: Any) -> None:
+        with pytest.raises(error, check=at(place, found=found)):
             run(
                 Metrics(images=images, out=tmp_path / "out", **{"reference": enough, **more}),
                 lambda: pytest.fail("CLIP was loaded"),
             )
 
-    refused(InputError, r"few: holds 3 images, expected at least 20", f"a={enough}", f"b={few}")
-    refused(InputError, r"few: holds 3 images, expected at least 20", f"a={enough}", reference=few)
-    refused(InputError, r"images: no folder is given")
-    refused(InputError, r"clip: is 'mini', expected clip-score", f"a={enough}", clip="mini")
+    refused(InputError, few, "holds 3 images", f"a={enough}", f"b={few}")
+    refused(InputError, few, "holds 3 images", f"a={enough}", reference=few)
+    refused(InputError, "images", "are none")
+    refused(InputError, "clip", "is 'mini'", f"a={enough}", clip="mini")
     (tmp_path / "r.json").write_text('{"format": "something else"}')
-    refused(InputError, r"r.json: format: is 'something else'", f"a={enough}", str(tmp_path / "r.json"))
+    refused(
+        InputError, f"{tmp_path / 'r.json'}: format", "is 'something else'", f"a={enough}", str(tmp_path / "r.json")
+    )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    refused(NotCachedError, r"is not on this machine and HF_HUB_OFFLINE is set", f"a={enough}")
+    refused(NotCachedError, FILE, "is not on this machine", f"a={enough}")
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    refused(MissingExtraError, r"not installed; run `pip install 'hpskit\[metrics\]'`", f"a={enough}")
+    refused(MissingExtraError, "FID, IS and KID", "not installed", f"a={enough}")
     assert not (tmp_path / "out").exists()
 
 
@@ -346,7 +331,6 @@ def test_figures_are_those_of_torch_fidelity_and_torchmetrics(
     weights: Path, photographs: list[Image.Image], tmp_path: Path, cli: Cli
 ) -> None:
     """Minutes: each FID takes the eigenvalues of a matrix of 2048."""
-    from torch_fidelity import calculate_metrics
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     first = write_images(tmp_path / "first", photographs, 26, 64)

@@ -166,7 +166,7 @@ def test_models_that_are_equal_in_one_category_have_no_curve_there(study: Prompt
     assert (bool(every["curve"]), bool(anime["curve"]), photo["curve"]) == (True, True, [])
     assert photo["needed"] == {"typical": 6, "largest": 6, "at_least": True}
     assert scorer["notes"][0].startswith("Categories without a curve: photo; all models have the same mean there")
-    with pytest.raises(InputError, match="by mini all 2 models have the same mean, expected some that differ"):
+    with pytest.raises(InputError, check=at("results", found="same mean by mini for all 2 models")):
         run(replace(study, results=pair_of(tmp_path, two_styles(20), first, first)))
 
 
@@ -182,7 +182,7 @@ def test_prompts_that_stand_four_times_are_one_each(study: PromptNumber, tmp_pat
 
 
 def test_an_absurd_resolution_is_refused(study: PromptNumber) -> None:
-    with pytest.raises(InputError, match=r"resolution: is 1e-200, expected at least 4\.2e-06"):
+    with pytest.raises(InputError, match="resolution: is 1e-200"):
         run(replace(study, resolution=1e-200))
     assert not study.out.exists()
 

@@ -33,6 +33,7 @@ __all__ = [
     "ScoredPrompt",
     "ScorerResult",
     "SuiteInfo",
+    "common_scorers",
     "figures",
     "largest_differences",
     "mean_scores",
@@ -411,6 +412,20 @@ def same_scorer(label: str, results: Sequence[Result]) -> None:
             place = f"{first.path} and {other.path}: scorer {label!r}"
             cure = "scores of different identities cannot be compared; score both with one"
             raise InputError(place, f"is {one.identity!r} and {two.identity!r}", cure=cure)
+
+
+def common_scorers(results: Sequence[Result], wanted: Sequence[str] = ()) -> list[str]:
+    """List the labels that every result has, or those that are wanted; each stands for one scorer.
+
+    Raises:
+        InputError: a label stands for two scorers, or a result lacks one that is wanted.
+    """
+    labels = list(dict.fromkeys(wanted)) or [
+        label for label in results[0].labels if all(label in result.labels for result in results)
+    ]
+    for label in labels:
+        same_scorer(label, results)
+    return labels
 
 
 def version_note(label: str, results: Sequence[Result]) -> str | None:

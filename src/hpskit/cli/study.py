@@ -51,8 +51,7 @@ def chrominance(
         images=images, out=out, size=size, resamples=resamples, seed=seed, command=f"hpskit {shlex.join(sys.argv[1:])}"
     )
     with progress_bar() as bar:
-        task = bar.add_task("measuring", total=None)
-        result = run(config, lambda done, total: bar.update(task, completed=done, total=total))
+        result = run(config, step_progress(bar))
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
@@ -129,7 +128,7 @@ def metrics(
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
-        _print_metrics(result, {key: metric.label for key, metric in METRICS.items()}, out)
+        _print_metrics(result, METRICS, out)
     _warn_of_metrics(result)
 
 
@@ -234,7 +233,7 @@ def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
 
 
 def _curve_table(title: str, curve: list[dict[str, Any]]) -> Table:
-    from hpskit.benchmark.studies.prompt_number_page import decimals
+    from hpskit.benchmark.studies.prompt_number import decimals
     from hpskit.pages import number
 
     columns = {"standard_error": "mean ±", "difference_error": "difference ±", "detectable": "can detect"}

@@ -1,1 +1,1 @@
-"""What lies behind scores: how many prompts it takes, where the colours of images lie, metrics of distributions."""
+"""Studies of what lies behind scores: numbers of prompts, colours of images, metrics of distributions."""

@@ -1,49 +1,49 @@
-"""`hpskit study prompts` as a stage: how many prompts does it take to tell models apart?
+"""`hpskit study prompts`: how many prompts it takes to tell models apart.
 
-The paper answered with 800 for each style. Here the answer comes from the scores of the models at hand, for any suite:
-
-OUT/prompts.html   to be read and handed on: one file, opens offline
-OUT/prompts.svg    the plot, for a paper
-OUT/prompts.json   every figure; written last
+The paper answered with 800 for each style. Here the answer comes from the scores of the models at hand, for any suite.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from hpskit import __version__
-from hpskit.benchmark.result import Result, read_results, repeats_note, same_scorer
-from hpskit.benchmark.studies.prompt_number_page import prompt_number_page, prompt_number_plot
+from hpskit.benchmark.result import Result, common_scorers, read_results, repeats_note
 from hpskit.errors import InputError
-from hpskit.files import publish_set
+from hpskit.pages.axes import axis_for, value_axis
+from hpskit.pages.charts import Frame, Point, Series, colour_of, element, legend, line_chart
+from hpskit.pages.format import digits_for
+from hpskit.pages.page import figure_file, page
+from hpskit.stage import publish
 from hpskit.stats import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
 
 __all__ = ["PromptNumber", "run"]
 
-_FORMAT = "hpskit prompt number study 1"
-
 _COUNTS = (10, 20, 50, 100, 200, 400, 800, 1600, 3200)
 """Numbers of prompts that the curves go through, besides that of the suite."""
+_SEEN = 0.005
+"""A chart of chances that are all below this is an empty frame, and is not drawn."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptNumber:
-    """Which results to learn from, and how finely models are to be told apart."""
+    """Settings of a study of the number of prompts."""
 
     results: tuple[Path, ...]
     """Result files of one suite, one for each of at least two models."""
     out: Path
-    """Folder for the three files; an older study in it is replaced."""
+    """Folder for `prompts.html`, `prompts.svg` and `prompts.json`; an older study in it is replaced."""
     scorers: tuple[str, ...] = ()
     """Labels to study, in this order; empty is all that every result has."""
     resolution: float = 0.1
@@ -73,9 +73,11 @@ def run(config: PromptNumber) -> dict[str, Any]:
         OutputError: the output cannot be written.
     """
     results = read_results(config.results, least=2)
-    labels = _labels(results, config.scorers)
+    labels = common_scorers(results, config.scorers)
+    if not labels:
+        raise InputError("results", "have no scorer in common", cure="score the models with the same scorer")
     study = {
-        "format": _FORMAT,
+        "format": "hpskit prompt number study 1",
         "package": f"hpskit {__version__}",
         "command": config.command,
         "settings": {
@@ -87,118 +89,162 @@ def run(config: PromptNumber) -> dict[str, Any]:
         },
         "suite": results[0].suite.model_dump(mode="json"),
         "models": [result.name for result in results],
-        "scorers": [_by_scorer(label, results, config) for label in labels],
+        "scorers": [scorer_study(label, results, config) for label in labels],
     }
-    products = {"prompts.html": prompt_number_page(study), "prompts.svg": prompt_number_plot(study)}
-    publish_set(config.out, "prompts.json", study, {name: text.encode() for name, text in products.items()})
+    publish(config.out, "prompts.json", study, products(study))
     return study
 
 
-# What may be studied together
+# Figures
 
 
-def _labels(results: Sequence[Result], wanted: Sequence[str]) -> list[str]:
-    """Scorers that all results have, with one identity each."""
-    common = [label for label in results[0].labels if all(label in result.labels for result in results)]
-    labels = list(dict.fromkeys(wanted)) or common
-    if not labels:
-        raise InputError("results", "have no scorer in common", cure="score the models with the same scorer")
-    for label in labels:
-        same_scorer(label, results)
-    return labels
-
-
-# What it says
-
-
-def _by_scorer(label: str, results: Sequence[Result], config: PromptNumber) -> dict[str, Any]:
+def scorer_study(label: str, results: Sequence[Result], config: PromptNumber) -> dict[str, Any]:
+    """Compute everything about one scorer: of all prompts and of those of each category."""
     scores = np.stack([result.scores(label) for result in results])
     common = np.isfinite(scores).all(axis=0)
     scores, texts, categories = scores[:, common], results[0].texts[common], results[0].categories[common]
     distinct = len(np.unique(texts))
     if distinct < 2:
-        what = f"{distinct} different prompts have an image of every model"
-        raise InputError(f"results: {what}, expected at least 2")
-    if _no_order(scores):
-        what = f"all {len(results)} models have the same mean"
-        raise InputError(f"results: by {label} {what}, expected some that differ; there is no order to get wrong")
+        found = f"have {distinct} different prompts with an image of every model"
+        raise InputError("results", found, expected="at least 2", cure="score more images")
+    if no_order(scores):
+        found = f"have the same mean by {label} for all {len(results)} models"
+        raise InputError("results", found, expected="some that differ", cure="take models that have an order")
     names = [result.name for result in results]
     sizes = {name: len(np.unique(texts[categories == name])) for name in dict.fromkeys(categories.tolist())}
     single = [name for name, size in sizes.items() if size == 1]
-    scopes = [_scope("", scores, texts, None if single else categories, names, config)]
+    scopes = [scope_study("", scores, texts, None if single else categories, names, config)]
     for name, size in sizes.items() if len(sizes) > 1 else ():
         inside = categories == name
         if size > 1:  # one prompt has no deviation
-            scopes.append(_scope(name, scores[:, inside], texts[inside], None, names, config))
+            scopes.append(scope_study(name, scores[:, inside], texts[inside], None, names, config))
+    notes = [note] if (note := repeats_note(texts)) else []
+    if single:
+        what = "only one prompt, which says nothing of others: no figures of their own, and all prompts are drawn alike"
+        notes.append(f"Categories with {what}: {', '.join(single)}.")
+    if level := [scope["category"] for scope in scopes if not scope["curve"]]:
+        what = "all models have the same mean there, so there is no order to get wrong"
+        notes.append(f"Categories without a curve: {', '.join(level)}; {what}.")
     return {
         "label": label,
         "info": results[0].scorer(label).info.to_json(),
         "left_out": int((~common).sum()),
-        "notes": _notes(texts, single, [scope["category"] for scope in scopes if not scope["curve"]]),
+        "notes": notes,
         "scopes": scopes,
     }
 
 
-def _no_order(scores: Floats) -> bool:
+def no_order(scores: Floats) -> bool:
+    """(models, prompts): tell whether all means are equal."""
     means = scores.mean(axis=1)
     return bool((means == means[0]).all())
 
 
-def _notes(texts: NDArray[np.intp], single: Sequence[str], level: Sequence[str]) -> list[str]:
-    """What a reader must know of repeated prompts, of categories with one prompt, and of those without an order."""
-    notes = []
-    if note := repeats_note(texts):
-        notes.append(note)
-    if single:
-        what = "only one prompt, which says nothing of others: no figures of their own, and all prompts are drawn alike"
-        notes.append(f"Categories with {what}: {', '.join(single)}.")
-    if level:
-        what = "all models have the same mean there, so there is no order to get wrong"
-        notes.append(f"Categories without a curve: {', '.join(level)}; {what}.")
-    return notes
-
-
-def _scope(
-    name: str,
+def scope_study(
+    category: str,
     scores: Floats,
     texts: NDArray[np.intp],
     categories: NDArray[np.str_] | None,
     names: Sequence[str],
     config: PromptNumber,
 ) -> dict[str, Any]:
-    """All prompts, with the shares of their categories fixed, or the prompts of one category."""
+    """Compute the figures of all prompts, with the shares of their categories fixed, or of those of one category."""
     prompts = len(np.unique(texts))
     deviations = difference_deviations(scores, categories=categories, clusters=texts)
     typical, widest = float(np.sqrt((deviations**2).mean())), int(deviations.argmax())
-    counts = _counts(prompts, 1 if categories is None else len(np.unique(categories)))
+    largest = float(deviations[widest])
+    fewest = 1 if categories is None else len(np.unique(categories))  # one of each category
     curve = []
-    if not _no_order(scores):
+    if not no_order(scores):
+        counts = sorted({prompts, *(count for count in _COUNTS if count >= fewest)})
         settings = {"resamples": config.resamples, "seed": config.seed}
         curve = wrong_order_curve(scores, counts, categories=categories, clusters=texts, **settings)
+    needed = prompts_needed(largest, config.resolution)
+    # Fewer prompts may be enough for that power, but too few for any permutation test.
+    at_least = needed > 1 and detectable_difference(largest, needed - 1) <= config.resolution
     return {
-        "category": name,
+        "category": category,
         "prompts": prompts,
         "means": dict(zip(names, scores.mean(axis=1).tolist(), strict=True)),
         "deviation": {
             "typical": typical,
-            "largest": float(deviations[widest]),
+            "largest": largest,
             "pair": list(list(itertools.combinations(names, 2))[widest]),
         },
-        "needed": _needed(typical, float(deviations[widest]), config.resolution),
+        "needed": {
+            "typical": prompts_needed(typical, config.resolution),
+            "largest": needed,
+            "at_least": at_least,
+        },
         "curve": [{**asdict(point), "detectable": detectable_difference(typical, point.prompts)} for point in curve],
     }
 
 
-def _needed(typical: float, largest: float, resolution: float) -> dict[str, Any]:
-    """`at_least`: whether fewer prompts would be enough for that power, but too few for any permutation test."""
-    needed = prompts_needed(largest, resolution)
-    return {
-        "typical": prompts_needed(typical, resolution),
-        "largest": needed,
-        "at_least": needed > 1 and detectable_difference(largest, needed - 1) <= resolution,
-    }
+# Page and plot
 
 
-def _counts(prompts: int, categories: int) -> list[int]:
-    """Round numbers, as far as there can be one of each category, and the number that there is."""
-    return sorted({prompts, *(count for count in _COUNTS if count >= categories)})
+def products(study: Mapping[str, Any]) -> dict[str, bytes]:
+    """Make the page and the plot; `study` is what `prompts.json` holds."""
+    drawn: list[Markup] = []
+    shown = {}
+    for scorer in study["scorers"]:
+        errors, chances = panels(scorer)
+        series = curves(scorer, "difference_error")
+        named = [("people", scorer["label"]), *((one.colour, one.name) for one in series)]
+        names = [
+            element("text", name, class_=f"name {colour}", x=360, y=24 + 16 * n, text_anchor="end")
+            for n, (colour, name) in enumerate(named)
+        ]
+        drawn += [element("g", errors["chart"], *names)]
+        drawn += [chances["chart"] or element("text", chances["words"], x=12, y=34)]
+        digits = decimals(scorer["scopes"][0]["curve"])
+        shown[scorer["label"]] = {"panels": [errors, chances], "legend": legend(series), "digits": digits}
+    title = f"How many prompts: {study['suite']['name']}"
+    plot = figure_file(title, drawn, columns=2, cell=(380, 280))
+    html = page("hpskit.benchmark.studies", "prompt_number.html", result=study, shown=shown)
+    return {"prompts.html": html.encode(), "prompts.svg": plot.encode()}
+
+
+def decimals(curve: Sequence[Mapping[str, Any]]) -> int:
+    """Return the digits of errors and of what can be detected: the least of the latter keeps two figures."""
+    return digits_for([point["detectable"] for point in curve], least=3)
+
+
+def curves(scorer: Mapping[str, Any], figure: str, scale: float = 1) -> list[Series]:
+    """Make a line of a figure over the number of prompts, for all prompts and for each category that has one."""
+    with_curve = [scope for scope in scorer["scopes"] if scope["curve"]]
+    return [
+        Series(
+            name=scope["category"] or "all prompts",
+            colour=colour_of(number - 1) if number else "people",
+            points=[
+                Point(x=point["prompts"], y=scale * point[figure], title=f"{point['prompts']:,} prompts")
+                for point in scope["curve"]
+            ],
+        )
+        for number, scope in enumerate(with_curve)
+    ]
+
+
+def panels(scorer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Draw the errors and the chances of a scorer: `title` and `chart`, or `words` for chances that cannot be seen."""
+    found: list[dict[str, Any]] = []
+    for figure, scale, title, y_title in (
+        ("difference_error", 1, "Error of a difference", "standard error of a difference, points"),
+        ("wrong_order", 100, "Chance of a wrong order", "chance of a wrong order, %"),
+    ):
+        series = curves(scorer, figure, scale)
+        points = [point for one in series for point in one.points]
+        highest, counts = max(point.y or 0.0 for point in points), sorted({point.x for point in points})
+        if figure == "wrong_order" and highest < scale * _SEEN:
+            what = f"{math.ceil(10 * highest) / 10:.1f} % or less" if highest else "None in any draw"
+            words = f"{what}, with {counts[0]:,.0f} prompts or more"
+            found.append({"title": title, "chart": None, "words": words})
+            continue
+        frame = Frame(
+            x=value_axis(counts, [f"{count:,.0f}" for count in counts], title="prompts", logarithmic=True),
+            y=axis_for([0.0, highest], steps=4, title=y_title),
+        )
+        chart = line_chart(f"{title} against the number of prompts", frame, series)
+        found.append({"title": title, "chart": chart, "words": ""})
+    return found
