@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from hpskit.errors import CheckpointError, HashMismatchError, MissingExtraError, NotCachedError
-from hpskit.files import expand, explain, publish_bytes, sha256_file
+from hpskit.files import expand, explain, publish, sha256_file
 from hpskit.hub import home
 from hpskit.models.checkpoint import read_tensors, weight_hash
 from hpskit.models.network import choose_device
@@ -86,7 +86,8 @@ def find_weights(given: Path | None = None) -> Path:
     if not found.startswith(_published()):
         again = "run it again; nothing was kept"
         raise HashMismatchError(URL, f"has SHA-256 {found}", expected=f"{_published()}…", cure=again)
-    publish_bytes(own, data)
+    with publish(own) as temporary:
+        temporary.write_bytes(data)
     return own
 
 
