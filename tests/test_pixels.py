@@ -281,8 +281,9 @@ def test_several_files_are_one_error(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "full").write_bytes(b"x")
     paths = [tmp_path / name for name in ("full", "empty", "gone", "none")]
-    with pytest.raises(ImageError, check=at(paths[1], found="is empty (0 bytes), and 2 more of 4 cannot be used")):
+    with pytest.raises(ImageError, check=at(paths[1], found="is empty (0 bytes)")) as caught:
         check_files(paths)
+    assert all(str(path) in caught.value.found for path in paths[2:])
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
