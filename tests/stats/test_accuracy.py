@@ -147,7 +147,6 @@ def test_the_best_threshold_is_found() -> None:
     scores = [[2, 0], [0.1, 0], [0, 0.3], [3, 0]]  # differences of probability 0.76, 0.05, 0.15 and 0.91
     ranks = [[1, 2], [1, 1], [1, 1], [1, 2]]
     assert pickapic_threshold(scores, ranks) == 0.2
-    assert pickapic_threshold(scores, ranks, [0.9, 0.1]) == 0.1  # 0.875 against 0.875: the lower of the two
     best = pickapic_threshold(scores, ranks)
     assert pair_accuracy(scores, ranks, pickapic_rule(best)).value == 1
 

@@ -115,23 +115,18 @@ def pair_outcomes(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], rule:
     def outcomes(part: Ballots) -> tuple[Floats, Flags]:
         return chosen.judge_pairs(given.stacked(part.groups), part.lead())
 
-    group, first, second, credit, counted = compared_pairs(expected, outcomes)
-    return PairOutcomes(
-        group=group, first=first, second=second, credit=credit, counted=counted, groups=len(given.shapes)
-    )
+    names = ("group", "first", "second", "credit", "counted")
+    return PairOutcomes(groups=len(given.shapes), **dict(zip(names, compared_pairs(expected, outcomes), strict=True)))
 
 
-def pickapic_threshold(
-    scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike], candidates: Sequence[float] = _THRESHOLDS
-) -> float:
-    """Find the tie threshold among `candidates`, 0 to 1, with the highest `pickapic` accuracy; the lowest of several.
+def pickapic_threshold(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> float:
+    """Find the tie threshold among 0, 0.1, … 1 with the highest `pickapic` accuracy; the lowest of several.
 
-    The official evaluation tries 0, 0.1, … 1 on the validation split and reports the test split with the winner.
-    `scores` are log-odds. Never search on the data that are reported.
+    The official evaluation does so on the validation split and reports the test split with the winner. `scores` are
+    log-odds. Never search on the data that are reported.
     """
-    tried = sorted(candidates)
-    accuracies = _accuracies(scores, ranks, [pickapic_rule(threshold) for threshold in tried])
-    return max(zip(tried, accuracies, strict=True), key=lambda both: both[1].value)[0]
+    accuracies = _accuracies(scores, ranks, [pickapic_rule(threshold) for threshold in _THRESHOLDS])
+    return max(zip(_THRESHOLDS, accuracies, strict=True), key=lambda both: both[1].value)[0]
 
 
 def pickapic_cross_fitted(
@@ -172,7 +167,5 @@ def _accuracies(
         own, lead = given.stacked(part.groups), part.lead()
         for number, rule in enumerate(rules):
             correct[number, part.groups], weight[number, part.groups] = rule.judge(own, lead)
-    return [
-        Accuracy(correct=correct[number], weight=weight[number], averaging=rule.averaging)
-        for number, rule in enumerate(rules)
-    ]
+    rows = zip(correct, weight, rules, strict=True)
+    return [Accuracy(correct=own, weight=compared, averaging=rule.averaging) for own, compared, rule in rows]

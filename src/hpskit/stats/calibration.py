@@ -74,8 +74,8 @@ def pair_votes(votes: Sequence[ArrayLike]) -> PairVotes:
         won = (part.ahead > 0).sum(axis=1) + 0.5 * (part.ranked & (part.ahead == 0)).sum(axis=1)
         return won / np.maximum(number, 1), number.astype(np.float64), np.abs(part.lead())
 
-    group, first, second, share, number, gap = compared_pairs(read_votes(votes), counts)
-    return PairVotes(group=group, first=first, second=second, share=share, votes=number, gap=gap)
+    names = ("group", "first", "second", "share", "votes", "gap")
+    return PairVotes(**dict(zip(names, compared_pairs(read_votes(votes), counts), strict=True)))
 
 
 def calibration(

@@ -1,8 +1,7 @@
 """Decide which models are better, from their scores for the same prompts.
 
 All comparisons are paired: both models answer the easy and the hard prompts, so the difference is far surer than either
-mean. The seeds of the generators are not resampled. A prompt that stands several times is one in all counts and tests;
-only means weigh it as often as it stands.
+mean. A prompt that stands several times is one in all counts and tests; only means weigh it as often as it stands.
 """
 
 from __future__ import annotations
@@ -53,11 +52,9 @@ class PairedDifference:
     prompts: int
     """Different prompts for which both have a score."""
     wins: int
-    """Prompts on which the second scores higher, by the mean of a prompt that stands several times."""
+    """Prompts on which the second scores higher; `ties`: exactly the same; `losses`: lower."""
     ties: int
-    """Prompts on which both score exactly the same."""
     losses: int
-    """Prompts on which the first scores higher."""
     win_rate: float
     """(wins + ties / 2) / prompts, 0 to 1."""
     win_low: float
@@ -145,7 +142,11 @@ def paired_differences(
         totals = summed_by_prompt(np.where(present, differences, 0), labels)
         used = counts.any(axis=0)  # the others are no part of the sample
         totals, counts = totals[:, used], counts[:, used]
-        means = _resampled_means(totals, counts, resamples, seed)
+        if (counts == 1).all():
+            means = resampled_sums(totals / len(totals.T), resamples, seed)
+        else:
+            sums, drawn = np.split(resampled_sums(np.concatenate([totals, counts]), resamples, seed), 2, axis=1)
+            means = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0)
         flips = _flip_p_values(totals, resamples, seed)
         rows = counts.sum(axis=1, keepdims=True)
         values = totals.sum(axis=1, keepdims=True) / rows
@@ -230,10 +231,12 @@ def _summary(
     value: float, totals: Floats, influences: Floats, means: Floats, permutation_p: float, level: float
 ) -> PairedDifference:
     """Summarise differences by prompt, their influences on the mean, and resampled means."""
+    from scipy.special import ndtr, stdtrit
     from scipy.stats import binomtest
 
     prompts = len(totals)
-    low, high, _ = percentiles(means, _expanded(level, prompts))
+    limit = stdtrit(prompts - 1, (1 + level) / 2) * sqrt(prompts / (prompts - 1))
+    low, high, _ = percentiles(means, float(1 - 2 * ndtr(-limit)))  # as wide as the interval of a t-test
     wins, losses = int((totals > 0).sum()), int((totals < 0).sum())
     ties = prompts - wins - losses
     win_low, win_high = _win_interval(wins, ties, prompts, level)
@@ -255,23 +258,6 @@ def _summary(
         detectable=detectable_difference(deviation, prompts, level=level),
         level=level,
     )
-
-
-def _resampled_means(totals: Floats, counts: Floats, resamples: int, seed: int) -> Floats:
-    """(resamples, pairs); NaN where nothing of a pair was drawn."""
-    if (counts == 1).all():
-        return resampled_sums(totals / len(totals.T), resamples, seed)
-    sums, drawn = np.split(resampled_sums(np.concatenate([totals, counts]), resamples, seed), 2, axis=1)
-    means: Floats = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0)
-    return means
-
-
-def _expanded(level: float, prompts: int) -> float:
-    """Level of percentiles whose interval is as wide as that of a t-test: 0.974 instead of 0.95 for 10 prompts."""
-    from scipy.special import ndtr, stdtrit
-
-    limit = stdtrit(prompts - 1, (1 + level) / 2) * sqrt(prompts / (prompts - 1))
-    return float(1 - 2 * ndtr(-limit))
 
 
 def _win_interval(wins: int, ties: int, prompts: int, level: float) -> tuple[float, float]:

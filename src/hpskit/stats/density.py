@@ -129,13 +129,13 @@ def compare_densities(
         pool = np.concatenate([first, second])
         mine = (rng.permuted(np.tile(np.arange(len(pool)), (resamples, 1)), axis=1) < len(first)).astype(np.float32)
         deals = mine @ pool / len(first), (1 - mine) @ pool / len(second)
-    return [_distance(float(measure(*means)), measure(*samples), measure(*deals), level) for measure in measures]
-
-
-def _distance(raw: float, drawn: Floats, chance: Floats, level: float) -> Distance:
-    noise = float((chance**2).mean())
-    squares = drawn**2 - (drawn**2).mean() + raw**2 - noise
-    low, high = np.quantile(squares, [(1 - level) / 2, (1 + level) / 2])
-    value, low, high, by_chance = (float(np.sqrt(max(square, 0))) for square in (raw**2 - noise, low, high, noise))
-    p_value = float(1 + (chance >= raw).sum()) / (1 + len(chance))
-    return Distance(value=value, low=low, high=high, raw=raw, chance=by_chance, p_value=p_value)
+    distances = []
+    for measure in measures:
+        raw, bootstrap, chance = float(measure(*means)), measure(*samples), measure(*deals)
+        noise = float((chance**2).mean())
+        squares = bootstrap**2 - (bootstrap**2).mean() + raw**2 - noise
+        ends = np.quantile(squares, [(1 - level) / 2, (1 + level) / 2])
+        value, low, high, typical = (float(np.sqrt(max(x, 0))) for x in (raw**2 - noise, *ends, noise))
+        p_value = float(1 + (chance >= raw).sum()) / (1 + len(chance))
+        distances.append(Distance(value=value, low=low, high=high, raw=raw, chance=typical, p_value=p_value))
+    return distances

@@ -4,12 +4,11 @@ Prompts, not pairs, are what a data set is a sample of: the pairs of a prompt sh
 a sum over groups divided by another, so a resample is a weighted sum of a few numbers per group.
 
 `bootstrap_people` and `bootstrap_scores` also ask what other people would have said. Named annotators are drawn as
-persons, for all prompts at once; without names row 3 of one prompt is not the person of row 3 of another, and
-judgements are drawn within each group. Intervals over prompts alone lack that the same few persons recur: with 12
-persons and 60 prompts, simulated 95 % intervals held the truth in some 40 % of the cases, those with names in 92 to 97
-%. Without names the noise of the judgements is counted more than once, and the interval is an upper bound (97 to 98 %
-with 40 prompts). Ten judgements drawn with replacement are some six different ones, whose mean is less sure, so
-resampled figures lie too low: the interval is moved so that their mean is the figure itself.
+persons, for all prompts at once; without names judgements are drawn within each group. Intervals over prompts alone
+lack that the same few persons recur: with 12 persons and 60 prompts, simulated 95 % intervals held the truth in some
+40 % of the cases, those with names in 92 to 97 %. Without names the noise of the judgements is counted more than once,
+and the interval is an upper bound (97 to 98 % with 40 prompts). Ten judgements drawn with replacement are some six
+different ones, so resampled figures lie too low: the interval is moved so that their mean is the figure itself.
 
 Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 13 and 15; Owen 2007, The pigeonhole
 bootstrap, Annals of Applied Statistics 1.
@@ -288,12 +287,9 @@ def _persons(annotators: Sequence[Sequence[Hashable]], votes: Rows) -> Index:
     numbers: dict[Hashable, int] = {}
     for group, (names, judgements) in enumerate(zip(annotators, votes.shapes[:, 0].tolist(), strict=True)):
         if len(names) != judgements or len(set(names)) != len(names) or None in names:
-            raise InputError(
-                f"annotators: group {group}",
-                f"has the names {list(names)}",
-                expected=f"{judgements} different ones, one for each judgement",
-                cure="leave annotators out if the data do not name the persons",
-            )
+            place, found = f"annotators: group {group}", f"has the names {list(names)}"
+            cure = "leave annotators out if the data do not name the persons"
+            raise InputError(place, found, expected=f"{judgements} different ones, one per judgement", cure=cure)
         for name in names:
             numbers.setdefault(name, len(numbers))
     return np.array([numbers[name] for names in annotators for name in names], dtype=np.intp)

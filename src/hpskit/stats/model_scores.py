@@ -23,9 +23,6 @@ from hpskit.stats.intervals import check_settings, times_drawn
 GROUP_SIZE = 80
 """Images in one of the consecutive groups over which the benchmark takes its deviation."""
 
-_MOST_PROMPTS = 10**12
-"""Prompts that it makes sense to ask for."""
-
 _NUMBERS_AT_ONCE = 2**20
 """Weights drawn at once: keeps temporary arrays under some 30 MB."""
 
@@ -142,10 +139,12 @@ def summed_by_prompt(rows: Floats, labels: Index) -> Floats:
     return np.add.reduceat(rows[:, order], starts, axis=1)
 
 
-def averaged_by_prompt(rows: Floats, labels: Index) -> Floats:
-    """Average what is not NaN over equal labels, as `summed_by_prompt`; NaN where nothing is."""
-    present = ~np.isnan(rows)
-    sums, counts = summed_by_prompt(np.where(present, rows, 0), labels), summed_by_prompt(present.astype(float), labels)
+def averaged_by_prompt(scores: ArrayLike, clusters: ArrayLike | None) -> Floats:
+    """Average scores over distinct prompts, (models, distinct prompts); NaN where none is known."""
+    table = read_model_scores(scores)
+    labels = cluster_labels(clusters, table.shape[1])
+    present = ~np.isnan(table)
+    sums, counts = (summed_by_prompt(rows, labels) for rows in (np.nan_to_num(table), present.astype(np.float64)))
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
@@ -240,7 +239,7 @@ def prompts_needed(deviation: float, resolution: float, *, level: float = 0.95, 
     """
     require(0 < resolution < np.inf, "resolution", resolution, "a difference above 0")
     spread = _spread(deviation, level, power)
-    finest = spread / sqrt(_MOST_PROMPTS)
+    finest = spread / 1e6
     require(resolution >= finest, "resolution", resolution, f"at least {finest:.2g}, which takes 10^12 prompts")
     least = ceil(1 - log2(1 - level) - 1e-9)
     return max(least, ceil((spread / resolution) ** 2 - 1e-9))

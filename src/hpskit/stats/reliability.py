@@ -78,11 +78,8 @@ def split_half(votes: Sequence[ArrayLike], *, splits: int = 200, seed: int = 0) 
             sums += _split_sums(judged.stacked(groups), rng, splits)
     product, first, second = sums
     if not (first * second > 0).all():
-        raise InputError(
-            "votes",
-            f"have no two halves of the annotators whose mean ranks differ, in {len(judged.shapes)} groups",
-            expected="groups with two judgements or more that are not all ties",
-        )
+        found = f"have no two halves of the annotators whose mean ranks differ, in {len(judged.shapes)} groups"
+        raise InputError("votes", found, expected="groups with two judgements or more that are not all ties")
     correlations = product / np.sqrt(first * second)
     correlation, low, high = (float(x) for x in (correlations.mean(), *np.quantile(correlations, [0.025, 0.975])))
 

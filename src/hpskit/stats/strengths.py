@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Floats, cluster_labels, pair_indices, require
+from hpskit.stats.blocks import Floats, pair_indices, require
 from hpskit.stats.intervals import check_settings
-from hpskit.stats.model_scores import averaged_by_prompt, read_model_scores, resampled_sums
+from hpskit.stats.model_scores import averaged_by_prompt, resampled_sums
 
 _STEPS = 200
 _PRECISION = 1e-9
@@ -26,7 +26,7 @@ def win_counts(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Float
 
     Equal scores are one half; the diagonal is 0.
     """
-    table = _by_prompt(scores, clusters)
+    table = averaged_by_prompt(scores, clusters)
     counts = np.stack([(row > table).sum(axis=1) + (row == table).sum(axis=1) / 2 for row in table])
     np.fill_diagonal(counts, 0)
     return counts
@@ -43,8 +43,7 @@ def win_matrix(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Float
 
 
 def bradley_terry(wins: ArrayLike, *, prior: float = 0.5) -> Floats:
-    """Strengths of models, (models,), by maximum likelihood, with `prior` wins added on both sides of each pair
-    compared.
+    """Strengths of models, (models,), by maximum likelihood, with `prior` wins added on both sides of each pair.
 
     A strength is the natural logarithm of the odds; the mean is 0, and the difference of two is the log-odds of a win.
     A model that wins every match has no finite strength. Half a win each way, as for a share in small samples, gives it
@@ -84,7 +83,7 @@ def bradley_terry_interval(
     resample may have no strengths, which is an error.
     """
     check_settings(resamples, level)
-    table = _by_prompt(scores, clusters)
+    table = averaged_by_prompt(scores, clusters)
     strengths = bradley_terry(win_counts(table), prior=prior)
     first, second = pair_indices(len(table))
     outcomes = (1 + np.sign(table[first] - table[second])) / 2
@@ -102,20 +101,22 @@ def bradley_terry_interval(
     return strengths, low, high
 
 
-def _by_prompt(scores: ArrayLike, clusters: ArrayLike | None) -> Floats:
-    table = read_model_scores(scores)
-    return averaged_by_prompt(table, cluster_labels(clusters, table.shape[1]))
-
-
 def _strengths(wins: Floats, prior: float) -> Floats:
     """(sets, models, models) -> (sets, models)."""
+    from scipy.sparse.csgraph import connected_components
+
     counts = wins + prior * (wins + wins.transpose(0, 2, 1) > 0)
-    _check_solvable(counts)
+    for own in counts > 0:
+        parts, labels = connected_components(own, connection="strong")
+        if parts > 1:
+            found = f"give models {np.flatnonzero(labels == labels[0]).tolist()} and the others no finite difference"
+            cure = "compare them on common prompts, with a prior above 0"
+            raise InputError("wins", found, expected="a chain of wins from each model to each other one", cure=cure)
     models = counts.shape[1]
     matches = counts + counts.transpose(0, 2, 1)
-    found = np.zeros(counts.shape[:2])
+    strengths = np.zeros(counts.shape[:2])
     for _ in range(_STEPS):
-        chance = 1 / (1 + np.exp(found[:, None, :] - found[:, :, None]))
+        chance = 1 / (1 + np.exp(strengths[:, None, :] - strengths[:, :, None]))
         reverse = chance.transpose(0, 2, 1)  # exact where 1 - chance would be rounded to 0
         slope = (counts * reverse - counts.transpose(0, 2, 1) * chance).sum(axis=2)
         weights = matches * chance * reverse
@@ -123,23 +124,7 @@ def _strengths(wins: Floats, prior: float) -> Floats:
         scale = np.trace(curvature, axis1=1, axis2=2)[:, None, None] / models**2  # a constant added to all is free
         step = np.linalg.solve(curvature + scale, slope[:, :, None])[:, :, 0]
         reach = step.max(axis=1, keepdims=True) - step.min(axis=1, keepdims=True)
-        found += step * np.where(reach > 0, np.log1p(reach) / np.where(reach > 0, reach, 1), 1)
+        strengths += step * np.where(reach > 0, np.log1p(reach) / np.where(reach > 0, reach, 1), 1)
         if reach.max() < _PRECISION:
-            found -= found.mean(axis=1, keepdims=True)
-            return found
+            return strengths - strengths.mean(axis=1, keepdims=True)
     raise InputError("wins", f"give no strengths in {_STEPS} steps", expected="counts of comparable size")
-
-
-def _check_solvable(counts: Floats) -> None:
-    """Refuse counts without strengths: those where no chain of wins leads from each model to each other one."""
-    from scipy.sparse.csgraph import connected_components
-
-    for wins in counts > 0:
-        parts, labels = connected_components(wins, connection="strong")
-        if parts > 1:
-            raise InputError(
-                "wins",
-                f"give models {np.flatnonzero(labels == labels[0]).tolist()} and the others no finite difference",
-                expected="a chain of wins from each model to each other one",
-                cure="compare them on common prompts, with a prior above 0",
-            )
