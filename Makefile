@@ -15,8 +15,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-demo: $(STAMP) ## Set up, paint with three "models", score, and make a leaderboard.
-	$(BIN)/python runs/demo.py
+demo: $(STAMP) ## Set up, then the whole story: images, a leaderboard, votes, a trained scorer (two minutes).
+	rm -rf demo
+	PATH="$(abspath $(BIN)):$$PATH" runs/tiny.sh demo
 
 test: $(STAMP) ## Set up and run the tests (minutes).
 	$(BIN)/python -m pytest --numprocesses 2
@@ -38,7 +39,7 @@ mini: $(STAMP) ## Rebuild the embedded model from the sample of HPD v2.
 	PATH="$(abspath $(BIN)):$$PATH" runs/mini.sh
 
 picture: $(STAMP) ## Draw the picture in the README again.
-	$(BIN)/python runs/demo.py --picture docs/images/score.svg
+	$(BIN)/python runs/picture.py docs/images/score.svg
 
 clean: ## Remove everything that make has made.
 	rm -rf $(VENV) .bench build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

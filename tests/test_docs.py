@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -215,29 +214,3 @@ def test_options_that_pages_name_exist(page: Path) -> None:
                 assert option in known, option
         for target in re.findall(r"^make ([a-z-]+)", block, re.MULTILINE):
             assert f"\n{target}:" in makefile, target
-
-
-def test_the_demo_tells_the_truth(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The order of the painter's settings comes out, for all to see. Its commands are run here, but for one."""
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "runs/demo.py")
-    assert spec is not None
-    assert spec.loader is not None
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    with pytest.raises(subprocess.CalledProcessError, match="'-m', 'hpskit', 'benchmark', 'rum'"):
-        demo.hpskit("benchmark", "rum")
-
-    def hpskit(*arguments: str) -> None:
-        done = cli(*arguments)
-        assert done.returncode == 0, done.stderr
-
-    monkeypatch.setattr(demo, "hpskit", hpskit)
-    monkeypatch.setattr(sys, "argv", ["demo.py", "--prompts", "2"])
-    monkeypatch.chdir(tmp_path)
-    demo.main()
-    assert "The leaderboard: demo/leaderboard/leaderboard.html" in capsys.readouterr().out
-    assert (tmp_path / "demo/leaderboard/leaderboard.html").stat().st_size > 50_000
-    board = (tmp_path / "demo/leaderboard/leaderboard.md").read_text()
-    assert re.findall(r"Painter, (\w+)", board)[:3] == ["fine", "plain", "poor"]

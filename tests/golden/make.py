@@ -201,7 +201,8 @@ CHAINS = {
         Case("verify-run", "models verify out/run/model.safetensors"),
         Case(
             "evaluate-run",
-            f"evaluate --data judged/held-out.json --scorer out/run/model.safetensors {FEW} --out out/evaluation",
+            f"evaluate --data judged/held-out.json --scorer out/run/model.safetensors --precision fp32 {FEW} "
+            "--out out/evaluation",
             ("out/evaluation/result.json",),
         ),
         Case("export-official", "export out/run --to official --out out/mine.pt --json"),

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The whole story on a laptop, in a minute or two and with nothing downloaded: images, a leaderboard, people who judge,
+# a scorer of one's own, and how good it is. runs/hpdv2.sh tells it again with the data and the network of the paper.
+# Usage: runs/tiny.sh [FOLDER [N]]    # FOLDER is new, tiny/ unless given; N: paint every Nth of the 40 prompts only
+set -euo pipefail
+
+work=${1:-tiny} every=${2:-1}
+here=$(cd "$(dirname "$0")" && pwd)
+chapter() { printf '\n# %s\n' "$*"; }
+run() { printf '\n$ %s\n' "$*" && "$@"; }
+mkdir "$work"
+
+chapter "Three models paint the same prompts: a good one, a middling one, and a poor one"
+awk "NR % $every == 0" "$here/demo_prompts.jsonl" >"$work/suite.jsonl"
+run python "$here/tiny.py" paint "$work/suite.jsonl" "$work/images"
+
+chapter "The embedded scorer judges them, and the leaderboard finds their order"
+for model in fine plain poor; do
+    run hpskit benchmark run --suite "$work/suite.jsonl" --images "$work/images/$model" --name "Painter, $model" \
+        --meta "$work/images/$model.json" --out "$work/results/$model.json"
+done
+run hpskit benchmark leaderboard "$work"/results/*.json --out "$work/leaderboard"
+
+chapter "Five people rank the images of each prompt; they are made up, and err now and then"
+run python "$here/tiny.py" vote "$work/suite.jsonl" "$work/images" "$work/votes"
+run hpskit data inspect "$work/votes"
+run hpskit agreement --data "$work/votes" --out "$work/agreement"
+
+chapter "Of the prompts a quarter is put aside for the end, and a fifth of the rest chooses the checkpoint"
+run hpskit data split "$work/votes" --share 0.25 --out "$work/aside"
+run hpskit data split "$work/aside/train.parquet" --share 0.2 --out "$work/split"
+
+chapter "A scorer of our own learns what they like: a network for trying things, from nothing"
+run hpskit train --recipe tiny --set steps=60 --set batch=16 --set validate_every=20 --set save_every=20 \
+    --data "$work/split/train.parquet" --val "$work/split/validation.parquet" --out "$work/run" --device cpu
+
+chapter "How well does it predict what people prefer? These prompts it has not seen"
+model=$work/run/model.safetensors
+run hpskit evaluate --data "$work/aside/validation.parquet" --scorer "$model" --scorer mini --scorer random \
+    --out "$work/evaluation"
+
+chapter "Is the good model better than the middling one? Each scorer says by how much"
+run hpskit compare "$work/images/plain" "$work/images/fine" --prompts "$work/suite.jsonl" --scorer "$model" \
+    --scorer mini --out "$work/compared"
+
+chapter "Pages to open in a browser"
+ls "$work"/{leaderboard/leaderboard,agreement/report,run/report,evaluation/report,compared/compare}.html
