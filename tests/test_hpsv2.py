@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, Cli
+from error_fields import at
 from forked_process import ForkedProcess
 from hpskit import hpsv2
 from hpskit.benchmark.run import BenchmarkRun, run
@@ -66,10 +67,10 @@ def test_benchmark_prompts(prompts_home: Path) -> None:
     assert isinstance(everything, dict)
     assert [*everything] == ["anime", "concept-art", "paintings", "photo"]
     assert hpsv2.benchmark_prompts("photo") == ["photo 0", "photo 1", "photo 2", "photo 3"]
-    with pytest.raises(InputError, match="style: is 'sketch'"):
+    with pytest.raises(InputError, check=at("style", found="'sketch'")):
         hpsv2.benchmark_prompts("sketch")
     (prompts_home / "photo.json").write_text('{"no": "list"}')
-    with pytest.raises(InputError, match="is not a JSON list of prompts"):
+    with pytest.raises(InputError, check=at(prompts_home / "photo.json", expected="a JSON list of prompts")):
         hpsv2.benchmark_prompts("photo")
 
 
@@ -85,7 +86,7 @@ def test_the_real_prompts_have_the_official_shape(
 
 def test_evaluate_refuses_a_gap(prompts_home: Path, small: str, tmp_path: Path) -> None:
     images = tmp_path / "images"
-    with pytest.raises(InputError, match="has none of the folders anime"):
+    with pytest.raises(InputError, check=at(images, found="has none of the folders anime")):
         hpsv2.evaluate(images, cp=small)
     (images / "photo").mkdir(parents=True)
     for number in (0, 1, 3):
@@ -140,7 +141,7 @@ def test_published_images_are_fetched_and_scored(
     monkeypatch.setenv("HPSKIT_HOME", str(tmp_path / "hpskit"))
     assert hpsv2.get_available_models() == ["SDXL Base 0.9", "new-one"]
     assert hpsv2.evaluate_benchmark("SDXL Base 0.9", cp=small)["photo"]["images"] == 4
-    with pytest.raises(InputError, match=r"model_id: is 'sdxl', expected one of SDXL Base 0\.9, new-one"):
+    with pytest.raises(InputError, check=at("model_id", found="'sdxl'", expected="SDXL Base 0.9, new-one")):
         hpsv2.evaluate_benchmark("sdxl")
 
 

@@ -1,8 +1,10 @@
 """Drop-in for the official package: `from hpskit import hpsv2` instead of `import hpsv2`.
 
-The scale is the official one (raw cosines), the defaults too, v2.0 for `score` and v2.1 for `evaluate` among them.
-What differs: a model is loaded once and kept; a missing or broken image is an error instead of a gap; `evaluate` and
-`evaluate_benchmark` return what the official ones print. For new code use `hpskit.load_scorer`.
+The scale is the official one (raw cosines), and so are the defaults, v2.0 for `score` and v2.1 for `evaluate` among
+them. Three things differ: a model is loaded once and kept; a missing or broken image is an error instead of a gap;
+`evaluate` and `evaluate_benchmark` return what the official ones print. For new code use `hpskit.load_scorer`.
+
+`hps_version` is `v2.0` or `v2.1`; `cp` is a checkpoint file to use instead, of the architecture ViT-H-14.
 
     from hpskit import hpsv2
     hpsv2.score(["a.jpg", "b.jpg"], "a cat with two horns on its head", hps_version="v2.1")
@@ -21,7 +23,7 @@ import numpy as np
 from hpskit.benchmark.layout import find_images
 from hpskit.benchmark.suites import STYLES, Suite, SuitePrompt, style_prompts
 from hpskit.dataset.fetching import Wanted, fetch
-from hpskit.errors import InputError
+from hpskit.errors import InputError, shown
 from hpskit.files import read_json
 from hpskit.hub import hub_files
 from hpskit.models.loading import load_network
@@ -72,7 +74,7 @@ _ARCHIVES = {
     "Stable Diffusion v1.4": "sdv1",
     "Stable Diffusion v2.0": "sdv2",
 }
-"""What the hub calls the images of a model, as in `hpsv2.model_ab_dict`."""
+"""Names of the published image archives by model, as in `hpsv2.model_ab_dict`."""
 
 
 class StyleScore(TypedDict):
@@ -88,48 +90,38 @@ class StyleScore(TypedDict):
 def score(
     imgs_path: ImageLike | Sequence[ImageLike], prompt: str, hps_version: str = "v2.0", *, cp: str | None = None
 ) -> list[np.float32]:
-    """Score images for one prompt, as `hpsv2.score`.
-
-    Args:
-        imgs_path: path or PIL image, or a list of them.
-        prompt: what they were made for.
-        hps_version: `v2.0` or `v2.1`.
-        cp: checkpoint file to use instead, of the architecture ViT-H-14.
-
-    Returns:
-        One cosine for each image (not multiplied by 100).
-    """
-    scores = _scorer(hps_version, cp).score(imgs_path, prompt).numpy() / np.float32(100)
-    return [*scores]
+    """Score one image or a list of them for one prompt, as `hpsv2.score`: one cosine each (not multiplied by 100)."""
+    return [*(_scorer(hps_version, cp).score(imgs_path, prompt).numpy() / np.float32(100))]
 
 
 def benchmark_prompts(style: str = "all") -> dict[str, list[str]] | list[str]:
-    """The prompts of the benchmark: 800 for one style, or all four styles by name.
+    """Return the prompts of the benchmark: 800 for one style, or all four styles by name.
 
     They come from `$HPS_ROOT/datasets/benchmark` (where the official package keeps them, `~/.cache/hpsv2` if
     HPS_ROOT is not set), else from the hub.
 
     Raises:
-        InputError: unknown style.
+        InputError: the style is unknown.
         NotCachedError: they are not on this machine and cannot be fetched.
     """
-    if style == "all":
-        return {name: _prompts(name) for name in STYLES}
-    if style not in STYLES:
-        raise InputError(f"style: is {style!r}, expected 'all' or one of {', '.join(STYLES)}")
-    return _prompts(style)
+    if style not in ("all", *STYLES):
+        expected = f"'all' or one of {', '.join(STYLES)}"
+        raise InputError("style", f"is {style!r}", expected=expected, cure="correct it")
+    wanted = STYLES if style == "all" else (style,)
+    prompts = {name: [prompt.prompt for prompt in _suite([name]).prompts] for name in wanted}
+    return prompts if style == "all" else prompts[style]
 
 
 def evaluate(
     imgs_path: str | os.PathLike[str], batch_size: int = 20, hps_version: str = "v2.1", *, cp: str | None = None
 ) -> dict[str, StyleScore]:
-    """The benchmark of a folder of images, as `hpsv2.evaluate`.
+    """Run the benchmark on a folder of images, as `hpsv2.evaluate`.
 
     Args:
         imgs_path: folder with `STYLE/00000.jpg` and so on (or `.png`, `.webp`), for one or more of the four styles.
         batch_size: images per step; does not change the result.
-        hps_version: `v2.0` or `v2.1`.
-        cp: checkpoint file to use instead, of the architecture ViT-H-14.
+        hps_version: see the module.
+        cp: see the module.
 
     Returns:
         Style -> mean, deviation and number of images, and `average` over all images.
@@ -141,32 +133,33 @@ def evaluate(
     root = Path(imgs_path)
     styles = [style for style in STYLES if (root / style).is_dir()]
     if not styles:
-        raise InputError(f"{root}: has none of the folders {', '.join(STYLES)}")
+        found, cure = f"has none of the folders {', '.join(STYLES)}", "name the folder that they are in"
+        raise InputError(root, found, cure=cure)
     suite = _suite(styles)
-    found = find_images(suite, root)
-    check_files([path for paths in found.images for path in paths])
+    images = find_images(suite, root).images
+    check_files([path for paths in images for path in paths])
+    pairs = [(path, prompt.prompt) for prompt, paths in zip(suite.prompts, images, strict=True) for path in paths]
     scorer = NetworkScorer(*_network(hps_version, cp), batch_size=batch_size)
-    pairs = [(path, prompt.prompt) for prompt, paths in zip(suite.prompts, found.images, strict=True) for path in paths]
     flat = iter(scorer.score(*map(list, zip(*pairs, strict=True))).double().tolist())
-    scores = np.array([np.mean([next(flat) for _ in paths]) for paths in found.images])
+    scores = np.array([np.mean([next(flat) for _ in paths]) for paths in images])
     categories = np.array([prompt.category for prompt in suite.prompts])
     result: dict[str, StyleScore] = {}
     for style in styles:
-        own = scores[categories == style]
-        summary = style_result(own)
-        result[style] = StyleScore(mean=summary.mean, deviation=summary.deviation, images=len(own))
+        summary = style_result(scores[categories == style])
+        count = int((categories == style).sum())
+        result[style] = StyleScore(mean=summary.mean, deviation=summary.deviation, images=count)
     result["average"] = StyleScore(mean=float(scores.mean()), deviation=0.0, images=len(scores))
     return result
 
 
 def get_available_models() -> list[str]:
-    """Models whose benchmark images are published, as `hpsv2.get_available_models`.
+    """List the models whose benchmark images are published, as `hpsv2.get_available_models`.
 
     Raises:
         NotCachedError: the hub cannot be asked, and has not been before.
     """
     names = {archive: name for name, archive in _ARCHIVES.items()}
-    found = (PurePosixPath(file.path) for file in hub_files(_DATA, cure="Score a folder of images with `evaluate`"))
+    found = (PurePosixPath(file.path) for file in hub_files(_DATA, cure="score a folder of images with `evaluate`"))
     stems = (path.name.split(".tar", 1)[0] for path in found if str(path.parent) == "benchmark/benchmark_imgs")
     return [names.get(stem, stem) for stem in dict.fromkeys(stems)]
 
@@ -174,20 +167,15 @@ def get_available_models() -> list[str]:
 def evaluate_benchmark(
     model_id: str, batch_size: int = 20, hps_version: str = "v2.1", *, cp: str | None = None
 ) -> dict[str, StyleScore]:
-    """The benchmark of a model whose images are published, as `hpsv2.evaluate_benchmark`; they are fetched once.
-
-    Args:
-        model_id: one of `get_available_models()`.
-        batch_size: images per step; does not change the result.
-        hps_version: `v2.0` or `v2.1`.
-        cp: checkpoint file to use instead, of the architecture ViT-H-14.
+    """Fetch the published images of one of `get_available_models()`, and run the benchmark on them; see `evaluate`.
 
     Raises:
         InputError: there is no such model.
         NotCachedError: the images are not on this machine and cannot be fetched.
     """
     if model_id not in (available := get_available_models()):
-        raise InputError(f"model_id: is {model_id!r}, expected one of {', '.join(available)}")
+        expected = f"one of {', '.join(available)}"
+        raise InputError("model_id", f"is {model_id!r}", expected=expected, cure="correct it")
     archive = _ARCHIVES.get(model_id, model_id)
     folder = fetch(Wanted(name=_DATA, files=(f"benchmark/benchmark_imgs/{archive}.tar.gz*",)))
     return evaluate(folder / "benchmark/benchmark_imgs" / archive, batch_size, hps_version, cp=cp)
@@ -201,22 +189,19 @@ def _scorer(hps_version: str, cp: str | None) -> NetworkScorer:
 @lru_cache(maxsize=2)
 def _network(hps_version: str, cp: str | None) -> tuple[Network, ScorerInfo]:
     if hps_version not in _VERSIONS:
-        raise InputError(f"hps_version: is {hps_version!r}, expected one of {', '.join(_VERSIONS)}")
+        expected = f"one of {', '.join(_VERSIONS)}"
+        raise InputError("hps_version", f"is {hps_version!r}", expected=expected, cure="correct it")
     device = choose_device("auto")
-    precision = "fp16" if device.type == "cuda" else "fp32"  # what the official code computes in
+    precision = "fp16" if device.type == "cuda" else "fp32"  # as the official code computes
     return load_network(cp or _VERSIONS[hps_version], precision=precision, device=str(device))
-
-
-def _prompts(style: str) -> list[str]:
-    return [prompt.prompt for prompt in _suite([style]).prompts]
 
 
 def _suite(styles: Sequence[str]) -> Suite:
     prompts = []
     for style in styles:
-        path = style_prompts(style)
-        texts = read_json(path)
+        texts = read_json(path := style_prompts(style))
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise InputError(f"{path}: is not a JSON list of prompts; delete it to fetch it again")
+            cure = "delete it to fetch it again"
+            raise InputError(path, f"is {shown(texts)}", expected="a JSON list of prompts", cure=cure)
         prompts += [SuitePrompt(category=style, number=number, prompt=text) for number, text in enumerate(texts)]
     return Suite(name="hpsv2", source=_DATA, prompts=tuple(prompts))

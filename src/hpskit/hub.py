@@ -1,7 +1,8 @@
-"""Files of the Hugging Face hub, in the cache that every tool shares: listed, asked for, gone on with, verified.
+"""Files of the Hugging Face hub, in the cache that every tool shares: list, ask, download, resume, verify.
 
-Large files are downloaded here and not by `hf_hub_download`, which (seen in huggingface_hub 2.4) throws away what it
-has when it is cut off; the result lies in the cache where that function would have put it, and it is what links it.
+Large files are downloaded here and not by `hf_hub_download`, which throws away what has arrived when it is cut off
+(issue 4196 of huggingface/huggingface_hub, open; seen in its version 2.4). The result lies where that function would
+have put it, and that function links it. `_download` and `_resume` can go when the issue is closed.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ __all__ = ["HubFile", "announced_sha256", "home", "hub_file", "hub_files", "remo
 _T = TypeVar("_T")
 
 _WAITS = (0.5, 1.5)
-"""Seconds between asking the hub again; a network that stays away costs two seconds, not half a minute."""
+"""Seconds between attempts to ask the hub; a network that stays away costs two seconds, not half a minute."""
 _PATIENCE = 8.0
-"""Seconds after which it is not asked again: it does not refuse, it is silent."""
+"""Seconds after which the hub is not asked again: it does not refuse, it is silent."""
 
 
 def home() -> Path:
-    """The folder of everything that hpskit keeps between runs."""
+    """Return the folder of everything that hpskit keeps between runs."""
     if value := os.environ.get("HPSKIT_HOME"):
         return expand(value)
     return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hpskit"
@@ -47,9 +48,9 @@ class HubFile:
 
 
 def hub_files(repository: str, *, cure: str) -> tuple[HubFile, ...]:
-    """All files of a data set, in the order of their names.
+    """List all files of a data set, in the order of their names.
 
-    If the hub cannot be reached, or says no, it is what it said the last time that it was asked on this machine.
+    If the hub cannot be reached, or says no, its last answer on this machine is taken.
 
     Args:
         repository: `owner/name`.
@@ -62,7 +63,7 @@ def hub_files(repository: str, *, cure: str) -> tuple[HubFile, ...]:
 
     kept = home() / "listings" / f"datasets--{repository.replace('/', '--')}.json"
     reason = "HF_HUB_OFFLINE is set"
-    if not _offline():
+    if not constants.HF_HUB_OFFLINE:
         timeout = constants.HF_HUB_ETAG_TIMEOUT
         try:
             info = _patiently(lambda: HfApi().dataset_info(repository, files_metadata=True, timeout=timeout))
@@ -71,20 +72,12 @@ def hub_files(repository: str, *, cure: str) -> tuple[HubFile, ...]:
         else:
             publish_json(kept, {file.rfilename: file.size for file in info.siblings or ()})
     if not kept.exists():
-        raise NotCachedError(f"{repository}: its files are not known on this machine and {reason}. {cure}")
+        raise NotCachedError(repository, f"has files that are not known on this machine, and {reason}", cure=cure)
     return tuple(HubFile(path=path, size=size) for path, size in sorted(read_json(kept).items()))
 
 
-def _hub_cache() -> str:
-    from huggingface_hub import constants
-
-    if os.environ.get("HPSKIT_HOME") and not (os.environ.get("HF_HOME") or os.environ.get("HF_HUB_CACHE")):
-        return str(home() / "hub")
-    return constants.HF_HUB_CACHE
-
-
 def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str) -> Path:
-    """A file of the hub, in the Hugging Face cache; a download that was cut off goes on where it stopped.
+    """Return a file of the hub, in the Hugging Face cache; a download that was cut off goes on where it stopped.
 
     The hub is asked up to three times within two seconds. If it cannot be reached, or says no, the file that the
     cache has is taken; otherwise what it announces now is downloaded, and checked against its SHA-256.
@@ -100,56 +93,58 @@ def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str)
         HashMismatchError: what arrived is not what the hub announced; it was removed.
         OutputError: the cache cannot be written.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     cache = _hub_cache()
     what = f"{repository}/{file}"
-    try:
-        announced = None if _offline() else _ask(repository, file, repo_type)
-        reason = "HF_HUB_OFFLINE is set"
-    except _network_errors() as error:
-        announced, reason = None, _reason(error)
+    url = hf_hub_url(repository, file, repo_type=repo_type)
+    announced, reason = None, "HF_HUB_OFFLINE is set"
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            announced = _patiently(lambda: get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT))
+        except _network_errors() as error:
+            reason = _reason(error)
     if announced is None:
         try:
             return Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=cache, local_files_only=True))
         except LocalEntryNotFoundError as error:
-            raise NotCachedError(f"{what}: is not on this machine and {reason}. {cure}") from error
+            raise NotCachedError(what, f"is not on this machine and {reason}", cure=cure) from error
     try:
-        blob = _bring(repository, file, repo_type, announced)
+        blob = _download(repository, file, repo_type, announced)
         path = Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=cache))
         if blob and not path.is_symlink():  # a file system without links: the hub's client has made a copy
             blob.unlink(missing_ok=True)
         return path
     except _network_errors() as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise OutputError(f"{cache}: {file} cannot be stored ({explain(error)}); make room") from error
-        again = "what has arrived is kept; run the same command again to go on"
-        raise NotCachedError(f"{what}: the download broke off, {_reason(error)}; {again}. {cure}") from error
+            raise OutputError(cache, f"{file} cannot be stored ({explain(error)})", cure="make room") from error
+        again = f"what has arrived is kept; run the same command again to go on. {cure}"
+        raise NotCachedError(what, f"was not downloaded to its end, {_reason(error)}", cure=again) from error
 
 
-def _ask(repository: str, file: str, repo_type: str) -> HfFileMetadata:
-    """What the hub announces of a file: commit, SHA-256 (as `etag`, for a large file) and size."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+def announced_sha256(path: Path) -> str | None:
+    """Return the SHA-256 that the hub announced: a large file in the cache is a link to a blob of that name.
 
-    url = hf_hub_url(repository, file, repo_type=repo_type)
-    return _patiently(lambda: get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT))
-
-
-def _patiently(ask: Callable[[], _T]) -> _T:
-    """Ask again if the hub cannot be reached, but not if it says no, and not for long."""
-    started = time.monotonic()
-    for wait in _WAITS:
-        try:
-            return ask()
-        except _network_errors() as error:
-            if _status(error) in range(400, 500) or time.monotonic() - started > _PATIENCE:
-                raise
-        time.sleep(wait)
-    return ask()
+    One step only: the blob may be a link itself, into a store where names are hashes of another kind.
+    """
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if _is_sha256(name) else None
 
 
-def _bring(repository: str, file: str, repo_type: str, announced: HfFileMetadata) -> Path | None:
+def remove_download(path: Path) -> None:
+    """Remove a file of the hub's cache with all that its link leads to."""
+    chain = [path]
+    while chain[-1].is_symlink():
+        chain.append(chain[-1].parent / chain[-1].readlink())
+    try:
+        for part in chain:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(path, f"is damaged and cannot be removed ({explain(error)})", cure="remove it") from error
+
+
+def _download(repository: str, file: str, repo_type: str, announced: HfFileMetadata) -> Path | None:
     """Download a large file to its place in the cache, as a blob that nothing links to yet, and verify it.
 
     Returns:
@@ -172,17 +167,17 @@ def _bring(repository: str, file: str, repo_type: str, announced: HfFileMetadata
         if blob.exists():
             return None
         partial = blob.with_name(f"{sha256}.incomplete")
-        _go_on(hf_hub_url(repository, file, repo_type=repo_type, revision=commit), partial, size)
+        _resume(hf_hub_url(repository, file, repo_type=repo_type, revision=commit), partial, size)
         found = sha256_file(partial)
         if found != sha256:
             partial.unlink()
-            cure = "what arrived was removed; run the same command again"
-            raise HashMismatchError(f"{repository}/{file}: SHA-256 is {found}, the hub announced {sha256}; {cure}")
+            expected, cure = f"{sha256}, as the hub announced", "what arrived was removed; run the same command again"
+            raise HashMismatchError(f"{repository}/{file}", f"has the SHA-256 {found}", expected=expected, cure=cure)
         partial.replace(blob)
     return blob
 
 
-def _go_on(url: str, partial: Path, size: int) -> None:
+def _resume(url: str, partial: Path, size: int) -> None:
     """Download from where `partial` ends, again and again as long as each attempt brings something."""
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
@@ -202,8 +197,29 @@ def _go_on(url: str, partial: Path, size: int) -> None:
                     raise
 
 
+def _patiently(ask: Callable[[], _T]) -> _T:
+    """Ask again if the hub cannot be reached, but not if it says no, and not for long."""
+    started = time.monotonic()
+    for wait in _WAITS:
+        try:
+            return ask()
+        except _network_errors() as error:
+            if _status(error) in range(400, 500) or time.monotonic() - started > _PATIENCE:
+                raise
+        time.sleep(wait)
+    return ask()
+
+
+def _hub_cache() -> str:
+    from huggingface_hub import constants
+
+    if os.environ.get("HPSKIT_HOME") and not (os.environ.get("HF_HOME") or os.environ.get("HF_HUB_CACHE")):
+        return str(home() / "hub")
+    return constants.HF_HUB_CACHE
+
+
 def _network_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises if the network fails: errors of httpx2, httpx or requests, by its version."""
+    """Return what the hub's client raises if the network fails: errors of httpx2, httpx or requests, by version."""
     from huggingface_hub import errors
 
     return OSError, errors.HTTPError  # type: ignore[attr-defined]
@@ -214,8 +230,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
-    status = _status(error)
-    if status is not None:
+    if (status := _status(error)) is not None:
         return f"the hub answered with status {status}"
     detail = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"the hub cannot be reached ({detail})"
@@ -223,30 +238,3 @@ def _reason(error: BaseException) -> str:
 
 def _is_sha256(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def announced_sha256(path: Path) -> str | None:
-    """What the hub said the content is: a large file in the cache is a link to a blob with its SHA-256 as name.
-
-    One step only: the blob may be a link itself, into a store where names are hashes of another kind.
-    """
-    name = path.readlink().name if path.is_symlink() else ""
-    return name if _is_sha256(name) else None
-
-
-def remove_download(path: Path) -> None:
-    """Remove a file of the hub's cache with all that its link leads to."""
-    chain = [path]
-    while chain[-1].is_symlink():
-        chain.append(chain[-1].parent / chain[-1].readlink())
-    try:
-        for part in chain:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: is damaged and cannot be removed ({explain(error)}); remove it") from error

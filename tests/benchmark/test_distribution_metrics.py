@@ -36,7 +36,7 @@ from hpskit.errors import (
     NotCachedError,
 )
 from hpskit.models.checkpoint import write_tensors
-from hpskit.models.layouts import arrange
+from hpskit.models.registry import network_class
 from hpskit.pixels import Encoded, to_tensor
 from hpskit.scoring.scorer import load_scorer
 from hpskit.stage import Ledger
@@ -418,7 +418,7 @@ def test_clip_score_is_that_of_torchmetrics(photographs: list[Image.Image], tmp_
     )
     open_clip.add_model_config(architecture)
     about = {"name": "clip", "kind": "clip-score", "architecture": "clip-of-torchmetrics", "licence": "none"}
-    write_tensors(arrange("pickscore", [model.state_dict()]), tmp_path / "clip.safetensors", about)
+    write_tensors(network_class("pickscore").arrange(model.state_dict()), tmp_path / "clip.safetensors", about)
 
     boxes = ((0, 0, 427, 427), (100, 0, 527, 427), (50, 50, 350, 350))
     images = [photographs[number % 2].crop(box) for number, box in enumerate(boxes)]

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
 
+from error_fields import at
 from hpskit.errors import CheckpointError, InputError
-from hpskit.models.checkpoint import Weights
-from hpskit.models.mini import build
+from hpskit.models.checkpoint import Weights, write_tensors
 from hpskit.models.registry import MODELS
 from hpskit.models.store import cached
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer
@@ -49,13 +49,6 @@ def test_the_clean_photograph_is_preferred(
         assert scorer.win_probability("a photograph", photograph, degraded(photograph, kind, strength)) > 0.6
 
 
-def test_the_wheel_stays_small() -> None:
-    path = MODELS["mini"].embedded
-    assert path is not None
-    assert path.stat().st_size <= 20_000_000
-    assert path.stat().st_size == pytest.approx(MODELS["mini"].size, rel=0.05)
-
-
 def test_alone_and_in_any_batch(photographs: list[Image.Image]) -> None:
     images = [photographs[i % 2].crop((i * 9, 0, 300 + i * 9, 300)) for i in range(7)]
     alone = load_scorer("mini", precision="fp32", device="cpu", batch_size=1).score(images, "x")
@@ -66,15 +59,13 @@ def test_alone_and_in_any_batch(photographs: list[Image.Image]) -> None:
 
 def test_precisions_agree(photographs: list[Image.Image]) -> None:
     images = [photographs[i % 2].crop((i * 9, 0, 300 + i * 9, 300)) for i in range(8)]
-    scores = {p: load_scorer("mini", precision=p, device="cpu").score(images, "x") for p in ("fp32", "bf16", "fp16")}
+    scorers = {p: load_scorer("mini", precision=p, device="cpu") for p in ("fp32", "bf16", "fp16")}
+    scores = {precision: scorer.score(images, "x") for precision, scorer in scorers.items()}
+    assert all(scorer.info.precision == precision for precision, scorer in scorers.items())
+    assert load_scorer("mini", device="cpu").info.precision == "fp32", "auto, on a CPU"
     assert all(score.dtype == torch.float32 for score in scores.values())
     assert 0 < (scores["bf16"] - scores["fp32"]).abs().max() <= 0.1
     assert 0 < (scores["fp16"] - scores["fp32"]).abs().max() <= 0.02
-
-
-def test_auto_is_fp32_on_a_cpu() -> None:
-    assert load_scorer("mini", device="cpu").info.precision == "fp32"
-    assert load_scorer("mini", precision="bf16", device="cpu").info.precision == "bf16"
 
 
 def test_the_edges_of_a_wide_image_are_seen(scorer: PreferenceScorer, photographs: list[Image.Image]) -> None:
@@ -89,7 +80,7 @@ def test_gradients_reach_the_pixels_in_fp32(scorer: PreferenceScorer) -> None:
     torch.manual_seed(0)
     pixels = torch.rand(2, 3, 96, 96, requires_grad=True)
     if scorer.info.precision != "fp32":
-        with pytest.raises(InputError, match="mini in bf16 has no gradient; load the scorer with precision='fp32'"):
+        with pytest.raises(InputError, match="mini in bf16 has no gradient"):
             scorer.score(pixels, "x", grad=True)
         return
     scorer.score(pixels, "x", grad=True).sum().backward()
@@ -112,15 +103,24 @@ def test_the_prompt_is_not_read_and_that_is_said(scorer: PreferenceScorer, photo
     assert scorer.win_probability("a", *photographs) == scorer.win_probability("b", *photographs)
 
 
-def test_the_weights_say_what_they_are() -> None:
+def test_the_weights_say_what_they_are(tmp_path: Path) -> None:
     path = cached(MODELS["mini"])
     assert path is not None
-    metadata = Weights(path=path, origin=path).metadata()
-    assert metadata["name"] == "mini"
+    assert path.stat().st_size == pytest.approx(MODELS["mini"].size, rel=0.05)
+    weights = Weights(path=path, origin=path)
+    metadata = weights.metadata()
+    assert (metadata["name"], metadata["licence"]) == ("mini", "Apache-2.0")
     assert metadata["version"] == MODELS["mini"].version
-    assert metadata["licence"] == "Apache-2.0"
-    with pytest.raises(CheckpointError, match="expected 'mini'"):
-        build({"architecture": "ViT-H-14"})
+    other = tmp_path / "other.safetensors"
+    write_tensors(dict(list(weights.tensors())[1:]), other, metadata)
+    with pytest.raises(CheckpointError, check=at(other, found="missing")):
+        load_scorer(other)
+    write_tensors(dict(weights.tensors()), other, {**metadata, "mean": "a, b, c"})
+    with pytest.raises(CheckpointError, check=at("mini: preprocessing", found="'a'")):
+        load_scorer(other)
+    write_tensors(dict(weights.tensors()), other, {**metadata, "kind": "maxi"})
+    with pytest.raises(CheckpointError, check=at(other, found="'maxi'")):
+        load_scorer(other)
 
 
 def test_it_has_learned_what_the_card_says(shared: Path, scorer: PreferenceScorer) -> None:

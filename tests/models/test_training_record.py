@@ -1,43 +1,42 @@
-"""What a model was trained on, and that it can be found out."""
+"""The prompts that a model was trained on, and that they can be found out."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hpskit.errors import CheckpointError
+from error_fields import at
+from hpskit.errors import CheckpointError, InputError
 from hpskit.models.store import locate
-from hpskit.models.training_record import prompt_hash, read_record, record_path, write_record
+from hpskit.models.training_record import HeldOut, prompt_hash, read_record, record_path, write_record
 
 
 def test_it_knows_its_prompts_however_they_are_written(tmp_path: Path) -> None:
     weights = tmp_path / "mine.safetensors"
-    path = write_record(weights, weight_hash="sha256:1", data="two prompts", prompts=["A red  barn", "a cat", "a cat "])
+    held_out = HeldOut(rule="hpdv2", value=0.8, low=0, high=1, source="by hand")
+    path = write_record(
+        weights,
+        weight_hash="sha256:1",
+        data="two prompts",
+        prompts=["A red  barn", "a cat", "a cat "],
+        chosen_on=["A  horse", "a dog"],
+        held_out=held_out,
+    )
     assert path == record_path(weights) == tmp_path / "mine.training.json"
     record = read_record(weights, "sha256:1")
     assert record is not None
-    assert record.data == "two prompts"
-    assert len(record.prompts) == 2
+    assert (record.data, len(record.prompts), record.held_out) == ("two prompts", 2, held_out)
     assert record.overlap(["a red barn", "a red barn\n", "A CAT", "a dog"]) == 3
-
-
-def test_it_knows_what_chose_it(tmp_path: Path) -> None:
-    weights = tmp_path / "mine.safetensors"
-    path = write_record(weights, weight_hash="sha256:1", data="x", prompts=["a"], chosen_on=["A  cat", "a dog"])
-    record = read_record(weights, "sha256:1")
-    assert record is not None
-    assert (record.choice_overlap(["a cat", "a", "a cat"]), record.overlap(["a cat", "a"])) == (2, 1)
+    assert record.choice_overlap(["a horse", "a cat", "a horse"]) == 2
     written = json.loads(path.read_text())
-    path.write_text(json.dumps({**written, "chosen_on": "a cat"}))
-    with pytest.raises(CheckpointError, match="chosen_on is 'a cat', expected a list of hashes of prompts; write it"):
-        read_record(weights, "sha256:1")
     del written["chosen_on"]
     path.write_text(json.dumps(written))
     old = read_record(weights, "sha256:1")
     assert old is not None
-    assert old.choice_overlap(["a cat"]) == 0
+    assert old.choice_overlap(["a horse"]) == 0
 
 
 def test_hashes_are_stable() -> None:
@@ -59,20 +58,26 @@ def test_mini_says_what_it_has_seen(shared: Path) -> None:
 
 
 def test_nothing_is_known_of_others(tmp_path: Path) -> None:
-    assert read_record("hps-v2.1", "sha256:1") is None
-    assert read_record("a name of nobody", "sha256:1") is None
-    assert read_record(tmp_path / "absent.pt", "sha256:1") is None
+    for name in ("hps-v2.1", "a name of nobody", tmp_path / "absent.pt"):
+        assert read_record(name, "sha256:1") is None
 
 
-def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "where", "found"),
+    [
+        ({"chosen_on": "a cat"}, "chosen_on", "'a cat'"),
+        ({"held_out": {"value": 81}}, "held_out.", ""),
+        ({"held_out": {"rule": "x", "value": 81, "low": 0, "high": 1, "source": "x"}}, "held_out.value", "81"),
+        ({"format": "something else"}, "format", "something else"),
+        ([], "", "[]"),
+    ],
+    ids=lambda value: next(iter(value), "list") if isinstance(value, dict | list) else "",
+)
+def test_a_damaged_record_is_refused(change: Any, where: str, found: str, tmp_path: Path) -> None:
     weights = tmp_path / "mine.pt"
-    write_record(weights, weight_hash="sha256:1", data="x", prompts=["a"])
-    with pytest.raises(CheckpointError, match=r"mine.training.json: speaks of 'sha256:1', the weights are 'sha256:2'"):
+    path = write_record(weights, weight_hash="sha256:1", data="x", prompts=["a"])
+    with pytest.raises(CheckpointError, check=at(path, found="'sha256:1'", expected="'sha256:2'")):
         read_record(weights, "sha256:2")
-    text = record_path(weights).read_text()
-    record_path(weights).write_text(text.replace('"held_out": null', '"held_out": {"value": 81}'))
-    with pytest.raises(CheckpointError, match=r"held_out is {'value': 81}, expected rule, source, value, low, high"):
-        read_record(weights, "sha256:1")
-    record_path(weights).write_text("[]")
-    with pytest.raises(CheckpointError, match="is not a training record"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | change if change else change))
+    with pytest.raises(InputError, check=at(f"{path}: {where}" if where else path, found=found)):
         read_record(weights, "sha256:1")

@@ -1,4 +1,4 @@
-"""`hpskit models`: what there is, bringing it here, checking it."""
+"""`hpskit models`: list, fetch and verify models."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ app = typer.Typer(help="List, fetch and verify models.", no_args_is_help=True)
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
     """Show the models that hpskit knows: licence, size, whether they are on this machine."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
     from hpskit.models.plugins import plugins
     from hpskit.models.registry import MODELS
     from hpskit.models.store import cached
@@ -31,9 +35,7 @@ def list_models(as_json: Json = False) -> None:
             "size": path.stat().st_size if path else model.size,
             "state": "embedded" if model.embedded else "ready" if path else "not fetched",
             "path": str(path) if path else None,
-            "source": ", ".join(f"{source.repository}/{source.file}" for source in model.sources)
-            or model.page
-            or "in the wheel",
+            "source": ", ".join(map(str, model.sources)) or "in the wheel",
             "summary": model.summary,
         }
         for model in MODELS.values()
@@ -48,28 +50,15 @@ def list_models(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    _print(rows)
-
-
-def _print(rows: list[dict[str, Any]]) -> None:
-    """Two lines for each model, so that it reads on a narrow terminal too."""
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.text import Text
-
-    console = Console()
+    console = Console()  # two lines for each model, so that it reads on a narrow terminal too
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        facts = " · ".join(fact for fact in (row["state"], _size(row["size"] or 0), row["licence"]) if fact)
+        size = row["size"] or 0
+        shown = "" if size < 500_000 else f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+        facts = " · ".join(fact for fact in (row["state"], shown, row["licence"]) if fact)
         console.print(Text.assemble((f"{row['name']:{width}}", "bold"), f"  {facts}"))
         network = "" if row["architecture"] in (None, "none", row["name"]) else f"{row['architecture']}: "
         console.print(Padding(Text(f"{network}{row['summary']}", style="dim"), (0, 0, 0, 2), expand=False))
-
-
-def _size(size: int) -> str:
-    if size < 500_000:
-        return ""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 @app.command()
@@ -100,11 +89,11 @@ def verify(
     if as_json:
         value = {
             "name": found.name,
-            "path": str(found.path),
+            "path": str(found.weights.path),
             "weight_hash": found.weight_hash,
             "recorded": found.recorded,
         }
         typer.echo(json.dumps(value, indent=2))
         return
     verdict = "as recorded" if found.recorded else "nobody recorded a hash for this file to compare with"
-    typer.echo(f"{found.path}: {found.weight_hash} ({verdict})")
+    typer.echo(f"{found.weights.path}: {found.weight_hash} ({verdict})")

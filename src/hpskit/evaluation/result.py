@@ -174,7 +174,7 @@ def _training(record: TrainingRecord | None, data: EvaluationSet) -> dict[str, A
         "seen": record.overlap(prompts),
         "chosen_on": record.choice_overlap(prompts),
         "groups": len(prompts),
-        "held_out": asdict(record.held_out) if record.held_out else None,
+        "held_out": record.held_out.model_dump() if record.held_out else None,
     }
 
 

@@ -1,6 +1,8 @@
-"""CLIP preference models on open_clip's networks: the score is 100 x the cosine of image and prompt.
+"""CLIP networks of open_clip, whose score is the cosine of image and prompt: HPS v2, HPS v1 and CLIP score.
 
-Source: `score` and `evaluate` of the official package; arXiv 2306.09341, section 4.
+Sources: `score` and `evaluate` of the official HPS v2 package, and arXiv 2306.09341, section 4. CLIP score: arXiv
+2104.08718 (without its factor 2.5 and its cut at 0), with the preprocessing of open_clip's `image_transform` and of
+OpenAI's `clip.load`; HPS v1 (arXiv 2303.14420) is computed in the same way.
 """
 
 from __future__ import annotations
@@ -8,38 +10,45 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.model import CLIP
+from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hpskit.errors import CheckpointError, InputError
-from hpskit.models.checkpoint import Weights
-from hpskit.models.network import Blueprint, autocast
+from hpskit.models.checkpoint import Weights, check_names
+from hpskit.models.network import Blueprint, Network, autocast
 from hpskit.models.packed import pack
-from hpskit.pixels import Preprocessing
+from hpskit.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
+from hpskit.schema import nearest
 
 __all__ = [
     "ClipNetwork",
+    "ClipScoreNetwork",
     "build",
     "check_names",
+    "clip_preprocessing",
     "encode_text",
     "fill",
     "image_size",
     "keep_residual_in_float32",
+    "token_counter",
     "tokenizer",
+    "warn_of_long_prompt",
 ]
 
-_SHOWN_KEYS = 3
+_UNUSED = ("input_resolution", "context_length", "vocab_size")
+"""Three numbers that OpenAI's own files hold beside the weights."""
 
 
-class ClipNetwork:
-    """An open_clip network with the weights of a preference model; see `hpskit.models.network.Network`."""
+class ClipNetwork(Network):
+    """An open_clip network with the weights of HPS v2; the base of its kin."""
 
     reads_prompt = True
 
@@ -47,7 +56,7 @@ class ClipNetwork:
         """Build the network without initialising it, and fill it.
 
         Raises:
-            CheckpointError: unknown architecture, or the weights are those of another.
+            CheckpointError: the architecture is unknown, or the weights are those of another.
         """
         self.device = plan.device
         self._tokenizer = tokenizer(plan.architecture)
@@ -65,12 +74,12 @@ class ClipNetwork:
         elif self._autocast is not None:
             keep_residual_in_float32(model)
         self._model: Any = model.eval().requires_grad_(False)
-        self.log_odds_per_point, self.scale = self._meaning(min(100.0, float(model.logit_scale.float().exp())))
+        self.log_odds_per_point, self.scale = self.meaning(min(100.0, float(model.logit_scale.float().exp())))
         self.differentiable = not packing
-        self.preprocessing = self._preprocessing(image_size(model), plan)
+        self.preprocessing = self.preprocess(image_size(model), plan)
 
-    def _meaning(self, logit_scale: float) -> tuple[float, str]:
-        """Log-odds of a point, and the scale in words.
+    def meaning(self, logit_scale: float) -> tuple[float, str]:
+        """Return the log-odds of a point, and the scale in words.
 
         P(a preferred to b) = sigmoid(logit_scale x difference of cosines), and a point is a hundredth of a cosine. HPS
         v2 was trained up to the limit, 100, so that a point is one unit of log-odds; a model that ended below it is
@@ -80,8 +89,8 @@ class ClipNetwork:
         unit = "one unit" if factor == 1 else f"{factor:.3g} units"
         return factor, f"100 x cosine; a difference of 1 is {unit} of log-odds"
 
-    def _preprocessing(self, size: int, plan: Blueprint) -> Preprocessing:
-        """How HPS v2 sees images; its kin see them otherwise."""
+    def preprocess(self, size: int, plan: Blueprint) -> Preprocessing:
+        """Return how HPS v2 sees images of `size` pixels; its kin see them otherwise."""
         return Preprocessing(size=size, antialias=plan.antialias)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -91,10 +100,15 @@ class ClipNetwork:
         return normalize(features.float(), dim=-1)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """M prompts -> (M, D) float32 of unit length. What lies beyond the context of the network is not read, as
-        in the official code, but a warning says so."""
+        """M prompts -> (M, D) float32 of unit length.
+
+        Tokens beyond the context of the network are not read, as in the official code, but a warning says so.
+        """
         tokens = self._tokenizer(list(prompts))
-        self._warn_of_long_prompts(prompts, tokens)
+        count_tokens = token_counter(self._tokenizer)
+        if count_tokens is not None:
+            for row in (tokens[:, -1] != 0).nonzero()[:, 0].tolist():
+                warn_of_long_prompt(prompts[row], count_tokens(prompts[row]), tokens.shape[1])
         parts = tokens.split(1) if self._prompts_alone else (tokens,)
         with autocast(self.device, self._autocast):
             features = torch.cat([encode_text(self._model, part.to(self.device)) for part in parts])
@@ -104,43 +118,70 @@ class ClipNetwork:
         """Two times (N, D) -> (N,) scores."""
         return 100 * (images * prompts).sum(dim=-1)
 
-    def _warn_of_long_prompts(self, prompts: Sequence[str], tokens: Tensor) -> None:
-        context = tokens.shape[1]
-        count_tokens = token_counter(self._tokenizer)
-        if count_tokens is None:
-            return
-        for row in (tokens[:, -1] != 0).nonzero()[:, 0].tolist():
-            count = count_tokens(prompts[row])
-            if count > context:
-                message = f"prompt has {count} tokens, the model reads the first {context}: {prompts[row][:60]!r}…"
-                warnings.warn(message, stacklevel=2)
+
+class ClipScoreNetwork(ClipNetwork):
+    """An open_clip network that sees images as CLIP's authors showed them."""
+
+    def meaning(self, logit_scale: float) -> tuple[float, str]:
+        """Return the log-odds of a point by CLIP's own loss, and the scale in words."""
+        words = "100 x cosine; by CLIP's own loss a difference of 1 is logit scale / 100 units of log-odds"
+        return logit_scale / 100, words
+
+    def preprocess(self, size: int, plan: Blueprint) -> Preprocessing:
+        """Return the preprocessing that open_clip's list gives the network, or CLIP's own."""
+        return clip_preprocessing(size, plan.settings)
+
+    @classmethod
+    def arrange(cls, *published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Leave out the numbers that OpenAI's files hold beside the weights."""
+        return {name: tensor for name, tensor in published[0].items() if name not in _UNUSED}
+
+
+def clip_preprocessing(size: int, settings: Mapping[str, str]) -> Preprocessing:
+    """Return the preprocessing that `resize`, `interpolation`, `mean` and `std` of open_clip's list of pretrained
+    networks say; each defaults to CLIP's own."""
+
+    def channels(name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
+        red, green, blue = map(float, settings[name].split(",")) if name in settings else default
+        return red, green, blue
+
+    return Preprocessing(
+        size=size,
+        resize=settings.get("resize", "crop"),  # type: ignore[arg-type]  # checked there
+        interpolation=settings.get("interpolation", "bicubic"),  # type: ignore[arg-type]  # likewise
+        pillow=True,
+        mean=channels("mean", CLIP_MEAN),
+        std=channels("std", CLIP_STD),
+    )
+
+
+def warn_of_long_prompt(prompt: str, tokens: int, read: int) -> None:
+    """Warn if a prompt has more tokens than the network reads."""
+    if tokens > read:
+        warnings.warn(f"prompt has {tokens} tokens, the model reads the first {read}: {prompt[:60]!r}…", stacklevel=3)
 
 
 def tokenizer(architecture: str) -> Any:
-    """What turns prompts into (prompts, context) numbers for a network of open_clip, or of hpskit's own.
+    """Return the function from prompts to (prompts, context) tokens, for a network of open_clip or of hpskit's own.
 
     Raises:
         CheckpointError: there is no such network, or its tokenizer is not on this machine.
     """
     _register_own()
     if architecture not in open_clip.list_models():
-        import difflib
-
-        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}?" if near else "see open_clip.list_models()"
-        raise CheckpointError(f"architecture: {architecture!r} is not one of open_clip's; {hint}")
+        guess = nearest(architecture, open_clip.list_models())
+        cure = f"did you mean {guess!r}?" if guess else "see open_clip.list_models()"
+        raise CheckpointError("architecture", f"{architecture!r} is not one of open_clip's", cure=cure)
     try:
         return open_clip.get_tokenizer(architecture)
     except (OSError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+        found = f"the tokenizer of {architecture} cannot be had ({str(error).splitlines()[0]})"
         cure = "run it once where the Hugging Face hub can be reached, or take a network without one, such as ViT-H-14"
-        raise CheckpointError(
-            f"architecture: the tokenizer of {architecture} cannot be had ({reason}); {cure}"
-        ) from error
+        raise CheckpointError("architecture", found, cure=cure) from error
 
 
 def token_counter(tokenizer: Any) -> Callable[[str], int] | None:
-    """What counts all tokens of a prompt, with those at its ends, whether the network reads as many or not.
+    """Return the function that counts all tokens of a prompt, with those at its ends, even those that are not read.
 
     None for a tokenizer of another library, which cannot say how long the whole text is.
     """
@@ -155,7 +196,7 @@ def _register_own() -> None:
 
 
 def build(architecture: str, *, device: str = "meta") -> Any:
-    """The network with random weights; on `meta` with parameters that have shapes but no memory yet."""
+    """Build the network with random weights; on `meta` its parameters have shapes but no memory yet."""
     _register_own()
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that no pretrained weights were loaded: ours come next
@@ -166,70 +207,39 @@ def build(architecture: str, *, device: str = "meta") -> Any:
         logging.disable(level)
 
 
-def check_names(model: nn.Module, weights: Weights, architecture: str, *, option: str = "--arch") -> None:
-    """See that a file holds the tensors of a network, all of them and no others.
-
-    Args:
-        model: the network.
-        weights: the file.
-        architecture: name of the network, for the error.
-        option: where the user gives it, for the error.
+def fill(model: nn.Module, weights: Weights, dtype: torch.dtype, device: torch.device) -> None:
+    """Give every parameter its memory: matrices of linear layers and convolutions in `dtype`, the rest in float32.
 
     Raises:
-        CheckpointError: it does not; the message names a few.
+        CheckpointError: a tensor is of integers where numbers are expected.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = weights.shapes()
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
-    shapes = [name for name in expected if name in found and expected[name] != found[name]]
-    if not (missing or unexpected or shapes):
-        return
-    parts = [_few("missing", missing), _few("unexpected", unexpected)]
-    parts += [f"{name} is {found[name]}, expected {expected[name]}" for name in shapes[:_SHOWN_KEYS]]
-    details = "; ".join(part for part in parts if part)
-    cure = f"give the architecture that it was trained with by {option}"
-    raise CheckpointError(f"{weights.origin}: is not a checkpoint of {architecture}: {details}; {cure}")
-
-
-def _few(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
-    return f"{what} {', '.join(sorted(names)[:_SHOWN_KEYS])}{more}"
-
-
-def fill(model: nn.Module, weights: Weights, dtype: torch.dtype, device: torch.device) -> None:
-    """Give every parameter its memory: matrices of linear layers and convolutions in `dtype`, the rest float32."""
     low = _matrices(model) if dtype != torch.float32 else set()
     state = {}
     floating = {name: tensor.is_floating_point() for name, tensor in model.state_dict().items()}
     for name, tensor in weights.tensors():
         if floating[name] and not tensor.is_floating_point():
-            cure = "convert the checkpoint to floating point"
-            raise CheckpointError(f"{weights.origin}: {name} is of type {tensor.dtype}, expected a float; {cure}")
+            found, cure = f"holds {name} as {tensor.dtype}", "convert the checkpoint to floating point"
+            raise CheckpointError(weights.origin, found, expected="a float", cure=cure)
         wanted = dtype if name in low else torch.float32 if tensor.is_floating_point() else tensor.dtype
         # In float32 the mapped file itself is the memory; otherwise one mapped tensor kept would keep the whole file.
         state[name] = tensor.to(device=device, dtype=wanted, copy=dtype != torch.float32)
     model.load_state_dict(state, strict=True, assign=True)
-    for name, buffer in [*model.named_buffers()]:
-        if buffer.is_meta:
-            owner, _, leaf = name.rpartition(".")
-            model.get_submodule(owner).register_buffer(
-                leaf, _computed_buffer(leaf, buffer).to(device), persistent=False
-            )
-
-
-def _computed_buffer(leaf: str, buffer: Tensor) -> Tensor:
-    """A buffer that no checkpoint holds because it follows from the architecture."""
-    if leaf == "attn_mask":
-        return torch.full(buffer.shape, float("-inf")).triu_(1)
-    if leaf == "position_ids":
-        return torch.arange(buffer.shape[-1]).expand(buffer.shape)
-    raise CheckpointError(f"architecture: buffer {leaf!r} is computed at construction, which hpskit does not know yet")
+    for name, buffer in [*model.named_buffers()]:  # those that no checkpoint holds: they follow from the architecture
+        if not buffer.is_meta:
+            continue
+        owner, _, leaf = name.rpartition(".")
+        if leaf == "attn_mask":
+            computed = torch.full(buffer.shape, float("-inf")).triu_(1)
+        elif leaf == "position_ids":
+            computed = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+        else:
+            found = f"computes its buffer {leaf!r} at construction, which hpskit does not know"
+            raise CheckpointError("architecture", found, cure="take another")
+        model.get_submodule(owner).register_buffer(leaf, computed.to(device), persistent=False)
 
 
 def _matrices(model: nn.Module) -> set[str]:
+    """Return the names of the tensors that may be rounded: those of linear layers, convolutions and attention."""
     names = set()
     for prefix, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -242,36 +252,41 @@ def _matrices(model: nn.Module) -> set[str]:
 
 
 def _packable(model: nn.Module) -> bool:
-    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-
-    visual = getattr(model, "visual", None)
+    """Tell if all attention of a network is in blocks that `pack` replaces."""
     blocks = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))
     owners = (m.attn for m in model.modules() if type(m) is ResidualAttentionBlock)
-    return type(model) is CLIP and type(visual) is VisionTransformer and set(blocks) <= set(owners)
+    return type(model) is CLIP and type(model.visual) is VisionTransformer and set(blocks) <= set(owners)
 
 
 def keep_residual_in_float32(model: nn.Module) -> None:
-    """Under autocast a transformer adds its blocks to whatever type it was given: give it float32."""
-    from open_clip.transformer import Transformer
-
+    """Give transformers float32: under autocast one adds its blocks to whatever type it was given."""
     for module in model.modules():
         if isinstance(module, Transformer):
             module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
 
 
 def image_size(model: nn.Module) -> int:
-    """Height and width of the images of a network, in pixels."""
+    """Return height and width of the images of a network, in pixels.
+
+    Raises:
+        InputError: they are not square.
+    """
     size = getattr(model.visual, "image_size", 224)
     if isinstance(size, Sequence):
         if size[0] != size[1]:
-            raise InputError(f"architecture: its images are {tuple(size)}, expected square ones")
+            raise InputError(
+                "architecture", f"has images of {tuple(size)}", expected="square ones", cure="take another"
+            )
         size = size[0]
     return int(size)
 
 
 def encode_text(model: Any, tokens: Tensor) -> Tensor:
-    """Text features. In a causal text tower nothing after the end token changes it: the padding is left out, which
-    makes a short prompt four times as fast (the features are the same to rounding)."""
+    """(M, context) tokens -> (M, D) text features.
+
+    In a causal text tower nothing after the end token changes it: the padding is left out, which makes a short prompt
+    four times as fast (the features are the same to rounding).
+    """
     if type(model) is not CLIP or model.attn_mask is None or model.text_pool_type != "argmax":
         features: Tensor = model.encode_text(tokens)
         return features

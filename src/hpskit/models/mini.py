@@ -2,8 +2,7 @@
 
 The score of an image is a weighted sum of the mean and the standard deviation of every channel after every
 depthwise convolution. The convolutions are those of a public ImageNet network with the batch normalisation folded
-in; the weights of the sum were fitted to people's rankings by `hpskit.training.mini_fit`. The prompt is not read. See
-docs/mini.md.
+in; the weights of the sum were fitted to people's rankings by `runs/mini.sh`. The prompt is not read. See docs/mini.md.
 
 Source of the network (Apache-2.0):
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
@@ -11,17 +10,18 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu6
 
 from hpskit.errors import CheckpointError
-from hpskit.models.network import Blueprint
+from hpskit.models.checkpoint import check_names
+from hpskit.models.network import Blueprint, ImageNetwork
 from hpskit.pixels import Preprocessing
 
-__all__ = ["Mini", "MiniNetwork", "build"]
+__all__ = ["Mini", "MiniNetwork"]
 
 _STAGES = (
     # blocks, kernel, stride, expansion, channels
@@ -51,7 +51,7 @@ class Block(nn.Module):
         self.widens = expansion > 1
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) -> (B, C', H', W') and what the depthwise convolution saw, (B, 6 C, H', W') in [0, 6]."""
+        """(B, C, H, W) -> (B, C', H', W') and the output of the depthwise convolution, (B, 6 C, H', W') in [0, 6]."""
         wide = relu6(self.expand(x), inplace=True) if self.widens else x
         seen = relu6(self.depthwise(wide), inplace=True)
         out = self.project(seen)
@@ -76,17 +76,19 @@ class Mini(nn.Module):
         """Channels after the depthwise convolution of each block; each gives two features."""
         features = 2 * sum(self.widths)
         self.centre = nn.Parameter(torch.empty(features))
-        """What the features are on average, so that the score of an average image is about 0."""
+        """Average of the features, so that the score of an average image is about 0."""
         self.weight = nn.Parameter(torch.empty(features))
         """Log-odds per unit of each feature."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised (B, 3, S, S), S a multiple of 32 -> (B,) float32 log-odds: the modelled probability that people
-        prefer image a to image b is sigmoid(score a - score b). Typically between -4 and 4."""
+        """Normalised (B, 3, S, S), S a multiple of 32 -> (B,) float32 log-odds, typically between -4 and 4.
+
+        The modelled probability that people prefer image a to image b is sigmoid(score a - score b).
+        """
         return ((self.features(pixels) - self.centre) * self.weight).sum(dim=1)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, F) float32: of each block the mean, then the standard deviation of each channel."""
+        """(B, 3, S, S) -> (B, F) float32: mean, then standard deviation of each channel, block by block."""
         x = pixels.to(dtype=self.stem.weight.dtype, memory_format=torch.channels_last)
         x = relu6(self.stem(x), inplace=True)
         pooled: list[Tensor] = []
@@ -96,19 +98,18 @@ class Mini(nn.Module):
         return torch.cat(pooled, dim=1)
 
     def to_precision(self, dtype: torch.dtype) -> Mini:
-        """Convolutions in `dtype`, laid out channels-last; the linear layer stays in float32. In place."""
+        """Turn the convolutions to `dtype`, laid out channels-last, in place; the linear layer stays in float32."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 module.to(dtype).to(memory_format=torch.channels_last)
         return self
 
 
-class MiniNetwork:
-    """Mini on its device, frozen; see `hpskit.models.network.Network`. An image is encoded as its score."""
+class MiniNetwork(ImageNetwork):
+    """Mini on its device, frozen. An image is encoded as its score."""
 
     scale = "log-odds; a difference of 1 is one unit of log-odds"
     log_odds_per_point = 1.0
-    reads_prompt = False
 
     def __init__(self, plan: Blueprint) -> None:
         """Build the network without initialising it, and fill it.
@@ -118,10 +119,8 @@ class MiniNetwork:
         """
         weights, metadata = plan.weights, plan.weights.metadata()
         with torch.device("meta"):
-            model = build(metadata)
-        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        if weights.shapes() != expected:
-            raise CheckpointError(f"{weights.origin}: its tensors are not those of mini; build it by runs/mini.sh")
+            model = Mini()
+        check_names(model, weights, "mini", option=None)
         state = {name: tensor.to(device=plan.device, dtype=torch.float32) for name, tensor in weights.tensors()}
         model.load_state_dict(state, strict=True, assign=True)
         self.model = model.to_precision(plan.dtype).eval().requires_grad_(False)
@@ -133,25 +132,6 @@ class MiniNetwork:
         """Preprocessed (N, 3, S, S) -> (N, 1) float32 log-odds."""
         scores: Tensor = self.model(pixels.to(self.device))
         return scores[:, None]
-
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """M prompts -> (M, 0): they are not read."""
-        return torch.empty(len(prompts), 0, device=self.device)
-
-    def compare(self, images: Tensor, prompts: Tensor) -> Tensor:  # noqa: ARG002  # the contract has prompts
-        """(N, 1) and anything -> (N,)."""
-        return images[:, 0]
-
-
-def build(metadata: Mapping[str, str]) -> Mini:
-    """The network for weights with this metadata, on the current default device, not initialised.
-
-    Raises:
-        CheckpointError: the weights are of another architecture.
-    """
-    if (found := metadata.get("architecture")) != "mini":
-        raise CheckpointError(f"mini: the architecture of the weights is {found!r}, expected 'mini'")
-    return Mini()
 
 
 def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
@@ -165,12 +145,15 @@ def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
         )
     except (LookupError, ValueError) as error:
         cure = "build it anew with runs/mini.sh, or use the embedded model"
-        raise CheckpointError(f"mini: the file's preprocessing is missing or damaged ({error}); {cure}") from error
+        raise CheckpointError("mini: preprocessing", f"is missing or damaged ({error})", cure=cure) from error
 
 
 def _same_convolution(channels: int, out: int, *, kernel: int, stride: int, groups: int) -> nn.Conv2d:
-    """TensorFlow's "same" convolution for even sizes. At stride 2 it pads one pixel less on the left than on the
-    right; a kernel wider by one whose first row and column are zero does that without a copy of the input."""
+    """Make TensorFlow's "same" convolution for even sizes.
+
+    At stride 2 it pads one pixel less on the left than on the right; a kernel wider by one whose first row and column
+    are zero does that without a copy of the input.
+    """
     return nn.Conv2d(channels, out, kernel + (stride == 2), stride, kernel // 2, groups=groups)
 
 

@@ -1,8 +1,8 @@
 """Transformer blocks of open_clip in bfloat16 on a CPU, with weights laid out once for the processor.
 
 Two costs vanish: oneDNN reorders a plain weight at every product (measured: 790 instead of 920 GFLOP/s for the
-matrices of ViT-H-14 with AVX512-BF16), and GELU runs inside the first product of the MLP. What decides the accuracy
-stays in float32: the residual stream, the layer norms, the patch embedding and the projections.
+matrices of ViT-H-14 with AVX512-BF16), and GELU runs inside the first product of the MLP. The parts that decide the
+accuracy stay in float32: the residual stream, the layer norms, the patch embedding and the projections.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention, softmax
 __all__ = ["pack"]
 
 _ROWS = 2048
-"""For how many rows the layout is made: eight images of ViT-H-14. Others work as well, a little slower."""
+"""Rows that the layout is made for: eight images of ViT-H-14. Other numbers work as well, a little slower."""
 
 _HAS_PACKING = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -60,12 +60,12 @@ class PackedAttention(nn.Module):
             mask = None if attn_mask is None else attn_mask.to(torch.bfloat16)
             mixed = scaled_dot_product_attention(q[:, :, :1] if first_only else q, k, v, attn_mask=mask).transpose(1, 2)
         else:
-            mixed = _attend(joint)
+            mixed = attend(joint)
         result: Tensor = self.out(mixed.reshape(batch, -1, channels))
         return result
 
 
-def _attend(joint: Tensor) -> Tensor:
+def attend(joint: Tensor) -> Tensor:
     """(B, T, 3, H, D) -> (B, T, H, D): attention as two products, one image at a time.
 
     torch's fused operator runs at a sixth of the speed of its own products in bfloat16 (ViT-H-14, AVX512-BF16).
@@ -101,7 +101,7 @@ class PackedBlock(nn.Module):
     """A `ResidualAttentionBlock` that adds to the residual stream in place."""
 
     def __init__(self, block: ResidualAttentionBlock, *, first_only: bool) -> None:
-        """`first_only`: give out the first token alone, where nothing else is read of the last block."""
+        """Take over a block; with `first_only` give out the first token alone, if nothing else is read."""
         super().__init__()
         self.ln_1, self.ls_1, self.ln_2, self.ls_2 = block.ln_1, block.ls_1, block.ln_2, block.ls_2
         self.attn = PackedAttention(block.attn)
@@ -109,7 +109,7 @@ class PackedBlock(nn.Module):
         self.first_only = first_only
 
     def get_weight_dtype(self) -> torch.dtype:
-        """open_clip asks the first block which type the tokens should have: that of the residual stream."""
+        """Return the type of the residual stream: open_clip asks the first block which type the tokens should have."""
         return torch.float32
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
@@ -124,7 +124,10 @@ def pack(model: nn.Module) -> int:
 
     One after the other and by name, so that the plain weights of a block are let go before the next is laid out.
     """
-    last = _last_of_class_token(model)
+    visual: Any = getattr(model, "visual", None)
+    last = None  # name of the last block of an image tower of which only the class token is read
+    if isinstance(visual, VisionTransformer) and visual.pool_type == "tok" and visual.attn_pool is None:
+        last = None if visual.output_tokens else f"visual.transformer.resblocks.{len(visual.transformer.resblocks) - 1}"
     names = [
         name
         for name, module in model.named_modules()
@@ -136,11 +139,3 @@ def pack(model: nn.Module) -> int:
         setattr(model.get_submodule(parent), leaf, PackedBlock(block, first_only=name == last))
         del block
     return len(names)
-
-
-def _last_of_class_token(model: nn.Module) -> str | None:
-    """Name of the last block of an image tower of which only the class token is read."""
-    visual: Any = getattr(model, "visual", None)
-    if not isinstance(visual, VisionTransformer) or visual.pool_type != "tok" or visual.attn_pool is not None:
-        return None
-    return None if visual.output_tokens else f"visual.transformer.resblocks.{len(visual.transformer.resblocks) - 1}"

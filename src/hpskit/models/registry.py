@@ -1,4 +1,4 @@
-"""The models that hpskit knows by name.
+"""The models that hpskit knows by name, and the class that runs each kind of network. Knows no torch.
 
 Two names take an argument: `clip-score:ARCH:PRETRAINED` is any network of open_clip's list of pretrained ones, and
 `random:SEED` is `random` with another seed. Other packages add names by entry points, see `hpskit.models.plugins`.
@@ -6,36 +6,59 @@ Two names take an argument: `clip-score:ARCH:PRETRAINED` is any network of open_
 
 from __future__ import annotations
 
-import difflib
+import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 from hpskit.errors import UnknownModelError
+from hpskit.schema import nearest
 
-__all__ = ["DEFAULT_MODEL", "MODELS", "OPEN_CLIP_FILE", "OPEN_CLIP_SAFE_FILE", "Kind", "Model", "Source", "find"]
+if TYPE_CHECKING:
+    from hpskit.models.network import Network
+
+__all__ = ["DEFAULT_MODEL", "MODELS", "NETWORKS", "Model", "Source", "find", "network_class"]
 
 DEFAULT_MODEL = "mini"
 
 OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE = "open_clip_pytorch_model.bin", "open_clip_model.safetensors"
-"""What open_clip calls the weights in a repository of the hub, of old and today."""
+"""open_clip's names of the weights in a repository of the hub, the old one and today's."""
 
-Kind = Literal["hps", "mini", "clip-score", "pickscore", "aesthetic", "imagereward", "random"]
-"""How images and prompts become a score: which module builds the network."""
+NETWORKS = {
+    "hps": "hpskit.models.clip:ClipNetwork",
+    "clip-score": "hpskit.models.clip:ClipScoreNetwork",
+    "pickscore": "hpskit.models.pickscore:PickScoreNetwork",
+    "aesthetic": "hpskit.models.aesthetic:AestheticNetwork",
+    "imagereward": "hpskit.models.imagereward:ImageRewardNetwork",
+    "mini": "hpskit.models.mini:MiniNetwork",
+    "random": "hpskit.models.random_scores:RandomNetwork",
+}
+"""The class that turns images and prompts into scores, by the kind that a model states."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+def network_class(kind: str) -> type[Network]:
+    """Import the class of a kind of network."""
+    found: type[Network] = pkgutil.resolve_name(NETWORKS[kind])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A published file that a model is made of."""
 
-    repository: str
-    """Repository on the Hugging Face hub."""
+    repository: str | None
+    """Repository on the Hugging Face hub; None if none is known to have the file, so that a person has to bring it."""
     file: str
-    """Name in that repository."""
+    """Name in the repository, or of the file to bring."""
+    page: str = ""
+    """Where a person finds the file to bring."""
     sha256: str | None = None
-    """Of the file as its authors published it, where the repository is not theirs."""
+    """Hash of the file as its authors published it, where the repository is not theirs."""
+
+    def __str__(self) -> str:
+        return f"{self.repository}/{self.file}" if self.repository else self.page
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,38 +66,29 @@ class Model:
     """Where the weights of a named model come from and what they are."""
 
     name: str
-    version: str
+    version: str = "1.0"
     architecture: str
     """open_clip's name of the network, or `mini`, `blip-large`, `none`."""
     licence: str
     summary: str
     size: int
     """Bytes on disk, approximately for files on the hub; 0 if nobody counted them."""
-    kind: Kind = "hps"
-    repository: str | None = None
-    """Repository on the Hugging Face hub; None for a model inside the wheel, or one that has to be brought by hand."""
-    file: str = ""
-    """Name in that repository, of the file inside the wheel, or of the file to bring."""
-    parts: tuple[Source, ...] = ()
-    """Further files, if the model was published in several."""
-    page: str | None = None
-    """Where a person finds the file, if no repository of the hub is known to have it."""
+    kind: str = "hps"
+    """How images and prompts become a score, a key of `NETWORKS`."""
+    sources: tuple[Source, ...] = ()
+    """The published files that it is made of; none for a model inside the wheel."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What the network has to know beside its weights; kept in the ready file."""
+    """Further facts that the network needs beside its weights; kept in the ready file."""
 
     @property
     def embedded(self) -> Path | None:
         """The weights inside the wheel, if that is where they are."""
-        return None if self.repository or self.page else Path(__file__).with_name(self.file)
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """The files of the hub that it is made of."""
-        return (Source(repository=self.repository, file=self.file), *self.parts) if self.repository else ()
+        base = self.name.partition(":")[0]
+        return None if self.sources else Path(__file__).with_name(f"{base}.safetensors")
 
     @property
     def stem(self) -> str:
-        """The name without what a file's name cannot hold everywhere."""
+        """The name without characters that some file systems refuse."""
         return self.name.replace(":", "--")
 
 
@@ -83,13 +97,11 @@ MODELS = {
     for model in (
         Model(
             name="mini",
-            version="1.0",
             architecture="mini",
             licence="Apache-2.0",
             summary="embedded, fast, does not read the prompt; for trying things and for small machines",
             size=6_400_000,
             kind="mini",
-            file="mini.safetensors",
         ),
         Model(
             name="hps-v2.0",
@@ -98,8 +110,7 @@ MODELS = {
             licence="Apache-2.0",
             summary="the model of the paper (arXiv 2306.09341)",
             size=3_900_000_000,
-            repository="xswu/HPSv2",
-            file="HPS_v2_compressed.pt",
+            sources=(Source("xswu/HPSv2", "HPS_v2_compressed.pt"),),
         ),
         Model(
             name="hps-v2.1",
@@ -108,42 +119,39 @@ MODELS = {
             licence="Apache-2.0",
             summary="trained on better data by the same authors; the usual choice",
             size=3_900_000_000,
-            repository="xswu/HPSv2",
-            file="HPS_v2.1_compressed.pt",
+            sources=(Source("xswu/HPSv2", "HPS_v2.1_compressed.pt"),),
         ),
         Model(
             name="hps-v1",
-            version="1.0",
             architecture="ViT-L-14-quickgelu",
             licence="not stated",
             summary="the forerunner, a CLIP ViT-L/14 tuned on choices of Discord users (arXiv 2303.14420)",
             size=1_710_000_000,
             kind="clip-score",
-            file="hpc.pt",
-            page="https://github.com/tgxs002/align_sd, section Human Preference Classifier",
+            sources=(
+                Source(None, "hpc.pt", "https://github.com/tgxs002/align_sd, section Human Preference Classifier"),
+            ),
         ),
         Model(
             name="pickscore",
-            version="1.0",
             architecture="ViT-H-14",
             licence="not stated",
             summary="CLIP ViT-H/14 tuned on Pick-a-Pic (arXiv 2305.01569)",
             size=3_944_000_000,
             kind="pickscore",
-            repository="yuvalkirstain/PickScore_v1",
-            file="model.safetensors",
+            sources=(Source("yuvalkirstain/PickScore_v1", "model.safetensors"),),
         ),
         Model(
             name="imagereward",
-            version="1.0",
             architecture="blip-large",
             licence="Apache-2.0",
             summary="BLIP with a reward head (arXiv 2304.05977); needs hpskit[baselines]",
             size=1_790_000_000,
             kind="imagereward",
-            repository="THUDM/ImageReward",
-            file="ImageReward.pt",
-            parts=(Source(repository="google-bert/bert-base-uncased", file="vocab.txt"),),
+            sources=(
+                Source("THUDM/ImageReward", "ImageReward.pt"),
+                Source("google-bert/bert-base-uncased", "vocab.txt"),
+            ),
         ),
         Model(
             name="aesthetic",
@@ -153,12 +161,11 @@ MODELS = {
             summary="LAION's improved aesthetic predictor: a rating from 1 to 10, does not read the prompt",
             size=1_715_000_000,
             kind="aesthetic",
-            repository="timm/vit_large_patch14_clip_224.openai",
-            file=OPEN_CLIP_FILE,
-            parts=(
+            sources=(
+                Source("timm/vit_large_patch14_clip_224.openai", OPEN_CLIP_FILE),
                 Source(
-                    repository="camenduru/improved-aesthetic-predictor",
-                    file="sac+logos+ava1-l14-linearMSE.pth",
+                    "camenduru/improved-aesthetic-predictor",
+                    "sac+logos+ava1-l14-linearMSE.pth",
                     sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
                 ),
             ),
@@ -171,71 +178,61 @@ MODELS = {
             summary="CLIP ViT-H/14 as it was before HPS v2; clip-score:ARCH:PRETRAINED is any other of open_clip",
             size=3_944_000_000,
             kind="clip-score",
-            repository="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
-            file=OPEN_CLIP_FILE,
+            sources=(Source("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", OPEN_CLIP_FILE),),
         ),
         Model(
             name="random",
-            version="1.0",
             architecture="none",
             licence="Apache-2.0",
             summary="a number drawn by the content of image and prompt; random:SEED draws others",
             size=0,
             kind="random",
-            file="random.safetensors",
         ),
     )
 }
 
 
 def find(name: str) -> Model:
-    """The model of that name.
+    """Return the model of that name.
 
     Raises:
-        UnknownModelError: there is none; the message suggests the nearest name.
+        UnknownModelError: there is none; the error suggests the nearest name.
     """
     if name in MODELS:
         return MODELS[name]
     base, _, argument = name.partition(":")
     if base == "clip-score" and argument:
-        return _any_clip(name, *argument.partition(":")[::2])
+        return _pretrained_clip(name, *argument.partition(":")[::2])
     if base == "random" and argument:
-        return _seeded(name, argument)
-    near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    known = ", ".join(MODELS)
-    raise UnknownModelError(f"model: {name!r} is neither a known name nor a file; {hint}Known: {known}")
+        if not re.fullmatch(r"0|[1-9][0-9]{0,17}", argument):
+            expected = "a whole number as seed, as in random:1"
+            raise UnknownModelError("model", f"is {name!r}", expected=expected, cure="correct it")
+        return replace(MODELS["random"], name=name, settings={"seed": argument})
+    guess = nearest(name, MODELS)
+    hint = f"did you mean {guess!r}? " if guess else ""
+    cure = f"{hint}the known names are {', '.join(MODELS)}"
+    raise UnknownModelError("model", f"{name!r} is neither a known name nor a file", cure=cure)
 
 
-def _seeded(name: str, seed: str) -> Model:
-    if not re.fullmatch(r"0|[1-9][0-9]{0,17}", seed):
-        raise UnknownModelError(f"model: the seed of {name!r} is {seed!r}, expected a whole number, as in random:1")
-    return replace(MODELS["random"], name=name, settings={"seed": seed})
-
-
-def _any_clip(name: str, architecture: str, pretrained: str) -> Model:
-    """An entry for a network of open_clip's list, with the preprocessing that the list gives it."""
+def _pretrained_clip(name: str, architecture: str, pretrained: str) -> Model:
+    """Make the entry of a network of open_clip's list, with the preprocessing that the list gives it."""
     import open_clip
 
+    place = f"model: {name!r}"
     if architecture not in open_clip.list_models():
-        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}?" if near else "see open_clip.list_models()"
-        raise UnknownModelError(f"model: {name!r}: open_clip has no architecture {architecture!r}; {hint}")
+        guess = nearest(architecture, open_clip.list_models())
+        cure = f"did you mean {guess!r}?" if guess else "see open_clip.list_models()"
+        raise UnknownModelError(place, f"open_clip has no architecture {architecture!r}", cure=cure)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if pretrained not in tags:
-        raise UnknownModelError(
-            f"model: {name!r}: open_clip has no weights {pretrained!r} for it, expected one of {', '.join(tags)}"
-        )
-    config = open_clip.get_pretrained_cfg(architecture, pretrained)
+        found = f"open_clip has no weights {pretrained!r} for it"
+        raise UnknownModelError(place, found, expected=f"one of {', '.join(tags)}", cure="correct it")
+    config: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, pretrained)
     repository, _, file = config.get("hf_hub", "").rpartition("/")
     if not repository:
         page = config.get("url") or "open_clip's list of pretrained networks"
-        raise UnknownModelError(f"model: {name!r} is not on the hub but at {page}; fetch it, and name the file instead")
-    settings = {
-        "resize": {"shortest": "crop", "longest": "letterbox"}.get(config["resize_mode"], config["resize_mode"])
-    }
-    settings |= {"interpolation": config["interpolation"]}
-    settings |= {key: ",".join(map(str, config[key])) for key in ("mean", "std")}
+        raise UnknownModelError(place, f"is not on the hub but at {page}", cure="fetch it, and name the file instead")
+    resize = config["resize_mode"]
     quick = config.get("quick_gelu", False) and not architecture.endswith("-quickgelu")
     return replace(
         MODELS["clip-score"],
@@ -244,7 +241,11 @@ def _any_clip(name: str, architecture: str, pretrained: str) -> Model:
         architecture=f"{architecture}-quickgelu" if quick else architecture,
         licence="see its page on the hub",
         size=0,
-        repository=repository,
-        file=file or OPEN_CLIP_FILE,
-        settings=settings,
+        sources=(Source(repository, file or OPEN_CLIP_FILE),),
+        settings={
+            "resize": {"shortest": "crop", "longest": "letterbox"}.get(resize, resize),
+            "interpolation": config["interpolation"],
+            "mean": ",".join(map(str, config["mean"])),
+            "std": ",".join(map(str, config["std"])),
+        },
     )

@@ -4,20 +4,17 @@
     $HPSKIT_HOME/originals/NAME/…              published files that a person has to bring, because no hub has them
     $HPSKIT_HOME/converted/…safetensors        a local pickle, converted at its first use
     $HPSKIT_HOME/receipts/…json                the weight hash of files already read whole (by path, size and time)
-    the Hugging Face cache                     the original download, shared with every other tool
+    the Hugging Face cache                     the original download, shared with every other tool; see `hpskit.hub`
 
-`HPSKIT_HOME` is `~/.cache/hpskit` unless set. The Hugging Face cache is where `HF_HOME` or `HF_HUB_CACHE` say; if
-neither is set but `HPSKIT_HOME` is, downloads go to `$HPSKIT_HOME/hub`, so that one variable moves everything.
+`HPSKIT_HOME` is `~/.cache/hpskit` unless set.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +32,17 @@ from hpskit.hub import announced_sha256, home, hub_file, remove_download
 from hpskit.models.checkpoint import (
     PICKLE_SUFFIXES,
     Weights,
-    convert,
     file_hash,
+    is_pickle,
     read_tensors,
     weight_hash,
     write_tensors,
 )
-from hpskit.models.layouts import arrange
-from hpskit.models.registry import MODELS, OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE, Model, Source, find
+from hpskit.models.registry import MODELS, OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE, Model, Source, find, network_class
 
-__all__ = ["Located", "Verification", "cached", "fetch", "home", "hub_file", "locate", "verify"]
+__all__ = ["Located", "cached", "fetch", "is_path", "locate", "verify"]
 
+_ENDINGS = (".safetensors", *PICKLE_SUFFIXES)
 _IN_FOLDERS = ("model.safetensors", OPEN_CLIP_SAFE_FILE, "mini.safetensors", "checkpoints/step-*/model.safetensors")
 """Weights in the folder of a run, of an export, of a run of `mini`, and of a run that has not come to its end."""
 
@@ -61,22 +58,27 @@ class Located:
     weight_hash: str
     metadata: dict[str, str]
 
+    @property
+    def recorded(self) -> str | None:
+        """The hash that was recorded when the file was made, or converted; None if nobody recorded one."""
+        return self.metadata.get("weight_hash")
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verification:
-    """What reading a file of weights from end to end has shown."""
 
-    name: str
-    path: Path
-    weight_hash: str
-    recorded: str | None
-    """The hash that was recorded when the file was made, or converted; None if nobody recorded one."""
+def is_path(name_or_path: str | os.PathLike[str]) -> bool:
+    """Tell if a `--model` value means a file: it exists, has a separator or the ending of a checkpoint."""
+    if not isinstance(name_or_path, str):
+        return True
+    if name_or_path in MODELS:  # also where a file of that name lies about: write ./mini for that
+        return False
+    has_separator = any(s in name_or_path for s in (os.sep, os.altsep) if s)
+    ending = Path(name_or_path).suffix.lower()
+    return has_separator or ending in _ENDINGS or os.path.isfile(name_or_path)  # noqa: PTH113  # may be any text
 
 
 def cached(model: Model) -> Path | None:
-    """The ready file of a named model, or None if using it would download or convert first."""
+    """Return the ready file of a named model, or None if using it would download or convert first."""
     path = model.embedded or _ready(model)
-    return path if _mode(path) is not None else None
+    return path if path.is_file() else None
 
 
 def locate(name_or_path: str | os.PathLike[str]) -> Located:
@@ -85,24 +87,90 @@ def locate(name_or_path: str | os.PathLike[str]) -> Located:
     Raises:
         UnknownModelError, NotCachedError, CheckpointError, HashMismatchError: see `hpskit.errors`.
     """
-    if is_path(name_or_path):
-        return _local(expand(name_or_path))
-    model = _named(str(name_or_path))
-    path = cached(model) or fetch(model)
-    return _located(path, model)
+    found = _model_or_file(name_or_path)
+    if isinstance(found, Model):
+        return _located(cached(found) or fetch(found), found)
+    return _located(_converted(found) if is_pickle(found) else found, None, origin=found)
 
 
-def is_path(name_or_path: str | os.PathLike[str]) -> bool:
-    """Whether a `--model` value means a file: it exists, has a separator or the ending of a checkpoint."""
-    if not isinstance(name_or_path, str):
-        return True
-    if name_or_path in MODELS:  # also where a file of that name lies about: write ./mini for that
-        return False
-    suffix = Path(name_or_path).suffix.lower()
-    has_separator = any(s in name_or_path for s in (os.sep, os.altsep) if s)
-    if has_separator or suffix in (*PICKLE_SUFFIXES, ".safetensors"):
-        return True
-    return stat.S_ISREG(_mode(Path(name_or_path)) or 0)
+def verify(name_or_path: str | os.PathLike[str]) -> Located:
+    """Read a model's file from end to end and compare it with the hash recorded when it was made.
+
+    Both files of a pickle are read: its conversion, because that is what gets loaded, and the original, because it
+    is what was named. The hash of the original is compared with the one recorded at its conversion; a pickle that was
+    never converted has nothing to be compared with, and is not converted here.
+
+    Raises:
+        HashMismatchError: they differ.
+        CheckpointError: it is not a checkpoint.
+        NotCachedError: a named model is not on this machine (nothing is downloaded).
+    """
+    found = _model_or_file(name_or_path)
+    if isinstance(found, Model):
+        if (path := cached(found)) is None:
+            raise NotCachedError(found.name, "is not on this machine", cure=f"run `hpskit models fetch {found.name}`")
+        return _located(path, found, trust_receipt=False)
+    if not is_pickle(found):
+        return _located(found, None, trust_receipt=False)
+    twin = _twin(found)
+    metadata = _located(twin, None, trust_receipt=False).metadata if twin.is_file() else {}
+    pickled = Weights(path=found, origin=found)
+    located = Located(weights=pickled, model=None, name=found.stem, weight_hash=file_hash(found), metadata=metadata)
+    if located.recorded not in (None, located.weight_hash):
+        what = f"has the weight hash {located.weight_hash}, but had {located.recorded} at its first use"
+        cure = f"copy it again, or delete {twin} to go on with the file as it is, under its new hash"
+        raise HashMismatchError(found, f"{what}: it is another file now", cure=cure)
+    return located
+
+
+def _model_or_file(name_or_path: str | os.PathLike[str]) -> Model | Path:
+    """Find what is meant: a model of the registry, or a file that could be a checkpoint."""
+    if not is_path(name_or_path):
+        try:
+            return find(str(name_or_path))
+        except UnknownModelError:
+            if not os.path.isdir(name_or_path):  # noqa: PTH112  # not an error if the name is too long for a file
+                raise
+    path = expand(name_or_path)
+    try:
+        path.stat()
+    except OSError as error:
+        cure = "give a checkpoint or one of `hpskit models list`"
+        raise CheckpointError(path, f"cannot be read ({explain(error)})", cure=cure) from error
+    if path.is_dir():
+        cure = "give the checkpoint file itself"
+        if (path / "image.onnx").is_file():
+            cure = "hpskit does not score with an ONNX export; give the weights that it was made of"
+        elif held := [file for name in _IN_FOLDERS for file in sorted(path.glob(name))[-1:]]:
+            cure = f"give the weights in it, {held[0]}"
+        raise CheckpointError(path, "is a directory", cure=cure)
+    if not path.is_file():
+        raise CheckpointError(path, "is not a regular file", cure="give the checkpoint file itself")
+    if path.suffix.lower() not in _ENDINGS:
+        found = f"has the ending {path.suffix!r}"
+        raise CheckpointError(path, found, expected=f"one of {', '.join(_ENDINGS)}", cure="rename it to what it is")
+    return path
+
+
+def _located(path: Path, model: Model | None, *, origin: Path | None = None, trust_receipt: bool = True) -> Located:
+    """Know the hash of a file: from its receipt if the file has not changed since, else by reading it whole."""
+    weights = Weights(path=path, origin=origin or path)
+    metadata = weights.metadata()
+    digest = (_recall(path) if trust_receipt else None) or weight_hash(weights.tensors())
+    recorded = metadata.get("weight_hash", digest)
+    if digest != recorded:
+        found, cure = (
+            f"has the weight hash {digest}",
+            "it was damaged or changed; delete it and fetch or convert it again",
+        )
+        raise HashMismatchError(path, found, expected=f"{recorded}, which was recorded", cure=cure)
+    if model and not model.embedded and metadata.get("name") != model.name:
+        found = f"is {metadata.get('name', 'a file that no `hpskit models fetch` has made')}"
+        cure = f"name it as a file, or move it away and run `hpskit models fetch {model.name}`"
+        raise HashMismatchError(path, found, expected=model.name, cure=cure)
+    _remember(path, digest)
+    name = model.name if model else metadata.get("name", weights.origin.stem)
+    return Located(weights=weights, model=model, name=name, weight_hash=digest, metadata=metadata)
 
 
 def fetch(model: Model, to: Path | None = None) -> Path:
@@ -116,21 +184,20 @@ def fetch(model: Model, to: Path | None = None) -> Path:
         The file `NAME.safetensors`, verified.
 
     Raises:
-        NotCachedError: it is not here and cannot be downloaded; the message says how to bring it.
+        NotCachedError: it is not here and cannot be downloaded; the error says how to bring it.
         HashMismatchError: what arrived is not what the hub announced, or the ready file has changed.
         OutputError: it cannot be stored.
     """
     have = cached(model)
-    if have is not None and to is None:
+    target = _ready(model) if to is None else to / f"{model.stem}.safetensors"
+    if have is not None and (to is None or (target.exists() and have.samefile(target))):
         _located(have, model)
         return have
-    target = _ready(model) if to is None else to / f"{model.stem}.safetensors"
-    if have is not None and _mode(target) is not None and have.samefile(target):
-        return have
-    with _sole_maker(target):
+    with _one_maker(target):
         if have is not None:
             _located(have, model, trust_receipt=False)
-            _copy(have, target)
+            with publish(target, sweep=True) as temporary:
+                shutil.copyfile(have, temporary)
         elif to is not None or cached(model) is None:  # else another process has made it meanwhile
             _make(model, target)
     return target
@@ -139,205 +206,83 @@ def fetch(model: Model, to: Path | None = None) -> Path:
 def _make(model: Model, target: Path) -> None:
     """Bring the published files of a model, and write what they hold as one."""
     if model.embedded:
-        raise NotCachedError(f"{model.name}: {model.embedded} is missing; install hpskit again")
-    files = [_downloaded(model, source) for source in model.sources] or [_brought(model)]
+        raise NotCachedError(model.name, f"{model.embedded} is missing", cure="install hpskit again")
+    files = [_bring(model, source) for source in model.sources]
     hashes = [sha256_file(file) for file in files]
-    for file, source, found in zip(files, model.sources, hashes, strict=False):
-        _check_download(file, source, found)
-    pairs = zip(model.sources, files, strict=False)
-    names = [f"{source.repository}/{file.name}" for source, file in pairs] or [files[0].name]
+    for file, source, found in zip(files, model.sources, hashes, strict=True):
+        for expected, who in ((announced_sha256(file), "the hub announced"), (source.sha256, "its authors published")):
+            if expected not in (None, found):
+                remove_download(file)
+                cure = "the file was removed; run the same command again"
+                raise HashMismatchError(
+                    file, f"has the SHA-256 {found}", expected=f"{expected}, which {who}", cure=cure
+                )
+    names = [Path(source.repository or "") / file.name for source, file in zip(model.sources, files, strict=True)]
     metadata = {
         "name": model.name,
         "version": model.version,
         "architecture": model.architecture,
         "licence": model.licence,
-        "source": ", ".join(names),
+        "source": ", ".join(name.as_posix() for name in names),
         "source_sha256": ", ".join(hashes),
     }
     if model.kind != "hps":
         metadata |= {"kind": model.kind, **model.settings}
-    state = arrange(model.kind, [read_tensors(file) for file in files])
+    state = network_class(model.kind).arrange(*(read_tensors(file) for file in files))
     _remember(target, write_tensors(state, target, metadata))
 
 
-def _downloaded(model: Model, source: Source) -> Path:
-    """A file of the hub. Some repositories have open_clip's weights in the newer of its two files alone."""
-    cure = _how_to_bring(model)
+def _bring(model: Model, source: Source) -> Path:
+    """Download a published file, or find it where a person has put it."""
+    if source.repository is None:
+        path = home() / "originals" / model.name / source.file
+        if not path.is_file():
+            cure = f"download {source.file} from {source.page}, put it at {path}, and run the same command again"
+            raise NotCachedError(model.name, "has a file that is not on the hub", cure=cure)
+        return path
+    size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
+    cure = (
+        f"on a connected machine run `hpskit models fetch {model.name} --to DIR`{size}, then put "
+        f"DIR/{model.stem}.safetensors into {home() / 'models'} here, or name that file instead of the model"
+    )
     try:
         return hub_file(source.repository, source.file, cure=cure)
-    except NotCachedError as error:
+    except NotCachedError:
         if source.file != OPEN_CLIP_FILE:
             raise
-        try:
+        with contextlib.suppress(NotCachedError):  # some repositories have only the newer of open_clip's two files
             return hub_file(source.repository, OPEN_CLIP_SAFE_FILE, cure=cure)
-        except NotCachedError:
-            raise error from None
-
-
-def _check_download(file: Path, source: Source, found: str) -> None:
-    """Compare a file with what the hub announced, and with what its authors published."""
-    for expected, who in ((announced_sha256(file), "the hub announced"), (source.sha256, "its authors published")):
-        if expected not in (None, found):
-            remove_download(file)
-            cure = "the file was removed; run the same command again"
-            raise HashMismatchError(f"{file}: SHA-256 is {found}, {who} {expected}; {cure}")
-
-
-def _brought(model: Model) -> Path:
-    """The file that a person has put where it is looked for."""
-    path = home() / "originals" / model.name / model.file
-    if _mode(path) is None:
-        cure = f"download {model.file} from {model.page}, put it at {path}, and run the same command again"
-        raise NotCachedError(f"{model.name}: its file is not on the hub; {cure}")
-    return path
-
-
-def verify(name_or_path: str | os.PathLike[str]) -> Verification:
-    """Read a model's file from end to end and compare it with the hash recorded when it was made.
-
-    Of a pickle, both files are read: its conversion, because that is what gets loaded, and the original, because it
-    is what was named. The hash of the original is compared with the one recorded at its conversion; a pickle that was
-    never converted has nothing to be compared with, and is not converted here.
-
-    Raises:
-        HashMismatchError: they differ.
-        CheckpointError: it is not a checkpoint.
-        NotCachedError: a named model is not on this machine (nothing is downloaded).
-    """
-    if is_path(name_or_path):
-        path = _checked(expand(name_or_path))
-        if path.suffix.lower() in PICKLE_SUFFIXES:
-            return _verify_pickle(path)
-        located = _located(path, None, trust_receipt=False)
-    else:
-        model = _named(str(name_or_path))
-        ready = cached(model)
-        if ready is None:
-            raise NotCachedError(f"{model.name}: is not on this machine; run `hpskit models fetch {model.name}`")
-        located = _located(ready, model, trust_receipt=False)
-    recorded = located.metadata.get("weight_hash")
-    return Verification(
-        name=located.name, path=located.weights.path, weight_hash=located.weight_hash, recorded=recorded
-    )
-
-
-def _verify_pickle(path: Path) -> Verification:
-    recorded = None
-    twin = _twin(path)
-    if _mode(twin) is not None:
-        recorded = _located(twin, None, trust_receipt=False).weight_hash
-    digest = file_hash(path)
-    if recorded not in (None, digest):
-        cure = f"copy it again, or delete {twin} to go on with the file as it is, under its new hash"
-        raise HashMismatchError(
-            f"{path}: weight hash is {digest}, but was {recorded} at its first use; it is another file now; {cure}"
-        )
-    return Verification(name=path.stem, path=path, weight_hash=digest, recorded=recorded)
+        raise
 
 
 def _ready(model: Model) -> Path:
     return home() / "models" / f"{model.stem}.safetensors"
 
 
-def _named(name: str) -> Model:
-    """The model of that name; if it is the name of a folder alone, an error that says so."""
-    try:
-        return find(name)
-    except UnknownModelError:
-        if os.path.isdir(name):  # noqa: PTH112  # not an error if the name is too long for a file
-            raise CheckpointError(f"{name}: is a directory; {_meant(Path(name))}") from None
-        raise
-
-
-def _local(path: Path) -> Located:
-    path = _checked(path)
-    if path.suffix.lower() in PICKLE_SUFFIXES:
-        return _located(_converted(path), None, origin=path)
-    return _located(path, None)
-
-
-def _checked(path: Path) -> Path:
-    """The path itself, if there is a file that could be a checkpoint."""
-    mode = _mode(path)
-    if mode is None:
-        raise CheckpointError(f"{path}: no such file; give a checkpoint or one of `hpskit models list`")
-    if stat.S_ISDIR(mode):
-        raise CheckpointError(f"{path}: is a directory; {_meant(path)}")
-    if not stat.S_ISREG(mode):
-        raise CheckpointError(f"{path}: is not a regular file; give the checkpoint file itself")
-    known = (".safetensors", *PICKLE_SUFFIXES)
-    if path.suffix.lower() not in known:
-        raise CheckpointError(
-            f"{path}: ending is {path.suffix!r}, expected one of {', '.join(known)}; rename it to what it is"
-        )
-    return path
-
-
-def _meant(folder: Path) -> str:
-    """Which file to give instead of a folder."""
-    if (folder / "image.onnx").is_file():
-        return "hpskit does not score with an ONNX export; give the weights that it was made of"
-    for name in _IN_FOLDERS:
-        if found := sorted(folder.glob(name)):
-            return f"give the weights in it, {found[-1]}"
-    return "give the checkpoint file itself"
-
-
-def _mode(path: Path) -> int | None:
-    """What kind of file it is, or None if there is none."""
-    try:
-        return path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({explain(error)})") from error
-
-
-def _located(path: Path, model: Model | None, *, origin: Path | None = None, trust_receipt: bool = True) -> Located:
-    """Know the hash of a file: from its receipt if the file has not changed since, else by reading it whole."""
-    weights = Weights(path=path, origin=origin or path)
-    metadata = weights.metadata()
-    digest = _recall(path) if trust_receipt else None
-    if digest is None:
-        digest = weight_hash(weights.tensors())
-    recorded = metadata.get("weight_hash", digest)
-    if digest != recorded:
-        cure = "it was damaged or changed; delete it and fetch or convert it again"
-        raise HashMismatchError(f"{weights.path}: weight hash is {digest}, recorded is {recorded}; {cure}")
-    if model and not model.embedded and metadata.get("name") != model.name:
-        found = metadata.get("name", "a file that no `hpskit models fetch` has made")
-        cure = f"name it as a file, or move it away and run `hpskit models fetch {model.name}`"
-        raise HashMismatchError(f"{weights.path}: is {found}, expected {model.name}; {cure}")
-    _remember(path, digest)
-    name = model.name if model else metadata.get("name", weights.origin.stem)
-    return Located(weights=weights, model=model, name=name, weight_hash=digest, metadata=metadata)
-
-
 def _converted(source: Path) -> Path:
-    """The safetensors twin of a local pickle, made at the first use and again whenever the pickle has changed."""
-    target = _twin(source)
-    stamp = _stamp(source)
-    if not _is_twin(target, stamp):
-        with _sole_maker(target):
-            if not _is_twin(target, stamp):
-                _remember(target, convert(source, target, {"source": source.name, "source_stamp": stamp}))
+    """Return the safetensors twin of a local pickle, made at the first use and whenever the pickle has changed."""
+    target, stamp = _twin(source), _stamp(source)
+
+    def is_current() -> bool:
+        with contextlib.suppress(CheckpointError):  # absent or damaged: it is made again
+            return Weights(path=target, origin=target).metadata().get("source_stamp") == stamp
+        return False
+
+    if not is_current():
+        with _one_maker(target):
+            if not is_current():
+                metadata = {"source": source.name, "source_stamp": stamp}
+                _remember(target, write_tensors(read_tensors(source), target, metadata))
     return target
 
 
 def _twin(source: Path) -> Path:
-    key = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
-    return home() / "converted" / f"{source.stem}-{key}.safetensors"
-
-
-def _is_twin(target: Path, stamp: str) -> bool:
-    with contextlib.suppress(CheckpointError):  # absent or damaged: it is made again
-        return Weights(path=target, origin=target).metadata().get("source_stamp") == stamp
-    return False
+    return home() / "converted" / f"{source.stem}-{_path_hash(source)}.safetensors"
 
 
 @contextlib.contextmanager
-def _sole_maker(target: Path) -> Iterator[None]:
-    """One process at a time makes a file, and what a killed one left half-made is swept away first.
+def _one_maker(target: Path) -> Iterator[None]:
+    """Let one process at a time make a file; the others wait.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -348,30 +293,16 @@ def _sole_maker(target: Path) -> Iterator[None]:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(WeakFileLock(target.with_name(f".{target.name}.lock")))
-            for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):  # the names that `publish` gives
-                left.unlink(missing_ok=True)
         except OSError as error:
             cure = "choose a folder that you may write to, for example by HPSKIT_HOME"
-            raise OutputError(f"{target}: cannot be written ({explain(error)}); {cure}") from error
+            raise OutputError(target, f"cannot be written ({explain(error)})", cure=cure) from error
         yield
 
 
-def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({explain(error)})") from error
-    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
-
-
-def _receipt(path: Path) -> Path:
-    return home() / "receipts" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.json"
-
-
 def _recall(path: Path) -> str | None:
-    receipt = _receipt(path)
+    """Return the weight hash that a receipt has for a file, unless the file has changed since."""
     with contextlib.suppress(HpskitError):  # absent or damaged: the file is read whole instead
-        value = read_json(receipt)
+        value = read_json(_receipt(path))
         if isinstance(value, dict) and value.get("stamp") == _stamp(path):
             return str(value.get("weight_hash"))
     return None
@@ -383,14 +314,14 @@ def _remember(path: Path, digest: str) -> None:
             publish_json(_receipt(path), {"path": str(path), "stamp": _stamp(path), "weight_hash": digest})
 
 
-def _copy(source: Path, target: Path) -> None:
-    with publish(target) as temporary:
-        shutil.copyfile(source, temporary)
+def _receipt(path: Path) -> Path:
+    return home() / "receipts" / f"{_path_hash(path)}.json"
 
 
-def _how_to_bring(model: Model) -> str:
-    size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
-    return (
-        f"On a connected machine run `hpskit models fetch {model.name} --to DIR`{size}, then put "
-        f"DIR/{model.stem}.safetensors into {home() / 'models'} here, or name that file instead of the model"
-    )
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
+
+
+def _path_hash(path: Path) -> str:
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""What a model was trained and chosen on, as far as its makers wrote it down: hashes of prompts, beside the weights.
+"""The prompts that a model was trained and chosen on, as hashes beside its weights, if its makers wrote them down.
 
 `WEIGHTS.training.json` stands beside `WEIGHTS.safetensors` (or `.pt`). It lets an evaluation say that it asks a model
-about what the model has seen, without carrying the data. A model without such a file is one of which nothing is known.
+about what the model has seen, without carrying the data. Nothing is known of a model without such a file.
 """
 
 from __future__ import annotations
@@ -9,116 +9,96 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from hpskit.errors import CheckpointError
 from hpskit.files import expand, publish_json, read_json
 from hpskit.models.registry import MODELS
 from hpskit.models.store import cached, is_path
+from hpskit.schema import Strict, parse
 
 __all__ = ["HeldOut", "TrainingRecord", "prompt_hash", "read_record", "record_path", "write_record"]
 
-_FORMAT = "hpskit training record 1"
-_HASH_DIGITS = 16
+_CURE = "write it again with the weights, or delete it"
+
+Hashes = Annotated[frozenset[str], Field(strict=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeldOut:
-    """How good a model was on prompts that its fit had not seen."""
+class HeldOut(Strict):
+    """Accuracy of a model on prompts that its fit had not seen, with its 95 % interval."""
 
     rule: str
     """Named rule of the accuracy, a key of `hpskit.stats.ACCURACY_RULES`."""
-    value: float
-    """0 to 1."""
-    low: float
-    """Lower end of the 95 % interval."""
-    high: float
-    """Upper end."""
+    value: Share
+    low: Share
+    high: Share
     source: str
     """How the prompts were held out, in a few words."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingRecord:
+class TrainingRecord(Strict):
     """The prompts that a model was fitted to, and what it is worth on others."""
 
+    format: Literal["hpskit training record 1"] = "hpskit training record 1"
     weight_hash: str
-    """Of the weights that the record speaks of."""
-    data: str
+    """Weight hash of the weights that the record speaks of."""
+    data: str = "its training data"
     """Name of the training data, in words."""
-    prompts: frozenset[str]
+    prompts: Hashes
     """`prompt_hash` of each training prompt."""
-    held_out: HeldOut | None
+    held_out: HeldOut | None = None
     """None if its makers did not measure it."""
-    chosen_on: frozenset[str] = frozenset()
+    chosen_on: Hashes = frozenset()
     """`prompt_hash` of each prompt by which this checkpoint was chosen among others; empty if none was, or if its
     makers did not write them down."""
 
     def overlap(self, prompts: Iterable[str]) -> int:
-        """How many of these prompts, each counted as often as it comes, are training prompts."""
+        """Count the training prompts among these, each as often as it comes."""
         return sum(prompt_hash(prompt) in self.prompts for prompt in prompts)
 
     def choice_overlap(self, prompts: Iterable[str]) -> int:
-        """How many of these prompts, each counted as often as it comes, are among those that it was chosen on."""
+        """Count the prompts that the checkpoint was chosen on among these, each as often as it comes."""
         return sum(prompt_hash(prompt) in self.chosen_on for prompt in prompts)
 
 
 def prompt_hash(prompt: str) -> str:
-    """The first 16 hex digits of the SHA-256 of a prompt in lower case with single spaces."""
+    """Return the first 16 hex digits of the SHA-256 of a prompt in lower case with single spaces."""
     plain = " ".join(prompt.casefold().split())
-    return hashlib.sha256(plain.encode()).hexdigest()[:_HASH_DIGITS]
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
 def record_path(weights: Path) -> Path:
-    """Where the record of a file of weights stands."""
+    """Return the path of the record of a file of weights."""
     return weights.with_suffix(".training.json")
 
 
 def read_record(name_or_path: str | os.PathLike[str], weight_hash: str) -> TrainingRecord | None:
-    """The record of a model, or None if its makers left none.
+    """Read the record of a model, or return None if its makers left none.
 
     Args:
         name_or_path: what `load_scorer` was given.
-        weight_hash: of the weights that were loaded.
+        weight_hash: that of the weights that were loaded.
 
     Raises:
-        CheckpointError: the record is damaged, or speaks of other weights.
+        InputError: the record is damaged.
+        CheckpointError: the record speaks of other weights.
     """
-    weights = _weights(name_or_path)
-    if weights is None or not record_path(weights).is_file():
+    if is_path(name_or_path):
+        weights: Path | None = expand(name_or_path)
+    else:
+        model = MODELS.get(str(name_or_path))
+        weights = cached(model) if model else None
+    if weights is None or not (path := record_path(weights)).is_file():
         return None
-    path = record_path(weights)
-    value = read_json(path)
-    cure = "write it again with the weights, or delete it"
-    if not isinstance(value, dict) or value.get("format") != _FORMAT or not isinstance(value.get("prompts"), list):
-        raise CheckpointError(f"{path}: is not a training record ({_FORMAT!r} with a list of prompts); {cure}")
-    if value.get("weight_hash") != weight_hash:
-        found = f"speaks of {value.get('weight_hash')!r}, the weights are {weight_hash!r}"
-        raise CheckpointError(f"{path}: {found}; {cure}")
-    chosen_on = value.get("chosen_on", [])
-    if not isinstance(chosen_on, list):
-        raise CheckpointError(f"{path}: chosen_on is {chosen_on!r}, expected a list of hashes of prompts; {cure}")
-    return TrainingRecord(
-        weight_hash=weight_hash,
-        data=str(value.get("data", "its training data")),
-        prompts=frozenset(map(str, value["prompts"])),
-        held_out=_held_out(path, value.get("held_out")),
-        chosen_on=frozenset(map(str, chosen_on)),
-    )
-
-
-def _held_out(path: Path, value: Any) -> HeldOut | None:
-    if value is None:
-        return None
-    numbers, words = ("value", "low", "high"), ("rule", "source")
-    sound = isinstance(value, dict) and set(value) == {*numbers, *words}
-    if not sound or not all(isinstance(value[name], str) for name in words):
-        raise CheckpointError(f"{path}: held_out is {value!r}, expected {', '.join((*words, *numbers))}, or null")
-    if not all(isinstance(value[name], int | float) and 0 <= value[name] <= 1 for name in numbers):
-        raise CheckpointError(f"{path}: held_out is {value!r}, expected value, low and high from 0 to 1")
-    return HeldOut(**value)
+    record = parse(TrainingRecord, read_json(path), path, cure=_CURE)
+    if record.weight_hash != weight_hash:
+        found = f"speaks of the weights {record.weight_hash!r}"
+        raise CheckpointError(path, found, expected=repr(weight_hash), cure=_CURE)
+    return record
 
 
 def write_record(
@@ -134,7 +114,7 @@ def write_record(
 
     Args:
         weights: the file.
-        weight_hash: of the weights.
+        weight_hash: that of the weights.
         data: name of the training data, in words.
         prompts: those that the model was fitted to, as they are.
         held_out: see `TrainingRecord`.
@@ -144,25 +124,14 @@ def write_record(
         The path of the record.
     """
     path = record_path(weights)
-    chosen = _hashes(chosen_on)
     value = {
-        "format": _FORMAT,
+        "format": TrainingRecord.model_fields["format"].default,
         "weight_hash": weight_hash,
         "data": data,
-        "prompts": _hashes(prompts),
-        "held_out": asdict(held_out) if held_out else None,
-        **({"chosen_on": chosen} if chosen else {}),
+        "prompts": sorted(set(map(prompt_hash, prompts))),
+        "held_out": held_out.model_dump() if held_out else None,
     }
+    if chosen := sorted(set(map(prompt_hash, chosen_on))):
+        value["chosen_on"] = chosen
     publish_json(path, value)
     return path
-
-
-def _hashes(prompts: Iterable[str]) -> list[str]:
-    return sorted({prompt_hash(prompt) for prompt in prompts})
-
-
-def _weights(name_or_path: str | os.PathLike[str]) -> Path | None:
-    if is_path(name_or_path):
-        return expand(name_or_path)
-    model = MODELS.get(str(name_or_path))
-    return cached(model) if model else None

@@ -83,7 +83,7 @@ def _base(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if config is None or not config.get("base"):
         return None
     model = MODELS.get(config["base"]["name"])
-    return {**config["base"], "repository": model.repository if model else None}
+    return {**config["base"], "repository": model.sources[0].repository if model and model.sources else None}
 
 
 def _percent(value: float) -> str:

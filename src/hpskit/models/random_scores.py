@@ -1,4 +1,4 @@
-"""Chance: a score drawn by the content of image and prompt, the floor of every comparison."""
+"""Random scores, drawn by the content of image and prompt: the floor of every comparison."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hpskit.models.network import Blueprint
+from hpskit.models.network import Blueprint, Network
 from hpskit.pixels import Preprocessing
 
-__all__ = ["ChanceNetwork"]
+__all__ = ["RandomNetwork"]
 
 _WORDS = 8  # of 16 bits, which float32 holds exactly
 _DRAWN_BITS = 24
 
 
-class ChanceNetwork:
-    """Numbers from 0 to 1 by hashing; see `hpskit.models.network.Network`.
+class RandomNetwork(Network):
+    """Draws a number from 0 to 1 by hashing.
 
     The same image (to 8 bits, at 64 x 64 pixels), prompt and seed give the same number in every batch and on every
     machine; a change of any gives another.
@@ -30,7 +30,7 @@ class ChanceNetwork:
     differentiable = False
 
     def __init__(self, plan: Blueprint) -> None:
-        """`settings` may hold `seed`; the weights are not read."""
+        """Take the device and `seed` from the settings; the weights are not read."""
         self.device = plan.device
         self.preprocessing = Preprocessing(size=64, resize="squash", pillow=True, mean=(0, 0, 0), std=(1, 1, 1))
         self._seed = int(plan.settings.get("seed", "0"))

@@ -6,18 +6,18 @@ ViT-L/16 and the text encoder transformers' BlipTextModel: both have the names o
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hpskit.errors import CheckpointError, MissingExtraError
-from hpskit.models.baselines.aesthetic import fill_head
-from hpskit.models.checkpoint import Weights
-from hpskit.models.clip import check_names, fill
-from hpskit.models.network import Blueprint, autocast
+from hpskit.models.aesthetic import RegressionHead
+from hpskit.models.checkpoint import Weights, check_names
+from hpskit.models.clip import fill, warn_of_long_prompt
+from hpskit.models.network import Blueprint, Network, autocast
 from hpskit.pixels import Preprocessing
 
 __all__ = ["ImageRewardNetwork"]
@@ -25,12 +25,15 @@ __all__ = ["ImageRewardNetwork"]
 _CONTEXT = 35
 """Tokens of a prompt that are read; the rest is cut off."""
 _MEAN, _STD = 0.16717362830052426, 1.0333394966054072
-"""Of raw rewards, by which the official package standardises them."""
+"""Mean and deviation of raw rewards, by which the official package standardises them."""
 _HEAD_WIDTH = 64
+_PARTS = ("blip.visual_encoder.", "blip.text_encoder.", "mlp.")
+_UNUSED = r"blip\.(vision_proj|text_proj)\.|.*\.position_ids$"
+"""Projections for BLIP's contrastive loss, and a row of numbers 0, 1, 2 …"""
 
 
-class ImageRewardNetwork:
-    """See `hpskit.models.network.Network`. Image and prompt meet in `compare`, which does most of the text's work."""
+class ImageRewardNetwork(Network):
+    """BLIP with a reward head. Image and prompt meet in `compare`, which does most of the text's work."""
 
     scale = "standardised reward; a difference of 1 is 1.0333 units of log-odds"
     log_odds_per_point = _STD  # it was trained on the logistic of differences of raw rewards
@@ -48,7 +51,7 @@ class ImageRewardNetwork:
         self._autocast = plan.dtype if plan.precision != "fp32" else None
         self._text = _filled(_build_text, plan.part("blip.text_encoder."))
         self._vision = _filled(_build_vision, plan.part("blip.visual_encoder."))
-        self._head = fill_head(plan.part("mlp."))
+        self._head = RegressionHead.filled(plan.part("mlp."))
         self._tokenizer = _tokenizer(plan.weights)
         size = self._vision.patch_embed.img_size[0]
         self.preprocessing = Preprocessing(size=size, resize="crop", pillow=True)
@@ -63,12 +66,8 @@ class ImageRewardNetwork:
         """M prompts -> (M, 35): numbers of tokens, 0 where there are none, as float32, which holds them exactly."""
         encodings = self._tokenizer.encode_batch(list(prompts))
         for prompt, encoding in zip(prompts, encodings, strict=True):
-            if encoding.overflowing:
-                count = _CONTEXT + sum(
-                    len(rest.word_ids) - rest.special_tokens_mask.count(1) for rest in encoding.overflowing
-                )
-                message = f"prompt has {count} tokens, the model reads the first {_CONTEXT}: {prompt[:60]!r}…"
-                warnings.warn(message, stacklevel=2)
+            beyond = (len(rest.word_ids) - rest.special_tokens_mask.count(1) for rest in encoding.overflowing)
+            warn_of_long_prompt(prompt, _CONTEXT + sum(beyond), _CONTEXT)
         return torch.tensor([encoding.ids for encoding in encodings], dtype=torch.float32, device=self.device)
 
     def compare(self, images: Tensor, prompts: Tensor) -> Tensor:
@@ -82,12 +81,23 @@ class ImageRewardNetwork:
         raw: Tensor = self._head(read.last_hidden_state[:, 0].float())
         return (raw - _MEAN) / _STD
 
+    @classmethod
+    def arrange(cls, *published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Join the network and the words of its tokenizer, without what a score does not need."""
+        model, vocabulary = published
+        used = {name: tensor for name, tensor in model.items() if not re.match(_UNUSED, name)}
+        if strange := [name for name in used if not name.startswith(_PARTS)]:
+            raise CheckpointError(strange[0], "is no tensor of an ImageReward", cure="give a checkpoint of one")
+        return used | dict(vocabulary)
 
-def _build_vision(weights: Weights) -> Any:
-    """BLIP's image tower, of the size that the weights have; ViT-L/16 at 224 pixels in the published file."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _build_vision(shapes: Shapes) -> Any:
+    """Build BLIP's image tower, of the size that the weights have; ViT-L/16 at 224 pixels in the published file."""
     from timm.models.vision_transformer import VisionTransformer
 
-    shapes = _shapes(weights, "patch_embed.proj.weight", "pos_embed")
     (width, _, patch, _), (_, positions, _) = shapes["patch_embed.proj.weight"], shapes["pos_embed"]
     return VisionTransformer(
         img_size=patch * round((positions - 1) ** 0.5),
@@ -99,45 +109,40 @@ def _build_vision(weights: Weights) -> Any:
     )
 
 
-def _build_text(weights: Weights) -> Any:
-    """BERT with cross-attention, of the size that the weights have; BERT base in the published file."""
+def _build_text(shapes: Shapes) -> Any:
+    """Build BERT with cross-attention, of the size that the weights have; BERT base in the published file."""
     try:
         from transformers import BlipTextConfig, BlipTextModel
     except ImportError as error:
-        cure = "run `pip install 'hpskit[baselines]'`"
-        raise MissingExtraError(f"imagereward: needs transformers, which is not installed; {cure}") from error
-    key, first = "encoder.layer.0.crossattention.self.key.weight", "encoder.layer.0.intermediate.dense.weight"
-    words, positions = (f"embeddings.{name}_embeddings.weight" for name in ("word", "position"))
-    shapes = _shapes(weights, words, positions, key, first)
-    vocabulary, width = shapes[words]
+        found, cure = "needs transformers, which is not installed", "run `pip install 'hpskit[baselines]'`"
+        raise MissingExtraError("imagereward", found, cure=cure) from error
+    vocabulary, width = shapes["embeddings.word_embeddings.weight"]
     config = BlipTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
-        encoder_hidden_size=shapes[key][1],
-        intermediate_size=shapes[first][0],
+        encoder_hidden_size=shapes["encoder.layer.0.crossattention.self.key.weight"][1],
+        intermediate_size=shapes["encoder.layer.0.intermediate.dense.weight"][0],
         num_hidden_layers=_count(shapes, "encoder.layer."),
         num_attention_heads=width // _HEAD_WIDTH,
-        max_position_embeddings=shapes[positions][0],
+        max_position_embeddings=shapes["embeddings.position_embeddings.weight"][0],
     )
     return BlipTextModel(config, add_pooling_layer=False)
 
 
-def _shapes(weights: Weights, *needed: str) -> dict[str, tuple[int, ...]]:
-    shapes = weights.shapes()
-    if missing := [name for name in needed if name not in shapes]:
-        raise CheckpointError(f"{weights.origin}: has no {weights.prefix}{missing[0]}; it is not an ImageReward")
-    return shapes
-
-
-def _count(shapes: dict[str, tuple[int, ...]], prefix: str) -> int:
+def _count(shapes: Shapes, prefix: str) -> int:
     return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
 
 
-def _filled(build: Callable[[Weights], nn.Module], plan: Blueprint) -> Any:
-    with torch.device("meta"):
-        model = build(plan.weights)
-    check_names(model, plan.weights, "ImageReward")
-    fill(model, plan.weights, plan.dtype, plan.device)
+def _filled(build: Callable[[Shapes], nn.Module], plan: Blueprint) -> Any:
+    """Build a tower without initialising it, and fill it."""
+    weights = plan.weights
+    try:
+        with torch.device("meta"):
+            model = build(weights.shapes())
+    except KeyError as error:
+        raise _incomplete(weights, f"{weights.prefix}{error.args[0]}") from error
+    check_names(model, weights, "ImageReward", option=None)
+    fill(model, weights, plan.dtype, plan.device)
     return model.eval().requires_grad_(False)
 
 
@@ -146,10 +151,14 @@ def _tokenizer(weights: Weights) -> Any:
 
     content = dict(weights.part("vocab.txt").tensors())
     if not content:
-        raise CheckpointError(f"{weights.origin}: has no vocab.txt, the words of its tokenizer; fetch it again")
+        raise _incomplete(weights, "vocab.txt, the words of its tokenizer")
     words = bytes(content[""].tolist()).decode().splitlines()
     tokenizer = BertWordPieceTokenizer({word: number for number, word in enumerate(words)}, lowercase=True)
     tokenizer.add_special_tokens(["[DEC]", "[ENC]"])
     tokenizer.enable_truncation(_CONTEXT)
     tokenizer.enable_padding(length=_CONTEXT, pad_id=0, pad_token="[PAD]")  # noqa: S106  # not a password
     return tokenizer
+
+
+def _incomplete(weights: Weights, missing: str) -> CheckpointError:
+    return CheckpointError(weights.origin, f"has no {missing}", expected="an ImageReward", cure="fetch it again")

@@ -6,16 +6,16 @@ mean squared error to ratings from 1 to 10 (AVA, Simulacra, LAION-Logos) and doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from hpskit.errors import CheckpointError
-from hpskit.models.baselines.clip_score import ClipScoreNetwork
-from hpskit.models.network import Blueprint
+from hpskit.models.checkpoint import check_names
+from hpskit.models.clip import ClipScoreNetwork, fill
+from hpskit.models.network import Blueprint, ImageNetwork
 
 __all__ = ["AestheticNetwork", "RegressionHead"]
 
@@ -39,22 +39,35 @@ class RegressionHead(nn.Module):
             x = layer(x)
         return x[:, 0]
 
+    @classmethod
+    def filled(cls, plan: Blueprint) -> RegressionHead:
+        """Build the head with its weights, in float32, frozen.
 
-class AestheticNetwork:
-    """The head on a CLIP, of which only the image tower runs; see `hpskit.models.network.Network`."""
+        Raises:
+            CheckpointError: they are not those of such a head.
+        """
+        features = plan.weights.shapes().get("layers.0.weight", (0, 0))[1]
+        with torch.device("meta"):
+            head = cls(features)
+        check_names(head, plan.weights, "a regression head", option=None)
+        fill(head, plan.weights, torch.float32, plan.device)
+        return head.eval().requires_grad_(False)
+
+
+class AestheticNetwork(ImageNetwork):
+    """The head on a CLIP, of which only the image tower runs."""
 
     scale = "rating from about 1 to 10, fitted by squared error; not log-odds, so it gives no probability"
     log_odds_per_point = None
-    reads_prompt = False
 
     def __init__(self, plan: Blueprint) -> None:
         """Fill the CLIP from the tensors `clip.…` and the head, which stays in float32, from `head.…`.
 
         Raises:
-            CheckpointError: unknown architecture, or the weights are those of another.
+            CheckpointError: the architecture is unknown, or the weights are those of another.
         """
         self._clip = ClipScoreNetwork(replace(plan.part("clip."), settings={}))
-        self._head = fill_head(plan.part("head."))
+        self._head = RegressionHead.filled(plan.part("head."))
         self.device = plan.device
         self.differentiable = self._clip.differentiable
         self.preprocessing = self._clip.preprocessing
@@ -64,27 +77,8 @@ class AestheticNetwork:
         rating: Tensor = self._head(self._clip.encode_images(pixels))
         return rating[:, None]
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """M prompts -> (M, 0): they are not read."""
-        return torch.empty(len(prompts), 0, device=self.device)
-
-    def compare(self, images: Tensor, prompts: Tensor) -> Tensor:  # noqa: ARG002  # the contract has prompts
-        """(N, 1) and anything -> (N,)."""
-        return images[:, 0]
-
-
-def fill_head(plan: Blueprint) -> RegressionHead:
-    """The head with its weights, in float32, frozen.
-
-    Raises:
-        CheckpointError: they are not those of such a head.
-    """
-    weights, shapes = plan.weights, plan.weights.shapes()
-    features = shapes.get("layers.0.weight", (0, 0))[1]
-    with torch.device("meta"):
-        head = RegressionHead(features)
-    if shapes != {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}:
-        raise CheckpointError(f"{weights.origin}: its head is not that of the aesthetic predictor; fetch it again")
-    state = {name: tensor.to(device=plan.device, dtype=torch.float32) for name, tensor in weights.tensors()}
-    head.load_state_dict(state, strict=True, assign=True)
-    return head.eval().requires_grad_(False)
+    @classmethod
+    def arrange(cls, *published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Join the CLIP and the head in one file."""
+        clip, head = ClipScoreNetwork.arrange(published[0]), published[1]
+        return {f"clip.{name}": clip[name] for name in clip} | {f"head.{name}": head[name] for name in head}
