@@ -91,7 +91,7 @@ def test_evaluate_refuses_a_gap(prompts_home: Path, small: str, tmp_path: Path) 
     (images / "photo").mkdir(parents=True)
     for number in (0, 1, 3):
         Image.new("RGB", (9, 9), (number * 50, 9, 9)).save(images / f"photo/{number:05d}.jpg")
-    with pytest.raises(InputError, match=r"1 missing: photo/00002\. "):
+    with pytest.raises(InputError, match=r"photo/00002"):
         hpsv2.evaluate(images, cp=small)
     Image.new("RGB", (9, 9)).save(images / "photo/00002.jpg")
     result = hpsv2.evaluate(images, cp=small)

@@ -209,7 +209,7 @@ def test_broken_images_come_out_in_their_place(tmp_path: Path, lamps: list[Path]
     outcomes = [o for batch in scorer.stream([tmp_path / "broken.png", *lamps], ["a", "b", "c"]) for o in batch]
     assert isinstance(outcomes[0], ImageError)
     assert outcomes[1:] == [40, 200]
-    with pytest.raises(ImageError, match=r"broken\.png: is not an image"):
+    with pytest.raises(ImageError, match=r"broken\.png"):
         scorer.score(tmp_path / "broken.png", "a lamp")
 
 
@@ -219,15 +219,15 @@ def test_every_kind_of_image(tmp_path: Path) -> None:
     grey = torch.full((3, 4, 4), 51 / 255)
     assert scorer.score([clear, grey], "a lamp").tolist() == [255, 51]
     assert scorer.score(torch.stack([grey, grey]), "a lamp").tolist() == [51, 51]
-    with pytest.raises(InputError, match="grad: is True, but Brightness has no gradient; score without it"):
+    with pytest.raises(InputError, check=at("grad", found="Brightness")):
         scorer.score(torch.stack([grey]), "a lamp", grad=True)
-    with pytest.raises(InputError, match="image: is of type int"):
+    with pytest.raises(InputError, match="int"):
         scorer.score([3], "a lamp")  # type: ignore[list-item]
 
 
 def test_no_probability_is_invented(tmp_path: Path, lamps: list[Path]) -> None:
     scorer = load_scorer(in_file(tmp_path, example(), "Brightness"))
-    with pytest.raises(InputError, match="the scores of Brightness are not log-odds"):
+    with pytest.raises(InputError, check=at("win_probability", found="Brightness")):
         scorer.win_probability("a lamp", *lamps)
     stated = example().replace("reads_prompt", "log_odds_per_point = 0.01\n    reads_prompt")
     known = load_scorer(in_file(tmp_path, stated, "Brightness"))
@@ -238,18 +238,18 @@ def test_no_probability_is_invented(tmp_path: Path, lamps: list[Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("returned", "message"),
+    ("returned", "found"),
     [
-        ("[1.0]", "Mine: score returned 1 numbers for 2 images, expected one number for each"),
-        ("None", "Mine: score returned a NoneType that does not hold numbers"),
-        ("['good', 'bad']", "Mine: score returned a list that does not hold numbers"),
-        ("torch.rand(2, 3)", "Mine: score returned a Tensor that does not hold numbers"),
-        ("[1.0, float('nan')]", "Mine: gives the score nan, expected a number"),
+        ("[1.0]", "1 numbers for 2 images"),
+        ("None", "a NoneType that does not hold numbers"),
+        ("['good', 'bad']", "a list that does not hold numbers"),
+        ("torch.rand(2, 3)", "a Tensor that does not hold numbers"),
+        ("[1.0, float('nan')]", "nan"),
     ],
 )
-def test_what_is_not_a_score_is_named(returned: str, message: str, tmp_path: Path, lamps: list[Path]) -> None:
+def test_what_is_not_a_score_is_named(returned: str, found: str, tmp_path: Path, lamps: list[Path]) -> None:
     code = f"import torch\nclass Mine:\n    def score(self, images, prompts): return {returned}\n"
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, check=at("Mine", found=found)):
         load_scorer(in_file(tmp_path, code)).score(lamps, "a lamp")
 
 
@@ -269,10 +269,10 @@ def test_objects_that_do_not_fit_are_named(body: str, found: str, tmp_path: Path
         load_scorer(name)
 
 
-@pytest.mark.parametrize("body", ["log_odds_per_point = -1", "reads_prompt = 'no'"])
-def test_what_it_says_of_its_scores_is_checked(body: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"Mine: {body.replace('=', 'is')}"):
-        load_scorer(in_file(tmp_path, f"class Mine:\n    score = print\n    {body}\n"))
+@pytest.mark.parametrize(("field", "value"), [("log_odds_per_point", "-1"), ("reads_prompt", "'no'")])
+def test_what_it_says_of_its_scores_is_checked(field: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, check=at(f"Mine: {field}", found=value)):
+        load_scorer(in_file(tmp_path, f"class Mine:\n    score = print\n    {field} = {value}\n"))
 
 
 @pytest.mark.parametrize(

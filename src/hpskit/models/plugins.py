@@ -4,10 +4,10 @@ Either names a class or a function. It is called, with `precision` and `device` 
 and gives an object with `score(images, prompts)`, or a `hpskit.models.network.Network`. Nothing of other people is
 imported before its name is asked for. docs/baselines.md has an example.
 
-This module and `hpskit.scoring.plain` are the only ones that look at optional attributes of such an object. The scores
-need an identity that changes when they may have changed: what the object says of itself is believed, what it does not
-say is `unstated`, and the hash of its source file and the version of its package are added. An object with a
-`ScorerInfo` of its own, `info`, is taken at its word.
+This module and `hpskit.scoring.scorer`, which wraps such an object, are the only ones that look at its optional
+attributes. Scores need an identity that changes when they may have changed: what the object says of itself is believed,
+what it does not say is `unstated`, and the hash of its source file and the version of its package are added. An object
+with a `ScorerInfo` of its own, `info`, is taken at its word.
 """
 
 from __future__ import annotations
