@@ -35,12 +35,18 @@ __all__ = [
 
 
 def explain(error: OSError) -> str:
-    """The reason of an operating system error in a few words, for example `No space left on device`."""
+    """Return the reason of an operating system error in a few words, for example `No space left on device`."""
     return error.strerror or str(error) or type(error).__name__
 
 
+def unwritten(path: Path, error: OSError) -> OutputError:
+    """Say that an output could not be written, and why."""
+    cure = "make room or choose a folder that you may write to; nothing was changed"
+    return OutputError(path, f"cannot be written ({explain(error)})", cure=cure)
+
+
 def expand(path: str | os.PathLike[str]) -> Path:
-    """The path, with `~` and `~user` at its start replaced by that home.
+    """Replace `~` or `~user` at the start of a path by that home.
 
     Raises:
         InputError: there is no such user.
@@ -48,11 +54,11 @@ def expand(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{path}: no home is known for it; give the path in full") from error
+        raise InputError(path, "names a user whose home is not known", cure="give the path in full") from error
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
+    """Return the SHA-256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -88,8 +94,7 @@ def publish(path: Path, *, sweep: bool = False) -> Iterator[Path]:
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
     except OSError as error:
-        cure = "make room or choose a folder that you may write to; nothing was changed"
-        raise OutputError(f"{path}: cannot be written ({explain(error)}); {cure}") from error
+        raise unwritten(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -109,7 +114,8 @@ def publish_folder(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise OutputError(f"{path}: exists, expected a new or an empty folder; remove it or choose another")
+            cure = "remove it or choose another"
+            raise OutputError(path, "exists", expected="a new or an empty folder", cure=cure)
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
@@ -122,8 +128,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
                 path.rmdir()
             temporary.rename(path)
     except OSError as error:
-        cure = "make room or choose a folder that you may write to; nothing was changed"
-        raise OutputError(f"{path}: cannot be written ({explain(error)}); {cure}") from error
+        raise unwritten(path, error) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -160,7 +165,11 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Lock a folder or a file; a `BlockingIOError` says that another process has it. The lock ends with the process."""
+    """Lock a folder or a file until the block or the process ends.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
     if sys.platform == "win32":  # no such lock there: two runs at once are the user's affair
         yield
         return
@@ -196,9 +205,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({explain(error)})") from error
+        raise InputError(path, f"cannot be read ({explain(error)})") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error})") from error
+        raise InputError(path, f"is not JSON ({error})") from error
 
 
 def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> None:

@@ -121,7 +121,7 @@ def test_bad_words(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
     one_line(cli("score", "x" * 300), "images: there are none")
     one_line(cli("score", "x", image, "--device", "auto:1"), "device: is 'auto:1'")
     one_line(cli("score", "x", image, "--batch-size", str(2**63)), "batch_size: is 9223372036854775808, expected 1 to")
-    one_line(cli("score", "x", image, "--model", "~nosuchuser/[/x].pt"), "no home is known")
+    one_line(cli("score", "x", image, "--model", "~nosuchuser/[/x].pt"), "home is not known")
     one_line(cli("score", "x", "https://example.org/a.jpg"), "is an address; download the image")
     one_line(cli("score", "x", tmp_path / "one.jpg", tmp_path / "two.jpg"), "one.jpg: cannot", "two.jpg: cannot")
     one_line(cli("score", "  ", image), "prompt: is empty")
