@@ -52,7 +52,7 @@ STAGES = {
     "ablate": ("training.sweep|training.ablate",),
     "benchmark run": ("benchmark.run", "scoring.scorer"),
     "benchmark verify": ("benchmark.verify", "scoring.scorer"),
-    "benchmark leaderboard": ("benchmark.leaderboard|benchmark.leaderboard.run",),
+    "benchmark leaderboard": ("benchmark.leaderboard",),
     "compare": ("benchmark.compare|benchmark.comparison.run", "scoring.scorer"),
     "study prompts": ("benchmark.studies.prompt_number",),
     "study chrominance": ("benchmark.studies.chrominance",),

@@ -47,7 +47,7 @@ def leaderboard(
     \b
     hpskit benchmark leaderboard ours.json sdxl.json --out leaderboard/
     """
-    from hpskit.benchmark.leaderboard.run import Leaderboard, run
+    from hpskit.benchmark.leaderboard import Leaderboard, run
     from hpskit.benchmark.result import Resampling
 
     config = Leaderboard(
@@ -75,7 +75,7 @@ def _placed(words: str) -> tuple[str, Path]:
 
     name, equals, folder = words.partition("=")
     if not (name and equals and folder):
-        raise InputError(f"--images: is {words!r}, expected NAME=DIR, such as --images 'My model=renders/mine'")
+        raise InputError("--images", f"is {words!r}", expected="NAME=DIR, such as 'My model=renders/mine'")
     return name, expand(folder)
 
 
@@ -85,8 +85,8 @@ def _print(board: dict[str, Any], out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from hpskit.benchmark.leaderboard.table import incomplete
-    from hpskit.pages import counted, number
+    from hpskit.benchmark.leaderboard_page import incomplete, rank_range
+    from hpskit.pages.format import between, counted, number, percent
 
     console = Console()
     for scorer in board["scorers"]:
@@ -100,24 +100,14 @@ def _print(board: dict[str, Any], out: Path) -> None:
             table.add_column(column, justify="right", no_wrap=True)
         whole = scorer["scopes"][0]
         for row in whole["models"]:
-            table.add_row(*_cells(row, incomplete(row, whole, board["models"])))
+            lacking = incomplete(row, whole, board["models"])
+            name = Text.assemble(row["name"], (f" ({lacking})" if lacking else "", "yellow"))
+            wins = "" if row["win_rate"] is None else percent(row["win_rate"])
+            ends = between(row["low"], row["high"])
+            table.add_row(rank_range(row["rank"]), name, number(row["value"]), ends, wins)
         if scorer["published"]:
             table.add_section()
         for row in scorer["published"]:
             table.add_row("", Text(f"{row['name']} (published)", style="dim"), number(row["average"]), "", "")
         console.print(table)
     console.print(Text(f" {out / 'leaderboard.html'}", style="dim"), soft_wrap=True)
-
-
-def _cells(row: dict[str, Any], lacking: str) -> tuple[str, Any, str, str, str]:
-    from rich.text import Text
-
-    from hpskit.pages import number, percent
-
-    rank, wins = row["rank"], row["win_rate"]
-    places = (
-        "" if rank is None else str(rank["low"]) if rank["low"] == rank["high"] else f"{rank['low']}-{rank['high']}"
-    )
-    interval = "" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
-    name = Text.assemble(row["name"], (f" ({lacking})" if lacking else "", "yellow"))
-    return places, name, number(row["value"]), interval, "" if wins is None else percent(wins)

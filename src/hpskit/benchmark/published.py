@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from hpskit.benchmark.suites import STYLES
 
-__all__ = ["PUBLISHED", "Published", "published_for"]
+__all__ = ["published_for"]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
-    """What was published of one text-to-image model, on the x100 scale."""
-
-    name: str
-    categories: tuple[float, ...]
-    """The mean of each of `hpskit.benchmark.suites.STYLES`, in that order."""
-    average: float
-    """Over all 3,200 images."""
-
-
-_ROWS = (
+_ROWS: tuple[tuple[Any, ...], ...] = (
     # name, (animation, concept-art, painting, photo, average) by v2.0, the same by v2.1
     ("Dreamlike Photoreal 2.0", (28.24, 27.6, 27.59, 27.99, 27.86), (30.87, 29.75, 29.46, 28.85, 29.73)),
     ("SDXL Refiner 0.9", (28.45, 27.66, 27.67, 27.46, 27.8), (33.26, 32.07, 31.63, 28.38, 31.34)),
@@ -47,29 +35,27 @@ _ROWS = (
     ("GLIDE", (23.34, 23.08, 23.27, 24.5, 23.55), (13.9, 13.5, 13.94, 16.72, 14.51)),
 )
 
-_COLUMNS: dict[str, tuple[tuple[str, tuple[float, ...]], ...]] = {
-    "hps-v2.0": tuple((name, figures) for name, figures, _ in _ROWS),
-    "hps-v2.1": tuple((name, figures) for name, _, figures in _ROWS),
-}
-
-PUBLISHED = {
-    scorer: tuple(
-        Published(name=name, categories=figures[:-1], average=figures[-1])
-        for name, figures in sorted(rows, key=lambda row: -row[1][-1])
-    )
-    for scorer, rows in _COLUMNS.items()
-}
-"""Name of the scorer -> the table, best first. Source: Wu et al. 2023 (arXiv 2306.09341), table of the benchmark, and
-the leaderboards of the official repository. They were computed before resizing was antialiased; see docs/scoring.md."""
+_SCORERS = ("hps-v2.0", "hps-v2.1")
 
 
-def published_for(scorer: str, suite: str, categories: Mapping[str, int]) -> tuple[Published, ...]:
-    """The table of a scorer on a suite; empty if none was published.
+def published_for(scorer: str, suite: str, categories: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Give the table of a scorer on a suite, best first; empty if none was published.
+
+    Source: Wu et al. 2023 (arXiv 2306.09341), table of the benchmark, and the leaderboards of the official repository.
+    They were computed before resizing was antialiased; see docs/scoring.md.
 
     Args:
         scorer: name of the model, such as `hps-v2.1`.
         suite: name of the suite.
         categories: name -> number of prompts; the table is for all 3,200.
+
+    Returns:
+        Of each text-to-image model the `name`, the mean on each of the `categories`, and the `average` over all images.
     """
-    whole = suite == "hpsv2" and dict(categories) == dict.fromkeys(STYLES, 800)
-    return PUBLISHED.get(scorer, ()) if whole else ()
+    if scorer not in _SCORERS or suite != "hpsv2" or dict(categories) != dict.fromkeys(STYLES, 800):
+        return []
+    rows = [(name, figures[_SCORERS.index(scorer)]) for name, *figures in _ROWS]
+    return [
+        {"name": name, "average": means[-1], "categories": dict(zip(STYLES, means[:-1], strict=True))}
+        for name, means in sorted(rows, key=lambda row: -row[1][-1])
+    ]

@@ -1,1 +1,0 @@
-"""Results of several models as one leaderboard: a page to look into, a table for a README, every figure as JSON."""

@@ -1,0 +1,232 @@
+// What only a browser can do: show the part of the page that the address after # names, sort, filter, put two models side
+// by side, open prompts. Tables, axes and figures come with the page. Text of others becomes text nodes and nothing else.
+
+const D = JSON.parse(document.getElementById("data").textContent); // see leaderboard_page.py
+const MODEL = new Map(D.models.map((one) => [one.name, one]));
+const ROW = new Map(D.places.map((place, row) => [place, row]));
+const PARTS = ["view", "scorer", "category", "model", "shared"]; // an element with data-KEY is shown where the state has its value
+const VIEWS = { board, compare, model, prompts, prompt };
+const COLOURS = { open: "quoted", up: "c0", down: "c1" };
+const PAGE = 60;
+const visible = (selector) => [...document.querySelectorAll(selector)].filter((one) => !one.closest("[hidden]"));
+const flat = (children) => children.flat(9).filter((one) => one || one === 0);
+const fill = (name, ...children) => visible(`[data-fill=${name}]`).forEach((one) => one.replaceChildren(...flat(children)));
+const minus = (text) => text.replace("-", Number(text) ? "−" : "");
+const count = (n) => `${n.toLocaleString("en")} prompt${n === 1 ? "" : "s"}`;
+
+function el(tag, attributes, ...children) {
+  const svg = ["rect", "line"].includes(tag);
+  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...flat(children));
+  return node;
+}
+
+// The address is the state
+
+function state() {
+  const s = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const b = D.boards.find((one) => one.label === s.scorer) || D.boards[0], [best, next] = b.models;
+  const scope = b.scopes.find((one) => one.category === s.category) || b.scopes[0];
+  const asked = ["compare", "prompts", "about"].includes(s.view) ? s.view : "board";
+  const view = MODEL.has(s.model) ? "model" : ROW.has(s.prompt) ? "prompt" : asked;
+  const second = b.models.includes(s.second) ? s.second : s.first === best ? next : best;
+  const first = b.models.includes(s.first) && s.first !== second ? s.first : second === best ? next : best;
+  const [z, a] = [second, first].map((name) => b.models.indexOf(name)), d = scope.differences[z]?.[a];
+  const defaults = { q: "", by: "spread", most: PAGE, shared: d ? "yes" : "no" };
+  return { ...defaults, ...s, b, scope, view, first, second, z, a, d, scorer: b.label, category: scope.category };
+}
+
+function address(changes, keep = ["scorer", "category"]) {
+  const now = new URLSearchParams(location.hash.slice(1)), next = new URLSearchParams();
+  for (const key of keep) if (now.get(key)) next.set(key, now.get(key));
+  for (const [key, value] of Object.entries(changes)) value ? next.set(key, value) : next.delete(key);
+  return `#${next}`;
+}
+
+function change(changes) {
+  history.replaceState(null, "", address(changes, [...new URLSearchParams(location.hash.slice(1)).keys()]));
+  draw();
+}
+
+const link = (text, changes) => el("a", { href: address(changes) }, text);
+
+// Pictures
+
+function fileOf({ link: from }, row) {
+  const place = D.places[row], cut = place.lastIndexOf("/") + 1;
+  if (!from || (from.names && !from.names[row])) return null;
+  if (from.names) return from.root + from.names[row];
+  const folder = cut ? `${encodeURIComponent(place.slice(0, cut - 1))}/` : "";
+  return from.root + folder + place.slice(cut).padStart(5, "0") + from.ending;
+}
+
+function picture(name, row, words, full = false) {
+  const own = MODEL.get(name), file = fileOf(own, row), sources = flat(full ? [file, own.small[row]] : [own.small[row], file]);
+  const image = ([src, ...rest]) => {
+    if (!src) return el("span", { class: "nothing" }, "the image is not beside this page");
+    const found = el("img", { src, alt: `by ${name}: ${D.prompts[row]}`, loading: "lazy", decoding: "async" });
+    found.addEventListener("error", () => found.replaceWith(image(rest)));
+    return found;
+  };
+  const shown = file ? el("a", { href: file, target: "_blank" }, image(sources)) : image(sources);
+  const more = own.several > 1 && el("small", {}, ` first of up to ${own.several} images`);
+  return el("figure", { class: "picture" }, shown, el("figcaption", {}, words, more));
+}
+
+const score = (b, name, row) => b.scores[b.models.indexOf(name)][row];
+const bold = (b, name, row) => el("strong", {}, minus(score(b, name, row).toFixed(b.digits)));
+const named = (b, name, row, full) => picture(name, row, [bold(b, name, row), " ", link(name, { model: name })], full);
+
+function card(row, ...pictures) {
+  const words = el("p", { class: "prompt" }, link(D.prompts[row], { prompt: D.places[row] }));
+  return el("article", { class: "card" }, words, el("div", { class: pictures.length > 1 ? "pictures" : "" }, pictures));
+}
+
+// Views
+
+function board({ b, scope, sort, order, q }) {
+  const heads = visible("[data-sort]"), at = Math.max(0, heads.findIndex((one) => one.dataset.sort === sort));
+  const down = Boolean(sort) && order === "down", table = heads[0].closest("table"), bodies = [...table.tBodies];
+  const by = (v, w) => (down ? -1 : 1) * (typeof v === "string" ? v.localeCompare(w, "en") : v - w);
+  for (const one of heads) one.parentNode.removeAttribute("aria-sort");
+  heads[at].parentNode.setAttribute("aria-sort", down ? "descending" : "ascending");
+  for (const body of bodies) {
+    const lines = [...body.querySelectorAll("[data-v]")].map((row) => [JSON.parse(row.dataset.v), row]);
+    lines.sort(([v, one], [w, other]) => (v[at] === null) - (w[at] === null)
+      || (v[at] !== null && by(v[at], w[at])) || one.dataset.place - other.dataset.place);
+    for (const [v, row] of lines) row.hidden = !v[1].toLowerCase().includes(q.toLowerCase());
+    body.hidden = lines.every(([, row]) => row.hidden);
+    body.append(...lines.map(([, row]) => row));
+  }
+  table.closest("section").querySelector(".empty").hidden = bodies.some((body) => !body.hidden);
+  for (const one of visible("[data-open]")) one.href = address({ model: one.dataset.open });
+  for (const one of visible("[data-pair]")) {
+    const [z, a] = one.dataset.pair.split(" "), [second, first] = [b.models[z], b.models[a]];
+    one.href = address({ view: "compare", first, second });
+    one.ariaLabel = one.title = `${second} against ${first}: ${scope.differences[z][a][4]} points, ${scope.differences[z][a][6]}`;
+  }
+  fill("widest", scope.widest.map(([row, ...ends]) => card(row, ...ends.map((n) => named(b, b.models[n], row)))),
+    !scope.widest.length && el("p", { class: "note" }, "Nowhere: on each of these prompts all models have the same score."));
+}
+
+function differences(b, rows) { // on the closest scale that holds them all
+  const need = Math.max(0, ...rows.flatMap(([, [, low, high]]) => [-low, high]));
+  const { content, dataset } = visible("template.scale").findLast((one) => one.dataset.board === b.label && one.dataset.high >= need);
+  const x = (value) => `${(50 + (43 * value) / dataset.high).toFixed(2)}%`, cell = (words, kind) => el("td", { class: kind }, words);
+  fill("scale", content.firstElementChild.cloneNode(true));
+  fill("differences", rows.map(([words, [value, low, high, kind, text, interval, p, wins]]) => {
+    const bar = content.lastElementChild.cloneNode(true), mark = bar.querySelector("circle");
+    bar.setAttribute("class", `chart ${COLOURS[kind]}`);
+    bar.ariaLabel = bar.querySelector("title").textContent = `${text} (${interval})`;
+    mark.setAttribute("cx", x(value));
+    mark.setAttribute("class", kind === "open" ? "hollow" : "mark");
+    bar.querySelectorAll(".rule").forEach((line, n) => {
+      line.setAttribute("x1", x(n < 2 ? low : high));
+      line.setAttribute("x2", x(n === 1 ? low : high));
+    });
+    return el("tr", {}, el("th", { scope: "row" }, words), cell(text, "num main"), cell(interval, "num range more"), cell(bar, "bar"),
+      cell(wins, "num more"), cell(p.replace(/p (= )?/, ""), "num more"), cell(`${interval} · wins ${wins} · ${p}`, "phone"));
+  }));
+}
+
+function compare({ b, scope, first, second, z, a, d }) {
+  if (!d) return;
+  const [value, , , kind, text, interval, p, wins, range, prompts, won, lost, equal, can, ahead] = d;
+  const [one, other] = [second, first].map((name) => link(name, { model: name })), strong = (words) => el("strong", {}, words);
+  fill("verdict", kind === "open" ? ["The data do not decide between ", one, " and ", other, "."]
+    : [one, strong(kind === "up" ? " is better than " : " is worse than "), other, ` by ${b.label}.`],
+  " Mean difference ", strong(text), ` points (${interval}), ${p}, corrected for ${scope.pairs}. `,
+  `${second} wins ${wins} (${range}) of ${prompts}.`);
+  for (const [name, words] of Object.entries({ second, first, prompts, won, lost, equal, can })) fill(name, words);
+  const parts = b.scopes.map((part) => [part.category || "all prompts", part.differences[z][a]]);
+  differences(b, parts.filter(([, part]) => part));
+  histogram(D.prompts.map((_, row) => [scope, row]).filter(inside).map(([, row]) => [b.scores[z][row], b.scores[a][row]]), value);
+  for (const [name, rows] of [["ahead", ahead], ["behind", scope.differences[a][z].at(-1)]]) {
+    const pair = (row) => [second, first].map((who) => picture(who, row, [bold(b, who, row), ` ${who}`]));
+    fill(name, rows.map((row) => card(row, ...pair(row))), !rows.length && el("p", { class: "note" }, "On no prompt."));
+  }
+}
+
+function histogram(pairs, mean) { // bars in a frame that is there; none of them reaches over 0
+  const [frame] = visible(".bars"), bins = new Map();
+  if (!frame) return;
+  const [x, across, y, up, width] = ["x", "across", "y", "up", "bin"].map((key) => Number(frame.dataset[key]));
+  const found = pairs.filter((pair) => !pair.includes(null)).map(([one, other]) => one - other);
+  for (const v of found) if (v) bins.set(Math.floor(v / width), (bins.get(Math.floor(v / width)) ?? 0) + 1);
+  frame.replaceChildren(...[...bins].map(([bin, n]) => el("rect", { class: `mark ${bin < 0 ? "c1" : "c0"}`, "data-count": n,
+    x: x + across * width * (bin + 0.05), width: across * width * 0.9, y: y - (up * 100 * n) / found.length,
+    height: (up * 100 * n) / found.length })),
+  el("line", { class: "rule thin", x1: x + across * mean, x2: x + across * mean, y1: 10, y2: y, "stroke-dasharray": "2 3" }));
+}
+
+function model({ b, scope, model: name }) {
+  const n = b.models.indexOf(name);
+  if (n < 0) return;
+  const others = b.models.map((first, m) => [link(first, { view: "compare", first, second: name }), scope.differences[n][m]]);
+  if (others.length > 1) differences(b, others.filter(([, d]) => d));
+  for (const part of ["best", "worst"]) {
+    const [number, rows] = scope.models[n][part];
+    fill(`${part}-count`, `${number ? number.toLocaleString("en") : "none"} of ${scope.models[n].prompts}`);
+    fill(part, rows.map(([row, from]) => card(row, picture(name, row, [bold(b, name, row), ` (${from})`]))));
+  }
+}
+
+const inside = ([{ category }, row]) => !category || D.groups[row] === category;
+
+function prompts({ b, scope, q, by, most }) {
+  const asked = D.prompts.map((text, row) => [scope, row, text.toLowerCase()]).filter(inside);
+  const rows = asked.filter(([, , text]) => text.includes(q.toLowerCase())).map(([, row]) => row);
+  if (by === "spread") rows.sort((one, other) => (b.range[other] ?? -1) - (b.range[one] ?? -1) || one - other);
+  const cell = (words, kind) => el("td", { class: kind }, words);
+  fill("count", count(rows.length));
+  fill("list", rows.slice(0, most).map((row) => el("tr", {}, cell(link(D.prompts[row], { prompt: D.places[row] }), ""),
+    cell(D.places[row], "range gone"), cell(b.models[b.best[row]] ?? "–", "gone"), cell(b.range[row]?.toFixed(b.digits) ?? "–", "num"))));
+  document.getElementById("more").hidden = rows.length <= most;
+}
+
+function prompt({ b, prompt: place }) {
+  const row = ROW.get(place), known = (name) => score(b, name, row) ?? -Infinity;
+  const none = (name) => el("figure", { class: "picture" }, el("span", { class: "nothing" }, "no image"), el("figcaption", {}, "– ", name));
+  fill("place", `Prompt ${place}`);
+  fill("text", D.prompts[row]);
+  fill("gallery", [...b.models].sort((one, other) => known(other) - known(one)).map((name) =>
+    (score(b, name, row) === null ? none(name) : named(b, name, row, true))));
+  for (const [name, to, words] of [["previous", row - 1, "← previous"], ["next", row + 1, "next →"]])
+    fill(name, to in D.places && link(words, { prompt: D.places[to] }));
+}
+
+// Drawing
+
+function draw(moved = false) {
+  const s = state();
+  for (const one of document.querySelectorAll(PARTS.map((key) => `[data-${key}]`)))
+    one.hidden = PARTS.some((key) => key in one.dataset && one.dataset[key] !== s[key]);
+  for (const one of visible("[data-key]")) if (one.value !== s[one.dataset.key]) one.value = s[one.dataset.key];
+  for (const one of visible("[data-to]")) {
+    one.href = address({ view: one.dataset.to });
+    s.view === (one.dataset.to || "board") ? one.setAttribute("aria-current", "page") : one.removeAttribute("aria-current");
+  }
+  VIEWS[s.view]?.(s);
+  const heading = visible("#view h2")[0];
+  document.title = s.view === "board" ? D.title : `${heading.innerText} – ${D.title}`;
+  if (moved) window.scrollTo(0, 0);
+  if (moved) heading.focus({ preventScroll: true });
+}
+
+document.addEventListener("input", ({ target }) => target.dataset.key === "q" && change({ q: target.value, most: "" }));
+document.addEventListener("change", ({ target: { dataset: { key }, value } }) => {
+  const { first, second } = state(), pair = { first, second };
+  if (key in pair) change(Object.values(pair).includes(value) ? { first: second, second: first } : { ...pair, [key]: value });
+  else if (key && key !== "q") change({ [key]: value });
+});
+document.addEventListener("click", ({ target }) => {
+  const { sort, order, does } = target.dataset, { first, second, most } = state();
+  const turned = { ascending: "down", descending: "up" }[target.closest("[aria-sort]")?.getAttribute("aria-sort")];
+  if (sort) change({ sort, order: turned ?? order });
+  if (does === "swap") change({ first: second, second: first });
+  if (does === "more") change({ most: Number(most) + 4 * PAGE });
+});
+document.getElementById("tools").addEventListener("submit", (event) => event.preventDefault());
+window.addEventListener("hashchange", () => draw(true));
+draw();
