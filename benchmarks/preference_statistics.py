@@ -51,7 +51,7 @@ MEASURES: dict[str, tuple[Callable[[], object], float, float]] = {
         150,
     ),
     "people, 10,000 groups, 2 resamples": (
-        lambda: bootstrap_people(np.tile(VOTES[:10_000], (1, 3, 1)), "leave-one-out", resamples=2),
+        lambda: bootstrap_people(np.tile(VOTES[:10_000], (1, 3, 1)), "leave_one_out", resamples=2),
         20,
         250,
     ),

@@ -169,7 +169,7 @@ def test_one_prompt_has_figures_and_a_note_why_there_are_no_intervals(data: Path
     done = invoke("agreement", "--data", few, "--resamples", 100)
     assert re.search(r"^ *annotator vs annotator +83.3 % +", done.stdout, re.MULTILINE)
     assert "note: the judgements are of one prompt; intervals are over prompts, so there are none" in done.stderr
-    assert "note: accuracy by annotators is not measured: there are 2 judgements" in done.stderr
+    assert "note: accuracy by annotators is not measured: votes have 2 judgements" in done.stderr
     images = ("--image-root", data.parent / "test")
     done = invoke("evaluate", "--data", few, *images, "--resamples", 100, "--out", tmp_path / "out")
     assert re.search(r"^ *mini +\d+\.\d % +\d", done.stdout, re.MULTILINE)

@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from error_fields import at
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
-from hpskit.evaluation.breakdown import breakdowns
-from hpskit.evaluation.disagreement import disagreements
-from hpskit.evaluation.judging import Settings, calibration_of
-from hpskit.evaluation.pairs import pair_up
+from hpskit.evaluation.breakdown import breakdowns, disagreements, pair_up
+from hpskit.evaluation.judging import Intervals, Settings, calibration_of
 from hpskit.stats import PairVotes
 
 
@@ -31,12 +30,12 @@ GROUPS = [
     group(n, "photo" if n < 4 else "anime", *(("glide", "sdxl", "coco") if n % 2 else ("sdxl", "glide")))
     for n in range(8)
 ]
+INTERVALS = Intervals(clusters=np.arange(len(GROUPS)), settings=Settings(resamples=200))
 SCORES = [np.array([2.0, 3.0, 1.0][: len(g.images)]) for g in GROUPS]  # wrong about the first two of each group, only
 
 
 def parts(name: str, scores: list[np.ndarray] = SCORES) -> dict[str, tuple[int, int, float]]:
-    clusters = np.arange(len(GROUPS))
-    found = breakdowns(pair_up(GROUPS), GROUPS, {"x": scores}, clusters, Settings(resamples=200))
+    found = breakdowns(pair_up(GROUPS), GROUPS, {"x": scores}, INTERVALS)
     (breakdown,) = [b for b in found if b["name"] == name]
     return {p["label"]: (p["pairs"], p["prompts"], p["scorers"]["x"]["value"]) for p in breakdown["parts"]}
 
@@ -48,7 +47,7 @@ def test_by_pair_of_generators() -> None:
 
 def test_groups_that_name_no_generators_do_not_take_the_others_away() -> None:
     groups = [replace(g, sources=None) if n == 0 else g for n, g in enumerate(GROUPS)]
-    found = breakdowns(pair_up(groups), groups, {"x": SCORES}, np.arange(len(groups)), Settings(resamples=200))
+    found = breakdowns(pair_up(groups), groups, {"x": SCORES}, INTERVALS)
     (split,) = [b for b in found if b["name"] == "sources"]
     assert {p["label"]: p["pairs"] for p in split["parts"]} == {"coco / glide": 4, "coco / sdxl": 4, "glide / sdxl": 7}
 
@@ -82,7 +81,7 @@ def test_disagreements_are_the_worst_first_and_one_for_each_prompt() -> None:
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_a_level_lies_between_nothing_and_all(level: float) -> None:
-    with pytest.raises(InputError, match=f"level: is {level}, expected a number between 0 and 1"):
+    with pytest.raises(InputError, check=at("level", found=str(level))):
         Settings(level=level)
 
 

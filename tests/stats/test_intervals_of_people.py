@@ -17,7 +17,7 @@ from hpskit.stats import (
 )
 from hpskit.stats.intervals import PeopleMeasure
 
-MEASURES: list[PeopleMeasure] = ["annotators", "leave-one-out", "inclusive"]
+MEASURES: list[PeopleMeasure] = ["annotator_vs_annotator", "leave_one_out", "inclusive"]
 
 
 def panel(rng: np.random.Generator, noises: np.ndarray, prompts: int, images: int = 4) -> list[np.ndarray]:
@@ -38,7 +38,7 @@ def plain(rows: np.ndarray, people: list[int], measure: str) -> float | None:
     values = []
     for me in people:
         others = [k for k in people if k != me]
-        if measure == "annotators":
+        if measure == "annotator_vs_annotator":
             values += [credit(rows[me], rows[other]) for other in others]
         elif others:
             values.append(credit(rows[me], rows[people if measure == "inclusive" else others].sum(axis=0)))
@@ -64,8 +64,8 @@ def test_resampled_figures_are_those_of_a_plain_resampling(measure: PeopleMeasur
     expected = np.clip(np.quantile(figures, [0.1, 0.9]) + shift, 0, 1)
     assert (found.low, found.high) == pytest.approx(expected, abs=0.012)
     direct = {
-        "annotators": annotator_agreement(votes),
-        "leave-one-out": leave_one_out_agreement(votes),
+        "annotator_vs_annotator": annotator_agreement(votes),
+        "leave_one_out": leave_one_out_agreement(votes),
         "inclusive": leave_one_out_agreement(votes, inclusive=True),
     }
     assert found.value == pytest.approx(direct[measure].value)
@@ -77,8 +77,8 @@ def test_few_persons_with_names_make_it_less_sure() -> None:
     votes = panel(rng, np.array([0.1, 0.3, 0.5, 2.0, 4.0]), prompts=200)
     names = [[f"person {k}" for k in range(5)]] * 200
     prompts_only = bootstrap_accuracy(annotator_agreement(votes))
-    without = bootstrap_people(votes, "annotators")
-    both = bootstrap_people(votes, "annotators", annotators=names)
+    without = bootstrap_people(votes, "annotator_vs_annotator")
+    both = bootstrap_people(votes, "annotator_vs_annotator", annotators=names)
     assert both.high - both.low > 3 * (prompts_only.high - prompts_only.low)
     assert prompts_only.high - prompts_only.low < without.high - without.low < 0.5 * (both.high - both.low)
 
@@ -92,7 +92,7 @@ def test_the_interval_with_names_holds_the_truth_where_prompts_alone_do_not() ->
     for trial in range(80):
         votes = panel(rng, rng.choice(population, 12), prompts=60)
         names = [[*range(12)]] * 60
-        two_way = bootstrap_people(votes, "annotators", annotators=names, resamples=200, seed=trial)
+        two_way = bootstrap_people(votes, "annotator_vs_annotator", annotators=names, resamples=200, seed=trial)
         one_way = bootstrap_accuracy(annotator_agreement(votes), resamples=200)
         both.append(two_way.low <= truth <= two_way.high)
         alone.append(one_way.low <= truth <= one_way.high)
@@ -137,33 +137,33 @@ def test_prompts_with_nothing_to_compare_are_no_part_of_the_sample() -> None:
     rng = np.random.default_rng(0)
     votes = panel(rng, np.full(4, 1.0), prompts=30)
     alone = [rows[:1] for rows in votes] + [np.empty((0, 4))]
-    assert bootstrap_people([*votes, *alone], "annotators").value == pytest.approx(annotator_agreement(votes).value)
-    with_some = bootstrap_people([*votes, *alone], "annotators")
-    without = bootstrap_people(votes, "annotators")
+    assert bootstrap_people([*votes, *alone], "annotator_vs_annotator").value == pytest.approx(
+        annotator_agreement(votes).value
+    )
+    with_some = bootstrap_people([*votes, *alone], "annotator_vs_annotator")
+    without = bootstrap_people(votes, "annotator_vs_annotator")
     assert (with_some.low, with_some.high) == pytest.approx((without.low, without.high), abs=0.012)
 
 
 def test_copies_of_a_prompt_are_drawn_together() -> None:
     votes = panel(np.random.default_rng(0), np.full(3, 1.0), prompts=20)
-    naive = bootstrap_people(votes * 3, "leave-one-out")
-    honest = bootstrap_people(votes * 3, "leave-one-out", clusters=[*range(20)] * 3)
+    naive = bootstrap_people(votes * 3, "leave_one_out")
+    honest = bootstrap_people(votes * 3, "leave_one_out", clusters=[*range(20)] * 3)
     assert honest.high - honest.low > 1.2 * (naive.high - naive.low)
 
 
 def test_what_gives_no_interval_is_refused() -> None:
     votes = panel(np.random.default_rng(0), np.full(2, 1.0), prompts=3)
-    with pytest.raises(
-        InputError, check=at("measure", found="best", expected="leave-one-out, inclusive")
-    ):
+    with pytest.raises(InputError, check=at("measure", found="best", expected="leave_one_out, inclusive")):
         bootstrap_people(votes, "best")  # type: ignore[arg-type]
     with pytest.raises(InputError, check=at("prompts", found="are 1 ")):
-        bootstrap_people(votes, "annotators", clusters=[1, 1, 1])
+        bootstrap_people(votes, "annotator_vs_annotator", clusters=[1, 1, 1])
     with pytest.raises(InputError, check=at("annotators", found="1 groups", expected="3")):
-        bootstrap_people(votes, "annotators", annotators=[["a", "b"]])
+        bootstrap_people(votes, "annotator_vs_annotator", annotators=[["a", "b"]])
     for names in (["a"], ["a", "a"], ["a", None]):
         with pytest.raises(InputError, check=at("annotators: group 1", found="'a'", expected="2 different ones")):
-            bootstrap_people(votes, "annotators", annotators=[["a", "b"], names, ["a", "b"]])
+            bootstrap_people(votes, "annotator_vs_annotator", annotators=[["a", "b"], names, ["a", "b"]])
     with pytest.raises(InputError, check=at("accuracy", found="nothing to compare in 3 groups")):
-        bootstrap_people([rows[:1] for rows in votes], "annotators")
+        bootstrap_people([rows[:1] for rows in votes], "annotator_vs_annotator")
     with pytest.raises(InputError, check=at("resamples", found="0")):
         bootstrap_scores([rows[0] for rows in votes], votes, resamples=0)

@@ -1,4 +1,4 @@
-"""`hpskit agreement` as a stage: the people of a data set alone. How far do they agree, and how many does one need?"""
+"""`hpskit agreement` as a stage: how far the people of a data set agree, and how many of them one needs."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpskit import __version__
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError
 from hpskit.evaluation.groups import EvaluationSet, read_groups
-from hpskit.evaluation.judging import Settings, interval_of
-from hpskit.evaluation.people import CEILINGS, GAP_BINS, ceilings, judged, places, two_way_of_people
-from hpskit.evaluation.published import test_set_of
+from hpskit.evaluation.judging import Intervals, Settings
+from hpskit.evaluation.people import (
+    CEILINGS,
+    GAP_BINS,
+    ceilings,
+    judged_twice,
+    places,
+    test_set_of,
+    two_way_of_people,
+)
 from hpskit.evaluation.report import agreement_page
 from hpskit.evaluation.run import check_same_data
 from hpskit.stage import publish, read_manifest
-from hpskit.stats import (
-    PEOPLE_RULES,
-    accuracy_by_annotators,
-    agreement_by_gap,
-    krippendorff_alpha,
-    split_half,
-)
+from hpskit.stats import PEOPLE_RULES, accuracy_by_annotators, agreement_by_gap, krippendorff_alpha, split_half
+from hpskit.stats.blocks import Floats, require
 
 __all__ = ["Agreement", "run", "study"]
 
@@ -36,7 +37,7 @@ _FORMAT = "hpskit agreement 1"
 _MANIFEST = f"{_FORMAT} manifest"
 _TARGETS = (0.85, 0.9, 0.95)
 
-Votes = Sequence[NDArray[np.float64]]
+Votes = Sequence[Floats]
 Measured = TypeVar("Measured")
 
 
@@ -59,8 +60,7 @@ class Agreement:
     """How to make this again."""
 
     def __post_init__(self) -> None:
-        if self.rule not in PEOPLE_RULES:
-            raise InputError(f"rule: is {self.rule!r}, expected one of {', '.join(PEOPLE_RULES)}")
+        require(self.rule in PEOPLE_RULES, "rule", self.rule, f"one of {', '.join(PEOPLE_RULES)}")
 
     @property
     def settings(self) -> Settings:
@@ -88,48 +88,58 @@ def run(config: Agreement) -> dict[str, Any]:
 
 
 def study(data: EvaluationSet, settings: Settings) -> dict[str, Any]:
-    """Everything that is to be said of the people, ready for JSON; see docs/evaluation.md.
+    """Study the people of a data set, ready for JSON; see docs/evaluation.md.
 
     What the data are too few for is None, and `not_measured` says why. One prompt has no intervals.
 
     Raises:
         InputError: no two people can be compared; or persons are to be resampled and annotators have no names.
     """
-    kept = judged(data.groups)
-    if not kept.any():
-        cure = "agreement needs two people who judged the same images; give a split that keeps single judgements"
-        raise InputError(f"{data.data.path}: no group has two judgements; {cure}")
-    groups = [group for group, keep in zip(data.groups, kept, strict=True) if keep]
-    clusters = data.clusters()[kept]
+    every = Intervals(clusters=data.clusters(), settings=settings)
+    kept, intervals = judged_twice(data.groups, every)
+    expected = "two people who judged the same images"
+    if not kept:
+        cure = "give a split that keeps single judgements"
+        raise InputError(data.data.path, "has no group with two judgements", expected=expected, cure=cure)
+    groups = [data.groups[number] for number in kept]
     votes = [places(group) for group in groups]
     layout = data.data.format
     rules = {
-        rule: ceilings(groups, clusters, replace(settings, rule=rule), test_set_of(layout, rule))
+        rule: ceilings(groups, replace(intervals, settings=replace(settings, rule=rule)), test_set_of(layout, rule))
         for rule in PEOPLE_RULES
     }
     measured = {row["key"] for row in rules[settings.rule]}
+    if not measured and rules["ties-half"]:
+        found = f"has only pairs that people tied as the rule {settings.rule!r} looks at them"
+        raise InputError(data.data.path, found, cure="choose another --rule")
     if not measured:
-        nobody = "no two people ranked the same two images; give a split that has several judgements of a group"
-        tied = f"people tied what the rule {settings.rule!r} looks at; choose another --rule"
-        raise InputError(f"{data.data.path}: {tied if rules['ties-half'] else nobody}")
+        found, cure = "has no two images that two people ranked", "give a split with several judgements of a group"
+        raise InputError(data.data.path, found, expected=expected, cure=cure)
     reasons: dict[str, str] = {}
+
+    def by_gap() -> list[dict[str, Any]]:
+        return [
+            {"gap": [part.low, part.high], "comparisons": part.people.pairs, **intervals.accuracy(part.people)}
+            for part in agreement_by_gap(votes, bins=GAP_BINS)
+        ]
+
     return {
         "data": data.facts(),
         "judged_groups": len(groups),
-        "judged_prompts": len(np.unique(clusters)),
+        "judged_prompts": len(np.unique(intervals.clusters)),
         "settings": {**asdict(settings), "resampled": "prompts"},
         "rules": rules,
-        "two_way": [two_way_of_people(own, groups, clusters, settings) for own in CEILINGS if own.key in measured],
+        "two_way": [two_way_of_people(own, groups, intervals) for own in CEILINGS if own.key in measured],
         "split_half": _or_reason(reasons, "split-half reliability", lambda: _split_half(votes, settings)),
         "krippendorff_alpha": _or_reason(reasons, "Krippendorff's alpha", lambda: krippendorff_alpha(votes)),
-        "gap": _or_reason(reasons, "agreement by gap", lambda: _by_gap(votes, clusters, settings)),
-        "growth": _or_reason(reasons, "accuracy by annotators", lambda: _growth(votes, clusters, settings)),
+        "gap": _or_reason(reasons, "agreement by gap", by_gap),
+        "growth": _or_reason(reasons, "accuracy by annotators", lambda: _growth(votes, intervals)),
         "not_measured": reasons,
     }
 
 
 def _or_reason(reasons: dict[str, str], figure: str, measure: Callable[[], Measured]) -> Measured | None:
-    """What is measured, or None with the reason noted: votes are sound by now, so they can only be too few."""
+    """Measure, or note the reason: votes are sound by now, so they can only be too few."""
     try:
         return measure()
     except InputError as error:
@@ -148,35 +158,22 @@ def _split_half(votes: Votes, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _by_gap(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> list[dict[str, Any]]:
-    return [
-        {
-            "gap": [part.low, part.high],
-            "comparisons": part.people.pairs,
-            **interval_of(part.people, clusters, settings),
-        }
-        for part in agreement_by_gap(votes, bins=GAP_BINS)
-    ]
-
-
-def _growth(votes: Votes, clusters: NDArray[np.int64], settings: Settings) -> dict[str, Any]:
-    """How well the mean of k people predicts the mean of people held out.
+def _growth(votes: Votes, intervals: Intervals) -> dict[str, Any]:
+    """Measure how well the mean of k people predicts the mean of people held out.
 
     Raises:
         InputError: no group has three judgements, or nothing is left to compare.
     """
     if (most := max(len(own) for own in votes)) < 3:
         raise InputError("votes", f"have {most} judgements of a group", expected="three or more")
-    curve = accuracy_by_annotators(votes, seed=settings.seed)
-    points = [
-        {"annotators": k, **interval_of(point, clusters, settings)} for k, point in enumerate(curve.points, start=1)
-    ]
+    curve = accuracy_by_annotators(votes, seed=intervals.settings.seed)
+    points = [{"annotators": k, **intervals.accuracy(point)} for k, point in enumerate(curve.points, start=1)]
     return {
         "held_out": curve.held_out,
         "points": points,
-        "model": [{"annotators": k, "value": float(curve.extrapolated(k))} for k in (1, 2, 3, 5, 10, 20, 50)],
+        "model": [{"annotators": k, "value": curve.extrapolated(k)} for k in (1, 2, 3, 5, 10, 20, 50)],
         "needed": [{"accuracy": target, "annotators": curve.annotators_for(target)} for target in _TARGETS],
-        "worst_residual": float(curve.worst_residual),
+        "worst_residual": curve.worst_residual,
     }
 
 

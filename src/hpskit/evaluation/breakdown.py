@@ -1,32 +1,35 @@
-"""Accuracy by parts of the data: how close the images are, how far people agree, generators, styles, prompts."""
+"""Accuracy by parts of the data, and the pairs on which a scorer and the people disagree most.
+
+Parts are by how close the images are, how far people agree, generators, styles, and length of the prompt.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.dataset.group import Group
+from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
-from hpskit.evaluation.judging import Settings, interval_of
-from hpskit.evaluation.people import GAP_BINS, judged, places
-from hpskit.stats import Accuracy, PairOutcomes, PairRule, PairVotes, agreement_by_gap, pair_outcomes
+from hpskit.evaluation.judging import Intervals
+from hpskit.evaluation.people import GAP_BINS, judged_twice, places
+from hpskit.pixels import thumbnail
+from hpskit.stats import Accuracy, PairRule, PairVotes, agreement_by_gap, pair_outcomes, pair_votes
+from hpskit.stats.blocks import Floats, Index
 
-__all__ = ["breakdowns"]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+__all__ = ["breakdowns", "disagreements", "pair_up", "thumbnails"]
 
 _GAPS = 8
 _SHARES = ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.0))
 _LENGTHS = ((1, 5), (6, 10), (11, 20), (21, 40), (41, None))
 _FEWEST_VOTES = 3
-"""For the share of the majority to mean something."""
+"""Votes that the share of the majority needs to mean something."""
 _FEWEST_PROMPTS = 5
-"""For an interval over prompts to mean something."""
+"""Prompts that an interval needs to mean something."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,167 +39,195 @@ class _Split:
     name: str
     title: str
     unit: str
-    labels: tuple[str, ...]
-    part: Integers
-    """(P,): number of the label that a pair belongs to, or -1 for none."""
+    labels: Sequence[str]
+    part: NDArray[np.int64]
+    """(pairs,): number of the label that a pair belongs to, or -1 for none."""
+
+
+def pair_up(groups: Sequence[Group]) -> PairVotes:
+    """List the pairs that accuracy counts, in the same order, with the votes of the single judgements.
+
+    Where a data set publishes an order, that decides which pairs there are. It is taken as one vote for pairs that no
+    single judgement compares.
+
+    Raises:
+        InputError: nobody compared anything.
+    """
+    pairs = pair_votes([group.verdicts() for group in groups])
+    rankings = (own.ranks for group in groups if group.rank is not None for own in group.judgements)
+    if not any(sum(rank is not None for rank in ranks) > 1 for ranks in rankings):
+        return pairs
+    judged = pair_votes([group.ranks() for group in groups])
+    images = max(len(group.images) for group in groups)
+
+    def keys(pairs: PairVotes) -> Index:
+        return (pairs.group * images + pairs.first) * images + pairs.second
+
+    place = np.searchsorted(keys(pairs), keys(judged))
+    own = {name: getattr(pairs, name).copy() for name in ("share", "votes", "gap")}
+    for name, values in own.items():
+        values[place] = getattr(judged, name)
+    return replace(pairs, **own)
 
 
 def breakdowns(
-    pairs: PairVotes,
-    groups: Sequence[Group],
-    scores: Mapping[str, Sequence[Floats]],
-    clusters: Integers,
-    settings: Settings,
+    pairs: PairVotes, groups: Sequence[Group], scores: Mapping[str, Sequence[Floats]], intervals: Intervals
 ) -> list[dict[str, Any]]:
-    """Accuracy of every scorer in every part, with n and interval; a split of fewer than two parts is left out.
+    """Measure the accuracy of every scorer in every part, with n and interval; a split has at least two parts.
 
     Each pair counts once, judged by the rule of the settings; `top-1` judges no pairs, `ties-half` stands in for it.
-
-    Args:
-        pairs: of `groups`.
-        groups: in order.
-        scores: label of the scorer -> (images,) for each group; log-odds if the rule has a tie threshold.
-        clusters: (groups,), see `EvaluationSet.clusters`.
-        settings: rule and resampling.
+    `scores` are (images,) for each group by the label of the scorer, log-odds if the rule has a tie threshold.
     """
-    result = [found] if (found := _by_gap_of_others(groups, scores, clusters, settings)) else []
-    rules = settings.rules()
-    rule = settings.rule if isinstance(rules[settings.rule], PairRule) else "ties-half"
+    result = [found] if (found := _by_gap_of_others(groups, scores, intervals)) else []
+    rule = intervals.settings.rules()[intervals.settings.rule]
+    if not isinstance(rule, PairRule):
+        rule = intervals.settings.rules()["ties-half"]
     people = [group.verdicts() for group in groups]
-    outcomes = {label: pair_outcomes(own, people, rules[rule]) for label, own in scores.items()}
-    for split in _splits(pairs, groups)[bool(result) :]:  # the first is the gap again, seen by all
-        parts = [
-            _part(label, split.part == number, outcomes, clusters, settings)
-            for number, label in enumerate(split.labels)
-            if (split.part == number).any()
-        ]
+    outcomes = {label: pair_outcomes(own, people, rule) for label, own in scores.items()}
+    for split in _splits(pairs, groups):
+        if split.name == "gap" and result:  # the same, seen by all
+            continue
+        parts = []
+        for number, label in enumerate(split.labels):
+            inside = split.part == number
+            if not inside.any():
+                continue
+            by_scorer = {
+                name: _measured(own.accuracy(inside), intervals) if (own.counted & inside).any() else None
+                for name, own in outcomes.items()
+            }
+            prompts = len(np.unique(intervals.clusters[pairs.group[inside]]))
+            counts = {"label": label, "pairs": int(inside.sum()), "prompts": prompts}
+            parts.append({**counts, "people": None, "scorers": by_scorer})
         if len(parts) > 1:
-            head = {"name": split.name, "title": split.title, "unit": split.unit, "counts": "pairs", "rule": rule}
+            head = {"name": split.name, "title": split.title, "unit": split.unit, "counts": "pairs", "rule": rule.name}
             result.append({**head, "parts": parts})
     return result
 
 
+def disagreements(
+    pairs: PairVotes, groups: Sequence[Group], scores: Sequence[Floats], *, count: int = 6
+) -> list[dict[str, Any]]:
+    """List the pairs with the largest product of the people's majority and the scorer's difference the other way.
+
+    The worst come first, one for each prompt; the order does not depend on the scale of the scores, (images,) for each
+    group.
+    """
+    conflict = -(2 * pairs.share - 1) * pairs.differences(scores)
+    cases: dict[str, dict[str, Any]] = {}
+    for pair in np.argsort(-conflict, kind="stable"):
+        group, own = groups[pairs.group[pair]], scores[pairs.group[pair]]
+        if conflict[pair] <= 0 or len(cases) == count:
+            break
+        if group.prompt in cases:
+            continue
+        liked, scored, share = int(pairs.first[pair]), int(pairs.second[pair]), float(pairs.share[pair])
+        if share < 0.5:
+            liked, scored, share = scored, liked, 1 - share
+        cases[group.prompt] = {
+            "place": group.place,
+            "prompt": group.prompt,
+            "people_image": group.images[liked],
+            "people_share": share,
+            "people_score": float(own[liked]),
+            "scorer_image": group.images[scored],
+            "scorer_score": float(own[scored]),
+        }
+    return list(cases.values())
+
+
+def thumbnails(data: DataSet, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Make small pictures, (place of the group, image) -> `data:` address; the data set is read once more."""
+    found: dict[tuple[str, str], str] = {}
+    places = {place for place, _ in wanted}
+    for group in data:
+        if group.place in places:
+            for name in group.images:
+                if (group.place, name) in wanted:
+                    found[group.place, name] = thumbnail(data.image(group, name))
+            places.discard(group.place)
+        if not places:
+            break
+    return found
+
+
 def _by_gap_of_others(
-    groups: Sequence[Group], scores: Mapping[str, Sequence[Floats]], clusters: Integers, settings: Settings
+    groups: Sequence[Group], scores: Mapping[str, Sequence[Floats]], intervals: Intervals
 ) -> dict[str, Any] | None:
-    """One annotator and every scorer against the mean of the other annotators, by the gap that those see; None if
-    no group is judged by two, or the others tie everything."""
-    kept = judged(groups)
-    if not kept.any():
+    """Compare one annotator and every scorer with the mean of the other annotators, by the gap that those see.
+
+    None if no group is judged by two, or the others tie everything.
+    """
+    kept, over = judged_twice(groups, intervals)
+    if not kept:
         return None
-    votes = [places(group) for group, keep in zip(groups, kept, strict=True) if keep]
-    own = {label: [s for s, keep in zip(all_scores, kept, strict=True) if keep] for label, all_scores in scores.items()}
+    votes = [places(groups[number]) for number in kept]
     try:
-        by_scorer = {label: agreement_by_gap(votes, scores=part, bins=GAP_BINS) for label, part in own.items()}
+        by_scorer = {
+            label: agreement_by_gap(votes, scores=[own[number] for number in kept], bins=GAP_BINS)
+            for label, own in scores.items()
+        }
     except InputError:  # the votes are places, so there is only one thing to be wrong: the others tie every pair
         return None
-    some = next(iter(by_scorer.values()))
     parts = []
-    for number, shared in enumerate(some):
-        measured = {label: bins[number].scores for label, bins in by_scorer.items()}
-        prompts = clusters[kept][shared.people.weight > 0]
+    for bins in zip(*by_scorer.values(), strict=True):
+        people = bins[0].people
         parts.append(
             {
-                "label": f"{100 * shared.low:.0f}-{100 * shared.high:.0f}",
-                "pairs": shared.people.pairs,
-                "prompts": len(np.unique(prompts)),
-                "people": _measured(shared.people, clusters[kept], settings),
+                "label": f"{100 * bins[0].low:.0f}-{100 * bins[0].high:.0f}",
+                "pairs": people.pairs,
+                "prompts": over.prompts(people.weight > 0),
+                "people": _measured(people, over),
                 "scorers": {
-                    label: _measured(part, clusters[kept], settings) for label, part in measured.items() if part
+                    label: _measured(own.scores, over) for label, own in zip(by_scorer, bins, strict=True) if own.scores
                 },
             }
         )
-    return {
-        "name": "gap",
-        "title": "By quality gap",
-        "unit": "gap between mean ranks, % of the largest possible",
-        "counts": "comparisons",
-        "rule": "ties-half",
-        "parts": parts,
-    }
+    unit = "gap between mean ranks, % of the largest possible"
+    head = {"name": "gap", "title": "By quality gap", "unit": unit, "counts": "comparisons", "rule": "ties-half"}
+    return {**head, "parts": parts}
 
 
-def _measured(accuracy: Accuracy, clusters: Integers, settings: Settings) -> dict[str, Any]:
+def _measured(accuracy: Accuracy, intervals: Intervals) -> dict[str, Any]:
     """Value and interval; no interval where a handful of prompts would give one that means nothing."""
-    if len(np.unique(clusters[accuracy.weight > 0])) < _FEWEST_PROMPTS:
+    if intervals.prompts(accuracy.weight > 0) < _FEWEST_PROMPTS:
         return {"value": accuracy.value, "low": None, "high": None}
-    return interval_of(accuracy, clusters, settings)
+    return intervals.accuracy(accuracy)
 
 
-def _part(
-    label: str,
-    inside: NDArray[np.bool_],
-    outcomes: Mapping[str, PairOutcomes],
-    clusters: Integers,
-    settings: Settings,
-) -> dict[str, Any]:
-    """An accuracy is None if the rule compares no pair of this part."""
-    any_outcomes = next(iter(outcomes.values()))
-    return {
-        "label": label,
-        "pairs": int(inside.sum()),
-        "prompts": len(np.unique(clusters[any_outcomes.group[inside]])),
-        "people": None,
-        "scorers": {
-            name: _measured(own.accuracy(inside), clusters, settings) if (own.counted & inside).any() else None
-            for name, own in outcomes.items()
-        },
-    }
-
-
-def _splits(pairs: PairVotes, groups: Sequence[Group]) -> list[_Split]:
-    splits = [_by_gap(pairs), _by_share(pairs), _by_length(pairs, groups), _by_category(pairs, groups)]
-    if any(group.sources is not None for group in groups):
-        splits.append(_by_sources(pairs, groups))
-    return splits
-
-
-def _by_gap(pairs: PairVotes) -> _Split:
-    return _Split(
+def _splits(pairs: PairVotes, groups: Sequence[Group]) -> Iterator[_Split]:
+    yield _Split(
         name="gap",
         title="By quality gap",
         unit="difference of mean ranks",
-        labels=(*(f"{n}-{n + 1}" for n in range(_GAPS - 1)), f"≥ {_GAPS - 1}"),
+        labels=[*(f"{n}-{n + 1}" for n in range(_GAPS - 1)), f"≥ {_GAPS - 1}"],
         part=np.minimum(pairs.gap.astype(np.int64), _GAPS - 1),
     )
-
-
-def _by_share(pairs: PairVotes) -> _Split:
     majority = np.maximum(pairs.share, 1 - pairs.share)
     part = np.full(len(pairs), -1)
     for number, (low, high) in enumerate(_SHARES):
         part[(majority >= low - 1e-9) & ((majority < high - 1e-9) | (high == 1))] = number
     part[pairs.votes < _FEWEST_VOTES] = -1
-    return _Split(
-        name="consensus",
-        title="By agreement of the people",
-        unit="votes for the preferred image, %",
-        labels=tuple(f"{100 * low:.0f}-{100 * high:.0f}" for low, high in _SHARES),
-        part=part,
-    )
+    labels = [f"{100 * low:.0f}-{100 * high:.0f}" for low, high in _SHARES]
+    unit = "votes for the preferred image, %"
+    yield _Split(name="consensus", title="By agreement of the people", unit=unit, labels=labels, part=part)
 
-
-def _by_length(pairs: PairVotes, groups: Sequence[Group]) -> _Split:
     words = np.array([len(group.prompt.split()) for group in groups])[pairs.group]
     part = np.full(len(pairs), -1)
-    for number, (low, high) in enumerate(_LENGTHS):
-        part[(words >= low) & (words <= (high or words.max()))] = number
-    labels = tuple(f"{low}-{high}" if high else f"≥ {low}" for low, high in _LENGTHS)
-    return _Split(name="length", title="By length of the prompt", unit="words", labels=labels, part=part)
+    for number, (least, most) in enumerate(_LENGTHS):
+        part[(words >= least) & (words <= (most or words.max()))] = number
+    labels = [f"{least}-{most}" if most else f"≥ {least}" for least, most in _LENGTHS]
+    yield _Split(name="length", title="By length of the prompt", unit="words", labels=labels, part=part)
 
-
-def _by_category(pairs: PairVotes, groups: Sequence[Group]) -> _Split:
-    names = sorted({group.category for group in groups if group.category is not None})
-    number = {name: n for n, name in enumerate(names)}
-    part = np.array([number.get(group.category or "", -1) for group in groups])[pairs.group]
-    return _Split(name="category", title="By style", unit="style", labels=tuple(names), part=part)
-
-
-def _by_sources(pairs: PairVotes, groups: Sequence[Group]) -> _Split:
-    """Pairs of groups that do not name their generators are in no part."""
+    styles = [groups[number].category for number in pairs.group.tolist()]
+    yield _Split(name="category", title="By style", unit="style", **_by_name(styles))
     rows = zip(pairs.group.tolist(), pairs.first.tolist(), pairs.second.tolist(), strict=True)
-    names = [" / ".join(sorted((own[i], own[j]))) if (own := groups[g].sources) else "" for g, i, j in rows]
-    labels = sorted({name for name in names if name})
-    number = {name: n for n, name in enumerate(labels)}
-    part = np.array([number.get(name, -1) for name in names])
-    return _Split(name="sources", title="By pair of generators", unit="generators", labels=tuple(labels), part=part)
+    both = [" / ".join(sorted((own[i], own[j]))) if (own := groups[g].sources) else None for g, i, j in rows]
+    yield _Split(name="sources", title="By pair of generators", unit="generators", **_by_name(both))
+
+
+def _by_name(names: Sequence[str | None]) -> dict[str, Any]:
+    """Labels and parts of pairs that have a name; None is in no part."""
+    labels = sorted({name for name in names if name is not None})
+    number: dict[str | None, int] = {name: n for n, name in enumerate(labels)}
+    return {"labels": labels, "part": np.array([number.get(name, -1) for name in names])}

@@ -1,4 +1,7 @@
-"""Scores against people: accuracy by every named rule, correlation, calibration, differences. Pure: no files."""
+"""Figures of scores against people, with intervals over prompts; pure, and ready for JSON.
+
+One prompt alone has figures but no intervals: their ends are None.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +23,14 @@ from hpskit.stats import (
     bootstrap_difference,
     bootstrap_mean,
     calibration,
-    kendall_tau_b,
     pair_accuracy,
     pickapic_cross_fitted,
     pickapic_rule,
-    spearman,
 )
+from hpskit.stats.blocks import Flags, Floats, require
+from hpskit.stats.intervals import Resampling
 
-__all__ = [
-    "Settings",
-    "accuracy_of",
-    "calibration_of",
-    "can_be_resampled",
-    "correlation_of",
-    "cross_fitted_of",
-    "differences_of",
-    "interval_of",
-]
-
-Floats = NDArray[np.float64]
-Clusters = NDArray[np.int64]
-"""(groups,): see `EvaluationSet.clusters`."""
+__all__ = ["Intervals", "Settings", "accuracy_of", "calibration_of", "correlation_of", "cross_fitted_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +40,7 @@ class Settings:
     rule: str = "hpdv2"
     """Named rule of the headline figures, of differences and of breakdowns."""
     tie_threshold: float | None = None
-    """Of the rule `pickapic`, see `hpskit.stats.pickapic_rule`; None was not given and is 0."""
+    """Tie threshold of the rule `pickapic`, see `hpskit.stats.pickapic_rule`; None was not given and is 0."""
     persons: bool = False
     """Whether the same annotator name means the same person in all groups, so that persons can be resampled."""
     resamples: int = 10_000
@@ -58,131 +48,116 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rule not in ACCURACY_RULES:
-            raise InputError(f"rule: is {self.rule!r}, expected one of {', '.join(ACCURACY_RULES)}")
-        if self.tie_threshold is not None and not 0 <= self.tie_threshold <= 1:
-            expected = "expected a difference of two probabilities, 0 to 1"
-            raise InputError(f"tie_threshold: is {self.tie_threshold!r}, {expected}")
-        if self.resamples < 100:
-            raise InputError(f"resamples: is {self.resamples}, expected at least 100")
-        if self.seed < 0:
-            raise InputError(f"seed: is {self.seed}, expected 0 or more")
-        if not 0 < self.level < 1:
-            raise InputError(f"level: is {self.level}, expected a number between 0 and 1")
+        require(self.rule in ACCURACY_RULES, "rule", self.rule, f"one of {', '.join(ACCURACY_RULES)}")
+        threshold = self.tie_threshold
+        require(0 <= (threshold or 0) <= 1, "tie_threshold", threshold, "a difference of two probabilities, 0 to 1")
+        require(self.resamples >= 100, "resamples", self.resamples, "at least 100")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(0 < self.level < 1, "level", self.level, "a number between 0 and 1")
 
     def rules(self) -> Mapping[str, AccuracyRule]:
         """Every named rule, with the tie threshold in its place."""
         return {**ACCURACY_RULES, "pickapic": pickapic_rule(self.tie_threshold or 0)}
 
 
-def interval_of(accuracy: Accuracy, clusters: Clusters, settings: Settings) -> dict[str, Any]:
-    """Value with its bootstrap interval over prompts, ready for JSON; one prompt has no interval (None)."""
-    if not can_be_resampled(accuracy.weight > 0, clusters):
-        return {"value": accuracy.value, "low": None, "high": None}
-    found = bootstrap_accuracy(
-        accuracy, clusters=clusters, resamples=settings.resamples, level=settings.level, seed=settings.seed
-    )
-    return {"value": found.value, "low": found.low, "high": found.high}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intervals:
+    """Intervals over the prompts of some groups."""
+
+    clusters: NDArray[np.int64]
+    """(groups,): see `EvaluationSet.clusters`."""
+    settings: Settings
+
+    def at(self, groups: Flags) -> Intervals:
+        """Take some of the groups."""
+        return Intervals(clusters=self.clusters[groups], settings=self.settings)
+
+    def prompts(self, groups: Flags) -> int:
+        """Count the prompts of some groups; intervals need two."""
+        return len(np.unique(self.clusters[groups]))
+
+    def options(self) -> Resampling:
+        """Arguments of the functions of `hpskit.stats`."""
+        own = self.settings
+        return {"clusters": self.clusters, "resamples": own.resamples, "level": own.level, "seed": own.seed}
+
+    def accuracy(self, accuracy: Accuracy) -> dict[str, float | None]:
+        """Give `value`, `low` and `high` of an accuracy or agreement."""
+        if self.prompts(accuracy.weight > 0) < 2:
+            return {"value": accuracy.value, "low": None, "high": None}
+        found = bootstrap_accuracy(accuracy, **self.options())
+        return {"value": found.value, "low": found.low, "high": found.high}
+
+    def mean(self, values: Floats) -> dict[str, float | None]:
+        """Give `value`, `low` and `high` of the mean of what groups have, (groups,); NaN where they have none."""
+        defined = ~np.isnan(values)
+        if self.prompts(defined) < 2:
+            return {"value": float(values[defined].mean()), "low": None, "high": None}
+        found = bootstrap_mean(values, **self.options())
+        return {"value": found.value, "low": found.low, "high": found.high}
+
+    def differences(self, accuracies: Mapping[str, Accuracy]) -> list[dict[str, Any]]:
+        """Compare every two scorers on the same groups: difference, interval and p-value of a paired bootstrap."""
+        rows: list[dict[str, Any]] = []
+        for first, second in itertools.combinations(accuracies, 2):
+            a, b = accuracies[first], accuracies[second]
+            row: dict[str, Any] = {"value": a.value - b.value, "low": None, "high": None, "p_value": None}
+            if self.prompts(a.weight > 0) > 1:
+                found = bootstrap_difference(a, b, **self.options())
+                row = {"value": found.value, "low": found.low, "high": found.high, "p_value": found.p_value}
+            rows.append({"first": first, "second": second, "rule": self.settings.rule, **row})
+        return rows
 
 
 def accuracy_of(
-    scores: Sequence[Floats], people: Sequence[Floats], clusters: Clusters, settings: Settings
+    scores: Sequence[Floats], verdicts: Sequence[Floats], intervals: Intervals
 ) -> dict[str, dict[str, Any] | None]:
-    """Rule -> accuracy with interval, how it is averaged, and its n; None where a rule finds nothing to compare.
+    """Measure the accuracy by every rule, with interval, averaging and n; None where a rule has nothing to compare.
 
     Args:
-        scores: (images,) for each group; log-odds if there is a tie threshold.
-        people: (rows, images) for each group, see `Group.verdicts`.
-        clusters: (groups,), see `EvaluationSet.clusters`.
-        settings: rule and resampling.
-
-    Raises:
-        InputError: the rule of the settings finds nothing to compare.
+        scores: (images,) for each group, finite; log-odds if there is a tie threshold.
+        verdicts: (rows, images) for each group, see `Group.verdicts`.
+        intervals: of the same groups.
     """
-    pair_accuracy(scores, people, settings.rule)
     result: dict[str, dict[str, Any] | None] = {}
-    for name, rule in settings.rules().items():
+    for name, rule in intervals.settings.rules().items():
         try:
-            accuracy = pair_accuracy(scores, people, rule)
-        except InputError:  # scores and ranks are sound, or the line above would have said so: all is tied
+            accuracy = pair_accuracy(scores, verdicts, rule)
+        except InputError:  # scores and ranks are sound: all is tied
             result[name] = None
             continue
-        result[name] = {
-            **interval_of(accuracy, clusters, settings),
-            "averaging": accuracy.averaging,
-            "groups": accuracy.groups,
-            "pairs": accuracy.pairs,
-        }
+        counts = {"averaging": accuracy.averaging, "groups": accuracy.groups, "pairs": accuracy.pairs}
+        result[name] = {**intervals.accuracy(accuracy), **counts}
     return result
 
 
 def cross_fitted_of(
-    scores: Sequence[Floats], people: Sequence[Floats], clusters: Clusters, settings: Settings
+    scores: Sequence[Floats], verdicts: Sequence[Floats], intervals: Intervals
 ) -> dict[str, Any] | None:
-    """Accuracy by `pickapic` at tie thresholds chosen on other prompts, for scores that are log-odds and where no
-    threshold is given; None if fewer than two prompts can be compared."""
+    """Measure the accuracy by `pickapic` at tie thresholds chosen on other prompts, for scores that are log-odds.
+
+    None if fewer than two prompts can be compared.
+    """
+    clusters, seed = intervals.clusters, intervals.settings.seed
     try:
-        accuracy, thresholds = pickapic_cross_fitted(scores, people, clusters=clusters, seed=settings.seed)
+        accuracy, thresholds = pickapic_cross_fitted(scores, verdicts, clusters=clusters, seed=seed)
     except InputError:  # scores and people are sound: there are no other prompts to choose on
         return None
-    return {"tie_thresholds": list(thresholds), **interval_of(accuracy, clusters, settings)}
+    return {"tie_thresholds": list(thresholds), **intervals.accuracy(accuracy)}
 
 
-def differences_of(
-    accuracies: Sequence[tuple[str, Accuracy]], clusters: Clusters, settings: Settings
-) -> list[dict[str, Any]]:
-    """Every pair of scorers on the same groups: difference, interval and p-value of a paired bootstrap."""
-    return [
-        {"first": first, "second": second, "rule": settings.rule, **_difference(a, b, clusters, settings)}
-        for (first, a), (second, b) in itertools.combinations(accuracies, 2)
-    ]
-
-
-def _difference(a: Accuracy, b: Accuracy, clusters: Clusters, settings: Settings) -> dict[str, float | None]:
-    if not can_be_resampled(a.weight > 0, clusters):
-        return {"value": a.value - b.value, "low": None, "high": None, "p_value": None}
-    found = bootstrap_difference(
-        a, b, clusters=clusters, resamples=settings.resamples, level=settings.level, seed=settings.seed
-    )
-    return {"value": found.value, "low": found.low, "high": found.high, "p_value": found.p_value}
-
-
-def correlation_of(
-    name: str, scores: Sequence[Floats], people: Sequence[Floats], clusters: Clusters, settings: Settings
-) -> dict[str, Any] | None:
-    """Mean over the groups where it is defined, with interval; None if it is nowhere."""
-    values = {"kendall_tau_b": kendall_tau_b, "spearman": spearman}[name](scores, people)
-    defined = ~np.isnan(values)
-    count = int(np.count_nonzero(defined))
-    if not count:
-        return None
-    if not can_be_resampled(defined, clusters):
-        return {"value": float(values[defined].mean()), "low": None, "high": None, "groups": count}
-    found = bootstrap_mean(
-        values, clusters=clusters, resamples=settings.resamples, level=settings.level, seed=settings.seed
-    )
-    return {"value": found.value, "low": found.low, "high": found.high, "groups": count}
-
-
-def can_be_resampled(used: NDArray[np.bool_], clusters: Clusters) -> bool:
-    """Whether the groups that count are of two prompts or more."""
-    return len(np.unique(clusters[used])) > 1
+def correlation_of(values: Floats, intervals: Intervals) -> dict[str, Any] | None:
+    """Average rank correlations, (groups,), over the groups where they are defined; None if they are nowhere."""
+    count = int(np.count_nonzero(~np.isnan(values)))
+    return {**intervals.mean(values), "groups": count} if count else None
 
 
 def calibration_of(pairs: PairVotes, probabilities: Floats) -> dict[str, Any]:
-    """Brier score, expected calibration error, log loss and reliability bins of P(first preferred to second), with
-    the votes as weights. Floors are what the vote shares themselves would reach."""
+    """Measure how well P(first preferred to second), (pairs,), fits the votes.
+
+    Floors are what the vote shares themselves would reach.
+    """
     found = calibration(probabilities, pairs.share, weights=pairs.votes)
-    bins = [
-        {
-            "low": part.low,
-            "high": part.high,
-            "probability": part.mean_probability,
-            "share": part.mean_share,
-            "pairs": part.count,
-        }
-        for part in found.bins
-    ]
     return {
         "brier": found.brier,
         "brier_floor": found.brier_floor,
@@ -190,5 +165,14 @@ def calibration_of(pairs: PairVotes, probabilities: Floats) -> dict[str, Any]:
         "log_loss": found.log_loss if np.isfinite(found.log_loss) else None,  # JSON has no infinity
         "log_loss_floor": found.log_loss_floor,
         "pairs": len(pairs),
-        "bins": bins,
+        "bins": [
+            {
+                "low": part.low,
+                "high": part.high,
+                "probability": part.mean_probability,
+                "share": part.mean_share,
+                "pairs": part.count,
+            }
+            for part in found.bins
+        ],
     }

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hpskit import __version__
 from hpskit.dataset.reading import open_data
 from hpskit.errors import ImageError, InputError, OutputError, RecordError
-from hpskit.evaluation.disagreement import thumbnails
+from hpskit.evaluation.breakdown import thumbnails
 from hpskit.evaluation.groups import EvaluationSet, OnError, read_groups
 from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.report import evaluation_page

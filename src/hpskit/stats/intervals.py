@@ -36,7 +36,7 @@ from hpskit.stats.agreement import (
 from hpskit.stats.blocks import Ballots, Floats, Index, Rows, ballots, cluster_labels, read_scores, read_votes, require
 from hpskit.stats.rules import PairRule
 
-PeopleMeasure: TypeAlias = Literal["annotators", "leave-one-out", "inclusive"]
+PeopleMeasure: TypeAlias = Literal["annotator_vs_annotator", "leave_one_out", "inclusive"]
 """`annotator_agreement`, or `leave_one_out_agreement` without and with `inclusive`."""
 
 _NUMBERS_AT_ONCE = 2**21
@@ -134,8 +134,8 @@ def bootstrap_people(
     """
     chosen = people_rule(rule)
     tallies: dict[str, Callable[[Ballots, Floats], Tally]] = {
-        "annotators": lambda part, weights: against_each_other(part, weights, chosen),
-        "leave-one-out": lambda part, weights: against_others(part, weights, chosen),
+        "annotator_vs_annotator": lambda part, weights: against_each_other(part, weights, chosen),
+        "leave_one_out": lambda part, weights: against_others(part, weights, chosen),
         "inclusive": lambda part, weights: against_others(part, weights, chosen, inclusive=True),
     }
     require(measure in tallies, "measure", measure, f"one of {', '.join(tallies)}")

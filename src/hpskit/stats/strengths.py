@@ -126,5 +126,6 @@ def _strengths(wins: Floats, prior: float) -> Floats:
         reach = step.max(axis=1, keepdims=True) - step.min(axis=1, keepdims=True)
         strengths += step * np.where(reach > 0, np.log1p(reach) / np.where(reach > 0, reach, 1), 1)
         if reach.max() < _PRECISION:
-            return strengths - strengths.mean(axis=1, keepdims=True)
+            centred: Floats = strengths - strengths.mean(axis=1, keepdims=True)
+            return centred
     raise InputError("wins", f"give no strengths in {_STEPS} steps", expected="counts of comparable size")

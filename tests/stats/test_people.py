@@ -108,7 +108,7 @@ def test_ties_of_people_are_not_broken_by_where_images_stand() -> None:
     for votes in ([[[1, 1], [2, 1]]], [[[1, 1], [1, 2]]], [[[1, 1], [1, 1]]]):
         for against in ("another", "others", "all"):
             assert measure(votes, "hpdv2", against).value == 1
-    interval = bootstrap_people([np.array([[1, 1], [2, 1]])] * 4, "leave-one-out", rule="hpdv2", resamples=50)
+    interval = bootstrap_people([np.array([[1, 1], [2, 1]])] * 4, "leave_one_out", rule="hpdv2", resamples=50)
     assert (interval.low, interval.value, interval.high) == (1, 1, 1)
     assert bootstrap_scores([[0, 0]] * 4, [np.array([[2, 1]])] * 4, rule="hpdv2", resamples=50).value == 0
 
