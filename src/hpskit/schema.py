@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterable
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from hpskit.errors import InputError, shown
 
-__all__ = ["Strict", "nearest", "parse"]
+__all__ = ["Expected", "Strict", "nearest", "parse"]
 
 
 class Strict(BaseModel):
@@ -24,6 +25,20 @@ class Strict(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Expected:
+    """Say in words what a field should be: `Annotated[str, StringConstraints(…), Expected("a text that is not blank")]`.
+
+    Whatever is wrong inside the field, the error names the field, its whole value and these words.
+    """
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        inner = handler(source)
+        return core_schema.custom_error_schema(inner, custom_error_type="expected", custom_error_message=self.words)
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Content", "Group", "Judgement"]
+from hpskit.records import Pair
+
+__all__ = ["Group", "Judgement", "compared", "compared_pairs", "orders", "pairs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,16 +29,6 @@ class Judgement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Content:
-    """What tells the bytes of an image from all others."""
-
-    size: int
-    """Bytes."""
-    sha256: str
-    """64 hex digits."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
     """Images made for one prompt with all judgements of them. A pair is a group of two images."""
 
@@ -44,7 +38,7 @@ class Group:
     images: tuple[str, ...]
     """At least two, all different: paths as the file names them, or names of embedded images."""
     judgements: tuple[Judgement, ...] = ()
-    """Empty if nobody has judged the group, or if the data set keeps only the order of all together."""
+    """Empty if nobody has judged the group, or if the data set only publishes the order of all annotators."""
     id: str | None = None
     """The name of the group in its data set, if it has one."""
     rank: tuple[int, ...] | None = None
@@ -55,25 +49,23 @@ class Group:
     """Style or kind of the prompt, if it is known."""
     embedded: Mapping[str, bytes] = field(default_factory=dict)
     """Image name -> bytes of the encoded image, where the data set carries its images itself."""
-    contents: Mapping[str, Content] = field(default_factory=dict, compare=False)
-    """Image name -> what its bytes are, where the data set says so instead of giving them."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Known fields of the format that nothing here interprets; kept so that a conversion loses nothing."""
 
     def ranks(self) -> NDArray[np.float64]:
-        """(judgements, images): each judgement once for each of its votes; NaN was not ranked."""
+        """Return (judgements, images): each judgement once for each of its votes; NaN was not ranked."""
         rows = [j.ranks for j in self.judgements for _ in range(j.votes)]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.images))
 
     def verdicts(self) -> NDArray[np.float64]:
-        """(1 or judgements, images): what decides its pairs, the published order as one row, or every judgement.
+        """Return (1 or judgements, images): what decides the pairs, the published order or every judgement.
 
         A pair of images that no row ranks both of was compared by nobody.
         """
         return self.ranks() if self.rank is None else np.array([self.rank], dtype=np.float64)
 
     def consensus(self) -> NDArray[np.float64]:
-        """(images,): the published rank, else the mean rank over the votes; lower is better.
+        """Return (images,): the published rank, else the mean rank over the votes; lower is better.
 
         NaN is an image that nobody ranked. Means of partial rankings are comparable only if the annotators left out
         images at random; use pairs of single judgements where they did not.
@@ -83,3 +75,41 @@ class Group:
         ranks = self.ranks()
         counts = (~np.isnan(ranks)).sum(axis=0)
         return np.where(counts > 0, np.nansum(ranks, axis=0) / np.maximum(counts, 1), np.nan)
+
+
+def orders(group: Group) -> tuple[Judgement, ...]:
+    """Return the judgements of a group; where only the published order is known, that one as a single vote."""
+    if group.rank is not None and not group.judgements:
+        return (Judgement(ranks=group.rank),)
+    return group.judgements
+
+
+def compared(group: Group) -> Iterator[tuple[int, int, int, int]]:
+    """Compare every two images of a group that somebody compared.
+
+    Yields:
+        Numbers of the first and the second image, half votes for the first (a vote is two, a tie one), and votes.
+    """
+    for one, other in itertools.combinations(range(len(group.images)), 2):
+        votes, halves = 0, 0
+        for judgement in orders(group):
+            first, second = judgement.ranks[one], judgement.ranks[other]
+            if first is not None and second is not None:
+                votes += judgement.votes
+                halves += judgement.votes * (1 + (first < second) - (first > second))
+        if votes:
+            yield one, other, halves, votes
+
+
+def pairs(group: Group) -> Iterator[Pair]:
+    """Make a record of every two images of a group that somebody compared."""
+    for one, other, halves, votes in compared(group):
+        first, second = group.images[one], group.images[other]
+        yield Pair(prompt=group.prompt, first=first, second=second, first_share=halves / (2 * votes), votes=votes)
+
+
+def compared_pairs(group: Group) -> int:
+    """Count the pairs of images that somebody compared."""
+    if any(None not in judgement.ranks for judgement in orders(group)):
+        return math.comb(len(group.images), 2)
+    return sum(1 for _ in compared(group))

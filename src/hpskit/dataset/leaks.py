@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from hpskit.dataset.contents import Image, ImageIndex, groups_with_contents, images_of
-from hpskit.dataset.group import Group
+from hpskit.dataset.duplicates import (
+    SIMILARITY,
+    Image,
+    ImageIndex,
+    SimilarTexts,
+    check_similarity,
+    groups_with_images,
+    words,
+)
 from hpskit.dataset.reading import DataSet
-from hpskit.dataset.similarity import SIMILARITY, SimilarTexts, words
 from hpskit.errors import InputError
 
 __all__ = ["Leak", "Leaks", "check_leaks"]
 
-Kind = Literal["same prompt", "near-duplicate prompt", "same image"]
+Kind: TypeAlias = Literal["same prompt", "near-duplicate prompt", "same image"]
+_KEPT = 65_536
+"""Answers that are kept: rows of one prompt follow one another, and so do those of one image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +76,9 @@ class Leaks:
         """
         if self.found:
             counts = ", ".join(f"{kind}: {count:,}" for kind, count in self.counts.items())
-            cure = f"--drop-leaks trains without these {len(self.groups):,} of {self.train_groups:,} groups"
-            raise InputError(
-                f"validation: shares prompts or images with the training data ({counts}; first: {self.found[0]}); "
-                f"{cure}, `hpskit data split` makes parts that share nothing"
-            )
+            found = f"shares prompts or images with the training data ({counts}; first: {self.found[0]})"
+            drop = f"--drop-leaks trains without these {len(self.groups):,} of {self.train_groups:,} groups"
+            raise InputError("validation", found, cure=f"{drop}, `hpskit data split` makes parts that share nothing")
 
 
 def check_leaks(
@@ -102,15 +110,21 @@ def check_leaks(
         RecordError: a row is broken.
         InputError: the similarity is out of range.
     """
-    if not 0 < similarity <= 1:
-        raise InputError(f"similarity: is {similarity}, expected above 0 to 1")
+    check_similarity(similarity)
     known = _Validation(validation, similarity, pixels, without)
     found, groups = list[Leak](), 0
     for data in train:
-        for group in groups_with_contents(data, pixels=pixels):
+        for group, images in groups_with_images(data, pixels=pixels):
             if group.place in without:
                 continue
-            found += known.leaks(data, group)
+            if (prompt := known.prompt(group.prompt)) is not None:
+                kind, owner = prompt
+                place = known.places[owner]
+                found.append(Leak(kind=kind, train=group.place, validation=place, what=group.prompt))
+            shared = ((name, owner) for name, image in images if (owner := known.image(image)) is not None)
+            for name, owner in itertools.islice(shared, 1):
+                place = known.places[owner]
+                found.append(Leak(kind="same image", train=group.place, validation=place, what=name))
             groups += 1
             if groups % 256 == 0:
                 progress(groups)
@@ -131,54 +145,27 @@ class _Validation:
         self.images = ImageIndex()
         self._prompts: dict[str, int] = {}
         for data in sources:
-            for group in groups_with_contents(data, pixels=pixels):
+            for group, images in groups_with_images(data, pixels=pixels):
                 if group.place in without:
                     continue
                 self._prompts.setdefault(words(group.prompt), len(self.places))
-                for _, image in images_of(data, group):
+                for _, image in images:
                     if self.images.find(image) is None:
                         self.images.add(image, len(self.places))
                 self.places.append(group.place)
         self._similar = SimilarTexts([*self._prompts], similarity)
         self._owners = [*self._prompts.values()]
-        self._asked: dict[str, tuple[Kind, int] | None] = {}
-        self._looked: dict[Path, int | None] = {}
+        self.prompt = functools.lru_cache(_KEPT)(self.find_prompt)
+        self.find_file = functools.lru_cache(_KEPT)(self.images.find)
 
-    def leaks(self, data: DataSet, group: Group) -> Iterator[Leak]:
-        """At most one because of the prompt and one because of an image."""
-        if (prompt := self._prompt(group.prompt)) is not None:
-            kind, owner = prompt
-            yield Leak(kind=kind, train=group.place, validation=self.places[owner], what=group.prompt)
-        for name, image in images_of(data, group):
-            if (same := self._image(image)) is not None:
-                yield Leak(kind="same image", train=group.place, validation=self.places[same], what=name)
-                return
-
-    def _prompt(self, prompt: str) -> tuple[Kind, int] | None:
-        """Rows of one prompt follow one another, and so do those of one image: a few answers are kept."""
-        if prompt not in self._asked:
-            _make_room(self._asked)
-            self._asked[prompt] = self._compare(words(prompt))
-        return self._asked[prompt]
-
-    def _compare(self, text: str) -> tuple[Kind, int] | None:
+    def find_prompt(self, prompt: str) -> tuple[Kind, int] | None:
+        """Find the first group with this prompt, or else with a similar one."""
+        text = words(prompt)
         if (owner := self._prompts.get(text)) is not None:
             return "same prompt", owner
         similar = self._similar.like(text)
         return ("near-duplicate prompt", self._owners[similar[0]]) if similar else None
 
-    def _image(self, image: Image) -> int | None:
-        if not isinstance(image, Path):
-            return self.images.find(image)
-        if image not in self._looked:
-            _make_room(self._looked)
-            self._looked[image] = self.images.find(image)
-        return self._looked[image]
-
-
-_KEPT = 65_536
-
-
-def _make_room(answers: dict[str, tuple[Kind, int] | None] | dict[Path, int | None]) -> None:
-    if len(answers) >= _KEPT:
-        answers.clear()
+    def image(self, image: Image) -> int | None:
+        """Find the first group with this image."""
+        return self.find_file(image) if isinstance(image, Path) else self.images.find(image)

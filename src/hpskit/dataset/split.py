@@ -1,4 +1,4 @@
-"""Two parts of a data set that share no prompt, no near-duplicate of one, and no image."""
+"""Divide a data set into two parts that share no prompt, no near-duplicate of one, and no image."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import hashlib
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpskit.dataset.contents import ImageIndex, groups_with_contents, images_of
+from hpskit.dataset.duplicates import (
+    SIMILARITY,
+    Image,
+    ImageIndex,
+    SimilarTexts,
+    check_similarity,
+    groups_with_images,
+    words,
+)
 from hpskit.dataset.formats.parquet import ParquetWriter
-from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
-from hpskit.dataset.similarity import SIMILARITY, SimilarTexts, words
 from hpskit.errors import InputError
 from hpskit.files import publish_folder, publish_json
 
@@ -54,7 +60,7 @@ class Split:
         return len(self.held_out) - self.validation
 
     def to_json(self) -> dict[str, Any]:
-        """All but the groups, and how many are on each side."""
+        """Return all but the groups, and how many are on each side."""
         value = {name: field for name, field in asdict(self).items() if name != "held_out"}
         return {"train": self.train, "validation": self.validation, **value}
 
@@ -70,10 +76,10 @@ def split(
 ) -> Split:
     """Divide a data set by prompt.
 
-    Groups stay together if their prompts or images are the same or nearly so, as `check_leaks` has it; and so does what
-    hangs together by several such steps. Which part such a component falls into is decided by a hash of
-    the seed and of its first prompt in the alphabet, not by the order of the rows: components are held out in the
-    order of their hashes, each that brings the part nearer to the share.
+    Groups stay together if their prompts or images are the same or nearly so, as `check_leaks` has it, and if they hang
+    together by several such steps. A hash of the seed and of the first prompt in the alphabet decides which part such a
+    component falls into, not the order of the rows: components are held out in the order of their hashes, each that
+    brings the part nearer to the share.
 
     Args:
         data: the data set.
@@ -88,22 +94,22 @@ def split(
         InputError: a number is out of range, or the data set hangs together so much that one part would be empty.
         RecordError: a row is broken.
     """
-    for name, value, sound in (("share", share, 0 < share < 1), ("similarity", similarity, 0 < similarity <= 1)):
-        if not sound:
-            raise InputError(f"{name}: is {value}, expected above 0 and {'below' if name == 'share' else 'at most'} 1")
+    if not 0 < share < 1:
+        raise InputError("share", f"is {share}", expected="above 0 and below 1")
+    check_similarity(similarity)
     bonds = _Bonds()
-    for number, group in enumerate(groups_with_contents(data, pixels=pixels)):
-        bonds.add(data, group)
+    for number, (group, images) in enumerate(groups_with_images(data, pixels=pixels)):
+        bonds.add(group.prompt, (image for _, image in images))
         if number % 256 == 0:
             progress("reading", number, None)
     bonds.join_similar(similarity, lambda done: progress("comparing prompts", done, len(bonds.texts)))
-    sizes = bonds.components()
-    held_out = _held_out(bonds, sizes, share, seed)
+    sizes = Counter(map(bonds.root, bonds.nodes))
+    held_out = bonds.choose(sizes, share, seed)
     chosen = bytes(bonds.root(node) in held_out for node in bonds.nodes)
     if not 0 < sum(chosen) < len(chosen):
         largest = f"{max(sizes.values(), default=0):,} of {len(chosen):,} groups hang together"
-        cure = "give more data, another share, or a higher similarity"
-        raise InputError(f"{data.path}: cannot be split by prompt: {largest} and one part would be empty; {cure}")
+        found = f"cannot be split by prompt: {largest} and one part would be empty"
+        raise InputError(data.path, found, cure="give more data, another share, or a higher similarity")
     return Split(
         held_out=chosen,
         share=share,
@@ -118,63 +124,64 @@ def split(
 
 
 class _Bonds:
-    """Distinct prompts as nodes, joined where they must stay together. Memory: some 500 bytes for each prompt and 300
-    for each image."""
+    """Distinct prompts as nodes, joined where they must stay together.
+
+    Memory: some 500 bytes for each prompt and 300 for each image.
+    """
 
     def __init__(self) -> None:
         self.texts: dict[str, int] = {}
         self.nodes = array("i")
-        """Of each group."""
+        """The node of each group."""
         self.images = ImageIndex()
         self._parents = array("i")
 
-    def add(self, data: DataSet, group: Group) -> None:
-        node = self.texts.setdefault(words(group.prompt), len(self.texts))
+    def add(self, prompt: str, images: Iterable[Image]) -> None:
+        """Add a group."""
+        node = self.texts.setdefault(words(prompt), len(self.texts))
         if node == len(self._parents):
             self._parents.append(node)
         self.nodes.append(node)
-        for _, image in images_of(data, group):
+        for image in images:
             owner = self.images.find(image)
             if owner is None:
                 self.images.add(image, node)
             else:
-                self._join(owner, node)
+                self.join(owner, node)
 
     def join_similar(self, similarity: float, progress: Callable[[int], None]) -> None:
+        """Join all prompts that are near-duplicates."""
         similar = SimilarTexts([*self.texts], similarity)
         for text, node in self.texts.items():
             for other in similar.like(text):
-                self._join(other, node)
+                self.join(other, node)
             if node % 256 == 0:
                 progress(node)
 
     def root(self, node: int) -> int:
+        """Return the node that stands for all that are joined with this one."""
         while (parent := self._parents[node]) != node:
             self._parents[node] = self._parents[parent]
             node = parent
         return node
 
-    def _join(self, one: int, other: int) -> None:
+    def join(self, one: int, other: int) -> None:
+        """Keep two nodes together."""
         self._parents[self.root(one)] = self.root(other)
 
-    def components(self) -> Counter[int]:
-        """Root -> groups."""
-        return Counter(self.root(node) for node in self.nodes)
-
-
-def _held_out(bonds: _Bonds, sizes: Counter[int], share: float, seed: int) -> set[int]:
-    """Roots of the components for validation."""
-    first: dict[int, str] = {}
-    for text, node in bonds.texts.items():
-        root = bonds.root(node)
-        first[root] = min(first.get(root, text), text)
-    hashes = {root: hashlib.sha256(f"{seed} {text}".encode()).digest() for root, text in first.items()}
-    missing, chosen = share * sizes.total(), set[int]()
-    for root in sorted(hashes, key=hashes.__getitem__):
-        if abs(missing - sizes[root]) < missing:
-            chosen.add(root)
-            missing -= sizes[root]
-    return chosen
+    def choose(self, sizes: Counter[int], share: float, seed: int) -> set[int]:
+        """Return the roots of the components for validation; `sizes` counts the groups of each."""
+        first: dict[int, str] = {}
+        for text, node in self.texts.items():
+            root = self.root(node)
+            first[root] = min(first.get(root, text), text)
+        hashes = {root: hashlib.sha256(f"{seed} {text}".encode()).digest() for root, text in first.items()}
+        missing, chosen = share * sizes.total(), set[int]()
+        for root in sorted(hashes, key=hashes.__getitem__):
+            if abs(missing - sizes[root]) < missing:
+                chosen.add(root)
+                missing -= sizes[root]
+        return chosen
 
 
 def write_split(data: DataSet, parts: Split, out: Path) -> None:
@@ -186,21 +193,15 @@ def write_split(data: DataSet, parts: Split, out: Path) -> None:
         OutputError: it cannot be written, or something stands there.
         InputError: the data set has grown since it was split.
     """
+    here = out.resolve()
     with publish_folder(out) as folder:
         with ParquetWriter(folder / "train.parquet") as train, ParquetWriter(folder / "validation.parquet") as held:
-            for number, group in enumerate(_renamed(data, out)):
+            for number, group in enumerate(data):
                 if number == len(parts.held_out):
-                    raise InputError(f"{data.path}: has more groups than when it was split; split it again")
-                (held if parts.held_out[number] else train).write(group)
+                    raise InputError(data.path, "has more groups than when it was split", cure="split it again")
+                images = tuple(
+                    name if name in group.embedded else os.path.relpath(data.image_path(name).absolute(), here)
+                    for name in group.images
+                )
+                (held if parts.held_out[number] else train).write(replace(group, images=images))
         publish_json(folder / "split.json", {"data": data.name, **parts.to_json()})
-
-
-def _renamed(data: DataSet, out: Path) -> Iterator[Group]:
-    """Every group, with names that lead from the new folder to the files."""
-    here = out.resolve()
-    for group in data:
-        names = {
-            name: name if name in group.embedded else os.path.relpath(data.image_path(name).absolute(), here)
-            for name in group.images
-        }
-        yield replace(group, images=tuple(names.values()))

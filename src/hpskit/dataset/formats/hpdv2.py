@@ -8,54 +8,82 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from hpskit.dataset.formats.contract import Format, label_ranks, row_by_row
-from hpskit.dataset.group import Group, Judgement
-from hpskit.dataset.pairs import Loss, lose_description, lose_of_pairs, orders
-from hpskit.records import Row
+from hpskit.dataset.formats import LABELS, Format, GroupRow, Loss, group_rows, lose_description, lose_of_pairs
+from hpskit.dataset.group import Group, Judgement, orders
+from hpskit.errors import InputError
+from hpskit.records import Images, Ranks, Text, check_images, check_length
+from hpskit.schema import Expected, Strict
 
 __all__ = ["TEST", "TRAIN", "test_rows", "train_rows"]
 
-_TEST = frozenset({"prompt", "image_path", "rank"})
-_ANNOTATION = frozenset({"rank", "user_hash"})
-_TRAIN = frozenset({"prompt", "file_path", "human_preference"})
+_LABEL = "[1, 0], [0, 1], or [0.5, 0.5] for a tie"
 
 
-def _test(row: Row) -> Group:
-    images = row.images("image_path")
-    raw = row.value.get("raw_annotations", [])
-    if not isinstance(raw, list):
-        row.fail("raw_annotations", "a list of objects with rank and user_hash")
-    judgements = []
-    for number, value in enumerate(raw, 1):
-        annotation = row.inner("raw_annotations", number, value, _ANNOTATION)
-        ranks = annotation.ranks("rank", len(images))
-        judgements.append(Judgement(ranks=ranks, annotator=annotation.optional_text("user_hash")))
-    return Group(
-        place=row.place,
-        prompt=row.text("prompt"),
-        images=images,
-        judgements=tuple(judgements),
-        rank=row.ranks("rank", len(images)),
-    )
+class Annotation(Strict):
+    """The ranks that one annotator gave."""
+
+    rank: Ranks
+    user_hash: Text | None = None
 
 
-def _train(row: Row) -> Group:
-    images = row.images("file_path")
-    if len(images) != 2:
-        row.fail("file_path", "two images")
-    label = row.value.get("human_preference")
-    ranks = label_ranks(*label) if isinstance(label, list) and len(label) == 2 else None
-    if ranks is None:
-        row.fail("human_preference", "[1, 0], [0, 1], or [0.5, 0.5] for a tie")
-    return Group(place=row.place, prompt=row.text("prompt"), images=images, judgements=(Judgement(ranks=ranks),))
+class RankedRow(GroupRow):
+    """A row of `test.json`."""
+
+    prompt: Text
+    image_path: Images
+    rank: Ranks
+    raw_annotations: Annotated[tuple[Annotation, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that the fields fit one another."""
+        check_images("image_path", self.image_path)
+        check_length("rank", self.rank, self.image_path)
+        for number, annotation in enumerate(self.raw_annotations):
+            check_length(f"raw_annotations[{number}].rank", annotation.rank, self.image_path)
+        return self
+
+    def group(self, place: str) -> Group:
+        """Return the group; `rank` is its published order."""
+        return Group(
+            place=place,
+            prompt=self.prompt,
+            images=self.image_path,
+            judgements=tuple(Judgement(ranks=a.rank, annotator=a.user_hash) for a in self.raw_annotations),
+            rank=self.rank,
+        )
+
+
+class PairRow(GroupRow):
+    """A row of `train.json`."""
+
+    prompt: Text
+    file_path: Images
+    human_preference: Annotated[tuple[float, float], Field(strict=False), Expected(_LABEL)]
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that there are two images, and a label that means something."""
+        check_images("file_path", self.file_path)
+        if len(self.file_path) != 2:
+            raise InputError("file_path", f"is {[*self.file_path]}", expected="two images")
+        if self.human_preference not in LABELS:
+            raise InputError("human_preference", f"is {[*self.human_preference]}", expected=_LABEL)
+        return self
+
+    def group(self, place: str) -> Group:
+        """Return the pair with its one judgement."""
+        judgements = (Judgement(ranks=LABELS[self.human_preference]),)
+        return Group(place=place, prompt=self.prompt, images=self.file_path, judgements=judgements)
 
 
 def test_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
-    """A group as a row of `test.json`; where no order is published it is the order of the mean ranks."""
+    """Write a group as a row of `test.json`; where no order is published it is the order of the mean ranks."""
     lose_description(group, lose)
     order = group.consensus()
     if np.isnan(order).any():
@@ -68,17 +96,16 @@ def test_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
         "prompt": group.prompt,
         "image_path": group.images,
         "rank": group.rank or [1 + int((order < mean).sum()) for mean in order],
-        "raw_annotations": [_annotation(j) for j in judgements for _ in range(j.votes)],
+        "raw_annotations": [
+            {"rank": j.ranks, **({} if j.annotator is None else {"user_hash": j.annotator})}
+            for j in judgements
+            for _ in range(j.votes)
+        ],
     }
 
 
-def _annotation(judgement: Judgement) -> dict[str, Any]:
-    user = {} if judgement.annotator is None else {"user_hash": judgement.annotator}
-    return {"rank": judgement.ranks, **user}
-
-
 def train_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
-    """A group as rows of `train.json`: one for each pair of each judgement."""
+    """Write a group as rows of `train.json`: one for each pair of each judgement."""
     lose_of_pairs(group, lose)
     judgements = orders(group)
     if sum(j.votes for j in judgements) > 1:
@@ -98,15 +125,13 @@ def train_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
 
 TEST = Format(
     name="hpdv2-test",
-    summary="HPD v2, test.json: ranked groups with the ranks of each annotator",
-    needs=_TEST,
-    read=row_by_row(_test, _TEST | {"raw_annotations"}),
+    needs=RankedRow.needs(),
+    read=group_rows(RankedRow),
     folders=("test",),
 )
 TRAIN = Format(
     name="hpdv2-train",
-    summary="HPD v2, train.json: pairs",
-    needs=_TRAIN,
-    read=row_by_row(_train, _TRAIN),
+    needs=PairRow.needs(),
+    read=group_rows(PairRow),
     folders=("train",),
 )

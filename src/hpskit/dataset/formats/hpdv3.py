@@ -6,54 +6,63 @@ votes in `choice_dist`. The curated part has no votes (null); then the published
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Self
 
-from hpskit.dataset.formats.contract import Format, row_by_row
+from pydantic import Field, model_validator
+
+from hpskit.dataset.formats import Format, GroupRow, group_rows
 from hpskit.dataset.group import Group, Judgement
-from hpskit.records import Row
+from hpskit.records import ImageName, Text, check_images
+from hpskit.schema import Expected
 
 __all__ = ["HPDV3"]
 
-_NEEDS = frozenset({"prompt", "path1", "path2"})
+_Votes = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-def _parse(row: Row) -> Group:
-    images = (row.text("path1"), row.text("path2"))
-    row.check_images("path2", [*images])
-    sources = None
-    meta: dict[str, Any] = {}
-    if row.value.get("model1") is not None and row.value.get("model2") is not None:
-        sources = (row.text("model1"), row.text("model2"))
-    else:
-        meta = {name: row.text(name) for name in ("model1", "model2") if row.value.get(name) is not None}
-    confidence = row.value.get("confidence")
-    if confidence is not None:
-        if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
-            row.fail("confidence", "a number from 0 to 1, or null")
-        meta["confidence"] = confidence
-    return Group(
-        place=row.place,
-        prompt=row.text("prompt"),
-        images=images,
-        judgements=_judgements(row, row.value.get("choice_dist")),
-        rank=(1, 2),
-        sources=sources,
-        meta=meta,
-    )
+class Row(GroupRow):
+    """A row of `train.json` or `test.json`."""
+
+    prompt: Text
+    path1: ImageName
+    path2: ImageName
+    choice_dist: (
+        Annotated[
+            tuple[_Votes, _Votes],
+            Field(strict=False),
+            Expected("the numbers of votes for path1 and path2, for example [12, 7], or null"),
+        ]
+        | None
+    ) = None
+    confidence: Annotated[float, Field(ge=0, le=1), Expected("a number from 0 to 1, or null")] | None = None
+    model1: Text | None = None
+    model2: Text | None = None
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that there are two images."""
+        check_images("path2", (self.path1, self.path2))
+        return self
+
+    def group(self, place: str) -> Group:
+        """Return the pair; fields that say only half of something are kept in `meta`."""
+        sources, models = None, {"model1": self.model1, "model2": self.model2}
+        if self.model1 is not None and self.model2 is not None:
+            sources, models = (self.model1, self.model2), {}
+        meta: dict[str, Any] = {**models, "confidence": self.confidence}
+        return Group(
+            place=place,
+            prompt=self.prompt,
+            images=(self.path1, self.path2),
+            judgements=tuple(
+                Judgement(ranks=ranks, votes=votes)
+                for ranks, votes in zip(((1, 2), (2, 1)), self.choice_dist or (), strict=False)
+                if votes
+            ),
+            rank=(1, 2),
+            sources=sources,
+            meta={name: value for name, value in meta.items() if value is not None},
+        )
 
 
-def _judgements(row: Row, votes: Any) -> tuple[Judgement, ...]:
-    if votes is None:
-        return ()
-    if not isinstance(votes, list) or len(votes) != 2 or not all(type(v) is int and 0 <= v <= 1_000_000 for v in votes):
-        row.fail("choice_dist", "the numbers of votes for path1 and path2, for example [12, 7], or null")
-    orders: tuple[tuple[int, int], ...] = ((1, 2), (2, 1))
-    return tuple(Judgement(ranks=order, votes=n) for order, n in zip(orders, votes, strict=True) if n)
-
-
-HPDV3 = Format(
-    name="hpdv3",
-    summary="HPD v3: pairs with votes",
-    needs=_NEEDS,
-    read=row_by_row(_parse, _NEEDS | {"choice_dist", "confidence", "model1", "model2"}),
-)
+HPDV3 = Format(name="hpdv3", needs=Row.needs(), read=group_rows(Row))

@@ -14,63 +14,84 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from hpskit.dataset.formats.contract import Format, row_by_row
+from pydantic import BeforeValidator, Field, model_validator
+
+from hpskit.dataset.formats import Format, GroupRow, group_rows
 from hpskit.dataset.group import Group, Judgement
-from hpskit.records import Row
+from hpskit.records import Count, Images, PartialRanks, Ranks, Text, Texts, check_images, check_length, check_meta
+from hpskit.schema import Expected, Strict
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PARQUET", "ParquetWriter", "group_row"]
+__all__ = ["PARQUET", "ParquetWriter"]
 
-_NEEDS = frozenset({"prompt", "images", "judgements"})
-_JUDGEMENT = frozenset({"ranks", "annotator", "votes"})
 _ROW_GROUP = (10_000, 64 << 20)
 """Groups, or bytes of images, that are written at once."""
 
 
-def _group(row: Row) -> Group:
-    images = row.images("images")
-    judgements, rank, data = (row.value.get(name) for name in ("judgements", "rank", "bytes"))
-    if not isinstance(judgements, list):
-        row.fail("judgements", "a list of {ranks, annotator, votes}")
-    if data is not None and not (isinstance(data, list) and len(data) == len(images) and all(map(_is_bytes, data))):
-        row.fail("bytes", f"a list of {len(images)}, for each image its bytes or null; or null for all")
-    return Group(
-        place=row.place,
-        id=row.optional_text("id"),
-        prompt=row.text("prompt"),
-        images=images,
-        judgements=tuple(_judgement(row, n, value, len(images)) for n, value in enumerate(judgements, 1)),
-        rank=None if rank is None else row.ranks("rank", len(images)),
-        sources=None if row.value.get("sources") is None else row.texts("sources", len(images)),
-        category=row.optional_text("category"),
-        embedded={name: d for name, d in zip(images, data or [], strict=False) if d is not None},
-        meta=_meta(row),
+def parsed(text: Any) -> Any:
+    """Return what a string of JSON holds; anything else as it is, for pydantic to refuse."""
+    try:
+        return {} if text is None else json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return text
+
+
+class JudgementRow(Strict):
+    """One of the `judgements`."""
+
+    ranks: PartialRanks
+    annotator: Text | None = None
+    votes: Count = 1
+
+
+class Row(GroupRow):
+    """A row of the file."""
+
+    prompt: Text
+    images: Images
+    judgements: Annotated[tuple[JudgementRow, ...], Field(strict=False)]
+    id: Text | None = None
+    rank: Ranks | None = None
+    sources: Texts | None = None
+    category: Text | None = None
+    data: (
+        Annotated[tuple[bytes | None, ...], Field(strict=False), Expected("a list of bytes or null for each image")]
+        | None
+    ) = Field(default=None, alias="bytes")
+    meta: Annotated[dict[str, Any], BeforeValidator(parsed), Expected("a JSON object in a string, or null")] = Field(
+        default={}
     )
 
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that the fields fit one another."""
+        check_images("images", self.images)
+        for number, judgement in enumerate(self.judgements):
+            check_length(f"judgements[{number}].ranks", judgement.ranks, self.images)
+        for name, values in (("rank", self.rank), ("sources", self.sources), ("bytes", self.data)):
+            if values is not None:
+                check_length(name, values, self.images)
+        check_meta("meta", self.meta)
+        return self
 
-def _judgement(row: Row, number: int, value: Any, length: int) -> Judgement:
-    inner = row.inner("judgements", number, value, _JUDGEMENT)
-    ranks = inner.partial_ranks("ranks", length)
-    return Judgement(ranks=ranks, annotator=inner.optional_text("annotator"), votes=inner.count("votes", 1))
-
-
-def _is_bytes(value: Any) -> bool:
-    return isinstance(value, bytes | None)
-
-
-def _meta(row: Row) -> dict[str, Any]:
-    text = row.value.get("meta")
-    if text is None:
-        return {}
-    try:
-        meta = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        row.fail("meta", "a JSON object in a string, or null")
-    return row.meta("meta", meta)
+    def group(self, place: str) -> Group:
+        """Return the group, with the images that it carries."""
+        return Group(
+            place=place,
+            id=self.id,
+            prompt=self.prompt,
+            images=self.images,
+            judgements=tuple(Judgement(ranks=j.ranks, annotator=j.annotator, votes=j.votes) for j in self.judgements),
+            rank=self.rank,
+            sources=self.sources,
+            category=self.category,
+            embedded={name: d for name, d in zip(self.images, self.data or (), strict=False) if d is not None},
+            meta=self.meta,
+        )
 
 
 class ParquetWriter:
@@ -79,20 +100,33 @@ class ParquetWriter:
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq
 
-        self._schema = _schema()
+        self._schema = schema()
         # Images are compressed already, and no image name or prompt is worth a dictionary.
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=["category"])
         self._rows: list[dict[str, Any]] = []
         self._size = 0
 
     def write(self, group: Group) -> None:
-        """Add one group with all its embedded images."""
-        self._rows.append(group_row(group))
+        """Add a group with all its embedded images."""
+        self._rows.append(
+            {
+                "id": group.id,
+                "prompt": group.prompt,
+                "images": group.images,
+                "judgements": [{"ranks": j.ranks, "annotator": j.annotator, "votes": j.votes} for j in group.judgements],
+                "rank": group.rank,
+                "sources": group.sources,
+                "category": group.category,
+                "bytes": [group.embedded.get(name) for name in group.images] if group.embedded else None,
+                "meta": json.dumps(group.meta, ensure_ascii=False, allow_nan=False) if group.meta else None,
+            }
+        )
         self._size += sum(len(data) for data in group.embedded.values())
         if len(self._rows) >= _ROW_GROUP[0] or self._size >= _ROW_GROUP[1]:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is held as a row group."""
         import pyarrow as pa
 
         if self._rows:
@@ -104,27 +138,12 @@ class ParquetWriter:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
         if kind is None:
-            self._flush()
+            self.flush()
         self._file.close()
 
 
-def group_row(group: Group) -> dict[str, Any]:
-    """A group as a row."""
-    judgements = [{"ranks": j.ranks, "annotator": j.annotator, "votes": j.votes} for j in group.judgements]
-    return {
-        "id": group.id,
-        "prompt": group.prompt,
-        "images": group.images,
-        "judgements": judgements,
-        "rank": group.rank,
-        "sources": group.sources,
-        "category": group.category,
-        "bytes": [group.embedded.get(name) for name in group.images] if group.embedded else None,
-        "meta": json.dumps(group.meta, ensure_ascii=False, allow_nan=False) if group.meta else None,
-    }
-
-
-def _schema() -> pa.Schema:
+def schema() -> pa.Schema:
+    """Return the columns of the file."""
     import pyarrow as pa
 
     ranks = pa.list_(pa.int32())
@@ -145,9 +164,8 @@ def _schema() -> pa.Schema:
 
 PARQUET = Format(
     name="parquet",
-    summary="hpskit's parquet file: groups, with the bytes of their images",
-    needs=_NEEDS,
-    read=row_by_row(_group, _NEEDS | {"id", "rank", "sources", "category", "bytes", "meta"}),
+    needs=Row.needs(),
+    read=group_rows(Row),
     folders=("images",),
     carries=frozenset({"bytes"}),
 )

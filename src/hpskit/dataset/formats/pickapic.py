@@ -9,104 +9,113 @@ from __future__ import annotations
 
 import datetime
 import math
-from typing import Any
+from typing import Annotated, Any, Self
 
-from hpskit.dataset.formats.contract import Format, label_ranks, row_by_row
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from hpskit.dataset.formats import LABELS, Format, GroupRow, group_rows
 from hpskit.dataset.group import Group, Judgement
-from hpskit.errors import RecordError
-from hpskit.records import Row
+from hpskit.errors import InputError
+from hpskit.records import Text, check_meta
+from hpskit.schema import Expected
 
 __all__ = ["PICKAPIC"]
 
-_NEEDS = frozenset({"caption", "image_0_uid", "image_1_uid", "label_0", "label_1"})
-_READ = ("has_label", "jpg_0", "jpg_1", "model_0", "model_1", "ranking_id", "user_id")
-_KEPT = (
+_KEPT = {
     "are_different",
     "best_image_uid",
     "created_at",
     "image_0_url",
     "image_1_url",
     "num_example_per_prompt",
-    "__index_level_0__",
-)
+    "index_level_0",
+    "ranking_id",
+}
 
 
-def _parse(row: Row) -> Group:
-    first, second = row.text("image_0_uid"), row.text("image_1_uid")
-    names = (f"{first}.jpg", f"{second}{'-1' if first == second else ''}.jpg")
-    meta = {name: value for name in _KEPT if (value := _kept(row, name)) is not None}
-    sources = None
-    if row.value.get("model_0") is not None and row.value.get("model_1") is not None:
-        sources = (row.text("model_0"), row.text("model_1"))
-    else:
-        meta |= {name: row.text(name) for name in ("model_0", "model_1") if row.value.get(name) is not None}
-    ranking = _number(row, "ranking_id")
-    return Group(
-        place=row.place,
-        prompt=row.text("caption"),
-        images=names,
-        judgements=_judgements(row),
-        sources=sources,
-        embedded={
-            name: data
-            for name, field in zip(names, ("jpg_0", "jpg_1"), strict=True)
-            if (data := _jpg(row, field)) is not None
-        },
-        meta=meta if ranking is None else {**meta, "ranking_id": ranking},
-    )
-
-
-def _judgements(row: Row) -> tuple[Judgement, ...]:
-    has_label = row.value.get("has_label", True)
-    if not isinstance(has_label, bool):
-        row.fail("has_label", "true or false")
-    if not has_label:
-        return ()
-    labels = row.value.get("label_0"), row.value.get("label_1")
-    ranks = label_ranks(*labels)
-    if ranks is None:
-        expected = "1 and 0, 0 and 1, 0.5 and 0.5 for a tie, or has_label false; correct them or remove the row"
-        raise RecordError(f"{row.place}: label_0 and label_1 are {labels[0]} and {labels[1]}, expected {expected}")
-    user = _number(row, "user_id")
-    return (Judgement(ranks=ranks, annotator=None if user is None else str(user)),)
-
-
-def _jpg(row: Row, field: str) -> bytes | None:
-    data = row.value.get(field)
-    if data is not None and not isinstance(data, bytes):
-        row.fail(field, "the bytes of an image, or null")
-    return data
-
-
-def _number(row: Row, field: str) -> int | None:
-    value = _known(row.value.get(field))
-    if isinstance(value, float) and value.is_integer():  # a column with gaps is saved as floats
-        value = int(value)
-    if value is not None and type(value) is not int:
-        row.fail(field, "a whole number, or null")
-    return value
-
-
-def _kept(row: Row, field: str) -> Any:
-    value = _known(row.value.get(field))
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    if isinstance(value, str) and not value.isascii():
-        return row.text(field)
-    if not isinstance(value, str | bool | int | float | None) or value in (math.inf, -math.inf):
-        row.fail(field, "a text, a finite number, a time, true, false or null")
-    return value
-
-
-def _known(value: Any) -> Any:
-    """None for NaN, which is how pandas saves that there is no value."""
+def known(value: Any) -> Any:
+    """Return None for NaN, which is how pandas saves that there is no value."""
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def whole(value: Any) -> Any:
+    """Return the whole number that pandas saves as a float in a column with gaps."""
+    value = known(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    value = known(value)
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+Number = Annotated[int | None, BeforeValidator(whole), Expected("a whole number, or null")]
+Label = Annotated[float | None, BeforeValidator(known), Expected("1, 0 or 0.5")]
+Image = Annotated[bytes | None, Expected("the bytes of an image, or null")]
+Kept = Annotated[
+    str | bool | int | float | None,
+    BeforeValidator(plain),
+    Expected("a text, a finite number, a time, true, false or null"),
+]
+
+
+class Row(GroupRow):
+    """A row of any of its files."""
+
+    caption: Text
+    image_0_uid: Text
+    image_1_uid: Text
+    label_0: Label
+    label_1: Label
+    has_label: Annotated[bool, Expected("true or false")] = True
+    jpg_0: Image = None
+    jpg_1: Image = None
+    model_0: Text | None = None
+    model_1: Text | None = None
+    user_id: Number = None
+    are_different: Kept = None
+    best_image_uid: Kept = None
+    created_at: Kept = None
+    image_0_url: Kept = None
+    image_1_url: Kept = None
+    num_example_per_prompt: Kept = None
+    index_level_0: Kept = Field(default=None, alias="__index_level_0__")
+    ranking_id: Number = None
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that the labels mean something."""
+        if self.has_label and (self.label_0, self.label_1) not in LABELS:
+            expected = "1 and 0, 0 and 1, 0.5 and 0.5 for a tie, or has_label false"
+            raise InputError("label_0 and label_1", f"are {self.label_0} and {self.label_1}", expected=expected)
+        return self
+
+    def group(self, place: str) -> Group:
+        """Return the pair with one user's choice."""
+        names = (f"{self.image_0_uid}.jpg", f"{self.image_1_uid}{'-1' * (self.image_0_uid == self.image_1_uid)}.jpg")
+        sources, models = None, {"model_0": self.model_0, "model_1": self.model_1}
+        if self.model_0 is not None and self.model_1 is not None:
+            sources, models = (self.model_0, self.model_1), {}
+        annotator = None if self.user_id is None else str(self.user_id)
+        ranks = LABELS[self.label_0, self.label_1] if self.has_label else None
+        meta = {**self.model_dump(include=_KEPT, by_alias=True), **models}
+        return Group(
+            place=place,
+            prompt=self.caption,
+            images=names,
+            judgements=() if ranks is None else (Judgement(ranks=ranks, annotator=annotator),),
+            sources=sources,
+            embedded={
+                name: data for name, data in zip(names, (self.jpg_0, self.jpg_1), strict=True) if data is not None
+            },
+            meta={name: value for name, value in meta.items() if value is not None},
+        )
 
 
 PICKAPIC = Format(
     name="pickapic",
-    summary="Pick-a-Pic, parquet: pairs with the bytes of their images",
-    needs=_NEEDS,
-    read=row_by_row(_parse, _NEEDS | {*_KEPT, *_READ}),
+    needs=Row.needs(),
+    read=group_rows(Row),
     carries=frozenset({"jpg_0", "jpg_1"}),
 )

@@ -1,0 +1,177 @@
+"""Convert a data set to another layout without loss; what the other cannot hold is an error, or is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hpskit.dataset.formats.hpdv2 import test_rows, train_rows
+from hpskit.dataset.formats.ours import RankingRows, pair_rows
+from hpskit.dataset.formats.parquet import ParquetWriter
+from hpskit.dataset.group import Group
+from hpskit.dataset.reading import DataSet
+from hpskit.errors import InputError, OutputError
+from hpskit.files import publish, publish_folder
+
+__all__ = ["TARGETS", "Conversion", "convert", "with_bytes"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversion:
+    """What a conversion has written."""
+
+    out: Path
+    groups: int
+    images: int
+    """Files of images written, or images embedded."""
+    lost: Mapping[str, int]
+    """What the target has no place for -> in how many groups; empty without `allow_loss`."""
+
+
+TEXT = {
+    "hpdv2": ("test.json", "test"),
+    "hpdv2-train": ("train.json", "train"),
+    "jsonl": ("rankings.jsonl", "images"),
+    "pairs": ("pairs.jsonl", "images"),
+}
+"""Name of each text layout -> its file, and the folder beside it that the images lie in."""
+TARGETS = (*TEXT, "parquet")
+"""What `convert` writes."""
+
+
+def convert(
+    data: DataSet,
+    to: str,
+    out: Path,
+    *,
+    images: bool = True,
+    allow_loss: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Conversion:
+    """Write a data set in another layout; it appears whole or not at all.
+
+    Args:
+        data: the data set.
+        to: one of `TARGETS`.
+        out: a `.parquet` file, or a new folder for the others.
+        images: whether images travel with it, as files in a folder or as bytes in the parquet file.
+        allow_loss: leave out what the target has no place for, and count it.
+        progress: is told how many groups are done.
+
+    Raises:
+        InputError: `to` is unknown, or a loss is not allowed; the error names the group and what would be lost.
+        RecordError: a row of the data set is broken, or an image is missing.
+        OutputError: it cannot be written, or something stands there.
+    """
+    if to not in TARGETS:
+        raise InputError("--to", f"is {to!r}", expected=f"one of {', '.join(TARGETS)}")
+    lost: Counter[str] = Counter()
+    groups = copied = 0
+
+    def lose(place: str, what: str) -> None:
+        if not allow_loss:
+            cure = "--allow-loss leaves such things out, --to parquet keeps everything"
+            raise InputError(place, f"does not fit: {to} has no place for {what}", cure=cure)
+        lost[what] += 1
+
+    def counted() -> Iterator[Group]:
+        nonlocal groups
+        for groups, group in enumerate(data, 1):
+            yield group
+            progress(groups)
+
+    if to == "parquet":
+        if out.suffix.lower() != ".parquet":
+            raise OutputError(out, f"ends in {out.suffix!r}", expected=".parquet")
+        with publish(out, sweep=True) as temporary, ParquetWriter(temporary) as writer:
+            for group in counted():
+                whole = with_bytes(data, group) if images else replace(group, embedded={})
+                copied += len(whole.embedded)
+                writer.write(whole)
+        return Conversion(out=out, groups=groups, images=copied, lost={})
+    file, images_folder = TEXT[to]
+    rows_of = {"hpdv2": test_rows, "hpdv2-train": train_rows, "jsonl": RankingRows(), "pairs": pair_rows}[to]
+    with publish_folder(out) as folder:
+        copies = Copies(data, folder / images_folder) if images else None
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for group in counted():
+                yield from rows_of(group, partial(lose, group.place))
+                if copies:
+                    copies.take(group)
+
+        write_rows(rows(), folder / file)
+    return Conversion(out=out, groups=groups, images=len(copies.written) if copies else 0, lost=dict(lost))
+
+
+def write_rows(rows: Iterator[dict[str, Any]], path: Path) -> None:
+    """Write rows one in a line, as a JSON array or as JSON lines."""
+    array = path.suffix == ".json"
+    with path.open("w", encoding="utf-8") as handle:
+        handle.write("[" if array else "")
+        for number, row in enumerate(rows):
+            text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+            handle.write(f"{',' if number else ''}\n{text}" if array else f"{text}\n")
+        handle.write("\n]\n" if array else "")
+
+
+def with_bytes(data: DataSet, group: Group) -> Group:
+    """Return a group that carries all its images.
+
+    Raises:
+        RecordError: one is missing.
+    """
+    embedded = dict(group.embedded)
+    for name in group.images:
+        if name not in embedded:
+            path = data.image(group, name)
+            assert isinstance(path, Path)
+            embedded[name] = path.read_bytes()
+    return replace(group, embedded=embedded)
+
+
+class Copies:
+    """The images of a data set as files under their names, each written once."""
+
+    def __init__(self, data: DataSet, folder: Path) -> None:
+        self.data = data
+        self.folder = folder
+        self.written: dict[str, bytes | None] = {}
+        """Name -> hash of embedded bytes, None of a file."""
+        folder.mkdir()
+
+    def take(self, group: Group) -> None:
+        """Write the images of a group that are not there yet.
+
+        Raises:
+            InputError: a name leads outside the folder, or belongs to another image already.
+            RecordError: an image is missing.
+        """
+        for name in group.images:
+            place, data = f"{group.place}: image {name!r}", group.embedded.get(name)
+            digest = None if data is None else hashlib.sha256(data).digest()
+            if name in self.written:
+                if self.written[name] != digest:
+                    raise InputError(place, "is not the one of that name seen before", cure="rename it")
+                continue
+            relative, target = PurePosixPath(name), self.folder / name
+            if relative.is_absolute() or ".." in relative.parts or "\\" in name or "\0" in name:
+                cure = "convert with --no-images, or rename the image"
+                raise InputError(place, "would lie outside the new folder", cure=cure)
+            if target.exists():
+                raise InputError(place, "is another way to write a name seen before", cure="rename it")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if data is not None:
+                target.write_bytes(data)
+            else:
+                source = self.data.image(group, name)
+                assert isinstance(source, Path)
+                shutil.copyfile(source, target)
+            self.written[name] = digest

@@ -1,0 +1,260 @@
+"""What counts as the same: prompts of the same or nearly the same words, images of the same bytes or pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+import re
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from hpskit.dataset.group import Group
+from hpskit.dataset.reading import DataSet, open_carried
+from hpskit.errors import ImageError, InputError
+from hpskit.files import sha256_file
+from hpskit.pixels import open_image
+
+__all__ = ["SIMILARITY", "Image", "ImageIndex", "Pixels", "SimilarTexts", "groups_with_images", "pixels_of", "words"]
+
+SIMILARITY = 0.8
+"""Share of common words (Jaccard) from which two prompts are near-duplicates: one word of ten may differ."""
+
+# Chinese, Japanese and Korean characters are words of their own, because there are no spaces between words.
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+# Vowel signs and points belong to the letter before: of Hebrew, Arabic, the scripts of India, Thai, Burmese and Khmer.
+_SIGNS = (
+    "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0df3"
+    "\u0e31-\u0e3a\u0e47-\u0e4e\u102b-\u103e\u17b4-\u17d3"
+)
+_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}_])\w)(?:(?![{_CJK}_])[\w{_SIGNS}])*")  # long_hair: two words
+# Of Latin letters alone: marks on kana, Hangul and Indic letters make other letters of them.
+_ACCENTS = re.compile(r"([a-z\u00df-\u024f\u1e00-\u1eff])[\u0300-\u036f]+")
+_ARTICLES = ("a", "an", "the")
+_WITH_E = ("se", "xe", "che", "she", "oe")
+"""Endings whose e may be of the word or of the plural: `axes` and `boxes`, `shoes` and `heroes`."""
+_ROUNDING = 1e-9
+_AT_ONCE = 32
+"""Groups whose images are decoded side by side."""
+
+
+def words(prompt: str) -> str:
+    """Return the words of a prompt with single spaces, without case, accents, punctuation and forms of a character.
+
+    A prompt without any word, such as one of punctuation or pictures, is itself.
+    """
+    plain = prompt.casefold()
+    if not prompt.isascii():
+        apart = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", prompt).casefold())
+        plain = unicodedata.normalize("NFKC", _ACCENTS.sub(r"\1", apart))
+    return " ".join(_WORD.findall(plain)) or " ".join(plain.split())
+
+
+def stem(word: str) -> str:
+    """Return a word without what looks like an English plural or verb ending; `glass`, `bus` and `this` have none.
+
+    What is left need be no word (`hous`), only the same for one and several.
+    """
+    if len(word) > 3 and word[-1] == "s" and word[-2] not in "isu":
+        word = word[:-1]
+    if len(word) > 3 and word.endswith("ie"):  # cities, zombies
+        return f"{word[:-2]}y"
+    return word[:-1] if len(word) > 3 and word.endswith(_WITH_E) else word
+
+
+class SimilarTexts:
+    """Finds all texts that have enough words in common with a given one. Exact, at any size.
+
+    Words are compared without the -s of plurals. Two texts are similar if the Jaccard similarity of their sets of words
+    reaches a limit; or if these are the same but for the articles, because in a short prompt one article more or less
+    is a large share of the words (`a chair`, `chairs`).
+
+    Two sets whose Jaccard similarity is at least t have a word in common among the rarest n - ceil(t n) + 1 words of
+    each (n its size), so only those are indexed (Bayardo, Ma & Srikant 2007, Scaling Up All Pairs Similarity Search).
+    Articles count as the most frequent words, so that sets which differ in them alone have their rarest word in common.
+    """
+
+    def __init__(self, texts: Sequence[str], similarity: float = SIMILARITY) -> None:
+        """Index texts.
+
+        Args:
+            texts: as `words` makes them; order and repetition of words do not matter.
+            similarity: least Jaccard similarity, above 0 to 1.
+        """
+        self.similarity = similarity
+        frequency = Counter(word for text in texts for word in {*map(stem, text.split())})
+        others = sorted(frequency.keys() - set(_ARTICLES), key=lambda word: (frequency[word], word))
+        self._ranks = {word: rank for rank, word in enumerate([*others, *_ARTICLES])}
+        self._articles = len(others)
+        self._texts: list[array[int]] = []
+        self._with: dict[int, array[int]] = {}
+        for number, text in enumerate(texts):
+            known, size = self._sorted(text)
+            self._texts.append(array("i", known))
+            for rank in known[: self._prefix(size)]:
+                self._with.setdefault(rank, array("i")).append(number)
+
+    def like(self, text: str) -> list[int]:
+        """Return the numbers of all texts that are similar to this one, in order."""
+        known, size = self._sorted(text)
+        prefix = known[: max(0, self._prefix(size) - (size - len(known)))]  # unknown words are the rarest
+        candidates = {number for rank in prefix for number in self._with.get(rank, ())}
+        own, bare = set(known), [rank for rank in known if rank < self._articles]
+
+        def similar(other: array[int]) -> bool:
+            needed = self.similarity / (1 + self.similarity) * (size + len(other)) - _ROUNDING
+            if min(size, len(other)) >= needed and len(own.intersection(other)) >= needed:
+                return True
+            return len(known) == size and bool(bare) and bare == [rank for rank in other if rank < self._articles]
+
+        return sorted(number for number in candidates if similar(self._texts[number]))
+
+    def _sorted(self, text: str) -> tuple[list[int], int]:
+        """Return the ranks of the known words of a text, the rarest first, and how many different words it has."""
+        different = {*map(stem, text.split())}
+        return sorted(self._ranks[word] for word in different if word in self._ranks), len(different)
+
+    def _prefix(self, size: int) -> int:
+        return size - math.ceil(self.similarity * size - _ROUNDING) + 1
+
+
+class Pixels(NamedTuple):
+    """What tells the pixels of an image from those of all others."""
+
+    size: int
+    """Bytes."""
+    digest: bytes
+    """SHA-256 of width, height and pixels."""
+
+
+Image: TypeAlias = bytes | Pixels | Path
+"""An image in the form in which it is compared: the bytes that a data set carries, its pixels, or its file."""
+
+
+def pixels_of(image: bytes | Path) -> Pixels:
+    """Decode an image as `open_image` does: upright, RGB, transparency on white, not resized.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    if isinstance(image, Path):
+        decoded = open_image(image)
+    else:
+        with open_carried(image) as stored:
+            decoded = open_image(stored)
+    pixels = decoded.tobytes()
+    digest = hashlib.sha256(f"{decoded.width}x{decoded.height}\n".encode())
+    digest.update(pixels)
+    return Pixels(len(pixels), digest.digest())
+
+
+def groups_with_images(data: DataSet, *, pixels: bool) -> Iterator[tuple[Group, list[tuple[str, Image]]]]:
+    """Read every group, in order, and each of its images under its name as it is compared.
+
+    Args:
+        data: the data set.
+        pixels: compare what images look like. Every distinct image is decoded once, in threads; some 300 bytes of
+            memory for each. One that cannot be decoded is compared by its bytes.
+
+    Raises:
+        RecordError: a row is broken.
+        InputError: a file cannot be read.
+    """
+    groups, seen = iter(data), dict[int, Pixels | None]()
+
+    def decoded(image: bytes | Path) -> Pixels | None:
+        try:
+            return pixels_of(image)
+        except ImageError:
+            return None
+
+    def key(image: bytes | Path) -> int:
+        return hash(image if isinstance(image, bytes) else str(image))
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        while batch := [*itertools.islice(groups, _AT_ONCE if pixels else 1)]:
+            stored = [[(n, g.embedded[n] if n in g.embedded else data.image_path(n)) for n in g.images] for g in batch]
+            if pixels:
+                new = {k: image for images in stored for _, image in images if (k := key(image)) not in seen}
+                seen.update(zip(new, pool.map(decoded, new.values()), strict=True))
+            for group, images in zip(batch, stored, strict=True):
+                yield group, [(name, seen.get(key(image)) or image if pixels else image) for name, image in images]
+
+
+class ImageIndex:
+    """Images and who has them first.
+
+    A file is read only when an image of the same size is asked for, because no other can have its content. About 300
+    bytes of memory for each image.
+    """
+
+    def __init__(self) -> None:
+        self._unread: set[int] = set()
+        self._of_path: dict[int, int] = {}
+        self._of_digest: dict[bytes, int] = {}
+        self._of_size: dict[int, list[tuple[Path, int]]] = {}
+        """Size of each image, and the files of that size that have not been read."""
+
+    @property
+    def unread(self) -> int:
+        """Files that are not there or cannot be read; they are like no other."""
+        return len(self._unread)
+
+    def add(self, image: Image, owner: int) -> None:
+        """Note whose an image is that `find` does not know."""
+        if isinstance(image, Path):
+            self._of_path[hash(str(image))] = owner
+        if (size := self._size(image)) is not None:
+            waiting = self._of_size.setdefault(size, [])
+            if isinstance(image, Path):
+                waiting.append((image, owner))
+            else:
+                self._of_digest.setdefault(self._digest(image), owner)
+
+    def find(self, image: Image) -> int | None:
+        """Return the owner of the same file, or of an image of the same content."""
+        if isinstance(image, Path) and (owner := self._of_path.get(hash(str(image)))) is not None:
+            return owner
+        size = self._size(image)
+        if size is None or size not in self._of_size:
+            return None
+        for path, owner in self._of_size[size]:
+            if known := self._digest(path):
+                self._of_digest.setdefault(known, owner)
+        self._of_size[size].clear()
+        return self._of_digest.get(self._digest(image))
+
+    def _size(self, image: Image) -> int | None:
+        if not isinstance(image, Path):
+            return len(image) if isinstance(image, bytes) else image.size
+        try:
+            return image.stat().st_size
+        except (OSError, ValueError):  # a NUL in its name
+            self._unread.add(hash(str(image)))
+            return None
+
+    def _digest(self, image: Image) -> bytes:
+        """Hash the content; nothing of a file that cannot be read."""
+        if not isinstance(image, Path):
+            return hashlib.sha256(image).digest() if isinstance(image, bytes) else image.digest
+        try:
+            return bytes.fromhex(sha256_file(image))
+        except OSError:
+            self._unread.add(hash(str(image)))
+            return b""
+
+
+def check_similarity(similarity: float) -> None:
+    """See that a similarity is above 0 and at most 1.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not 0 < similarity <= 1:
+        raise InputError("similarity", f"is {similarity}", expected="above 0 and at most 1")

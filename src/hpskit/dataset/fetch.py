@@ -1,0 +1,339 @@
+"""Bring data sets of the hub to this machine: annotations as they are, archives unpacked beside them.
+
+$HPSKIT_HOME/datasets/OWNER--NAME/     what `open_data("OWNER/NAME")` reads
+$HPSKIT_HOME/listings/                 which files the hub has, for a machine that is off the network
+the Hugging Face cache                 the downloads; they may be deleted once the data set is there
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from hpskit.errors import InputError
+from hpskit.files import publish, publish_folder
+from hpskit.hub import HubFile, home, hub_file, hub_files
+
+__all__ = ["ARCHIVE", "KNOWN", "Download", "Source", "Wanted", "fetch", "folder_of", "part_order", "plan", "unpack"]
+
+ARCHIVE = re.compile(
+    r"(?P<stem>.+?)\.(?P<kind>tar\.gz|tgz|tar|zip)"
+    r"(?P<part>(?!\.(?:xz|zst|bz|lz))[._-]?(?:part)?[._-]?(?:\d{1,5}|[a-z]{2,3}))?"
+)
+"""Name of an archive, `images.zip`, or of one of its parts, as `split` cuts them: `a.tar.gz.00`, `a.tar.partaa`."""
+
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RuntimeError)
+"""What the libraries raise for a damaged archive; the last for one with a password, or packed in an unknown way."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Where the parts of a published data set lie in its repository, as patterns like `data/test-*.parquet`."""
+
+    splits: Mapping[str, tuple[str, ...]]
+    """Split -> patterns of its files, each of which must be there; the first split is the usual one."""
+    generators: str = ""
+    """Pattern of the archive with the images of one generator, `{}` being its name; empty if there are none."""
+
+
+_IMAGEREWARD = Source(
+    splits={split: (f"metadata-{split}.parquet", f"images/{split}/*.zip") for split in ("test", "validation", "train")}
+)
+_PICKAPIC = Source(
+    splits={
+        split: (f"data/{split}-*.parquet",)
+        for split in ("test", "test_unique", "validation", "validation_unique", "train")
+    }
+)
+KNOWN: Mapping[str, Source] = {
+    "ymhao/HPDv2": Source(splits={s: (f"{s}.json", f"{s}.tar.gz*") for s in ("test", "train")}),
+    "zhwang/HPDv2": Source(
+        splits={"benchmark": ("benchmark/*.json",), "test": ("test.json", "test.tar.gz*")},
+        generators="benchmark/benchmark_imgs/{}.tar.gz*",
+    ),
+    "MizzenAI/HPDv3": Source(splits={s: (f"{s}.json", "images.tar.gz*") for s in ("test", "train")}),
+    "THUDM/ImageRewardDB": _IMAGEREWARD,
+    "zai-org/ImageRewardDB": _IMAGEREWARD,
+    "yuvalkirstain/pickapic_v1": _PICKAPIC,
+    "yuvalkirstain/pickapic_v2": _PICKAPIC,
+}
+"""The field's data sets. `THUDM` is called `zai-org` today; the hub knows both."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What to bring of a data set."""
+
+    name: str
+    """`OWNER/NAME` of a data set on the hub."""
+    split: str | None = None
+    """A key of `Source.splits`; None is the first."""
+    files: tuple[str, ...] = ()
+    """Paths in the repository, or patterns of them, instead of a split; a must for what is not in `KNOWN`."""
+    generators: tuple[str, ...] = ()
+    """Generators whose images to bring too, where the data set has them in archives of their own."""
+    images: bool = True
+    """Bring archives too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Download:
+    """A file to be put in the folder, or an archive to be unpacked there."""
+
+    files: tuple[HubFile, ...]
+    """One, or the parts of an archive in their order."""
+    target: PurePosixPath
+    """The file, or the folder that the archive is unpacked to; from the folder of the data set."""
+    archive: str | None
+    """Name of the archive; None for a file."""
+
+    @property
+    def size(self) -> int:
+        """Bytes to download; what the hub does not say counts as none."""
+        return sum(file.size or 0 for file in self.files)
+
+    def is_in(self, folder: Path) -> bool:
+        """See whether it is there already: an archive appears whole; a file has the size that the hub says."""
+        target = folder / self.target
+        if self.archive is not None:
+            return target.is_dir() and any(target.iterdir())
+        return target.is_file() and target.stat().st_size == self.files[0].size
+
+
+def folder_of(name: str) -> Path:
+    """Return this machine's own folder of a data set, where it is found by its name."""
+    return home() / "datasets" / name.replace("/", "--")
+
+
+def plan(wanted: Wanted) -> list[Download]:
+    """List what a fetch brings. The hub is asked which files there are; offline, the last answer counts.
+
+    Raises:
+        InputError: the name, the split or a generator is not known, or the data set has no such file.
+        NotCachedError: the hub cannot be asked, and has not been before.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", wanted.name):
+        raise InputError(repr(wanted.name), "is not the name of a data set on the hub", expected="OWNER/NAME")
+    patterns = patterns_of(wanted)
+    there = hub_files(wanted.name, cure=_cure(wanted.name))
+    cure = f"name files with --file: {_some(there)}"
+    if not patterns:
+        raise InputError(wanted.name, "is not known here", expected=f"one of {', '.join(KNOWN)}", cure=cure)
+    found: dict[str, HubFile] = {}
+    for pattern in patterns:
+        matching = {file.path: file for file in there if fnmatchcase(file.path, pattern)}
+        if not matching:
+            raise InputError(wanted.name, f"has no file {pattern}", cure=cure)
+        found |= matching
+    downloads, archives = list[Download](), dict[PurePosixPath, list[HubFile]]()
+    for file in found.values():
+        path = PurePosixPath(file.path)
+        if match := ARCHIVE.fullmatch(path.name):
+            archives.setdefault(path.with_name(f"{match['stem']}.{match['kind']}"), []).append(file)
+        else:
+            downloads.append(Download(files=(file,), target=path, archive=None))
+    for path, parts in archives.items() if wanted.images else ():
+        parts.sort(key=lambda file: part_order(PurePosixPath(file.path).name))
+        stem = re.sub(r"\.(tar\.gz|tgz|tar|zip)$", "", path.name)
+        downloads.append(Download(files=tuple(parts), target=path.with_name(stem), archive=path.name))
+    return downloads
+
+
+def patterns_of(wanted: Wanted) -> tuple[str, ...]:
+    """Return the patterns of the files that are wanted; none if it is not known which these are.
+
+    Raises:
+        InputError: the data set has no such split, or no images by generator.
+    """
+    source = KNOWN.get(wanted.name)
+    if wanted.generators and (source is None or not source.generators):
+        having = ", ".join(name for name, other in KNOWN.items() if other.generators)
+        raise InputError("--generator", f"is given, but {wanted.name} has no images by generator", expected=having)
+    images = tuple(source.generators.format(name) for name in wanted.generators) if source else ()
+    if wanted.files or source is None:
+        return wanted.files + images
+    split = next(iter(source.splits)) if wanted.split is None else wanted.split
+    if split not in source.splits:
+        raise InputError("--split", f"is {split!r}", expected=f"one of {', '.join(source.splits)} for {wanted.name}")
+    return source.splits[split] + images
+
+
+def _some(files: Iterable[HubFile]) -> str:
+    """Name the first files of a listing; those of one folder and ending are one pattern."""
+    paths = [PurePosixPath(file.path) for file in files]
+    names = [str(path.with_name(f"*{''.join(path.suffixes[-2:])}") if path.parent.name else path) for path in paths]
+    names = [*dict.fromkeys(names)]
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _cure(name: str) -> str:
+    return f"On a connected machine run `hpskit data fetch {name} --to DIR`, bring DIR here, and give it as PATH"
+
+
+def fetch(wanted: Wanted, to: Path | None = None, progress: Callable[[str, int], None] = lambda *_: None) -> Path:
+    """Bring a data set here, or go on where that was interrupted.
+
+    Args:
+        wanted: what of it.
+        to: folder to put it in; None is this machine's own.
+        progress: is told what is unpacked, and how many files of it are.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: as `plan`, or an archive is broken.
+        NotCachedError: a file is not here and cannot be downloaded.
+        HashMismatchError: what arrived is not what the hub announced.
+        OutputError: it cannot be stored.
+    """
+    folder = to or folder_of(wanted.name)
+    for download in plan(wanted):
+        target = download.target
+        if target.is_absolute() or ".." in target.parts:
+            found = f"names a file {str(target)!r}"
+            raise InputError(wanted.name, found, expected="one inside the repository", cure="do not trust it")
+        if download.is_in(folder):
+            continue
+        cure = _cure(wanted.name)
+        sources = [hub_file(wanted.name, file.path, repo_type="dataset", cure=cure) for file in download.files]
+        if download.archive is not None:
+            unpack(download.archive, sources, folder / target, progress)
+            continue
+        with publish(folder / target, sweep=True) as temporary:
+            if target.suffix != ".parquet" or not link(sources[0], temporary):
+                shutil.copyfile(sources[0], temporary)
+    return folder
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give a second name to the same bytes, which nobody edits in a parquet file: 200 GB need not be there twice.
+
+    Returns:
+        False on another disk, or on one that has no links.
+    """
+    target.unlink()
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        return False
+    return True
+
+
+def part_order(name: str) -> tuple[int, str]:
+    """Return what sorts the parts of an archive: numbers count, letters follow the alphabet, `z` before `aa`."""
+    match = ARCHIVE.fullmatch(name)
+    part = re.sub(r"^[._-]?(part)?[._-]?", "", (match and match["part"]) or "")
+    return (int(part), "") if part.isdigit() else (len(part), part)
+
+
+def unpack(archive: str, parts: Sequence[Path], folder: Path, progress: Callable[[str, int], None]) -> None:
+    """Unpack into a folder that appears whole; a single folder at the top of the archive is the folder itself.
+
+    Args:
+        archive: its name, whose ending says what it is.
+        parts: the files that make it up, in order.
+        folder: a new one.
+        progress: is told the name of the folder, and how many files are in it.
+
+    Raises:
+        InputError: it is damaged, cut off, or has something in it that is neither a file nor a folder inside.
+        OutputError: the folder cannot be written, or is there already.
+    """
+    match = ARCHIVE.fullmatch(archive)
+    kind = match["kind"] if match else "tar"
+    with publish_folder(folder) as temporary:
+        try:
+            with io.BufferedReader(Joined(parts)) as stream:
+                members = unzip(stream, temporary) if kind == "zip" else untar(stream, temporary, kind != "tar")
+                for number, _ in enumerate(members, 1):
+                    progress(folder.name, number)
+        except _BROKEN as error:
+            found = f"is not a whole archive that can be trusted ({error})"
+            raise InputError(parts[0], found, cure="delete it and run the same command again") from error
+        inside = [*temporary.iterdir()]
+        if len(inside) == 1 and inside[0].is_dir():
+            top = inside[0].rename(temporary / f".{inside[0].name}.top")
+            for child in top.iterdir():
+                child.rename(temporary / child.name)
+            top.rmdir()
+
+
+def untar(stream: IO[bytes], folder: Path, compressed: bool) -> Iterator[None]:
+    """Unpack a tar file, one member at a time."""
+    unpacked = gzip.GzipFile(fileobj=stream) if compressed else stream
+    with tarfile.open(fileobj=unpacked, mode="r|") as packed:
+        for member in packed:
+            if not (member.isfile() or member.isdir()):
+                raise tarfile.TarError(f"{member.name!r} is a link or a device, expected files and folders")
+            packed.extract(member, folder, filter="data")  # refuses what would lie outside
+            yield
+    if compressed:
+        while unpacked.read(1 << 20):  # to the checksum: tarfile is content with an archive that is cut off
+            pass
+    else:
+        stream.seek(-tarfile.BLOCKSIZE, io.SEEK_END)
+        if stream.read().strip(b"\0"):
+            raise EOFError("it was cut off: no empty block marks its end")
+
+
+def unzip(stream: IO[bytes], folder: Path) -> Iterator[None]:
+    """Unpack a zip file, one member at a time."""
+    with zipfile.ZipFile(stream) as packed:
+        for member in packed.infolist():
+            path = PurePosixPath(member.filename)
+            if path.is_absolute() or ".." in path.parts or "\\" in member.filename:
+                raise zipfile.BadZipFile(f"{member.filename!r} would lie outside the folder")
+            if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise zipfile.BadZipFile(f"{member.filename!r} is a link or a device, expected files and folders")
+            packed.extract(member, folder)  # compares the checksum
+            yield
+
+
+class Joined(io.RawIOBase):
+    """Files one after another, read as if they were one."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._handles = [path.open("rb", buffering=0) for path in paths]
+        self._starts = [0, *itertools.accumulate(path.stat().st_size for path in paths)]
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
+        if self._at < 0:
+            raise EOFError("it is too short")
+        return self._at
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        number = bisect_right(self._starts, self._at) - 1  # behind empty files
+        if number >= len(self._handles):
+            return 0
+        self._handles[number].seek(self._at - self._starts[number])
+        count = self._handles[number].readinto(buffer)
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.close()
+        super().close()

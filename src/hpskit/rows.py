@@ -1,0 +1,347 @@
+"""Read rows of JSON arrays, JSON lines, CSV and parquet files, one by one, with errors that name file and row."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TextIO, TypeAlias
+
+from hpskit.errors import InputError, RecordError
+from hpskit.files import explain
+
+__all__ = ["Filled", "Report", "read_entries", "read_row_group", "read_rows", "refuse", "row_groups"]
+
+Report: TypeAlias = Callable[[RecordError], None]
+"""Receives the error of a broken row: it raises, or notes the error and lets the reader go on."""
+Filled = Literal["all", "none", "some"]
+"""Whether columns have a value in every row; `some` also if the file does not say."""
+Row: TypeAlias = tuple[int, dict[str, Any]]
+
+CHUNK = 1 << 20
+"""Characters of a JSON array that are read at once."""
+_BATCH = 32 << 20
+"""Bytes of a parquet file that are decoded at once, about."""
+_MEND = "correct it or remove it"
+_BLANK = re.compile(r"[ \t\r\n]*")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+"""What bytes that are not UTF-8 become in text that is opened with `errors="surrogateescape"`."""
+
+
+def refuse(error: RecordError) -> NoReturn:
+    """Raise the error of the first broken row: the strict `Report`."""
+    raise error
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Read rows of a `.jsonl`, `.csv`, `.tsv` or `.parquet` file as (row number from 1, column -> value).
+
+    Raises:
+        InputError: the ending is unknown, or the file cannot be read.
+        RecordError: a row is broken; file and row are named.
+    """
+    ending = path.suffix.lower()
+    with readable(path):
+        if ending == ".jsonl":
+            yield from enumerate((value for _, value in json_lines(path, refuse)), 1)
+        elif ending in (".csv", ".tsv"):
+            yield from separated_rows(path, tabs=ending == ".tsv")
+        elif ending == ".parquet":
+            yield from parquet_rows(path, refuse)
+        else:
+            raise InputError(path, f"ends in {ending!r}", expected=".jsonl, .csv, .tsv or .parquet", cure="convert it")
+
+
+def read_entries(path: Path, report: Report = refuse) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read entries of a JSON array, of JSON lines or of a `.parquet` file, each with its place in words.
+
+    Places read `a.json: entry 17 (line 301)`, `a.jsonl: line 17` and `a.parquet: row 17`. `report` receives the error
+    of a broken line, or of a broken part of a parquet file, and the next one is read. A JSON array ends where it is
+    broken.
+
+    Raises:
+        InputError: the file cannot be read.
+        RecordError: `report` raises.
+    """
+    with readable(path):
+        if path.suffix.lower() == ".parquet":
+            yield from ((f"{path}: row {number}", value) for number, value in parquet_rows(path, report))
+            return
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as handle:
+            array = _Array(path, handle)
+            if array.sign() == "[":
+                yield from array.entries(report)
+                return
+        yield from ((f"{path}: line {number}", value) for number, value in json_lines(path, report))
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system and of the encoding into errors of the file."""
+    if path.exists() and not path.is_file():
+        raise InputError(path, "is not a regular file", expected="one that can be read more than once", cure="save it")
+    try:
+        yield
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"is not UTF-8 text (byte {error.start})", cure="save it as UTF-8") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_distinct)
+"""JSON as its standard has it: no NaN, no infinity, and no name twice in an object."""
+
+
+class _Array:
+    """A JSON array that is read entry by entry, with one chunk of it in memory."""
+
+    def __init__(self, path: Path, handle: TextIO) -> None:
+        self.path, self.handle = path, handle
+        self.text, self.at = "", 0
+        """The chunk, and the next character of it."""
+        self.number, self.line, self._counted = 0, 1, 0
+
+    def more(self) -> bool:
+        """Forget what has been read, and read on; at least as much as is held, so that a long entry is not slow."""
+        self.line += self.text.count("\n", self._counted, self.at)
+        chunk = self.handle.read(max(CHUNK, len(self.text) - self.at))
+        self.text, self.at, self._counted = self.text[self.at :] + chunk, 0, 0
+        return bool(chunk)
+
+    def sign(self) -> str:
+        """Return the next character that is not white space; empty at the end of the file."""
+        while True:
+            blank = _BLANK.match(self.text, self.at)
+            self.at = blank.end() if blank else self.at
+            if self.at < len(self.text) or not self.more():
+                return self.text[self.at : self.at + 1]
+
+    def entries(self, report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Read all entries. The reader stands at the bracket that opens the array."""
+        closed = False
+        try:
+            self.at += 1
+            closed = self.sign() == "]"
+            while not closed:
+                self.number += 1
+                place = self.place()
+                yield place, self.entry()
+                if (sign := self.sign()) not in (",", "]"):
+                    raise self.broken(f"is followed by {sign!r}" if sign else "is the last before the file ends", "',' or ']'")
+                self.at += 1
+                closed = sign == "]"
+                if not closed:
+                    self.sign()
+            if sign := self.sign():
+                raise self.broken(f"and the ']' behind it are followed by {sign!r}", "the end of the file")
+        except RecordError as error:
+            report(error)
+
+    def entry(self) -> dict[str, Any]:
+        """Decode the object that starts here."""
+        if (sign := self.sign()) != "{":
+            raise self.broken(f"starts with {sign!r}" if sign else "is missing", "an object {…}")
+        while True:
+            try:
+                value, self.at = _DECODER.raw_decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                # an error near the end of the chunk may only say that the entry goes on behind it
+                torn = error.pos > len(self.text) - 8 or error.msg.startswith("Unterminated string")
+                if torn and self.more():
+                    continue
+                self.at = error.pos
+                raise self.broken(f"is not JSON, or the file was cut off ({error.msg})", "an object {…}") from error
+            except (ValueError, RecursionError) as error:
+                raise self.broken(f"is not JSON ({error})", "an object {…}") from error
+            return value  # type: ignore[no-any-return]
+
+    def place(self) -> str:
+        """Name the entry that is read, and the line that the reader stands in."""
+        self.line += self.text.count("\n", self._counted, self.at)
+        self._counted = self.at
+        return f"{self.path}: entry {self.number} (line {self.line})"
+
+    def broken(self, found: str, expected: str) -> RecordError:
+        """Make the error after which nothing of the array can be read."""
+        cure = "bring the file again or mend it; nothing behind this place is read"
+        return RecordError(self.place(), found, expected=expected, cure=cure)
+
+
+def json_lines(path: Path, report: Report) -> Iterator[Row]:
+    """Read JSON lines as (line number from 1, object); empty lines are left out."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            place = f"{path}: line {number}"
+            try:
+                value = _DECODER.decode(line)
+            except (ValueError, RecursionError) as error:
+                report(RecordError(place, f"is not JSON ({error})", expected="an object {…}", cure=_MEND))
+                continue
+            if not line.isascii() and _NOT_UTF8.search(line):
+                report(RecordError(place, "has bytes that are not UTF-8 text", cure="save the file as UTF-8"))
+            elif isinstance(value, dict):
+                yield number, value
+            else:
+                report(RecordError(place, f"is {type(value).__name__}", expected="an object {…}", cure=_MEND))
+
+
+def separated_rows(path: Path, *, tabs: bool) -> Iterator[Row]:
+    """Read a CSV file, or a TSV file, where quotation marks are plain text as in text/tab-separated-values."""
+    delimiter, quoting = ("\t", csv.QUOTE_NONE) if tabs else (",", csv.QUOTE_MINIMAL)
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        reader = csv.reader(handle, strict=True, delimiter=delimiter, quoting=quoting)
+        try:
+            columns = next(reader, [])
+            check_columns(path, columns)
+            for number, values in enumerate(filter(None, reader), 1):
+                place = f"{path}: row {number}"
+                if len(values) != len(columns):
+                    cure = "follow each value by one tab" if tabs else "quote values that contain commas"
+                    raise RecordError(place, f"has {len(values)} values for {len(columns)} columns", cure=cure)
+                row = dict(zip(columns, values, strict=True))
+                for name, value in row.items():
+                    if tabs and value[:1] == '"' == value[-1:] and '""' in value:
+                        cure = "save it without quoting, or as .csv with commas"
+                        raise RecordError(f"{place}: {name}", f"is quoted as in CSV ({value[:40]}…)", cure=cure)
+                yield number, row
+        except csv.Error as error:
+            raise RecordError(f"{path}: line {reader.line_num}", f"is not CSV ({error})", cure="save it again") from error
+
+
+def check_columns(path: Path, columns: list[str]) -> None:
+    """See that no column is there twice, and that a CSV file is separated by commas."""
+    for name in columns:
+        if columns.count(name) > 1:
+            raise RecordError(path, f"has the column {name!r} twice", cure="rename one")
+    if len(columns) == 1 and (sign := re.search(r"[;\t]", columns[0])):
+        cure = "name it .tsv" if sign[0] == "\t" else "save it with commas"
+        raise RecordError(path, f"has columns separated by {sign[0]!r}", expected="commas", cure=cure)
+
+
+def row_groups(path: Path, columns: Collection[str] = ()) -> list[tuple[int, int, Filled]]:
+    """Count the rows of each row group of a parquet file, and the bytes that they take in memory.
+
+    Only the end of the file is read.
+
+    Returns:
+        Rows, bytes, and whether the `columns` are filled: a list is, if it is there and all of its items are.
+
+    Raises:
+        InputError: the file cannot be read or is not a parquet file.
+    """
+    import pyarrow.parquet as pq
+
+    with readable(path), parquet_errors(path):
+        metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return [(group.num_rows, group.total_byte_size, filled(group, columns)) for group in groups]
+
+
+def filled(group: Any, columns: Collection[str]) -> Filled:
+    """Look at what the metadata of a row group say of the gaps in some columns."""
+    found = [group.column(number) for number in range(group.num_columns)]
+    wanted = [column for column in found if column.path_in_schema.partition(".")[0] in columns]
+    gaps: list[int | None] = [
+        column.statistics.null_count if column.is_stats_set and column.statistics.has_null_count else None
+        for column in wanted
+    ]
+    if all(count == column.num_values for count, column in zip(gaps, wanted, strict=True)):
+        return "none"
+    return "some" if any(count != 0 for count in gaps) else "all"
+
+
+def read_row_group(path: Path, number: int, *, without: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read one row group of a parquet file as `read_entries` reads all; columns may be left out.
+
+    Raises:
+        InputError: the file cannot be read.
+        RecordError: the row group is damaged.
+    """
+    with readable(path):
+        rows = parquet_rows(path, refuse, only=number, without=without)
+        yield from ((f"{path}: row {row}", value) for row, value in rows)
+
+
+def parquet_rows(
+    path: Path, report: Report, *, only: int | None = None, without: Collection[str] = ()
+) -> Iterator[Row]:
+    """Read the rows of a parquet file, or of one of its row groups, some 32 MB at once: they may hold images."""
+    import pyarrow as pa  # here, not above: it takes 0.1 s to import and only parquet files need it
+    import pyarrow.parquet as pq
+
+    with parquet_errors(path), pq.ParquetFile(path) as table:
+        names = table.schema_arrow.names
+        check_columns(path, names)
+        columns = [name for name in names if name not in without] if without else None
+        after = 0
+        for group in range(table.num_row_groups):
+            metadata = table.metadata.row_group(group)
+            before, after = after, after + metadata.num_rows
+            if only not in (None, group):
+                continue
+            size = min(4096, max(1, _BATCH * metadata.num_rows // max(1, metadata.total_byte_size)))
+            try:
+                for batch in table.iter_batches(size, row_groups=[group], columns=columns):
+                    yield from batch_rows(path, batch, before, report)
+                    before += batch.num_rows
+            except (pa.ArrowException, OSError) as error:
+                if of_the_disk(error):
+                    raise
+                place = f"{path}: rows {before + 1:,} to {after:,}"
+                report(RecordError(place, f"are damaged ({first_line(error)})", cure="bring the file again"))
+
+
+def batch_rows(path: Path, batch: Any, before: int, report: Report) -> Iterator[Row]:
+    """Read the rows of a batch; one by one if some of them cannot be read."""
+    try:
+        yield from enumerate(batch.to_pylist(), before + 1)
+    except (ValueError, OverflowError):  # times that Python's own types cannot hold, text that is not UTF-8
+        for number in range(batch.num_rows):
+            try:
+                [row] = batch.slice(number, 1).to_pylist()
+            except (ValueError, OverflowError) as error:
+                found = f"has a value that cannot be read ({first_line(error)})"
+                report(RecordError(f"{path}: row {before + number + 1}", found, cure="save such columns as text"))
+            else:
+                yield before + number + 1, row
+
+
+@contextlib.contextmanager
+def parquet_errors(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged file into an error of the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if of_the_disk(error):
+            raise
+        found = f"is not a parquet file, or a damaged one ({first_line(error)})"
+        raise InputError(path, found, cure="bring the file again") from error
+
+
+def of_the_disk(error: Exception) -> bool:
+    """Tell an error of the disk from one of the content, which pyarrow raises as OSError too."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message that may have several."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
