@@ -13,7 +13,9 @@ from typing import Any
 from hypothesis import strategies as st
 from PIL import Image
 
+from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
+from hpskit.dataset.reading import DataSet, open_data
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
     lambda text: not text.isspace()
@@ -131,3 +133,11 @@ def write_json(path: Path, rows: Sequence[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return path
+
+
+def stored(path: Path, made: Iterable[Group]) -> DataSet:
+    """Groups in our parquet file."""
+    with ParquetWriter(path) as writer:
+        for group in made:
+            writer.write(group)
+    return open_data(path)

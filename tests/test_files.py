@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hpskit.errors import InputError, OutputError, RecordError
 from hpskit.files import (
@@ -31,60 +25,9 @@ from hpskit.files import (
     read_json,
     sha256_file,
 )
-from hpskit.rows import read_rows
-
-VALUES = st.dictionaries(
-    st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.text(max_size=9), max_size=3
-)
-
-
-@given(st.lists(VALUES, max_size=5))
-def test_jsonl_rows_come_back(rows: list[dict[str, Any]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.jsonl"
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n\n" for row in rows), encoding="utf-8")
-        assert [*read_rows(path)] == [*enumerate(rows, 1)]
-
-
-def test_csv_and_parquet_rows(tmp_path: Path) -> None:
-    table = tmp_path / "a.csv"
-    table.write_text('\ufeffimage,prompt\na.jpg,"a ""red"" barn,\nat night"\nb.jpg,x\n', encoding="utf-8")
-    rows = [{"image": "a.jpg", "prompt": 'a "red" barn,\nat night'}, {"image": "b.jpg", "prompt": "x"}]
-    assert [*read_rows(table)] == [*enumerate(rows, 1)]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    assert [*read_rows(tmp_path / "a.parquet")] == [*enumerate(rows, 1)]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is not JSON"),
-        ("a.jsonl", b"[1]\n", r"line 1 is list, expected an object"),
-        ("a.jsonl", b'{"a": "\xff"}\n', "not UTF-8"),
-        ("a.csv", b"image,prompt\na,b,c\n", "row 1 has 3 values for 2 columns"),
-        ("a.csv", b'image,prompt\n"a,b\n', "is not CSV"),
-        ("a.csv", b"image,prompt\na\n", "row 1 has 1 values for 2 columns"),
-        ("a.csv", b"image,prompt,prompt\na,b,c\n", "column 'prompt' is there twice; rename one"),
-        ("a.csv", b"image;prompt\na;b\n", "columns are separated by ';', expected commas"),
-        ("a.jsonl", b'{"a": 1, "a": 2}\n', "line 1 is not JSON .'a' is there twice"),
-        ("a.jsonl", b'{"a": NaN}\n', "line 1 is not JSON .NaN is not a number"),
-        ("a.jsonl", b"[" * 100_000 + b"\n", "line 1 is not JSON"),
-        ("a.parquet", b"PAR", "not a parquet file"),
-        ("a.txt", b"", r"ending is '.txt', expected one of .jsonl, .csv, .tsv, .parquet"),
-    ],
-)
-def test_broken_rows_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=message) as caught:
-        [*read_rows(path)]
-    assert str(path) in str(caught.value)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    for name in ("a.jsonl", "a.csv", "a.parquet"):
-        with pytest.raises(InputError, match="No such file"):
-            [*read_rows(tmp_path / name)]
     with pytest.raises(InputError, match="No such file"):
         read_json(tmp_path / "a.json")
 
@@ -177,23 +120,6 @@ def test_sha256(tmp_path: Path) -> None:
 def test_errors_of_rows_are_input_errors() -> None:
     assert issubclass(RecordError, InputError)
     assert issubclass(InputError, ValueError)
-
-
-def test_a_pipe_is_refused_because_it_can_be_read_only_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.jsonl")
-    with pytest.raises(InputError, match="not a regular file"):
-        next(read_rows(tmp_path / "a.jsonl"))
-
-
-def test_parquet_values_that_python_cannot_hold_and_double_columns(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    late = pa.array([2**62], type=pa.timestamp("us"))
-    pq.write_table(pa.table({"prompt": ["a"], "when": late}), path)
-    with pytest.raises(RecordError, match=r"row 1: a value cannot be read .*; save such columns as text"):
-        list(read_rows(path))
-    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"]), path)
-    with pytest.raises(RecordError, match="'prompt' is there twice"):
-        list(read_rows(path))
 
 
 @pytest.mark.parametrize("content", [b"notes without an end", b"[1]\n", b"a\nb\n"])

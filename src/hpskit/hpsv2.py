@@ -22,7 +22,7 @@ import numpy as np
 
 from hpskit.benchmark.layout import find_images
 from hpskit.benchmark.suites import STYLES, Suite, SuitePrompt, style_prompts
-from hpskit.dataset.fetching import Wanted, fetch
+from hpskit.dataset.fetch import Wanted, fetch
 from hpskit.errors import InputError, shown
 from hpskit.files import read_json
 from hpskit.hub import hub_files

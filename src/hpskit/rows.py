@@ -133,20 +133,21 @@ class _Array:
 
     def entries(self, report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
         """Read all entries. The reader stands at the bracket that opens the array."""
-        closed = False
         try:
             self.at += 1
-            closed = self.sign() == "]"
-            while not closed:
+            sign = self.sign()
+            while sign != "]":
                 self.number += 1
                 place = self.place()
                 yield place, self.entry()
-                if (sign := self.sign()) not in (",", "]"):
-                    raise self.broken(f"is followed by {sign!r}" if sign else "is the last before the file ends", "',' or ']'")
-                self.at += 1
-                closed = sign == "]"
-                if not closed:
+                sign = self.sign()
+                if sign == ",":
+                    self.at += 1
                     self.sign()
+                elif sign != "]":
+                    found = f"is followed by {sign!r}" if sign else "is the last before the file ends"
+                    raise self.broken(found, "',' or ']'")
+            self.at += 1
             if sign := self.sign():
                 raise self.broken(f"and the ']' behind it are followed by {sign!r}", "the end of the file")
         except RecordError as error:
@@ -204,9 +205,11 @@ def json_lines(path: Path, report: Report) -> Iterator[Row]:
 
 def separated_rows(path: Path, *, tabs: bool) -> Iterator[Row]:
     """Read a CSV file, or a TSV file, where quotation marks are plain text as in text/tab-separated-values."""
-    delimiter, quoting = ("\t", csv.QUOTE_NONE) if tabs else (",", csv.QUOTE_MINIMAL)
     with path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.reader(handle, strict=True, delimiter=delimiter, quoting=quoting)
+        if tabs:
+            reader = csv.reader(handle, strict=True, delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            reader = csv.reader(handle, strict=True)
         try:
             columns = next(reader, [])
             check_columns(path, columns)
@@ -222,7 +225,9 @@ def separated_rows(path: Path, *, tabs: bool) -> Iterator[Row]:
                         raise RecordError(f"{place}: {name}", f"is quoted as in CSV ({value[:40]}…)", cure=cure)
                 yield number, row
         except csv.Error as error:
-            raise RecordError(f"{path}: line {reader.line_num}", f"is not CSV ({error})", cure="save it again") from error
+            raise RecordError(
+                f"{path}: line {reader.line_num}", f"is not CSV ({error})", cure="save it again"
+            ) from error
 
 
 def check_columns(path: Path, columns: list[str]) -> None:

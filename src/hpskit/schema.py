@@ -28,7 +28,7 @@ class Strict(BaseModel):
 
 
 class Expected:
-    """Say in words what a field should be: `Annotated[str, StringConstraints(…), Expected("a text that is not blank")]`.
+    """Say in words what a field should be: `Annotated[str, StringConstraints(…), Expected("a text that is no blank")]`.
 
     Whatever is wrong inside the field, the error names the field, its whole value and these words.
     """
@@ -94,7 +94,9 @@ def _explain(
         case "value_error" if isinstance(ours := first.get("ctx", {}).get("error"), InputError):
             inner = ours.within(where)
             return kind(inner.place, inner.found, expected=inner.expected, cure=inner.cure or cure)
-    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = (
+        first["msg"].removeprefix("Input should be ").removeprefix("Value error, ").replace("a valid tuple", "a list")
+    )
     return kind(where, f"is {shown(first['input'])}", expected=expected, cure=cure)
 
 

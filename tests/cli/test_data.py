@@ -39,7 +39,7 @@ def test_inspect_an_unsound_one(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "broken row: 1" in done.stdout
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if n > 2 and text == " {")
-    assert f"{path}: entry 2 (line {line}): field 'file_path' is ['a.jpg'], expected at least two images" in done.stdout
+    assert f"{path}: entry 2 (line {line}): file_path: is ['a.jpg'], expected a list of at least two" in done.stdout
     assert "missing image: 3" in done.stdout
     assert "… and 2 more" in done.stdout
     assert "not sound" in done.stdout
@@ -54,7 +54,7 @@ def test_inspect_counts_past_a_first_line_that_is_broken(cli: Cli, tmp_path: Pat
     assert done.returncode == 1
     assert "broken row: 3" in done.stdout
     for number in (1, 2):
-        assert f"{tmp_path}/a.jsonl: line {number} is " in done.stdout
+        assert f"{tmp_path}/a.jsonl: line {number}: is " in done.stdout
     assert "… and 1 more" in done.stdout
     assert next(line for line in done.stdout.splitlines() if "groups" in line).split() == ["groups", "1"]
 
@@ -64,7 +64,7 @@ def test_inspect_counts_past_a_first_line_that_is_broken(cli: Cli, tmp_path: Pat
     [
         (["inspect", "nowhere.json"], "nowhere.json: no such file or folder"),
         (["inspect", "empty.json"], "empty.json: holds no rows, expected a data set"),
-        (["inspect", "page.json"], "page.json: line 1 is not JSON"),
+        (["inspect", "page.json"], "page.json: line 1: is not JSON"),
         (["convert", "nowhere", "--to", "jsonl", "--out", "x"], "nowhere: no such file or folder"),
     ],
 )

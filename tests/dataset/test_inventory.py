@@ -12,7 +12,6 @@ from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
 from hpskit.dataset.inventory import take_inventory
 from hpskit.dataset.reading import DataSet, open_data
-from hpskit.dataset.shards import write_shards
 from hpskit.dataset.split import split, write_split
 from hpskit.errors import InputError
 from preference_data import TRAIN_ROW, png, write_json
@@ -78,7 +77,6 @@ def test_missing_files_behind_a_parquet_file_are_found(tmp_path: Path) -> None:
     write_split(data, split(data, share=0.2, pixels=False), tmp_path / "parts")
     half = open_data(tmp_path / "parts/train.parquet")
     assert take_inventory(half).missing == ()
-    assert not half.carries_images
     [first, *_] = half
     half.image_path(first.images[1]).unlink()
     found = take_inventory(half)
@@ -130,8 +128,3 @@ def test_a_replaced_image_is_noticed_where_data_carry_them(tmp_path: Path) -> No
     other = [*groups[:3], group(3, "a", "b")]
     other[3].embedded["3a.png"] = png(4)  # type: ignore[index]
     assert take_inventory(stored(tmp_path / "3.parquet", other)).digest != before
-    packed = []
-    for number in (1, 2, 3):
-        write_shards(open_data(tmp_path / f"{number}.parquet"), tmp_path / f"shards{number}")
-        packed.append(take_inventory(open_data(tmp_path / f"shards{number}")).digest)
-    assert packed[0] == packed[1] != packed[2]

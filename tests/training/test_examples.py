@@ -14,12 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpskit.dataset.converting import convert
+from hpskit.dataset.convert import convert
 from hpskit.dataset.formats.parquet import ParquetWriter
-from hpskit.dataset.group import Group, Judgement
-from hpskit.dataset.pairs import pairs
+from hpskit.dataset.group import Group, Judgement, pairs
 from hpskit.dataset.reading import DataSet, open_data
-from hpskit.dataset.shards import write_shards
 from hpskit.errors import InputError, RecordError
 from hpskit.pixels import Preprocessing, to_tensor
 from hpskit.training import catalogue, order
@@ -68,8 +66,7 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataSet]:
     folder = tmp_path_factory.mktemp("layouts")
     data = stored(folder / "rows.parquet", made_groups(40))
     convert(data, "jsonl", folder / "files")
-    write_shards(data, folder / "shards", size=30_000)
-    return {"rows": data, "files": open_data(folder / "files"), "shards": open_data(folder / "shards")}
+    return {"rows": data, "files": open_data(folder / "files")}
 
 
 def streamed(data: DataSet | Sequence[Source], **changes: Any) -> Stream:
@@ -198,7 +195,7 @@ def test_files_and_tar_files_and_rows_hold_the_same(layouts: dict[str, DataSet])
     assert sum(len(batch.prompts) for batch in one) == 32
 
 
-@pytest.mark.parametrize("layout", ["rows", "files", "shards"])
+@pytest.mark.parametrize("layout", ["rows", "files"])
 def test_workers_and_processes_change_nothing(layouts: dict[str, DataSet], layout: str) -> None:
     data = layouts[layout]
     expected = taken(streamed(data), 9)
@@ -214,7 +211,7 @@ def test_workers_and_processes_change_nothing(layouts: dict[str, DataSet], layou
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("layout", ["rows", "files", "shards"])
+@pytest.mark.parametrize("layout", ["rows", "files"])
 def test_it_goes_on_where_it_stopped(layouts: dict[str, DataSet], layout: str, workers: int) -> None:
     """In a new process: all it has is what was written down. Two data sets, beyond the end of an epoch."""
     sources = [Source(data=layouts[layout], ratio=2), Source(data=layouts["files"], ratio=1)]

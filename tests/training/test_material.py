@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import TINY
-from hpskit.dataset.converting import convert
+from hpskit.dataset.convert import convert
 from hpskit.dataset.reading import open_data
 from hpskit.dataset.split import split, write_split
 from hpskit.errors import InputError, OutputError, RecordError

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hpskit.dataset.converting import convert
+from hpskit.dataset.convert import convert
 from hpskit.dataset.reading import open_data
 from hpskit.errors import RecordError
 from hpskit.pixels import Preprocessing

@@ -1,4 +1,4 @@
-"""`hpskit data`: what is in a data set, turning it into another layout, dividing and packing it, bringing one here."""
+"""`hpskit data`: what is in a data set, turning it into another layout, dividing it, bringing one here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import typer
 from hpskit.cli.options import Json, progress_bar
 
 if TYPE_CHECKING:
-    from hpskit.dataset.fetching import Wanted
-    from hpskit.dataset.inspection import Inspection
+    from hpskit.dataset.fetch import Wanted
+    from hpskit.dataset.inspect import Inspection
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Inspect, convert, split, pack and fetch data sets of human preference.", no_args_is_help=True)
+app = typer.Typer(help="Inspect, convert, split and fetch data sets of human preference.", no_args_is_help=True)
 
 Source = Annotated[
     str, typer.Argument(metavar="PATH", help="A file, a folder, FOLDER/SPLIT, or a fetched name as ymhao/HPDv2.")
@@ -60,7 +60,7 @@ def inspect(
 
     All rows are read whatever is wrong with some. Exit status: 0 sound, 1 problems were found, 2 it cannot be read.
     """
-    from hpskit.dataset.inspection import inspect as inspect_data
+    from hpskit.dataset.inspect import inspect as inspect_data
     from hpskit.dataset.reading import open_data
 
     data = open_data(path, format=layout, image_root=image_root)
@@ -96,7 +96,7 @@ def convert(
     hpskit data convert hpdv2/test.json --to parquet --out test.parquet
     hpskit data convert test.parquet --to jsonl --out test/
     """
-    from hpskit.dataset.converting import convert as convert_data
+    from hpskit.dataset.convert import convert as convert_data
     from hpskit.dataset.reading import open_data
 
     data = open_data(path, format=layout, image_root=image_root)
@@ -159,33 +159,6 @@ def split(
 
 
 @app.command()
-def shards(
-    path: Source,
-    out: Annotated[Path, typer.Option(help="A new folder, or one in which this was interrupted.")],
-    size: Annotated[str, typer.Option(help="Size of a tar file, such as 500MB, 1GB or 2GiB.")] = "1GB",
-    layout: LayoutName = "auto",
-    image_root: ImageRoot = None,
-    as_json: Json = False,
-) -> None:
-    """Write a data set with its images as tar files, to be trained from a slow disk or a distant store.
-
-    If it is interrupted, the same command goes on after the last whole file.
-    """
-    from hpskit.dataset.reading import open_data
-    from hpskit.dataset.shards import parse_size, write_shards
-
-    data = open_data(path, format=layout, image_root=image_root)
-    with _progress() as progress:
-        done = write_shards(data, out, size=parse_size(size), progress=lambda groups: progress("packing", groups, None))
-    if as_json:
-        value = {"shards": done.shards, "groups": done.groups, "images": done.images, "size": done.size}
-        typer.echo(json.dumps({"out": str(done.out), **value}))
-        return
-    facts = f"{done.groups:,} groups, {done.images:,} images, {_bytes(done.size)}"
-    typer.echo(f"{done.out}: {done.shards:,} shards, {facts}")
-
-
-@app.command()
 def fetch(
     name: Annotated[
         str, typer.Argument(help="A data set of the hub: one that docs/data.md lists, or any with --file.")
@@ -213,8 +186,8 @@ def fetch(
     hpskit data fetch ymhao/HPDv2 --split train --dry-run
     hpskit data fetch THUDM/ImageRewardDB
     """
-    from hpskit.dataset.fetching import Wanted, folder_of
-    from hpskit.dataset.fetching import fetch as fetch_data
+    from hpskit.dataset.fetch import Wanted, folder_of
+    from hpskit.dataset.fetch import fetch as fetch_data
 
     wanted = Wanted(name=name, split=split, files=tuple(file or ()), generators=tuple(generator or ()), images=images)
     if dry_run:
@@ -226,7 +199,7 @@ def fetch(
 
 
 def _print_plan(wanted: Wanted, folder: Path) -> None:
-    from hpskit.dataset.fetching import plan
+    from hpskit.dataset.fetch import plan
 
     parts = plan(wanted)
     for part in parts:
@@ -262,7 +235,7 @@ def _print(found: Inspection) -> None:
     from rich.text import Text
 
     console = Console()
-    table = Table(title=Text(found.path), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(str(found.data.path)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("what")
     table.add_column("how many", overflow="fold")
     for what, text in _lines(found):
@@ -281,22 +254,22 @@ def _print(found: Inspection) -> None:
 
 
 def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
-    yield "format", found.format
+    yield "format", found.data.format
     yield "groups", f"{found.groups:,}" + _more(found.unjudged_groups, "not judged by anybody")
-    yield "images in a group", _counts(found.group_sizes)
+    yield "images in a group", _counts(dict(sorted(found.group_sizes.items())))
     yield "distinct prompts", f"{found.prompts:,}"
-    yield "distinct images", f"{found.images:,}" + _more(found.embedded_images, "embedded")
+    yield "distinct images", f"{found.images:,}" + _more(len(found.embedded), "embedded")
     yield "pairs", f"{found.pairs:,}"
     yield "judgements", f"{found.votes:,}" + _more(found.partial_votes, "of them partial")
-    yield "judgements of a group", _counts(found.votes_per_group)
+    yield "judgements of a group", _counts(dict(sorted(found.votes_per_group.items())))
     anonymous = _more(found.anonymous_votes, "judgements by nobody named")
-    yield "annotators", (f"{found.annotators:,}" if found.annotators else "not named") + anonymous
+    yield "annotators", (f"{len(found.votes_of):,}" if found.votes_of else "not named") + anonymous
     yield "comparisons", f"{found.comparisons:,}" + _more(found.tied, "ties")
     if found.first_preferred is not None:
         yield "the first is preferred in", f"{found.first_preferred:.1%} of {found.decided:,} without ties"
     yield "published orders", f"{found.published_orders:,}"
     for what, counts in (("sources", found.sources), ("categories", found.categories)):
-        yield what, _counts(counts) if counts else "not named"
+        yield what, _counts(dict(counts.most_common())) if counts else "not named"
 
 
 def _more(count: int, what: str) -> str:

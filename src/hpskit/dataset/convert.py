@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
+from hpskit.dataset.formats import Loss
 from hpskit.dataset.formats.hpdv2 import test_rows, train_rows
 from hpskit.dataset.formats.ours import RankingRows, pair_rows
 from hpskit.dataset.formats.parquet import ParquetWriter
@@ -35,13 +36,14 @@ class Conversion:
     """What the target has no place for -> in how many groups; empty without `allow_loss`."""
 
 
-TEXT = {
-    "hpdv2": ("test.json", "test"),
-    "hpdv2-train": ("train.json", "train"),
-    "jsonl": ("rankings.jsonl", "images"),
-    "pairs": ("pairs.jsonl", "images"),
+Rows: TypeAlias = Callable[[Group, Loss], Iterator[dict[str, Any]]]
+TEXT: dict[str, tuple[str, str, Callable[[], Rows]]] = {
+    "hpdv2": ("test.json", "test", lambda: test_rows),
+    "hpdv2-train": ("train.json", "train", lambda: train_rows),
+    "jsonl": ("rankings.jsonl", "images", RankingRows),
+    "pairs": ("pairs.jsonl", "images", lambda: pair_rows),
 }
-"""Name of each text layout -> its file, and the folder beside it that the images lie in."""
+"""Name of each text layout -> its file, the folder beside it that the images lie in, and what writes its rows."""
 TARGETS = (*TEXT, "parquet")
 """What `convert` writes."""
 
@@ -72,8 +74,9 @@ def convert(
     """
     if to not in TARGETS:
         raise InputError("--to", f"is {to!r}", expected=f"one of {', '.join(TARGETS)}")
+    if to == "parquet":
+        return to_parquet(data, out, images, progress)
     lost: Counter[str] = Counter()
-    groups = copied = 0
 
     def lose(place: str, what: str) -> None:
         if not allow_loss:
@@ -81,34 +84,36 @@ def convert(
             raise InputError(place, f"does not fit: {to} has no place for {what}", cure=cure)
         lost[what] += 1
 
-    def counted() -> Iterator[Group]:
-        nonlocal groups
-        for groups, group in enumerate(data, 1):
-            yield group
-            progress(groups)
-
-    if to == "parquet":
-        if out.suffix.lower() != ".parquet":
-            raise OutputError(out, f"ends in {out.suffix!r}", expected=".parquet")
-        with publish(out, sweep=True) as temporary, ParquetWriter(temporary) as writer:
-            for group in counted():
-                whole = with_bytes(data, group) if images else replace(group, embedded={})
-                copied += len(whole.embedded)
-                writer.write(whole)
-        return Conversion(out=out, groups=groups, images=copied, lost={})
-    file, images_folder = TEXT[to]
-    rows_of = {"hpdv2": test_rows, "hpdv2-train": train_rows, "jsonl": RankingRows(), "pairs": pair_rows}[to]
+    number = 0
+    file, images_folder, rows_of = TEXT[to]
+    write = rows_of()
     with publish_folder(out) as folder:
         copies = Copies(data, folder / images_folder) if images else None
 
         def rows() -> Iterator[dict[str, Any]]:
-            for group in counted():
-                yield from rows_of(group, partial(lose, group.place))
+            nonlocal number
+            for number, group in enumerate(data, 1):
+                yield from write(group, partial(lose, group.place))
                 if copies:
                     copies.take(group)
+                progress(number)
 
         write_rows(rows(), folder / file)
-    return Conversion(out=out, groups=groups, images=len(copies.written) if copies else 0, lost=dict(lost))
+    return Conversion(out=out, groups=number, images=len(copies.written) if copies else 0, lost=dict(lost))
+
+
+def to_parquet(data: DataSet, out: Path, images: bool, progress: Callable[[int], None]) -> Conversion:
+    """Write a data set as hpskit's parquet file, which holds everything; see `convert`."""
+    if out.suffix.lower() != ".parquet":
+        raise OutputError(out, f"ends in {out.suffix!r}", expected=".parquet")
+    number = carried = 0
+    with publish(out, sweep=True) as temporary, ParquetWriter(temporary) as writer:
+        for number, group in enumerate(data, 1):
+            whole = with_bytes(data, group) if images else replace(group, embedded={})
+            carried += len(whole.embedded)
+            writer.write(whole)
+            progress(number)
+    return Conversion(out=out, groups=number, images=carried, lost={})
 
 
 def write_rows(rows: Iterator[dict[str, Any]], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,8 +139,7 @@ def describe(
         InputError: a file cannot be read, or no group has a compared pair.
     """
     found = Description(name=data.name, context=context.tokens if context else None)
-    prompts, signs = set[int](), dict[int, int]()
-    chance, seen, sample = random.Random(0), 0, list[tuple[Group, str]]()
+    prompts, signs, sample = set[int](), dict[int, int](), Sample()
     for number, (group, files) in enumerate(data.with_files()):
         if number % 1024 == 0:
             progress(number)
@@ -156,16 +155,14 @@ def describe(
         if (prompt := hash(group.prompt)) not in prompts:
             prompts.add(prompt)
             found.cut += context is not None and context.cuts(group.prompt)
-        for name in files:
-            seen += 1
-            slot = seen - 1 if seen <= _SAMPLE else chance.randrange(seen)
-            if slot < _SAMPLE:
-                sample[slot : slot + 1] = [(group, name)]
+        sample.add(group, files)
     if not found.pairs:
         raise InputError(data.path, "has no group in which somebody compared two images", cure="give judged groups")
     found.prompts = len(prompts)
-    looked_at = sample or _first_carried(data, without)
-    for group, name in {name: (group, name) for group, name in looked_at}.values():
+    looked_at: dict[str, Group] = {}
+    for group, name in sample.images or first_carried(data, without):
+        looked_at.setdefault(name, group)
+    for name, group in looked_at.items():
         try:
             found.sizes.append(image_size(data, group, name))
         except RecordError as error:
@@ -196,7 +193,24 @@ def add_pairs(found: Description, group: Group, signs: dict[int, int]) -> None:
             found.contradictions += known * sign < 0
 
 
-def _first_carried(data: DataSet, without: Collection[str]) -> Iterator[tuple[Group, str]]:
+class Sample:
+    """A random sample of the image files, the same one at every run."""
+
+    def __init__(self) -> None:
+        self.images: list[tuple[Group, str]] = []
+        self._seen = 0
+        self._random = random.Random(0)  # noqa: S311  # nothing secret
+
+    def add(self, group: Group, names: Iterable[str]) -> None:
+        """Draw some of the images of a group."""
+        for name in names:
+            self._seen += 1
+            slot = self._seen - 1 if self._seen <= _SAMPLE else self._random.randrange(self._seen)
+            if slot < _SAMPLE:
+                self.images[slot : slot + 1] = [(group, name)]
+
+
+def first_carried(data: DataSet, without: Collection[str]) -> Iterator[tuple[Group, str]]:
     """Read the first images of a data set that has no image files."""
     groups = (group for part in data.parts() for group in data.read_part(part) if group.place not in without)
     return itertools.islice(((group, name) for group in groups for name in group.images), _SAMPLE)

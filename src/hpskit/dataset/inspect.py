@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hpskit.dataset.duplicates import pixels_of
-from hpskit.dataset.group import Group
+from hpskit.dataset.group import Group, Judgement
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import ImageError, InputError, RecordError
+from hpskit.errors import ImageError
 from hpskit.files import explain
 
-__all__ = ["PROBLEMS", "REMARKS", "Inspection", "Missing", "inspect", "missing_images"]
+__all__ = ["PROBLEMS", "REMARKS", "Inspection", "find_files", "inspect"]
 
 PROBLEMS = {
     "broken row": "a row that cannot be read",
@@ -88,7 +88,7 @@ class Inspection:
     """Kind -> how many findings."""
     listed: dict[str, list[str]] = field(default_factory=dict)
     """Kind -> the first of them, each with its place."""
-    _seen: dict[int, tuple[str, float]] = field(default_factory=dict)
+    _seen: dict[int, tuple[str, int]] = field(default_factory=dict)
     """Hash of prompt and images -> place, and for a pair which of the two is preferred."""
 
     @property
@@ -233,14 +233,15 @@ class Inspection:
             self.remark("duplicate group", f"{group.place}: has the prompt and the images of {before[0]}")
 
 
-def preferred(group: Group) -> float:
+def preferred(group: Group) -> int:
     """Return a positive number if of a pair the image whose name comes first is preferred, 0 if neither is."""
     if len(group.images) != 2:
-        return 0.0
+        return 0
     balance = 0
-    for first, second, votes in [(*j.ranks, j.votes) for j in group.judgements] if group.rank is None else [(*group.rank, 1)]:
+    for judgement in group.judgements if group.rank is None else (Judgement(ranks=group.rank),):
+        first, second = judgement.ranks
         if first is not None and second is not None:
-            balance += votes * ((first < second) - (first > second))
+            balance += judgement.votes * ((first < second) - (first > second))
     return balance if group.images[0] < group.images[1] else -balance
 
 
@@ -383,42 +384,3 @@ def pixels_or_problem(image: Path | bytes) -> bytes | str:
         return pixels_of(image).digest
     except ImageError as error:
         return str(error)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Missing:
-    """Image files that are named and not there, or empty."""
-
-    lines: tuple[str, ...]
-    """A line for each file, with the place of the first group that names it."""
-    groups: frozenset[str]
-    """Places of all groups that name such a file."""
-
-    def refuse(self) -> None:
-        """Raise if a file is missing or empty.
-
-        Raises:
-            InputError: the first of them, how many there are, and what to do.
-        """
-        if self.lines:
-            place, _, found = self.lines[0].rpartition(": image ")
-            more = f" and {len(self.lines) - 1:,} more" if len(self.lines) > 1 else ""
-            cure = "bring them or remove the rows, which --on-broken drop does; `hpskit data inspect` lists all"
-            raise InputError(place, f"image {found}{more}", cure=cure)
-
-
-def missing_images(data: DataSet) -> Missing:
-    """Look for all image files of a data set; each folder is listed once.
-
-    Raises:
-        RecordError: a row is broken.
-        InputError: a file cannot be read.
-    """
-    places: dict[str, str] = {}
-    for group, files in data.with_files():
-        for name in files:
-            places.setdefault(name, group.place)
-    lines: list[str] = []
-    absent = places.keys() - find_files(data, places, lambda _, line: lines.append(line))
-    groups = (group.place for group, files in data.with_files() if not absent.isdisjoint(files)) if absent else ()
-    return Missing(lines=tuple(lines), groups=frozenset(groups))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpskit.dataset.checking import find_files
+from hpskit.dataset.inspect import find_files
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
 from hpskit.files import explain, sha256_file
@@ -69,7 +69,10 @@ def take_inventory(data: DataSet) -> Inventory:
     sizes = find_files(data, places, lambda _, line: missing.append(line))
     digest = hashlib.sha256()
     hashes = _hashes(data, [*sizes])
-    for part in (*_of_files(sizes, hashes), *(_carried(data) if data.carries_images else ())):
+    for part in (
+        *_of_files(sizes, hashes),
+        *(_carried(data) if any(part.filled != "none" for part in data.parts()) else ()),
+    ):
         digest.update(part + b"\n")
     return Inventory(
         path=data.path,
@@ -147,10 +150,7 @@ def _hashes(data: DataSet, names: Sequence[str]) -> dict[str, str]:
 
 
 def _carried(data: DataSet) -> Iterator[bytes]:
-    if data.shards is not None:
-        yield from (shard.sha256.encode() for shard in data.shards.shards)
-        return
-    for path in data.files:
+    for path in data.files if any(part.filled != "none" for part in data.parts()) else ():
         try:
             size = path.stat().st_size
             with path.open("rb") as handle:

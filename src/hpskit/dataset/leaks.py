@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -121,10 +120,11 @@ def check_leaks(
                 kind, owner = prompt
                 place = known.places[owner]
                 found.append(Leak(kind=kind, train=group.place, validation=place, what=group.prompt))
-            shared = ((name, owner) for name, image in images if (owner := known.image(image)) is not None)
-            for name, owner in itertools.islice(shared, 1):
-                place = known.places[owner]
-                found.append(Leak(kind="same image", train=group.place, validation=place, what=name))
+            for name, image in images:
+                if (same := known.image(image)) is not None:
+                    place = known.places[same]
+                    found.append(Leak(kind="same image", train=group.place, validation=place, what=name))
+                    break
             groups += 1
             if groups % 256 == 0:
                 progress(groups)

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpskit.dataset.group import Group
-from hpskit.dataset.pairs import orders
+from hpskit.dataset.group import Group, orders
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import BrokenImageError, ImageError, RecordError
 from hpskit.pixels import Preprocessing, to_tensor

@@ -15,8 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
-from hpskit.dataset.group import Group, Judgement
-from hpskit.dataset.pairs import compared_pairs, orders
+from hpskit.dataset.group import Group, Judgement, compared_pairs, orders
 from hpskit.dataset.reading import DataSet, Part
 from hpskit.errors import InputError
 from hpskit.training.batch import own_weight, ratings_of

@@ -17,8 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from hpskit.dataset.group import Group
-from hpskit.dataset.pairs import compared_pairs
+from hpskit.dataset.group import Group, compared_pairs
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import BrokenImageError, InputError, RecordError
 from hpskit.pixels import Preprocessing

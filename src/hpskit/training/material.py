@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from hpskit import __version__
-from hpskit.dataset.description import Context, Description, describe
-from hpskit.dataset.group import Group
+from hpskit.dataset.describe import Context, Description, describe
+from hpskit.dataset.group import Group, compared_pairs
 from hpskit.dataset.inventory import Inventory, take_inventory
 from hpskit.dataset.leaks import Leaks, check_leaks
-from hpskit.dataset.pairs import compared_pairs
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.errors import InputError
 from hpskit.models.clip import token_counter, tokenizer

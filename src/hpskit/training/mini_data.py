@@ -13,12 +13,10 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from hpskit.dataset.contents import Image as Stored
-from hpskit.dataset.contents import ImageIndex, images_of
-from hpskit.dataset.group import Group
-from hpskit.dataset.pairs import compared_pairs, orders
+from hpskit.dataset.duplicates import Image as Stored
+from hpskit.dataset.duplicates import ImageIndex, SimilarTexts, words
+from hpskit.dataset.group import Group, compared_pairs, orders
 from hpskit.dataset.reading import DataSet
-from hpskit.dataset.similarity import SimilarTexts, words
 from hpskit.errors import ImageError, InputError, RecordError
 from hpskit.pixels import open_image
 from hpskit.stats import PairVotes, pair_votes
@@ -188,7 +186,7 @@ class _Reader:
         self._seen.add(said)
         states = [self._state(group, name) for name in group.images]
         self.digest.update(json.dumps([said, states]).encode())
-        self.rows.append(np.array([self._number(group, name, image) for name, image in images_of(self.data, group)]))
+        self.rows.append(np.array([self._number(group, name, image) for name in group.images for image in [group.embedded.get(name) or self.data.image_path(name)]]))
         self.groups.append(replace(group, embedded={}))
         if len(self.images) > _MOST_IMAGES:
             what = f"has more than {_MOST_IMAGES:,} images, the most that mini is fitted to"

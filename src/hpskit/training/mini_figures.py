@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from hpskit.dataset.pairs import orders
+from hpskit.dataset.group import orders
 from hpskit.stats import (
     Accuracy,
     Interval,

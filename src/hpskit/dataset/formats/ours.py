@@ -122,19 +122,21 @@ class RankingRows:
             name = self._groups
         elif isinstance(name, str):
             self._names.add(name)
-        judgements = [{"ranks": j.ranks, "annotator": j.annotator, "votes": j.votes} for j in group.judgements]
+        line = Ranking(
+            group=name,
+            prompt=group.prompt,
+            images=group.images,
+            ranks=None,
+            sources=group.sources,
+            category=group.category,
+            meta=dict(group.meta),
+        )
         if group.rank is not None:
-            judgements.insert(0, {"ranks": group.rank, "published": True})
-        for judgement in judgements or [{"ranks": None}]:
-            line = Ranking(
-                group=name,
-                prompt=group.prompt,
-                images=group.images,
-                sources=group.sources,
-                category=group.category,
-                meta=dict(group.meta),
-                **judgement,
-            )
+            yield line.model_copy(update={"ranks": group.rank, "published": True}).to_json()
+        for j in group.judgements:
+            given = {"ranks": j.ranks, "annotator": j.annotator, "votes": j.votes}
+            yield line.model_copy(update=given).to_json()
+        if group.rank is None and not group.judgements:
             yield line.to_json()
 
 

@@ -108,12 +108,13 @@ class ParquetWriter:
 
     def write(self, group: Group) -> None:
         """Add a group with all its embedded images."""
+        judgements = [{"ranks": j.ranks, "annotator": j.annotator, "votes": j.votes} for j in group.judgements]
         self._rows.append(
             {
                 "id": group.id,
                 "prompt": group.prompt,
                 "images": group.images,
-                "judgements": [{"ranks": j.ranks, "annotator": j.annotator, "votes": j.votes} for j in group.judgements],
+                "judgements": judgements,
                 "rank": group.rank,
                 "sources": group.sources,
                 "category": group.category,

@@ -11,12 +11,12 @@ import datetime
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hpskit.dataset.formats import LABELS, Format, GroupRow, group_rows
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
-from hpskit.records import Text, check_meta
+from hpskit.records import Text
 from hpskit.schema import Expected
 
 __all__ = ["PICKAPIC"]

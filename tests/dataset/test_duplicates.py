@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpskit.dataset.similarity import SIMILARITY, SimilarTexts, words
+from hpskit.dataset.duplicates import SIMILARITY, SimilarTexts, words
 
 SINGULAR = {"cats": "cat", "foxes": "fox", "axes": "axe", "cities": "city", "zombies": "zombie", "heroes": "hero"}
 ARTICLES = {"a", "an", "the"}
