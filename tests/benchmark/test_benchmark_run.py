@@ -253,7 +253,7 @@ def test_settings_are_checked(config: BenchmarkRun) -> None:
             "is '../x.png'",
         ),
         (lambda v: v["prompts"][1].update(number=5), "prompts[1].number", "is 5"),
-        (lambda v: v["scorers"][0]["info"].pop("precision"), "scorers[0].info: precision", "is None"),
+        (lambda v: v["scorers"][0]["info"].pop("precision"), "scorers[0].info.precision", "is missing"),
         (lambda v: v["scorers"][0].update(average="x"), "scorers[0].average", "is 'x'"),
         (lambda v: v["scorers"].append(v["scorers"][0]), "scorers", "are ['brightness', 'brightness']"),
         (lambda v: v["suite"].update(prompts=3200), "suite.prompts", "is 3200"),
@@ -356,12 +356,12 @@ def test_the_tolerance_may_be_given(config: BenchmarkRun, brightness: Candidate)
 def test_verify_claims_no_more_than_it_saw(config: BenchmarkRun, brightness: Candidate, tmp_path: Path) -> None:
     run(config, lambda: [brightness])
     other = Brightness()
-    other.info = replace(other.info, weight_hash="sha256:" + "1" * 64)
+    other.info = other.info.model_copy(update={"weight_hash": "sha256:" + "1" * 64})
     done = verify(config.out, config.images, lambda _info: other)
     assert not done.passed
     assert done.verdict == "is what its images give; not checked: prompts, scores by brightness"
     newer = Brightness()
-    newer.info = replace(newer.info, package="tests 1, hpskit 9.9")
+    newer.info = newer.info.model_copy(update={"package": "tests 1, hpskit 9.9"})
     done = verify(config.out, config.images, lambda _info: newer, suite=config.suite)
     assert done.passed
     (tmp_path / "other.json").write_text('["x"]')
@@ -371,7 +371,7 @@ def test_verify_claims_no_more_than_it_saw(config: BenchmarkRun, brightness: Can
 def test_a_constant_shift_is_found_in_low_precision(config: BenchmarkRun, brightness: Candidate) -> None:
     """Each score is within what bf16 may differ by, and yet all together are not."""
     scorer = Brightness()
-    scorer.info = replace(scorer.info, precision="bf16")
+    scorer.info = scorer.info.model_copy(update={"precision": "bf16"})
     value = json.loads(json.dumps(run(config, lambda: [Candidate(label="brightness", scorer=scorer)]).result.to_json()))
     assert verify(config.out, config.images, lambda _info: scorer).passed
     for row in value["prompts"]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hpskit.benchmark.suites import SuitePrompt, prompts_sha256
 from hpskit.errors import InputError, RecordError, shown
@@ -113,19 +113,11 @@ class CategoryFigures(_Part):
     prompts: int
 
 
-def _scorer_info(value: object) -> ScorerInfo:
-    if isinstance(value, ScorerInfo):
-        return value
-    if not isinstance(value, dict):
-        raise RecordError("", f"is {shown(value)}", expected="the identity of a scorer", cure=CURE)
-    return ScorerInfo.from_json(value, "")
-
-
 class ScorerResult(_Part):
     """A scorer, how its scores were made, and what follows from them."""
 
     label: str
-    info: Annotated[ScorerInfo, BeforeValidator(_scorer_info)]
+    info: ScorerInfo
     log_odds_per_point: float | None
     """Log-odds of being preferred per point of score, if the scorer has such a scale."""
     reads_prompt: bool | None = None
@@ -134,10 +126,6 @@ class ScorerResult(_Part):
     versions: dict[str, str] | None = None
     average: Figures
     categories: Annotated[tuple[CategoryFigures, ...], Field(strict=False)]
-
-    @field_serializer("info")
-    def _info_to_json(self, info: ScorerInfo) -> dict[str, Any]:
-        return info.to_json()
 
 
 class CategorySize(_Part):

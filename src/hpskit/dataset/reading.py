@@ -108,15 +108,14 @@ class DataSet:
             for number, (rows, size, filled) in enumerate(row_groups(path, carries))
         )
 
-    def read_part(self, part: Part, *, images: bool = True) -> Iterator[Group]:
-        """Read the groups of a part, with the images that they carry or without.
+    def read_part(self, part: Part) -> Iterator[Group]:
+        """Read the groups of a part, with the images that they carry.
 
         Raises:
             RecordError: a row is broken.
             InputError: the part cannot be read.
         """
-        without = () if images else self.layout.carries
-        return self.layout.read(read_row_group(part.path, part.number, without=without), refuse)
+        return self.layout.read(read_row_group(part.path, part.number), refuse)
 
     def outline(self) -> Iterator[Group]:
         """Read every group, in order, without the images that the data set carries: little is read.
@@ -140,7 +139,8 @@ class DataSet:
         if not parts:
             yield from ((group, group.images) for group in self)
         for part in parts:
-            for group in self.read_part(part, images=part.filled == "some"):
+            without = () if part.filled == "some" else self.layout.carries
+            for group in self.layout.read(read_row_group(part.path, part.number, without=without), refuse):
                 files = tuple(name for name in group.images if part.filled != "all" and name not in group.embedded)
                 yield replace(group, embedded={}), files
 

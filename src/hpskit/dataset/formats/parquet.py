@@ -124,9 +124,9 @@ class ParquetWriter:
         )
         self._size += sum(len(data) for data in group.embedded.values())
         if len(self._rows) >= _ROW_GROUP[0] or self._size >= _ROW_GROUP[1]:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Write what is held as a row group."""
         import pyarrow as pa
 
@@ -139,7 +139,7 @@ class ParquetWriter:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
         if kind is None:
-            self.flush()
+            self._flush()
         self._file.close()
 
 
