@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -86,16 +85,6 @@ def test_expected_wins_are_the_wins_found(wins: np.ndarray, prior: float) -> Non
     np.testing.assert_allclose(((played + played.T) * chances(strengths)).sum(axis=1), played.sum(axis=1), rtol=1e-7)
     np.testing.assert_allclose(bradley_terry(wins.T, prior=prior), -strengths, atol=1e-8)
     np.testing.assert_allclose(bradley_terry(wins[::-1, ::-1], prior=prior), strengths[::-1], atol=1e-8)
-
-
-def test_the_likelihood_is_largest_there() -> None:
-    wins = np.random.default_rng(2).integers(1, 30, (5, 5)) * 1.0
-
-    def loss(free: np.ndarray) -> float:
-        return -(wins * np.log(chances(np.append(free, 0)))).sum() + np.trace(wins) * math.log(0.5)
-
-    found = np.append(scipy.optimize.minimize(loss, np.zeros(4), tol=1e-12, options={"gtol": 1e-7}).x, 0)
-    np.testing.assert_allclose(bradley_terry(wins, prior=0), found - found.mean(), atol=1e-5)
 
 
 def test_a_model_that_wins_everything_stays_finite_and_is_refused_without_a_prior() -> None:
