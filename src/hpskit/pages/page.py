@@ -63,5 +63,4 @@ def environment(*packages: str) -> Environment:
     loader = ChoiceLoader([PackageLoader(package) for package in (*packages, "hpskit.pages")])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     found.globals.update({function.__name__: function for function in (*_FIGURES, *_CHARTS)})
-    found.globals.update(pos=lambda value, axis: round(7 + 86 * axis.at(value), 2))  # for pages of before the kit
     return found

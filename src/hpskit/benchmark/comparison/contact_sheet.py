@@ -13,13 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 __all__ = ["Row", "Shown", "contact_sheet"]
 
-_WIDTH, _HEIGHT = 1920, 1080
-_MARGIN, _GAP = 48, 36
+_WIDTH, _HEIGHT, _MARGIN, _GAP = 1920, 1080, 48, 36
 _PAPER, _INK, _SOFT, _EMPTY = "#ffffff", "#1b1c1e", "#5a5e66", "#f4f5f7"
 _FIRST, _SECOND = "#0a5fa5", "#b24a00"  # as the pages colour the two
 _FONTS = ("DejaVuSans.ttf", "Arial.ttf", "arial.ttf")
 _PAIRS = 3
-"""In a row."""
+"""Pairs in a row."""
 _PAIR = (_WIDTH - 2 * _MARGIN - (_PAIRS - 1) * _GAP) // _PAIRS
 _SIDE = (_PAIR - 8) // 2
 _LONGEST, _SHORTEST = 400, 4
@@ -30,13 +29,12 @@ _SCORE = 84
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
-    """The two images of one prompt."""
+    """The two images of one prompt, and their scores as they stand below them."""
 
     prompt: str
     first: Image.Image
     second: Image.Image
     first_score: str
-    """As it is to stand below the image."""
     second_score: str
 
 
@@ -60,37 +58,31 @@ def contact_sheet(title: str, names: tuple[str, str], rows: Sequence[Row]) -> Im
         RGB, 1920 x 1080. The font is DejaVu Sans or Arial where there is one, else Pillow's own, which has no accents.
     """
     sheet = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    _text(draw, (_MARGIN, 28), title, 34, _INK, width=_WIDTH - 2 * _MARGIN, lines=2)
+    draw, whole = ImageDraw.Draw(sheet), _WIDTH - 2 * _MARGIN
+    _text(draw, (_MARGIN, 28), title, 34, _INK, width=whole, lines=2)
     for number, row in enumerate(rows):
         top = 128 + 476 * number
         draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill="#d5d8dd", width=2)
-        _text(draw, (_MARGIN, top + 12), row.title, 26, _SOFT, width=_WIDTH - 2 * _MARGIN, lines=1)
+        _text(draw, (_MARGIN, top + 12), row.title, 26, _SOFT, width=whole, lines=1)
         for column, pair in enumerate(row.pairs[:_PAIRS]):
-            _draw_pair(sheet, draw, pair, names, (_MARGIN + column * (_PAIR + _GAP), top + 54))
+            left, upper = _MARGIN + column * (_PAIR + _GAP), top + 54
+            below = upper + _SIDE + 6
+            sides = ((pair.first, pair.first_score, _FIRST), (pair.second, pair.second_score, _SECOND))
+            for half, (image, score, colour) in enumerate(sides):
+                x = left + half * (_SIDE + 8)
+                draw.rectangle((x, upper, x + _SIDE - 1, upper + _SIDE - 1), fill=_EMPTY)
+                small = image.convert("RGB")
+                small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+                sheet.paste(small, (x + (_SIDE - small.width) // 2, upper + (_SIDE - small.height) // 2))
+                _text(draw, (x, below), score, 22, _INK, width=_SCORE, lines=1)
+                _text(draw, (x + _SCORE, below), names[half], 22, colour, width=_SIDE - _SCORE, lines=1)
+            _text(draw, (left, below + 32), pair.prompt, 22, _SOFT, width=_PAIR, lines=2)
     return sheet
-
-
-def _draw_pair(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, pair: Shown, names: tuple[str, str], place: tuple[int, int]
-) -> None:
-    left, top = place
-    below = top + _SIDE + 6
-    halves = ((pair.first, pair.first_score, _FIRST), (pair.second, pair.second_score, _SECOND))
-    for half, (image, score, colour) in enumerate(halves):
-        x = left + half * (_SIDE + 8)
-        draw.rectangle((x, top, x + _SIDE - 1, top + _SIDE - 1), fill=_EMPTY)
-        small = image.convert("RGB")
-        small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-        sheet.paste(small, (x + (_SIDE - small.width) // 2, top + (_SIDE - small.height) // 2))
-        _text(draw, (x, below), score, 22, _INK, width=_SCORE, lines=1)
-        _text(draw, (x + _SCORE, below), names[half], 22, colour, width=_SIDE - _SCORE, lines=1)
-    _text(draw, (left, below + 32), pair.prompt, 22, _SOFT, width=_PAIR, lines=2)
 
 
 @functools.cache
 def _font(size: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, bool]:
-    """A font, and whether it has more than plain letters."""
+    """Find a font; the second part is False if it has plain letters only."""
     for name in _FONTS:
         with contextlib.suppress(OSError):  # no such font here
             return ImageFont.truetype(name, size), True
@@ -100,7 +92,7 @@ def _font(size: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, bool
 def _text(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: str, *, width: int, lines: int
 ) -> None:
-    """Broken at words, cut with an ellipsis where it does not fit."""
+    """Draw text, broken at words, and cut with an ellipsis where it does not fit."""
     font, whole = _font(size)
     words = " ".join(text.split())
     if not whole:
