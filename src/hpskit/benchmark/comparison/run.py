@@ -1,6 +1,6 @@
-"""`hpskit compare` as a stage: two folders of images for the same prompts in; whether the second is better out.
+"""`hpskit compare`: two folders of images for the same prompts in; whether the second is better out.
 
-OUT/scores.jsonl    the score of every image by every scorer; survives a kill, is continued and used again
+OUT/scores.ledger   the score of every image by every scorer; survives a kill, is continued and used again
 OUT/compare.html    to be read and handed on: one file, opens offline
 OUT/contact.jpg     the pairs that differ most by the first scorer, for slides
 OUT/compare.json    every figure and every score; written last: it says that the others are complete
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,41 +20,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit import __version__
-from hpskit.benchmark.comparison.earlier import about, gathered, scorers_before
 from hpskit.benchmark.comparison.figures import agreement_of, compared
 from hpskit.benchmark.comparison.page import compare_page, compare_sheet
 from hpskit.benchmark.layout import ImageSet, find_images
-from hpskit.benchmark.result import Resampling, ScoredImage, mean_scores, relative_to, repeats_note, text_numbers
-from hpskit.benchmark.run import check_candidates, suite_images
-from hpskit.benchmark.scores import Book, Progress, SuiteImage, score_images
+from hpskit.benchmark.result import (
+    Resampling,
+    ResultPart,
+    ScoredImage,
+    ScorerAbout,
+    mean_scores,
+    relative_to,
+    repeats_note,
+    text_numbers,
+)
+from hpskit.benchmark.run import SuiteImage, score_images, scored_images, suite_images
 from hpskit.benchmark.suites import Suite, SuitePrompt, open_suite
-from hpskit.errors import InputError, RecordError
-from hpskit.files import AppendLog, expand, publish_set
-from hpskit.scoring.contract import Candidate
+from hpskit.errors import InputError, OutputError, RecordError
+from hpskit.files import expand, read_json
+from hpskit.schema import parse
+from hpskit.scoring.book import Book
+from hpskit.scoring.contract import Candidate, check_candidates
+from hpskit.stage import Ledger, Progress, publish
 
 __all__ = ["Compare", "Summary", "run"]
 
 _FORMAT = "hpskit comparison 1"
+_CURE = "choose another --out, or delete it"
 
-_SIDES = ("first", "second")
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compare:
-    """Which images to compare, how, and where to put it."""
+    """Settings of a comparison."""
 
     first: Path
-    """The folder of the images that are the measure; see `hpskit.benchmark.layout.find_images`."""
+    """Folder of the images to compare with; see `hpskit.benchmark.layout.find_images`."""
     second: Path
-    """The folder of those of which one asks whether they are better."""
+    """Folder of the images that may be better."""
     prompts: str | os.PathLike[str]
     """Name, file or folder of the suite; see `hpskit.benchmark.suites.open_suite`."""
     out: Path
     """Folder for the results; the scores in it are used again."""
     manifests: tuple[Path | None, Path | None] = (None, None)
-    """Which image of the first and of the second folder belongs to which prompt; None is the official layout."""
+    """Tables that say which image of each folder belongs to which prompt; None is the official layout."""
     names: tuple[str, str] = ("", "")
-    """What to call the two; empty is the name of the folder."""
+    """Names of the two; empty is the name of the folder."""
     allow_missing: bool = False
     """Compare the prompts that have an image in both."""
     resampling: Resampling = field(default_factory=Resampling)
@@ -64,10 +75,10 @@ class Compare:
     def __post_init__(self) -> None:
         for folder in (self.first, self.second):
             if self.out.resolve() == folder.resolve():
-                raise InputError(f"out: {self.out} is the folder of the images, expected another one for the results")
+                raise InputError("out", f"is the folder of the images, {str(self.out)!r}", expected="another one")
 
     def called(self) -> tuple[str, str]:
-        """Names that differ."""
+        """Return names that differ."""
         own = [name.strip() for name in self.names]
         folders = [expand(folder).resolve() for folder in (self.first, self.second)]
         if folders[0].name != folders[1].name or all(own):
@@ -77,16 +88,9 @@ class Compare:
         return (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
 
 
-class ComparedPrompt(SuitePrompt):
-    """A prompt and its images on both sides."""
-
-    first: tuple[ScoredImage, ...]
-    second: tuple[ScoredImage, ...]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What a finished run has made."""
+    """A finished run."""
 
     result: dict[str, Any]
     """What `compare.json` holds."""
@@ -95,15 +99,26 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Material:
-    """The images of both sides."""
+class Side:
+    """The images of one side."""
 
-    suite: Suite
-    names: tuple[str, str]
-    sets: tuple[ImageSet, ImageSet]
-    images: tuple[list[SuiteImage], list[SuiteImage]]
-    one_folder: bool
-    """Whether the two sides are one and the same."""
+    name: str
+    found: ImageSet
+    images: list[SuiteImage]
+
+
+class ComparedPrompt(SuitePrompt):
+    """A prompt and its images on both sides."""
+
+    first: tuple[ScoredImage, ...]
+    second: tuple[ScoredImage, ...]
+
+
+class ComparedScorer(ScorerAbout):
+    """What `compare.json` says of a scorer, and that does not follow from its scores."""
+
+    fitted_to: dict[str, Any] | None
+    """Number of these prompts that the scorer was fitted to, and the data that they were part of."""
 
 
 def run(
@@ -124,205 +139,258 @@ def run(
         OutputError: the output cannot be written, or holds a comparison of other images or prompts.
     """
     suite = open_suite(config.prompts)
-    sets = _find_both(config, suite)
-    _check_common(config, sets)
-    roots = (sets[0].root, sets[1].root)
-    before = scorers_before(config.out / "compare.json", _FORMAT, roots, suite)
-    images = (suite_images(suite, sets[0], progress), suite_images(suite, sets[1], progress))
-    one = roots[0].resolve() == roots[1].resolve()
-    material = _Material(suite=suite, names=config.called(), sets=sets, images=images, one_folder=one)
+    first, second = find_both(config, suite)
+    before = scorers_before(config, suite)
+    sides = tuple(
+        Side(name=name, found=found, images=suite_images(suite, found, progress))
+        for name, found in zip(config.called(), (first, second), strict=True)
+    )
     candidates = load()
     check_candidates(candidates)
-    with AppendLog(config.out / "scores.jsonl") as log:
-        book = Book(log, suite.sha256)
-        distinct = {(image.sha256, image.prompt): image for image in (*images[0], *images[1])}  # a copy costs nothing
-        scorers = [candidate.scorer for candidate in candidates]
-        resumed = score_images(list(distinct.values()), scorers, book, progress)
-    named = [about(candidate, suite) for candidate in candidates]
-    known, left_out = gathered(before, named, list(distinct.values()), book)
-    result = _result(config, material, known, _rows(material, known, book))
+    # a copy costs nothing
+    distinct = list({(image.sha256, image.prompt): image for side in sides for image in side.images}.values())
+    settings = {"format": "hpskit comparison scores 1", "suite_sha256": suite.sha256}
+    with Ledger(config.out / "scores.ledger", settings) as ledger:
+        book = Book(ledger)
+        resumed = score_images(distinct, [candidate.scorer for candidate in candidates], book, progress)
+        scorers, left_out = gathered(before, [about(candidate, suite) for candidate in candidates], distinct, book)
+        identities = {scorer.label: scorer.info.identity for scorer in scorers}
+        own, other = (scored_images(side.images, book, identities) for side in sides)
+    rows = [
+        ComparedPrompt(**prompt.model_dump(), first=own[n], second=other[n]) for n, prompt in enumerate(suite.prompts)
+    ]
+    result = comparison(config, suite, sides, scorers, rows)
     result["notes"] += left_out
-    _publish(config, result)
+    roots = {"first": config.first, "second": config.second}
+    sheet = io.BytesIO()
+    compare_sheet(result, roots).save(sheet, "JPEG", quality=88, optimize=True)
+    products = {"compare.html": compare_page(result, roots).encode(), "contact.jpg": sheet.getvalue()}
+    publish(config.out, "compare.json", result, products)
     return Summary(result=result, resumed=resumed)
 
 
-# What is compared
-
-
-def _find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
-    found, problems = [], []
+def find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
+    """Find the images of both folders; everything that is wrong with either is in one error."""
+    found: list[ImageSet] = []
+    problems: list[InputError] = []
     for folder, manifest in zip((config.first, config.second), config.manifests, strict=True):
         try:
             found.append(find_images(suite, folder, manifest=manifest, allow_missing=config.allow_missing))
         except RecordError:
             raise
         except InputError as error:
-            problems.append(str(error))
+            problems.append(error)
     if problems:
-        raise InputError(" | ".join(dict.fromkeys(problems)))
-    return found[0], found[1]
-
-
-def _check_common(config: Compare, sets: tuple[ImageSet, ImageSet]) -> None:
-    common = sum(bool(first and second) for first, second in zip(sets[0].images, sets[1].images, strict=True))
+        one = problems[0]
+        also = "".join(f"; and {other.place} {other.found}" for other in problems[1:] if str(other) != str(one))
+        raise InputError(one.place, one.found + also, expected=one.expected, cure=one.cure)
+    first, second = found
+    common = sum(bool(one and other) for one, other in zip(first.images, second.images, strict=True))
     if common < 2:
-        own = [sum(map(bool, found.images)) for found in sets]
-        there = f"{config.first} has images for {own[0]} prompts, {config.second} for {own[1]}, both for {common}"
-        raise InputError(f"compare: {there}, expected at least 2 in common; make images for the same prompts")
+        own = [sum(map(bool, one.images)) for one in found]
+        place, there = f"{config.first} and {config.second}", f"have images for {own[0]} and {own[1]} prompts"
+        expected, cure = "at least 2 in common", "make images for the same prompts"
+        raise InputError(place, f"{there}, for {common} of them both", expected=expected, cure=cure)
+    return first, second
 
 
-def _rows(material: _Material, scorers: Sequence[Mapping[str, Any]], book: Book) -> list[ComparedPrompt]:
-    """Every prompt with its images on both sides and their scores."""
-    identities = {scorer["label"]: scorer["info"]["identity"] for scorer in scorers}
-    first, second = (book.by_prompt(images, identities) for images in material.images)
-    return [
-        ComparedPrompt(**prompt.model_dump(), first=tuple(first.get(n, ())), second=tuple(second.get(n, ())))
-        for n, prompt in enumerate(material.suite.prompts)
-    ]
+# Scorers, of this run and of earlier ones
 
 
-def _in_both(rows: Sequence[ComparedPrompt]) -> list[ComparedPrompt]:
-    return [row for row in rows if row.first and row.second]
+class _EarlierSide(ResultPart):
+    name: str
+    root: str | None
 
 
-# What it says
+class _EarlierSuite(ResultPart):
+    name: str
+    sha256: str
 
 
-def _result(
-    config: Compare, material: _Material, known: Sequence[dict[str, Any]], rows: Sequence[ComparedPrompt]
+class _Earlier(ResultPart):
+    """The parts of a `compare.json` that a new run must know."""
+
+    format: str
+    first: _EarlierSide
+    second: _EarlierSide
+    suite: _EarlierSuite
+    scorers: list[ComparedScorer]
+
+
+def scorers_before(config: Compare, suite: Suite) -> list[ComparedScorer]:
+    """Read the scorers of the comparison that stands in the folder; none if none is there.
+
+    Raises:
+        OutputError: what is there is something else, or of other folders or prompts.
+    """
+    path = config.out / "compare.json"
+    if not path.exists():
+        return []
+    try:
+        value = read_json(path)
+        if isinstance(value, dict) and (value.get("format"), value.get("complete")) == (_FORMAT, False):
+            return []  # killed while it was being published: the scores are all there
+        earlier = parse(_Earlier, value, path)
+    except InputError as error:
+        raise OutputError(path, f"exists and is no comparison ({error})", cure=_CURE) from error
+    if earlier.format != _FORMAT:
+        raise OutputError(f"{path}: format", f"is {earlier.format!r}", expected=repr(_FORMAT), cure=_CURE)
+    for was, now in ((earlier.first, config.first), (earlier.second, config.second)):
+        if was.root and (config.out / was.root).resolve() != now.resolve():  # no root: on another drive
+            found = f"holds the comparison of {earlier.first.name} and {earlier.second.name}, with {was.root}"
+            raise OutputError(path, found, expected=str(now), cure=_CURE)
+    if earlier.suite.sha256 != suite.sha256:
+        found = f"holds a comparison on the prompts {earlier.suite.name!r} ({earlier.suite.sha256[:12]})"
+        cure = f"{_CURE} and scores.ledger beside it"
+        raise OutputError(path, found, expected=f"{suite.name!r} ({suite.sha256[:12]})", cure=cure)
+    return earlier.scorers
+
+
+def about(candidate: Candidate, suite: Suite) -> ComparedScorer:
+    """Describe a scorer of this run."""
+    training = candidate.training
+    seen = training.overlap([prompt.prompt for prompt in suite.prompts]) if training else 0
+    return ComparedScorer(
+        label=candidate.label,
+        info=candidate.scorer.info,
+        log_odds_per_point=candidate.scorer.log_odds_per_point,
+        reads_prompt=candidate.scorer.reads_prompt,
+        fitted_to={"prompts": seen, "data": training.data} if training and seen else None,
+    )
+
+
+def gathered(
+    before: Sequence[ComparedScorer], named: Sequence[ComparedScorer], images: Sequence[SuiteImage], book: Book
+) -> tuple[list[ComparedScorer], list[str]]:
+    """Collect the scorers that were compared before and those that are named now, in that order.
+
+    Args:
+        before: see `scorers_before`.
+        named: those of this run; one of the same label takes the place of an earlier one.
+        images: of both sides.
+        book: every score that is known.
+
+    Returns:
+        The scorers, and a note for each that has not scored all of these images and is left out.
+    """
+    by_label = {scorer.label: scorer for scorer in named}
+    kept, notes = [], []
+    for scorer in before:
+        if scorer.label in by_label:
+            kept.append(by_label.pop(scorer.label))
+        elif all(book.get(scorer.info.identity, image.sha256, image.prompt) is not None for image in images):
+            kept.append(scorer)
+        else:
+            what = "is left out: the comparison that was here before had it, but it has not scored all of these images"
+            notes.append(f"{scorer.label} {what}; name it with --scorer to have it again.")
+    return [*kept, *by_label.values()], notes
+
+
+# The comparison
+
+
+def comparison(
+    config: Compare,
+    suite: Suite,
+    sides: Sequence[Side],
+    scorers: Sequence[ComparedScorer],
+    rows: Sequence[ComparedPrompt],
 ) -> dict[str, Any]:
-    scorers = [_by_scorer(scorer, material, rows, config.resampling) for scorer in known]
-    differences = [_differences(rows, scorer["label"]) for scorer in scorers]
-    agreement = agreement_of(scorers, differences, material.names[1])
+    """Compute everything that `compare.json` holds; see docs/compare.md."""
+    names = (sides[0].name, sides[1].name)
+    one_folder = sides[0].found.root.resolve() == sides[1].found.root.resolve()
+    categories = np.array([row.category for row in rows])
+    texts = text_numbers([row.prompt for row in rows])
+    found, differences = [], []
+    for scorer in scorers:
+        first = mean_scores((row.first for row in rows), scorer.label)
+        second = mean_scores((row.second for row in rows), scorer.label)
+        own = compared(first, second, categories, names, config.resampling, texts)
+        if one_folder and own["outcome"] == "equal":
+            own["verdict"] = "No difference: {} and {} are one and the same folder".format(*names)
+        for cases in own["extremes"].values():
+            for case in cases:
+                row = rows[case["prompt"]]
+                case |= {"first": _shown(row.first, scorer.label), "second": _shown(row.second, scorer.label)}
+        found.append({**scorer.model_dump(mode="json"), **own})
+        differences.append(second - first)
+    about_sides = {}
+    for side, name in zip(sides, ("first", "second"), strict=True):
+        counts = [len(images) for images in side.found.images if images]
+        about_sides[name] = {
+            "name": side.name,
+            "root": relative_to(side.found.root, config.out),
+            "prompts": len(counts),
+            "images": sum(counts),
+            "images_per_prompt": [min(counts), max(counts)],
+        }
     return {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": config.command,
-        "verdict": scorers[0]["verdict"],
+        "verdict": found[0]["verdict"],
         "settings": asdict(config.resampling),
-        "suite": {
-            "name": material.suite.name,
-            "source": material.suite.source,
-            "sha256": material.suite.sha256,
-            "prompts": len(rows),
-        },
-        "compared": len(_in_both(rows)),
-        **{side: _side(config, material, number) for number, side in enumerate(_SIDES)},
-        "notes": _notes(material, scorers, rows),
-        "scorers": scorers,
-        "agreement": agreement,
+        "suite": {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "prompts": len(rows)},
+        "compared": sum(bool(row.first and row.second) for row in rows),
+        **about_sides,
+        "notes": [*notes_on_files(sides, one_folder, rows), *notes_on_prompts(names, scorers, rows)],
+        "scorers": found,
+        "agreement": agreement_of(found, differences, names[1]),
         "prompts": [row.model_dump(mode="json") for row in rows],
     }
 
 
-def _differences(rows: Sequence[ComparedPrompt], label: str) -> NDArray[np.float64]:
-    """(prompts,): second less first, NaN where an image is missing."""
-    first, second = _both_scores(rows, label)
-    return second - first
+def _shown(images: Sequence[ScoredImage], label: str) -> dict[str, Any]:
+    """The image that stands for a side: of several the one whose score is nearest their mean."""
+    mean = float(np.mean([image.scores[label] for image in images]))
+    return {"image": min(images, key=lambda image: abs(image.scores[label] - mean)).image, "score": mean}
 
 
-def _both_scores(rows: Sequence[ComparedPrompt], label: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return mean_scores((row.first for row in rows), label), mean_scores((row.second for row in rows), label)
-
-
-def _side(config: Compare, material: _Material, number: int) -> dict[str, Any]:
-    counts = [len(images) for images in material.sets[number].images if images]
-    return {
-        "name": material.names[number],
-        "root": relative_to(material.sets[number].root, config.out),
-        "prompts": len(counts),
-        "images": sum(counts),
-        "images_per_prompt": [min(counts), max(counts)],
-    }
-
-
-def _by_scorer(
-    scorer: Mapping[str, Any], material: _Material, rows: Sequence[ComparedPrompt], resampling: Resampling
-) -> dict[str, Any]:
-    first, second = _both_scores(rows, scorer["label"])
-    categories = np.array([row.category for row in rows])
-    texts = text_numbers([row.prompt for row in rows])
-    found = compared(first, second, categories, material.names, resampling, texts)
-    if material.one_folder and found["outcome"] == "equal":
-        found["verdict"] = "No difference: {} and {} are one and the same folder".format(*material.names)
-    extremes = {
-        direction: [{**case, **_shown(rows[case["prompt"]], scorer["label"])} for case in cases]
-        for direction, cases in found["extremes"].items()
-    }
-    return {**scorer, **found, "extremes": extremes}
-
-
-def _shown(row: ComparedPrompt, label: str) -> dict[str, Any]:
-    """The image that stands for each side: of several the one whose score is nearest their mean."""
-    shown = {}
-    for side, images in (("first", row.first), ("second", row.second)):
-        scores = [image.scores[label] for image in images]
-        mean = float(np.mean(scores))
-        nearest = min(range(len(scores)), key=lambda n: abs(scores[n] - mean))
-        shown[side] = {"image": images[nearest].image, "score": mean}
-    return shown
-
-
-# What a reader must know
-
-
-def _notes(material: _Material, scorers: Sequence[Mapping[str, Any]], rows: Sequence[ComparedPrompt]) -> list[str]:
-    notes = [*_notes_on_files(material, rows), *_notes_on_prompts(material, rows)]
-    for scorer in scorers:
-        if fitted := scorer["fitted_to"]:
-            what = f"was fitted to {fitted['prompts']:,} of these {len(rows):,} prompts ({fitted['data']})"
-            notes.append(f"{scorer['label']} {what}: it may be surer of them than of others.")
-    return notes
-
-
-def _notes_on_files(material: _Material, rows: Sequence[ComparedPrompt]) -> list[str]:
+def notes_on_files(sides: Sequence[Side], one_folder: bool, rows: Sequence[ComparedPrompt]) -> list[str]:
+    """Say what a reader must know of the images: equal files, and folders that were not looked into."""
     notes = []
-    first, second = material.names
-    both = _in_both(rows)
+    first, second = (side.name for side in sides)
+    both = [row for row in rows if row.first and row.second]
     same = sum(_digests(row.first) == _digests(row.second) for row in both)
-    if material.one_folder:
+    if one_folder:
         notes.append(f"{first} and {second} are one and the same folder.")
     elif same:
         what = "all" if same == len(both) else f"{same:,} of {len(both):,}"
         notes.append(f"{first} and {second} have the same files, to the byte, for {what} prompts.")
-    for name, images, found in zip(material.names, material.images, material.sets, strict=True):
-        if found.other_folders:
-            listed = ", ".join(found.other_folders[:5])
-            notes.append(f"{name} has folders that are not of these prompts and were not looked into: {listed}.")
-        prompts_of = defaultdict(set)
-        for image in images:
-            prompts_of[image.sha256].add(image.prompt)
-        repeated = sum(len(prompts) for prompts in prompts_of.values() if len(prompts) > 1)
-        if repeated:
+    for side in sides:
+        if side.found.other_folders:
+            listed = ", ".join(side.found.other_folders[:5])
+            notes.append(f"{side.name} has folders that are not of these prompts and were not looked into: {listed}.")
+        prompts_of = Counter(digest for digest, _ in {(image.sha256, image.prompt) for image in side.images})
+        if repeated := sum(count for count in prompts_of.values() if count > 1):
             what = "have an image that stands for another prompt too (a filter's black square, perhaps)"
-            notes.append(f"{name}: {repeated:,} prompts {what}.")
+            notes.append(f"{side.name}: {repeated:,} prompts {what}.")
+    return notes
+
+
+def notes_on_prompts(
+    names: tuple[str, str], scorers: Sequence[ComparedScorer], rows: Sequence[ComparedPrompt]
+) -> list[str]:
+    """Say what a reader must know of the prompts: missing, repeated, and seen in training."""
+    notes = []
+    first, second = names
+    both = [row for row in rows if row.first and row.second]
+    lacking = {first: sum(not row.first for row in rows), second: sum(not row.second for row in rows)}
+    if any(lacking.values()):
+        gone = " and ".join(f"{count:,} in {name}" for name, count in lacking.items() if count)
+        what = f"compared are the {len(both):,} of {len(rows):,} that have one in both"
+        notes.append(f"Prompts without an image: {gone}; {what}.")
+    if any(len(row.first) != len(row.second) for row in both):
+        what = "The number of images differs between the two for some prompts"
+        notes.append(f"{what}; the mean of a prompt's images is compared, and that of more images varies less.")
+    if note := repeats_note(text_numbers([row.prompt for row in rows])):
+        notes.append(note)
+    for scorer in scorers:
+        if fitted := scorer.fitted_to:
+            what = f"was fitted to {fitted['prompts']:,} of these {len(rows):,} prompts ({fitted['data']})"
+            notes.append(f"{scorer.label} {what}: it may be surer of them than of others.")
     return notes
 
 
 def _digests(images: Sequence[ScoredImage]) -> list[str]:
     return sorted(image.sha256 for image in images)
-
-
-def _notes_on_prompts(material: _Material, rows: Sequence[ComparedPrompt]) -> list[str]:
-    notes = []
-    lacking = dict(
-        zip(material.names, (sum(not row.first for row in rows), sum(not row.second for row in rows)), strict=True)
-    )
-    if any(lacking.values()):
-        gone = " and ".join(f"{count:,} in {name}" for name, count in lacking.items() if count)
-        what = f"compared are the {len(_in_both(rows)):,} of {len(rows):,} that have one in both"
-        notes.append(f"Prompts without an image: {gone}; {what}.")
-    if any(len(row.first) != len(row.second) for row in _in_both(rows)):
-        what = "The number of images differs between the two for some prompts"
-        notes.append(f"{what}; the mean of a prompt's images is compared, and that of more images varies less.")
-    if note := repeats_note(text_numbers([row.prompt for row in rows])):
-        notes.append(note)
-    return notes
-
-
-def _publish(config: Compare, result: dict[str, Any]) -> None:
-    roots = {"first": config.first, "second": config.second}
-    sheet = io.BytesIO()
-    compare_sheet(result, roots).save(sheet, "JPEG", quality=88, optimize=True)
-    products = {"compare.html": compare_page(result, roots).encode(), "contact.jpg": sheet.getvalue()}
-    publish_set(config.out, "compare.json", result, products)
