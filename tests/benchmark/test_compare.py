@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from error_fields import at
-from hpskit.benchmark.comparison.contact_sheet import Row, Shown, contact_sheet
-from hpskit.benchmark.comparison.figures import agreement_of, compared, decimals
-from hpskit.benchmark.comparison.run import Compare, run
+from hpskit.benchmark.compare import Compare, run
+from hpskit.benchmark.compare_figures import agreement_of, compared, decimals
+from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
 from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.scoring.contract import Candidate

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit import __version__
-from hpskit.benchmark.comparison.figures import agreement_of, compared
-from hpskit.benchmark.comparison.page import compare_page, compare_sheet
+from hpskit.benchmark.compare_figures import agreement_of, compared
+from hpskit.benchmark.compare_page import compare_page, compare_sheet
 from hpskit.benchmark.layout import ImageSet, find_images
 from hpskit.benchmark.result import (
     Resampling,
