@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpskit.pages import charts
-from hpskit.pages.axes import Axis, axis_for, category_axis, count_axis, round_step, value_axis
+from hpskit.pages.axes import Axis, axis_for, category_axis, count_axis, round_step, text_width, value_axis
 from hpskit.pages.charts import Bar, Cell, Frame, Point, Series
 
 EVIL = '<b onload="x">&'
@@ -106,7 +106,7 @@ def test_everything_that_is_drawn_lies_in_the_panel(name: str) -> None:
             assert left <= x <= left + width
             assert top <= y <= top + height
         if node.tag == "text" and not math.isnan(x):
-            half = charts.text_width(node.text or "") * {"middle": 0.5, "end": 1.0}[node.get("text-anchor", "")]
+            half = text_width(node.text or "") * {"middle": 0.5, "end": 1.0}[node.get("text-anchor", "")]
             assert left - 3 <= x - half
         for x_text, y_text in re.findall(r"([-\d.]+),([-\d.]+)", node.get("points", "")):
             assert left <= float(x_text) <= left + width

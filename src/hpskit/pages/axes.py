@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hpskit.pages.format import number
 
-__all__ = ["Axis", "axis_for", "category_axis", "count_axis", "round_step", "value_axis"]
+__all__ = ["Axis", "axis_for", "category_axis", "count_axis", "round_step", "text_width", "value_axis"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,3 +87,8 @@ def category_axis(labels: Sequence[str], *, title: str = "", downwards: bool = F
     low, high = -0.5, len(labels) - 0.5
     low, high = (high, low) if downwards else (low, high)
     return Axis(low=low, high=high, ticks=tuple(range(len(labels))), labels=tuple(labels), title=title, slant=True)
+
+
+def text_width(text: str) -> float:
+    """Units of a panel that the longest line of a label needs at most; a browser sets it in the font that it has."""
+    return 7.0 * max(map(len, text.split("\n")))
