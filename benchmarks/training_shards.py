@@ -21,8 +21,7 @@ from typing import Any
 
 import torch
 
-from hpskit.training.devices import accelerator_for
-from hpskit.training.engine import Engine
+from hpskit.training.engine import Engine, accelerator_for
 from hpskit.training.recipes import tiny
 from hpskit.training.student import Student
 from training_step import made_up, peak_gigabytes

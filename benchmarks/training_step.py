@@ -15,17 +15,16 @@ import json
 import resource
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpskit.models.network import autocast, choose_device
-from hpskit.training.batch import Batch, Decoded, collate
-from hpskit.training.objective import objective
+from hpskit.training.engine import cosine_lr
+from hpskit.training.loader import Batch, Example, collate
+from hpskit.training.losses import objective
 from hpskit.training.recipes import Recipe, read_recipe
-from hpskit.training.schedule import cosine_lr
 from hpskit.training.student import Student
 
 PROMPT = "a portrait of an old fisherman with a long white beard by the sea at sunset in soft light, oil on canvas"
@@ -36,7 +35,7 @@ def made_up(pairs: int, size: int) -> Batch:
     """Pairs of noise, each with a prompt of its own."""
     generator = torch.Generator().manual_seed(0)
     groups = [
-        Decoded(
+        Example(
             prompt=f"{PROMPT}, number {number}",
             place="noise",
             pixels=torch.randn(2, 3, size, size, generator=generator),
@@ -46,7 +45,7 @@ def made_up(pairs: int, size: int) -> Batch:
         )
         for number in range(pairs)
     ]
-    return collate(groups, [], size=size)
+    return collate(groups, size=size)
 
 
 def step(
@@ -91,7 +90,7 @@ def main() -> int:
     parser.add_argument("--count", action="store_true", help="count the operations of the first step, which slows it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = replace(read_recipe(options.recipe), weights=None).with_settings(options.settings)
+    recipe = read_recipe(options.recipe).with_settings(["weights=none", *options.settings])
     begin = time.perf_counter()
     student = Student.build(recipe, device=choose_device(options.device))
     adam = {"lr": recipe.lr, "betas": recipe.betas, "eps": recipe.eps}
@@ -106,7 +105,7 @@ def main() -> int:
         else:
             figures.append(step(student, recipe, optimizer, options.pairs, number))
     result = {
-        "recipe": recipe.to_dict(),
+        "recipe": recipe.model_dump(mode="json"),
         "pairs": options.pairs,
         "threads": options.threads,
         "device": options.device,

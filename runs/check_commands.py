@@ -58,7 +58,7 @@ def check_recipe(options: dict[str, Any]) -> None:
 
     recipe = read_recipe(options["recipe"]).with_settings(options["settings"] or [])
     if "grid" in options:
-        from hpskit.training.ablate import parse_grid
+        from hpskit.training.sweep import parse_grid
 
         parse_grid(recipe, [*options["grid"], *(options["more"] or [])])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import math
@@ -13,31 +12,34 @@ from typing import Any
 
 import numpy as np
 
+from hpskit.files import publish_json
 from hpskit.models.store import locate
 from hpskit.models.training_record import write_record
-from hpskit.training.checkpoints import Checkpoint, Checkpoints
+from hpskit.training.engine import cosine_lr
 from hpskit.training.recipes import Recipe, tiny
-from hpskit.training.schedule import cosine_lr
+from hpskit.training.run_folder import RunConfig, RunFolder, TrainState
 from hpskit.training.student import Student
 
 __all__ = ["ablation_of", "config_of", "log_of", "write_run", "write_trained"]
 
 
-def config_of(recipe: Recipe, name: str = "first") -> dict[str, Any]:
-    return {
-        "format": "hpskit training run 1",
-        "package": "hpskit 0.0",
-        "command": f"hpskit train --recipe tiny --data train.json --val test.json --out runs/{name}",
-        "recipe": recipe.to_dict(),
-        "base": None,
-        "parameters": {"trained": 123_456, "all": 234_567},
-        "data": [{"name": "train.json", "path": "data/train.json", "format": "hpdv2-train", "ratio": 1.0}
-                 | {"groups": 6_000, "pairs": 6_000, "digest": "sha256:" + "a" * 64, "incomplete": 7}],
-        "validation": [{"name": "test.json", "path": "data/test.json", "format": "hpdv2-test"}
-                       | {"groups": 400, "pairs": 15_300, "digest": "sha256:" + "b" * 64, "incomplete": 0}],
-        "dropped_leaks": 12,
-        "leaks": {"same prompt": 9, "same image": 4},
-    }  # fmt: skip
+def config_of(recipe: Recipe, name: str = "first") -> RunConfig:
+    data = {"name": "train.json", "path": "data/train.json", "format": "hpdv2-train", "ratio": 1.0}
+    held_out = {"name": "test.json", "path": "data/test.json", "format": "hpdv2-test"}
+    return RunConfig(
+        recipe=recipe,
+        data=[{**data, "groups": 6_000, "pairs": 6_000, "digest": "a" * 64, "incomplete": 7}],
+        validation=[{**held_out, "groups": 400, "pairs": 15_300, "digest": "b" * 64, "incomplete": 0}],
+        dropped_leaks=12,
+        leaks={"same prompt": 9, "same image": 4},
+        base=None,
+        parameters={"trained": 123_456, "all": 234_567},
+        preprocessing="letterbox",
+        package="hpskit 0.0",
+        versions={},
+        on_broken="drop",
+        command=f"hpskit train --recipe tiny --data train.json --val test.json --out runs/{name}",
+    )
 
 
 def log_of(recipe: Recipe, *, best: float = 0.8, warning: bool = False, seed: int = 0) -> Iterator[dict[str, Any]]:
@@ -81,29 +83,25 @@ def log_of(recipe: Recipe, *, best: float = 0.8, warning: bool = False, seed: in
         yield {"kind": "warning", "step": 100, "name": "stuck", "text": text}
 
 
-def write_run(folder: Path, recipe: Recipe | None = None, **settings: Any) -> Path:
+def write_run(path: Path, recipe: Recipe | None = None, **settings: Any) -> RunFolder:
     """`config.json` and `log.jsonl`."""
     recipe = recipe or tiny()
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config_of(recipe, folder.name)))
-    lines = (json.dumps(line) + "\n" for line in log_of(recipe, **settings))
-    (folder / "log.jsonl").write_text("".join(lines))
+    folder = RunFolder(path)
+    publish_json(folder.config_file, config_of(recipe, path.name).model_dump(mode="json"))
+    folder.log_file.write_text("".join(json.dumps(line) + "\n" for line in log_of(recipe, **settings)))
     return folder
 
 
-def write_trained(folder: Path) -> Path:
+def write_trained(path: Path) -> Path:
     """A run of the recipe `tiny` with weights of step 150, its best, and of step 200; they were drawn, not trained."""
-    write_run(folder)
-    checkpoints = Checkpoints(folder / "checkpoints", keep=2)
+    folder = write_run(path)
     for step in (150, 200):
-        student = Student.build(dataclasses.replace(tiny(), seed=step))
-        metadata = {"kind": "hps", "architecture": "hpskit-tiny", "name": folder.name, "version": f"step {step}"}
-        found = Checkpoint(step=step, weights=student.state(), training={}, state={"best": 150, "validation": None})
-        checkpoints.save(found, {**metadata, "licence": "unknown"})
-    model = folder / "model.safetensors"
-    shutil.copyfile(checkpoints.model(150), model)
-    write_record(model, weight_hash=locate(model).weight_hash, data="train.json", prompts=["a red barn"])
-    return folder
+        student = Student.build(tiny().model_copy(update={"seed": step}))
+        metadata = {"kind": "hps", "architecture": "hpskit-tiny", "name": path.name, "version": f"step {step}"}
+        folder.save(TrainState(step=step, best=150), student.state(), {}, {**metadata, "licence": "unknown"})
+    shutil.copyfile(folder.weights("150")[0], folder.model)
+    write_record(folder.model, weight_hash=locate(folder.model).weight_hash, data="train.json", prompts=["a red barn"])
+    return path
 
 
 def ablation_of(fields: dict[str, list[Any]], *, stopped: bool = False) -> dict[str, Any]:
@@ -114,14 +112,15 @@ def ablation_of(fields: dict[str, list[Any]], *, stopped: bool = False) -> dict[
         far = sum(abs(fields[f].index(v) - (len(fields[f]) - 1) / 2) for f, v in settings.items())
         value = 0.82 - 0.015 * far**2 - 0.001 * number
         failed = stopped and number == 0
+        span = None if failed else {"value": value, "low": value - 0.02, "high": value + 0.02}
         rows.append(
             {
                 "name": ",".join(f"{field}={value}" for field, value in settings.items()),
                 "settings": settings,
                 "steps": 60 if failed else 200,
                 "best_step": None if failed else 150,
-                "accuracy": None if failed else {"value": value, "low": value - 0.02, "high": value + 0.02},
-                "hpdv2": None if failed else {"value": value, "low": value - 0.02, "high": value + 0.02},
+                "accuracy": span,
+                "hpdv2": span,
                 "loss": None if failed else 0.5,
                 "trained_parameters": 1_000_000,
                 "images_per_second": 120.5,
@@ -129,16 +128,12 @@ def ablation_of(fields: dict[str, list[Any]], *, stopped: bool = False) -> dict[
                 "stopped": "step 60: the loss is not finite" if failed else None,
             }
         )
-    config = config_of(tiny())
-    judged = [row for row in rows if row["accuracy"]]
-    best = max(judged, key=lambda row: row["accuracy"]["value"])["name"]
+    config = config_of(tiny()).model_dump(mode="json")
     return {
         "package": "hpskit 0.0",
         "command": "hpskit ablate --recipe tiny --data train.json --val test.json --grid lr=1e-06 --out ablation",
-        "recipe": config["recipe"],
+        **{name: config[name] for name in ("recipe", "data", "validation")},
         "fields": fields,
-        "data": config["data"],
-        "validation": config["validation"],
         "runs": rows,
-        "best": best,
+        "best": max((r for r in rows if r["accuracy"]), key=lambda row: row["accuracy"]["value"])["name"],
     }

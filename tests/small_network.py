@@ -9,7 +9,7 @@ from pathlib import Path
 import open_clip
 
 from hpskit.training.recipes import tiny
-from hpskit.training.train_run import TrainRun
+from hpskit.training.trainer import TrainConfig
 from made_up_task import write_task
 
 __all__ = ["SMALL", "register_small", "small_run"]
@@ -29,12 +29,12 @@ def register_small(folder: Path) -> None:
     open_clip.add_model_config(path)
 
 
-def small_run(folder: Path, settings: Sequence[str], *, pairs: int, held_out: int) -> TrainRun:
+def small_run(folder: Path, settings: Sequence[str], *, pairs: int, held_out: int) -> TrainConfig:
     """The made-up task in `folder`, and a run in `folder/whole` that learns it."""
     register_small(folder)
     write_task(folder, pairs=pairs, seed=0)
     write_task(folder, pairs=held_out, seed=0, held_out=True)
-    return TrainRun(
+    return TrainConfig(
         recipe=tiny().with_settings([f"architecture={SMALL}", *settings]),
         data=(str(folder / "train.json"),),
         validation=str(folder / "held-out.json"),

@@ -4,7 +4,6 @@
     ├── InputError            something given by the caller cannot be used (also a ValueError)
     │   ├── ImageError        an image cannot be opened, decoded or used
     │   ├── RecordError       a row of a file is not what it should be
-    │   │   └── BrokenImageError  an image that it names cannot be used
     │   └── DivergedError     training has left the numbers: its settings cannot be used
     ├── OutputError           a result cannot be written, or belongs to another run
     ├── ModelError            a model cannot be had or loaded
@@ -24,7 +23,6 @@ import os
 from typing import Self
 
 __all__ = [
-    "BrokenImageError",
     "CheckpointError",
     "DivergedError",
     "HashMismatchError",
@@ -43,7 +41,10 @@ __all__ = [
 
 def shown(value: object, limit: int = 80) -> str:
     """Return a value as an error may quote it: its `repr`, cut to `limit` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no whole number of more than 4,300 digits
+        return "too long to be shown"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
@@ -99,13 +100,6 @@ class ImageError(InputError):
 
 class RecordError(InputError):
     """A row of a file is not what it should be."""
-
-
-class BrokenImageError(RecordError):
-    """An image that a row names cannot be decoded or used."""
-
-    image = ""
-    """Its name."""
 
 
 class DivergedError(InputError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import signal
 import socket
@@ -23,13 +22,10 @@ from typing import Any
 import open_clip
 import torch
 
-from hpskit.cli import main
-from hpskit.errors import OutputError
 from hpskit.models import checkpoint as tensors
-from hpskit.training import checkpoints, engine, log, trainer
-from hpskit.training import processes as processes_of_a_run
+from hpskit.training import run_folder, trainer
 from hpskit.training.recipes import tiny
-from hpskit.training.trainer import TrainRun, train
+from hpskit.training.trainer import TrainConfig, train
 
 STEPS = 6
 SMALL = {
@@ -49,8 +45,8 @@ SETTINGS = (
 )
 
 
-def config(folder: Path, name: str, *settings: str, **changes: Any) -> TrainRun:
-    return TrainRun(
+def config(folder: Path, name: str, *settings: str, **changes: Any) -> TrainConfig:
+    return TrainConfig(
         recipe=tiny().with_settings(SETTINGS).with_settings(settings),
         data=(str(folder / "train.json"),),
         validation=str(folder / "held-out.json"),
@@ -106,7 +102,7 @@ def killed_while_saving(files: int) -> None:
             die()
         return digest
 
-    checkpoints.write_tensors = write
+    run_folder.write_tensors = write
 
 
 def resume(folder: Path) -> None:
@@ -186,41 +182,8 @@ def asked_to_stop(what: str, _done: int, _total: int | None, _line: Mapping[str,
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def command(folder: Path, name: str, *options: str) -> None:
-    """`hpskit train` on broken data, whose standard error goes to NAME.RANK.txt."""
-    os.dup2(os.open(folder / f"{name}.{os.environ['RANK']}.txt", os.O_CREAT | os.O_WRONLY), 2)
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    data = ["--data", str(folder / "broken.json"), "--val", str(folder / "held-out.json"), "--device", "cpu"]
-    sys.argv = ["hpskit", "train", "--recipe", "tiny", *data, "--out", str(folder / name), *settings, *options]
-    try:
-        main()
-    except SystemExit as ended:
-        os._exit(int(ended.code or 0))
-
-
-def numberless(folder: Path) -> None:
-    """Scores of validation that are no numbers."""
-    engine.Engine.scores = lambda self, batch: self.student.scores(batch) * math.nan if batch else torch.zeros(0)
-    command(folder, "numberless", "--on-broken", "drop")
-
-
-def without_room_for_curves(folder: Path) -> None:
-    """A disk that is found to be full only when the curves are closed."""
-
-    def close(*_: Any, **__: Any) -> None:
-        raise OutputError("no room for them")
-
-    log._TensorBoard.close = close
-    command(folder, "curves", "--on-broken", "drop", "--tensorboard")
-
-
-def trouble(folder: Path) -> None:
-    """What happens to one of two processes: a broken image, a signal, patience at its end; and a folder that only the
-    first one sees."""
-    for name, options in (("whole", ()), ("sharded", ("--shard",))):
-        assert both(partial(command, folder, name, *options)) == [2, 2]
-    assert both(partial(numberless, folder)) == [2, 2]
-    assert both(partial(without_room_for_curves, folder)) == [2, 2]
+def agreement(folder: Path) -> None:
+    """Two processes of which one is asked to end; whose patience ends; that judge a validation otherwise."""
     calm = config(folder, "calm", *PLAIN, device="cpu")
     assert both(partial(train, calm)) == [0, 0]
     asked = config(folder, "asked", *PLAIN, device="cpu", resume=True)
@@ -242,15 +205,9 @@ def trouble(folder: Path) -> None:
 
     assert both(of_two_minds) == [0, 0]
 
-    def apart() -> None:
-        processes_of_a_run._PATIENCE = 0.5
-        train(replace(config(folder, "", device="cpu"), out=folder / f"apart-{os.environ['RANK']}"))
-
-    assert both(apart) == [1, 1]
-
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     (Path(sys.argv[2]) / "small.json").write_text(json.dumps(SMALL))
     open_clip.add_model_config(Path(sys.argv[2]) / "small.json")
-    {case.__name__: case for case in (resume, processes, shards, trouble)}[sys.argv[1]](Path(sys.argv[2]))
+    {case.__name__: case for case in (resume, processes, shards, agreement)}[sys.argv[1]](Path(sys.argv[2]))

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hpskit.files import read_json
 from hpskit.models.checkpoint import read_tensors
-from hpskit.training.checkpoints import Checkpoints
-from hpskit.training.log import log_lines
+from hpskit.training.run_folder import RunFolder, lines_of
 from made_up_task import write_task
 
 DRIVER = Path(__file__).with_name("killed_runs.py")
@@ -40,9 +38,7 @@ def drive(case: str, folder: Path) -> str:
 def follows(one: Path, other: Path) -> None:
     """The log of one run says what that of the other says, to 1e-5."""
     for kind in ("step", "validation"):
-        expected, found = (
-            [line for line in log_lines(run / "log.jsonl") if line["kind"] == kind] for run in (one, other)
-        )
+        expected, found = (lines_of(RunFolder(run).log(), kind) for run in (one, other))
         assert len(expected) == len(found) > 0, other
         for before, after in zip(expected, found, strict=True):
             for figure in ("loss", "chance"):
@@ -55,9 +51,8 @@ def test_the_loss_follows_that_of_one_process(tmp_path: Path) -> None:
     drive("processes", tmp_path)
     for whole, name in (("one", "two"), ("one", "parts"), ("lone", "idle")):
         follows(tmp_path / whole, tmp_path / name)
-    last = Checkpoints(tmp_path / "two/checkpoints", 1).last()
-    assert last is not None
-    first, second = last.state["random"]
+    folder = RunFolder(tmp_path / "two")
+    first, second = folder.state(folder.steps()[-1]).random
     assert first != second  # or both would drop the same of their images
 
 
@@ -67,8 +62,7 @@ def test_shards_follow_one_process_and_go_on_anywhere(tmp_path: Path) -> None:
     for way in ("all", "frozen"):
         for name in ("two", "shards"):
             follows(tmp_path / f"{way}-one", tmp_path / f"{way}-{name}")
-    whole, killed = (read_json(tmp_path / name / "summary.json") for name in ("all-shards", "killed"))
-    assert killed == whole
+    assert RunFolder(tmp_path / "killed").finished() == RunFolder(tmp_path / "all-shards").finished() is not None
     follows(tmp_path / "all-shards", tmp_path / "moved")
     one, shards, moved = (
         read_tensors(tmp_path / name / "model.safetensors") for name in ("all-one", "all-shards", "moved")
@@ -79,27 +73,41 @@ def test_shards_follow_one_process_and_go_on_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_happens_to_one_process_ends_all(tmp_path: Path) -> None:
+def test_two_processes_end_and_choose_as_one(tmp_path: Path) -> None:
+    said = drive("agreement", tmp_path)
+    calm, asked = (RunFolder(tmp_path / name) for name in ("calm", "asked"))
+    assert asked.finished() == calm.finished() is not None
+    assert [line["step"] for line in lines_of(asked.log(), "start")] == [0, 3]
+    assert said.count("asked: stopped and saved after step 3") == 2
+    assert RunFolder(tmp_path / "patient").log()[-1]["reason"] == "patience"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "expected"), [("--device=cpu", "image 'broken.png'"), ("--device=cuda:7", "--device: is 'cuda:7'")]
+)
+def test_what_happens_to_one_process_ends_all_and_is_said_once(tmp_path: Path, option: str, expected: str) -> None:
+    """An image that only one of two processes finds broken; and an option that is wrong for both."""
     write_task(tmp_path, pairs=20, seed=0)
+    write_task(tmp_path, pairs=6, seed=0, held_out=True)
     rows = json.loads((tmp_path / "train.json").read_text())
     (tmp_path / "train/broken.png").write_bytes(b"nothing that is an image")
     rows[7]["file_path"][0] = "broken.png"
-    (tmp_path / "broken.json").write_text(json.dumps(rows))
+    (tmp_path / "train.json").write_text(json.dumps(rows))
     began = time.monotonic()
-    said = drive("trouble", tmp_path)
-    assert time.monotonic() - began < 300  # without agreement, half an hour
-    for name in ("whole", "sharded"):
-        lines = [line for rank in "01" for line in (tmp_path / f"{name}.{rank}.txt").read_text().splitlines()]
-        (error,) = (line for line in lines if not line.startswith("warning: "))
-        assert error.startswith("error: ")
-        assert "entry 8 (line 1): image 'broken.png'" in error
-    calm, asked = (read_json(tmp_path / name / "summary.json") for name in ("calm", "asked"))
-    assert asked == calm
-    starts = [line["step"] for line in log_lines(tmp_path / "asked/log.jsonl") if line["kind"] == "start"]
-    assert starts == [0, 3]
-    assert said.count("asked: stopped and saved after step 3") == 2
-    assert log_lines(tmp_path / "patient/log.jsonl")[-1]["reason"] == "patience"
-    for name, expected in (("numberless", "have scores that are no numbers; the last"), ("curves", "no room for them")):
-        errors = [(tmp_path / f"{name}.{rank}.txt").read_text() for rank in "01"]
-        assert sum(text.count("error: ") for text in errors) == sum(text.count(expected) for text in errors) == 1
-    assert said.count("does not see it; put --out on a disk that all machines share") == 2
+    train = ["-m", "hpskit", "train", "--recipe", "tiny", "--data", "train.json", "--val", "held-out.json"]
+    settings = ["--set", "steps=6", "--set", "warmup=1", "--set", "batch=6", "--out", "run", option]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *train, *settings],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert time.monotonic() - began < 300  # without its launcher the other one would wait for half an hour
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert expected in errors[0]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from error_fields import at
 from hpskit.cli import export as command
 from hpskit.errors import CheckpointError, InputError, OutputError
 from hpskit.evaluation.run import Evaluation
@@ -124,32 +125,43 @@ def test_another_checkpoint_has_a_record_without_the_figures_of_the_best(run: Pa
     assert again.weight_hash == made.weight_hash
 
 
-def test_refusals(run: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
-    def refused(error: type[Exception], message: str, **options: Any) -> None:
-        config = {"source": run, "layout": "official", "out": tmp_path / "new.pt", **options}
-        with pytest.raises(error, match=message):
-            export(Export(**config))
-        assert not (tmp_path / "new.pt").exists()
+@pytest.mark.parametrize(
+    ("error", "field", "options"),
+    [
+        (InputError, at(found="no checkpoint '7'", expected="best, last, 150, 200"), {"checkpoint": "7"}),
+        (InputError, at(found="holds no config.json"), {"source": "tmp"}),
+        (InputError, at("--out", expected="ends in .pt"), {"out": "new"}),
+        (InputError, at(cure="--arch"), {"source": "tiny"}),
+        (CheckpointError, None, {"source": "tiny", "architecture": "hpskit-tiny"}),
+        (InputError, at("--arch", found="hpskit-tiny"), {"architecture": "ViT-H-14"}),
+        (InputError, at("--to", found="'tar'", expected="official, huggingface, onnx"), {"layout": "tar"}),
+        (InputError, at("--evaluation", found="official"), {"evaluations": (Path("result.json"),)}),
+    ],
+)
+def test_refusals(
+    run: Path, tmp_path: Path, tiny_checkpoint: Path, error: type[Exception], field: Any, options: dict[str, Any]
+) -> None:
+    paths = {"tmp": tmp_path, "tiny": tiny_checkpoint, "new": tmp_path / "new"}
+    config = {"source": run, "layout": "official", "out": tmp_path / "new.pt", **options}
+    config |= {name: paths[value] for name, value in options.items() if value in (*paths,)}
+    with pytest.raises(error, check=field):
+        export(Export(**config))
+    assert not list(tmp_path.glob("new*"))
 
+
+def test_what_stands_there_is_left_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "there.pt").write_text("mine")
-    refused(OutputError, r"there.pt: exists, expected a new name", out=tmp_path / "there.pt")
+    with pytest.raises(OutputError, check=at(tmp_path / "there.pt", found="exists")):
+        export(Export(source=run, layout="official", out=tmp_path / "there.pt"))
     assert (tmp_path / "there.pt").read_text() == "mine"
-    refused(InputError, "has no checkpoint '7', expected best, last, 150, 200", checkpoint="7")
-    refused(InputError, "holds no config.json", source=tmp_path)
-    refused(InputError, "expected a file that ends in .pt", out=tmp_path / "new")
-    refused(InputError, "does not say what network it is of", source=tiny_checkpoint)
-    refused(CheckpointError, "is not a checkpoint of hpskit-tiny", source=tiny_checkpoint, architecture="hpskit-tiny")
-    refused(InputError, "but .* is a hpskit-tiny; leave the option out", architecture="ViT-H-14")
-    refused(InputError, "--to: is 'tar', expected one of official, huggingface, onnx", layout="tar")
-    refused(InputError, "is for a model card, which official has not", evaluations=(tmp_path / "result.json",))
 
 
 def test_an_evaluation_of_another_model_is_refused(run: Path, tmp_path: Path) -> None:
     row = {"info": {"weight_hash": "sha256:0"}}
-    (tmp_path / "result.json").write_text(json.dumps({"rules": {}, "scorers": [row]}))
-    config = Export(source=run, layout="huggingface", out=tmp_path / "hub", evaluations=(tmp_path / "result.json",))
-    with pytest.raises(InputError, match="has no scorer with the weights sha256:"):
-        export(config)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({"rules": {}, "scorers": [row]}))
+    with pytest.raises(InputError, check=at(path, found="no scorer with the weights sha256:")):
+        export(Export(source=run, layout="huggingface", out=tmp_path / "hub", evaluations=(path,)))
     assert not (tmp_path / "hub").exists()
 
 

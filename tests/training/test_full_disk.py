@@ -16,12 +16,11 @@ from typing import Any
 
 import pytest
 
+from error_fields import at
 from hpskit.errors import OutputError
-from hpskit.training.checkpoints import Checkpoints
-from hpskit.training.estimate import estimate, size_of
-from hpskit.training.log import Sink, log_lines, tensorboard
-from hpskit.training.run_folder import RunFolder
-from hpskit.training.trainer import TrainRun, train
+from hpskit.training.run_folder import RunFolder, lines_of, open_trackers, writing
+from hpskit.training.trainer import TrainConfig, dry_run, sizes_of, train
+from run_material import write_run
 from small_network import small_run
 
 STEPS = 24
@@ -49,7 +48,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(disk: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainRun, str]:
+def undisturbed(disk: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, str]:
     folder = tmp_path_factory.mktemp("task")
     config = small_run(folder, SETTINGS, pairs=12, held_out=4)
     return replace(config, out=disk / "run", resume=True), train(config).weight_hash
@@ -83,13 +82,19 @@ def taken(*files: Path) -> int:
     ],
 )
 def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(
-    undisturbed: tuple[TrainRun, str], disk: Path, step: int, checkpoints: float, models: float, pages: int, where: str
+    undisturbed: tuple[TrainConfig, str],
+    disk: Path,
+    step: int,
+    checkpoints: float,
+    models: float,
+    pages: int,
+    where: str,
 ) -> None:
     config, expected = undisturbed
     shutil.rmtree(config.out, ignore_errors=True)
     (disk / "filler").unlink(missing_ok=True)
     whole = RunFolder(Path(config.data[0]).parent / "whole")
-    left = checkpoints * taken(*Checkpoints(whole.checkpoints, 1).path(STEPS).iterdir()) + models * taken(whole.model)
+    left = checkpoints * taken(*whole.checkpoint(STEPS).iterdir()) + models * taken(whole.model)
     with pytest.raises(OutputError) as caught:
         train(config, filled(disk, step, int(left) + pages * PAGE))
     text = str(caught.value)
@@ -97,26 +102,24 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(
     assert "No space left on device" in text
     assert "room" in text
     assert not list(config.out.rglob("*.tmp"))
-    steps_before = Checkpoints(config.out / "checkpoints", 2).steps()
+    steps_before = RunFolder(config.out).steps()
     assert steps_before == [n for n in (12, 24) if n < step or (n == step and checkpoints == 1)]
     (disk / "filler").unlink()
     assert train(config).weight_hash == expected
-    steps = [line["step"] for line in log_lines(config.out / "log.jsonl") if line["kind"] == "step"]
+    steps = [line["step"] for line in lines_of(RunFolder(config.out).log(), "step")]
     assert steps == [*range(1, STEPS + 1)]
     for name in ("report.html", "model.training.json", "summary.json"):
         assert (config.out / name).stat().st_size
 
 
-def test_a_disk_without_room_is_refused_before_the_first_step(undisturbed: tuple[TrainRun, str], disk: Path) -> None:
+def test_a_disk_without_room_is_refused_before_the_first_step(undisturbed: tuple[TrainConfig, str], disk: Path) -> None:
     config, expected = undisturbed
     shutil.rmtree(config.out, ignore_errors=True)
-    size = size_of(config.recipe)
+    size = sizes_of(config.recipe)
     fill = filled(disk, 1, size.disk - size.checkpoint)
     fill("training", 1, None, {"kind": "step"})
-    for stage in (train, estimate):
-        with pytest.raises(
-            OutputError, match=r"run: .* GB are free, checkpoints need .* GB; make room, choose another"
-        ):
+    for stage in (train, dry_run):
+        with pytest.raises(OutputError, check=at(config.out, expected="GB for checkpoints", cure="make room")):
             stage(config)
         assert not config.out.exists()
     (disk / "filler").unlink()
@@ -126,20 +129,21 @@ def test_a_disk_without_room_is_refused_before_the_first_step(undisturbed: tuple
     (disk / "filler").unlink()
 
 
-def draw(sink: Sink) -> None:
-    for step in range(2000):
-        sink.add(step, {"step/loss": 0.5})
-    sink.close(failed=False)
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's own thread
 def test_curves_that_cannot_be_written_are_an_error_that_says_so(disk: Path) -> None:
-    (sink,) = tensorboard(disk / "curves", after=0, wanted=True)
+    run = write_run(disk / "curves")
+    (tracker,) = open_trackers(run, run.config(), after=0, tensorboard=True, wandb=False)
     filled(disk, 1, 0)("training", 1, 2, {"kind": "step"})
+
+    def draw() -> None:
+        with writing(run.path / "tensorboard"):
+            for step in range(2000):
+                tracker.log({"step/loss": 0.5}, step=step)
+
     try:
-        with pytest.raises(OutputError, match=r"curves: cannot be written .*; make room and --resume, or .*no-tensorb"):
-            draw(sink)
+        with pytest.raises(OutputError, check=at(run.path, cure="--resume")):
+            draw()
     finally:
         (disk / "filler").unlink()
-    with contextlib.suppress(OutputError):
-        sink.close(failed=True)
+    with contextlib.suppress(OSError):
+        tracker.finish()

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from error_fields import at
 from hpskit.dataset.convert import convert
 from hpskit.dataset.reading import open_data
 from hpskit.errors import RecordError
 from hpskit.pixels import Preprocessing
-from hpskit.training.batch import Batch, Decoded, collate
-from hpskit.training.examples import Loader, Source, Stream, batches
-from hpskit.training.objective import objective
-from hpskit.training.parts import split
+from hpskit.training.data import PreferenceDataset
+from hpskit.training.loader import Batch, DataLoader, Decoder, Example, collate, validation_batches
+from hpskit.training.losses import objective
 from hpskit.training.recipes import Loss, Recipe
 
 NAN = math.nan
@@ -33,7 +33,7 @@ Said = tuple[list[list[float]], list[float], float]
 def batch_of(*groups: Said, ratings: bool = False) -> Batch:
     """Groups as (rankings, votes for each, weight); with `ratings`, the first ranking of each is turned into them."""
     decoded = [
-        Decoded(
+        Example(
             prompt="a cat",
             place="made up",
             pixels=torch.zeros(len(ranks[0]), 3, 1, 1),
@@ -44,7 +44,7 @@ def batch_of(*groups: Said, ratings: bool = False) -> Batch:
         )
         for ranks, votes, weight in groups
     ]
-    return collate(decoded, [], size=1)
+    return collate(decoded, size=1)
 
 
 def value(batch: Batch, loss: str, **settings: object) -> tuple[float, float]:
@@ -77,7 +77,7 @@ def test_parts_add_up(loss: str, weighting: str, said: list[Said], parts: int) -
     batch = batch_of(*said, ratings=True)
     scores = torch.randn(len(batch.pixels), generator=torch.Generator().manual_seed(len(said)))
     whole, weight = objective(recipe, scores, batch)
-    pieces = split(batch, parts)
+    pieces = batch.split(parts)
     each = zip(scores.split([len(piece.pixels) for piece in pieces]), pieces, strict=True)
     sums = torch.tensor([objective(recipe, part, piece) for part, piece in each]).sum(dim=0)
     assert sums.tolist() == pytest.approx([whole.item(), weight.item()], rel=1e-5)
@@ -182,7 +182,7 @@ def test_the_weight_of_a_group() -> None:
 def test_a_batch_of_nothing_is_0_and_has_a_gradient(loss: str) -> None:
     recipe = Recipe(loss=loss)  # type: ignore[arg-type]
     scores = torch.zeros(0, requires_grad=True)
-    total, weight = objective(recipe, scores, collate([], [], size=1))
+    total, weight = objective(recipe, scores, collate([], size=1))
     assert (total.item(), weight.item()) == (0, 0)
     total.backward()
     assert scores.grad is not None
@@ -203,9 +203,10 @@ def test_ratings_of_image_reward_arrive_and_survive_a_conversion(tmp_path: Path)
     convert(data, "parquet", tmp_path / "rows.parquet")
     for source in (data, open_data(tmp_path / "ours"), open_data(tmp_path / "rows.parquet")):
         for field, expected in (("overall_rating", [6, 5, 4] * 2), ("fidelity_rating", [2, NAN, 5] * 2)):
-            loader = Loader(preprocessing=Preprocessing(size=8), workers=0, rating=field)
-            stream = Stream([Source(data=source)], loader, pairs=6, seed=0)
-            for batch in (next(iter(stream)), *batches(source, loader, pairs=6)):
+            decoder = Decoder(preprocessing=Preprocessing(size=8), workers=0, rating=field)
+            loader = DataLoader([PreferenceDataset(source, rating=field)], decoder, ratios=[None], pairs=6, seed=0)
+            for batch in (next(iter(loader)), *validation_batches(source, decoder, pairs=6)):
                 assert batch.ratings.tolist() == pytest.approx(expected, nan_ok=True)
-        with pytest.raises(RecordError, match=r"has no ratings 'beauty'.*overall_rating, fidelity_rating"):
-            Stream([Source(data=source)], replace(loader, rating="beauty"), pairs=6, seed=0)
+        found, cure = "has no ratings 'beauty'", "overall_rating, fidelity_rating"
+        with pytest.raises(RecordError, check=at(found=found, cure=cure)):
+            PreferenceDataset(source, rating="beauty")

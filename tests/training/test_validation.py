@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from hpskit.evaluation.run import Evaluation, run
-from hpskit.files import read_json
 from hpskit.models.training_record import read_record
 from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import load_scorer
-from hpskit.training.log import log_lines
 from hpskit.training.recipes import tiny
-from hpskit.training.trainer import TrainRun, train
+from hpskit.training.run_folder import RunFolder, lines_of
+from hpskit.training.trainer import TrainConfig, train
 from made_up_task import write_task
 from small_network import SMALL, register_small
 
@@ -25,13 +24,13 @@ GROUPS = 8
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> TrainRun:
+def config(tmp_path: Path) -> TrainConfig:
     """A few steps in fp32, to be validated on what `held_out` of a test writes."""
     register_small(tmp_path)
     write_task(tmp_path, pairs=16, seed=0)
     write_task(tmp_path, pairs=2 * GROUPS, seed=0, held_out=True)
     settings = ("steps=4", "warmup=1", "batch=4", "validate_every=2", "save_every=2", "precision=fp32", "lr=1e-2")
-    return TrainRun(
+    return TrainConfig(
         recipe=tiny().with_settings((f"architecture={SMALL}", *settings)),
         data=(str(tmp_path / "train.json"),),
         validation=str(tmp_path / "held-out.json"),
@@ -85,12 +84,12 @@ def as_partial_rankings(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("held_out", [as_published_orders, as_pairs, as_partial_rankings])
-def test_its_accuracies_are_those_of_an_evaluation(config: TrainRun, tmp_path: Path, held_out: Any) -> None:
+def test_its_accuracies_are_those_of_an_evaluation(config: TrainConfig, tmp_path: Path, held_out: Any) -> None:
     """They were those of single judgements, where an evaluation goes by the order that the data publish."""
     path = held_out(tmp_path)
     summary = train(replace(config, validation=str(path)))
-    scorer = load_scorer(summary.model, precision="fp32")
-    record = read_record(summary.model, summary.weight_hash)
+    scorer = load_scorer(config.out / "model.safetensors", precision="fp32")
+    record = read_record(config.out / "model.safetensors", summary.weight_hash)
     candidates = [Candidate(label="it", scorer=scorer, training=record)]
     evaluated = run(Evaluation(data=path, out=tmp_path / "report", resamples=100), lambda: candidates).result
     (found,) = evaluated["scorers"]
@@ -105,7 +104,7 @@ def test_its_accuracies_are_those_of_an_evaluation(config: TrainRun, tmp_path: P
     assert f"its checkpoint was chosen on this.</strong> {groups} of the {groups} groups" in page
 
 
-def test_groups_without_their_files_stay_out_when_a_file_appears(config: TrainRun, tmp_path: Path) -> None:
+def test_groups_without_their_files_stay_out_when_a_file_appears(config: TrainConfig, tmp_path: Path) -> None:
     """They came back into the validation, and its figures before and after could not be compared."""
     file = tmp_path / "train/held-out-3-a.png"
     content = file.read_bytes()
@@ -117,11 +116,12 @@ def test_groups_without_their_files_stay_out_when_a_file_appears(config: TrainRu
 
     summary = train(replace(config, on_broken="drop"), progress)
     assert file.exists()
-    run = read_json(config.out / "config.json")["validation"][0]
-    validations = [line for line in log_lines(config.out / "log.jsonl") if line["kind"] == "validation"]
+    folder = RunFolder(config.out)
+    (facts,) = folder.config().validation
+    validations = lines_of(folder.log(), "validation")
     assert [(line["groups"], line["pairs"], line["dropped"]) for line in validations] == [(15, 15, 0)] * 2
-    assert (run["groups"], run["pairs"], run["incomplete"]) == (15, 15, 1)
+    assert (facts.groups, facts.pairs, facts.incomplete) == (15, 15, 1)
     assert "left out because image files were missing or empty: 1." in (config.out / "report.html").read_text()
-    record = read_record(summary.model, summary.weight_hash)
+    record = read_record(config.out / "model.safetensors", summary.weight_hash)
     assert record is not None
     assert len(record.chosen_on) == 15

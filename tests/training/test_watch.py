@@ -14,13 +14,13 @@ from hpskit.stats import Accuracy
 from hpskit.training.recipes import tiny
 from hpskit.training.watch import (
     Watch,
-    above_chance,
-    exploding_scale,
     inverted_labels,
     overflowing,
     recovery,
-    stuck_at_chance,
+    runaway_scale,
+    stuck,
     window,
+    worse_than_guessing,
 )
 
 LN2 = math.log(2)
@@ -43,26 +43,26 @@ def line(step: int, loss: float = 0.4, scale: float = 15.0, skipped: bool = Fals
 
 
 def test_a_loss_at_ln_2_is_stuck_and_one_clearly_below_is_not() -> None:
-    assert "0.693" in str(stuck_at_chance([LN2] * 20, [LN2] * 20))
-    assert stuck_at_chance([0.68] * 20, [LN2] * 20) is None
-    assert stuck_at_chance([math.log(4)] * 9, [math.log(4)] * 9)  # best of four images
+    assert "0.693" in str(stuck([LN2] * 20, [LN2] * 20))
+    assert stuck([0.68] * 20, [LN2] * 20) is None
+    assert stuck([math.log(4)] * 9, [math.log(4)] * 9)  # best of four images
 
 
 def test_stuck_looks_at_the_mean_of_the_steps() -> None:
-    assert stuck_at_chance([0.56, 0.78], [LN2, LN2]) is None
-    assert stuck_at_chance([0.60, 0.80], [LN2, LN2])
+    assert stuck([0.56, 0.78], [LN2, LN2]) is None
+    assert stuck([0.60, 0.80], [LN2, LN2])
 
 
 def test_a_loss_that_is_worse_than_guessing_is_not_stuck() -> None:
     """Twenty steps with a mean of 0.779 and a standard error of 0.029: a higher learning rate would make it worse."""
     losses = [0.65, 0.908] * 10
-    assert "0.779, worse than guessing (0.693)" in str(above_chance(losses, [LN2] * 20))
-    assert stuck_at_chance(losses, [LN2] * 20) is None
+    assert "0.779, worse than guessing (0.693)" in str(worse_than_guessing(losses, [LN2] * 20))
+    assert stuck(losses, [LN2] * 20) is None
     noisy = [0.3, 1.15] * 10
-    assert above_chance(noisy, [LN2] * 20) is None
-    assert stuck_at_chance(noisy, [LN2] * 20), "0.725, with a standard error of 0.1"
-    assert above_chance([0.699] * 20, [LN2] * 20) is None, "less than 1 %"
-    assert above_chance([2.5] + [LN2] * 19, [LN2] * 20), "one large step, and nothing is learned behind it"
+    assert worse_than_guessing(noisy, [LN2] * 20) is None
+    assert stuck(noisy, [LN2] * 20), "0.725, with a standard error of 0.1"
+    assert worse_than_guessing([0.699] * 20, [LN2] * 20) is None, "less than 1 %"
+    assert worse_than_guessing([2.5] + [LN2] * 19, [LN2] * 20), "one large step, and nothing is learned behind it"
 
 
 def test_a_network_that_large_steps_have_ruined_is_not_sent_to_larger_ones() -> None:
@@ -163,7 +163,7 @@ def test_what_became_better_is_said() -> None:
     ],
 )
 def test_logit_scale_that_runs_away(first: float, now: float, limit: float, warned: bool) -> None:
-    text = exploding_scale(first, now, limit)
+    text = runaway_scale(first, now, limit)
     assert (text is not None) == warned
     assert text is None or f"{first:.1f}" in text
 

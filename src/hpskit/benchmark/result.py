@@ -29,10 +29,8 @@ __all__ = [
     "Figures",
     "Resampling",
     "Result",
-    "ResultPart",
     "ScoredImage",
     "ScoredPrompt",
-    "ScorerAbout",
     "ScorerResult",
     "SuiteInfo",
     "common_scorers",
@@ -54,13 +52,13 @@ CURE = "the file was changed after it was made; make it again"
 Floats = NDArray[np.float64]
 
 
-class ResultPart(Strict):
+class _Part(Strict):
     """Part of a result; fields that this version does not know are left alone."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class ScoredImage(ResultPart):
+class ScoredImage(_Part):
     """An image and its scores."""
 
     image: str
@@ -88,7 +86,7 @@ class ScoredPrompt(SuitePrompt):
     """Images in the order of their samples; none where they are missing."""
 
 
-class Figures(ResultPart):
+class Figures(_Part):
     """A mean over prompts and its 95 % interval."""
 
     value: float | None
@@ -100,7 +98,7 @@ class Figures(ResultPart):
     """Number of prompts that have an image."""
 
 
-class CategoryFigures(ResultPart):
+class CategoryFigures(_Part):
     """The figures of one category; None, but for `prompts`, if it has no image."""
 
     name: str
@@ -115,8 +113,8 @@ class CategoryFigures(ResultPart):
     prompts: int
 
 
-class ScorerAbout(ResultPart):
-    """A scorer, as results name it."""
+class ScorerResult(_Part):
+    """A scorer, how its scores were made, and what follows from them."""
 
     label: str
     info: ScorerInfo
@@ -124,25 +122,20 @@ class ScorerAbout(ResultPart):
     """Log-odds of being preferred per point of score, if the scorer has such a scale."""
     reads_prompt: bool | None = None
     """False if the scores do not depend on the prompt; None if nobody said."""
-
-
-class ScorerResult(ScorerAbout):
-    """A scorer, how its scores were made, and what follows from them."""
-
     command: str | None = None
     versions: dict[str, str] | None = None
     average: Figures
     categories: Annotated[tuple[CategoryFigures, ...], Field(strict=False)]
 
 
-class CategorySize(ResultPart):
+class CategorySize(_Part):
     """A category of a suite and its number of prompts."""
 
     name: str
     prompts: int
 
 
-class SuiteInfo(ResultPart):
+class SuiteInfo(_Part):
     """The suite that a result is of."""
 
     name: str
@@ -153,7 +146,7 @@ class SuiteInfo(ResultPart):
     categories: Annotated[tuple[CategorySize, ...], Field(strict=False)]
 
 
-class Result(ResultPart):
+class Result(_Part):
     """A result file that was read and checked; arrays are aligned with the prompts of the suite."""
 
     path: Path = Field(exclude=True)

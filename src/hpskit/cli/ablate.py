@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,9 +24,6 @@ from hpskit.cli.options import (
     step_progress,
 )
 
-if TYPE_CHECKING:
-    from hpskit.training.ablate import Ablation
-
 __all__ = ["ablate"]
 
 
@@ -44,9 +40,6 @@ def ablate(
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; GPUs are dealt out to them in turn.")] = 1,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check grid, data, leaks, weights, time and disk; write nothing.")
-    ] = False,
     drop_leaks: DropLeaks = False,
     compare_pixels: ComparePixels = False,
     on_broken: OnBroken = "fail",
@@ -61,20 +54,18 @@ def ablate(
     \b
     hpskit ablate --data train.json --val test.json --grid lr=1e-6,3.3e-6,1e-5 image_blocks=10,20,32 --out ablation/
     """
-    from hpskit.training.ablate import Ablation, parse_grid
-    from hpskit.training.ablate import ablate as run
     from hpskit.training.recipes import read_recipe
+    from hpskit.training.sweep import Sweep, parse_grid
+    from hpskit.training.sweep import ablate as run
+    from hpskit.training.trainer import TrainConfig
 
-    base = read_recipe(recipe).with_settings(settings or [])
-    config = Ablation(
-        recipe=base,
-        grid=parse_grid(base, [*grid, *(more or [])]),
+    base = TrainConfig(
+        recipe=read_recipe(recipe).with_settings(settings or []),
         data=tuple(data),
         validation=val,
         data_format=data_format,
         image_root=image_root,
         out=out,
-        jobs=jobs,
         drop_leaks=drop_leaks,
         compare_pixels=compare_pixels,
         on_broken=on_broken,
@@ -82,32 +73,13 @@ def ablate(
         device=device,
         command=f"hpskit {shlex.join(sys.argv[1:])}",
     )
-    if dry_run:
-        _plan(config, as_json)
-        return
+    sweep = Sweep(base=base, grid=parse_grid(base.recipe, [*grid, *(more or [])]), jobs=jobs)
     with progress_bar() as bar:
-        result = run(config, step_progress(bar), lambda text: typer.echo(f"warning: {text}", err=True))
+        result = run(sweep, step_progress(bar), lambda text: typer.echo(f"warning: {text}", err=True))
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
     _print(result, out)
-
-
-def _plan(config: Ablation, as_json: bool) -> None:
-    from rich.console import Console
-
-    from hpskit.training.ablation_plan import plan_ablation
-
-    with Console(stderr=True).status("checking …") as status:
-        found = plan_ablation(config, lambda what: status.update(f"{what} …"))
-    for text in found.warnings:
-        typer.echo(f"warning: {text}", err=True)
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
-        return
-    for line in found.lines():
-        typer.echo(line)
-    typer.echo("dry run: nothing was written")
 
 
 def _print(result: dict[str, Any], out: Path) -> None:
@@ -117,26 +89,21 @@ def _print(result: dict[str, Any], out: Path) -> None:
     from rich.text import Text
 
     from hpskit.pages import counted
-    from hpskit.training.ablation_page import ranked, undecided
+    from hpskit.training.sweep import accuracy_of, ranked, undecided, written
 
     console, table = Console(), Table(box=box.SIMPLE_HEAD)
     for column in (*result["fields"], "accuracy", "interval", "best step", ""):
         table.add_column(column, justify="right", no_wrap=True)
     for row in ranked(result):
-        settings = [f"{value:g}" if isinstance(value, float) else str(value) for value in row["settings"].values()]
+        cells = ["stopped", "", f"at {row['steps']:,}"]
+        if accuracy_of(row) >= 0:
+            value, low, high = (f"{100 * row['accuracy'][name]:.1f}" for name in ("value", "low", "high"))
+            cells = [f"{value} %", f"{low} to {high}", f"{row['best_step']:,}"]
         best = row["name"] == result["best"]
-        table.add_row(*map(Text, [*settings, *_figures(row), "best" * best]), style="bold" if best else None)
+        cells = [*map(written, row["settings"].values()), *cells, "best" * best]
+        table.add_row(*map(Text, cells), style="bold" if best else None)
     console.print(table)
     if others := undecided(result):
         text = f" the order is not decided: intervals of {counted(others, 'other run')} overlap with that of the best"
         console.print(Text(text), soft_wrap=True)
     console.print(Text(f" {out / 'ablation.html'}", style="dim"), soft_wrap=True)
-
-
-def _figures(row: Mapping[str, Any]) -> list[str]:
-    if row["stopped"] or not row["accuracy"]:
-        return ["stopped", "", f"at {row['steps']:,}"]
-    accuracy = row["accuracy"]
-    known = accuracy["low"] is not None
-    interval = f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}" if known else ""
-    return [f"{100 * accuracy['value']:.1f} %", interval, f"{row['best_step']:,}"]

@@ -32,7 +32,7 @@ from hpskit.errors import HpskitError, InputError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from hpskit.training.trainer import TrainRun
+    from hpskit.training.trainer import TrainConfig
 
 __all__ = ["train"]
 
@@ -46,9 +46,10 @@ def _show_recipe(name: str | None) -> None:
     """Print a recipe as a file has it, and end."""
     if name is None:
         return
-    from hpskit.training.recipes import LINEAR_RECIPES, read_recipe
+    from hpskit.training.mini_recipe import MiniRecipe
+    from hpskit.training.recipes import read_recipe
 
-    recipe = LINEAR_RECIPES[name]() if name in LINEAR_RECIPES else read_recipe(name)
+    recipe = MiniRecipe() if name == "mini" else read_recipe(name)
     typer.echo(recipe.to_toml(), nl=False)
     raise typer.Exit
 
@@ -67,7 +68,7 @@ _Shown = Annotated[
 _WIDE = 125
 """Columns of a terminal that has room for a whole bar and all figures."""
 _TO_SPEAK = 5.0
-"""Seconds for the first process to say why all end: launchers kill the rest as soon as one has ended."""
+"""Seconds for the first process to say why all end: a launcher ends the rest as soon as one has ended."""
 
 
 def train(
@@ -104,19 +105,16 @@ def train(
     hpskit train --recipe hpsv2 --data HPDv2/train.json --val HPDv2/test.json --out runs/hps --dry-run
     """
     with _one_voice(out):
-        from hpskit.training.recipes import LINEAR_RECIPES
-
-        if recipe in LINEAR_RECIPES:
+        if recipe == "mini":
             _fit(data, val, out, settings or [], data_format, image_root, dry_run, as_json)
             return
         from hpskit.training.recipes import read_recipe
-        from hpskit.training.trainer import TrainRun
+        from hpskit.training.trainer import TrainConfig
 
         if val is None:
-            raise InputError(
-                f"--val: is missing, the recipe {recipe} needs one; `hpskit data split` makes one of your data"
-            )
-        config = TrainRun(
+            cure = "`hpskit data split` makes one of your data"
+            raise InputError("--val", f"is missing, the recipe {recipe} needs one", cure=cure)
+        config = TrainConfig(
             recipe=read_recipe(recipe).with_settings(settings or []),
             data=tuple(data),
             validation=val,
@@ -132,32 +130,27 @@ def train(
             device=device,
             tensorboard=tensorboard,
             wandb=wandb,
-            command=_command(),
+            command=f"hpskit {shlex.join(sys.argv[1:])}",
         )
-        (_estimate if dry_run else _train)(config, as_json)
+        (_dry_run if dry_run else _train)(config, as_json)
 
 
-def _command() -> str:
-    return f"hpskit {shlex.join(sys.argv[1:])}"
-
-
-def _speaks() -> bool:
-    """Of several processes the first one alone."""
+def _is_main() -> bool:
+    """Tell whether this is the first of the processes of a run."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager
 def _one_voice(out: Path) -> Iterator[None]:
-    """When all processes end for one reason, the first one says it; whoever ends alone speaks for itself."""
+    """Let the first process speak, if it ends too: the launcher ends the others while they wait."""
     try:
         yield
-    except HpskitError as error:
-        if _speaks() or not _all_know(error):
-            raise
-        time.sleep(_TO_SPEAK)
-        raise typer.Exit(2) from error
+    except HpskitError:
+        if not _is_main():
+            time.sleep(_TO_SPEAK)
+        raise
     except KeyboardInterrupt as stop:
-        if not _speaks():
+        if not _is_main():
             time.sleep(_TO_SPEAK)
             raise typer.Exit(1) from stop
         where = stop.args[0] if stop.args else "stopped"
@@ -172,50 +165,61 @@ def _way_on(out: Path) -> str:
     return f"no checkpoint was saved yet, and the same command{resume} begins anew"
 
 
-def _all_know(error: HpskitError) -> bool:
-    """Whether the first process, or that of this machine, has it too: before they are joined, it lies in the command or
-    in files, which are the same for all processes of a machine."""
-    from torch import distributed
-
-    from hpskit.training.processes import is_shared
-
-    alone = not (distributed.is_available() and distributed.is_initialized())
-    return is_shared(error) or (alone and os.environ.get("LOCAL_RANK", "0") != "0")
-
-
-def _train(config: TrainRun, as_json: bool) -> None:
+def _train(config: TrainConfig, as_json: bool) -> None:
     from hpskit.training.trainer import train as run
 
     with _bar() as bar:
         summary = run(config, _show(bar), _warn)
-    if not _speaks():
+    if not _is_main():
         return
+    model = config.out / "model.safetensors"
     if as_json:
-        value = {"out": str(summary.out), "model": str(summary.model), "steps": summary.steps}
-        found = {"best_step": summary.best_step, "weight_hash": summary.weight_hash, "validation": summary.validation}
-        typer.echo(json.dumps({**value, **found}, indent=2))
+        typer.echo(json.dumps({"out": str(config.out), "model": str(model), **summary.model_dump()}, indent=2))
         return
     typer.echo(f"{summary.steps:,} steps; best at step {summary.best_step:,}: {_accuracy(summary.validation)}")
-    typer.echo(f"{summary.model}\n{summary.out / 'report.html'}")
+    typer.echo(f"{model}\n{config.out / 'report.html'}")
 
 
-def _estimate(config: TrainRun, as_json: bool) -> None:
+def _dry_run(config: TrainConfig, as_json: bool) -> None:
     from rich.console import Console
 
-    from hpskit.training.estimate import estimate
+    from hpskit.training.trainer import dry_run
 
-    with Console(stderr=True, quiet=not _speaks()).status("Checking …") as status:
-        found = estimate(config, lambda what: status.update(f"{what} …"))
-    if not _speaks():
+    with Console(stderr=True, quiet=not _is_main()).status("Checking …") as status:
+        found = dry_run(config, lambda what: status.update(f"{what} …"))
+    if not _is_main():
         return
-    for text in found.warnings:
+    for text in found["warnings"]:
         _warn(text)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    for line in found.lines():
+    for line in _plan(config, found):
         typer.echo(line)
     typer.echo("dry run: nothing was written")
+
+
+def _plan(config: TrainConfig, found: Mapping[str, Any]) -> Iterator[str]:
+    """Put what a dry run has found into words."""
+    from hpskit.pages import duration
+
+    recipe, sizes, bytes_, measured = config.recipe, found["parameters"], found["bytes"], found["measured"]
+    share = f"{sizes['trained'] / 1e6:,.1f} of {sizes['all'] / 1e6:,.1f} million parameters are trained"
+    plan = f"{recipe.steps:,} steps of {recipe.batch:,} pairs, loss {recipe.loss}, lr {recipe.lr:g}"
+    yield f"{recipe.architecture}: {share}; {plan}"
+    yield from found["data"]
+    yield f"training and validation share no prompt and no image; first weights: {found['weights']}"
+    if found["resume"]:
+        yield found["resume"]
+    known = f"weights and optimiser take {bytes_['memory'] / 1e9:.1f} GB"
+    if measured:
+        where = f" on {found['processes']} processes" if found["processes"] > 1 else ""
+        yield f"time: {measured['seconds']:.2f} s a step{where}; about {duration(found['seconds'])} without validations"
+        yield f"memory: {measured['peak'] / 1e9:.1f} GB at the peak, of which {known}"
+    else:
+        yield f"time: not measured; {found['unmeasured']}"
+        yield f"memory: {known}, and what passes through the network comes on top"
+    yield f"disk: {bytes_['disk'] / 1e9:.1f} GB of checkpoints at once"
 
 
 def _fit(
@@ -228,21 +232,22 @@ def _fit(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """The linear recipes, which need neither a validation set nor devices."""
+    """Fit the linear recipe, which needs neither a validation set nor devices."""
     from hpskit.training.mini_fit import MiniFit, plan, run
-    from hpskit.training.recipes import mini
+    from hpskit.training.mini_recipe import MiniRecipe
 
     if val is not None:
-        raise InputError("--val: is given, but the recipe mini cross-validates by prompt on its own data; leave it out")
+        cure = "leave it out: the recipe mini cross-validates by prompt on its own data"
+        raise InputError("--val", "is given with the recipe mini", cure=cure)
     if len(data) > 1:
-        raise InputError(f"--data: names {len(data)} data sets, expected one for the recipe mini")
+        raise InputError("--data", f"names {len(data)} data sets", expected="one for the recipe mini")
     config = MiniFit(
         data=data[0],
         out=out,
-        recipe=mini().with_settings(settings),
+        recipe=MiniRecipe().with_settings(settings),
         data_format=data_format,
         image_root=image_root,
-        command=_command(),
+        command=f"hpskit {shlex.join(sys.argv[1:])}",
     )
     if dry_run:
         for line in plan(config):
@@ -258,7 +263,7 @@ def _fit(
 
 
 def _warn(text: str) -> None:
-    if _speaks():
+    if _is_main():
         typer.echo(f"warning: {text}", err=True)
 
 
@@ -271,17 +276,16 @@ def _outlook(line: Mapping[str, Any]) -> str:
     from hpskit.pages import duration
 
     memory = f"{line['peak_bytes'] / 1e9:.1f} GB at the peak"
-    return (
-        f"{line['seconds_per_step']:.2g} s a step, {duration(line['seconds_left'])} to go without validations; {memory}"
-    )
+    left = duration(line["seconds_left"])
+    return f"{line['seconds_per_step']:.2g} s a step, {left} to go without validations; {memory}"
 
 
 def _bar() -> Progress:
-    """What is being done, and the figures of the last step."""
+    """Make a bar that shows what is being done, and the figures of the last step."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True, quiet=not _speaks())
+    console = Console(stderr=True, quiet=not _is_main())
     columns = (
         TextColumn("{task.description}"),
         BarColumn(40 if console.width >= _WIDE else 8),
@@ -289,22 +293,22 @@ def _bar() -> Progress:
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and _speaks()))
+    return Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and _is_main()))
 
 
 def _show(bar: Progress) -> Callable[[str, int, int | None, Mapping[str, Any]], None]:
-    """Steps move the bar; other figures are a line above it, which is there without a terminal too."""
+    """Let steps move the bar; other figures are a line above it, which is there without a terminal too."""
     said = {"validation": _accuracy, "estimate": _outlook}
     narrow = bar.console.width < _WIDE
     task = bar.add_task("starting", total=None, figures="")
 
     def progress(what: str, done: int, total: int | None, line: Mapping[str, Any]) -> None:
-        if line.get("kind") == "resume":
+        kind = line.get("kind")
+        if kind == "resume":
             bar.console.print(line["text"], highlight=False, soft_wrap=True)
-        elif line.get("kind") in said:
-            if _speaks():
-                bar.console.print(f"step {done:,}: {said[line['kind']](line)}", highlight=False, soft_wrap=True)
-        elif line:
+        elif kind in said and _is_main():
+            bar.console.print(f"step {done:,}: {said[kind](line)}", highlight=False, soft_wrap=True)
+        elif kind == "step":
             bar.update(task, figures=_figures(line, short=narrow))
         bar.update(task, description=what, completed=done, total=total)
 
@@ -312,7 +316,7 @@ def _show(bar: Progress) -> Callable[[str, int, int | None, Mapping[str, Any]], 
 
 
 def _figures(line: Mapping[str, Any], *, short: bool) -> str:
-    """Of a step; in a narrow window without the speed."""
+    """Write the figures of a step; in a narrow window without the speed."""
     speed = line["images"] / line["seconds"] if line["seconds"] else 0.0
     accuracy = "" if line["accuracy"] is None else f"accuracy {100 * line['accuracy']:.0f} %  "
     text = f"loss {line['loss']:.4f}  {accuracy}lr {line['lr']:.2g}"

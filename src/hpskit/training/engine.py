@@ -1,46 +1,251 @@
-"""One step of training, on one device or many: loss, gradient, AdamW, moving average. Knows nothing of files."""
+"""One step of training, on one device or many: loss, gradient, AdamW, moving average. Knows nothing of files.
+
+Devices and processes are accelerate's. Weights, gradients and AdamW's state in shards are FSDP's, torch's own: each
+process holds a part of every tensor, and a block is put together when it computes. Not by accelerate's plugin, which
+needs GPUs: this is tested on CPUs.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
-from collections.abc import Iterator, Mapping
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
-from hpskit.errors import DivergedError, InputError
-from hpskit.training.batch import Batch, collate
-from hpskit.training.objective import objective
-from hpskit.training.parts import split
-from hpskit.training.processes import together
+from hpskit.errors import DivergedError, InputError, MissingExtraError
+from hpskit.training.loader import Batch, collate
+from hpskit.training.losses import objective
 from hpskit.training.recipes import Recipe
-from hpskit.training.schedule import cosine_lr
-from hpskit.training.sharding import clip_gradients, shard
 from hpskit.training.student import Student
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["NEW_RUN", "Engine", "Figures", "correct_pairs"]
+__all__ = [
+    "NEW_RUN",
+    "Engine",
+    "StepFigures",
+    "accelerator_for",
+    "any_of",
+    "cosine_lr",
+    "from_main",
+    "gathered",
+    "peak_memory",
+    "random_state",
+    "require_accelerate",
+    "set_random_state",
+    "shard",
+]
 
-_PREFIX = "network."
-"""Of the names of a student's tensors; without it they are open_clip's."""
-_SHOWN_PLACES = 3
 NEW_RUN = "the last checkpoint is untouched; lower lr, set clip=1, or use precision=bf16 or fp32, in a new run"
 """The cure of what is not a number."""
 
+_PREFIX = "network."
+"""Prefix of the names of a student's tensors; without it they are open_clip's."""
+_SHOWN_PLACES = 3
+
+T = TypeVar("T")
+
+
+def require_accelerate() -> None:
+    """Raise a MissingExtraError that says how to install accelerate, if it is not there."""
+    try:
+        import accelerate  # noqa: F401
+    except ImportError as error:
+        cure = "install it: pip install 'hpskit[train]'"
+        raise MissingExtraError("training", "needs accelerate, which is not installed", cure=cure) from error
+
+
+def accelerator_for(recipe: Recipe, device: str = "auto", *, shard: bool = False) -> Accelerator:
+    """Take the devices of this run, as `torchrun` or `accelerate launch` have arranged them.
+
+    Args:
+        recipe: its precision is used.
+        device: `auto`, or `cpu` to leave GPUs alone.
+        shard: weights are to be in shards.
+
+    Raises:
+        MissingExtraError: accelerate is not installed.
+        InputError: the devices cannot do the precision, or cannot be used as they were started.
+    """
+    require_accelerate()
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if device not in ("auto", "cpu"):
+        cure = "choose GPUs by CUDA_VISIBLE_DEVICES"
+        raise InputError("--device", f"is {device!r}", expected="auto or cpu", cure=cure)
+    no_fp16 = "use --set precision=bf16 or precision=fp32"
+    on_gpu = device == "auto" and torch.cuda.is_available()
+    if recipe.precision == "fp16" and not on_gpu:
+        raise InputError("precision", "is 'fp16', which needs a GPU to train in, and this run has none", cure=no_fp16)
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):  # which would take over what `Engine` does
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            cure = "leave --use_fsdp and its like out; `hpskit train --shard` puts weights in shards"
+            raise InputError("devices", f"accelerate launch was asked for {name}, which is not used here", cure=cure)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if shard and started == 1:
+        raise InputError("--shard", "has one process to share the weights", cure="start several by torchrun")
+    if shard and recipe.precision == "fp16":
+        raise InputError("--shard", "goes with bf16 and fp32, but precision is 'fp16'", cure=no_fp16)
+    AcceleratorState._reset_state()  # else a second run of this process could have no other precision
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    precision = "no" if recipe.precision == "fp32" else recipe.precision
+    accelerator = Accelerator(cpu=device == "cpu" or not has_gpu, mixed_precision=precision)
+    if accelerator.num_processes != started:  # each would train on its own, in the same folder
+        found = f"{started} processes were started, accelerate knows of {accelerator.num_processes}"
+        raise InputError("devices", found, cure="start them by torchrun, one for each GPU")
+    return accelerator
+
+
+def any_of(accelerator: Accelerator, mine: bool) -> bool:
+    """Tell whether something is so on any process; each must ask."""
+    if accelerator.num_processes == 1:
+        return mine
+    flag = torch.tensor(float(mine), device=accelerator.device)
+    return bool(accelerator.reduce(flag, reduction="sum") > 0)
+
+
+def from_main(accelerator: Accelerator, value: T) -> T:
+    """Return the first process's value on all of them."""
+    if accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    said: T = broadcast_object_list([value])[0]
+    return said
+
+
+def gathered(accelerator: Accelerator, items: list[T]) -> list[T]:
+    """Join the items of all processes, on all of them."""
+    if accelerator.num_processes == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    found: list[T] = gather_object(items)
+    return found
+
+
+def peak_memory() -> int:
+    """Return the bytes at the worst moment of this process: of its GPU, or of the process where there is none."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        import psutil  # accelerate brings it
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def random_state() -> dict[str, str]:
+    """Return the state of torch's generators on the CPU and on this process's GPU; JSON."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return {name: bytes(value.tolist()).hex() for name, value in state.items()}
+
+
+def set_random_state(state: Mapping[str, str]) -> None:
+    """Go on with the state that `random_state` gave."""
+    found = {name: torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8) for name, text in state.items()}
+    torch.set_rng_state(found["cpu"])
+    if "cuda" in found and torch.cuda.is_available():
+        torch.cuda.set_rng_state(found["cuda"])
+
+
+def cosine_lr(step: int, *, base_lr: float, warmup: int, total: int) -> float:
+    """Return the learning rate of a step: a straight rise over `warmup` steps, then half a cosine down towards 0.
+
+    The first step has base_lr / warmup, not 0. The steps `warmup - 1` and `warmup` both have base_lr. The last step,
+    `total - 1`, is one short of 0.
+
+    Args:
+        step: counted from 0, less than `total`.
+        base_lr: the highest rate.
+        warmup: steps of the rise, 0 to `total`.
+        total: steps of the whole run.
+
+    Source: `cosine_lr` of the official training code.
+    """
+    if step < warmup:
+        return base_lr * (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) * base_lr
+
+
+def shard(student: Student, device: torch.device) -> None:
+    """Spread the tensors of a student over all processes, in place, each along its first dimension.
+
+    logit_scale, which has no dimension, stays whole on every device, and nobody sums its gradient but the caller.
+
+    Args:
+        student: the same on every process.
+        device: of this process.
+
+    Raises:
+        InputError: torch is too old.
+    """
+    from torch.distributed import get_world_size
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    if "ignored_params" not in inspect.signature(fully_shard).parameters:
+        found = f"torch {torch.__version__} cannot leave logit_scale whole"
+        raise InputError("--shard", found, cure="install a newer torch")
+    mesh = init_device_mesh(device.type, (get_world_size(),))
+    whole = {parameter for parameter in student.parameters() if parameter.ndim == 0}
+    for parameter in whole:
+        parameter.data = parameter.data.to(device)
+    for block in [*transformer_blocks(student)]:
+        fully_shard(block, mesh=mesh)
+    # Also after a forward pass that no backward pass follows, or a validation would leave its weights to the next step.
+    fully_shard(student, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+
+
+def transformer_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Give the outermost members of lists of modules, whatever their library calls them."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList | nn.Sequential):
+            yield from (member for member in child if any(p.ndim for p in member.parameters()))
+        else:
+            yield from transformer_blocks(child)
+
+
+def clip_sharded(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Bring the norm of all gradients, in shards or whole, down to `limit`, in place; return what it was, 0-d."""
+    from torch.distributed import all_reduce
+    from torch.distributed.tensor import DTensor
+
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    parts = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
+    whole = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
+    squares = get_total_norm(parts).to(whole[0].device) ** 2  # on the CPU if nothing in shards is trained
+    all_reduce(squares)
+    total = (squares + get_total_norm(whole) ** 2).sqrt()
+    factor = torch.clamp(limit / (total + 1e-6), max=1.0)  # as torch's clip_grad_norm_
+    for gradient in (*parts, *whole):
+        gradient.mul_(factor)
+    return total
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
-    """What a step is known by, over all devices."""
+class StepFigures:
+    """Figures of a step, over all devices; the fields of its line in the log."""
 
     loss: float
     """Mean of the batch before the step, by the weights of the recipe."""
     chance: float
-    """What the loss would be if all scores were equal: ln 2 for decided pairs."""
+    """Loss of equal scores: ln 2 for decided pairs."""
     accuracy: float | None
     """Share of the batch's pairs that the scores order as people do before the step, a tied score one half; pairs
     that people tied are left out. None if they tied all."""
@@ -54,21 +259,16 @@ class Figures:
     dropped: int
     """Groups that were left out because of a broken image."""
     skipped: bool
-    """Whether fp16 overflowed, so that the weights stayed as they were and the scale of the loss was halved."""
+    """fp16 overflowed, so that the weights stayed as they were and the scale of the loss was halved."""
 
 
 def correct_pairs(scores: Tensor, batch: Batch) -> tuple[float, int]:
-    """Pairs that the scores order as people do, a tied score one half, and pairs that people did not tie."""
+    """Count the pairs that the scores order as people do, a tied score one half, and the pairs that people decided."""
     share = batch.share.to(scores.device)
     ahead = scores[batch.first.to(scores.device)] - scores[batch.second.to(scores.device)]
     decided = share != 0.5
     right = (1 + torch.sign(ahead) * torch.sign(share - 0.5)) / 2
     return float(right[decided].sum()), int(decided.sum())
-
-
-def _named(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """As torch's functions for states want them, of whose types they are not sure."""
-    return {_PREFIX + name: tensor for name, tensor in weights.items()}
 
 
 class Engine:
@@ -82,13 +282,13 @@ class Engine:
         """
         Args:
             recipe: how it is trained.
-            accelerator: of `devices.accelerator_for`.
+            accelerator: of `accelerator_for`.
             student: the network with its first weights; it moves to the device.
             sharded: spread it over the processes, of which there are several; else each has it whole.
         """
-        self.recipe, self.accelerator, self.student, self.sharded = recipe, accelerator, student, sharded
         from accelerate.utils import AutocastKwargs
 
+        self.recipe, self.accelerator, self.student, self.sharded = recipe, accelerator, student, sharded
         self._casts = AutocastKwargs(cache_enabled=not sharded)  # a cache would keep every block that is taken apart
         self.model: Any = student
         if sharded:
@@ -109,13 +309,13 @@ class Engine:
 
     @property
     def logit_scale(self) -> float:
-        """What cosines are multiplied by, as it is now."""
+        """Factor of the cosines, as it is now."""
         return float(self.student.network.logit_scale.detach().exp())
 
     def _trained(self) -> Iterator[tuple[str, Tensor]]:
         return ((name, p) for name, p in self.student.named_parameters() if p.requires_grad)
 
-    def step(self, batch: Batch, number: int) -> Figures:
+    def step(self, batch: Batch, number: int) -> StepFigures:
         """Learn one batch.
 
         Args:
@@ -134,17 +334,19 @@ class Engine:
         counts = (float(chance), float(weight), len(batch.first), len(batch.pixels), batch.dropped)
         chance_sum, weight_sum, pairs, images, dropped = self._summed(*counts)
         if not weight_sum:
-            found = f"step {number + 1}: all {dropped:.0f} groups of the batch were left out"
-            with together(self.accelerator):
-                raise InputError(f"{found}; `hpskit data inspect --decode` lists broken images")
+            cure = "`hpskit data inspect --decode` lists broken images"
+            raise InputError(f"step {number + 1}", f"has lost all {dropped:.0f} groups of its batch", cure=cure)
         loss, correct, decided = self._gradient(batch, weight_sum, number)
         norm = self._clipped(batch, number)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.student.clamp()
         self._check_finite("logit_scale after it", self.logit_scale, batch, number)
-        self._follow()
-        return Figures(
+        with torch.no_grad():
+            for name, parameter in self._trained() if self._average else ():
+                assert self.recipe.ema is not None
+                self._average[name].lerp_(parameter, 1 - self.recipe.ema)
+        return StepFigures(
             loss=loss / weight_sum,
             chance=chance_sum / weight_sum,
             accuracy=correct / decided if decided else None,
@@ -158,8 +360,8 @@ class Engine:
         )
 
     def _gradient(self, batch: Batch, weight: float, number: int) -> tuple[float, float, float]:
-        """Sum of the losses, correct and decided pairs, of all devices; the gradient is left in the parameters."""
-        parts = split(batch, self.recipe.accumulate)
+        """Leave the gradient in the parameters; return loss, correct and decided pairs, each summed over devices."""
+        parts = batch.split(self.recipe.accumulate)
         factor = self.recipe.loss_scale * self.accelerator.num_processes / weight  # DDP takes the mean over devices
         loss, correct, decided = 0.0, 0.0, 0
         for part in parts:
@@ -171,8 +373,9 @@ class Engine:
             loss += float(part_loss.detach())
             right, compared = correct_pairs(scores.detach(), part)
             correct, decided = correct + right, decided + compared
-        if self.sharded:
-            self._average_whole_gradients()
+        for _, parameter in self._trained() if self.sharded else ():
+            if parameter.ndim == 0 and parameter.grad is not None:  # in no shard: FSDP leaves its gradient alone
+                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
         total = self._summed(loss, correct, decided)
         self._check_finite("loss", total[0], batch, number)
         return total[0], total[1], total[2]
@@ -182,15 +385,10 @@ class Engine:
             logits: Tensor = network(*self.student.inputs(batch))
         return logits
 
-    def _average_whole_gradients(self) -> None:
-        """Of logit_scale, which is in no shard: what torch does for the others."""
-        for _, parameter in self._trained():
-            if parameter.ndim == 0 and parameter.grad is not None:
-                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
-
     def _clipped(self, batch: Batch, number: int) -> float:
-        limit = float("inf") if self.recipe.clip is None else self.recipe.clip
-        clip = clip_gradients if self.sharded else self.accelerator.clip_grad_norm_
+        """Clip the gradient; return its norm before that."""
+        limit = math.inf if self.recipe.clip is None else self.recipe.clip
+        clip = clip_sharded if self.sharded else self.accelerator.clip_grad_norm_
         norm = float(clip(self.model.parameters(), limit))
         if self.accelerator.scaler is None:  # with one, an overflow is nothing but a step that is left out
             self._check_finite("gradient", norm, batch, number)
@@ -199,18 +397,13 @@ class Engine:
     def _check_finite(self, what: str, value: float, batch: Batch, number: int) -> None:
         if math.isfinite(value):  # on one device as on all: the values have been summed
             return
-        places = batch.places
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
-
-            places = gather_object(places)
+        places = gathered(self.accelerator, batch.places)
         more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
         rows = ", ".join(places[:_SHOWN_PLACES]) + more
-        with together(self.accelerator):
-            raise DivergedError(f"step {number + 1}: the {what} is {value} on the rows {rows}; {NEW_RUN}")
+        raise DivergedError(f"step {number + 1}: the {what}", f"is {value} on the rows {rows}", cure=NEW_RUN)
 
     def _summed(self, *values: float) -> list[float]:
-        """Numbers summed over all devices."""
+        """Sum numbers over all devices."""
         if self.accelerator.num_processes == 1:
             return [*values]
         mine = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
@@ -218,19 +411,12 @@ class Engine:
         return total
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        """Let the moving average follow the weights."""
-        for name, parameter in self._trained() if self._average else ():
-            assert self.recipe.ema is not None
-            self._average[name].lerp_(parameter, 1 - self.recipe.ema)
-
-    @torch.no_grad()
     def scores(self, batch: Batch | None) -> Tensor:
-        """(N,) logits of a batch by the network as it is, on its device, without a gradient.
+        """Compute the logits of a batch, (N,), by the network as it is, on its device, without a gradient.
 
-        None is a batch of nothing: with shards every device must ask, also one that has nothing to score.
+        None is an empty batch: with shards every device must ask, also one that has nothing to score.
         """
-        batch = batch or collate([], [], size=self.student.preprocessing.size)
+        batch = batch or collate([], size=self.student.preprocessing.size)
         network = self.model if self.sharded else self.student  # DDP would wait for the other devices
         network.eval()
         logits = self._logits(network, batch)
@@ -239,14 +425,14 @@ class Engine:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """With the moving average in place of the weights, where the recipe has one."""
-        with torch.no_grad():
+        """Put the moving average in place of the weights, where the recipe has one."""
+        self._exchange()
+        try:
+            yield
+        finally:
             self._exchange()
-            try:
-                yield
-            finally:
-                self._exchange()
 
+    @torch.no_grad()
     def _exchange(self) -> None:
         for name, parameter in self._trained() if self._average else ():
             before = parameter.detach().clone()
@@ -254,13 +440,15 @@ class Engine:
             self._average[name].copy_(before)
 
     def weights(self) -> dict[str, Tensor]:
-        """Every tensor of the network under open_clip's names, on the CPU: those of the moving average if there is one.
-        With shards every device must ask; the first one gets them."""
+        """Return every tensor of the network under open_clip's names, on the CPU, averaged if the recipe has it.
+
+        With shards every device must ask; the first one gets them.
+        """
         with self.averaged():  # which puts back in place what these tensors may share their memory with
             return {name: t.clone() if _PREFIX + name in self._average else t for name, t in self._whole().items()}
 
     def _whole(self) -> dict[str, Tensor]:
-        """The tensors of the network as they are now."""
+        """Return the tensors of the network as they are now."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         state = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
@@ -268,8 +456,10 @@ class Engine:
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
     def training_state(self) -> dict[str, Tensor]:
-        """AdamW's tensors as `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME`; and `weights/NAME` of what is trained,
-        if a moving average stands in `weights()`."""
+        """Return AdamW's tensors as `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME`.
+
+        Where a moving average stands in `weights()`, what is trained comes as `weights/NAME`.
+        """
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -295,6 +485,11 @@ class Engine:
         )
 
         options = StateDictOptions(full_state_dict=True)
+
+        def load(tensors: Mapping[str, Tensor]) -> None:
+            named: dict[str, Any] = {_PREFIX + name: tensor for name, tensor in tensors.items()}
+            set_model_state_dict(self.model, named, options=options)
+
         state: dict[str, dict[str, Tensor]] = {}
         raw: dict[str, Tensor] = {}
         for key, tensor in training.items():
@@ -303,15 +498,11 @@ class Engine:
                 raw[name] = tensor
             else:
                 state.setdefault(_PREFIX + name, {})[kind] = tensor.clone()
-        set_model_state_dict(self.model, _named(weights), options=options)
+        load(weights)
         if raw:
             self._average = {name: p.detach().clone() for name, p in self._trained()}
-            set_model_state_dict(self.model, _named({**weights, **raw}), options=options)
-        if not state:
-            return
-        groups = [
-            {**group, "params": names}
-            for group, names in zip(self.optimizer.param_groups, self._group_names, strict=True)
-        ]
-        optimizer: Any = {"state": state, "param_groups": groups}
-        set_optimizer_state_dict(self.model, self.optimizer.optimizer, optimizer, options=options)
+            load({**weights, **raw})
+        if state:
+            named = zip(self.optimizer.param_groups, self._group_names, strict=True)
+            optimizer: Any = {"state": state, "param_groups": [{**group, "params": names} for group, names in named]}
+            set_optimizer_state_dict(self.model, self.optimizer.optimizer, optimizer, options=options)

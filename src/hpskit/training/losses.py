@@ -1,11 +1,10 @@
-"""Losses from scores and what people said. Pure functions of tensors.
+"""Losses: from scores and what people said of the images to one number. Pure functions of tensors.
 
 `scores` are logits, logit_scale x cosine: one unit is one unit of log-odds, higher is better. `sizes` holds the number
 of images of each group; scores and ranks of all groups stand one behind the other, (sum of sizes,). Rank 1 is best,
 equal ranks are a tie, NaN was not ranked.
 
-Every loss of a pair or a group can be weighted. `reduction` is `none` (weight x loss of each), `sum`, or `mean`, which
-is the sum divided by the sum of the weights.
+Each loss gives a number for every pair, group or image; `objective` weights and sums them as the recipe wants it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,76 +21,60 @@ from torch.nn.functional import logsigmoid
 from torch.nn.utils.rnn import pad_sequence
 
 from hpskit.errors import InputError
+from hpskit.training.loader import Batch
+from hpskit.training.recipes import Recipe
 
 __all__ = [
-    "Reduction",
     "best_of_group_loss",
     "davidson_loss",
     "margin_ranking_loss",
+    "objective",
     "pair_loss",
     "plackett_luce_loss",
     "rating_loss",
 ]
 
-Reduction = Literal["none", "sum", "mean"]
-
 _FILLER_SCORE, _FILLER_RANK = -1.0, 10.0
-"""What the official margin loss fills small groups up with."""
+"""Padding of small groups in the official margin loss."""
 _MOST_TIED = 14
 """The number of sets of tied images doubles with each; 14 are 16,383."""
 
 
-def pair_loss(
-    first: Tensor, second: Tensor, share_first: Tensor, *, weight: Tensor | None = None, reduction: Reduction = "sum"
-) -> Tensor:
-    """Cross-entropy between how people chose in pairs and the softmax of the two scores.
+def pair_loss(first: Tensor, second: Tensor, share_first: Tensor) -> Tensor:
+    """Return the cross-entropy between how people chose in pairs and the softmax of the two scores, (pairs,).
 
-    With shares 1, 0 and 0.5 and the sum this is the official loss. With the shares of several annotators, and their
-    number as weight, it is the likelihood of all their votes (Bradley & Terry 1952).
+    With shares 1, 0 and 0.5 its sum is the official loss. With the shares of several annotators, and their number as
+    weight, it is the likelihood of all their votes (Bradley & Terry 1952).
 
     Args:
         first: (pairs,) scores of the first images.
         second: (pairs,) scores of the second.
         share_first: (pairs,) share of the votes for the first, 0 to 1; a tie counts one half.
-        weight: (pairs,).
-        reduction: see the module.
 
     Source: `HPSLoss` of the official code; arXiv 2306.09341, section 4.
     """
     ahead = first - second
-    losses = -share_first * logsigmoid(ahead) - (1 - share_first) * logsigmoid(-ahead)
-    return _reduced(losses, weight, reduction)
+    return -share_first * logsigmoid(ahead) - (1 - share_first) * logsigmoid(-ahead)
 
 
-def best_of_group_loss(
-    scores: Tensor, sizes: Tensor, best: Tensor, *, weight: Tensor | None = None, reduction: Reduction = "mean"
-) -> Tensor:
-    """Cross-entropy of the best image of each group among all of the group.
+def best_of_group_loss(scores: Tensor, sizes: Tensor, best: Tensor) -> Tensor:
+    """Return the cross-entropy of the best image of each group among all of the group, (groups,).
 
     Args:
         scores: (images,).
         sizes: (groups,).
         best: (groups,) place of the best image in its group, from 0.
-        weight: (groups,).
-        reduction: see the module.
 
     Source: `PreferenceLoss` of the official code.
     """
     table = _table(scores, sizes, -math.inf)
-    losses = table.logsumexp(dim=1) - table.gather(1, best.to(table.device)[:, None])[:, 0]
-    return _reduced(losses, weight, reduction)
+    return table.logsumexp(dim=1) - table.gather(1, best.to(table.device)[:, None])[:, 0]
 
 
-def margin_ranking_loss(
-    scores: Tensor,
-    sizes: Tensor,
-    ranks: Tensor,
-    *,
-    margin: float = 1.0,
-    weight: Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """Hinge on every two images of a group: max(0, margin - difference of scores x difference of ranks).
+def margin_ranking_loss(scores: Tensor, sizes: Tensor, ranks: Tensor, *, margin: float = 1.0) -> Tensor:
+    """Return a hinge on every two images: max(0, margin - difference of scores x difference of ranks), (groups,).
+
+    The loss of a group is the mean over its comparisons.
 
     As in the official code each image is compared with itself too, which adds a constant; and a group smaller than the
     largest is filled up with images of score -1 and rank 10. Give groups of one size to do without fillers.
@@ -100,8 +84,6 @@ def margin_ranking_loss(
         sizes: (groups,).
         ranks: (images,), all ranked.
         margin: in units of score x rank.
-        weight: (groups,).
-        reduction: see the module; the loss of a group is the mean over its comparisons.
 
     Source: `RankingLoss` of the official code.
     """
@@ -109,36 +91,27 @@ def margin_ranking_loss(
     places = _table(ranks.to(table.dtype), sizes, _FILLER_RANK)
     one, other = torch.tril_indices(table.shape[1], table.shape[1], device=table.device)
     ahead = (table[:, one] - table[:, other]) * (places[:, other] - places[:, one])
-    return _reduced((margin - ahead).clamp(min=0).mean(dim=1), weight, reduction)
+    return (margin - ahead).clamp(min=0).mean(dim=1)
 
 
-def rating_loss(
-    scores: Tensor, ratings: Tensor, *, weight: Tensor | None = None, reduction: Reduction = "mean"
-) -> Tensor:
-    """Squared difference between scores and ratings on the same scale, (images,) each.
+def rating_loss(scores: Tensor, ratings: Tensor) -> Tensor:
+    """Return the squared difference between scores and ratings on the same scale, (images,) each.
 
     Source: the loss `rating` of the official code.
     """
-    return _reduced((scores - ratings).square(), weight, reduction)
+    return (scores - ratings).square()
 
 
 def davidson_loss(
-    first: Tensor,
-    second: Tensor,
-    wins: Tensor,
-    losses: Tensor,
-    ties: Tensor,
-    log_nu: Tensor | float,
-    *,
-    weight: Tensor | None = None,
-    reduction: Reduction = "mean",
+    first: Tensor, second: Tensor, wins: Tensor, losses: Tensor, ties: Tensor, log_nu: Tensor | float
 ) -> Tensor:
-    """Bradley-Terry with ties: P(win) : P(loss) : P(tie) = e^first : e^second : nu x e^((first + second) / 2).
+    """Return the loss of Bradley-Terry with ties, (pairs,).
 
-    Of the two usual models of ties this one, because here ties do not touch what a score means: among the decided
-    pairs the odds are still e^(first - second), whatever nu is, and a tie pulls as half a win for each does, as it
-    counts everywhere in hpskit. In the model of Rao & Kupper (1967) ties are a threshold, which moves the odds of the
-    decided pairs too, so that a point of score would be worth something else in each data set.
+    P(win) : P(loss) : P(tie) = e^first : e^second : nu x e^((first + second) / 2).
+
+    Ties do not touch the meaning of a score in this model: among the decided pairs the odds are e^(first - second),
+    whatever nu is, and a tie pulls as half a win for each does, as it counts everywhere in hpskit. In the model of Rao
+    & Kupper (1967) ties are a threshold that moves the odds of the decided pairs too.
 
     Args:
         first: (pairs,) scores of the first images.
@@ -147,8 +120,6 @@ def davidson_loss(
         losses: (pairs,) votes for the second.
         ties: (pairs,) votes for neither.
         log_nu: logarithm of nu; equally good images are tied with probability nu / (2 + nu). Minus infinity is no ties.
-        weight: (pairs,).
-        reduction: see the module.
 
     Source: Davidson 1970, On extending the Bradley-Terry model to accommodate ties in paired comparison experiments.
     """
@@ -156,13 +127,11 @@ def davidson_loss(
     tie = torch.as_tensor(log_nu, dtype=half.dtype, device=half.device).expand_as(half)
     total = torch.stack([half, -half, tie]).logsumexp(dim=0)
     undecided = torch.where(ties > 0, ties * (total - tie), torch.zeros_like(half))  # not 0 x infinity
-    return _reduced(wins * (total - half) + losses * (total + half) + undecided, weight, reduction)
+    return wins * (total - half) + losses * (total + half) + undecided
 
 
-def plackett_luce_loss(
-    scores: Tensor, sizes: Tensor, ranks: Tensor, *, weight: Tensor | None = None, reduction: Reduction = "mean"
-) -> Tensor:
-    """Minus the logarithm of the probability of a ranking, in which the best of those left is drawn again and again.
+def plackett_luce_loss(scores: Tensor, sizes: Tensor, ranks: Tensor) -> Tensor:
+    """Return minus the logarithm of the probability of each ranking, drawn from best to worst, (groups,).
 
     Images without a rank are left out, which is exact for a choice between those that the annotator saw: under this
     model the order of a part does not depend on the rest. Two ranked images give `pair_loss`; fewer give 0.
@@ -176,8 +145,6 @@ def plackett_luce_loss(
         scores: (images,).
         sizes: (groups,).
         ranks: (images,): one ranking of each group. Repeat a group's scores for further annotators.
-        weight: (groups,).
-        reduction: see the module.
 
     Raises:
         InputError: more than 14 images of a ranking are tied with each other.
@@ -196,24 +163,19 @@ def plackett_luce_loss(
     alone = ranked & (alike == 1)
     losses = torch.where(alone, draws, torch.zeros_like(draws)).sum(dim=1)
     losses = losses - torch.where(ranked, table, torch.zeros_like(table)).sum(dim=1)
-    for group, rank in _ties(places, alike):
+    ties = {(group, places[group, image].item()) for group, image in (alike > 1).nonzero().tolist()}
+    for group, rank in sorted(ties):
         tied, below = places[group] == rank, places[group] > rank
         addition = _tied_draws(table[group, tied], table[group, below])
         losses = losses.index_add(0, torch.tensor([group], device=losses.device), addition[None])
-    return _reduced(losses, weight, reduction)
-
-
-def _ties(places: Tensor, alike: Tensor) -> list[tuple[int, float]]:
-    """Group and rank of every tie."""
-    where = (alike > 1).nonzero()
-    return sorted({(group, places[group, image].item()) for group, image in where.tolist()})
+    return losses
 
 
 def _tied_draws(tied: Tensor, below: Tensor) -> Tensor:
-    """Sum over the draws of tied images of the log of what is left, averaged over all orders of the tied."""
+    """Sum over the draws of tied images the log of what is left, averaged over all orders of the tied."""
     if len(tied) > _MOST_TIED:
-        cure = "use the loss davidson or soft-pair"
-        raise InputError(f"ranks: {len(tied)} images of a group are tied, expected at most {_MOST_TIED}; {cure}")
+        found = f"{len(tied)} images of a group are tied"
+        raise InputError("ranks", found, expected=f"at most {_MOST_TIED}", cure="use the loss davidson or soft-pair")
     members, share = _subsets(len(tied))
     sets = tied.expand(len(members), -1).masked_fill(~members.to(tied.device), -math.inf)
     left = torch.cat([sets, below.expand(len(members), -1)], dim=1).logsumexp(dim=1)
@@ -222,26 +184,186 @@ def _tied_draws(tied: Tensor, below: Tensor) -> Tensor:
 
 @functools.cache
 def _subsets(count: int) -> tuple[Tensor, Tensor]:
-    """Every set of some of `count` images, (sets, images), and in which share of the orders it is what is left."""
+    """List every set of some of `count` images, (sets, images), and the share of the orders that leave it."""
     rows = [row for row in itertools.product((False, True), repeat=count) if any(row)]
     shares = [1 / math.comb(count, sum(row)) for row in rows]
     return torch.tensor(rows), torch.tensor(shares, dtype=torch.float64)
 
 
 def _table(values: Tensor, sizes: Tensor, filler: float) -> Tensor:
-    """(images,) -> (groups, largest size)."""
+    """Turn (images,) into (groups, largest size)."""
     counts = sizes.tolist()
     if sum(counts) != len(values):
-        raise InputError(f"sizes: add up to {sum(counts)}, expected {len(values)}, the number of images")
+        raise InputError("sizes", f"add up to {sum(counts)}", expected=f"{len(values)}, the number of images")
     if not counts:
         return values.new_zeros((0, 1))
     return pad_sequence([*torch.split(values, counts)], batch_first=True, padding_value=filler)
 
 
-def _reduced(losses: Tensor, weight: Tensor | None, reduction: Reduction) -> Tensor:
-    if reduction == "none":
-        return losses if weight is None else losses * weight
-    if weight is None:
-        return losses.sum() if reduction == "sum" else losses.mean()
-    total = (losses * weight).sum()
-    return total if reduction == "sum" else total / weight.sum()
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Losses with the group that each is of, and the number of judgements that it stands for; (terms,) each."""
+
+    losses: Tensor
+    group: Tensor
+    count: Tensor
+
+
+def objective(recipe: Recipe, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the loss of a batch, summed, and its divisor.
+
+    With several devices divide the sum of all by the weight of all: then the loss does not depend on their number.
+
+    Args:
+        recipe: its `loss`, `margin`, `tie_share`, `rating_step` and `weighting` are used; `loss_scale` is the caller's.
+        scores: (images,) logits.
+        batch: how they were judged.
+
+    Returns:
+        Two numbers, float32, on the device of the scores: sum of weight x loss, and sum of the weights. Both are 0 if
+        nobody compared any images of the batch.
+    """
+    terms = _TERMS[recipe.loss](recipe, scores.float(), batch)
+    counts = terms.count.to(scores.device, torch.float32)
+    group = terms.group.to(scores.device)
+    weight = batch.weight.to(scores.device, torch.float32)
+    if recipe.weighting == "group":
+        counts = counts / torch.zeros_like(weight).index_add(0, group, counts)[group]
+    weights = counts * weight[group]
+    return (terms.losses * weights).sum() + 0 * scores.sum(), weights.sum()  # the graph reaches the scores in any case
+
+
+def pair_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
+    """Compare every pair once, by its majority or, with `soft-pair`, by every vote."""
+    first, second, share = batch.first.to(scores.device), batch.second.to(scores.device), batch.share.to(scores)
+    count = batch.votes
+    if recipe.loss == "pair":
+        share, count = torch.where(share == 0.5, share, (share > 0.5).to(share)), torch.ones_like(share)
+    losses = pair_loss(scores[first], scores[second], share)
+    return Terms(losses, batch.group.to(scores.device)[first], count)
+
+
+def davidson_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
+    """Count wins, losses and ties of each pair."""
+    rows = []
+    for group, members, table, votes in _groups(batch):
+        for one, other in itertools.combinations(range(len(members)), 2):
+            ahead = table[:, other] - table[:, one]
+            said = [float(votes[which].sum()) for which in (ahead > 0, ahead < 0, ahead == 0)]
+            if sum(said):
+                rows.append((group, members[one], members[other], *said))
+    columns = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6).T
+    group, first, second = (column.long().to(scores.device) for column in columns[:3])
+    counts = columns[3:].to(scores)
+    total = counts.sum(dim=0)
+    log_nu = math.log(2 * recipe.tie_share / (1 - recipe.tie_share))
+    wins, losses, ties = counts / total
+    terms = davidson_loss(scores[first], scores[second], wins, losses, ties, log_nu)
+    return Terms(terms, group, total)
+
+
+def plackett_luce_terms(_: Recipe, scores: Tensor, batch: Batch) -> Terms:
+    """Take each person's whole order."""
+    rankings = _rankings(batch)
+    places, sizes, ranks = _flat(rankings, scores)
+    return _of_rankings(rankings, plackett_luce_loss(scores[places], sizes, ranks))
+
+
+def margin_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
+    """Take rankings of one size at a time, so that nothing is filled up."""
+    rankings = sorted(_rankings(batch), key=lambda ranking: len(ranking.places))
+    losses = [scores.new_zeros(0)]
+    for _, equal in itertools.groupby(rankings, key=lambda ranking: len(ranking.places)):
+        places, sizes, ranks = _flat([*equal], scores)
+        losses.append(margin_ranking_loss(scores[places], sizes, ranks, margin=recipe.margin))
+    return _of_rankings(rankings, torch.cat(losses))
+
+
+def best_of_group_terms(_: Recipe, scores: Tensor, batch: Batch) -> Terms:
+    """Take the best image of each ranking; several best ones share the judgement."""
+    chosen: list[Ranking] = []
+    best: list[int] = []
+    for ranking in _rankings(batch):
+        tops = (ranking.ranks == ranking.ranks.min()).nonzero()[:, 0].tolist()
+        best += tops
+        chosen += [Ranking(ranking.group, ranking.places, ranking.ranks, ranking.votes / len(tops)) for _ in tops]
+    places, sizes, _ranks = _flat(chosen, scores)
+    losses = best_of_group_loss(scores[places], sizes, torch.tensor(best, dtype=torch.long))
+    return _of_rankings(chosen, losses)
+
+
+def rating_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
+    """Compare each image's score and rating, both measured from the mean of its group.
+
+    The official loss compares them as they are. But no ranking depends on what all images of a prompt have in common,
+    and it would be learned first: logits of CLIP begin at 20 to 30, ratings lie between 1 and 7. Without it the loss of
+    equal scores is the variance of the ratings.
+    """
+    group, ratings = batch.group.to(scores.device), batch.ratings.to(scores)
+    rated = ~ratings.isnan()
+    count = torch.zeros(len(batch.prompts), device=scores.device).index_add(0, group, rated.to(scores))
+    kept = rated & (count[group] > 1)
+    group = group[kept]
+
+    def from_mean(values: Tensor) -> Tensor:
+        total = torch.zeros_like(count).index_add(0, group, values)
+        return values - (total / count)[group]
+
+    wanted = recipe.rating_step * from_mean(ratings[kept])
+    losses = rating_loss(from_mean(scores[kept]), wanted)
+    return Terms(losses, group, torch.ones_like(losses))
+
+
+_TERMS = {
+    "pair": pair_terms,
+    "soft-pair": pair_terms,
+    "best-of-group": best_of_group_terms,
+    "margin": margin_terms,
+    "davidson": davidson_terms,
+    "plackett-luce": plackett_luce_terms,
+    "rating": rating_terms,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One order of at least two images of a group: their places in the batch, ranks, and how many people gave it."""
+
+    group: int
+    places: Tensor
+    ranks: Tensor
+    votes: float
+
+
+def _groups(batch: Batch) -> list[tuple[int, list[int], Tensor, Tensor]]:
+    """List number, places of the images, table of ranks and votes of each group."""
+    members: list[list[int]] = [[] for _ in batch.ranks]
+    for place, group in enumerate(batch.group.tolist()):
+        members[group].append(place)
+    rows = enumerate(zip(members, batch.ranks, batch.judged, strict=True))
+    return [(group, places, table.cpu(), votes.cpu()) for group, (places, table, votes) in rows]
+
+
+def _rankings(batch: Batch) -> list[Ranking]:
+    """List every judgement that compares something, with the images that it ranks."""
+    found = []
+    for group, members, table, votes in _groups(batch):
+        places = torch.tensor(members)
+        for ranks, count in zip(table, votes.tolist(), strict=True):
+            ranked = ~ranks.isnan()
+            if ranked.sum() > 1:
+                found.append(Ranking(group, places[ranked], ranks[ranked], float(count)))
+    return found
+
+
+def _flat(rankings: Sequence[Ranking], scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Join places of the images, sizes, and ranks, as the losses take them."""
+    places = torch.cat([torch.zeros(0, dtype=torch.long), *(ranking.places for ranking in rankings)])
+    sizes = torch.tensor([len(ranking.places) for ranking in rankings], dtype=torch.long)
+    ranks = torch.cat([torch.zeros(0, dtype=torch.float64), *(ranking.ranks for ranking in rankings)])
+    return places.to(scores.device), sizes, ranks.to(scores.device)
+
+
+def _of_rankings(rankings: Sequence[Ranking], losses: Tensor) -> Terms:
+    group = torch.tensor([ranking.group for ranking in rankings], dtype=torch.long)
+    return Terms(losses, group, torch.tensor([ranking.votes for ranking in rankings], dtype=torch.float32))

@@ -186,7 +186,15 @@ class _Reader:
         self._seen.add(said)
         states = [self._state(group, name) for name in group.images]
         self.digest.update(json.dumps([said, states]).encode())
-        self.rows.append(np.array([self._number(group, name, image) for name in group.images for image in [group.embedded.get(name) or self.data.image_path(name)]]))
+        self.rows.append(
+            np.array(
+                [
+                    self._number(group, name, image)
+                    for name in group.images
+                    for image in [group.embedded.get(name) or self.data.image_path(name)]
+                ]
+            )
+        )
         self.groups.append(replace(group, embedded={}))
         if len(self.images) > _MOST_IMAGES:
             what = f"has more than {_MOST_IMAGES:,} images, the most that mini is fitted to"

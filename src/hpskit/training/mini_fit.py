@@ -160,7 +160,7 @@ def _header(config: MiniFit, material: Material) -> dict[str, Any]:
     return {
         "package": f"hpskit {__version__}",
         "data_sha256": material.digest,
-        **{f"recipe.{name}": value for name, value in config.recipe.to_dict().items()},
+        **{f"recipe.{name}": value for name, value in config.recipe.model_dump(mode="json").items()},
     }
 
 
@@ -258,7 +258,7 @@ def _figures(config: MiniFit, material: Material, held: _Held, layer: Layer) -> 
         "package": f"hpskit {__version__}",
         "command": config.command,
         "data": material.data.name,
-        "recipe": config.recipe.to_dict(),
+        "recipe": config.recipe.model_dump(mode="json"),
         "prompts": material.prompts,
         "groups": len(material.groups),
         "images": len(material.images),

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from hpskit.errors import InputError
-from hpskit.training.settings import Settings
+from hpskit.training.recipes import Settings
 
 __all__ = ["MiniRecipe"]
 
+Penalty = Annotated[float, Field(gt=0)]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class MiniRecipe(Settings):
     """What decides the weights and the figures, beside the data. The defaults are those of the embedded model."""
-
-    KIND: ClassVar[str] = "the recipe mini"
-    EXAMPLE: ClassVar[str] = "repeats=1"
-    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "shrinkage": (0, 1),
-        "cross_weight": (0, 100),
-        "copy_weight": (0, 100),
-        "folds": (2, 1000),
-        "repeats": (1, 100),
-    }
-    MAY_BE_EMPTY: ClassVar[frozenset[str]] = frozenset({"data_name"})
 
     version: str = "local"
     """Of the weights; part of their identity."""
@@ -34,23 +23,25 @@ class MiniRecipe(Settings):
     """Of the weights."""
     data_name: str = ""
     """What the record of training calls the data; empty is the name of their folder and file."""
-    penalties: tuple[float, ...] = (1.0, 0.3, 0.1)
+    penalties: Annotated[tuple[Penalty, ...], Field(strict=False, min_length=1)] = (1.0, 0.3, 0.1)
     """Of the squared weights, from large to small; one is chosen by cross-validation inside every training fold."""
-    shrinkage: float = 0.5
+    shrinkage: float = Field(default=0.5, ge=0, le=1)
     """How far the votes of a pair move towards the average votes for its two generators, 0 to 1; 0 if these are not
     known."""
-    cross_weight: float = 0.5
+    cross_weight: float = Field(default=0.5, ge=0, le=100)
     """Weight of all pairs of images of different prompts, judged by the averages of their generators; 1 is the weight
     of all pairs that people compared. There are none if the generators are not known."""
-    copy_weight: float = 0.3
+    copy_weight: float = Field(default=0.3, ge=0, le=100)
     """Weight of all pairs of an image and a spoilt copy of it, likewise."""
-    folds: int = 10
+    folds: int = Field(default=10, ge=2, le=1000)
     """Parts of the prompts, each held out once; as many as there are prompts if they are fewer."""
-    repeats: int = 3
+    repeats: int = Field(default=3, ge=1, le=100)
     """How often they are parted anew."""
 
-    def _check_together(self) -> None:
-        if any(not 0 < penalty < math.inf for penalty in self.penalties):
-            raise InputError(f"penalties: is {list(self.penalties)}, expected numbers above 0, such as [1.0, 0.3, 0.1]")
+    @model_validator(mode="after")
+    def fields_fit(self) -> Self:
+        """Refuse penalties that are not in order."""
         if list(self.penalties) != sorted(set(self.penalties), reverse=True):
-            raise InputError(f"penalties: is {list(self.penalties)}, expected each once, from large to small")
+            found = f"is {list(self.penalties)}"
+            raise InputError("penalties", found, expected="each number once, from large to small")
+        return self

@@ -1,146 +1,232 @@
-"""Recipes: every setting of a training run that decides what comes out, in one frozen record."""
+"""Recipes: every setting of a training run that decides its result, in one frozen record."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+import tomllib
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from hpskit.errors import InputError
-from hpskit.training.mini_recipe import MiniRecipe
-from hpskit.training.settings import Settings, nearest
+from pydantic import Field, model_validator
+from pydantic.functional_validators import AfterValidator
 
-__all__ = ["LINEAR_RECIPES", "RECIPES", "Loss", "Recipe", "Weighting", "hpsv2", "mini", "read_recipe", "tiny"]
+from hpskit.errors import InputError, shown
+from hpskit.files import expand, explain
+from hpskit.schema import Strict, nearest, parse
+
+__all__ = ["RECIPES", "Loss", "Name", "Recipe", "Settings", "Weighting", "hpsv2", "read_recipe", "tiny"]
 
 Loss = Literal["pair", "soft-pair", "best-of-group", "margin", "davidson", "plackett-luce", "rating"]
 Weighting = Literal["judgement", "group"]
-Blocks = int | Literal["all"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+def is_name(value: str | None) -> str | None:
+    """Accept None, or a text that can stand in a file and be read again as itself."""
+    if value == "" or any(unicodedata.category(character) in ("Cc", "Cs") for character in value or ""):
+        raise InputError("", f"is {shown(value)}", expected="a name")
+    return value
+
+
+def is_number_of_blocks(value: Any) -> Any:
+    """Accept a whole number from 0 to 10,000, or `all`."""
+    if value == "all" or (type(value) is int and 0 <= value <= 10_000):
+        return value
+    raise InputError("", f"is {shown(value)}", expected="a whole number from 0 to 10,000, or all")
+
+
+Name = Annotated[str, AfterValidator(is_name)]
+Blocks = Annotated[Any, AfterValidator(is_number_of_blocks)]
+
+
+class Settings(Strict):
+    """Base of recipes: fields that are read from TOML and NAME=VALUE, and written as TOML."""
+
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {}
+    """Name of a field in other programs -> name here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def known_fields(cls, values: Any) -> Any:
+        """Take the word "none" for None, which TOML lacks; name the right field in place of an unknown one."""
+        if not isinstance(values, Mapping):
+            return values
+        fields, read = cls.model_fields, dict[str, Any]()
+        known = {**dict(zip(fields, fields, strict=True)), **cls.ELSEWHERE}
+        for name, value in values.items():
+            if name not in fields:
+                guess = nearest(name.lower().replace("-", "_"), known)
+                cure = f"did you mean {known[guess]!r}?" if guess else f"the fields are {', '.join(fields)}"
+                raise InputError(name, "is no field", cure=cure)
+            read[name] = None if value == "none" and type(None) in get_args(fields[name].annotation) else value
+        return read
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Self:
+        """Read settings from a file; a field that is not given has its default.
+
+        Raises:
+            InputError: the file cannot be read, is not TOML, or a setting is wrong.
+        """
+        path = expand(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(path, f"is not TOML ({error})", expected="lines such as lr = 1e-6") from error
+        return parse(cls, values, path)
+
+    def to_toml(self) -> str:
+        """Write every field on a line; the way back is `from_toml`."""
+        return "".join(f"{name} = {toml_of(value)}\n" for name, value in self.model_dump().items())
+
+    def with_settings(self, settings: Sequence[str], option: str = "--set") -> Self:
+        """Return the same settings with some fields changed.
+
+        Args:
+            settings: such as `lr=1e-6`, `image_blocks=all`, `betas=[0.9, 0.99]`; values as in TOML, or bare words.
+            option: named by errors.
+
+        Raises:
+            InputError: not of the form NAME=VALUE, no such field, a field given twice, or a wrong value.
+        """
+        changes = dict[str, Any]()
+        for setting in settings:
+            name, equals, text = (part.strip() for part in setting.partition("="))
+            if not name or not equals:
+                raise InputError(option, f"is {shown(setting)}", expected="NAME=VALUE, such as lr=1e-6")
+            if name in changes:
+                raise InputError(f"{option}: {name}", "is given twice", cure="leave one out")
+            field = type(self).model_fields.get(name)
+            is_text = field is not None and str in (field.annotation, *get_args(field.annotation))
+            changes[name] = value_of(text, is_text=is_text)
+        return parse(type(self), {**self.model_dump(), **changes}, option)
+
+
+def value_of(text: str, *, is_text: bool) -> Any:
+    """Read a value as TOML has it, or take the text itself."""
+    try:
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    value = values["value"] if len(values) == 1 else text
+    return text if is_text and not isinstance(value, str) else value
+
+
+def toml_of(value: Any) -> str:
+    """Write a value as TOML has it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(toml_of, value))}]"
+    return json.dumps("none" if value is None else value, ensure_ascii=False)
+
+
 class Recipe(Settings):
-    """What is trained, by which loss, how fast and how long. The defaults are those of HPS v2.
+    """The network, its loss, how fast and how long it is trained. The defaults are those of HPS v2.
 
-    What a run needs beside it (data, output folder, devices, workers) changes where it runs, not what comes out.
+    Data, output folder, devices and workers are no part of it: they change where a run takes place, not its result.
     """
 
-    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "margin": (0, 1e6),
-        "rating_step": (1e-6, 1e6),
-        "loss_scale": (1e-6, 1e6),
-        "lr": (1e-12, 10),
-        "weight_decay": (0, 10),
-        "eps": (1e-30, 1),
-        "warmup": (0, 10**9),
-        "steps": (1, 10**9),
-        "batch": (1, 10**7),
-        "accumulate": (1, 10**6),
-        "image_blocks": (0, 10_000),
-        "text_blocks": (0, 10_000),
-        "max_logit_scale": (1, 1e6),
-        "clip": (1e-12, 1e12),
-        "seed": (0, 2**63 - 1),
-        "validate_every": (1, 10**9),
-        "save_every": (1, 10**9),
-        "keep": (1, 10**6),
-        "keep_every": (1, 10**9),
-        "patience": (1, 10**6),
-    }
-    BETWEEN: ClassVar[Mapping[str, tuple[float, float]]] = {"tie_share": (0, 1), "ema": (0, 1)}
     ELSEWHERE: ClassVar[Mapping[str, str]] = {
-        "architecture": "model arch network",
-        "weights": "base pretrained init checkpoint",
-        "lr": "learning_rate base_lr",
-        "weight_decay": "wd",
-        "betas": "beta1 beta2",
-        "eps": "epsilon adam_epsilon",
-        "warmup": "warmup_steps",
-        "steps": "epochs iterations max_steps",
-        "batch": "batch_size pairs",
-        "accumulate": "grad_accum accum_freq gradient_accumulation_steps",
-        "image_blocks": "lock_image_unlocked_groups",
-        "text_blocks": "lock_text_unlocked_layers",
-        "precision": "fp16 bf16 amp dtype mixed_precision",
-        "clip": "grad_clip clip_grad_norm max_grad_norm",
-        "ema": "ema_decay",
-        "seed": "random_seed",
-        "validate_every": "val_every eval_steps eval_every",
-        "save_every": "save_steps",
-        "keep": "save_total_limit",
-        "patience": "early_stopping",
+        other: name
+        for name, others in {
+            "architecture": "model arch network",
+            "weights": "base pretrained init checkpoint",
+            "lr": "learning_rate base_lr",
+            "weight_decay": "wd",
+            "betas": "beta1 beta2",
+            "eps": "epsilon adam_epsilon",
+            "warmup": "warmup_steps",
+            "steps": "epochs iterations max_steps",
+            "batch": "batch_size pairs",
+            "accumulate": "grad_accum accum_freq gradient_accumulation_steps",
+            "image_blocks": "lock_image_unlocked_groups",
+            "text_blocks": "lock_text_unlocked_layers",
+            "precision": "fp16 bf16 amp dtype mixed_precision",
+            "clip": "grad_clip clip_grad_norm max_grad_norm",
+            "ema": "ema_decay",
+            "seed": "random_seed",
+            "validate_every": "val_every eval_steps eval_every",
+            "save_every": "save_steps",
+            "keep": "save_total_limit",
+            "patience": "early_stopping",
+        }.items()
+        for other in others.split()
     }
 
-    architecture: str = "ViT-H-14"
+    architecture: Name = "ViT-H-14"
     """open_clip's name of the network, or `hpskit-tiny`."""
-    weights: str | None = "clip-score"
-    """What the run begins with: a name that `hpskit models` lists, or the path of a checkpoint; None draws weights
-    by `seed`."""
+    weights: Annotated[str | None, AfterValidator(is_name)] = "clip-score"
+    """First weights: a name that `hpskit models` lists, or the path of a checkpoint; None draws them by `seed`."""
     loss: Loss = "pair"
     """`pair`: the majority's choice in each pair, as the official code; `soft-pair`: the share of votes, each vote
     counted; `best-of-group`: the best image among all of its group; `margin`: hinge on differences of rank;
     `davidson`: wins, losses and ties of each pair; `plackett-luce`: each person's whole order; `rating`: the squared
-    difference between scores and ratings, both as seen from the mean of their group."""
-    margin: float = 1.0
-    """Of the loss `margin`."""
-    tie_share: float = 0.1
-    """Of the loss `davidson`: how often two equally good images are called a tie, between 0 and 1."""
-    rating: str = "overall_rating"
-    """Of the loss `rating`: the field of each group, among its others (`meta`), that holds a number or null for each of
-    its images; a higher one is better."""
-    rating_step: float = 1.0
-    """Of the loss `rating`: what one step of the ratings is worth, in log-odds; 1 means that of two images a step apart
-    73 % of people prefer the better one. logit_scale grows or shrinks towards it."""
+    difference between scores and ratings, both measured from the mean of their group."""
+    margin: float = Field(default=1.0, ge=0, le=1e6)
+    """For the loss `margin`, in units of score x rank."""
+    tie_share: Share = 0.1
+    """For the loss `davidson`: how often two equally good images are called a tie, between 0 and 1."""
+    rating: Name = "overall_rating"
+    """For the loss `rating`: the field of each group, among its others (`meta`), that holds a number or null for each
+    of its images; a higher one is better."""
+    rating_step: float = Field(default=1.0, ge=1e-6, le=1e6)
+    """For the loss `rating`: log-odds that one step of the ratings is worth. With 1, 73 % of people prefer the better
+    one of two images a step apart. logit_scale grows or shrinks towards it."""
     weighting: Weighting = "judgement"
     """`judgement`: every judgement counts once, so that a group with many weighs more; `group`: every group of images
     counts once, however many images and judgements it has."""
-    loss_scale: float = 1.0
-    """The mean loss of a batch is multiplied by this before its gradient is taken. Only `eps` and `clip` feel it."""
-    lr: float = 3.3e-6
+    loss_scale: float = Field(default=1.0, ge=1e-6, le=1e6)
+    """Factor of the mean loss of a batch before its gradient is taken. Only `eps` and `clip` feel it."""
+    lr: float = Field(default=3.3e-6, ge=1e-12, le=10)
     """The highest learning rate."""
-    weight_decay: float = 0.35
+    weight_decay: float = Field(default=0.35, ge=0, le=10)
     """AdamW's, on matrices; biases, norms, other parameters of one dimension and logit_scale have none."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.98)
     """AdamW's, each at least 0 and below 1."""
-    eps: float = 1e-6
+    eps: float = Field(default=1e-6, ge=1e-30, le=1)
     """AdamW's."""
-    warmup: int = 500
+    warmup: int = Field(default=500, ge=0, le=10**9)
     """Steps in which the learning rate rises; a cosine follows."""
-    steps: int = 4_000
+    steps: Count = 4_000
     """Steps of the optimiser."""
-    batch: int = 128
+    batch: int = Field(default=128, ge=1, le=10**7)
     """Pairs in a step, over all devices."""
-    accumulate: int = 1
-    """Parts that a device's share of a batch is taken in, one after the other: less memory, the same result."""
+    accumulate: int = Field(default=1, ge=1, le=10**6)
+    """Parts of a device's share of a batch, taken one after the other: less memory, the same result."""
     image_blocks: Blocks = 20
-    """How much of the image tower is trained, counted from its end as `lock_image_tower(unlocked_groups=…)` counts:
-    1 is the projection, 2 adds the last block with the norm behind it, each further one a block, the last one the
-    embeddings. So 20 trains 19 blocks. 0 freezes the tower, `all` trains the whole of it."""
+    """Trained part of the image tower, counted from its end as `lock_image_tower(unlocked_groups=…)` counts: 1 is the
+    projection, 2 adds the last block with the norm behind it, each further one a block, the last one the embeddings.
+    So 20 trains 19 blocks. 0 freezes the tower, `all` trains the whole of it."""
     text_blocks: Blocks = 11
-    """How many blocks of the text tower are trained, counted from its end as the official `lock_text_tower` does:
-    final norm and projection come with the first, the embeddings never. 0 freezes the tower, `all` trains the whole of
-    it with its embeddings."""
-    max_logit_scale: float = 100.0
+    """Trained blocks of the text tower, counted from its end as the official `lock_text_tower` does: final norm and
+    projection come with the first, the embeddings never. 0 freezes the tower, `all` trains the whole of it with its
+    embeddings."""
+    max_logit_scale: float = Field(default=100.0, ge=1, le=1e6)
     """After each step logit_scale is brought back between 1 and this."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp16"
-    """Of products; parameters, their sums and the optimiser stay float32."""
+    """Arithmetic of products; parameters, their sums and the optimiser stay float32."""
     gradient_checkpointing: bool = False
     """Keep only what enters a block and compute the rest again: a third more work, a fraction of the memory."""
-    clip: float | None = None
+    clip: float | None = Field(default=None, ge=1e-12, le=1e12)
     """The largest norm of the gradient; a longer one is shortened to it."""
-    ema: float | None = None
-    """Decay of the moving average of the weights, which is then what is validated and exported; between 0 and 1."""
-    seed: int = 16
+    ema: Share | None = None
+    """Decay of a moving average of the weights, which is then validated and exported; between 0 and 1."""
+    seed: int = Field(default=16, ge=0, le=2**63 - 1)
     """Decides weights that are drawn, and the order of the data."""
-    validate_every: int = 200
+    validate_every: Count = 200
     """Steps between two validations."""
-    save_every: int = 200
+    save_every: Count = 200
     """Steps between two checkpoints."""
-    keep: int = 2
+    keep: int = Field(default=2, ge=1, le=10**6)
     """How many of the last checkpoints are kept, beside the best one."""
-    keep_every: int | None = None
+    keep_every: Count | None = None
     """Checkpoints of multiples of so many steps are never removed; a multiple of `save_every`."""
-    patience: int | None = None
+    patience: int | None = Field(default=None, ge=1, le=10**6)
     """Stop after so many validations without a better one."""
 
     @property
@@ -148,19 +234,22 @@ class Recipe(Settings):
         """The field of ratings that the loss needs; None if it needs none."""
         return self.rating if self.loss == "rating" else None
 
-    def _check_together(self) -> None:
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas: is {list(self.betas)}, expected two numbers of at least 0 and below 1")
+    @model_validator(mode="after")
+    def fields_fit(self) -> Self:
+        """Refuse fields that contradict one another."""
         if self.warmup > self.steps:
-            raise InputError(f"warmup: is {self.warmup}, expected at most steps, {self.steps}; set one of the two")
+            expected = f"at most steps, {self.steps}"
+            raise InputError("warmup", f"is {self.warmup}", expected=expected, cure="set one of the two")
         if self.batch % self.accumulate:
-            raise InputError(f"accumulate: is {self.accumulate}, expected a divisor of batch, {self.batch}")
+            raise InputError("accumulate", f"is {self.accumulate}", expected=f"a divisor of batch, {self.batch}")
         if self.keep_every is not None and self.keep_every % self.save_every:
-            raise InputError(f"keep_every: is {self.keep_every}, expected a multiple of save_every, {self.save_every}")
+            expected = f"a multiple of save_every, {self.save_every}"
+            raise InputError("keep_every", f"is {self.keep_every}", expected=expected)
+        return self
 
 
 def hpsv2() -> Recipe:
-    """The published recipe of HPS v2. Sources: the official repository at 866735e; arXiv 2306.09341.
+    """Return the published recipe of HPS v2. Sources: the official repository at 866735e; arXiv 2306.09341.
 
     In the comments: S was read in the official code or script, N only in notes on the paper.
     """
@@ -186,7 +275,7 @@ def hpsv2() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """A small network from random weights, trained in about a minute on one CPU: to try the machinery, not to judge."""
+    """Return a recipe for a small network from random weights, about a minute on one CPU: to try the machinery."""
     return Recipe(
         architecture="hpskit-tiny",
         weights=None,
@@ -205,21 +294,12 @@ def tiny() -> Recipe:
     )
 
 
-def mini() -> MiniRecipe:
-    """The linear layer of the embedded model, as in `runs/mini.sh`; docs/mini.md says how it was chosen and how good it
-    is."""
-    return MiniRecipe()
-
-
 RECIPES: Mapping[str, Callable[[], Recipe]] = {"hpsv2": hpsv2, "tiny": tiny}
-"""Named recipes for networks that are trained by gradient descent."""
-
-LINEAR_RECIPES: Mapping[str, Callable[[], MiniRecipe]] = {"mini": mini}
-"""Named recipes for a linear fit on fixed features, by `hpskit.training.mini_fit`."""
+"""Named recipes; `mini`, a linear fit that `hpskit train` alone makes, is in `hpskit.training.mini`."""
 
 
 def read_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
-    """The recipe of a name in `RECIPES`, or of a TOML file.
+    """Return the recipe of a name in `RECIPES`, or of a TOML file.
 
     Raises:
         InputError: it is neither, or the file is wrong.
@@ -229,9 +309,8 @@ def read_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
         return RECIPES[text]()
     if text.endswith(".toml"):
         return Recipe.from_toml(text)
-    if text in LINEAR_RECIPES:
-        cure = f"expected one of {', '.join(RECIPES)} or a file .toml"
-        raise InputError(f"--recipe: {text} is a linear fit, which `hpskit train` alone makes; {cure}")
-    names = (*RECIPES, *LINEAR_RECIPES)
-    expected = f"expected one of {', '.join(names)} or a file .toml"
-    raise InputError(f"--recipe: is {text!r}, {expected}{nearest(text, names)}")
+    guess = nearest(text, RECIPES)
+    cure = f"did you mean {guess!r}?" if guess else ""
+    if text == "mini":
+        cure = "mini is a linear fit, which `hpskit train` alone makes"
+    raise InputError("--recipe", f"is {shown(text)}", expected=f"{', '.join(RECIPES)} or a file .toml", cure=cure)

@@ -1,95 +1,183 @@
-"""A training run as one HTML page that opens offline: curves, validation, recipe, data, warnings. Pure: no files."""
+"""A training run as one HTML page that opens offline: curves, validation, recipe, data, warnings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpskit.pages import duration, environment
-from hpskit.training.curves import POINTS, panels
-from hpskit.training.past_run import best_validation, left_out, lines_of
+from markupsafe import Markup
+
+from hpskit.files import publish
+from hpskit.pages import duration
+from hpskit.pages.axes import axis_for, count_axis
+from hpskit.pages.charts import Frame, Point, Series, legend, line_chart
+from hpskit.pages.page import page
+from hpskit.training.run_folder import Line, RunConfig, RunFolder, best_validation, lines_of
 from hpskit.training.watch import recovery
 
-__all__ = ["report_page"]
+__all__ = ["curves", "publish_report", "report_page"]
 
+_POINTS = 300
+"""A longer run is drawn as means of so many stretches, as there are not more columns of pixels."""
 _COLUMNS = ("name", "format", "groups", "pairs", "ratio")
-"""Of what is known of a data set, in this order; a column that none of them has is left out."""
+"""Facts of a data set, in this order; a column that none of them has is left out."""
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def report_page(name: str, config: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> str:
-    """The page of a run, finished or not.
+def publish_report(folder: RunFolder) -> None:
+    """Write the report of a run as far as it is.
+
+    Raises:
+        InputError: its settings or its log are damaged.
+        OutputError: it cannot be written.
+    """
+    text = report_page(folder.name, folder.config(), folder.log())
+    with publish(folder.report) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def report_page(name: str, config: RunConfig, log: Sequence[Line]) -> str:
+    """Return the page of a run, finished or not.
 
     Args:
-        name: what to call the run.
-        config: what `config.json` holds.
-        log: what `log.jsonl` holds.
+        name: of the run.
+        config: what it was started with.
+        log: its lines.
     """
-    steps, validations = lines_of(log, "step"), lines_of(log, "validation")
-    best = best_validation(log)
-    template = environment("hpskit.training").get_template("run.html")
-    return str(
-        template.render(
-            result={"package": config["package"]},
-            config=config,
-            recipe=config["recipe"],
-            setting=_setting,
-            run={"name": name, **_run(steps, log)},
-            best=best,
-            validations=validations,
-            warnings=_warnings(config, log),
-            panels=panels(steps, validations, best["step"] if best else None) if steps else [],
-            data=[("Training", _sets(config.get("data"))), ("Validation", _sets(config.get("validation")))],
-            left_out=left_out(config),
-            columns=_columns,
-            fact=_fact,
-        )
+    steps, validations, best = lines_of(log, "step"), lines_of(log, "validation"), best_validation(log)
+    seconds = sum(line["seconds"] for line in steps)
+    last = next((line for line in reversed(log) if line["kind"] in ("start", "end")), None)
+    state = f"stopped after step {last['step']:,}" if last and last.get("reason") == "stopped" else ""
+    if last is None or last["kind"] == "start":
+        state = "under way when this page was written"
+    warnings, facts = lines_of(log, "warning"), config.model_dump()
+    return page(
+        "hpskit.training",
+        "run.html",
+        result={"package": config.package},
+        config=config,
+        recipe={name: written(value) for name, value in config.recipe.model_dump().items()},
+        run={
+            "name": name,
+            "steps": steps[-1]["step"] if steps else 0,
+            "state": state,
+            "duration": duration(seconds) if seconds else "",
+            "stretch": math.ceil(len(steps) / _POINTS),
+            "dropped": sum(line["dropped"] for line in steps),
+            "resumed": max(0, len(lines_of(log, "start")) - 1),
+        },
+        best=best,
+        validations=validations,
+        warnings=[{**line, "later": recovery(line, log, config.recipe.steps)} for line in warnings],
+        charts=curves(steps, validations, best["step"] if best else None) if steps else [],
+        data=[
+            (heading, [c for c in _COLUMNS if any(facts.get(c) is not None for facts in sets)], sets)
+            for heading, sets in (("Training", facts["data"]), ("Validation", facts["validation"]))
+        ],
+        fact=fact,
     )
 
 
-def _warnings(config: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What was said, and what has become better since."""
-    steps = config["recipe"]["steps"]
-    return [{**line, "later": recovery(line, log, steps)} for line in lines_of(log, "warning")]
-
-
-def _state(log: Sequence[Mapping[str, Any]]) -> str:
-    """Where the run stands; empty if it has come to its end."""
-    last = next((line for line in reversed(log) if line["kind"] in ("start", "end")), None)
-    if last is None or last["kind"] == "start":
-        return "under way when this page was written"
-    return f"stopped after step {last['step']:,}" if last["reason"] == "stopped" else ""
-
-
-def _run(steps: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    seconds = sum(line["seconds"] for line in steps)
-    return {
-        "steps": steps[-1]["step"] if steps else 0,
-        "state": _state(log),
-        "duration": duration(seconds) if seconds else "",
-        "stretch": math.ceil(len(steps) / POINTS),
-        "dropped": sum(line.get("dropped", 0) for line in steps),
-        "resumed": max(0, len([line for line in log if line["kind"] == "start"]) - 1),
-    }
-
-
-def _sets(found: Any) -> list[Mapping[str, Any]]:
-    """The data sets of a part of the configuration, which may be one or several."""
-    if not found:
-        return []
-    return [found] if isinstance(found, Mapping) else list(found)
-
-
-def _setting(value: Any) -> str:
-    """As a recipe's file has it, without the quotes."""
+def written(value: Any) -> str:
+    """Write a setting as a recipe's file has it, without the quotes."""
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [name for name in _COLUMNS if any(row.get(name) is not None for row in rows)]
-
-
-def _fact(value: Any) -> str:
+def fact(value: Any) -> str:
+    """Write a fact of a data set."""
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def curves(
+    steps: Sequence[Line], validations: Sequence[Line], best_step: int | None
+) -> list[tuple[str, Markup, Markup | str]]:
+    """Draw loss, accuracy, learning rate, logit_scale, norm of the gradient and speed: title, chart, legend of each.
+
+    Args:
+        steps: lines of the kind `step`, at least one.
+        validations: lines of the kind `validation`.
+        best_step: step of the best checkpoint.
+    """
+    highest = max(line["lr"] for line in steps)
+    power = math.floor(math.log10(highest)) if highest > 0 else 0
+    exponent = str(power).translate(_SUPERSCRIPTS)
+
+    def column(name: str, scale: float = 1.0) -> Callable[[Line], float | None]:
+        return lambda line: None if line[name] is None else scale * line[name]
+
+    def speed(line: Line) -> float | None:
+        return line["images"] / line["seconds"] if line["seconds"] else None
+
+    def trained(figure: Callable[[Line], float | None], name: str = "training") -> Series:
+        return Series(name=name, colour="c0", points=stretches(steps, figure), marks=False, band=True)
+
+    def guessed(name: str, figure: Callable[[Line], float | None]) -> Series:
+        points = stretches(steps, figure)
+        return Series(name=name, colour="quoted", points=points, marks=False, band=True, dashed=True)
+
+    losses = [Point(x=line["step"], y=line["loss"], title=f"step {line['step']:,}") for line in validations]
+    accuracies = [
+        Point(x=line["step"], title=f"step {line['step']:,}", y=100 * value, low=100 * low, high=100 * high)
+        for line in validations
+        for value, low, high in [line["accuracy"].values()]
+    ]
+    plans: list[tuple[str, str, list[Series]]] = [
+        (
+            "Loss",
+            "loss",
+            [
+                Series(name="validation", colour="c1", points=losses),
+                trained(column("loss")),
+                guessed("all scores equal", column("chance")),
+            ],
+        ),
+        (
+            "Accuracy",
+            "pairs in the right order, %",
+            [
+                Series(name="validation", colour="c1", points=accuracies),
+                trained(column("accuracy", 100)),
+                guessed("guessing", lambda _: 50.0),
+            ],
+        ),
+        ("Learning rate", f"learning rate, 10{exponent}", [trained(column("lr", 10**-power))]),
+        ("logit_scale", "logit_scale", [trained(column("logit_scale"))]),
+        ("Norm of the gradient", "norm before clipping", [trained(column("gradient_norm"))]),
+        ("Speed", "images/s", [trained(speed)]),
+    ]
+    drawn: list[tuple[str, Markup, Markup | str]] = []
+    for title, label, series in plans:
+        values = [value for one in series for value in extent(one)] + ([0.0] if title == "Speed" else [])
+        frame = Frame(
+            x=count_axis(steps[-1]["step"], title="step"),
+            y=axis_for(values or [0.0], steps=4, title=label),
+            rule=None if best_step is None else (best_step, "best checkpoint"),
+        )
+        key = legend(one for one in series if one.points) if len(series) > 1 else ""
+        drawn.append((title, line_chart(f"{title} against step", frame, series), key))
+    return drawn
+
+
+def stretches(lines: Sequence[Line], figure: Callable[[Line], float | None]) -> list[Point]:
+    """Take the mean of each stretch of steps, from the smallest to the largest; a step without a figure is a gap."""
+    size = math.ceil(len(lines) / _POINTS)
+    found = []
+    for start in range(0, len(lines), size):
+        rows = lines[start : start + size]
+        values = [value for row in rows if (value := figure(row)) is not None and math.isfinite(value)]
+        mean = sum(values) / len(values) if values else None
+        low, high = (min(values), max(values)) if values and size > 1 else (None, None)
+        found.append(Point(x=(rows[0]["step"] + rows[-1]["step"]) / 2, y=mean, low=low, high=high))
+    return found
+
+
+def extent(series: Series) -> list[float]:
+    """List the values that the axis has to hold: nearly all of a band, as single steps may lie far out."""
+    values = [point.y for point in series.points if point.y is not None]
+    lows = sorted(point.low for point in series.points if point.low is not None)
+    highs = sorted(point.high for point in series.points if point.high is not None)
+    far = len(lows) // 20 if series.band else 0
+    return values + ([lows[far], highs[-1 - far]] if lows else [])

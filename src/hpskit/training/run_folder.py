@@ -1,52 +1,192 @@
-"""The folder of a run: what it was started with, whether it may go on, and what it leaves behind.
+"""The folder of a run: settings, log, checkpoints, result. What is read back is what was written, or an error.
 
 config.json           recipe, data, first weights, versions
-images.jsonl.gz       names and sizes of the image files, so that a replaced one can be named
-log.jsonl             see `hpskit.training.log`
-checkpoints/          see `hpskit.training.checkpoints`
+log.jsonl             a line for each step and validation; docs/training.md says what they hold
+checkpoints/          a folder for each, there whole or not at all:
+  index.json            names of the last and of the best, for readers
+  step-000200/          model.safetensors: the network as it is validated; `hpskit score --model` reads it
+                        training.safetensors: AdamW's state, and the weights behind a moving average
+                        state.json: the rest that the next step depends on, and hashes of the other two
 model.safetensors     the best checkpoint's weights
 model.training.json   hashes of the prompts, so that an evaluation can say what the model has seen and was chosen on
+report.html           see `hpskit.training.report`
 summary.json          written last: it says that the rest is complete
 wandb.json            the id of the curves in Weights & Biases, if there are any
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from hpskit.dataset.inventory import changed_files
-from hpskit.errors import InputError, OutputError
-from hpskit.files import publish, publish_json, read_json
-from hpskit.training.log import log_lines
+from pydantic import Field
+from torch import Tensor
 
-__all__ = ["RunFolder"]
+from hpskit.errors import CheckpointError, InputError, MissingExtraError, OutputError, shown
+from hpskit.files import explain, publish, publish_folder, publish_json, read_json
+from hpskit.models.checkpoint import file_hash, read_tensors, write_tensors
+from hpskit.schema import Strict, parse
+from hpskit.training.recipes import Recipe
 
-_FORMAT = "hpskit training run 1"
-_SHOWN = 5
-_POLICY = ("save_every", "keep", "keep_every")
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+__all__ = [
+    "Line",
+    "RunConfig",
+    "RunFolder",
+    "RunLog",
+    "Summary",
+    "TrainState",
+    "best_validation",
+    "lines_of",
+    "open_trackers",
+]
+
+Line = Mapping[str, Any]
+"""A line of the log: `kind`, `step` (steps done), and the fields of its kind."""
+
+_STEP = re.compile(r"step-(\d{6,})")
+_WEIGHTS, _TRAINING = "model.safetensors", "training.safetensors"
+_POLICY = {"save_every", "keep", "keep_every"}
 """Fields of the recipe that decide which checkpoints are there, and not what is learned."""
-_WRITE_AGAIN = "put back what the run wrote there; the same command with another --out writes the same"
-_SUMMARY = {"steps": int, "best_step": int, "validation": dict, "weight_hash": str}
+_SHOWN = 5
+_CURVES = {
+    "step": ("loss", "accuracy", "lr", "logit_scale", "gradient_norm"),
+    "validation": ("loss", "accuracy", "hpdv2"),
+}
+
+
+class DataFacts(Strict):
+    """A data set, as far as the run uses it."""
+
+    name: str
+    path: str
+    format: str
+    groups: int
+    pairs: int
+    digest: str
+    """SHA-256 over prompts, names of images, judgements and weights."""
+    incomplete: int
+    """Groups that were left out because image files were missing or empty."""
+
+
+class SourceFacts(DataFacts):
+    """A data set that is learned from."""
+
+    ratio: float | None
+    """Its share of the pairs, if that was given."""
+
+
+class FirstWeights(Strict):
+    """The weights that a run begins with."""
+
+    name: str
+    weight_hash: str
+    licence: str
+
+
+class RunConfig(Strict):
+    """What a run was started with; the content of `config.json`."""
+
+    format: Literal["hpskit training run 1"] = "hpskit training run 1"
+    recipe: Recipe
+    data: Annotated[tuple[SourceFacts, ...], Field(strict=False)]
+    validation: Annotated[tuple[DataFacts, ...], Field(strict=False)]
+    dropped_leaks: int
+    """Training groups that were left out because they share something with the validation data."""
+    leaks: dict[str, int]
+    """Kind of leak -> groups."""
+    base: FirstWeights | None
+    """None if they were drawn."""
+    parameters: dict[str, int]
+    """`trained` and `all`."""
+    preprocessing: str
+    package: str
+    versions: dict[str, str]
+    on_broken: str
+    command: str
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides the result, by a flat name."""
+        flat = {f"recipe.{name}": value for name, value in self.recipe.model_dump(exclude=_POLICY).items()}
+        for number, facts in enumerate(self.data, 1):
+            flat |= {f"data {number}: digest": facts.digest, f"data {number}: ratio": facts.ratio}
+        flat |= {f"validation {number}: digest": facts.digest for number, facts in enumerate(self.validation, 1)}
+        return {**flat, "first weights": self.base and self.base.weight_hash}
+
+    def left_out(self) -> list[str]:
+        """Say which groups of the data the run did not use, and why, a sentence each."""
+        found = []
+        if self.leaks:
+            kinds = ", ".join(f"{kind}: {count:,}" for kind, count in self.leaks.items())
+            groups = f"{self.dropped_leaks:,} ({kinds})"
+            found.append(f"Training groups left out because they share something with the validation data: {groups}.")
+        found += [
+            f"Groups of {facts.name} left out because image files were missing or empty: {facts.incomplete:,}."
+            for facts in (*self.data, *self.validation)
+            if facts.incomplete
+        ]
+        return found
+
+
+class TrainState(Strict):
+    """All but tensors that the next step depends on; the content of `state.json`."""
+
+    format: Literal["hpskit training state 2"] = "hpskit training state 2"
+    step: int = 0
+    """Steps done."""
+    best: int | None = None
+    """The best step so far."""
+    validation: dict[str, Any] | None = None
+    """Figures of the best step."""
+    worse: int = 0
+    """Validations since then."""
+    position: dict[str, list[int]] = Field(default_factory=dict)
+    """In the data, see `DataLoader.state_dict`."""
+    random: list[dict[str, str]] = Field(default_factory=list)
+    """Random numbers of each process."""
+    scaler: dict[str, Any] | None = None
+    """Scale of the loss, with fp16."""
+    hashes: dict[str, str] = Field(default_factory=dict)
+    """File of tensors -> its hash."""
+
+
+class Summary(Strict):
+    """Result of a finished run; the content of `summary.json`."""
+
+    steps: int
+    """Steps done; fewer than the recipe's if patience ran out."""
+    best_step: int
+    validation: dict[str, Any]
+    """Figures of the best step, see `Validation.to_json`."""
+    weight_hash: str
+    """Hash of its weights."""
 
 
 class RunFolder:
-    """Where the files of a run are."""
+    """One run on disk, begun, stopped or finished."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = path / "config.json"
-        self.images = path / "images.jsonl.gz"
-        self.log = path / "log.jsonl"
+        self.config_file = path / "config.json"
+        self.log_file = path / "log.jsonl"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model.safetensors"
         self.report = path / "report.html"
-        self.summary = path / "summary.json"
+        self.summary_file = path / "summary.json"
 
     @property
     def name(self) -> str:
-        """Of the run."""
+        """Name of the run."""
         return self.path.resolve().name
 
     def check_free(self, resume: bool) -> None:
@@ -55,158 +195,337 @@ class RunFolder:
         Raises:
             OutputError: another run is here and shall not go on, or something else is.
         """
-        if self.config.is_file():
+        if self.config_file.is_file():
             if not resume:
                 cure = "--resume goes on with it; or choose another folder"
-                raise OutputError(f"{self.path}: holds a run already; {cure}")
-            return
-        if self.path.exists() and (not self.path.is_dir() or any(not _unfinished(p) for p in self.path.iterdir())):
-            if self.checkpoints.is_dir():
-                raise OutputError(f"{self.config}: is not there, but checkpoints of a run are; {_WRITE_AGAIN}")
-            raise OutputError(f"{self.path}: is not empty and not a run; choose another folder")
+                raise OutputError(self.path, "holds a run already", cure=cure)
+        elif self.path.is_dir():
+            # A run that was killed while it wrote its first file leaves a half-written one.
+            if any(not entry.name.startswith(".config.json.") for entry in self.path.iterdir()):
+                raise OutputError(self.path, "is not empty and not a run", cure="choose another folder")
+        elif self.path.exists():
+            raise OutputError(self.path, "is a file", expected="a folder", cure="choose another folder")
 
-    def begin(self, config: Mapping[str, Any], listing: bytes = b"") -> list[str]:
+    def begin(self, config: RunConfig) -> None:
         """Write down what a new run is started with, or see that a started one goes on with the same.
 
-        Args:
-            config: all of it.
-            listing: its image files, see `hpskit.dataset.inventory.Inventory.listing`.
-
-        Returns:
-            What is to be said of images that were mended.
+        Which checkpoints are saved and kept may change, and what becomes of broken images.
 
         Raises:
-            OutputError: see `check_same`; or it cannot be written.
+            OutputError: it would go on with something else, which the error lists; or it cannot be written.
         """
-        if not self.config.is_file():
-            for path in self.path.glob(".*.tmp"):  # of a run that was killed while it wrote its first file
-                if _unfinished(path):
-                    path.unlink()
-            publish_json(self.config, {"format": _FORMAT, **config})
-            replaced = []
-        else:
-            replaced = self.check_same(config, listing)
-            before = self._started_with()
-            allowed = {name: config.get(name) for name in ("on_broken", *(("data", "validation") if replaced else ()))}
-            if {**before, **allowed} != before:
-                publish_json(self.config, {**before, **allowed})
-        if not self.images.is_file() or replaced:
-            with publish(self.images) as temporary:
-                temporary.write_bytes(listing)
-        return replaced
-
-    def check_same(self, config: Mapping[str, Any], listing: bytes = b"") -> list[str]:
-        """See that the run that is here would go on with what it was started with.
-
-        Which checkpoints are saved and kept may change: that is no part of what is learned. So may what becomes of
-        broken images, as long as none was left out; and an image that stopped the run may have been mended.
-
-        Returns:
-            What is to be said of images that were mended.
-
-        Raises:
-            OutputError: it would go on with something else, which the message lists; or its `config.json` is damaged.
-        """
-        before = self._started_with()
-        changes = _changes(_decisive(before), _decisive(config))
-        was, now = before.get("on_broken"), config.get("on_broken")
-        if was != now and not (was == "fail" or self._left_none_out()):
-            changes.append(f"on_broken was {was}, is {now}, and groups were left out")
+        if not self.config_file.is_file():
+            with publish(self.config_file, sweep=True) as temporary:
+                text = json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False)
+                temporary.write_text(text + "\n", encoding="utf-8")
+            return
+        try:
+            before, now = self.config().decisive(), config.decisive()
+        except InputError as error:
+            cure = "put back what the run wrote there, or choose another folder"
+            raise OutputError(error.place, error.found, expected=error.expected, cure=cure) from error
+        changes = [
+            f"{name} {shown(before.get(name), 24)} instead of {shown(now.get(name), 24)}"
+            for name in dict.fromkeys([*before, *now])
+            if before.get(name) != now.get(name)
+        ]
         if changes:
             listed = "; ".join(changes[:_SHOWN]) + (f"; and {len(changes) - _SHOWN} more" * (len(changes) > _SHOWN))
             cure = "resume with what the run was started with, or start a new one in another folder"
-            raise OutputError(f"{self.path}: the run would go on with other settings: {listed}; {cure}")
-        if all(old in (None, new) for old, new in zip(_images(before), _images(config), strict=True)):
-            return []
-        return self._mended(listing)
+            raise OutputError(self.path, f"was started with other settings: {listed}", cure=cure)
 
-    def _mended(self, listing: bytes) -> list[str]:
-        """What is to be said of images that are not the same any more, if each has stopped the run before."""
-        cure = "bring back what the run was started with, or start a new one in another folder"
+    def config(self) -> RunConfig:
+        """Read what the run was started with.
+
+        Raises:
+            InputError: this is not the folder of a training run.
+        """
+        if not self.config_file.is_file():
+            expected = "the folder that `hpskit train --out` made"
+            raise InputError(self.path, "holds no config.json", expected=expected)
+        return parse(RunConfig, read_json(self.config_file), self.config_file)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Read the log of a run that may still be going on; a line that is being written is left out.
+
+        Raises:
+            InputError: it cannot be read, or a line is not of a training log.
+        """
         try:
-            files = changed_files(self.images.read_bytes(), listing) if self.images.is_file() else {}
-        except (ValueError, EOFError, OSError) as error:
-            raise OutputError(f"{self.images}: is damaged ({error}), and images have changed; {cure}") from error
-        known = log_lines(self.log) if self.log.is_file() else []
-        broken = {line.get("image") for line in known}
-        others = [text for name, text in files.items() if name not in broken]
-        if others or not files:
-            listed = "; ".join(others[:_SHOWN]) + (f"; and {len(others) - _SHOWN:,} more" * (len(others) > _SHOWN))
-            raise OutputError(f"{self.path}: images have changed: {listed or 'those that the data carry'}; {cure}")
-        return [f"image {text}; it could not be decoded before" for text in files.values()]
+            data = self.log_file.read_bytes() if self.log_file.is_file() else b""
+        except OSError as error:
+            raise InputError(self.log_file, f"cannot be read ({explain(error)})") from error
+        lines = []
+        for number, text in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+            try:
+                line = json.loads(text)
+                line["kind"], line["step"]
+            except (ValueError, RecursionError, TypeError, KeyError) as error:
+                place, cure = f"{self.log_file}: line {number}", "correct or delete the line"
+                raise InputError(place, f"is {shown(text)}", expected="a line of a training log", cure=cure) from error
+            lines.append(line)
+        return lines
 
-    def _left_none_out(self) -> bool:
-        """Whether no image was found broken so far."""
-        return self.log.is_file() and not any(line.get("dropped") for line in log_lines(self.log))
-
-    def _started_with(self) -> dict[str, Any]:
-        try:
-            value = read_json(self.config)
-        except InputError as error:
-            raise OutputError(f"{error}; {_WRITE_AGAIN}") from error
-        if not isinstance(value, dict) or value.get("format") != _FORMAT:
-            raise OutputError(f"{self.config}: is not a run of this version ({_FORMAT!r}); choose another folder")
-        objects = [value.get("recipe"), value.get("base") or {}]
-        if not (_is_table(objects) and _is_table(value.get("data")) and _is_table(value.get("validation"))):
-            raise OutputError(f"{self.config}: is damaged, its recipe, data or base is not there; {_WRITE_AGAIN}")
-        return value
-
-    def finished(self) -> dict[str, Any] | None:
-        """The summary of a run that is complete, else None.
+    def finished(self) -> Summary | None:
+        """Return the summary of a run that is complete, else None.
 
         Raises:
             OutputError: it is damaged, or the weights that it speaks of are gone.
         """
-        if not self.summary.is_file():
+        if not self.summary_file.is_file():
             return None
-        cure = f"delete {self.summary}, and --resume makes it again from the checkpoints"
+        cure = f"delete {self.summary_file}, and --resume makes it again from the checkpoints"
         try:
-            value = read_json(self.summary)
+            summary = parse(Summary, read_json(self.summary_file), self.summary_file)
         except InputError as error:
-            raise OutputError(f"{error}; {cure}") from error
-        if not isinstance(value, dict) or any(type(value.get(name)) is not kind for name, kind in _SUMMARY.items()):
-            raise OutputError(f"{self.summary}: is damaged, expected {', '.join(_SUMMARY)}; {cure}")
+            raise OutputError(error.place, error.found, expected=error.expected, cure=cure) from error
         if not self.model.is_file():
-            raise OutputError(f"{self.model}: is not there, but the run is finished; {cure}")
-        return value
+            raise OutputError(self.model, "is not there, but the run is finished", cure=cure)
+        return summary
+
+    def steps(self) -> list[int]:
+        """List the steps whose checkpoints are there, in order."""
+        found = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return sorted(int(match[1]) for path in found if (match := _STEP.fullmatch(path.name)))
+
+    def checkpoint(self, step: int) -> Path:
+        """Return the folder of a checkpoint."""
+        return self.checkpoints / f"step-{step:06d}"
+
+    def weights(self, checkpoint: str = "best") -> tuple[Path, int]:
+        """Find the weights after some step, and that step.
+
+        Args:
+            checkpoint: `best` by validation, `last`, or the number of a step.
+
+        Raises:
+            InputError: there is no such checkpoint.
+            CheckpointError, OutputError: the file that says which is the best is damaged.
+        """
+        steps = self.steps()
+        step = int(checkpoint) if checkpoint.isdecimal() else max(steps, default=None)
+        if checkpoint == "best" and step is not None:
+            summary = self.finished()
+            step = summary.best_step if summary else self.state(step).best
+        if step not in steps or not (checkpoint.isdecimal() or checkpoint in ("best", "last")):
+            expected = ", ".join(["best", "last", *map(str, steps)]) if steps else "one, but none was saved yet"
+            raise InputError(self.path, f"has no checkpoint {checkpoint!r}", expected=expected)
+        return self.checkpoint(step) / _WEIGHTS, step
+
+    def state(self, step: int) -> TrainState:
+        """Read the state of a checkpoint, without a look at its tensors.
+
+        Raises:
+            CheckpointError: it is not what was written.
+        """
+        path = self.checkpoint(step) / "state.json"
+        try:
+            state = parse(TrainState, read_json(path), path)
+        except InputError as error:
+            raise damaged(path.parent, error.place, error.found) from error
+        if state.step != step:
+            raise damaged(path.parent, path, f"is the state of step {state.step}")
+        return state
+
+    def load(self, step: int) -> tuple[TrainState, dict[str, Tensor], dict[str, Tensor]]:
+        """Read a checkpoint, every byte of it: state, weights and the tensors of training, memory-mapped.
+
+        Raises:
+            CheckpointError: it is not what was written.
+        """
+        state, folder = self.state(step), self.checkpoint(step)
+        for name in (_WEIGHTS, _TRAINING):
+            try:
+                found = file_hash(folder / name)
+            except CheckpointError as error:
+                raise damaged(folder, error.place, error.found) from error
+            if found != state.hashes.get(name):
+                raise damaged(folder, folder / name, "is not as it was written")
+        return state, read_tensors(folder / _WEIGHTS), read_tensors(folder / _TRAINING)
+
+    def save(
+        self,
+        state: TrainState,
+        weights: Mapping[str, Tensor],
+        training: Mapping[str, Tensor],
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Publish a checkpoint.
+
+        Args:
+            state: of the run.
+            weights: as they are validated.
+            training: what the next step needs besides.
+            metadata: of the weights.
+
+        Raises:
+            OutputError: it cannot be written; what was there before is still there.
+        """
+        with publish_folder(self.checkpoint(state.step)) as folder:
+            hashes = {
+                _WEIGHTS: write_tensors(weights, folder / _WEIGHTS, metadata),
+                _TRAINING: write_tensors(training, folder / _TRAINING, {}),
+            }
+            publish_json(folder / "state.json", state.model_copy(update={"hashes": hashes}).model_dump())
+
+    def tidy(self, recipe: Recipe, best: int | None) -> None:
+        """Write the index, and remove checkpoints that need not be kept, and what killed processes have left.
+
+        Args:
+            recipe: says which are kept.
+            best: the best step so far.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        steps = self.steps()
+        for left in self.checkpoints.glob(".step-*.tmp"):  # of any step: a run that goes on may save at others
+            shutil.rmtree(left, ignore_errors=True)
+        kept = {*steps[-recipe.keep :], best}
+        if recipe.keep_every is not None:
+            kept |= {step for step in steps if step % recipe.keep_every == 0}
+        names = {"last": self.checkpoint(steps[-1]).name, "best": best and self.checkpoint(best).name}
+        publish_json(self.checkpoints / "index.json", names)
+        for step in steps:
+            if step in kept:
+                continue
+            path = self.checkpoint(step)
+            doomed = path.with_name(f".{path.name}.old.tmp")  # so that a kill halfway leaves nothing like a checkpoint
+            try:
+                path.rename(doomed)
+                shutil.rmtree(doomed)
+            except OSError as error:
+                found = f"is an old checkpoint that cannot be removed ({explain(error)})"
+                raise OutputError(path, found, cure="remove it") from error
 
 
-def _unfinished(path: Path) -> bool:
-    """Whether it is a `config.json` that was being written when a run was killed."""
-    return path.name.startswith(".config.json.") and path.suffix == ".tmp"
+def damaged(folder: Path, place: str | Path, found: str) -> CheckpointError:
+    """Make the error of a checkpoint that is not what was written."""
+    cure = f"delete the folder {folder}, and --resume goes on from the checkpoint before it, if there is one"
+    return CheckpointError(place, found, cure=cure)
 
 
-def _is_table(value: Any) -> bool:
-    """Whether it is a list of objects."""
-    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+def lines_of(log: Iterable[Line], kind: str) -> list[Line]:
+    """Pick the lines of one kind."""
+    return [line for line in log if line["kind"] == kind]
 
 
-def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides what comes out, by a flat name."""
-    flat = {f"recipe.{name}": value for name, value in config["recipe"].items() if name not in _POLICY}
-    for role in ("data", "validation"):
-        sets = config.get(role, [])
-        flat[f"{role}, number of sets"] = len(sets)
-        for number, entry in enumerate(sets):
-            flat |= {f"{role} {number + 1}: {key}": entry.get(key) for key in ("digest", "ratio")}
-    base = config.get("base") or {}
-    return {**flat, "first weights": base.get("weight_hash")}
+def best_validation(log: Iterable[Line]) -> Line | None:
+    """Find the validation that the best checkpoint is of: the highest accuracy; of equals the lowest loss, the first.
+
+    None if there was none.
+    """
+    found = lines_of(log, "validation")
+    return min(found, key=lambda line: (-line["accuracy"]["value"], line["loss"]), default=None)
 
 
-def _images(config: Mapping[str, Any]) -> list[str | None]:
-    """Digests of the images of all data sets; None where it was not noted yet."""
-    return [entry.get("images") for role in ("data", "validation") for entry in config.get(role, [])]
+class RunLog:
+    """Writes the lines of a run; a line is on the disk when `write` returns. No step is there twice."""
+
+    def __init__(self, folder: RunFolder, *, after: int, trackers: Sequence[GeneralTracker] = ()) -> None:
+        """Open the log and take back lines of later steps.
+
+        Args:
+            folder: of the run.
+            after: the step that the run goes on from; 0 is the beginning.
+            trackers: get the curves; they are closed with the log.
+
+        Raises:
+            InputError: a line is not of a training log.
+            OutputError: it cannot be written.
+        """
+        self.lines = [line for line in folder.log() if line["step"] <= after]
+        """Lines that earlier parts of the run have written, up to that step."""
+        self._folder, self._trackers = folder, trackers
+        with publish(folder.log_file) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+        self._handle = folder.log_file.open("ab")
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Add a line and return it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        line = {"kind": kind, "step": step, **values}
+        with writing(self._folder.log_file):
+            self._handle.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
+        drawn = {f"{kind}/{name}": line[name] for name in _CURVES.get(kind, ()) if line[name] is not None}
+        numbers = {name: float(v["value"] if isinstance(v, Mapping) else v) for name, v in drawn.items()}
+        with writing(self._folder.path / "tensorboard"):
+            for tracker in self._trackers if numbers else ():
+                tracker.log(numbers, step=step)
+        return line
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # a flush that failed in `write` has been reported there
+            self._handle.close()
+        with writing(self._folder.path / "tensorboard"):
+            for tracker in self._trackers:
+                tracker.finish()
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    names = [*before, *(name for name in now if name not in before)]
-    return [
-        f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]
+def open_trackers(
+    folder: RunFolder, config: RunConfig, *, after: int, tensorboard: bool | None, wandb: bool
+) -> list[GeneralTracker]:
+    """Open accelerate's trackers that are asked for.
+
+    The id of the curves in Weights & Biases is drawn once and kept in the folder, so that a run that goes on continues
+    them. Their project is WANDB_PROJECT or else `hpskit`; account and the like are said by the settings of `wandb`.
+
+    Args:
+        folder: of the run.
+        config: goes along to Weights & Biases.
+        after: the step that the run goes on from.
+        tensorboard: None is if it is installed.
+        wandb: draw the curves there too.
+
+    Raises:
+        MissingExtraError: one is asked for but not installed.
+        InputError: Weights & Biases refuses, for example for lack of an account.
+        OutputError: the folder cannot be written.
+    """
+    from accelerate.tracking import TensorBoardTracker, WandBTracker
+
+    found: list[GeneralTracker] = []
+    if tensorboard if tensorboard is not None else find_spec("tensorboard") is not None:
+        require("tensorboard", "--tensorboard", "train")
+        with writing(folder.path / "tensorboard"):
+            found.append(TensorBoardTracker("tensorboard", folder.path, purge_step=after + 1))
+            found[-1].start()
+    if wandb:
+        require("wandb", "--wandb", "wandb")
+        path = folder.path / "wandb.json"
+        if not path.exists():
+            publish_json(path, {"id": secrets.token_hex(8)})
+        options = {"name": folder.name, "dir": str(folder.path), "config": config.model_dump(mode="json")}
+        project = os.environ.get("WANDB_PROJECT", "hpskit")
+        found.append(WandBTracker(project, id=read_json(path)["id"], resume="allow", **options))
+        try:
+            found[-1].start()
+        except Exception as error:  # the client's errors have no base but this
+            cure = "`wandb login` names your account; WANDB_MODE=offline keeps the curves on this machine"
+            raise InputError("--wandb", f"is refused by Weights & Biases ({error})", cure=cure) from error
+    return found
 
 
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 24 else f"{text[:20]}…"
+def require(module: str, option: str, extra: str) -> None:
+    """Raise a MissingExtraError if a module is not installed."""
+    if find_spec(module) is None:
+        cure = f"install it: pip install 'hpskit[{extra}]'"
+        raise MissingExtraError(option, f"needs {module}, which is not installed", cure=cure)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an operating system error into one that names the file."""
+    try:
+        yield
+    except OSError as error:
+        cure = "what was written before is safe; make room and run the same command with --resume"
+        raise OutputError(path, f"cannot be written ({explain(error)})", cure=cure) from error

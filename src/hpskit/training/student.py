@@ -26,18 +26,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hpskit.errors import InputError
-from hpskit.models.clip import (
-    build,
-    check_names,
-    encode_text,
-    fill,
-    image_size,
-    keep_residual_in_float32,
-    tokenizer,
-)
+from hpskit.models.clip import build, check_names, encode_text, fill, image_size, keep_residual_in_float32, tokenizer
 from hpskit.models.store import locate
 from hpskit.pixels import Preprocessing
-from hpskit.training.batch import Batch
+from hpskit.training.loader import Batch
 from hpskit.training.recipes import Recipe
 
 __all__ = ["Student"]
@@ -60,21 +52,26 @@ class Student(nn.Module):
         """
         super().__init__()
         if type(network) not in (CLIP, CustomTextCLIP):
-            kind = type(network).__name__
-            raise InputError(f"architecture: {recipe.architecture!r} is a {kind}, expected a CLIP of two towers")
+            found = f"is {recipe.architecture!r}, a {type(network).__name__}"
+            raise InputError("architecture", found, expected="a CLIP of two towers")
         self.network = network
         self.preprocessing = Preprocessing(size=image_size(network))
         self._tokenizer = tokenizer(recipe.architecture)
         self._largest_scale = math.log(recipe.max_logit_scale)
-        _freeze(network, recipe)
-        _put_tokens_first(network)
+        if recipe.image_blocks != "all":
+            freeze_image_tower(network, recipe.image_blocks)
+        if recipe.text_blocks != "all":
+            freeze_text_tower(network, recipe.text_blocks)
+        if self.network.logit_bias is not None:
+            self.network.logit_bias.requires_grad_(False)
+        put_tokens_first(network)
         keep_residual_in_float32(network)  # as scoring does; in float32 it changes nothing
         if recipe.gradient_checkpointing:
             self.network.set_grad_checkpointing(True)
 
     @classmethod
     def build(cls, recipe: Recipe, *, device: str | torch.device = "cpu") -> Self:
-        """The network of a recipe with its first weights, in training mode.
+        """Make the network of a recipe with its first weights, in training mode.
 
         Frozen tensors stay memory-mapped on a CPU, so that processes share them.
 
@@ -87,17 +84,24 @@ class Student(nn.Module):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
                 network = build(recipe.architecture, device="cpu").to(device)
-        else:
-            network = build(recipe.architecture)
-            _fill(network, recipe, torch.device(device))
+            return cls(network, recipe).train()
+        network = build(recipe.architecture)
+        located = locate(recipe.weights)
+        own = located.model.architecture if located.model else located.metadata.get("architecture")
+        if own and own != recipe.architecture:
+            cure = f"set architecture={own}, or take other weights"
+            found = f"is {recipe.weights!r}, a {own}"
+            raise InputError("weights", found, expected=f"a {recipe.architecture}, as architecture says", cure=cure)
+        check_names(network, located.weights, recipe.architecture, option="--set architecture=…")
+        fill(network, located.weights, torch.float32, torch.device(device))
         student = cls(network, recipe)
         for parameter in student.parameters():
-            if parameter.requires_grad and recipe.weights is not None:
+            if parameter.requires_grad:
                 parameter.data = parameter.data.clone()  # what is trained leaves the mapped file
         return student.train()
 
     def forward(self, pixels: Tensor, tokens: Tensor, rows: Tensor) -> Tensor:
-        """Logits of N images.
+        """Compute the logits of N images.
 
         Args:
             pixels: (N, 3, S, S) preprocessed, at least one.
@@ -113,10 +117,10 @@ class Student(nn.Module):
         return scale * (images[: len(rows)] * prompts[rows]).sum(dim=-1)
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` takes, on the device of the network; every distinct prompt is there once.
+        """Make the arguments of `forward`, on the device of the network; every distinct prompt is there once.
 
-        A batch of nothing gets a blank image and an empty prompt that nothing compares: a device whose images were all
-        left out takes part in the step with gradients of 0.
+        An empty batch gets a blank image and an empty prompt that nothing compares: a device whose images were all left
+        out takes part in the step with gradients of 0.
         """
         pixels = batch.pixels if len(batch.pixels) else batch.pixels.new_zeros(1, *batch.pixels.shape[1:])
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(batch.prompts))}
@@ -127,7 +131,7 @@ class Student(nn.Module):
         return pixels.to(device, non_blocking=True), tokens.to(device), rows.to(device)
 
     def scores(self, batch: Batch) -> Tensor:
-        """(N,) logits of the images of a batch."""
+        """Compute the logits of the images of a batch, (N,)."""
         logits: Tensor = self(*self.inputs(batch))
         return logits
 
@@ -136,9 +140,17 @@ class Student(nn.Module):
         """open_clip's names of the tensors that are trained."""
         return [name for name, parameter in self.network.named_parameters() if parameter.requires_grad]
 
+    def counts(self) -> dict[str, int]:
+        """Count the parameters that are trained, and all of them."""
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.parameters()]
+        return {"trained": sum(size for size, trained in sizes if trained), "all": sum(size for size, _ in sizes)}
+
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
-        """For AdamW: first biases, norms, other tensors of one dimension and logit_scale without decay, then the rest
-        with the decay of the recipe. As in the official code."""
+        """Divide the trained parameters for AdamW as the official code does.
+
+        First biases, norms, other tensors of one dimension and logit_scale without decay, then the rest with the decay
+        of the recipe.
+        """
         plain: list[nn.Parameter] = []
         decayed: list[nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
@@ -148,26 +160,15 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """After a step: bring logit_scale back to [0, ln `max_logit_scale`]."""
+        """Bring logit_scale back to [0, ln `max_logit_scale`], after a step."""
         self.network.logit_scale.clamp_(0, self._largest_scale)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor under open_clip's names, which `hpskit score` and the official code read."""
+        """Return every tensor under open_clip's names, which `hpskit score` and the official code read."""
         return dict(self.network.state_dict())
 
 
-def _fill(network: nn.Module, recipe: Recipe, device: torch.device) -> None:
-    assert recipe.weights is not None
-    located = locate(recipe.weights)
-    own = located.model.architecture if located.model else located.metadata.get("architecture")
-    if own and own != recipe.architecture:
-        cure = f"set architecture={own}, or take other weights"
-        raise InputError(f"weights: {recipe.weights!r} is a {own}, but architecture is {recipe.architecture!r}; {cure}")
-    check_names(network, located.weights, recipe.architecture, option="--set architecture=…")
-    fill(network, located.weights, torch.float32, device)
-
-
-def _put_tokens_first(network: nn.Module) -> None:
+def put_tokens_first(network: nn.Module) -> None:
     """Let blocks work on (tokens, images, width), as the official code did; scores are the same to the bit.
 
     Otherwise torch's attention transposes what it is given, and the product of a tensor that is not contiguous with a
@@ -181,30 +182,31 @@ def _put_tokens_first(network: nn.Module) -> None:
                 block.attn.batch_first = False
 
 
-def _freeze(network: Any, recipe: Recipe) -> None:
-    if recipe.image_blocks != "all":
-        _freeze_image_tower(network, recipe.image_blocks)
-    if recipe.text_blocks != "all":
-        _freeze_text_tower(network, recipe.text_blocks)
-    if network.logit_bias is not None:
-        network.logit_bias.requires_grad_(False)
+def freeze_image_tower(network: Any, blocks: int) -> None:
+    """Train the last `blocks` groups of the image tower only.
 
-
-def _freeze_image_tower(network: Any, blocks: int) -> None:
-    visual = network.visual
-    if isinstance(visual, VisionTransformer):
-        most = len(visual.transformer.resblocks) + 2
+    Raises:
+        InputError: it has fewer, or cannot be frozen in part.
+    """
+    if isinstance(network.visual, VisionTransformer):
+        most = len(network.visual.transformer.resblocks) + 2
         if blocks > most:
-            raise InputError(f"image_blocks: is {blocks}, expected at most {most} for this network, or all")
+            raise InputError("image_blocks", f"is {blocks}", expected=f"at most {most} for this network, or all")
     try:
         network.lock_image_tower(unlocked_groups=blocks, freeze_bn_stats=True)
     except AssertionError as error:  # ResNets
-        cure = "use all or 0"
-        raise InputError(f"image_blocks: is {blocks}, but no part of this image tower can be frozen; {cure}") from error
+        found = f"is {blocks}, but no part of this image tower can be frozen"
+        raise InputError("image_blocks", found, cure="use all or 0") from error
 
 
-def _freeze_text_tower(network: nn.Module, blocks: int) -> None:
-    """Not by open_clip's `lock_text_tower`, which counts otherwise than the official code did."""
+def freeze_text_tower(network: nn.Module, blocks: int) -> None:
+    """Train the last `blocks` blocks of the text tower only.
+
+    Not by open_clip's `lock_text_tower`, which counts otherwise than the official code did.
+
+    Raises:
+        InputError: it has fewer, or cannot be frozen in part.
+    """
     named = {
         name.removeprefix("text."): parameter
         for name, parameter in network.named_parameters()
@@ -212,9 +214,10 @@ def _freeze_text_tower(network: nn.Module, blocks: int) -> None:
     }
     numbers = {int(match[1]) for name in named if (match := _BLOCK.match(name))}
     if blocks and not numbers:
-        raise InputError(f"text_blocks: is {blocks}, but no part of this text tower can be frozen; use all or 0")
+        found = f"is {blocks}, but no part of this text tower can be frozen"
+        raise InputError("text_blocks", found, cure="use all or 0")
     if blocks > len(numbers):
-        raise InputError(f"text_blocks: is {blocks}, expected at most {len(numbers)} for this network, or all")
+        raise InputError("text_blocks", f"is {blocks}", expected=f"at most {len(numbers)} for this network, or all")
     for name, parameter in named.items():
         match = _BLOCK.match(name)
         below = match is not None and int(match[1]) < len(numbers) - blocks

@@ -3,53 +3,117 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
 
 import torch
 
-from hpskit.errors import BrokenImageError
-from hpskit.files import alone_in
-from hpskit.training.checkpoints import Checkpoint, Checkpoints
-from hpskit.training.devices import accelerator_for, peak_memory, random_state, set_random_state
-from hpskit.training.engine import Engine
-from hpskit.training.estimate import Standing, check_room
-from hpskit.training.examples import Batch
-from hpskit.training.log import RunLog, tensorboard, wandb
-from hpskit.training.material import Material
-from hpskit.training.past_run import best_checkpoint
-from hpskit.training.processes import StopSignals, any_of, first_says, together, wait_until_seen
+from hpskit import __version__
+from hpskit.errors import OutputError
+from hpskit.files import publish, publish_json
+from hpskit.models.clip import build, check_names, tokenizer
+from hpskit.models.registry import find
+from hpskit.models.store import cached, is_path, locate
+from hpskit.models.training_record import HeldOut, write_record
+from hpskit.stage import alone_in, check_space
+from hpskit.training.data import OnBroken, TrainingData, read_data
+from hpskit.training.engine import (
+    Engine,
+    accelerator_for,
+    any_of,
+    from_main,
+    gathered,
+    peak_memory,
+    random_state,
+    set_random_state,
+)
+from hpskit.training.loader import Batch, DataLoader, Decoder
 from hpskit.training.recipes import Recipe
-from hpskit.training.result import Summary, publish_report, publish_result, summary_of
-from hpskit.training.run_folder import RunFolder
+from hpskit.training.report import publish_report
+from hpskit.training.run_folder import FirstWeights, RunConfig, RunFolder, RunLog, Summary, TrainState, open_trackers
 from hpskit.training.student import Student
-from hpskit.training.train_run import TrainRun, open_material, open_stream, settings_of
 from hpskit.training.validation import validate
 from hpskit.training.watch import Watch
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-__all__ = ["Progress", "Summary", "TrainRun", "train"]
+__all__ = ["Progress", "Sizes", "TrainConfig", "Trainer", "dry_run", "sizes_of", "train"]
 
 Progress = Callable[[str, int, int | None, Mapping[str, Any]], None]
-"""Is told what is being done, how much of it is done, of how much (None: not known), and the last line of the log."""
-
+"""Told what is being done, how much of it is done, how much there is (None: unknown), and the last line of the log."""
 
 _MEASURED = 3
 """Steps after which a run says what it will take; the first of them is slower than the others and does not count."""
+_ECHO = 1.0
+"""Seconds. A signal sooner after the first is the same one: a terminal and a launcher both pass Ctrl-C on."""
+_FLOAT = 4
+"""Bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """What to train on which data, and where to put it."""
+
+    recipe: Recipe
+    data: tuple[str, ...]
+    """Data sets to learn from, each alone or with `:RATIO`, its share of the pairs; see `open_data`."""
+    validation: str
+    """Data set that checkpoints are compared on."""
+    data_format: str = "auto"
+    """Layout of all these data sets; see `open_data`."""
+    image_root: Path | None = None
+    """Folder that the image names of all of them start from; None is as their layout says."""
+    out: Path
+    """Folder of the run."""
+    resume: bool = False
+    """Go on with the run in `out` if there is one."""
+    drop_leaks: bool = False
+    """Leave training groups out that share prompts or images with the validation data; else they are an error."""
+    compare_pixels: bool = False
+    """Decode all images first, to find those that training and validation share, however they are stored."""
+    on_broken: OnBroken = "fail"
+    """Fate of a group with an image that cannot be used."""
+    shard: bool = False
+    """Spread weights and optimiser over the processes instead of giving each a copy; the result is the same."""
+    workers: int | None = None
+    """Threads of each process that decode; None is one for each processor, at most eight."""
+    device: str = "auto"
+    """`auto` is a GPU if there is one; `cpu`."""
+    tensorboard: bool | None = None
+    """Curves for TensorBoard; None is if it is installed."""
+    wandb: bool = False
+    """Curves for Weights & Biases."""
+    command: str = ""
+    """Command line that makes this again."""
+
+    def read_data(self, progress: Callable[[int], None] = lambda _: None) -> TrainingData:
+        """Open and check the data of the run; see `hpskit.training.data.read_data`."""
+        return read_data(
+            self.data,
+            self.validation,
+            data_format=self.data_format,
+            image_root=self.image_root,
+            drop_leaks=self.drop_leaks,
+            compare_pixels=self.compare_pixels,
+            on_broken=self.on_broken,
+            progress=progress,
+        )
 
 
 def train(
-    config: TrainRun,
+    config: TrainConfig,
     progress: Progress = lambda _what, _done, _total, _line: None,
     warn: Callable[[str], None] = lambda _text: None,
 ) -> Summary:
     """Train, or go on training, until the recipe's steps are done or its patience is at an end.
 
-    Every process of a distributed run calls this.
+    Every process of a distributed run calls this. If one of them fails, its launcher ends the others.
 
     Args:
         config: what and where.
@@ -63,271 +127,417 @@ def train(
         OutputError: the folder holds another run, or cannot be written; the last checkpoint stays.
         ModelError: the first weights cannot be had or do not fit.
     """
-    accelerator = accelerator_for(config.recipe, config.device, shard=config.shard)
-    folder = RunFolder(config.out)
-    with together(accelerator):
-        folder.check_free(config.resume)
-        if accelerator.is_main_process and not folder.summary.is_file():
-            check_room(config.recipe, config.out)
-        material = open_material(config, lambda done: progress("comparing with validation", done, None, {}))
-    with together(accelerator):
-        if accelerator.is_main_process:
-            _tell_of(material, config.recipe, progress, warn)
-    run = _Run(config, folder, material, accelerator, progress, warn)
-    with contextlib.ExitStack() as stack:
-        with together(accelerator):
-            if accelerator.is_main_process:
-                stack.enter_context(alone_in(folder.path))
-        run.begin()
-        found = _finished(accelerator, folder)
-        if found is None:
-            run.go()
-            run.finish()
-            found = _finished(accelerator, folder)
-    assert found is not None
-    return summary_of(folder, found)
+    return Trainer(config, progress, warn).run()
 
 
-def _finished(accelerator: Accelerator, folder: RunFolder) -> dict[str, Any] | None:
-    """The summary of a finished run, on every process as the first one sees it."""
-    with together(accelerator):
-        found = folder.finished() if accelerator.is_main_process else None
-    return first_says(accelerator, found)
-
-
-def _tell_of(material: Material, recipe: Recipe, progress: Progress, warn: Callable[[str], None]) -> None:
-    for text in material.omissions():
-        warn(text)
-    for found in material.describe(recipe, lambda done: progress("describing", done, None, {})):
-        for text in found.warnings():
-            warn(text)
-
-
-class _Run:
-    """A run that is under way."""
+class Trainer:
+    """A run that is under way in this process."""
 
     def __init__(
         self,
-        config: TrainRun,
-        folder: RunFolder,
-        material: Material,
-        accelerator: Accelerator,
-        progress: Progress,
-        warn: Callable[[str], None],
+        config: TrainConfig,
+        progress: Progress = lambda _what, _done, _total, _line: None,
+        warn: Callable[[str], None] = lambda _text: None,
+        *,
+        data: TrainingData | None = None,
     ) -> None:
-        self.config, self.recipe, self.folder = config, config.recipe, folder
-        self.material, self.accelerator = material, accelerator
+        """Check folder, disk, data and first weights; see `train`. `data` is theirs if they were read before."""
+        self.config, self.recipe = config, config.recipe
         self.progress, self.warn = progress, warn
-        torch.manual_seed(self.recipe.seed + accelerator.process_index)  # of what a network drops
-        with together(accelerator):
-            self.student = Student.build(self.recipe)
-            self.stream = open_stream(
-                config, material, self.student, accelerator, lambda done: progress("reading", done, None, {})
-            )
-            self.settings = settings_of(config, material, self.stream, self.student)
-        self.checkpoints = Checkpoints(folder.checkpoints, self.recipe.keep, self.recipe.keep_every)
-        self.step, self.worse = 0, 0
-        self.replaced: list[str] = []
-        """What is to be said of images that were mended."""
-        self.best: int | None = None
-        self.validated: dict[str, Any] | None = None
-        """The figures of the best step."""
-        self.paces: list[float] = []
-        """Seconds of the first steps of this process."""
+        self.accelerator = accelerator_for(self.recipe, config.device, shard=config.shard)
+        self.is_main = self.accelerator.is_main_process
+        self.folder = RunFolder(config.out)
+        self.folder.check_free(config.resume)
+        if self.is_main and not self.folder.summary_file.is_file():
+            check_room(self.recipe, self.folder)
+        self.data = data or config.read_data(lambda done: progress("comparing with validation", done, None, {}))
+        torch.manual_seed(self.recipe.seed + self.accelerator.process_index)  # of what a network drops
+        self.student = Student.build(self.recipe)
+        self.decoder = Decoder(
+            preprocessing=self.student.preprocessing,
+            workers=config.workers,
+            on_broken=config.on_broken,
+            rating=self.recipe.rated,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+        self.datasets = self.data.datasets(self.recipe, lambda done: progress("reading", done, None, {}))
+        self.loader = DataLoader(
+            self.datasets,
+            self.decoder,
+            ratios=[source.ratio for source in self.data.sources],
+            pairs=self.recipe.batch,
+            seed=self.recipe.seed,
+        )
+        self.state = TrainState()
+        self.log: RunLog | None = None
+        """The first process's; None elsewhere."""
 
-    def begin(self) -> None:
-        """Write down what this run is, or see that it is the one that is in the folder."""
-        with together(self.accelerator):
-            if self.accelerator.is_main_process:
-                self.replaced = self.folder.begin(self.settings, self.material.listing())
-        with together(self.accelerator):
-            if not self.accelerator.is_main_process:
-                wait_until_seen(self.folder.config)
-                self.folder.check_same(self.settings)
+    def run_config(self) -> RunConfig:
+        """Return what `config.json` says of this run."""
+        return RunConfig(
+            recipe=self.recipe,
+            **self.data.facts(self.datasets, self.recipe),
+            base=first_weights(self.recipe),
+            parameters=self.student.counts(),
+            preprocessing=self.student.preprocessing.name,
+            package=f"hpskit {__version__}",
+            versions={name: version(name) for name in ("torch", "open_clip_torch", "accelerate", "numpy", "pillow")},
+            on_broken=self.config.on_broken,
+            command=self.config.command,
+        )
 
-    def go(self) -> None:
-        """From the last checkpoint, or from the beginning, to the end."""
-        self.engine = Engine(self.recipe, self.accelerator, self.student, sharded=self.config.shard)
-        self.watch = Watch(self.recipe, self.engine.logit_scale)
-        lost = self._restore()
+    def run(self) -> Summary:
+        """Go from the last checkpoint, or from the beginning, to the end; see `train`."""
+        if self.is_main:
+            described = self.data.describe(self.recipe, lambda done: self.progress("describing", done, None, {}))
+            for text in (*self.data.omissions(), *(text for found in described for text in found.warnings())):
+                self.warn(text)
+        config = self.run_config()
         with contextlib.ExitStack() as stack:
-            with together(self.accelerator):
-                log = self._open_log(stack, lost) if self.accelerator.is_main_process else None
-            try:
-                self._loop(log)
-            except BrokenImageError as error:  # which `RunFolder.begin` looks for when its image was mended
-                if log is not None:
-                    line = {"name": "broken image", "text": str(error), "image": error.image}
-                    log.write("warning", self.step, line)
-                    publish_report(self.folder)
-                raise
-            with together(self.accelerator):
-                if log is not None:
-                    self._end(log, "all steps done" if self.step == self.recipe.steps else "patience")
-                stack.close()  # here, because a full disk may be found by the curves only now
+            if self.is_main:
+                stack.enter_context(alone_in(self.folder.path))
+                self.folder.begin(config)
+            mine, main = config.decisive(), from_main(self.accelerator, config.decisive())
+            if mine != main:
+                changed = ", ".join(name for name in mine if mine[name] != main.get(name))
+                raise OutputError(self.folder.path, f"is of a run with another {changed} than this process")
+            finished = from_main(self.accelerator, self.folder.finished() if self.is_main else None)
+            if finished is not None:
+                return finished
+            self.engine = Engine(self.recipe, self.accelerator, self.student, sharded=self.config.shard)
+            self.watch = Watch(self.recipe, self.engine.logit_scale)
+            self._restore()
+            if self.is_main:
+                self.log = stack.enter_context(self._open_log(config))
+            self._loop(config)
+            summary = self._publish() if self.is_main else None
+        summary = from_main(self.accelerator, summary)
+        assert summary is not None
+        return summary
 
-    def _open_log(self, stack: contextlib.ExitStack, lost: str | None) -> RunLog:
-        """The log with its curves; `lost` is to be said of the best checkpoint."""
-        log = stack.enter_context(RunLog(self.folder.log, after=self.step))
-        if self.step:
-            self.checkpoints.tidy(self.best)
-        log.sinks += tensorboard(self.folder.path / "tensorboard", after=self.step, wanted=self.config.tensorboard)
-        if self.config.wandb:
-            log.sinks += wandb(self.folder.path, self.settings)
+    def _restore(self) -> None:
+        """Go back to the last checkpoint, if there is one."""
+        step = from_main(self.accelerator, max(self.folder.steps(), default=0))
+        if not step:
+            return
+        self.state, weights, training = self.folder.load(step)
+        self.loader.load_state_dict(self.state.position)
+        self.engine.restore(weights, training)
+        set_random_state(self.state.random[self.accelerator.process_index % len(self.state.random)])
+        if self.accelerator.scaler is not None and self.state.scaler:
+            self.accelerator.scaler.load_state_dict(self.state.scaler)
+
+    def _open_log(self, config: RunConfig) -> RunLog:
+        step = self.state.step
+        if step:
+            self.folder.tidy(self.recipe, self.state.best)
+        trackers = open_trackers(
+            self.folder, config, after=step, tensorboard=self.config.tensorboard, wandb=self.config.wandb
+        )
+        log = RunLog(self.folder, after=step, trackers=trackers)
         self.watch.replay(log.lines)
-        log.write("start", self.step, {"time": time.time(), "processes": self.accelerator.num_processes})
+        log.write("start", step, {"time": time.time(), "processes": self.accelerator.num_processes})
         if log.lines:
-            left = 0 if self._done() else self.recipe.steps - self.step
-            standing = Standing(step=self.step, best_step=self.best, steps_left=left, finished=False)
-            line = {"kind": "resume", "text": standing.line(self.recipe.steps)}
-            self.progress("resuming", self.step, self.recipe.steps, line)
-        found = (("log", log.gap(self.step)), ("best", lost), *(("replaced image", text) for text in self.replaced))
-        self._tell(log, [(name, text) for name, text in found if text is not None])
+            text = standing(self.state, self.recipe)
+            self.progress("resuming", step, self.recipe.steps, {"kind": "resume", "text": text})
         return log
 
-    def _restore(self) -> str | None:
-        """Go back to the last checkpoint; gives what is to be said of the best one."""
-        step = first_says(self.accelerator, max(self.checkpoints.steps(), default=0))
-        if not step:
-            return None
-        with together(self.accelerator):
-            wait_until_seen(self.checkpoints.path(step))
-            last = self.checkpoints.load(step)
-            self.stream.restore(last.state["position"])
-            best = best_checkpoint(self.folder, last.state)
-        self.best, self.validated, lost = first_says(self.accelerator, best)
-        self.engine.restore(last.weights, last.training)
-        state = last.state
-        self.step, self.worse = last.step, state["worse"]
-        set_random_state(state["random"][self.accelerator.process_index % len(state["random"])])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        return lost
-
-    def _loop(self, log: RunLog | None) -> None:
-        batches = iter(self.stream)
+    def _loop(self, config: RunConfig) -> None:
+        batches, paces = iter(self.loader), list[float]()
         with StopSignals() as signals:
-            while not self._done():
-                self._step(batches, log)
-                improved = self._validate(log) if self._due(self.recipe.validate_every) else False
+            while not is_done(self.state, self.recipe):
+                self._step(batches, paces)
+                improved = self._due(self.recipe.validate_every) and self._validate()
                 stopped = any_of(self.accelerator, signals.asked)
-                if improved or self._due(self.recipe.save_every) or self._done() or stopped:
-                    self._save()
-                if stopped and not self._done():
-                    self._end(log, "stopped")
-                    raise KeyboardInterrupt(f"{self.folder.path}: stopped and saved after step {self.step}")
-        if self.best is None:  # the checkpoints that were validated were deleted by hand, or the log that says so
-            self._validate(log)
-
-    def _step(self, batches: Iterator[Batch], log: RunLog | None) -> None:
-        began = time.perf_counter()
-        with together(self.accelerator):
-            batch = next(batches)
-        figures = self.engine.step(batch, self.step)
-        self.step += 1
-        seconds = time.perf_counter() - began
-        with together(self.accelerator):
-            if log is not None:
-                line = log.write("step", self.step, {**asdict(figures), "seconds": round(seconds, 4)})
-                self.progress("training", self.step, self.recipe.steps, line)
-                self._tell(log, self.watch.step(line))
-                if len(self.paces) < _MEASURED:
-                    self.paces.append(seconds)
-                    self._foretell(log)
-
-    def _foretell(self, log: RunLog) -> None:
-        """Say once what the rest of the run takes, validations not counted, by its first steps."""
-        left = self.recipe.steps - self.step
-        if len(self.paces) == _MEASURED and left:
-            pace = sum(self.paces[1:]) / (_MEASURED - 1)
-            figures = {"seconds_per_step": round(pace, 4), "seconds_left": round(pace * left, 1)}
-            line = log.write("estimate", self.step, {**figures, "peak_bytes": peak_memory()})
-            self.progress("training", self.step, self.recipe.steps, line)
-
-    def _end(self, log: RunLog | None, reason: str) -> None:
-        if log is not None:
-            log.write("end", self.step, {"time": time.time(), "reason": reason})
-            if reason == "stopped":
-                publish_report(self.folder)
-
-    def _done(self) -> bool:
-        out_of_patience = self.recipe.patience is not None and self.worse >= self.recipe.patience
-        return self.step >= self.recipe.steps or out_of_patience
+                done = is_done(self.state, self.recipe)
+                if improved or stopped or done or self._due(self.recipe.save_every):
+                    self._save(config)
+                if stopped and not done:
+                    self._end("stopped")
+                    raise KeyboardInterrupt(f"{self.folder.path}: stopped and saved after step {self.state.step}")
+        self._end("all steps done" if self.state.step == self.recipe.steps else "patience")
 
     def _due(self, every: int) -> bool:
-        return self.step % every == 0 or self.step == self.recipe.steps
+        return self.state.step % every == 0 or self.state.step == self.recipe.steps
 
-    def _tell(self, log: RunLog, found: Iterable[tuple[str, str]]) -> None:
+    def _step(self, batches: Iterator[Batch], paces: list[float]) -> None:
+        began = time.perf_counter()
+        figures = self.engine.step(next(batches), self.state.step)
+        self.state = self.state.model_copy(update={"step": self.state.step + 1})
+        seconds = time.perf_counter() - began
+        line = self._write("step", {**asdict(figures), "seconds": round(seconds, 4)})
+        if self.log is None:
+            return
+        self._tell(self.watch.step(line))
+        left = self.recipe.steps - self.state.step
+        if len(paces) < _MEASURED:
+            paces.append(seconds)
+            if len(paces) == _MEASURED and left:
+                pace = sum(paces[1:]) / (_MEASURED - 1)
+                forecast = {"seconds_per_step": round(pace, 4), "seconds_left": round(pace * left, 1)}
+                self._write("estimate", {**forecast, "peak_bytes": peak_memory()})
+
+    def _write(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Log a line, in the first process."""
+        if self.log is None:
+            return {}
+        line = self.log.write(kind, self.state.step, values)
+        self.progress("training", self.state.step, self.recipe.steps, line)
+        return line
+
+    def _tell(self, found: Iterable[tuple[str, str]]) -> None:
         for name, text in found:
-            log.write("warning", self.step, {"name": name, "text": text})
-            self.warn(f"step {self.step}: {text}")
+            self._write("warning", {"name": name, "text": text})
+            self.warn(f"step {self.state.step}: {text}")
 
-    def _validate(self, log: RunLog | None) -> bool:
-        """Whether this is the best step so far."""
-        self.progress("validating", self.step, self.recipe.steps, {})
-        config, material = self.config, self.material
-        found = validate(self.engine, material.validation, config.workers, config.on_broken, material.incomplete)
-        figures = first_says(self.accelerator, found.to_json())  # machines may differ in the last digit
-        improved = self.validated is None or _worth(figures) > _worth(self.validated)
-        self.worse = 0 if improved else self.worse + 1
-        if improved:
-            self.best, self.validated = self.step, figures
-        with together(self.accelerator):
-            if log is not None:
-                line = log.write("validation", self.step, figures)
-                self.progress("training", self.step, self.recipe.steps, line)
-                self._tell(log, self.watch.validation(line, found.credit))
+    def _end(self, reason: str) -> None:
+        self._write("end", {"time": time.time(), "reason": reason})
+        if reason == "stopped" and self.is_main:
+            publish_report(self.folder)
+
+    def _validate(self) -> bool:
+        """Validate, and tell whether this is the best step so far."""
+        state = self.state
+        self.progress("validating", state.step, self.recipe.steps, {})
+        incomplete = self.data.incomplete
+        found = validate(self.engine, self.data.validation, self.config.workers, self.config.on_broken, incomplete)
+        figures = from_main(self.accelerator, found.to_json())  # machines may differ in the last digit
+        improved = state.validation is None or worth(figures) > worth(state.validation)
+        changes = {"best": state.step, "validation": figures, "worse": 0} if improved else {"worse": state.worse + 1}
+        self.state = state.model_copy(update=changes)
+        line = self._write("validation", figures)
+        if self.log is not None:
+            self._tell(self.watch.validation(line, found.credit))
         return improved
 
-    def _save(self) -> None:
-        """Every process takes part, because each may hold a part of the weights; the first one writes."""
-        random = [random_state()]
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
-
-            random = gather_object(random)
+    def _save(self, config: RunConfig) -> None:
+        """Save a checkpoint; every process may hold a part of the weights, the first one writes."""
+        random = gathered(self.accelerator, [random_state()])
         weights, training = self.engine.weights(), self.engine.training_state()
+        if not self.is_main:
+            return
         scaler = self.accelerator.scaler
-        state = {
-            "worse": self.worse,
-            "best": self.best,
-            "validation": self.validated,
-            "position": self.stream.position(),
-            "random": random,
-            "scaler": scaler.state_dict() if scaler is not None else None,
-        }
-        with together(self.accelerator):
-            if self.accelerator.is_main_process:
-                checkpoint = Checkpoint(step=self.step, weights=weights, training=training, state=state)
-                self.checkpoints.save(checkpoint, self._metadata())
-                publish_report(self.folder)
-
-    def _metadata(self) -> dict[str, str]:
-        base = self.settings["base"]
-        return {
+        moving = {"position": self.loader.state_dict(), "random": random}
+        self.state = self.state.model_copy(update={**moving, "scaler": scaler.state_dict() if scaler else None})
+        metadata = {
             "kind": "hps",
             "architecture": self.recipe.architecture,
             "name": self.folder.name,
-            "version": f"step {self.step}",
-            "licence": base["licence"] if base else "unknown",
+            "version": f"step {self.state.step}",
+            "licence": config.base.licence if config.base else "unknown",
         }
+        self.folder.save(self.state, weights, training, metadata)
+        self.folder.tidy(self.recipe, self.state.best)
+        publish_report(self.folder)
 
-    def finish(self) -> None:
+    def _publish(self) -> Summary:
         """Publish the best weights with their training record, and say that the run is complete."""
-        with together(self.accelerator):
-            if self.accelerator.is_main_process:
-                assert self.best is not None
-                assert self.validated is not None
-                publish_result(
-                    self.folder,
-                    self.checkpoints,
-                    self.material,
-                    steps=self.step,
-                    best=self.best,
-                    validation=self.validated,
-                )
+        best, figures = self.state.best, self.state.validation
+        assert best is not None
+        assert figures is not None
+        state, *_ = self.folder.load(best)
+        source, _ = self.folder.weights(str(best))
+        with publish(self.folder.model, sweep=True) as temporary:
+            shutil.copyfile(source, temporary)
+        names = ", ".join(source.data.name for source in self.data.sources)
+        chosen = f"{self.data.validation.name}, on which the checkpoint was chosen too"
+        digest = state.hashes[source.name]
+        write_record(
+            self.folder.model,
+            weight_hash=digest,
+            data=names,
+            prompts=self.data.prompts(),
+            held_out=HeldOut(rule="ties-half", **figures["accuracy"], source=chosen),
+            chosen_on=self.data.validation_prompts(),
+        )
+        publish_report(self.folder)
+        summary = Summary(steps=self.state.step, best_step=best, validation=figures, weight_hash=digest)
+        publish_json(self.folder.summary_file, summary.model_dump())
+        return summary
 
 
-def _worth(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Of a validation: the highest is the best."""
+def is_done(state: TrainState, recipe: Recipe) -> bool:
+    """Tell whether all steps are done or the patience is at an end."""
+    return state.step >= recipe.steps or (recipe.patience is not None and state.worse >= recipe.patience)
+
+
+def worth(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """Rank a validation: the highest is the best."""
     return figures["accuracy"]["value"], -figures["loss"]
+
+
+def standing(state: TrainState, recipe: Recipe) -> str:
+    """Say how far a run is that goes on."""
+    best = "" if state.best is None else f", the best so far is step {state.best:,}"
+    if is_done(state, recipe):
+        return f"resume: all is learned after step {state.step:,}{best}; the result is to be written"
+    if not state.step:
+        return "resume: the run has no checkpoint yet and begins anew"
+    return f"resume: goes on behind step {state.step:,} of {recipe.steps:,}{best}"
+
+
+def first_weights(recipe: Recipe) -> FirstWeights | None:
+    """Return the identity of the weights that a run begins with; None if they are drawn."""
+    if recipe.weights is None:
+        return None
+    located = locate(recipe.weights)
+    licence = located.model.licence if located.model else located.metadata.get("licence", "unknown")
+    return FirstWeights(name=located.name, weight_hash=located.weight_hash, licence=licence)
+
+
+class StopSignals:
+    """Lets Ctrl-C and SIGTERM ask for an end instead of making one; a second one does.
+
+    In a thread that is not the main one signals do what they did.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        """Set when somebody wants an end."""
+        self._since = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked and time.monotonic() - self._since > _ECHO:
+            raise KeyboardInterrupt
+        if not self.asked:
+            self.asked, self._since = True, time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """Tensors of a run: numbers of parameters, and bytes."""
+
+    parameters: int
+    trained: int
+    memory: int
+    """Weights, gradients, AdamW's two averages and a moving average, in float32: all but what passes through."""
+    checkpoint: int
+    """One checkpoint on disk."""
+    disk: int
+    """All checkpoints that stand there at once, while one more is written, and the final weights."""
+
+
+def sizes_of(recipe: Recipe) -> Sizes:
+    """Work out how large the tensors of a run are; nothing is allocated.
+
+    Raises:
+        InputError, CheckpointError: the architecture does not exist or does not go with the recipe.
+    """
+    tokenizer(recipe.architecture)  # which refuses a name that open_clip does not know
+    counts = Student(build(recipe.architecture), recipe).counts()
+    parameters, trained = counts["all"], counts["trained"]
+    average = trained if recipe.ema is not None else 0
+    checkpoint = _FLOAT * (parameters + 2 * trained + average)
+    # the last ones, the best one, one more while it is written, and those that stay for good
+    at_once = recipe.keep + 2 + (recipe.steps // recipe.keep_every if recipe.keep_every else 0)
+    return Sizes(
+        parameters=parameters,
+        trained=trained,
+        memory=_FLOAT * (parameters + 3 * trained + average),
+        checkpoint=checkpoint,
+        disk=at_once * checkpoint + _FLOAT * parameters,
+    )
+
+
+def check_room(recipe: Recipe, folder: RunFolder) -> Sizes:
+    """See that the disk has room for the checkpoints of a run, those that are there already counted.
+
+    Raises:
+        OutputError: it has not.
+        InputError, CheckpointError: see `sizes_of`.
+    """
+    sizes = sizes_of(recipe)
+    taken = sum(path.stat().st_size for path in folder.checkpoints.rglob("*") if path.is_file())
+    check_space(folder.path, sizes.disk - taken, "checkpoints (--set keep=1 takes less)")
+    return sizes
+
+
+def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Do all checks of a run and time one step with random weights; write nothing.
+
+    Args:
+        config: as for `train`.
+        progress: is told what is being done.
+
+    Returns:
+        Sizes, a description of the data, warnings, and the measured step; JSON.
+
+    Raises:
+        InputError, ModelError, OutputError: what `train` would raise.
+    """
+    recipe, folder = config.recipe, RunFolder(config.out)
+    folder.check_free(config.resume)
+    sizes = check_room(recipe, folder)
+    weights = weights_at_hand(recipe)
+    progress("checking the data")
+    data = config.read_data()
+    described = data.describe(recipe)
+    last = max(folder.steps(), default=0)
+    processes, measured, unmeasured = 1, None, unmeasurable(config, sizes)
+    if not unmeasured:
+        progress("timing a step")
+        drawn = replace(config, recipe=recipe.model_copy(update={"weights": None}))
+        trainer = Trainer(drawn, data=data)
+        processes, measured = trainer.accelerator.num_processes, time_step(trainer)
+    return {
+        "parameters": {"all": sizes.parameters, "trained": sizes.trained},
+        "bytes": {"memory": sizes.memory, "checkpoint": sizes.checkpoint, "disk": sizes.disk},
+        "resume": standing(folder.state(last), recipe) if last else None,
+        "data": [line for found in described for line in found.lines()],
+        "warnings": [*data.omissions(), *(text for found in described for text in found.warnings())],
+        "weights": weights,
+        "processes": processes,
+        "measured": measured,
+        "unmeasured": unmeasured or None,
+        "seconds": (recipe.steps - last) * measured["seconds"] if measured else None,
+    }
+
+
+def unmeasurable(config: TrainConfig, sizes: Sizes) -> str:
+    """Say why no step can be run on this machine; empty if one can."""
+    on_gpu = config.device == "auto" and torch.cuda.is_available()
+    if config.recipe.precision == "fp16" and not on_gpu:
+        return "precision fp16 needs a GPU, which is not here (--set precision=bf16 does without)"
+    if on_gpu:
+        free = torch.cuda.mem_get_info()[0]
+    else:
+        import psutil  # accelerate brings it
+
+        free = psutil.virtual_memory().available
+    if free < sizes.memory:
+        return f"a step needs {sizes.memory / 1e9:.1f} GB of memory at least, {free / 1e9:.1f} GB are free here"
+    return ""
+
+
+def time_step(trainer: Trainer) -> dict[str, Any]:
+    """Time one step of a run, after a small one in which memory is taken and libraries are loaded."""
+    engine = Engine(trainer.recipe, trainer.accelerator, trainer.student, sharded=trainer.config.shard)
+    batch = next(iter(trainer.loader))
+    engine.step(batch.split(max(1, len(batch.prompts)))[0], 0)
+    began = time.perf_counter()
+    figures = engine.step(batch, 0)
+    return {"pairs": figures.pairs, "seconds": time.perf_counter() - began, "peak": peak_memory()}
+
+
+def weights_at_hand(recipe: Recipe) -> str:
+    """Say whether the first weights are here, after a look whether they fit."""
+    if recipe.weights is None:
+        return f"drawn by seed {recipe.seed}"
+    if not is_path(recipe.weights) and cached(model := find(recipe.weights)) is None:
+        size = f", {model.size / 1e9:.1f} GB" if model.size else ""
+        return f"{model.name} is not on this machine yet (`hpskit models fetch {model.name}`{size})"
+    located = locate(recipe.weights)
+    check_names(build(recipe.architecture), located.weights, recipe.architecture)
+    return f"{located.name}, {located.weight_hash[:19]}…, on this machine"

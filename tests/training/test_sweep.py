@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -22,38 +21,36 @@ import pytest
 from PIL import Image
 
 from conftest import Cli
+from error_fields import at
 from hpskit.cli.ablate import _print as print_result
-from hpskit.errors import CheckpointError, InputError, OutputError
-from hpskit.files import alone_in
-from hpskit.training.ablate import Ablation, _devices, _pool, ablate, parse_grid
-from hpskit.training.ablation_page import ablation_page, ablation_table, undecided
-from hpskit.training.ablation_plan import plan_ablation
-from hpskit.training.recipes import Recipe, hpsv2, tiny
-from made_up_task import write_task
+from hpskit.errors import InputError, OutputError
+from hpskit.stage import alone_in
+from hpskit.training.recipes import hpsv2, tiny
+from hpskit.training.sweep import (
+    Sweep,
+    ablate,
+    ablation_page,
+    ablation_table,
+    parse_grid,
+    pool_of,
+    undecided,
+    visible_gpus,
+)
+from hpskit.training.trainer import TrainConfig
 from run_material import ablation_of
+from small_network import small_run
 
-SHORT = {"steps": 4, "warmup": 0, "batch": 4, "validate_every": 2, "save_every": 2}
-
-
-def short() -> Recipe:
-    return tiny().with_settings([f"{name}={value}" for name, value in SHORT.items()])
+SHORT = ("steps=4", "warmup=0", "batch=4", "validate_every=2", "save_every=2")
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("task")
-    write_task(folder, pairs=24, seed=0)
-    write_task(folder, pairs=8, seed=0, held_out=True)
-    return folder
+def task(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    return replace(small_run(tmp_path_factory.mktemp("task"), SHORT, pairs=24, held_out=8), device="cpu")
 
 
-def plan(task: Path, out: Path, *grid: str, recipe: Recipe | None = None, **options: Any) -> Ablation:
-    recipe = recipe or short()
-    data = (str(task / "train.json"),)
-    held_out = str(task / "held-out.json")
-    return Ablation(
-        recipe=recipe, grid=parse_grid(recipe, grid), data=data, validation=held_out, out=out, device="cpu", **options
-    )
+def sweep_of(task: TrainConfig, out: Path, *grid: str, settings: tuple[str, ...] = (), **changes: Any) -> Sweep:
+    base = replace(task, recipe=task.recipe.with_settings(settings), out=out, **changes)
+    return Sweep(base=base, grid=parse_grid(base.recipe, grid))
 
 
 def test_a_grid_is_every_combination_in_order() -> None:
@@ -63,27 +60,26 @@ def test_a_grid_is_every_combination_in_order() -> None:
         "lr=1e-06,image_blocks=10", "lr=1e-06,image_blocks=all", "lr=3.3e-06,image_blocks=10",
         "lr=3.3e-06,image_blocks=all",
     ]  # fmt: skip
-    assert grid.points[3].recipe == replace(hpsv2(), lr=3.3e-6, image_blocks="all")
+    assert grid.points[3].recipe == hpsv2().with_settings(["lr=3.3e-6", "image_blocks=all"])
 
 
 @pytest.mark.parametrize(
-    ("texts", "message"),
+    ("texts", "place", "found"),
     [
-        (["lr"], r"--grid: is 'lr', expected NAME=VALUE,VALUE"),
-        (["lr="], r"expected NAME=VALUE,VALUE"),
-        ([], r"--grid: is empty"),
-        (["learning=1"], r"learning: is no field of a recipe"),
-        (["image_block=1"], r"did you mean 'image_blocks'"),
-        (["lr=fast"], r"^--grid: lr: is 'fast', expected a number"),
-        (["steps=100,4000"], r"^--grid: warmup: is 500, expected at most steps, 100"),
-        (["lr=1e-6,0.000001"], r"lr has the value 1e-06 twice"),
-        (["lr=1e-6", "lr=1e-5"], r"lr is there twice; write all of its values after one lr="),
-        (["betas=[0.9,0.98]"], r"betas has commas in its values"),
-        (["weights=a/b.pt,a-b.pt"], r"two points have the same name"),
+        (["lr"], "--grid", "'lr'"),
+        (["lr="], "--grid", "'lr='"),
+        ([], "--grid", "''"),
+        (["image_block=1"], "--grid: image_block", "is no field"),
+        (["lr=fast"], "--grid: lr", "'fast'"),
+        (["steps=100,4000"], "--grid: warmup", "500"),
+        (["lr=1e-6,0.000001"], "--grid: lr", "twice"),
+        (["lr=1e-6", "lr=1e-5"], "--grid: lr", "twice"),
+        (["betas=[0.9,0.98]"], "--grid: betas", "commas"),
+        (["weights=a/b.pt,a-b.pt"], "--grid", "two points of the same name"),
     ],
 )
-def test_bad_grids_are_refused(texts: list[str], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_bad_grids_are_refused(texts: list[str], place: str, found: str) -> None:
+    with pytest.raises(InputError, check=at(place, found=found)):
         parse_grid(hpsv2(), texts)
 
 
@@ -99,9 +95,9 @@ def stop_at(name: str, step: int) -> Callable[[str, int, int], None]:
     return progress
 
 
-def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(task: Path, tmp_path: Path) -> None:
-    whole = ablate(plan(task, tmp_path / "whole", "lr=1e-4,1e-3"))
-    config = plan(task, tmp_path / "out", "lr=1e-4,1e-3")
+def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(task: TrainConfig, tmp_path: Path) -> None:
+    whole = ablate(sweep_of(task, tmp_path / "whole", "lr=1e-4,1e-3"))
+    config = sweep_of(task, tmp_path / "out", "lr=1e-4,1e-3")
     with pytest.raises(Interruption):
         ablate(config, stop_at("lr=0.001", 3))
     first = tmp_path / "out/runs/lr=0.0001/model.safetensors"
@@ -118,102 +114,60 @@ def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(task: Path, tmp_p
     assert result["best"] in {"lr=0.0001", "lr=0.001"}
 
 
-def test_values_can_be_added_and_other_settings_or_data_are_refused(task: Path, tmp_path: Path) -> None:
+def test_values_can_be_added_and_other_settings_or_data_are_refused(task: TrainConfig, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ablate(plan(task, out, "lr=1e-4"))
+    ablate(sweep_of(task, out, "lr=1e-4"))
     before = (out / "runs/lr=0.0001/log.jsonl").read_bytes()
-    result = ablate(plan(task, out, "lr=1e-4,1e-3"))
+    result = ablate(sweep_of(task, out, "lr=1e-4,1e-3"))
     assert len(result["runs"]) == 2
     assert (out / "runs/lr=0.0001/log.jsonl").read_bytes() == before
-    with pytest.raises(OutputError, match=r"recipe\.eps was 1e-06, is 1e-05"):
-        ablate(plan(task, out, "lr=1e-4", recipe=replace(short(), eps=1e-5)))
-    other = Path(shutil.copytree(task, tmp_path / "other"))
-    rows = json.loads((other / "held-out.json").read_text())
-    (other / "held-out.json").write_text(json.dumps(rows[:-1]))
+    with pytest.raises(OutputError, check=at(out, found="recipe.eps 1e-06 instead of 1e-05")):
+        ablate(sweep_of(task, out, "lr=1e-4", settings=("eps=1e-5",)))
+    rows = json.loads(Path(task.validation).read_text())
+    other = Path(task.validation).with_name("fewer.json")
+    other.write_text(json.dumps(rows[:-1]))
     for grid in ("lr=1e-4,2e-4", "lr=1e-4"):  # with something left to train, and with nothing
-        with pytest.raises(OutputError, match="the run would go on with other settings: validation 1: digest was"):
-            ablate(plan(other, out, grid))
+        with pytest.raises(OutputError, check=at(out, found="validation 1: digest")):
+            ablate(sweep_of(replace(task, validation=str(other)), out, grid))
 
 
-def test_a_run_that_diverges_is_a_result(task: Path, tmp_path: Path) -> None:
-    """A learning rate of 10 without clipping: the network is destroyed within a few steps."""
-    recipe = replace(short(), clip=None, steps=12, validate_every=12, save_every=12)
+def test_a_run_that_diverges_is_a_result(task: TrainConfig, tmp_path: Path) -> None:
+    """With a decay of 10 and a learning rate of 10 each step makes the weights 99 times as large."""
+    settings = ("weight_decay=10", "clip=none", "steps=24", "validate_every=24", "save_every=24")
     warnings: list[str] = []
-    config = plan(task, tmp_path / "out", "lr=10,1e-4", recipe=replace(recipe, batch=8))
-    result = ablate(config, warn=warnings.append)
+    result = ablate(sweep_of(task, tmp_path / "out", "lr=10,1e-4", settings=settings), warn=warnings.append)
     lost, kept = result["runs"]
     assert re.search("step .* is nan|step .* is inf|not finite", lost["stopped"])
     assert any(text.startswith("lr=10: ") for text in warnings)
     assert kept["stopped"] is None
-    assert kept["steps"] == 12 > lost["steps"]
+    assert kept["steps"] == 24 > lost["steps"]
     page = (tmp_path / "out/ablation.html").read_text()
     assert "lr=10 stopped: " in page
     (report,) = re.findall(r'href="([^"]+report.html)"', page)
     assert (tmp_path / "out" / unquote(report)).is_file()
 
 
-def test_data_that_cannot_be_used_stop_everything(task: Path, tmp_path: Path) -> None:
-    config = replace(plan(task, tmp_path / "out", "lr=1e-4,1e-3"), validation=str(task / "train.json"))
+def test_data_that_cannot_be_used_stop_everything(task: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--drop-leaks"):
-        ablate(config)
+        ablate(sweep_of(task, tmp_path / "out", "lr=1e-4,1e-3", validation=task.data[0]))
 
 
-def test_broken_data_are_left_out_if_asked_for(task: Path, tmp_path: Path) -> None:
+def test_broken_data_are_left_out_if_asked_for(task: TrainConfig, tmp_path: Path) -> None:
     """Missing files, and a picture of validation under another compression."""
-    data = Path(shutil.copytree(task, tmp_path / "task"))
+    data = Path(shutil.copytree(Path(task.data[0]).parent, tmp_path / "task"))
     first, second, *_ = json.loads((data / "train.json").read_text())
     held_out = json.loads((data / "held-out.json").read_text())
     (data / "train" / first["file_path"][0]).unlink()
     with Image.open(data / "train" / held_out[0]["file_path"][0]) as image:
         image.save(data / "train" / second["file_path"][0], compress_level=1)
-    config = plan(data, tmp_path / "out", "lr=1e-4", recipe=replace(short(), steps=1, validate_every=1, save_every=1))
+    paths = {"data": (str(data / "train.json"),), "validation": str(data / "held-out.json")}
+    settings = ("steps=1", "validate_every=1", "save_every=1")
+    sweep = sweep_of(task, tmp_path / "out", "lr=1e-4", settings=settings, **paths)
     with pytest.raises(InputError, match="--on-broken drop"):
-        ablate(config)
-    result = ablate(replace(config, on_broken="drop", compare_pixels=True, drop_leaks=True, workers=0))
-    [trained] = result["data"]
+        ablate(sweep)
+    base = replace(sweep.base, on_broken="drop", compare_pixels=True, drop_leaks=True, workers=0)
+    [trained] = ablate(replace(sweep, base=base))["data"]
     assert (trained["groups"], trained["incomplete"]) == (22, 1)
-
-
-def test_runs_on_other_images_are_not_compared(task: Path, tmp_path: Path) -> None:
-    """The names and judgements are the same; an older run, which does not say what its images were, is."""
-    out = tmp_path / "out"
-    ablate(plan(task, out, "lr=1e-4,1e-3"))
-    written = out / "runs/lr=0.001/config.json"
-    before = json.loads(written.read_text())
-    for images, refused in (("sha256:0", True), (None, False)):
-        entries = [{**entry, "images": images} for entry in before["data"]]
-        written.write_text(json.dumps({**before, "data": entries}))
-        with pytest.raises(InputError, match="on other data") if refused else contextlib.nullcontext():
-            ablate(plan(task, out, "lr=1e-4,1e-3"))
-
-
-def test_a_dry_run_looks_at_every_point_and_writes_nothing(task: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    found = plan_ablation(plan(task, out, "batch=4,8", "steps=4,8", "image_blocks=0,all"))
-    assert not out.exists()
-    [(name, measured)] = found.measured
-    assert name == "batch=4,steps=4,image_blocks=all", "of those that train most, the first"
-    assert (found.runs, found.done) == (8, 0)
-    one = measured.measured
-    assert one is not None
-    assert found.seconds is not None
-    assert found.seconds > 8 * (4 + 8) / 2 * 1.5 * one.seconds
-    assert list(found.lines())[-2].startswith("in all: 8 runs, 0 finished, 8 to train; about ")
-    assert found.disk > 8 * measured.size.parameters * 4
-
-
-def test_a_dry_run_of_what_is_half_done(task: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    ablate(plan(task, out, "lr=1e-4"))
-    before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
-    found = plan_ablation(plan(task, out, "lr=1e-4,1e-3"))
-    assert [name for name, _ in found.measured] == ["lr=0.0001", "lr=0.001"]
-    assert "1 finished, 1 to train" in "".join(found.lines())
-    done = plan_ablation(plan(task, out, "lr=1e-4"))
-    assert done.seconds == 0
-    assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
-    with pytest.raises(CheckpointError, match=r"no\.pt: no such file"):
-        plan_ablation(plan(task, out, f"weights=none,{tmp_path}/no.pt"))
 
 
 FIELDS = {"lr": [1e-6, 3.3e-6, 1e-5], "image_blocks": [10, 20, 32]}
@@ -253,13 +207,14 @@ def test_a_line_is_broken_where_a_run_stopped() -> None:
     }
     result["best"] = result["runs"][2]["name"]
     page = ablation_page(result)
-    assert [line.count(",") for line in re.findall(r'<polyline[^>]*points="([^"]*)"', page)] == [1, 2]
+    lines = [line.count(",") for line in re.findall(r'<polyline[^>]*points="([^"]*)"', page)]
+    assert lines == [2], "a point by itself has none"
     assert page.count("99.0 %") == 1, "what it had before it stopped is in its row of the table, and nowhere else"
 
 
-def test_one_ablation_at_a_time(task: Path, tmp_path: Path) -> None:
-    with alone_in(tmp_path / "out"), pytest.raises(OutputError, match="out: another process is at work in it"):
-        ablate(plan(task, tmp_path / "out", "lr=1e-4"))
+def test_one_ablation_at_a_time(task: TrainConfig, tmp_path: Path) -> None:
+    with alone_in(tmp_path / "out"), pytest.raises(OutputError, check=at("out", found="another process")):
+        ablate(sweep_of(task, tmp_path / "out", "lr=1e-4"))
     assert not [*(tmp_path / "out").iterdir()]
 
 
@@ -284,12 +239,10 @@ def test_the_table_is_markdown() -> None:
 LOSSES = {"lr": [1e-6, 1e-5], "loss": ["pair", "best-of-group", "plackett-luce", "davidson"]}
 
 
-def test_words_are_not_joined_and_have_room() -> None:
+def test_words_are_not_joined_and_are_slanted() -> None:
     page = ablation_page(ablation_of(LOSSES))
     assert page.count("<polyline") == 4, "one for each loss, over lr"
-    heat, _, over_loss = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    [(x, _)] = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="end">plackett-luce<', heat)
-    assert float(x) - 6 * len("plackett-luce") > 14, "the title of the axis ends there"
+    *_, over_loss = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert over_loss.count("rotate(-35)") == 4
     assert "rotate(-35)" not in ablation_page(ablation_of(FIELDS))
 
@@ -327,11 +280,12 @@ def test_the_terminal_has_the_order_of_the_page(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_killed_and_started_again(task: Path, tmp_path: Path, cli: Cli) -> None:
+def test_killed_and_started_again(task: TrainConfig, tmp_path: Path, cli: Cli) -> None:
     """SIGKILL while two runs are under way: both end with it, and the rest gives the same weights as without."""
-    recipe = replace(short(), steps=12)
+    recipe = tiny().with_settings([*SHORT, "steps=12"])  # of a network that a new process knows
+    task = replace(task, recipe=recipe)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
-    arguments = ["--recipe", tmp_path / "recipe.toml", "--data", task / "train.json", "--val", task / "held-out.json"]
+    arguments = ["--recipe", tmp_path / "recipe.toml", "--data", *task.data, "--val", task.validation]
     arguments += ["--device", "cpu", "--out", tmp_path / "out", "--grid", "lr=1e-4,2e-4,3e-4", "image_blocks=2"]
     command = [sys.executable, "-m", "hpskit", "ablate", *map(str, arguments), "--jobs", "2"]
     process = subprocess.Popen(command, env={**os.environ})
@@ -349,7 +303,7 @@ def test_killed_and_started_again(task: Path, tmp_path: Path, cli: Cli) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     grid = ("lr=1e-4,2e-4,3e-4", "image_blocks=2")
-    whole = ablate(plan(task, tmp_path / "whole", *grid, recipe=recipe))
+    whole = ablate(sweep_of(task, tmp_path / "whole", *grid))
     assert [row["weight_hash"] for row in found["runs"]] == [row["weight_hash"] for row in whole["runs"]]
 
 
@@ -366,6 +320,6 @@ def seen_beside_others(folder: Path, count: int) -> str | None:
 def test_gpus_are_dealt_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What each process would see; there need not be any."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    with _pool(3, _devices()) as pool:
+    with pool_of(3, visible_gpus()) as pool:
         seen = [pool.submit(seen_beside_others, tmp_path, 3) for _ in range(3)]
         assert sorted(str(future.result()) for future in seen) == ["4", "4", "7"]

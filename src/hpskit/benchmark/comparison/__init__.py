@@ -1,0 +1,1 @@
+"""Two folders of images for the same prompts: is the second better?"""

@@ -1,0 +1,433 @@
+"""Data of a run: which sets it learns from and is validated on, checked before the first step; their groups by number.
+
+A `PreferenceDataset` gives the judged groups of one data set by number, in whatever layout it is, with little of it in
+memory. `TrainingData` holds all sets of a run, after a look for missing images and for prompts and images that training
+and validation share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import mmap
+import tempfile
+import threading
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpskit.dataset.describe import Context, Description, describe
+from hpskit.dataset.group import Group, Judgement, compared_pairs, orders
+from hpskit.dataset.inspect import find_files
+from hpskit.dataset.leaks import Leaks, check_leaks
+from hpskit.dataset.reading import DataSet, Part, open_data
+from hpskit.errors import InputError, RecordError, shown
+from hpskit.models.clip import token_counter, tokenizer
+from hpskit.pages import counted
+from hpskit.training.recipes import Recipe
+
+__all__ = [
+    "MissingImages",
+    "OnBroken",
+    "PreferenceDataset",
+    "Source",
+    "TrainingData",
+    "own_weight",
+    "parse_source",
+    "ratings_of",
+    "read_data",
+]
+
+OnBroken = Literal["fail", "drop"]
+"""A group with an image that cannot be used ends the training, or is left out and counted."""
+
+_MOST = 1e6
+"""The largest rating; the loss squares it."""
+_HELD = 512 << 20
+"""Bytes of parts that are kept: two windows of an epoch, because decoding runs ahead into the next."""
+
+
+def own_weight(group: Group) -> float:
+    """Return how much a group counts beside the others: `weight` among its other fields (`meta`), or 1.
+
+    Raises:
+        RecordError: it is not a number above 0.
+    """
+    weight = group.meta.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        found, expected = f"is {shown(weight)}", "a number above 0"
+        raise RecordError(f"{group.place}: weight", found, expected=expected, cure="correct or remove it")
+    return float(weight)
+
+
+def ratings_of(group: Group, field: str) -> NDArray[np.float64]:
+    """Return the ratings of the images of a group, (images,); NaN was not rated.
+
+    Args:
+        group: its other fields (`meta`) hold the ratings, a number or null for each image.
+        field: which of them.
+
+    Raises:
+        RecordError: there is no such field, it holds something else, or fewer than two ratings.
+    """
+    values = group.meta.get(field)
+    if values is None:
+        others = [name for name, value in group.meta.items() if isinstance(value, list)]
+        cure = f"its other lists are {', '.join(others)} (--set rating=…)" if others else "choose another loss"
+        found = f"has no ratings {field!r}, which the loss rating needs"
+        layouts = "ImageRewardDB has ratings, and hpskit's own layouts have them in meta"
+        raise RecordError(group.place, found, cure=f"{cure}; {layouts}")
+    right = isinstance(values, list) and len(values) == len(group.images)
+    if not right or not all(v is None or (type(v) in (int, float) and abs(v) <= _MOST) for v in values):
+        expected = f"a list of {len(group.images)} numbers or nulls, one for each image"
+        raise RecordError(f"{group.place}: {field}", f"is {shown(values)}", expected=expected, cure="correct it")
+    ratings = np.array(values, dtype=np.float64)
+    if np.isfinite(ratings).sum() < 2:
+        cure = "remove the group or choose another loss"
+        raise RecordError(f"{group.place}: {field}", "rates fewer than two images", expected="at least two", cure=cure)
+    return ratings
+
+
+class PreferenceDataset:
+    """Random access to the groups of a data set in which somebody has compared two images.
+
+    Rows are written to a temporary file, a line each: 800,000 pairs take 150 MB of disk and 40 MB of memory. Images
+    that rows carry are read a part of the data set at a time.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        *,
+        without: Collection[str] = (),
+        rating: str | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Read all rows once, without images.
+
+        Args:
+            data: the data set.
+            without: `place` of groups to leave out.
+            rating: field with the ratings that every group must have, see `ratings_of`; None if the loss needs none.
+            progress: is told how many groups have been read.
+
+        Raises:
+            RecordError: a row is broken, or has no ratings.
+            InputError: there is no group in which two images were compared.
+        """
+        self.data, self._rating, self._parts = data, rating, data.parts()
+        self._ends, self._part, self._row = array("q", [0]), array("q"), array("q")
+        self._held: OrderedDict[int, list[Group]] = OrderedDict()
+        self._lock = threading.Lock()
+        digest, compared = hashlib.sha256(), array("q")
+        with tempfile.TemporaryFile(prefix="hpskit-groups-") as file:
+            for number, (part, row, group) in enumerate(located(data, self._parts)):
+                if number % 1024 == 0:
+                    progress(number)
+                pairs = 0 if group.place in without else compared_pairs(group)
+                if not pairs:
+                    continue
+                line = self._line(group)
+                digest.update(line)
+                named = json.dumps(group.place).encode() + b"\n" + line
+                file.write(named)
+                self._ends.append(self._ends[-1] + len(named))
+                compared.append(pairs)
+                self._part.append(part)
+                self._row.append(row)
+            if not compared:
+                cure = "give judged groups, or remove fewer" if without else "give judged groups"
+                raise InputError(data.path, "has no group in which somebody compared two images", cure=cure)
+            file.flush()
+            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.digest = digest.hexdigest()
+        """SHA-256 over prompts, names of images, judgements and weights, in order; and over the ratings."""
+        self.pairs = np.array(compared, dtype=np.int64)
+        """(groups,): compared pairs of each."""
+        groups_of = Counter(self._part)  # in the order of the parts
+        self.starts = np.cumsum([0, *groups_of.values()])
+        """(blocks + 1,): number of the first group of each block, and the number of groups. A block is read at once."""
+        sizes = [self._parts[part].size for part in groups_of] if self._parts else [0]
+        self.sizes = np.array(sizes, dtype=np.int64)
+        """(blocks,): bytes of each block in memory, 0 if the images are files of their own."""
+
+    def _line(self, group: Group) -> bytes:
+        values = [group.prompt, group.images, [(j.ranks, j.votes) for j in orders(group)], own_weight(group)]
+        if self._rating is not None:
+            ratings_of(group, self._rating)  # to see that they can be used
+            values.append(group.meta[self._rating])
+        return json.dumps(values).encode() + b"\n"
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, number: int) -> Group:
+        """Read a group, with the images that it carries; several threads may ask.
+
+        Raises:
+            RecordError: its row is broken.
+            InputError: its row is not the one that was there before.
+        """
+        start, end = self._ends[number : number + 2]
+        place, line = (json.loads(text) for text in self._lines[start:end].splitlines())
+        prompt, images, judgements, weight, *ratings = line
+        group = Group(
+            place=place,
+            prompt=prompt,
+            images=tuple(images),
+            judgements=tuple(Judgement(ranks=tuple(ranks), votes=votes) for ranks, votes in judgements),
+            meta={"weight": weight, **({self._rating: ratings[0]} if self._rating is not None else {})},
+        )
+        return replace(group, embedded=self._carried(number, group).embedded) if self._parts else group
+
+    def _carried(self, number: int, known: Group) -> Group:
+        """Read the part that a group is in, unless it is held."""
+        part, row = self._part[number], self._row[number]
+        with self._lock:
+            groups = self._held.get(part) or [*self.data.read_part(self._parts[part])]
+            self._held[part] = groups
+            self._held.move_to_end(part)
+            while len(self._held) > 2 and sum(self._parts[n].size for n in self._held) > _HELD:
+                self._held.popitem(last=False)
+        if row >= len(groups) or (groups[row].prompt, groups[row].images) != (known.prompt, known.images):
+            raise InputError(self._parts[part].place, "was changed since it was first read", cure="start anew")
+        return groups[row]
+
+
+def located(data: DataSet, parts: Sequence[Part]) -> Iterator[tuple[int, int, Group]]:
+    """Give every group without its images, with the number of its part, and its own number in there."""
+    if not parts:
+        yield from ((0, number, group) for number, group in enumerate(data))
+        return
+    places = ((number, row) for number, part in enumerate(parts) for row in range(part.groups))
+    for (part, row), group in zip(places, data.outline(), strict=True):
+        yield part, row, group
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A data set, and how much of the training it makes up."""
+
+    data: DataSet
+    ratio: float | None = None
+    """Share of the pairs, in proportion to the ratios of the others. None for all: as if they were one data set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MissingImages:
+    """Image files of a data set that are not there or empty."""
+
+    path: Path
+    """The data set."""
+    files: tuple[str, ...]
+    """A line for each, with the place of the first group that names it."""
+    groups: frozenset[str]
+    """Places of all groups that name such a file."""
+
+
+def missing_images(data: DataSet) -> MissingImages:
+    """Look for all image files of a data set.
+
+    Raises:
+        RecordError: a row is broken.
+        InputError: a file cannot be read.
+    """
+    places: dict[str, str] = {}
+    for group, names in data.with_files():
+        for name in names:
+            places.setdefault(name, group.place)
+    lines: list[str] = []
+    missing = places.keys() - find_files(data, places, lambda _, line: lines.append(line)).keys()
+    groups = (group.place for group, names in data.with_files() if not missing.isdisjoint(names)) if missing else ()
+    return MissingImages(path=data.path, files=tuple(lines), groups=frozenset(groups))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingData:
+    """All data sets of a run, and the groups of them that it leaves out."""
+
+    sources: tuple[Source, ...]
+    validation: DataSet
+    leaks: Leaks
+    """Training groups that share prompts or images with the validation data; they are left out."""
+    missing: tuple[MissingImages, ...]
+    """For each source, then for the validation data; their groups are left out."""
+
+    @property
+    def incomplete(self) -> frozenset[str]:
+        """Places of the groups that are left out because an image file is missing or empty."""
+        return frozenset().union(*(missing.groups for missing in self.missing))
+
+    @property
+    def without(self) -> frozenset[str]:
+        """Places of all groups that are left out."""
+        return self.leaks.groups | self.incomplete
+
+    def datasets(self, recipe: Recipe, progress: Callable[[int], None] = lambda _: None) -> list[PreferenceDataset]:
+        """Read the rows of every source.
+
+        Args:
+            recipe: says whether ratings are needed.
+            progress: is told how many groups of a data set have been read.
+
+        Raises:
+            InputError, RecordError: see `PreferenceDataset`.
+        """
+        opened = partial(PreferenceDataset, without=self.without, rating=recipe.rated, progress=progress)
+        return [opened(source.data) for source in self.sources]
+
+    def describe(self, recipe: Recipe, progress: Callable[[int], None] = lambda _: None) -> list[Description]:
+        """Describe every data set in numbers, as far as it is used, the validation data last.
+
+        Raises:
+            InputError: nothing is left of one.
+        """
+        sets = [*(source.data for source in self.sources), self.validation]
+        without = self.without
+        reader = tokenizer(recipe.architecture)
+        count = token_counter(reader)
+        context = Context(tokens=reader.context_length, count=count) if count is not None else None
+        return [describe(data, without=without, context=context, progress=progress) for data in sets]
+
+    def omissions(self) -> list[str]:
+        """List the groups that are left out and why, a line each; most often nothing."""
+        found = []
+        if self.leaks.found:
+            kinds = ", ".join(f"{kind}: {count:,}" for kind, count in self.leaks.counts.items())
+            groups = f"{len(self.leaks.groups):,} of {self.leaks.train_groups:,}"
+            found.append(
+                f"training groups left out because they share prompts or images with --val: {groups} ({kinds})"
+            )
+        for missing in self.missing:
+            if missing.files:
+                why = f"{missing.path}: groups left out because image files are missing or empty"
+                found.append(f"{why}: {len(missing.groups):,} (first: {missing.files[0]})")
+        return found
+
+    def facts(self, datasets: Sequence[PreferenceDataset], recipe: Recipe) -> dict[str, Any]:
+        """Return what `config.json` says of the data.
+
+        Args:
+            datasets: of the sources, see `datasets`.
+            recipe: says whether ratings are needed.
+        """
+        held_out = PreferenceDataset(self.validation, without=self.incomplete, rating=recipe.rated)
+        entries = [
+            {
+                "name": dataset.data.name,
+                "path": str(dataset.data.path),
+                "format": dataset.data.format,
+                "groups": len(dataset),
+                "pairs": int(dataset.pairs.sum()),
+                "digest": dataset.digest,
+                "incomplete": len(missing.groups),
+            }
+            for dataset, missing in zip([*datasets, held_out], self.missing, strict=True)
+        ]
+        train = [{**entry, "ratio": source.ratio} for entry, source in zip(entries[:-1], self.sources, strict=True)]
+        dropped = {"dropped_leaks": len(self.leaks.groups), "leaks": self.leaks.counts}
+        return {"data": train, "validation": entries[-1:], **dropped}
+
+    def prompts(self) -> set[str]:
+        """Return every prompt that is learned from."""
+        groups = itertools.chain.from_iterable(source.data.outline() for source in self.sources)
+        without = self.without
+        return {group.prompt for group in groups if group.place not in without}
+
+    def validation_prompts(self) -> set[str]:
+        """Return every prompt that checkpoints are chosen by."""
+        without = self.incomplete
+        return {group.prompt for group in self.validation.outline() if group.place not in without}
+
+
+def read_data(
+    data: Sequence[str],
+    validation: str,
+    *,
+    data_format: str = "auto",
+    image_root: Path | None = None,
+    drop_leaks: bool = False,
+    compare_pixels: bool = False,
+    on_broken: OnBroken = "fail",
+    progress: Callable[[int], None] = lambda _: None,
+) -> TrainingData:
+    """Open all data sets, and see that their images are there and that training and validation share nothing.
+
+    Args:
+        data: see `parse_source`.
+        validation: path or name.
+        data_format: layout of all of them; see `open_data`.
+        image_root: folder that the image names of all of them start from; None is as their layout says.
+        drop_leaks: leave training groups out that share prompts or images with the validation data.
+        compare_pixels: decode all images to find those that are the same but for how they are stored.
+        on_broken: `drop` leaves groups out with image files that are missing or empty.
+        progress: is told how many training groups have been compared.
+
+    Raises:
+        InputError: a data set cannot be opened, image files are missing or empty, or they share something.
+        RecordError: a row is broken.
+    """
+    opened = partial(open_data, format=data_format, image_root=image_root)
+    sources = tuple(parse_source(text, opened) for text in data)
+    if not sources:
+        raise InputError("--data", "is missing", expected="at least one data set to learn from")
+    given = sum(source.ratio is not None for source in sources)
+    if 0 < given < len(sources):
+        found = f"has a ratio for {given} of {len(sources)} data sets"
+        raise InputError("--data", found, cure="give it for all or for none")
+    held_out = opened(validation)
+    train = [source.data for source in sources]
+    missing = tuple(map(missing_images, (*train, held_out)))
+    for one in missing if on_broken == "fail" else ():
+        if one.files:
+            more = f" and {len(one.files) - 1:,} more" if len(one.files) > 1 else ""
+            cure = "bring them or remove the rows, which --on-broken drop does; `hpskit data inspect` lists all"
+            raise InputError(f"{one.files[0]}{more}", cure=cure)
+    without = frozenset().union(*(one.groups for one in missing))
+    check_prompts(held_out, without)
+    leaks = check_leaks(train, [held_out], pixels=compare_pixels, without=without, progress=progress)
+    if not drop_leaks:
+        leaks.refuse()
+    return TrainingData(sources=sources, validation=held_out, leaks=leaks, missing=missing)
+
+
+def parse_source(text: str, opened: Callable[[str], DataSet] = open_data) -> Source:
+    """Open a data set by path or name, alone or followed by `:RATIO`.
+
+    Raises:
+        InputError: it cannot be opened, or the ratio is not a number above 0.
+    """
+    path, colon, number = text.rpartition(":")
+    if not colon or Path(text).exists():
+        return Source(data=opened(text))
+    try:
+        ratio = float(number)
+    except ValueError:
+        return Source(data=opened(text))
+    if not 0 < ratio < math.inf:
+        raise InputError("--data", f"is {text!r} with the ratio {number}", expected="a number above 0")
+    return Source(data=opened(path), ratio=ratio)
+
+
+def check_prompts(validation: DataSet, without: Collection[str]) -> None:
+    """Refuse validation data of fewer than two prompts with images of which people preferred one.
+
+    One prompt has no interval, and says next to nothing; images that people tied throughout say nothing at all.
+    """
+    seen: set[str] = set()
+    for group in validation.outline():
+        if group.place not in without and any(len(set(row[~np.isnan(row)])) > 1 for row in group.verdicts()):
+            seen.add(group.prompt)
+        if len(seen) > 1:
+            return
+    found = f"has {counted(len(seen), 'prompt')} with images of which people preferred one"
+    raise InputError(validation.path, found, expected="at least two for validation")

@@ -1,0 +1,207 @@
+"""What the data of a run are checked for before its first step, and what it leaves out of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from error_fields import at
+from hpskit.dataset.convert import convert
+from hpskit.dataset.reading import open_data
+from hpskit.dataset.split import split, write_split
+from hpskit.errors import InputError
+from hpskit.training.data import TrainingData, parse_source, read_data
+from hpskit.training.run_folder import RunFolder
+from hpskit.training.trainer import TrainConfig, dry_run, train
+from made_up_task import write_task
+from small_network import small_run
+
+PAIRS = 16
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return small_run(tmp_path, ["steps=1", "warmup=1", "batch=4"], pairs=PAIRS, held_out=6)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    write_task(tmp_path, pairs=PAIRS, seed=0)
+    write_task(tmp_path, pairs=6, seed=0, held_out=True)
+    return tmp_path
+
+
+def read(task: Path, data: str = "train.json", **options: Any) -> TrainingData:
+    return read_data([str(task / data)], str(task / "held-out.json"), **options)
+
+
+def rows_of(task: Path, name: str) -> list[dict[str, Any]]:
+    return json.loads((task / name).read_text())  # type: ignore[no-any-return]
+
+
+def change(path: Path, edit: Callable[[list[dict[str, Any]]], None]) -> None:
+    rows = json.loads(path.read_text())
+    edit(rows)
+    path.write_text(json.dumps(rows))
+
+
+def test_data_with_a_ratio(task: Path) -> None:
+    path = str(task / "train.json")
+    assert parse_source(path).ratio is None
+    assert parse_source(f"{path}:2.5").ratio == 2.5
+    with pytest.raises(InputError, check=at("--data", found="-1", expected="above 0")):
+        parse_source(f"{path}:-1")
+    with pytest.raises(InputError, check=at("train.json:x")):
+        parse_source(f"{path}:x")
+    with pytest.raises(InputError, check=at("--data", found="1 of 2 data sets")):
+        read_data([path, f"{path}:2"], str(task / "held-out.json"))
+    with pytest.raises(InputError, check=at("--data", found="is missing")):
+        read_data([], str(task / "held-out.json"))
+
+
+def json_layout(_: Path) -> str:
+    return "train.json"
+
+
+def parquet_of_files(task: Path) -> str:
+    convert(open_data(task / "train.json"), "parquet", task / "named.parquet", images=False)
+    shutil.copytree(task / "train", task / "images")
+    return "named.parquet"
+
+
+@pytest.mark.parametrize("layout", [json_layout, parquet_of_files])
+def test_missing_images_are_refused_or_their_groups_left_out(task: Path, layout: Callable[[Path], str]) -> None:
+    data = layout(task)
+    root = open_data(task / data).image_root
+    (root / "train-3-b.png").unlink()
+    (root / "train-5-a.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"'train-\d-[ab]\.png' .* and 1 more") as caught:
+        read(task, data)
+    assert "--on-broken drop" in caught.value.cure
+    found = read(task, data, on_broken="drop")
+    places = ("entry 4 (line 1)", "entry 6 (line 1)") if data.endswith(".json") else ("row 4", "row 6")
+    assert found.without == {f"{task / data}: {place}" for place in places}
+    [line] = found.omissions()
+    assert f"{data}: groups left out because image files are missing or empty: 2 (first: " in line
+    kept = {row["prompt"] for number, row in enumerate(rows_of(task, "train.json")) if number not in (3, 5)}
+    assert found.prompts() == kept
+
+
+def test_a_run_drops_the_same_groups_as_without_these_rows(config: TrainConfig, tmp_path: Path) -> None:
+    """Missing ones in training and validation."""
+    for name in ("train-3-a.png", "train-3-b.png", "held-out-2-a.png"):
+        (tmp_path / "train" / name).unlink()
+    said: list[str] = []
+    dropped = train(replace(config, on_broken="drop"), warn=said.append)
+    assert sum("left out because image files are missing or empty: 1 (first: " in line for line in said) == 2
+    noted = RunFolder(config.out).config()
+    assert [(e.groups, e.incomplete) for e in (*noted.data, *noted.validation)] == [(PAIRS - 1, 1), (5, 1)]
+    assert noted.left_out()[0].endswith("left out because image files were missing or empty: 1.")
+    assert noted.left_out()[0] in (config.out / "report.html").read_text()
+    change(tmp_path / "train.json", lambda rows: rows.pop(3))
+    change(tmp_path / "held-out.json", lambda rows: rows.pop(2))
+    removed = train(replace(config, out=tmp_path / "removed"))
+    assert dropped.weight_hash == removed.weight_hash
+    assert dropped.validation["accuracy"] == removed.validation["accuracy"]
+
+
+def test_what_leaks_is_refused_or_counted_by_kind_everywhere(config: TrainConfig, tmp_path: Path) -> None:
+    """One prompt of validation in two training rows, and one of its images in a third."""
+    held_out = rows_of(tmp_path, "held-out.json")
+
+    def edit(rows: list[dict[str, Any]]) -> None:
+        rows[0]["prompt"] = rows[1]["prompt"] = held_out[0]["prompt"]
+        rows[2]["file_path"][0] = held_out[0]["file_path"][0]
+
+    change(tmp_path / "train.json", edit)
+    for stage in (dry_run, train):
+        with pytest.raises(InputError, match=r"same prompt: 2, same image: 1; .*without these 3 of 16 groups"):
+            stage(config)
+    assert not config.out.exists()
+    dropping = replace(config, drop_leaks=True)
+    counted = "3 of 16 (same prompt: 2, same image: 1)"
+    warning = f"training groups left out because they share prompts or images with --val: {counted}"
+    found = dry_run(dropping)
+    assert warning in found["warnings"]
+    assert any(f"train.json: {PAIRS - 3} groups, " in line for line in found["data"])
+    said: list[str] = []
+    train(dropping, warn=said.append)
+    assert warning in said
+    noted = RunFolder(config.out).config()
+    assert (noted.leaks, noted.dropped_leaks) == ({"same prompt": 2, "same image": 1}, 3)
+    page = (config.out / "report.html").read_text()
+    assert "share something with the validation data: 3 (same prompt: 2, same image: 1)." in page
+
+
+def test_what_is_left_out_for_its_images_leaks_nothing(task: Path) -> None:
+    """A training group without images, and one that only a validation group without images has anything of."""
+    held_out = rows_of(task, "held-out.json")
+
+    def edit(rows: list[dict[str, Any]]) -> None:
+        rows[0]["prompt"], rows[1]["prompt"] = held_out[0]["prompt"], held_out[1]["prompt"]
+
+    change(task / "train.json", edit)
+    for name in ("train-0-a.png", "held-out-1-a.png"):
+        (task / "train" / name).unlink()
+    found = read(task, on_broken="drop")
+    assert not found.leaks.found
+    assert found.leaks.train_groups == PAIRS - 1
+
+
+def test_pixels_are_compared_if_asked_for(task: Path) -> None:
+    with Image.open(task / "train/held-out-1-b.png") as image:
+        image.save(task / "train/train-4-a.png", compress_level=1)
+    read(task)
+    with pytest.raises(InputError, match=r"\(same image: 1; first: same image: .*entry 5 .*'train-4-a.png'\)"):
+        read(task, compare_pixels=True)
+
+
+def test_prompts_that_are_cut_are_counted_before_the_first_step(config: TrainConfig, tmp_path: Path) -> None:
+    long = "a red ball " + "and another ball " * 40
+
+    def edit(rows: list[dict[str, Any]]) -> None:
+        for number in range(3):
+            rows[number]["prompt"] = f"{long} {number}"
+        rows[4]["prompt"] = "a picture of something extraordinarily " * 5  # more than 77 letters, fewer tokens
+
+    change(tmp_path / "train.json", edit)
+    [warning] = [line for line in dry_run(config)["warnings"] if "longer" in line]
+    assert "train.json: 3 of 16 prompts are longer than the 77 tokens that the network reads" in warning
+
+
+def test_a_split_of_data_is_trained_on(config: TrainConfig, tmp_path: Path) -> None:
+    """Parquet files that name files, as `hpskit data split` writes them."""
+    data = open_data(tmp_path / "train.json")
+    write_split(data, split(data, share=0.4), tmp_path / "parts")
+    parts = replace(
+        config,
+        data=(str(tmp_path / "parts/train.parquet"),),
+        validation=str(tmp_path / "parts/validation.parquet"),
+    )
+    assert train(parts).steps == 1
+    (tmp_path / "train/train-0-a.png").unlink()
+    with pytest.raises(InputError, match=r"row \d+: image '.*train-0-a.png' is not in"):
+        train(replace(parts, out=tmp_path / "again"))
+    assert not (tmp_path / "again").exists()
+
+
+def test_validation_in_which_fewer_than_two_prompts_decide_anything_is_refused(task: Path) -> None:
+    """Groups that are left out for their images do not count."""
+    rows = rows_of(task, "held-out.json")
+    for row in rows[2:]:
+        (task / "train" / Path(row["file_path"][0]).name).unlink()
+    read(task, on_broken="drop")
+
+    def tie(rows: list[dict[str, Any]]) -> None:
+        rows[1]["human_preference"] = [0.5, 0.5]
+
+    change(task / "held-out.json", tie)
+    with pytest.raises(InputError, check=at("held-out.json", found="1 prompt", expected="at least two")):
+        read(task, on_broken="drop")

@@ -1,0 +1,273 @@
+"""The folder of a run: checkpoints are whole or not there, a log tells each step once, damage is found."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import shutil
+import signal
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from error_fields import at
+from hpskit.errors import CheckpointError, InputError, MissingExtraError, OutputError
+from hpskit.files import publish_json, read_json
+from hpskit.training.recipes import Recipe, tiny
+from hpskit.training.run_folder import (
+    RunFolder,
+    RunLog,
+    TrainState,
+    best_validation,
+    lines_of,
+    open_trackers,
+)
+from run_material import config_of, log_of, write_run
+
+PAGE = Path(__file__).parents[2] / "docs/training.md"
+ONE, TWO = (tiny().with_settings([f"keep={keep}"]) for keep in (1, 2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")
+
+
+def save(folder: RunFolder, step: int, recipe: Recipe = TWO, best: int | None = None, size: int = 4) -> TrainState:
+    weights = {"a": torch.full((size,), float(step)), "b": torch.eye(2)}
+    training = {"exp_avg/a": torch.arange(size, dtype=torch.float32), "step/a": torch.tensor(float(step))}
+    state = TrainState(step=step, best=best, position={"groups": [step]}, random=[{"cpu": "00ff"}])
+    folder.save(state, weights, training, {"name": "x", "architecture": "y"})
+    folder.tidy(recipe, best)
+    return state
+
+
+def names(folder: RunFolder) -> list[str]:
+    return sorted(path.name for path in folder.checkpoints.iterdir())
+
+
+def test_what_was_saved_comes_back(folder: RunFolder) -> None:
+    assert folder.steps() == []
+    saved = save(folder, 7)
+    found, weights, training = folder.load(7)
+    assert found.model_copy(update={"hashes": {}}) == saved
+    assert torch.equal(weights["a"], torch.full((4,), 7.0))
+    assert training.keys() == {"exp_avg/a", "step/a"}
+
+
+def test_the_last_ones_and_the_best_one_stay(folder: RunFolder) -> None:
+    for step in range(10, 70, 10):
+        save(folder, step, best=20 if step >= 20 else 10)
+    assert names(folder) == ["index.json", "step-000020", "step-000050", "step-000060"]
+    assert read_json(folder.checkpoints / "index.json") == {"last": "step-000060", "best": "step-000020"}
+    assert [folder.weights(which)[1] for which in ("best", "last", "50")] == [20, 60, 50]
+    for wrong in ("7", "first"):
+        with pytest.raises(InputError, check=at(folder.path, found=wrong, expected="best, last, 20, 50, 60")):
+            folder.weights(wrong)
+
+
+def test_those_of_every_so_many_steps_stay_too(folder: RunFolder) -> None:
+    for step in range(10, 110, 10):
+        save(folder, step, ONE.with_settings(["keep_every=30", "save_every=10"]), best=10)
+    assert folder.steps() == [10, 30, 60, 90, 100]
+    folder.tidy(ONE, 10)  # which asks for none of them
+    assert folder.steps() == [10, 100]
+
+
+def test_what_a_kill_has_left_half_written_or_half_removed_is_no_checkpoint(folder: RunFolder) -> None:
+    """Of whatever step: a run that is asked to end saves where it is, and may be killed in the middle of that."""
+    save(folder, 5)
+    folder.checkpoint(5).rename(folder.checkpoints / ".step-000005.old.tmp")
+    (folder.checkpoints / ".step-000003.x1y2.tmp").mkdir()
+    (folder.checkpoints / ".step-000003.x1y2.tmp/model.safetensors").write_bytes(b"half")
+    assert folder.steps() == []
+    save(folder, 4)
+    assert names(folder) == ["index.json", "step-000004"]
+
+
+def damages(data: bytes) -> Iterator[bytes | None]:
+    """What may have become of a file."""
+    yield None
+    yield from (data[: int(share * len(data))] for share in (0, 0.1, 0.5, 0.9))
+    yield data + b"\0" * 64
+    yield from (b"{}", b"[]", b"null", b"\0" * len(data), b"{" * 5000, b"dear diary")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json"])
+def test_whatever_has_become_of_a_file_is_noticed_and_the_cure_is_named(folder: RunFolder, name: str) -> None:
+    save(folder, 3)
+    save(folder, 5, size=100)
+    path = folder.checkpoint(5) / name
+    whole = path.read_bytes()
+    for content in damages(whole):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(CheckpointError, check=at(path, cure=f"delete the folder {path.parent}, and --resume")):
+            folder.load(5)
+    path.write_bytes(whole)
+    folder.load(5)
+
+
+def test_tensors_in_which_a_bit_was_flipped_are_noticed(folder: RunFolder) -> None:
+    save(folder, 5, size=100)
+    path = folder.checkpoint(5) / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:])
+    with pytest.raises(CheckpointError, check=at(path, found="not as it was written")):
+        folder.load(5)
+
+
+@pytest.fixture
+def little_room() -> Iterator[int]:
+    """No file may grow beyond 64 KB, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limit = 64 << 10
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_full_disk_loses_nothing(folder: RunFolder, little_room: int) -> None:
+    save(folder, 1, ONE, best=1)
+    with pytest.raises(OutputError, match="make room"):
+        save(folder, 2, ONE, best=2, size=little_room)
+    assert names(folder) == ["index.json", "step-000001"]
+    folder.load(1)
+
+
+def test_a_run_is_read_as_it_stands(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "first", tiny().with_settings(["steps=100"]))
+    with folder.log_file.open("a") as log:
+        log.write('{"kind": "step", "st')
+    assert folder.name == "first"
+    assert len(lines_of(folder.log(), "step")) == 100
+    found = best_validation(folder.log())
+    assert found is not None
+    assert found["step"] == 100
+    with pytest.raises(InputError, check=at(folder.path, found="'best'", expected="none was saved yet")):
+        folder.weights()
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, check=at(tmp_path, found="holds no config.json")):
+        RunFolder(tmp_path).config()
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, check=at(tmp_path / "config.json")):
+        RunFolder(tmp_path).config()
+
+
+def test_a_run_goes_on_with_what_it_was_started_with(folder: RunFolder) -> None:
+    """Which checkpoints are kept may change."""
+    config = config_of(tiny())
+    folder.begin(config)
+    before = folder.config_file.read_bytes()
+    kept = config_of(tiny().with_settings(["keep=1", "save_every=10", "keep_every=20"]))
+    folder.begin(kept.model_copy(update={"on_broken": "fail", "command": "again"}))
+    assert folder.config_file.read_bytes() == before
+    other = config.data[0].model_copy(update={"digest": "c" * 64})
+    changed = config_of(tiny().with_settings(["lr=1e-5", "steps=300"])).model_copy(update={"data": (other,)})
+    with pytest.raises(OutputError, check=at(folder.path, found="recipe.lr 0.0007 instead of 1e-05")) as caught:
+        folder.begin(changed)
+    assert "recipe.steps 200 instead of 300" in caught.value.found
+    assert "data 1: digest" in caught.value.found
+    for damage in ({"recipe": []}, {"data": None}, {"validation": [3]}, {"base": "x"}, {"format": "x"}):
+        publish_json(folder.config_file, {**json.loads(before), **damage})
+        with pytest.raises(OutputError, check=at(folder.config_file, cure="put back")):
+            folder.begin(config)
+
+
+def test_the_summary_of_a_finished_run(folder: RunFolder) -> None:
+    assert folder.finished() is None
+    folder.path.mkdir()
+    cure = f"delete {folder.summary_file}, and --resume makes it again"
+    for content in (b"", b"[]", b'{"steps": 6}', b"x"):
+        folder.summary_file.write_bytes(content)
+        with pytest.raises(OutputError, check=at(folder.summary_file, cure=cure)):
+            folder.finished()
+    publish_json(folder.summary_file, {"steps": 6, "best_step": 4, "validation": {}, "weight_hash": "sha256:0"})
+    with pytest.raises(OutputError, check=at(folder.model, found="is not there", cure=cure)):
+        folder.finished()
+
+
+def test_the_best_is_the_most_accurate_then_the_least_loss_then_the_first() -> None:
+    def line(number: int, accuracy: float, loss: float) -> dict[str, Any]:
+        return {"kind": "validation", "step": number, "loss": loss, "accuracy": {"value": accuracy}}
+
+    found = best_validation([line(1, 0.7, 0.5), line(2, 0.8, 0.6), line(3, 0.8, 0.4), line(4, 0.8, 0.4)])
+    assert found is not None
+    assert found["step"] == 3
+    assert best_validation([]) is None
+
+
+@pytest.fixture
+def logged(folder: RunFolder) -> RunFolder:
+    folder.path.mkdir()
+    folder.log_file.write_text("".join(json.dumps(line) + "\n" for line in log_of(tiny(), warning=True)))
+    return folder
+
+
+def test_a_log_goes_on_behind_a_step_and_a_torn_end_is_cut_off(logged: RunFolder) -> None:
+    before = logged.log()
+    with logged.log_file.open("ab") as handle:
+        handle.write('{"kind": "warning", "text": "…'.encode()[:-1])
+    with RunLog(logged, after=120) as log:
+        log.write("warning", 120, {"name": "x", "text": "y"})
+    after = logged.log()
+    assert after[:-1] == log.lines == [line for line in before if line["step"] <= 120]
+    assert after[-1] == {"kind": "warning", "step": 120, "name": "x", "text": "y"}
+
+
+@pytest.mark.parametrize("line", ["dear diary", "[1]", "", '{"step": 3}', '{"kind": "step"}', "[" * 100_000])
+def test_a_foreign_line_is_named_and_nothing_is_cut_off(logged: RunFolder, line: str) -> None:
+    lines = logged.log_file.read_text().splitlines()
+    logged.log_file.write_text("\n".join([*lines[:4], line, *lines[4:], '{"kind": "st']))
+    before = logged.log_file.read_bytes()
+    with pytest.raises(InputError, check=at(f"{logged.log_file}: line 5", cure="correct or delete the line")):
+        RunLog(logged, after=200)
+    assert logged.log_file.read_bytes() == before
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+def test_wandb_that_is_not_installed(logged: RunFolder) -> None:
+    with pytest.raises(MissingExtraError, check=at("--wandb", cure="hpskit[wandb]")):
+        open_trackers(logged, config_of(tiny()), after=0, tensorboard=False, wandb=True)
+
+
+def test_curves_in_weights_and_biases_go_on_after_a_kill(
+    logged: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real client, which writes to files and sends nothing."""
+    pytest.importorskip("wandb", reason="needs wandb, which is in no other extra because it is large")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_PROJECT", "colours")
+    shutil.copytree(logged.path, tmp_path / "other")
+    for path in (logged.path, logged.path, tmp_path / "other"):
+        run = RunFolder(path)
+        [tracker] = open_trackers(run, config_of(tiny()), after=0, tensorboard=False, wandb=True)
+        tracker.log({"step/loss": 0.5}, step=1)
+        tracker.finish()
+    number = read_json(logged.path / "wandb.json")["id"]
+    assert read_json(tmp_path / "other/wandb.json")["id"] != number
+    parts = sorted(logged.path.glob(f"wandb/offline-run-*-{number}/run-{number}.wandb"))
+    assert parts
+    for part in parts:
+        content = part.read_bytes()
+        assert b"colours" in content
+        assert b"step/loss" in content
+
+
+def test_the_page_tells_every_kind_of_line_and_its_fields() -> None:
+    section = PAGE.read_text().partition("### Following a run")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|(.*)\|$", section, re.MULTILINE)
+    told = {kind: {"kind", "step", *re.findall(r"`(\w+)`", fields)} for kind, fields in rows}
+    for line in log_of(tiny(), warning=True):
+        assert line.keys() == told[line["kind"]]
