@@ -88,8 +88,10 @@ class ComparedPairs:
 def read_groups(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> tuple[Rows, Rows]:
     """Check scores and ranks of the same groups; an order (n,) becomes one judgement (1, n)."""
     given = read_scores(scores)
-    arrays = [np.asarray(row, dtype=np.float64) for row in ranks]
-    return given, read_votes([array[None] if array.ndim == 1 else array for array in arrays], given, "ranks")
+    if not (isinstance(ranks, np.ndarray) and ranks.ndim == 3):
+        arrays = [np.asarray(row, dtype=np.float64) for row in ranks]
+        ranks = [array[None] if array.ndim == 1 else array for array in arrays]
+    return given, read_votes(ranks, given, "ranks")
 
 
 def read_scores(scores: Sequence[ArrayLike]) -> Rows:
@@ -172,6 +174,9 @@ def cluster_labels(clusters: ArrayLike | None, groups: int) -> Index:
 
 
 def _read(rows: Sequence[ArrayLike], name: str, expected: str, axes: int) -> Rows:
+    if isinstance(rows, np.ndarray) and rows.ndim == axes + 1 and rows.size and rows.shape[-1] > 1:  # as it is
+        shapes, flat = np.tile(rows.shape[1:], (len(rows), 1)), np.asarray(rows, dtype=np.float64).reshape(-1)
+        return Rows(flat=flat, shapes=shapes, starts=np.arange(len(rows)) * rows[0].size)
     arrays = [np.asarray(row, dtype=np.float64) for row in rows]
     if not arrays:
         raise InputError(name, "have 0 groups", expected="at least one")
