@@ -53,7 +53,7 @@ STAGES = {
     "benchmark run": ("benchmark.run", "scoring.scorer"),
     "benchmark verify": ("benchmark.verify", "scoring.scorer"),
     "benchmark leaderboard": ("benchmark.leaderboard",),
-    "compare": ("benchmark.compare|benchmark.comparison.run", "scoring.scorer"),
+    "compare": ("benchmark.compare", "scoring.scorer"),
     "study prompts": ("benchmark.studies.prompt_number",),
     "study chrominance": ("benchmark.studies.chrominance",),
     "study metrics": ("benchmark.studies.distribution_metrics",),

@@ -1,4 +1,4 @@
-"""Rows with line numbers, files that appear whole or not at all, logs that survive."""
+"""Files that appear whole or not at all, and logs that survive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from hpskit.errors import InputError, OutputError, RecordError
+from error_fields import at
+from hpskit.errors import InputError, OutputError
 from hpskit.files import (
     AppendLog,
     alone_in,
@@ -25,11 +26,6 @@ from hpskit.files import (
     read_json,
     sha256_file,
 )
-
-
-def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
-        read_json(tmp_path / "a.json")
 
 
 def test_publish_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -51,9 +47,13 @@ def test_publish_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_publish_names_the_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, check=at(tmp_path / "a.json", found="No such file")):
+        read_json(tmp_path / "a.json")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"file/a.json: cannot be written"):
+    with pytest.raises(InputError, check=at(tmp_path / "file", found="is not JSON")):
+        read_json(tmp_path / "file")
+    with pytest.raises(OutputError, check=at(tmp_path / "file/a.json", found="cannot be written")):
         publish_json(tmp_path / "file" / "a.json", {})
 
 
@@ -117,11 +117,6 @@ def test_sha256(tmp_path: Path) -> None:
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_errors_of_rows_are_input_errors() -> None:
-    assert issubclass(RecordError, InputError)
-    assert issubclass(InputError, ValueError)
-
-
 @pytest.mark.parametrize("content", [b"notes without an end", b"[1]\n", b"a\nb\n"])
 def test_somebody_elses_file_is_not_taken_for_a_log(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "log"
@@ -139,11 +134,11 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert (out / "a.txt").read_text() == "a"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"), publish_folder(tmp_path / "empty") as temporary:
+    with pytest.raises(OutputError, check=at(tmp_path / "empty")), publish_folder(tmp_path / "empty") as temporary:
         (temporary / "no folder" / "a.txt").write_text("a")
     assert not any((tmp_path / "empty").iterdir())
     assert not [*tmp_path.glob(".*")]
-    with pytest.raises(OutputError, match="out: exists, expected a new or an empty folder"), publish_folder(out):
+    with pytest.raises(OutputError, check=at(out, expected="a new or an empty folder")), publish_folder(out):
         pass
 
 

@@ -74,16 +74,6 @@ def test_benchmark_prompts(prompts_home: Path) -> None:
         hpsv2.benchmark_prompts("photo")
 
 
-def test_the_real_prompts_have_the_official_shape(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(shared / "data/prompts/hpsv2_benchmark", tmp_path / "datasets/benchmark")
-    monkeypatch.setenv("HPS_ROOT", str(tmp_path))
-    prompts = hpsv2.benchmark_prompts()
-    assert isinstance(prompts, dict)
-    assert [len(prompts[style]) for style in hpsv2.STYLES] == [800] * 4
-
-
 def test_evaluate_refuses_a_gap(prompts_home: Path, small: str, tmp_path: Path) -> None:
     images = tmp_path / "images"
     with pytest.raises(InputError, check=at(images, found="has none of the folders anime")):

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from hpskit.benchmark.comparison.contact_sheet import Row, Shown, contact_sheet
-from hpskit.benchmark.comparison.figures import agreement_of, compared, decimals
-from hpskit.benchmark.comparison.run import Compare, run
+from error_fields import at
+from hpskit.benchmark.compare import Compare, run
+from hpskit.benchmark.compare_figures import agreement_of, compared, decimals
+from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
 from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.scoring.contract import Candidate
@@ -264,7 +265,7 @@ def test_everything_is_published_and_says_the_same(config: Compare) -> None:
         "compare.json",
         "compare.html",
         "contact.jpg",
-        "scores.jsonl",
+        "scores.ledger",
     }
     assert [scorer["outcome"] for scorer in result["scorers"]] == ["worse", "better"]
     assert result["agreement"]["sentence"].startswith("The scorers contradict one another: blurred is worse by sharp")
@@ -352,7 +353,7 @@ def test_no_half_result_is_left(config: Compare) -> None:
     run(config, lambda: [sharpness()])
     (config.out / "contact.jpg").unlink()
     (config.out / "contact.jpg").mkdir()  # cannot be replaced by a file
-    with pytest.raises(OutputError, match=r"contact.jpg: cannot be written"):
+    with pytest.raises(OutputError, check=at(config.out / "contact.jpg")):
         run(config, lambda: [sharpness()])
     assert json.loads((config.out / "compare.json").read_text())["complete"] is False
     (config.out / "contact.jpg").rmdir()
@@ -388,11 +389,11 @@ def test_missing_images_of_both_folders_are_one_error(config: Compare, folders: 
     both = replace(config, first=first, second=second)
     with pytest.raises(InputError) as caught:
         run(both, lambda: pytest.fail("loaded"))
-    message = str(caught.value)
-    assert "1 missing: temple/00001" in message
-    assert "2 missing: flower/00004 to 00005" in message
-    assert "--allow-missing" in message
-    assert "\n" not in message
+    assert caught.value.place == str(first)
+    assert "1 missing: temple/00001" in caught.value.found
+    assert f"{second} has images" in caught.value.found
+    assert "2 missing: flower/00004 to 00005" in caught.value.found
+    assert "--allow-missing" in caught.value.cure
     found = run(replace(both, allow_missing=True), lambda: [sharpness()]).result
     assert found["compared"] == PROMPTS - 3
     what = "compared are the 9 of 12 that have one in both"
@@ -403,41 +404,41 @@ def test_no_prompt_in_common(config: Compare, folders: Path, tmp_path: Path) -> 
     for name in ("temple", "flower"):
         shutil.copytree(folders / "sharp" / name, tmp_path / f"only-{name}" / name)
     apart = replace(config, first=tmp_path / "only-temple", second=tmp_path / "only-flower", allow_missing=True)
-    with pytest.raises(InputError, match=r"only-temple has images for 6 prompts, \S+only-flower for 6, both for 0"):
+    with pytest.raises(InputError, check=at(f"{apart.first} and {apart.second}", found="for 6 and 6 prompts, for 0")):
         run(apart, lambda: pytest.fail("loaded"))
 
 
 def test_images_of_another_suite(config: Compare, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text(json.dumps(["a cat", "a dog"]))
-    with pytest.raises(InputError, match=r"holds no image of the suite, expected 00000\.jpg"):
+    with pytest.raises(InputError, check=at(config.first, found="holds no image of the suite", expected="00000.jpg")):
         run(replace(config, prompts=other), lambda: pytest.fail("loaded"))
     run(config, lambda: [sharpness()])
     fewer = tmp_path / "fewer.jsonl"
     fewer.write_text("".join(line for line in Path(config.prompts).read_text().splitlines(keepends=True)[:6]))
-    with pytest.raises(InputError, match=r"6 that belong to no prompt: temple/00003\.png"):
+    with pytest.raises(InputError, check=at(config.first, found="6 that belong to no prompt: temple/00003.png")):
         run(replace(config, prompts=fewer), lambda: pytest.fail("loaded"))
 
 
 def test_a_comparison_of_something_else_is_not_replaced(config: Compare, tmp_path: Path) -> None:
     run(config, lambda: [sharpness()])
-    before = (config.out / "compare.json").read_bytes()
-    holds = r"compare\.json: holds the comparison of sharp and blurred \(\S+sharp and \S+blurred\)"
-    with pytest.raises(OutputError, match=rf"{holds}, this is of \S+blurred and \S+sharp; choose another --out, or"):
+    path = config.out / "compare.json"
+    before = path.read_bytes()
+    with pytest.raises(OutputError, check=at(path, found="sharp and blurred", expected=str(config.second))):
         run(replace(config, first=config.second, second=config.first), lambda: pytest.fail("loaded"))
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(Path(config.prompts).read_text().replace("part 3", "a part"))
-    with pytest.raises(OutputError, match=r"a comparison on the prompts 'prompts' \(\w{12}\), this is on 'prompts' "):
+    with pytest.raises(OutputError, check=at(path, found="on the prompts 'prompts' (", expected="'prompts' (")):
         run(replace(config, prompts=prompts), lambda: pytest.fail("loaded"))
-    assert (config.out / "compare.json").read_bytes() == before
-    for text, message in (("[1", "is not JSON"), ('{"format": 1}', "its format is 1"), ("[]", "is no comparison")):
-        (config.out / "compare.json").write_text(text)
-        with pytest.raises(OutputError, match=message):
+    assert path.read_bytes() == before
+    for text in ("[1", '{"format": 1}', "[]"):
+        path.write_text(text)
+        with pytest.raises(OutputError, check=at(path, found="exists and is no comparison")):
             run(config, lambda: pytest.fail("loaded"))
 
 
 def test_results_do_not_go_among_the_images(config: Compare) -> None:
-    with pytest.raises(InputError, match="is the folder of the images, expected another one for the results"):
+    with pytest.raises(InputError, check=at("out", found="is the folder of the images")):
         replace(config, out=config.second)
 
 

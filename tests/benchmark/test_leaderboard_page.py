@@ -130,7 +130,9 @@ def test_a_model_opens_with_its_details(view: Any) -> None:
     assert re.search(r"steps\s+30", text)
     tables = view.locator("#view table:visible")
     assert [tables.nth(n).locator("tbody tr").count() for n in (0, 1)] == [3, 3]  # all, anime, photo; the other models
-    assert view.locator(".card .nothing:visible").count() == view.locator(".card:visible").count() > 6  # without its images
+    assert (
+        view.locator(".card .nothing:visible").count() == view.locator(".card:visible").count() > 6
+    )  # without its images
     assert re.search(r"Above the mean of the other models on \d+ of 40 prompts", text)
     assert "mean of 80s" not in text  # 20 prompts of a category are one group
     assert view.evaluate("document.activeElement.textContent").startswith(EVIL)  # a screen reader is told where it is

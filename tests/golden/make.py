@@ -35,9 +35,9 @@ if __name__ == "__main__":  # else tests/conftest.py has done it: nothing is fet
 
 import PIL
 import torch
-from inputs import write_inputs
 
 import hpskit as package
+from command_inputs import write_inputs
 
 OUTPUTS = Path(__file__).with_name("outputs")
 PLAIN = 1e-6

@@ -78,7 +78,7 @@ def test_the_edges_of_a_wide_image_are_seen(scorer: PreferenceScorer, photograph
 
 def test_gradients_reach_the_pixels_in_fp32(scorer: PreferenceScorer) -> None:
     torch.manual_seed(0)
-    pixels = torch.rand(2, 3, 96, 96, requires_grad=True)
+    pixels = torch.stack([torch.rand(3, 96, 96), torch.full((3, 96, 96), 0.5)]).requires_grad_()  # the second is flat
     if scorer.info.precision != "fp32":
         with pytest.raises(InputError, check=at("grad", found="mini in bf16")):
             scorer.score(pixels, "x", grad=True)
@@ -86,16 +86,7 @@ def test_gradients_reach_the_pixels_in_fp32(scorer: PreferenceScorer) -> None:
     scorer.score(pixels, "x", grad=True).sum().backward()
     assert pixels.grad is not None
     assert pixels.grad.isfinite().all()
-    assert pixels.grad.abs().max() > 0
-
-
-def test_flat_images_have_finite_scores_and_gradients() -> None:
-    pixels = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
-    score = load_scorer("mini", precision="fp32").score(pixels, "x", grad=True)
-    score.sum().backward()
-    assert score.isfinite().all()
-    assert pixels.grad is not None
-    assert pixels.grad.isfinite().all()
+    assert pixels.grad[0].abs().max() > 0
 
 
 def test_the_prompt_is_not_read_and_that_is_said(scorer: PreferenceScorer, photographs: list[Image.Image]) -> None:

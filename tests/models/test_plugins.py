@@ -101,11 +101,8 @@ def short_hash(code: str) -> str:
 # --- the example
 
 
-def test_the_example_is_short() -> None:
-    assert len(example().rstrip().splitlines()) <= 15
-
-
 def test_the_example_as_a_package(folder: Path, cli: Cli, lamps: list[Path]) -> None:
+    assert len(example().rstrip().splitlines()) <= 15, "it is said to be short"
     install(folder, "brightness", {"brightness": "brightness:Brightness"}, example())
     scorer = load_scorer("brightness")
     assert scorer.score(lamps, "anything").tolist() == [40, 200]
@@ -119,10 +116,9 @@ def test_the_example_as_a_package(folder: Path, cli: Cli, lamps: list[Path]) -> 
     assert [line["probability"] for line in document["ranking"]] == [None, None]
     assert document["scorer"]["identity"] == scorer.info.identity
     assert document["scorer"]["log_odds_per_point"] is None
-    listed = cli("models", "list", "--json")
-    (row,) = [row for row in json.loads(listed.stdout) if row["name"] == "brightness"]
-    assert row["state"] == "installed"
-    assert row["source"] == "brightness:Brightness"
+    rows = json.loads(cli("models", "list", "--json").stdout)
+    (row,) = [row for row in rows if row["name"] == "brightness"]
+    assert (row["state"], row["source"]) == ("installed", "brightness:Brightness")
 
 
 def test_the_example_as_a_file(tmp_path: Path, cli: Cli, lamps: list[Path], photographs: list[Image.Image]) -> None:
@@ -145,16 +141,13 @@ def test_the_example_as_a_file(tmp_path: Path, cli: Cli, lamps: list[Path], phot
 # --- who it is
 
 
-def test_what_is_not_said_is_unstated(tmp_path: Path) -> None:
+def test_what_is_said_is_believed_and_the_rest_is_unstated(tmp_path: Path) -> None:
     code = "class Mine:\n    def score(self, images, prompts):\n        return [1.0] * len(images)\n"
     info = load_scorer(in_file(tmp_path, code)).info
     assert (info.name, info.architecture) == ("Mine", "Mine")
     assert info.package == f"mine.py {short_hash(code)}, hpskit {__version__}"
     others = (info.version, info.weight_hash, info.preprocessing, info.precision, info.scale, info.licence)
     assert set(others) == {"unstated"}
-
-
-def test_what_is_said_is_believed(tmp_path: Path) -> None:
     said = {name: f"my {name}" for name in ("name", "version", "weight_hash", "preprocessing", "scale", "licence")}
     code = f"class Mine:\n    score = print\n    def __init__(self): vars(self).update({said})\n"
     info = load_scorer(in_file(tmp_path, code)).info
@@ -163,9 +156,10 @@ def test_what_is_said_is_believed(tmp_path: Path) -> None:
 
 def test_an_edit_makes_another_scorer(tmp_path: Path, lamps: list[Path]) -> None:
     """Also within one process and one second, where Python would take a compiled copy for the file."""
-    code = "class Mine:\n    def score(self, images, prompts):\n        return [{}] * len(images)\n"
+    (tmp_path / "beside_it.py").write_text("def add(images, n): return [image.width + n for image in images]")
+    code = "from beside_it import add\nclass Mine:\n    def score(self, images, _): return add(images, {})\n"
     first, second = (load_scorer(in_file(tmp_path, code.format(number))) for number in (1, 2))
-    assert [scorer.score(lamps, "a lamp").tolist() for scorer in (first, second)] == [[1, 1], [2, 2]]
+    assert [scorer.score(lamps, "a lamp").tolist() for scorer in (first, second)] == [[31, 31], [32, 32]]
     assert first.info.identity != second.info.identity
 
 
@@ -178,14 +172,6 @@ def test_it_gets_the_arithmetic_and_the_device_that_it_asks_for(tmp_path: Path) 
     info = load_scorer(in_file(tmp_path, code), precision="bf16", device="cpu").info
     assert info.scale == "bf16 device(type='cpu') 3"
     assert info.precision == "bf16"
-
-
-def test_it_may_import_what_is_beside_it(tmp_path: Path, lamps: list[Path]) -> None:
-    (tmp_path / "beside_it.py").write_text("def add(images): return [image.width for image in images]")
-    code = (
-        "class Mine:\n    def score(self, images, _):\n        import beside_it\n        return beside_it.add(images)\n"
-    )
-    assert load_scorer(in_file(tmp_path, code)).score(lamps, "a lamp").tolist() == [30, 30]
 
 
 def test_a_network_scores_tensors_with_a_gradient(tmp_path: Path) -> None:
@@ -203,18 +189,8 @@ def test_a_network_scores_tensors_with_a_gradient(tmp_path: Path) -> None:
 # --- images
 
 
-def test_broken_images_come_out_in_their_place(tmp_path: Path, lamps: list[Path]) -> None:
+def test_every_kind_of_image(tmp_path: Path, lamps: list[Path]) -> None:
     scorer = load_scorer(in_file(tmp_path, example(), "Brightness"), batch_size=2)
-    (tmp_path / "broken.png").write_text("hello")
-    outcomes = [o for batch in scorer.stream([tmp_path / "broken.png", *lamps], ["a", "b", "c"]) for o in batch]
-    assert isinstance(outcomes[0], ImageError)
-    assert outcomes[1:] == [40, 200]
-    with pytest.raises(ImageError, match=r"broken\.png"):
-        scorer.score(tmp_path / "broken.png", "a lamp")
-
-
-def test_every_kind_of_image(tmp_path: Path) -> None:
-    scorer = load_scorer(in_file(tmp_path, example(), "Brightness"))
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     grey = torch.full((3, 4, 4), 51 / 255)
     assert scorer.score([clear, grey], "a lamp").tolist() == [255, 51]
@@ -223,6 +199,10 @@ def test_every_kind_of_image(tmp_path: Path) -> None:
         scorer.score(torch.stack([grey]), "a lamp", grad=True)
     with pytest.raises(InputError, match="int"):
         scorer.score([3], "a lamp")  # type: ignore[list-item]
+    (tmp_path / "broken.png").write_text("hello")
+    outcomes = [o for batch in scorer.stream([tmp_path / "broken.png", *lamps], ["a", "b", "c"]) for o in batch]
+    assert isinstance(outcomes[0], ImageError)
+    assert outcomes[1:] == [40, 200]
 
 
 def test_no_probability_is_invented(tmp_path: Path, lamps: list[Path]) -> None:
@@ -257,6 +237,8 @@ def test_what_is_not_a_score_is_named(returned: str, found: str, tmp_path: Path,
     ("body", "found"),
     [
         ("pass", "a Mine without score(images, prompts)"),
+        ("score, log_odds_per_point = print, -1", "is -1"),
+        ("score, reads_prompt = print, 'no'", "is 'no'"),
         ("encode_images = 1", "a network without preprocessing, device"),
         ("score, version = print, 1", "version is 1"),
         ("score, scale = print, 'a\\nb'", "scale is 'a\\nb'"),
@@ -264,15 +246,8 @@ def test_what_is_not_a_score_is_named(returned: str, found: str, tmp_path: Path,
     ],
 )
 def test_objects_that_do_not_fit_are_named(body: str, found: str, tmp_path: Path) -> None:
-    name = in_file(tmp_path, f"class Mine:\n    {body}\n")
-    with pytest.raises(ModelError, check=at(name, found=found)):
-        load_scorer(name)
-
-
-@pytest.mark.parametrize(("field", "value"), [("log_odds_per_point", "-1"), ("reads_prompt", "'no'")])
-def test_what_it_says_of_its_scores_is_checked(field: str, value: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, check=at(f"Mine: {field}", found=value)):
-        load_scorer(in_file(tmp_path, f"class Mine:\n    score = print\n    {field} = {value}\n"))
+    with pytest.raises(ModelError, check=at("Mine", found=found)):
+        load_scorer(in_file(tmp_path, f"class Mine:\n    {body}\n"))
 
 
 @pytest.mark.parametrize(
@@ -328,14 +303,11 @@ def test_nothing_is_imported_before_it_is_asked_for(folder: Path) -> None:
         load_scorer("loud")
 
 
-def test_two_packages_with_one_name(folder: Path) -> None:
+def test_names_of_hpskit_come_first_and_names_are_unique(folder: Path) -> None:
+    install(folder, "package_e", {"random": "package_e:load", "random:2": "package_e:load"}, "")
+    for name in ("random", "random:2"):
+        assert load_scorer(name).info.licence == "Apache-2.0"
     for package in ("package_c", "package_d"):
         install(folder, package, {"mine": f"{package}:load"}, "")
     with pytest.raises(ModelError, check=at("mine", found="is offered by package_")):
         load_scorer("mine")
-
-
-def test_names_of_hpskit_come_first(folder: Path) -> None:
-    install(folder, "package_e", {"random": "package_e:load", "random:2": "package_e:load"}, "")
-    assert load_scorer("random").info.licence == "Apache-2.0"
-    assert load_scorer("random:2").info.licence == "Apache-2.0"

@@ -90,18 +90,6 @@ def test_imagereward_is_a_mean_over_prompts(shared: Path) -> None:
     assert accuracy.value == pytest.approx(known["imagereward_accuracy"]["value"], abs=1e-12)
 
 
-def test_hpdv2_by_hand() -> None:
-    def value(scores: list[list[float]], ranks: list[list[float]]) -> float:
-        return pair_accuracy(scores, ranks, "hpdv2").value
-
-    assert value([[3, 2, 1]], [[1, 2, 3]]) == 1
-    assert value([[3, 1, 2]], [[1, 2, 3]]) == pytest.approx(2 / 3)
-    assert value([[3, 2, 1], [1, 2]], [[1, 2, 3], [1, 2]]) == 0.5  # mean over prompts, not over pairs
-    assert value([[1, 2]], [[1, 1]]) == 1  # people tied: correct either way
-    assert value([[1, 1]], [[2, 1]]) == 0  # an undecided scorer is ranked as the images stand
-    assert value([[1, 9, 2]], [[2, NAN, 1]]) == 1  # the image without a rank is not compared
-
-
 def test_ties_by_hand() -> None:
     expected = {
         "hpdv2": [1, 1, 1],

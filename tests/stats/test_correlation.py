@@ -63,12 +63,6 @@ def test_judgements_of_the_same_images_have_one_order() -> None:
         assert measure([scores], [votes]).tolist() == measure([scores], [means]).tolist() == pytest.approx([1])
 
 
-@pytest.mark.parametrize("measure", [kendall_tau_b, spearman])
-def test_the_best_image_has_the_highest_score_and_the_lowest_rank(measure) -> None:  # type: ignore[no-untyped-def]
-    assert measure([[3, 2, 1], [1, 2, 3]], [[1, 2, 3], [1, 2, 3]]).tolist() == pytest.approx([1, -1])
-    assert np.isnan(measure([[1, 1], [1, 2], [1, 2]], [[1, 2], [1, 1], [1, math.nan]])).all()
-
-
 def test_a_scorer_agrees_with_itself_on_any_scale_and_not_with_its_opposite() -> None:
     scores = np.random.default_rng(0).normal(size=(4, 30))
     same, opposite = scorer_agreement(scores, 3 * scores - 7), scorer_agreement(scores, -scores)

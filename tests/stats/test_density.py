@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from error_fields import at as fields
 from hpskit.errors import InputError
-from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
+from hpskit.stats.density import SlicedWasserstein, compare_densities, jensen_shannon
 
 SIDE = 40
 CENTRES = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=-1).reshape(-1, 2).astype(float)
@@ -57,12 +57,6 @@ def test_distances_are_symmetric_and_keep_the_triangle(seed: int) -> None:
     for measure in (WASSERSTEIN, jensen_shannon):
         assert measure(a, b) == pytest.approx(measure(b, a), abs=1e-6)
         assert measure(a, c) <= measure(a, b) + measure(b, c) + 1e-5
-
-
-def test_weights_are_those_of_as_many_images() -> None:
-    weights = draw_weights(7, 50, np.random.default_rng(0))
-    assert weights.sum(axis=1) == pytest.approx(np.ones(50))
-    assert weights * 7 == pytest.approx((weights * 7).round(), abs=1e-5)
 
 
 def test_a_shift_is_found_and_equal_sources_are_not_told_apart() -> None:

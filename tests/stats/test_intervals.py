@@ -11,11 +11,9 @@ from error_fields import at
 from hpskit.errors import InputError
 from hpskit.stats import (
     Accuracy,
-    Interval,
     bootstrap_accuracy,
     bootstrap_difference,
     bootstrap_mean,
-    pair_accuracy,
 )
 from hpskit.stats.rules import Averaging
 
@@ -62,22 +60,6 @@ def test_one_pair_per_prompt_is_the_binomial_distribution() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.8 - half, 0.8 + half), abs=0.003)
 
 
-def test_duplicates_do_not_make_it_surer() -> None:
-    """The same groups listed twice: the same interval, if the copies are drawn together."""
-    once = prompts(np.random.default_rng(0), 50)
-    twice = accuracy(np.tile(once.correct, 2), np.tile(once.weight, 2))
-    one, naive = bootstrap_accuracy(once), bootstrap_accuracy(twice)
-    honest = bootstrap_accuracy(twice, clusters=np.tile(np.arange(50), 2))
-    assert (honest.low, honest.high) == pytest.approx((one.low, one.high), abs=0.004)
-    assert naive.high - naive.low < 0.8 * (one.high - one.low)
-
-
-def test_the_same_seed_gives_the_same_interval() -> None:
-    measured = prompts(np.random.default_rng(0), 30)
-    assert bootstrap_accuracy(measured, seed=3) == bootstrap_accuracy(measured, seed=3)
-    assert bootstrap_accuracy(measured, seed=3) != bootstrap_accuracy(measured, seed=4)
-
-
 def test_a_mean_leaves_out_what_is_undefined() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 200)
     interval = bootstrap_mean(np.append(values, [np.nan] * 5))
@@ -116,12 +98,6 @@ def test_the_p_value_and_the_interval_say_the_same(seed: int, level: float) -> N
         assert difference.low > 0 or difference.high < 0
     if difference.p_value > 1 - level + 0.01:
         assert difference.low <= 0 <= difference.high
-
-
-def test_from_scores_to_an_interval() -> None:
-    interval = bootstrap_accuracy(pair_accuracy([[2, 1], [1, 2], [3, 2]], [[1, 2], [1, 2], [1, 2]], "hpdv2"))
-    assert isinstance(interval, Interval)
-    assert (interval.low, interval.value, interval.high) == (0, pytest.approx(2 / 3), 1)
 
 
 @pytest.mark.parametrize("trials", [60, pytest.param(600, marks=pytest.mark.slow)])

@@ -71,18 +71,6 @@ def test_resampled_figures_are_those_of_a_plain_resampling(measure: PeopleMeasur
     assert found.value == pytest.approx(direct[measure].value)
 
 
-def test_few_persons_with_names_make_it_less_sure() -> None:
-    """Five people judged 200 prompts: that they might have been others matters more than the prompts do."""
-    rng = np.random.default_rng(0)
-    votes = panel(rng, np.array([0.1, 0.3, 0.5, 2.0, 4.0]), prompts=200)
-    names = [[f"person {k}" for k in range(5)]] * 200
-    prompts_only = bootstrap_accuracy(annotator_agreement(votes))
-    without = bootstrap_people(votes, "annotator_vs_annotator")
-    both = bootstrap_people(votes, "annotator_vs_annotator", annotators=names)
-    assert both.high - both.low > 3 * (prompts_only.high - prompts_only.low)
-    assert prompts_only.high - prompts_only.low < without.high - without.low < 0.5 * (both.high - both.low)
-
-
 def test_the_interval_with_names_holds_the_truth_where_prompts_alone_do_not() -> None:
     """The truth is the agreement of two people of the population, half of whom see badly."""
     rng = np.random.default_rng(0)

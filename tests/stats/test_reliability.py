@@ -115,14 +115,6 @@ def test_the_number_of_annotators_asked_for_is_the_smallest_that_does() -> None:
             curve.annotators_for(target)
 
 
-def test_more_annotators_are_better() -> None:
-    curve = accuracy_by_annotators(judge(np.random.default_rng(0), 200, 10, 2.0), held_out=4)
-    values = [point.value for point in curve.points]
-    assert len(values) == 6
-    assert values == sorted(values)
-    assert curve.extrapolated(6) > values[-1]
-
-
 def test_groups_with_too_few_judgements_do_not_take_part() -> None:
     rng = np.random.default_rng(0)
     votes = [*judge(rng, 5, 4, 1.0), *judge(rng, 2, 3, 1.0), *judge(rng, 2, 7, 1.0)]

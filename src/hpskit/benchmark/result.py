@@ -29,8 +29,10 @@ __all__ = [
     "Figures",
     "Resampling",
     "Result",
+    "ResultPart",
     "ScoredImage",
     "ScoredPrompt",
+    "ScorerAbout",
     "ScorerResult",
     "SuiteInfo",
     "common_scorers",
@@ -52,13 +54,13 @@ CURE = "the file was changed after it was made; make it again"
 Floats = NDArray[np.float64]
 
 
-class _Part(Strict):
+class ResultPart(Strict):
     """Part of a result; fields that this version does not know are left alone."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class ScoredImage(_Part):
+class ScoredImage(ResultPart):
     """An image and its scores."""
 
     image: str
@@ -86,7 +88,7 @@ class ScoredPrompt(SuitePrompt):
     """Images in the order of their samples; none where they are missing."""
 
 
-class Figures(_Part):
+class Figures(ResultPart):
     """A mean over prompts and its 95 % interval."""
 
     value: float | None
@@ -98,7 +100,7 @@ class Figures(_Part):
     """Number of prompts that have an image."""
 
 
-class CategoryFigures(_Part):
+class CategoryFigures(ResultPart):
     """The figures of one category; None, but for `prompts`, if it has no image."""
 
     name: str
@@ -113,8 +115,8 @@ class CategoryFigures(_Part):
     prompts: int
 
 
-class ScorerResult(_Part):
-    """A scorer, how its scores were made, and what follows from them."""
+class ScorerAbout(ResultPart):
+    """A scorer, as results name it."""
 
     label: str
     info: ScorerInfo
@@ -122,20 +124,25 @@ class ScorerResult(_Part):
     """Log-odds of being preferred per point of score, if the scorer has such a scale."""
     reads_prompt: bool | None = None
     """False if the scores do not depend on the prompt; None if nobody said."""
+
+
+class ScorerResult(ScorerAbout):
+    """A scorer, how its scores were made, and what follows from them."""
+
     command: str | None = None
     versions: dict[str, str] | None = None
     average: Figures
     categories: Annotated[tuple[CategoryFigures, ...], Field(strict=False)]
 
 
-class CategorySize(_Part):
+class CategorySize(ResultPart):
     """A category of a suite and its number of prompts."""
 
     name: str
     prompts: int
 
 
-class SuiteInfo(_Part):
+class SuiteInfo(ResultPart):
     """The suite that a result is of."""
 
     name: str
@@ -146,7 +153,7 @@ class SuiteInfo(_Part):
     categories: Annotated[tuple[CategorySize, ...], Field(strict=False)]
 
 
-class Result(_Part):
+class Result(ResultPart):
     """A result file that was read and checked; arrays are aligned with the prompts of the suite."""
 
     path: Path = Field(exclude=True)

@@ -1,4 +1,4 @@
-"""`hpskit benchmark run` as a stage: a model's images for a suite of prompts in, `result.json` out.
+"""`hpskit benchmark run`: a model's images for a suite of prompts in, `result.json` out.
 
 While it works, scores go into `result.json.partial`; killed and run again it continues there. A result that exists is
 added to: scorers that are named later join those in it, as long as the images are the same.
@@ -17,37 +17,46 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
-from hpskit.benchmark.earlier import check_unchanged, kept_scorers, learn, read_earlier
 from hpskit.benchmark.layout import ImageSet, find_images
-from hpskit.benchmark.result import Result, ScoredImage, ScoredPrompt, ScorerResult, figures, relative_to
-from hpskit.benchmark.scores import Progress, SuiteImage, hash_images, open_book, score_images
+from hpskit.benchmark.result import (
+    Result,
+    ScoredImage,
+    ScoredPrompt,
+    ScorerResult,
+    figures,
+    read_result,
+    relative_to,
+)
 from hpskit.benchmark.suites import Suite, open_suite
-from hpskit.errors import InputError
+from hpskit.errors import ImageError, InputError, OutputError
 from hpskit.files import publish_json
 from hpskit.schema import parse
-from hpskit.scoring.contract import Candidate
+from hpskit.scoring.book import Book, read_images
+from hpskit.scoring.contract import Candidate, Scorer, check_candidates
+from hpskit.stage import Progress, ledger_until_published
 
-__all__ = ["BenchmarkRun", "Summary", "check_candidates", "run", "suite_images"]
+__all__ = ["BenchmarkRun", "SuiteImage", "Summary", "run", "score_images", "scored_images", "suite_images"]
 
-_SHOWN_PROBLEMS = 10
+_SHOWN = 10
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "pillow", "numpy")
 """Libraries that have a say in a score."""
+_CURE = "choose another --out, or delete it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkRun:
-    """What to score, and where to put the result."""
+    """Settings of a run."""
 
     suite: str | os.PathLike[str]
     """Name, file or folder; see `hpskit.benchmark.suites.open_suite`."""
     images: Path
-    """The folder of the model's images; see `hpskit.benchmark.layout.find_images`."""
+    """Folder of the model's images; see `hpskit.benchmark.layout.find_images`."""
     name: str
-    """Of the model, as tables are to call it."""
+    """Name of the model in tables."""
     out: Path
     """The result file, ending in `.json`."""
     manifest: Path | None = None
-    """Which image belongs to which prompt; None is the official layout."""
+    """Table that says which image belongs to which prompt; None is the official layout."""
     allow_missing: bool = False
     """Score what is there; the result is marked as incomplete."""
     allow_identical: bool = False
@@ -61,25 +70,25 @@ class BenchmarkRun:
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".json":
-            raise InputError(f"out: {self.out} ends in {self.out.suffix!r}, expected '.json'")
+            raise InputError("out", f"is {str(self.out)!r}", expected="a name that ends in '.json'")
         if not self.name.strip() or not self.name.isprintable():
             cure = "use letters, digits, signs and spaces"
-            raise InputError(f"name: is {self.name!r}, expected the name of the model; {cure}")
+            raise InputError("name", f"is {self.name!r}", expected="the name of the model", cure=cure)
         try:
             json.dumps(dict(self.meta), ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
-            raise InputError(
-                f"meta: cannot be written as JSON ({error}); use texts, numbers, lists, objects"
-            ) from error
+            cure = "use texts, numbers, lists, objects"
+            raise InputError("meta", f"cannot be written as JSON ({error})", cure=cure) from error
 
     @property
     def partial(self) -> Path:
+        """The ledger of a run that is not finished."""
         return self.out.with_name(f"{self.out.name}.partial")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What a finished run has made."""
+    """A finished run."""
 
     result: Result
     resumed: int
@@ -88,6 +97,20 @@ class Summary:
     """Names of images that are the same to the byte for prompts that differ."""
     other_folders: tuple[str, ...]
     """Folders that are not part of the suite."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SuiteImage:
+    """One image of a suite as it is now."""
+
+    row: int
+    """Number of the prompt in the suite, from 0."""
+    prompt: str
+    path: Path
+    name: str
+    """Path from the folder of images, as results name it."""
+    sha256: str
+    """SHA-256 of the file, 64 hex digits."""
 
 
 def run(
@@ -109,60 +132,60 @@ def run(
     suite = open_suite(config.suite)
     found = find_images(suite, config.images, manifest=config.manifest, allow_missing=config.allow_missing)
     images = suite_images(suite, found, progress)
-    identical = _identical_images(images)
+    identical = identical_images(images)
     if identical and not config.allow_identical:
-        raise InputError(_describe(config.images, identical))
-    with open_book(config.partial, suite.sha256) as book:  # from here on nobody else writes this result
+        shown = "; ".join(", ".join(names[:3]) + (", …" if len(names) > 3 else "") for names in identical[:_SHOWN])
+        more = f"; and {len(identical) - _SHOWN} more" if len(identical) > _SHOWN else ""
+        what = f"holds {sum(map(len, identical))} images that are duplicates of one another though their prompts differ"
+        cure = "nothing was scored; make them again (a filter may have replaced them), or add --allow-identical"
+        raise InputError(config.images, f"{what}: {shown}{more}", cure=cure)
+    settings = {"format": "hpskit benchmark scores 1", "suite_sha256": suite.sha256}
+    with ledger_until_published(config.partial, settings) as ledger:  # from here on nobody else writes this result
         earlier = read_earlier(config.out, config.name, suite)
-        kept: list[ScorerResult] = []
         if earlier is not None:
             check_unchanged(earlier, images)
-            # the prompts are the same, whatever their file is called today
-            suite = Suite(name=earlier.suite.name, source=earlier.suite.source, prompts=suite.prompts)
         candidates = load()
         check_candidates(candidates)
+        book, kept = Book(ledger), []
         if earlier is not None:
             kept = kept_scorers(earlier, candidates, images, replace=config.replace)
-            learn(book, earlier)
+            book.add(
+                (scorer.info.identity, image.sha256, row.prompt, image.scores[scorer.label])
+                for row in earlier.prompts
+                for image in row.images
+                for scorer in earlier.scorers
+            )
         resumed = score_images(images, [candidate.scorer for candidate in candidates], book, progress)
-        about = {scorer.label: scorer.model_dump(exclude={"average", "categories"}) for scorer in kept}
-        about |= {candidate.label: _about(candidate, config.command) for candidate in candidates}
-        value = _value(
-            config, suite, found, book.by_prompt(images, {k: v["info"]["identity"] for k, v in about.items()}), about
+        identities = {scorer.label: scorer.info.identity for scorer in kept}
+        identities |= {candidate.label: candidate.scorer.info.identity for candidate in candidates}
+        own = scored_images(images, book, identities)
+        rows = [ScoredPrompt(**prompt.model_dump(), images=own[n]) for n, prompt in enumerate(suite.prompts)]
+        result = make_result(
+            config, suite, found, rows, [*kept, *(about(c, rows, config) for c in candidates)], earlier
         )
-        value["meta"] = dict(config.meta) or (earlier.meta if earlier else {})
-        result = parse(Result, value, config.out)
         publish_json(config.out, result.to_json())
     return Summary(result=result, resumed=resumed, identical=identical, other_folders=found.other_folders)
 
 
+# Images and scores
+
+
 def suite_images(suite: Suite, found: ImageSet, progress: Progress) -> list[SuiteImage]:
-    """Every image with its prompt and hash, in the order of the suite."""
+    """Read every image: its prompt and hash, in the order of the suite.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
     places = [(row, path) for row, paths in enumerate(found.images) for path in paths]
-    digests = hash_images([path for _, path in places], progress)
+    digests = read_images((path for _, path in places), lambda done: progress("reading", done, len(places)))
     return [
         SuiteImage(row=row, prompt=suite.prompts[row].prompt, path=path, name=found.name(path), sha256=digest)
         for (row, path), digest in zip(places, digests, strict=True)
     ]
 
 
-def check_candidates(candidates: Sequence[Candidate]) -> None:
-    """See that scorers can be told apart.
-
-    Raises:
-        InputError: two have the same label or the same identity.
-    """
-    for what, names in (
-        ("scorers: {!r} is named twice", [candidate.label for candidate in candidates]),
-        ("scorers: two are {!r}", [candidate.scorer.info.identity for candidate in candidates]),
-    ):
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"{what.format(twice)}; name each scorer once")
-
-
-def _identical_images(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ...]:
-    """Groups of files that are equal to the byte though their prompts differ."""
+def identical_images(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ...]:
+    """Group the names of files that are equal to the byte though their prompts differ."""
     same: defaultdict[str, list[SuiteImage]] = defaultdict(list)
     for image in images:
         same[image.sha256].append(image)
@@ -171,62 +194,103 @@ def _identical_images(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ..
     )
 
 
-def _describe(folder: Path, identical: Sequence[Sequence[str]]) -> str:
-    shown = "; ".join(
-        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        for names in identical[:_SHOWN_PROBLEMS]
+def score_images(images: Sequence[SuiteImage], scorers: Sequence[Scorer], book: Book, progress: Progress) -> int:
+    """Score what the book does not have yet.
+
+    Returns:
+        Scores that it had.
+
+    Raises:
+        InputError: images cannot be decoded, or changed meanwhile. All the others have been scored by then.
+        ModelError: a score is not a number.
+        OutputError: the ledger cannot be written.
+    """
+    broken: list[ImageError] = []
+    filled = book.fill(
+        scorers,
+        ((image.path, image.prompt) for image in images),
+        broken=lambda _number, error: broken.append(error),
+        progress=lambda done: progress("scoring", done, len(images)),
     )
-    more = f"; and {len(identical) - _SHOWN_PROBLEMS} more" if len(identical) > _SHOWN_PROBLEMS else ""
-    what = f"{sum(map(len, identical))} images are duplicates of one another though their prompts differ"
-    cure = "make them again (a filter may have replaced them), or accept them with --allow-identical"
-    return f"{folder}: {what}: {shown}{more}. Nothing was scored; {cure}"
+    if broken:
+        more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        found = f"has {len(broken)} that cannot be scored: {'; '.join(map(str, broken[:_SHOWN]))}{more}"
+        cure = "or delete them and count them as missing with --allow-missing; the scores of the others are kept"
+        raise InputError(f"{len(images)} images", found, cure=cure)
+    for image, digest in zip(images, filled.digests, strict=True):
+        if image.sha256 != digest:
+            raise InputError(image.path, "was changed while it was scored", cure="run the same command again")
+    return filled.known
 
 
-def _about(candidate: Candidate, command: str) -> dict[str, Any]:
+def scored_images(
+    images: Sequence[SuiteImage], book: Book, identities: Mapping[str, str]
+) -> Mapping[int, tuple[ScoredImage, ...]]:
+    """Collect the images of each prompt with their scores, by number of the prompt; none if it has none.
+
+    Args:
+        images: all of them are scored.
+        book: their scores.
+        identities: label of each scorer -> its identity.
+    """
+    rows: defaultdict[int, tuple[ScoredImage, ...]] = defaultdict(tuple)
+    for image in images:
+        scores = {label: book.score(one, image.sha256, image.prompt) for label, one in identities.items()}
+        rows[image.row] += (ScoredImage(image=image.name, sha256=image.sha256, scores=scores),)
+    return rows
+
+
+# The result
+
+
+def about(candidate: Candidate, rows: Sequence[ScoredPrompt], config: BenchmarkRun) -> dict[str, Any]:
+    """Say how the scores of a scorer were made, and what follows from them; see `ScorerResult`."""
     return {
         "label": candidate.label,
-        "info": candidate.scorer.info.to_json(),
+        "info": candidate.scorer.info,
         "log_odds_per_point": candidate.scorer.log_odds_per_point,
         "reads_prompt": candidate.scorer.reads_prompt,
-        "command": command,
-        "versions": _versions(),
+        "command": config.command,
+        "versions": versions(),
+        **figures(rows, candidate.label),
     }
 
 
-def _value(
+def make_result(
     config: BenchmarkRun,
     suite: Suite,
     found: ImageSet,
-    images: Mapping[int, Sequence[ScoredImage]],
-    scorers: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    rows = [
-        ScoredPrompt(**prompt.model_dump(), images=tuple(images.get(number, ())))
-        for number, prompt in enumerate(suite.prompts)
-    ]
+    rows: Sequence[ScoredPrompt],
+    scorers: Sequence[ScorerResult | dict[str, Any]],
+    earlier: Result | None,
+) -> Result:
+    """Put the result together; what an earlier one says of suite and settings stays if this run does not say it."""
     sizes = {name: sum(prompt.category == name for prompt in suite.prompts) for name in suite.categories}
-    return {
+    named = earlier.suite if earlier else suite  # the prompts are the same, whatever their file is called today
+    value = {
         "path": config.out,
         "package": f"hpskit {__version__}",
         "name": config.name,
         "command": config.command,
         "complete": found.complete,
-        "meta": dict(config.meta),
-        "versions": _versions(),
+        "meta": dict(config.meta) or (earlier.meta if earlier else {}),
+        "versions": versions(),
         "images_root": relative_to(config.images, config.out.parent),
         "suite": {
-            "name": suite.name,
-            "source": suite.source,
+            "name": named.name,
+            "source": named.source,
             "sha256": suite.sha256,
             "prompts": len(suite.prompts),
             "categories": [{"name": name, "prompts": size} for name, size in sizes.items()],
         },
-        "scorers": [{**about, **figures(rows, label)} for label, about in scorers.items()],
+        "scorers": scorers,
         "prompts": rows,
     }
+    return parse(Result, value, config.out)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that have a say in a score."""
     found = {"python": platform.python_version()}
     for name in _VERSIONS:
         try:
@@ -234,3 +298,76 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # installed by other means than a wheel
             found[name] = "unknown"
     return found
+
+
+# A result that is there already
+
+
+def read_earlier(out: Path, name: str, suite: Suite) -> Result | None:
+    """Read the result that is to be added to, if there is one.
+
+    Raises:
+        OutputError: what is there is no result, or one of another model or of other prompts.
+    """
+    if not out.exists():
+        return None
+    try:
+        earlier = read_result(out)
+    except InputError as error:
+        raise OutputError(out, f"exists and is no result of this command ({error})", cure=_CURE) from error
+    if earlier.name != name:
+        raise OutputError(out, f"holds the result of model {earlier.name!r}", expected=repr(name), cure=_CURE)
+    if earlier.suite.sha256 != suite.sha256:
+        both = zip(earlier.prompts, suite.prompts, strict=False)
+        differ = ((a, b) for a, b in both if (a.category, a.prompt) != (b.category, b.prompt))
+        what = f"{len(earlier.prompts)} of them and not {len(suite.prompts)}"
+        for before, now in differ:
+            what = f"the first that differs was {before.prompt!r} and is {now.prompt!r}"
+            break
+        raise OutputError(out, f"holds a result on other prompts ({earlier.suite.name!r}), {what}", cure=_CURE)
+    return earlier
+
+
+def check_unchanged(earlier: Result, images: Sequence[SuiteImage]) -> None:
+    """See that a run says at least as much of the same images for the same prompts as the result that it replaces.
+
+    Raises:
+        OutputError: images have changed, are gone, or belong to other prompts.
+    """
+    now = {(image.row, image.name): image.sha256 for image in images}
+    changed = [
+        image.image
+        for number, row in enumerate(earlier.prompts)
+        for image in row.images
+        if now.get((number, image.image)) != image.sha256
+    ]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        found = f"is of images that have changed since, or have other prompts: {', '.join(changed[:3])}{more}"
+        raise OutputError(earlier.path, found, cure=f"{_CURE} to score them again")
+
+
+def kept_scorers(
+    earlier: Result, candidates: Sequence[Candidate], images: Sequence[SuiteImage], *, replace: bool
+) -> list[ScorerResult]:
+    """List the scorers that a new run does not name; they stay in the result.
+
+    Raises:
+        OutputError: a label means another scorer now (without `replace`), or there are images that a scorer which stays
+            has not scored.
+    """
+    named = {candidate.label: candidate.scorer.info for candidate in candidates}
+    new_images = len(images) > sum(len(row.images) for row in earlier.prompts)
+    kept = []
+    for scorer in earlier.scorers:
+        now = named.get(scorer.label)
+        if now is None and new_images:
+            cure = f"add --scorer {scorer.label}"
+            raise OutputError(earlier.path, f"has no scores by {scorer.label!r} of the new images", cure=cure)
+        if now is None:
+            kept.append(scorer)
+        elif now.lasting_identity != scorer.info.lasting_identity and not replace:
+            found = f"has scores by {scorer.label!r} of {scorer.info.identity!r}"
+            cure = "choose another --out, or replace those scores with --replace"
+            raise OutputError(earlier.path, found, expected=repr(now.identity), cure=cure)
+    return kept

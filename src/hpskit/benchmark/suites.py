@@ -12,13 +12,14 @@ import json
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpskit.errors import InputError, OutputError, RecordError
+from hpskit.errors import InputError, OutputError, RecordError, shown
 from hpskit.files import expand, explain, publish, read_json
 from hpskit.hub import home, hub_file
 from hpskit.rows import read_rows
@@ -46,9 +47,10 @@ KNOWN = {"hpsv2": "9efced44e673c1e81bbf48a8117e29e3afec57fce6624aec647e9845c2c81
 _FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt")
 _LONGEST = 120
 """Bytes of a category's name."""
-_Row = tuple[str, object, object, object]
-"""Place, category, prompt, and the number that the row states (None if it does not)."""
 _UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
+
+Row = tuple[str, object, object, object]
+"""Place, category, prompt, and the number that the row states (None if it does not)."""
 
 
 class SuitePrompt(Strict):
@@ -57,7 +59,7 @@ class SuitePrompt(Strict):
     category: str
     """Style or kind; empty in a suite without categories."""
     number: int
-    """From 0, within the category."""
+    """Number within the category, from 0."""
     prompt: str
     """Not empty."""
 
@@ -67,15 +69,15 @@ class Suite:
     """The prompts that models are compared on, in order."""
 
     name: str
-    """`hpsv2`, or what the file is called."""
+    """`hpsv2`, or the name of the file."""
     source: str
-    """Where the prompts came from: a repository of the hub, or the name of a file or folder."""
-    prompts: tuple[SuitePrompt, ...]
+    """Origin of the prompts: a repository of the hub, or the name of a file or folder."""
+    prompts: Sequence[SuitePrompt]
     """At least one; those of a category need not follow one another."""
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
-        """In the order of their first prompts; `("",)` if the suite has none."""
+        """Categories in the order of their first prompts; `("",)` if the suite has none."""
         return tuple(dict.fromkeys(prompt.category for prompt in self.prompts))
 
     @cached_property
@@ -83,20 +85,15 @@ class Suite:
         """64 hex digits over category and text of every prompt in order, whatever file holds them."""
         return prompts_sha256((prompt.category, prompt.prompt) for prompt in self.prompts)
 
-    def only(self, categories: Sequence[str]) -> Suite:
-        """The same without the other categories."""
-        kept = tuple(prompt for prompt in self.prompts if prompt.category in categories)
-        return Suite(name=self.name, source=self.source, prompts=kept)
-
 
 def prompts_sha256(prompts: Iterable[tuple[str, str]]) -> str:
-    """64 hex digits over (category, prompt) in order."""
+    """Hash (category, prompt) in order: 64 hex digits."""
     text = json.dumps([list(both) for both in prompts], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def image_name(prompt: SuitePrompt, ending: str = ".jpg") -> str:
-    """The name of a prompt's image in the official layout, for example `anime/00012.jpg`."""
+    """Return the name of a prompt's image in the official layout, for example `anime/00012.jpg`."""
     return f"{prompt.category}/{prompt.number:05d}{ending}" if prompt.category else f"{prompt.number:05d}{ending}"
 
 
@@ -114,150 +111,130 @@ def open_suite(name: str | os.PathLike[str]) -> Suite:
         NotCachedError: a named suite is not on this machine and cannot be fetched.
     """
     if (text := os.fspath(name)) in SUITES:
-        local = _put_by_hand(text)
-        return _read(local, text, local.name) if local else SUITES[text]()
+        folder = home() / "suites"
+        places = [path for end in ("", *_FILES) if (path := folder / f"{text}{end}").exists()]
+        if len(places) > 1:
+            both = f"holds {places[0].name} and {places[1].name}"
+            raise InputError(folder, both, expected="one of them", cure="remove the other")
+        return make_suite(text, places[0].name, places[0], rows_of(places[0])) if places else SUITES[text]()
     path = expand(text)
     if not path.exists():
-        named = ", ".join(SUITES)
-        raise InputError(f"suite: {text!r} is neither a file or folder nor one of {named}; name one of them")
-    return _read(path, path.stem if path.is_file() else path.resolve().name, path.name or path.resolve().name)
+        raise InputError("suite", f"is {text!r}", expected=f"a file or folder, or one of {', '.join(SUITES)}")
+    whole = path.resolve()
+    return make_suite(whole.name if path.is_dir() else path.stem, whole.name, path, rows_of(path))
 
 
-def _put_by_hand(name: str) -> Path | None:
-    folder = home() / "suites"
-    found = [path for path in (folder / name, *(folder / f"{name}{ending}" for ending in _FILES)) if path.exists()]
-    if len(found) > 1:
-        raise InputError(f"{folder}: holds {found[0].name} and {found[1].name}, expected one of them; remove the other")
-    return found[0] if found else None
+def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite:
+    """Number and check the prompts of a suite.
 
-
-def _read(path: Path, name: str, source: str) -> Suite:
-    return _suite(name, source, path, _rows(path))
-
-
-def _suite(name: str, source: str, path: Path, rows: Iterable[_Row]) -> Suite:
-    """Number the prompts."""
-    counts: dict[str, int] = {}
+    Raises:
+        InputError: there are none, or the categories cannot be folders side by side.
+        RecordError: a row is not what it should be.
+    """
+    counts: Counter[str] = Counter()
     prompts = []
-    for place, found, prompt, stated in rows:
+    for place, found, text, stated in rows:
         category = _category(place, found)
-        number = counts.get(category, 0)
+        number = counts[category]
         if stated is not None and str(stated).strip() != str(number):
-            cure = "sort the rows, or remove the column"
-            raise RecordError(f"{place}: number is {stated!r}, expected {number}, its place in the category; {cure}")
-        counts[category] = number + 1
-        prompts.append(SuitePrompt(category=category, number=number, prompt=_prompt(place, prompt)))
+            expected, cure = f"{number}, its place in the category", "sort the rows, or remove the column"
+            raise RecordError(f"{place}: number", f"is {stated!r}", expected=expected, cure=cure)
+        counts[category] += 1
+        prompts.append(SuitePrompt(category=category, number=number, prompt=_prompt(place, text)))
     if not prompts:
-        raise InputError(f"{path}: has no prompts, expected at least one")
-    _check_folders(path, counts)
+        raise InputError(path, "has no prompts", expected="at least one", cure="add some")
+    seen: dict[str, str] = {}
+    for category in counts:
+        other = seen.setdefault(category.casefold(), category)
+        if other != category:  # where capitals do not count they would share a folder
+            raise InputError(path, f"has categories {other!r} and {category!r}, which differ in capitals only")
+    if "" in seen and len(seen) > 1:
+        found = "has some prompts with a category and some without"
+        raise InputError(path, found, expected="all or none", cure="fill in the column 'category'")
     suite = Suite(name=name, source=source, prompts=tuple(prompts))
-    known = next((name for name, digest in KNOWN.items() if digest == suite.sha256), None)
+    known = next((one for one, digest in KNOWN.items() if digest == suite.sha256), None)
     if known is None and name in KNOWN:
-        warnings.warn(
-            f"{path}: these are not the published prompts of {name}, do not compare with its tables", stacklevel=3
-        )
+        what = f"{path}: these are not the published prompts of {name}, do not compare with its tables"
+        warnings.warn(what, stacklevel=3)
     return Suite(name=known or name, source=source, prompts=suite.prompts)
 
 
 def _prompt(place: str, value: object) -> str:
+    place = f"{place}: prompt"
     if not isinstance(value, str):
-        raise RecordError(f"{place}: prompt is {value!r}, expected a text; put it in quotes or remove the row")
+        raise RecordError(place, f"is {shown(value)}", expected="a text", cure="put it in quotes or remove the row")
     if not value.strip():
-        raise RecordError(f"{place}: prompt is empty, expected a text; fill it in or remove the row")
+        raise RecordError(place, "is empty", expected="a text", cure="fill it in or remove the row")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise RecordError(f"{place}: prompt is not Unicode text ({error.reason}); save the file as UTF-8") from error
+        raise RecordError(place, f"is not Unicode text ({error.reason})", cure="save the file as UTF-8") from error
     return value
 
 
 def _category(place: str, value: object) -> str:
     """Without white space at the ends, which a folder's name had better not have."""
+    place = f"{place}: category"
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise RecordError(f"{place}: category is {value!r}, expected a text; put it in quotes")
+        raise RecordError(place, f"is {shown(value)}", expected="a text", cure="put it in quotes")
     category = value.strip()
     if _UNFIT.search(category) or category in (".", "..") or len(category.encode()) > _LONGEST:
         cure = f'use letters, digits, spaces, "-" and "_", {_LONGEST} bytes at most'
-        raise RecordError(f"{place}: category is {value!r}, expected what can be the name of a folder; {cure}")
+        raise RecordError(place, f"is {shown(value)}", expected="a name that a folder can have", cure=cure)
     return category
 
 
-def _check_folders(path: Path, categories: Iterable[str]) -> None:
-    """Each category has a folder of its own, also where capitals do not count."""
-    seen: dict[str, str] = {}
-    for category in categories:
-        other = seen.setdefault(category.casefold(), category)
-        if other != category:
-            raise InputError(f"{path}: categories {other!r} and {category!r} differ in capitals only; rename one")
-    if "" in seen and len(seen) > 1:
-        what = "some prompts have a category and some have none"
-        raise InputError(f"{path}: {what}, expected all or none; fill in the column 'category'")
+# Files
 
 
-def _rows(path: Path) -> Iterator[_Row]:
+def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:
+    """Read the rows of a file or folder; those of a JSON list of texts are of `category`.
+
+    Raises:
+        InputError: the file cannot be read or is no such file.
+        RecordError: a row has no column `prompt`.
+    """
     if path.is_dir():
-        yield from _folder_rows(path)
+        whole, lists = path / "prompts.jsonl", sorted(path.glob("*.json"))
+        if not whole.is_file() and not lists:
+            found = "has neither prompts.jsonl nor CATEGORY.json"
+            raise InputError(path, found, expected="a suite", cure="name a file")
+        for file in [whole] if whole.is_file() else lists:
+            yield from rows_of(file, None if file == whole else file.stem)
     elif path.suffix.lower() == ".json":
-        yield from _list_rows(path, None)
+        entries = read_json(path)
+        if not isinstance(entries, list):
+            raise InputError(path, f"is {type(entries).__name__}", expected="a list of prompts")
+        for number, entry in enumerate(entries, 1):
+            place = f"{path}: entry {number}"
+            whole_row = isinstance(entry, dict) and category is None
+            yield (place, *_columns(place, entry)) if whole_row else (place, category, entry, None)
     elif path.suffix.lower() == ".txt":
-        yield from _text_rows(path)
+        try:
+            lines = re.split(r"\r?\n", path.read_text(encoding="utf-8-sig"))  # splitlines() knows ten more line ends
+        except (OSError, UnicodeDecodeError) as error:
+            reason = explain(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise InputError(path, f"cannot be read ({reason})", cure="save it as UTF-8") from error
+        yield from ((f"{path}: line {n}", None, line, None) for n, line in enumerate(lines, 1) if line.strip())
     else:
-        yield from _table_rows(path)
+        for number, row in read_rows(path):
+            place = f"{path}: row {number}"
+            yield place, *_columns(place, row)
 
 
-def _folder_rows(folder: Path) -> Iterator[_Row]:
-    if (whole := folder / "prompts.jsonl").is_file():
-        yield from _rows(whole)
-        return
-    lists = sorted(folder.glob("*.json"))
-    if not lists:
-        raise InputError(f"{folder}: has neither prompts.jsonl nor CATEGORY.json, expected a suite; name a file")
-    for path in lists:
-        yield from _list_rows(path, path.stem)
-
-
-def _list_rows(path: Path, category: str | None) -> Iterator[_Row]:
-    value = read_json(path)
-    if not isinstance(value, list):
-        raise InputError(f"{path}: is {type(value).__name__}, expected a list of prompts")
-    for number, entry in enumerate(value, 1):
-        place = f"{path}: entry {number}"
-        if isinstance(entry, dict) and category is None:
-            yield place, *_fields(place, entry)
-        else:
-            yield place, category, entry, None
-
-
-def _text_rows(path: Path) -> Iterator[_Row]:
-    try:
-        lines = re.split(r"\r?\n", path.read_text(encoding="utf-8-sig"))  # splitlines() knows ten more line ends
-    except (OSError, UnicodeDecodeError) as error:
-        reason = explain(error) if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"{path}: cannot be read ({reason})") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield f"{path}: line {number}", None, line, None
-
-
-def _table_rows(path: Path) -> Iterator[_Row]:
-    for number, row in read_rows(path):
-        place = f"{path}: row {number}"
-        yield place, *_fields(place, row)
-
-
-def _fields(place: str, row: dict[str, Any]) -> tuple[object, object, object]:
+def _columns(place: str, row: dict[str, Any]) -> tuple[object, object, object]:
     """Category, prompt and number of a row; DrawBench and PartiPrompts write them with capitals."""
     found = {name.casefold(): value for name, value in row.items()}
     if "prompt" not in found:
-        columns = ", ".join(row) or "none"
-        raise RecordError(f"{place}: column 'prompt' is missing (there are: {columns}); add or rename it")
+        what = f"is missing (there are: {', '.join(row) or 'none'})"
+        raise RecordError(f"{place}: column 'prompt'", what, cure="add or rename it")
     return found.get("category"), found["prompt"], found.get("number")
 
 
 def style_prompts(style: str) -> Path:
-    """The file with the prompts of one style of `hpsv2`, or of `drawbench`: a JSON list.
+    """Find the file with the prompts of one style of `hpsv2`, or of `drawbench`: a JSON list.
 
     It is taken from `$HPSKIT_HOME/suites/hpsv2/STYLE.json` (DrawBench: `suites/drawbench.json`), from
     `$HPS_ROOT/datasets/benchmark` (where the official package keeps it, `~/.cache/hpsv2` if HPS_ROOT is not set), or
@@ -278,18 +255,19 @@ def style_prompts(style: str) -> Path:
 
 def _hpsv2() -> Suite:
     paths = {style: style_prompts(style) for style in STYLES}
-    rows = (row for style, path in paths.items() for row in _list_rows(path, style))
-    return _suite("hpsv2", "zhwang/HPDv2", paths[STYLES[0]].parent, rows)
+    rows = (row for style, path in paths.items() for row in rows_of(path, style))
+    return make_suite("hpsv2", "zhwang/HPDv2", paths[STYLES[0]].parent, rows)
 
 
 def _drawbench() -> Suite:
-    return _read(style_prompts("drawbench"), "drawbench", "zhwang/HPDv2")
+    path = style_prompts("drawbench")
+    return make_suite("drawbench", "zhwang/HPDv2", path, rows_of(path))
 
 
 def _partiprompts() -> Suite:
     cure = f"Fetch PartiPrompts.tsv elsewhere and put it at {home() / 'suites/partiprompts.tsv'}"
     path = hub_file("nateraw/parti-prompts", "PartiPrompts.tsv", repo_type="dataset", cure=cure)
-    return _read(path, "partiprompts", "nateraw/parti-prompts")
+    return make_suite("partiprompts", "nateraw/parti-prompts", path, rows_of(path))
 
 
 SUITES: dict[str, Callable[[], Suite]] = {"hpsv2": _hpsv2, "drawbench": _drawbench, "partiprompts": _partiprompts}
@@ -312,7 +290,7 @@ def write_prompts(suite: Suite, folder: Path) -> Path:
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     text = "".join(lines).encode()
     if path.exists() and not (path.is_file() and path.read_bytes() == text):
-        raise OutputError(f"{path}: is there already and is something else; choose another --out, or move it away")
+        raise OutputError(path, "is there already and is something else", cure="choose another --out, or move it away")
     with publish(path) as temporary:
         temporary.write_bytes(text)
     return path

@@ -1,25 +1,25 @@
-"""`hpskit benchmark verify`: is a result true of these images? Prompts, hashes, scores and figures, one by one."""
+"""`hpskit benchmark verify`: see whether prompts, hashes, scores and figures of a result are true of its images."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpskit.benchmark.layout import find_images
 from hpskit.benchmark.result import Result, ScoredImage, ScorerResult, figures, read_result
-from hpskit.benchmark.scores import Progress, hash_images
 from hpskit.benchmark.suites import KNOWN, SUITES, Suite, image_name, open_suite
 from hpskit.errors import ImageError, InputError, ModelError, NotCachedError
 from hpskit.records import ScorerInfo
+from hpskit.scoring.book import read_images
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.scorer import streamed
 from hpskit.scoring.streaming import stream
+from hpskit.stage import Progress
 
 __all__ = ["Check", "Verification", "verify"]
 
@@ -31,7 +31,7 @@ _SHOWN = 5
 _PROMPTS = "prompts"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Check:
     """One thing that was looked at."""
 
@@ -51,7 +51,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Nothing was found false, and everything could be looked at but, perhaps, where the prompts come from."""
+        """True if nothing was found false, and everything could be looked at but, perhaps, the source of prompts."""
         return all(check.passed or (check.passed is None and check.what == _PROMPTS) for check in self.checks)
 
     @property
@@ -63,8 +63,18 @@ class Verification:
         return "is what its images give" + (f"; not checked: {', '.join(unseen)}" if unseen else "")
 
     def to_json(self) -> dict[str, Any]:
+        """Return all checks, ready for `json.dumps`."""
         checks = [asdict(check) for check in self.checks]
         return {"result": self.result, "name": self.name, "passed": self.passed, "checks": checks}
+
+
+@dataclass(frozen=True, slots=True)
+class _Unchanged:
+    """An image whose file is the one that was scored."""
+
+    prompt: str
+    path: Path
+    stated: ScoredImage
 
 
 def verify(
@@ -93,151 +103,131 @@ def verify(
     """
     result = read_result(path)
     if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder, expected the images of {result.name!r}")
-    checks = [_suite(result, suite), _figures(result), _places(result, folder, manifest)]
-    files, hashes = _hashes(result, folder, progress)
+        raise InputError(folder, "is not a folder", expected=f"the images of {result.name!r}")
+    checks = [check_suite(result, suite), check_figures(result), check_places(result, folder, manifest)]
+    unchanged, hashes = check_images(result, folder, progress)
     checks.append(hashes)
-    if files:
-        checks += [_scores(result, scorer, files, load, tolerance, progress) for scorer in result.scorers]
+    if unchanged:
+        checks += [check_scores(scorer, unchanged, load, tolerance, progress) for scorer in result.scorers]
     return Verification(result=str(path), name=result.name, checks=tuple(checks))
 
 
-def _suite(result: Result, given: str | os.PathLike[str] | None) -> Check:
-    """Whether the prompts are those that they should be."""
+def check_suite(result: Result, given: str | os.PathLike[str] | None) -> Check:
+    """See whether the prompts are those that they should be."""
     name, found = result.suite.name, result.suite.sha256
+    source = f"those of {given or name}"
     if given is None and name in KNOWN:
-        same = found == KNOWN[name]
-        return Check(what=_PROMPTS, passed=same, detail=f"{'are' if same else 'are not'} the published ones of {name}")
-    if given is None and name not in SUITES:
-        detail = f"{name} is no published suite; compare with its file by --suite"
-        return Check(what=_PROMPTS, passed=None, detail=detail)
-    try:
-        same = open_suite(given or name).sha256 == found
-    except NotCachedError as error:
-        return Check(what=_PROMPTS, passed=None, detail=f"those of {name} are not here to compare with ({error})")
-    return Check(what=_PROMPTS, passed=same, detail=f"{'are' if same else 'are not'} those of {given or name}")
+        expected, source = KNOWN[name], f"the published ones of {name}"
+    elif given is None and name not in SUITES:
+        return Check(_PROMPTS, None, f"{name} is no published suite; compare with its file by --suite")
+    else:
+        try:
+            expected = open_suite(given or name).sha256
+        except NotCachedError as error:
+            return Check(_PROMPTS, None, f"those of {name} are not here to compare with ({error})")
+    return Check(_PROMPTS, found == expected, f"{'are' if found == expected else 'are not'} {source}")
 
 
-def _figures(result: Result) -> Check:
-    """Whether means, deviations and intervals follow from the scores."""
-    wrong = [f"{label} {what}" for label in result.labels for what in wrong_figures(result, label)]
-    detail = "; ".join(wrong[:_SHOWN]) if wrong else "means, deviations and intervals follow from the scores"
-    return Check(what="figures", passed=not wrong, detail=detail)
-
-
-def wrong_figures(result: Result, label: str) -> list[str]:
-    """List the figures of a scorer that do not follow from its scores, each in words."""
-    stated = result.scorer(label).model_dump(mode="json")
-    again = figures(result.prompts, label)
-    parts = {part["name"]: part for part in stated["categories"]}
+def check_figures(result: Result) -> Check:
+    """See whether means, deviations and intervals follow from the scores."""
     wrong = []
-    for place, old, new in (
-        ("average", stated["average"], again["average"]),
-        *((part["name"] or "all", parts.get(part["name"], {}), part) for part in again["categories"]),
-    ):
-        for name, value in new.items():
-            before = old.get(name)
-            numbers = isinstance(before, float | int) and isinstance(value, float)
-            if not (np.isclose(before, value, rtol=1e-9, atol=1e-9) if numbers else before == value):
-                wrong.append(f"{place} {name} is {before!r}, its scores give {value!r}")
-    if len(stated["categories"]) != len(again["categories"]):
-        wrong.append(f"there are {len(stated['categories'])} categories, its scores give {len(again['categories'])}")
-    return wrong
+    for label in result.labels:
+        stated = result.scorer(label).model_dump(mode="json")
+        again = figures(result.prompts, label)
+        parts = {part["name"]: part for part in stated["categories"]}
+        for place, old, new in (
+            ("average", stated["average"], again["average"]),
+            *((part["name"] or "all", parts.get(part["name"], {}), part) for part in again["categories"]),
+        ):
+            for name, value in new.items():
+                before = old.get(name)
+                numbers = isinstance(before, float | int) and isinstance(value, float)
+                if not (np.isclose(before, value, rtol=1e-9, atol=1e-9) if numbers else before == value):
+                    wrong.append(f"{label} {place} {name} is {before!r}, its scores give {value!r}")
+        if len(stated["categories"]) != len(again["categories"]):
+            wrong.append(f"{label} has {len(stated['categories'])} categories, its scores give {len(parts)}")
+    detail = "; ".join(wrong[:_SHOWN]) if wrong else "means, deviations and intervals follow from the scores"
+    return Check("figures", not wrong, detail)
 
 
-def _places(result: Result, folder: Path, manifest: Path | None) -> Check:
-    """Whether each prompt has the images that belong to it: all of them, and no other prompt's."""
+def check_places(result: Result, folder: Path, manifest: Path | None) -> Check:
+    """See whether each prompt has the images that belong to it: all of them, and no other prompt's."""
     rows = result.prompts
-    suite = Suite(name=result.suite.name, source="", prompts=rows)
     try:
+        suite = Suite(name=result.suite.name, source="", prompts=rows)
         found = find_images(suite, folder, manifest=manifest, allow_missing=True)
     except InputError as error:
-        return Check(what="places", passed=False, detail=str(error))
-    wrong = [
-        image_name(row, _ending([*map(str, paths), *(image.image for image in row.images)]))
-        for paths, row in zip(found.images, rows, strict=True)
-        if [found.name(path) for path in paths] != [image.image for image in row.images]
-    ]
-    what = f"{len(rows) - len(wrong)} of {len(rows)} prompts have the images of their place"
-    hint = "" if manifest or not wrong else "; if the result was made with a manifest, give it (--manifest)"
-    return Check(what="places", passed=not wrong, detail=what + (f"; not {_first(wrong)}{hint}" if wrong else ""))
+        return Check("places", False, str(error))
+    wrong = []
+    for paths, row in zip(found.images, rows, strict=True):
+        there, stated = [found.name(path) for path in paths], [image.image for image in row.images]
+        if there != stated:
+            wrong.append(image_name(row, Path((there or stated)[0]).suffix))
+    detail = f"{len(rows) - len(wrong)} of {len(rows)} prompts have the images of their place"
+    if wrong:
+        hint = "" if manifest else "; if the result was made with a manifest, give it (--manifest)"
+        detail += f"; not {_first(wrong)}{hint}"
+    return Check("places", not wrong, detail)
 
 
-def _ending(names: Sequence[str]) -> str:
-    """Of the image that is there, or else of the one that the result names."""
-    return Path(names[0]).suffix if names else ""
-
-
-def _hashes(result: Result, folder: Path, progress: Progress) -> tuple[list[tuple[str, Path, ScoredImage]], Check]:
-    """Prompt, file and entry of every image that is unchanged; and what is to be said of the others."""
-    entries = [(row.prompt, image) for row in result.prompts for image in row.images]
-    there = [(prompt, folder / image.image, image) for prompt, image in entries if (folder / image.image).is_file()]
-    digests = hash_images([path for _, path, _ in there], progress)
-    same = [entry for entry, digest in zip(there, digests, strict=True) if digest == entry[2].sha256]
-    missing = [image.image for _, image in entries if not (folder / image.image).is_file()]
-    other = [e[2].image for e, digest in zip(there, digests, strict=True) if digest != e[2].sha256]
+def check_images(result: Result, folder: Path, progress: Progress) -> tuple[list[_Unchanged], Check]:
+    """Find the images that are unchanged, and say what became of the others."""
+    entries = [_Unchanged(row.prompt, folder / image.image, image) for row in result.prompts for image in row.images]
+    there = [entry for entry in entries if entry.path.is_file() and entry.path.stat().st_size]
+    digests = read_images((entry.path for entry in there), lambda done: progress("reading", done, len(there)))
+    same = [entry for entry, digest in zip(there, digests, strict=True) if digest == entry.stated.sha256]
+    missing = [entry.stated.image for entry in entries if not entry.path.is_file()]
+    kept = {id(entry) for entry in same}
+    others = [entry.stated.image for entry in entries if entry.path.is_file() and id(entry) not in kept]
     parts = [f"{len(same)} of {len(entries)} are the same to the byte"]
-    parts += [
-        f"{len(names)} {what}: {_first(names)}" for what, names in (("missing", missing), ("others", other)) if names
-    ]
+    for names, what in ((missing, "missing"), (others, "others")):
+        parts += [f"{len(names)} {what}: {_first(names)}"] if names else []
     prompts: dict[str, set[str]] = {}
-    for prompt, image in entries:
-        prompts.setdefault(image.sha256, set()).add(prompt)
+    for entry in entries:
+        prompts.setdefault(entry.stated.sha256, set()).add(entry.prompt)
     if shared := sum(len(texts) > 1 for texts in prompts.values()):
         parts.append(f"{shared} stand for several prompts")
-    return same, Check(what="images", passed=len(same) == len(entries), detail="; ".join(parts))
+    return same, Check("images", len(same) == len(entries), "; ".join(parts))
 
 
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
-
-
-def _scores(
-    result: Result,
+def check_scores(
     stated: ScorerResult,
-    files: Sequence[tuple[str, Path, ScoredImage]],
+    images: Sequence[_Unchanged],
     load: Callable[[ScorerInfo], Scorer],
     tolerance: float | None,
     progress: Progress,
 ) -> Check:
+    """Score the images again: each within what is allowed, and their mean within a tenth of it.
+
+    Rounding has no direction, so a shift of all scores is found that each of them could hide.
+    """
     label, wanted = stated.label, stated.info
     what = f"scores by {label}" + (f" ({wanted.name})" if wanted.name != label else "")
     try:
         scorer = load(wanted)
     except (ModelError, InputError) as error:
-        return Check(what=what, passed=None, detail=f"the scorer cannot be had here ({error})")
+        return Check(what, None, f"the scorer cannot be had here ({error})")
     if scorer.info.lasting_identity != wanted.lasting_identity:
-        detail = (
-            f"the result is by {wanted.identity!r}, here is {scorer.info.identity!r}; name the right one (--scorer)"
-        )
-        return Check(what=what, passed=None, detail=detail)
-    factor = scorer.log_odds_per_point
-    if factor != stated.log_odds_per_point:
-        detail = f"log_odds_per_point is {stated.log_odds_per_point!r}, the scorer has {factor!r}"
-        return Check(what=what, passed=False, detail=detail)
+        both = f"the result is by {wanted.identity!r}, here is {scorer.info.identity!r}"
+        return Check(what, None, f"{both}; name the right one (--scorer)")
+    if scorer.log_odds_per_point != stated.log_odds_per_point:
+        both = f"{stated.log_odds_per_point!r}, the scorer has {scorer.log_odds_per_point!r}"
+        return Check(what, False, f"log_odds_per_point is {both}")
+    scores: list[float] = []
+    for outcomes in stream([streamed(scorer)], (one.path for one in images), (one.prompt for one in images)):
+        for outcome in outcomes:
+            if isinstance(outcome, ImageError):
+                raise InputError(outcome.place, f"was scored, but {outcome.found}", cure=outcome.cure)
+            scores += outcome
+        progress(f"scoring by {label}", len(scores), len(images))
     allowed = _TOLERANCE.get(wanted.precision, _STRICT) if tolerance is None else tolerance
-    differences = []
-    for outcome, (_, path, image) in zip(_again(scorer, files, progress, label), files, strict=True):
-        if isinstance(outcome, ImageError):
-            raise InputError(f"{path}: was scored in {result.path}, but {outcome}")
-        differences.append(image.scores[label] - outcome)
-    return _agreement(what, np.array(differences), [image.image for _, _, image in files], allowed)
-
-
-def _again(
-    scorer: Scorer, files: Sequence[tuple[str, Path, ScoredImage]], progress: Progress, label: str
-) -> Iterator[float | ImageError]:
-    done = 0
-    for outcomes in stream([streamed(scorer)], (path for _, path, _ in files), (prompt for prompt, _, _ in files)):
-        yield from (outcome if isinstance(outcome, ImageError) else outcome[0] for outcome in outcomes)
-        done += len(outcomes)
-        progress(f"scoring by {label}", done, len(files))
-
-
-def _agreement(what: str, differences: NDArray[np.float64], names: Sequence[str], allowed: float) -> Check:
-    """Each score within what is allowed, and their mean within a tenth of it: rounding has no direction."""
+    differences = np.array([one.stated.scores[label] for one in images]) - scores
     sizes = np.nan_to_num(np.abs(differences), nan=np.inf)
     beyond, shift, at = int((sizes > allowed).sum()), float(differences.mean()), int(sizes.argmax())
     detail = f"{len(sizes) - beyond} of {len(sizes)} agree within {allowed:g}"
-    detail += f"; differences up to {sizes[at]:.2g} ({names[at]}), {shift:+.2g} on average"
-    return Check(what=what, passed=not beyond and abs(shift) <= allowed / 10, detail=detail)
+    detail += f"; differences up to {sizes[at]:.2g} ({images[at].stated.image}), {shift:+.2g} on average"
+    return Check(what, not beyond and abs(shift) <= allowed / 10, detail)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")

@@ -67,7 +67,7 @@ def compare(
     \b
     hpskit compare before/ after/ --prompts prompts.jsonl --scorer mini --out compared/
     """
-    from hpskit.benchmark.comparison.run import Compare, run
+    from hpskit.benchmark.compare import Compare, run
     from hpskit.benchmark.result import Resampling
 
     config = Compare(
@@ -129,7 +129,7 @@ def _corrected(holm_p: dict[str, float]) -> str:
 
 
 def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:
-    from hpskit.benchmark.comparison.figures import decimals
+    from hpskit.benchmark.compare_figures import decimals
     from hpskit.pages import number, p_figure, percent, signed
 
     digits = decimals(difference)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import re
 import warnings
 import zipfile
@@ -45,9 +44,8 @@ _METADATA_KEY = "hpskit"
 _MAPPED_BYTES = 256 * 1024**2
 _HEADER_SIZE_BYTES = 8
 _SHOWN_NAMES = 3
-_LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950a86a20f9469cfc6c, the first object of the format before 1.6
-_CODE = re.compile(r"GLOBAL|allowlisted|unrecognized function|must be imported|persistent")
-"""Words in torch's errors that say that a pickle asks for a function or a class; without them it is damaged."""
+_CODE = re.compile(r"GLOBAL|allowlisted|unrecognized function|must be imported|persistent|TorchScript")
+"""Words in torch's errors that say that a file holds a program or asks for a function or a class."""
 _STATE_DICT = "a state dict (name -> tensor), or one under the key 'state_dict'"
 _ASK_AUTHOR = "ask its author for plain tensors (state_dict) or safetensors"
 _COPY_AGAIN = "copy or fetch it again"
@@ -185,7 +183,7 @@ def check_names(model: nn.Module, weights: Weights, architecture: str, *, option
         model: the network.
         weights: the file.
         architecture: name of the network, for the error.
-        option: how the user names another architecture, for the error; None if that cannot be the cure.
+        option: the user's way to name another architecture, for the error; None if that cannot be the cure.
 
     Raises:
         CheckpointError: it does not; the error names a few.
@@ -233,18 +231,25 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     """Read the state dict of a `.pt` file, memory-mapped where the file allows it, each tensor with its own storage."""
     import torch
 
-    mappable = _stores_plain_tensors(path)
     try:
+        mappable = zipfile.is_zipfile(path)  # else of the format before torch 1.6
+        if mappable:
+            with zipfile.ZipFile(path) as archive:
+                mappable = all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
         with warnings.catch_warnings():  # on pickle protocols and storage classes: nothing that a user can act on
             warnings.simplefilter("ignore")
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
     except OSError as error:
         raise _unreadable(path, error) from error
     except Exception as error:
-        if isinstance(error, pickle.UnpicklingError) and _CODE.search(str(error)):
+        if _CODE.search(str(error)):
             found = "holds code, not only tensors, and was not run"
             raise CheckpointError(path, found, cure=_ASK_AUTHOR) from error
-        raise _damaged(path, error) from error
+        with path.open("rb") as handle:
+            head = handle.read(24)
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
+        found = f"is damaged, cut short or something else: begins with {head!r} ({reason.splitlines()[0][:200]})"
+        raise CheckpointError(path, found, expected="a PyTorch checkpoint", cure=_COPY_AGAIN) from error
     # Tensors that share a storage are copied: safetensors refuses to write them.
     seen: set[int] = set()
     result = {}
@@ -254,35 +259,6 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         result[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
         seen.add(pointer)
     return result
-
-
-def _stores_plain_tensors(path: Path) -> bool:
-    """Tell if the tensors can be memory-mapped; refuse what is certainly not a PyTorch checkpoint.
-
-    torch.load finds most of this out too, but its errors do not say what the file is.
-    """
-    try:
-        with path.open("rb") as handle:
-            head = handle.read(24)
-            if not head.startswith(b"PK\x03\x04"):
-                if _LEGACY_MAGIC in head:
-                    return False
-                found = f"begins with {head!r}" if head else "is empty"
-                raise CheckpointError(path, found, expected="a PyTorch checkpoint", cure=_COPY_AGAIN)
-            with zipfile.ZipFile(handle) as archive:
-                members = archive.infolist()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise _damaged(path, error) from error
-    names = {member.filename.rpartition("/")[2] for member in members}
-    if "constants.pkl" in names:
-        found = "is a TorchScript program, not only tensors, and was not run"
-        raise CheckpointError(path, found, cure=_ASK_AUTHOR)
-    if "data.pkl" not in names:
-        found = "is a zip archive without data.pkl"
-        raise CheckpointError(path, found, expected="a PyTorch checkpoint", cure=_ASK_AUTHOR)
-    return all(member.compress_type == zipfile.ZIP_STORED for member in members)
 
 
 def _state_dict(path: Path, value: Any) -> dict[str, Tensor]:
@@ -311,8 +287,3 @@ def _state_dict(path: Path, value: Any) -> dict[str, Tensor]:
 
 def _unreadable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(path, f"cannot be read ({explain(error)})", cure="check the path and its permissions")
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
-    return CheckpointError(path, f"is damaged or cut short ({text.splitlines()[0][:200]})", cure=_COPY_AGAIN)

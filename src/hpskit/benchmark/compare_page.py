@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from hpskit.benchmark.comparison.contact_sheet import Row, Shown, contact_sheet
-from hpskit.benchmark.comparison.figures import decimals
+from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
+from hpskit.benchmark.compare_figures import decimals
 from hpskit.pages.axes import Axis, axis_for, count_axis
 from hpskit.pages.charts import Bar, Frame, bar_chart, interval
 from hpskit.pages.format import between, number, signed
@@ -37,7 +37,7 @@ def compare_page(result: Mapping[str, Any], roots: Mapping[str, Path]) -> str:
         for side in ("first", "second")
     }
     return page(
-        "hpskit.benchmark.comparison",
+        "hpskit.benchmark",
         "compare.html",
         result=result,
         thumbnails={(side, image): thumbnail(roots[side] / image) for side, image in wanted},

@@ -1,0 +1,396 @@
+"""`hpskit compare`: two folders of images for the same prompts in; whether the second is better out.
+
+OUT/scores.ledger   the score of every image by every scorer; survives a kill, is continued and used again
+OUT/compare.html    to be read and handed on: one file, opens offline
+OUT/contact.jpg     the pairs that differ most by the first scorer, for slides
+OUT/compare.json    every figure and every score; written last: it says that the others are complete
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpskit import __version__
+from hpskit.benchmark.compare_figures import agreement_of, compared
+from hpskit.benchmark.compare_page import compare_page, compare_sheet
+from hpskit.benchmark.layout import ImageSet, find_images
+from hpskit.benchmark.result import (
+    Resampling,
+    ResultPart,
+    ScoredImage,
+    ScorerAbout,
+    mean_scores,
+    relative_to,
+    repeats_note,
+    text_numbers,
+)
+from hpskit.benchmark.run import SuiteImage, score_images, scored_images, suite_images
+from hpskit.benchmark.suites import Suite, SuitePrompt, open_suite
+from hpskit.errors import InputError, OutputError, RecordError
+from hpskit.files import expand, read_json
+from hpskit.schema import parse
+from hpskit.scoring.book import Book
+from hpskit.scoring.contract import Candidate, check_candidates
+from hpskit.stage import Ledger, Progress, publish
+
+__all__ = ["Compare", "Summary", "run"]
+
+_FORMAT = "hpskit comparison 1"
+_CURE = "choose another --out, or delete it"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compare:
+    """Settings of a comparison."""
+
+    first: Path
+    """Folder of the images to compare with; see `hpskit.benchmark.layout.find_images`."""
+    second: Path
+    """Folder of the images that may be better."""
+    prompts: str | os.PathLike[str]
+    """Name, file or folder of the suite; see `hpskit.benchmark.suites.open_suite`."""
+    out: Path
+    """Folder for the results; the scores in it are used again."""
+    manifests: tuple[Path | None, Path | None] = (None, None)
+    """Tables that say which image of each folder belongs to which prompt; None is the official layout."""
+    names: tuple[str, str] = ("", "")
+    """Names of the two; empty is the name of the folder."""
+    allow_missing: bool = False
+    """Compare the prompts that have an image in both."""
+    resampling: Resampling = field(default_factory=Resampling)
+    command: str = ""
+    """How to make this again; stands on the page."""
+
+    def __post_init__(self) -> None:
+        for folder in (self.first, self.second):
+            if self.out.resolve() == folder.resolve():
+                raise InputError("out", f"is the folder of the images, {str(self.out)!r}", expected="another one")
+
+    def called(self) -> tuple[str, str]:
+        """Return names that differ."""
+        own = [name.strip() for name in self.names]
+        folders = [expand(folder).resolve() for folder in (self.first, self.second)]
+        if folders[0].name != folders[1].name or all(own):
+            first, second = (name or folder.name for name, folder in zip(own, folders, strict=True))
+        else:
+            first, second = (name or str(path) for name, path in zip(own, (self.first, self.second), strict=True))
+        return (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A finished run."""
+
+    result: dict[str, Any]
+    """What `compare.json` holds."""
+    resumed: int
+    """Scores that earlier runs had made."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """The images of one side."""
+
+    name: str
+    found: ImageSet
+    images: list[SuiteImage]
+
+
+class ComparedPrompt(SuitePrompt):
+    """A prompt and its images on both sides."""
+
+    first: tuple[ScoredImage, ...]
+    second: tuple[ScoredImage, ...]
+
+
+class ComparedScorer(ScorerAbout):
+    """What `compare.json` says of a scorer, and that does not follow from its scores."""
+
+    fitted_to: dict[str, Any] | None
+    """Number of these prompts that the scorer was fitted to, and the data that they were part of."""
+
+
+def run(
+    config: Compare,
+    load: Callable[[], Sequence[Candidate]],
+    progress: Progress = lambda _what, _done, _total: None,
+) -> Summary:
+    """Score what is not scored yet, compare, and publish.
+
+    Args:
+        config: what and where.
+        load: makes the scorers; called only after all images have been found and read.
+        progress: called with what is being done, images done and images in all.
+
+    Raises:
+        InputError: images do not fit the prompts (of both folders in one error), are broken, or fewer than two prompts
+            have one in both.
+        OutputError: the output cannot be written, or holds a comparison of other images or prompts.
+    """
+    suite = open_suite(config.prompts)
+    first, second = find_both(config, suite)
+    before = scorers_before(config, suite)
+    sides = tuple(
+        Side(name=name, found=found, images=suite_images(suite, found, progress))
+        for name, found in zip(config.called(), (first, second), strict=True)
+    )
+    candidates = load()
+    check_candidates(candidates)
+    # a copy costs nothing
+    distinct = list({(image.sha256, image.prompt): image for side in sides for image in side.images}.values())
+    settings = {"format": "hpskit comparison scores 1", "suite_sha256": suite.sha256}
+    with Ledger(config.out / "scores.ledger", settings) as ledger:
+        book = Book(ledger)
+        resumed = score_images(distinct, [candidate.scorer for candidate in candidates], book, progress)
+        scorers, left_out = gathered(before, [about(candidate, suite) for candidate in candidates], distinct, book)
+        identities = {scorer.label: scorer.info.identity for scorer in scorers}
+        own, other = (scored_images(side.images, book, identities) for side in sides)
+    rows = [
+        ComparedPrompt(**prompt.model_dump(), first=own[n], second=other[n]) for n, prompt in enumerate(suite.prompts)
+    ]
+    result = comparison(config, suite, sides, scorers, rows)
+    result["notes"] += left_out
+    roots = {"first": config.first, "second": config.second}
+    sheet = io.BytesIO()
+    compare_sheet(result, roots).save(sheet, "JPEG", quality=88, optimize=True)
+    products = {"compare.html": compare_page(result, roots).encode(), "contact.jpg": sheet.getvalue()}
+    publish(config.out, "compare.json", result, products)
+    return Summary(result=result, resumed=resumed)
+
+
+def find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
+    """Find the images of both folders; everything that is wrong with either is in one error."""
+    found: list[ImageSet] = []
+    problems: list[InputError] = []
+    for folder, manifest in zip((config.first, config.second), config.manifests, strict=True):
+        try:
+            found.append(find_images(suite, folder, manifest=manifest, allow_missing=config.allow_missing))
+        except RecordError:
+            raise
+        except InputError as error:
+            problems.append(error)
+    if problems:
+        one = problems[0]
+        also = "".join(f"; and {other.place} {other.found}" for other in problems[1:] if str(other) != str(one))
+        raise InputError(one.place, one.found + also, expected=one.expected, cure=one.cure)
+    first, second = found
+    common = sum(bool(one and other) for one, other in zip(first.images, second.images, strict=True))
+    if common < 2:
+        own = [sum(map(bool, one.images)) for one in found]
+        place, there = f"{config.first} and {config.second}", f"have images for {own[0]} and {own[1]} prompts"
+        expected, cure = "at least 2 in common", "make images for the same prompts"
+        raise InputError(place, f"{there}, for {common} of them both", expected=expected, cure=cure)
+    return first, second
+
+
+# Scorers, of this run and of earlier ones
+
+
+class _EarlierSide(ResultPart):
+    name: str
+    root: str | None
+
+
+class _EarlierSuite(ResultPart):
+    name: str
+    sha256: str
+
+
+class _Earlier(ResultPart):
+    """The parts of a `compare.json` that a new run must know."""
+
+    format: str
+    first: _EarlierSide
+    second: _EarlierSide
+    suite: _EarlierSuite
+    scorers: list[ComparedScorer]
+
+
+def scorers_before(config: Compare, suite: Suite) -> list[ComparedScorer]:
+    """Read the scorers of the comparison that stands in the folder; none if none is there.
+
+    Raises:
+        OutputError: what is there is something else, or of other folders or prompts.
+    """
+    path = config.out / "compare.json"
+    if not path.exists():
+        return []
+    try:
+        value = read_json(path)
+        if isinstance(value, dict) and (value.get("format"), value.get("complete")) == (_FORMAT, False):
+            return []  # killed while it was being published: the scores are all there
+        earlier = parse(_Earlier, value, path)
+    except InputError as error:
+        raise OutputError(path, f"exists and is no comparison ({error})", cure=_CURE) from error
+    if earlier.format != _FORMAT:
+        raise OutputError(f"{path}: format", f"is {earlier.format!r}", expected=repr(_FORMAT), cure=_CURE)
+    for was, now in ((earlier.first, config.first), (earlier.second, config.second)):
+        if was.root and (config.out / was.root).resolve() != now.resolve():  # no root: on another drive
+            found = f"holds the comparison of {earlier.first.name} and {earlier.second.name}, with {was.root}"
+            raise OutputError(path, found, expected=str(now), cure=_CURE)
+    if earlier.suite.sha256 != suite.sha256:
+        found = f"holds a comparison on the prompts {earlier.suite.name!r} ({earlier.suite.sha256[:12]})"
+        cure = f"{_CURE} and scores.ledger beside it"
+        raise OutputError(path, found, expected=f"{suite.name!r} ({suite.sha256[:12]})", cure=cure)
+    return earlier.scorers
+
+
+def about(candidate: Candidate, suite: Suite) -> ComparedScorer:
+    """Describe a scorer of this run."""
+    training = candidate.training
+    seen = training.overlap([prompt.prompt for prompt in suite.prompts]) if training else 0
+    return ComparedScorer(
+        label=candidate.label,
+        info=candidate.scorer.info,
+        log_odds_per_point=candidate.scorer.log_odds_per_point,
+        reads_prompt=candidate.scorer.reads_prompt,
+        fitted_to={"prompts": seen, "data": training.data} if training and seen else None,
+    )
+
+
+def gathered(
+    before: Sequence[ComparedScorer], named: Sequence[ComparedScorer], images: Sequence[SuiteImage], book: Book
+) -> tuple[list[ComparedScorer], list[str]]:
+    """Collect the scorers that were compared before and those that are named now, in that order.
+
+    Args:
+        before: see `scorers_before`.
+        named: those of this run; one of the same label takes the place of an earlier one.
+        images: of both sides.
+        book: every score that is known.
+
+    Returns:
+        The scorers, and a note for each that has not scored all of these images and is left out.
+    """
+    by_label = {scorer.label: scorer for scorer in named}
+    kept, notes = [], []
+    for scorer in before:
+        if scorer.label in by_label:
+            kept.append(by_label.pop(scorer.label))
+        elif all(book.get(scorer.info.identity, image.sha256, image.prompt) is not None for image in images):
+            kept.append(scorer)
+        else:
+            what = "is left out: the comparison that was here before had it, but it has not scored all of these images"
+            notes.append(f"{scorer.label} {what}; name it with --scorer to have it again.")
+    return [*kept, *by_label.values()], notes
+
+
+# The comparison
+
+
+def comparison(
+    config: Compare,
+    suite: Suite,
+    sides: Sequence[Side],
+    scorers: Sequence[ComparedScorer],
+    rows: Sequence[ComparedPrompt],
+) -> dict[str, Any]:
+    """Compute everything that `compare.json` holds; see docs/compare.md."""
+    names = (sides[0].name, sides[1].name)
+    one_folder = sides[0].found.root.resolve() == sides[1].found.root.resolve()
+    categories = np.array([row.category for row in rows])
+    texts = text_numbers([row.prompt for row in rows])
+    found, differences = [], []
+    for scorer in scorers:
+        first = mean_scores((row.first for row in rows), scorer.label)
+        second = mean_scores((row.second for row in rows), scorer.label)
+        own = compared(first, second, categories, names, config.resampling, texts)
+        if one_folder and own["outcome"] == "equal":
+            own["verdict"] = "No difference: {} and {} are one and the same folder".format(*names)
+        for cases in own["extremes"].values():
+            for case in cases:
+                row = rows[case["prompt"]]
+                case |= {"first": _shown(row.first, scorer.label), "second": _shown(row.second, scorer.label)}
+        found.append({**scorer.model_dump(mode="json"), **own})
+        differences.append(second - first)
+    about_sides = {}
+    for side, name in zip(sides, ("first", "second"), strict=True):
+        counts = [len(images) for images in side.found.images if images]
+        about_sides[name] = {
+            "name": side.name,
+            "root": relative_to(side.found.root, config.out),
+            "prompts": len(counts),
+            "images": sum(counts),
+            "images_per_prompt": [min(counts), max(counts)],
+        }
+    return {
+        "format": _FORMAT,
+        "package": f"hpskit {__version__}",
+        "command": config.command,
+        "verdict": found[0]["verdict"],
+        "settings": asdict(config.resampling),
+        "suite": {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "prompts": len(rows)},
+        "compared": sum(bool(row.first and row.second) for row in rows),
+        **about_sides,
+        "notes": [*notes_on_files(sides, one_folder, rows), *notes_on_prompts(names, scorers, rows)],
+        "scorers": found,
+        "agreement": agreement_of(found, differences, names[1]),
+        "prompts": [row.model_dump(mode="json") for row in rows],
+    }
+
+
+def _shown(images: Sequence[ScoredImage], label: str) -> dict[str, Any]:
+    """The image that stands for a side: of several the one whose score is nearest their mean."""
+    mean = float(np.mean([image.scores[label] for image in images]))
+    return {"image": min(images, key=lambda image: abs(image.scores[label] - mean)).image, "score": mean}
+
+
+def notes_on_files(sides: Sequence[Side], one_folder: bool, rows: Sequence[ComparedPrompt]) -> list[str]:
+    """Say what a reader must know of the images: equal files, and folders that were not looked into."""
+    notes = []
+    first, second = (side.name for side in sides)
+    both = [row for row in rows if row.first and row.second]
+    same = sum(_digests(row.first) == _digests(row.second) for row in both)
+    if one_folder:
+        notes.append(f"{first} and {second} are one and the same folder.")
+    elif same:
+        what = "all" if same == len(both) else f"{same:,} of {len(both):,}"
+        notes.append(f"{first} and {second} have the same files, to the byte, for {what} prompts.")
+    for side in sides:
+        if side.found.other_folders:
+            listed = ", ".join(side.found.other_folders[:5])
+            notes.append(f"{side.name} has folders that are not of these prompts and were not looked into: {listed}.")
+        prompts_of = Counter(digest for digest, _ in {(image.sha256, image.prompt) for image in side.images})
+        if repeated := sum(count for count in prompts_of.values() if count > 1):
+            what = "have an image that stands for another prompt too (a filter's black square, perhaps)"
+            notes.append(f"{side.name}: {repeated:,} prompts {what}.")
+    return notes
+
+
+def notes_on_prompts(
+    names: tuple[str, str], scorers: Sequence[ComparedScorer], rows: Sequence[ComparedPrompt]
+) -> list[str]:
+    """Say what a reader must know of the prompts: missing, repeated, and seen in training."""
+    notes = []
+    first, second = names
+    both = [row for row in rows if row.first and row.second]
+    lacking = {first: sum(not row.first for row in rows), second: sum(not row.second for row in rows)}
+    if any(lacking.values()):
+        gone = " and ".join(f"{count:,} in {name}" for name, count in lacking.items() if count)
+        what = f"compared are the {len(both):,} of {len(rows):,} that have one in both"
+        notes.append(f"Prompts without an image: {gone}; {what}.")
+    if any(len(row.first) != len(row.second) for row in both):
+        what = "The number of images differs between the two for some prompts"
+        notes.append(f"{what}; the mean of a prompt's images is compared, and that of more images varies less.")
+    if note := repeats_note(text_numbers([row.prompt for row in rows])):
+        notes.append(note)
+    for scorer in scorers:
+        if fitted := scorer.fitted_to:
+            what = f"was fitted to {fitted['prompts']:,} of these {len(rows):,} prompts ({fitted['data']})"
+            notes.append(f"{scorer.label} {what}: it may be surer of them than of others.")
+    return notes
+
+
+def _digests(images: Sequence[ScoredImage]) -> list[str]:
+    return sorted(image.sha256 for image in images)

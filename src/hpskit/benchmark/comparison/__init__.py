@@ -1,1 +1,0 @@
-"""Two folders of images for the same prompts: is the second better?"""
