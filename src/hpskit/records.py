@@ -215,7 +215,7 @@ class Ranking(Strict):
     """Which generator made each image, if it is known."""
     category: Text | None = None
     """Style or kind of the prompt, if it is known."""
-    meta: dict[str, Any] = Field(default={})
+    meta: dict[str, Any] = Field(default_factory=dict)
     """Anything else that JSON can hold."""
 
     @model_validator(mode="after")

@@ -122,22 +122,25 @@ class RankingRows:
             name = self._groups
         elif isinstance(name, str):
             self._names.add(name)
-        line = Ranking(
-            group=name,
-            prompt=group.prompt,
-            images=group.images,
-            ranks=None,
-            sources=group.sources,
-            category=group.category,
-            meta=dict(group.meta),
-        )
+
+        def line(**judgement: Any) -> dict[str, Any]:
+            record = Ranking(
+                group=name,
+                prompt=group.prompt,
+                images=group.images,
+                sources=group.sources,
+                category=group.category,
+                meta=dict(group.meta),
+                **judgement,
+            )
+            return record.to_json()
+
         if group.rank is not None:
-            yield line.model_copy(update={"ranks": group.rank, "published": True}).to_json()
+            yield line(ranks=group.rank, published=True)
         for j in group.judgements:
-            given = {"ranks": j.ranks, "annotator": j.annotator, "votes": j.votes}
-            yield line.model_copy(update=given).to_json()
+            yield line(ranks=j.ranks, annotator=j.annotator, votes=j.votes)
         if group.rank is None and not group.judgements:
-            yield line.to_json()
+            yield line(ranks=None)
 
 
 RANKINGS = Format(

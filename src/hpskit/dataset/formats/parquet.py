@@ -63,7 +63,7 @@ class Row(GroupRow):
         | None
     ) = Field(default=None, alias="bytes")
     meta: Annotated[dict[str, Any], BeforeValidator(parsed), Expected("a JSON object in a string, or null")] = Field(
-        default={}
+        default_factory=dict
     )
 
     @model_validator(mode="after")
