@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import ConfigDict, Field, StringConstraints, computed_field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, computed_field, model_validator
 
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.schema import Expected, Strict, parse
@@ -17,7 +17,6 @@ __all__ = [
     "Count",
     "ImageName",
     "Images",
-    "Item",
     "Pair",
     "PartialRanks",
     "RankedImage",
@@ -27,13 +26,25 @@ __all__ = [
     "Text",
     "Texts",
     "check_images",
-    "check_length",
+    "check_lengths",
     "check_meta",
     "parse_row",
 ]
 
 M = TypeVar("M", bound=Strict)
 _HPSKIT_VERSION = re.compile(r"\bhpskit \d[\w.+]*")
+
+
+def check_images(field: str, images: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the images of a group, if all are different.
+
+    Raises:
+        InputError: one is there twice.
+    """
+    if len(set(images)) < len(images):
+        twice = next(name for number, name in enumerate(images) if name in images[:number])
+        raise InputError(field, f"names {twice!r} twice", expected="each image once", cure="remove one with its rank")
+    return images
 
 
 Text = Annotated[str, StringConstraints(pattern=r"\S"), Expected("a text that is not blank, of whole characters")]
@@ -44,45 +55,29 @@ Images = Annotated[
     tuple[Annotated[str, StringConstraints(pattern=r"\A[^\x00]+\z")], ...],
     Field(strict=False, min_length=2),
     Expected("a list of at least two file names, without NUL"),
+    AfterValidator(lambda names: check_images("", names)),
 ]
-"""The images of a group; see `check_images`."""
+"""The images of a group, all different."""
 _LARGEST = 1_000_000
 Count = Annotated[int, Field(ge=1, le=_LARGEST), Expected(f"a whole number from 1 to {_LARGEST:,}")]
 """Votes: more is a slip of the pen, and votes are counted out one by one."""
-Rank = Annotated[int, Field(ge=1, le=_LARGEST)]
-Ranks = Annotated[
-    tuple[Rank, ...],
-    Field(strict=False),
-    Expected(f"whole numbers from 1 to {_LARGEST:,}, one for each image (1 is best, equal ranks are a tie)"),
-]
-PartialRanks = Annotated[
-    tuple[Rank | None, ...],
-    Field(strict=False),
-    Expected(f"whole numbers from 1 to {_LARGEST:,}, one for each image, null for one that was not ranked"),
-]
+_Rank = Annotated[int, Field(ge=1, le=_LARGEST)]
+_RANKS = f"whole numbers from 1 to {_LARGEST:,}, one for each image (1 is best, equal ranks are a tie)"
+Ranks = Annotated[tuple[_Rank, ...], Field(strict=False), Expected(_RANKS)]
+PartialRanks = Annotated[tuple[_Rank | None, ...], Field(strict=False), Expected(f"{_RANKS}, null for not ranked")]
 Texts = Annotated[tuple[Text, ...], Field(strict=False), Expected("a list of texts, one for each image")]
 
 
-def check_images(field: str, images: Sequence[str]) -> None:
-    """See that the images of a group are different ones.
-
-    Raises:
-        InputError: one is there twice.
-    """
-    if len(set(images)) < len(images):
-        twice = next(name for number, name in enumerate(images) if name in images[:number])
-        raise InputError(field, f"names {twice!r} twice", expected="each image once", cure="remove one with its rank")
-
-
-def check_length(field: str, values: Sequence[object], images: Sequence[str]) -> None:
-    """See that every image has a value.
+def check_lengths(images: Sequence[str], **fields: Sequence[object] | None) -> None:
+    """See that fields hold a value for every image, if they are there.
 
     Raises:
         InputError: there are fewer or more.
     """
-    if len(values) != len(images):
-        found = f"has {len(values)} values for {len(images)} images"
-        raise InputError(field, found, expected="one for each", cure="add or remove values or images")
+    for field, values in fields.items():
+        if values is not None and len(values) != len(images):
+            found = f"has {len(values)} values for {len(images)} images"
+            raise InputError(field, found, expected="one for each", cure="add or remove values or images")
 
 
 def check_meta(field: str, meta: Mapping[str, Any]) -> None:
@@ -106,20 +101,6 @@ def parse_row(model: type[M], value: object, place: str) -> M:
         RecordError: a field is missing, unknown, or not what it should be.
     """
     return parse(model, value, place, error=RecordError, cure="correct it or remove the row")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
-    """An image to be scored for a prompt, and where the request stands."""
-
-    row: int
-    """Number of the row in its file, from 1 (a CSV header and blank lines are not counted)."""
-    image: str
-    """The image as the file names it."""
-    prompt: str
-    """Not empty."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """All other columns of the row, which the output repeats unchanged."""
 
 
 class ScorerInfo(Strict):
@@ -221,11 +202,7 @@ class Ranking(Strict):
     @model_validator(mode="after")
     def agree(self) -> Self:
         """See that the fields fit one another."""
-        check_images("images", self.images)
-        if self.ranks is not None:
-            check_length("ranks", self.ranks, self.images)
-        if self.sources is not None:
-            check_length("sources", self.sources, self.images)
+        check_lengths(self.images, ranks=self.ranks, sources=self.sources)
         check_meta("meta", self.meta)
         if self.published and (self.ranks is None or None in self.ranks):
             raise InputError("ranks", f"is {shown(self.ranks)}", expected="a rank of every image in a published order")

@@ -116,7 +116,7 @@ def test_pairs(tmp_path: Path) -> None:
 
 def test_every_layout_is_known_by_its_fields() -> None:
     """The layout with the most fields is taken; no two have the same ones."""
-    needs = [layout.needs for layout in FORMATS.values()]
+    needs = [layout.needs() for layout in FORMATS.values()]
     assert len(set(needs)) == len(needs)
 
 

@@ -43,7 +43,7 @@ def test_the_test_set_of_imagereward(shared: Path) -> None:
     raw = json.loads((shared / "data/imagereward/test.json").read_bytes())
     ties = sum(a == b for row in raw for a, b in itertools.combinations(row["ranking"], 2))
     found = inspect(open_data(shared / "data/imagereward"), shown=2)
-    assert (found.groups, len(found.votes_of), found.anonymous_votes, found.tied) == (466, 0, 466, ties)
+    assert (found.groups, found.annotators, found.anonymous_votes, found.tied) == (466, 0, 466, ties)
     assert not found.sound
     assert found.problems == {"missing image": found.images}
     assert len(found.listed["missing image"]) == 2
@@ -151,8 +151,8 @@ def test_embedded_images_are_decoded(tmp_path: Path) -> None:
     found = inspect(open_data(tmp_path / "a.parquet"), decode=True)
     assert found.problems == {"empty image": 1, "broken image": 1, "same image twice": 1}
     assert found.remarks == {"same image": 1}
-    assert (found.images, len(found.embedded), found.images_decoded) == (5, 5, 4)
-    assert (len(found.votes_of), found.sources, found.tied) == (1, {"sd1.5": 3, "sdxl": 3}, 1)
+    assert (found.images, found.embedded_images, found.images_decoded) == (5, 5, 4)
+    assert (found.annotators, found.sources, found.tied) == (1, {"sd1.5": 3, "sdxl": 3}, 1)
 
 
 def test_folders_are_listed_once_and_links_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,20 +256,20 @@ def _print(found: Inspection) -> None:
 def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "format", found.data.format
     yield "groups", f"{found.groups:,}" + _more(found.unjudged_groups, "not judged by anybody")
-    yield "images in a group", _counts(dict(sorted(found.group_sizes.items())))
+    yield "images in a group", _counts(found.group_sizes)
     yield "distinct prompts", f"{found.prompts:,}"
-    yield "distinct images", f"{found.images:,}" + _more(len(found.embedded), "embedded")
+    yield "distinct images", f"{found.images:,}" + _more(found.embedded_images, "embedded")
     yield "pairs", f"{found.pairs:,}"
     yield "judgements", f"{found.votes:,}" + _more(found.partial_votes, "of them partial")
-    yield "judgements of a group", _counts(dict(sorted(found.votes_per_group.items())))
+    yield "judgements of a group", _counts(found.votes_per_group)
     anonymous = _more(found.anonymous_votes, "judgements by nobody named")
-    yield "annotators", (f"{len(found.votes_of):,}" if found.votes_of else "not named") + anonymous
+    yield "annotators", (f"{found.annotators:,}" if found.annotators else "not named") + anonymous
     yield "comparisons", f"{found.comparisons:,}" + _more(found.tied, "ties")
     if found.first_preferred is not None:
         yield "the first is preferred in", f"{found.first_preferred:.1%} of {found.decided:,} without ties"
     yield "published orders", f"{found.published_orders:,}"
     for what, counts in (("sources", found.sources), ("categories", found.categories)):
-        yield what, _counts(dict(counts.most_common())) if counts else "not named"
+        yield what, _counts(counts) if counts else "not named"
 
 
 def _more(count: int, what: str) -> str:

@@ -19,21 +19,15 @@ from hpskit.files import explain
 
 __all__ = ["PROBLEMS", "REMARKS", "Inspection", "find_files", "inspect"]
 
-PROBLEMS = {
-    "broken row": "a row that cannot be read",
-    "missing image": "an image that a row names and that is not there",
-    "empty image": "an image of 0 bytes",
-    "broken image": "an image that cannot be decoded (only with --decode)",
-    "same image twice": "a group that compares an image with itself under another name (only with --decode)",
-}
-"""Kinds of findings that make a data set unsound."""
-REMARKS = {
-    "duplicate group": "a group with the prompt and the images of an earlier one",
-    "contradiction": "a pair that prefers the other image than an earlier row with the same prompt and images",
-    "published order": "a published order that reverses the mean of the votes",
-    "same image": "images of the same pixels under several names (only with --decode)",
-}
+PROBLEMS = ("broken row", "missing image", "empty image", "broken image", "same image twice")
+"""Kinds of findings that make a data set unsound; the last is a group that compares an image with itself."""
+REMARKS = ("duplicate group", "contradiction", "published order", "same image")
 """Kinds of findings that are worth a look; people may well contradict one another."""
+_COUNTS = (
+    "groups unjudged_groups published_orders prompts images embedded_images pairs votes comparisons decided tied "
+    "partial_votes first_preferred annotators anonymous_votes group_sizes votes_per_group sources categories "
+    "images_decoded not_checked problems remarks listed sound"
+)
 
 Remark: TypeAlias = Callable[[str, str], None]
 """Receives a finding: its kind, and a line that says where it is."""
@@ -73,18 +67,18 @@ class Inspection:
     votes_of: Counter[str] = field(default_factory=Counter)
     """Annotator -> votes."""
     anonymous_votes: int = 0
-    group_sizes: Counter[int] = field(default_factory=Counter)
+    group_sizes: dict[int, int] = field(default_factory=Counter)
     """Images in a group -> groups."""
-    votes_per_group: Counter[int] = field(default_factory=Counter)
+    votes_per_group: dict[int, int] = field(default_factory=Counter)
     """Votes for a group -> groups."""
-    sources: Counter[str] = field(default_factory=Counter)
+    sources: dict[str, int] = field(default_factory=Counter)
     """Generator -> images, counted in each group anew."""
-    categories: Counter[str] = field(default_factory=Counter)
+    categories: dict[str, int] = field(default_factory=Counter)
     """Category -> groups."""
     images_decoded: int | None = None
     """None without `decode`."""
     not_checked: list[str] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)
     """Kind -> how many findings."""
     listed: dict[str, list[str]] = field(default_factory=dict)
     """Kind -> the first of them, each with its place."""
@@ -102,9 +96,19 @@ class Inspection:
         return len(self.files.keys() | self.embedded)
 
     @property
+    def embedded_images(self) -> int:
+        """Distinct images that the data set carries."""
+        return len(self.embedded)
+
+    @property
+    def annotators(self) -> int:
+        """Distinct annotators that the data set names."""
+        return len(self.votes_of)
+
+    @property
     def votes(self) -> int:
         """Judgements, each as often as it was given."""
-        return sum(votes * groups for votes, groups in self.votes_per_group.items())
+        return self.anonymous_votes + self.votes_of.total()
 
     @property
     def decided(self) -> int:
@@ -113,21 +117,18 @@ class Inspection:
 
     @property
     def first_preferred(self) -> float | None:
-        """Share of the decided comparisons that prefer the image listed first, 0 to 1.
-
-        Far from one half means that the order tells who wins.
-        """
+        """Share of the decided comparisons that prefer the image listed first; far from half, the order tells."""
         return self.first_better / self.decided if self.decided else None
 
     @property
     def problems(self) -> dict[str, int]:
         """Kind -> how many; empty if the data set is sound."""
-        return {kind: self.counts[kind] for kind in PROBLEMS if self.counts[kind]}
+        return {kind: self.findings[kind] for kind in PROBLEMS if self.findings[kind]}
 
     @property
     def remarks(self) -> dict[str, int]:
         """Kind -> how many."""
-        return {kind: self.counts[kind] for kind in REMARKS if self.counts[kind]}
+        return {kind: self.findings[kind] for kind in REMARKS if self.findings[kind]}
 
     @property
     def sound(self) -> bool:
@@ -136,42 +137,14 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, ready for `json.dumps`."""
-        return {
-            "name": self.data.name,
-            "path": str(self.data.path),
-            "format": self.data.format,
-            "image_root": str(self.data.image_root),
-            "groups": self.groups,
-            "unjudged_groups": self.unjudged_groups,
-            "published_orders": self.published_orders,
-            "prompts": self.prompts,
-            "images": self.images,
-            "embedded_images": len(self.embedded),
-            "pairs": self.pairs,
-            "votes": self.votes,
-            "comparisons": self.comparisons,
-            "decided": self.decided,
-            "tied": self.tied,
-            "partial_votes": self.partial_votes,
-            "first_preferred": self.first_preferred,
-            "annotators": len(self.votes_of),
-            "anonymous_votes": self.anonymous_votes,
-            "group_sizes": dict(sorted(self.group_sizes.items())),
-            "votes_per_group": dict(sorted(self.votes_per_group.items())),
-            "sources": dict(self.sources.most_common()),
-            "categories": dict(self.categories.most_common()),
-            "images_decoded": self.images_decoded,
-            "not_checked": self.not_checked,
-            "problems": self.problems,
-            "remarks": self.remarks,
-            "listed": self.listed,
-            "sound": self.sound,
-        }
+        data = self.data
+        about = {"name": data.name, "path": str(data.path), "format": data.format, "image_root": str(data.image_root)}
+        return {**about, **{name: getattr(self, name) for name in _COUNTS.split()}}
 
     def remark(self, kind: str, line: str) -> None:
         """Count a finding, and list it if it is one of the first."""
-        self.counts[kind] += 1
-        if self.counts[kind] <= self.shown:
+        self.findings[kind] += 1
+        if self.findings[kind] <= self.shown:
             self.listed.setdefault(kind, []).append(line)
 
     def add(self, group: Group) -> None:
@@ -181,8 +154,8 @@ class Inspection:
         self.group_sizes[size] += 1
         self.pairs += size * (size - 1) // 2
         self.distinct_prompts.add(group.prompt)
-        if group.sources is not None:
-            self.sources.update(group.sources)
+        for source in group.sources or ():
+            self.sources[source] += 1
         if group.category is not None:
             self.categories[group.category] += 1
         for name in group.images:
@@ -281,6 +254,10 @@ def inspect(
         found.add(group)
         if found.groups % 1024 == 0:
             progress("reading", found.groups, None)
+    found.group_sizes = dict(sorted(found.group_sizes.items()))
+    found.votes_per_group = dict(sorted(found.votes_per_group.items()))
+    found.sources = dict(Counter(found.sources).most_common())
+    found.categories = dict(Counter(found.categories).most_common())
     if images:
         progress("looking for images", 0, None)
         there = find_files(data, found.files, found.remark)

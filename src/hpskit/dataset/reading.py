@@ -11,13 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpskit.dataset.formats import Format
-from hpskit.dataset.formats.hpdv2 import TEST, TRAIN
-from hpskit.dataset.formats.hpdv3 import HPDV3
-from hpskit.dataset.formats.imagereward import DATABASE, IMAGEREWARD
-from hpskit.dataset.formats.ours import PAIRS, RANKINGS
-from hpskit.dataset.formats.parquet import PARQUET
-from hpskit.dataset.formats.pickapic import PICKAPIC
+from hpskit.dataset.formats import Layout, hpdv2, hpdv3, imagereward, ours, parquet, pickapic
 from hpskit.dataset.group import Group
 from hpskit.errors import ImageError, InputError, RecordError
 from hpskit.files import expand, explain
@@ -29,8 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "DataSet", "Part", "open_carried", "open_data"]
 
-FORMATS = {
-    layout.name: layout for layout in (TEST, TRAIN, IMAGEREWARD, DATABASE, PICKAPIC, HPDV3, RANKINGS, PAIRS, PARQUET)
+FORMATS: dict[str, type[Layout]] = {
+    layout.layout: layout
+    for layout in (
+        hpdv2.RankedRow,
+        hpdv2.PairRow,
+        imagereward.RankedRow,
+        imagereward.ImageRow,
+        pickapic.ChoiceRow,
+        hpdv3.VotedRow,
+        ours.RankingRow,
+        ours.PairRow,
+        parquet.WholeRow,
+    )
 }
 """Every layout, by its name."""
 
@@ -69,7 +74,7 @@ class DataSet:
     """What was opened."""
     files: tuple[Path, ...]
     """What is read, in order."""
-    layout: Format
+    layout: type[Layout]
     name: str
     """For reports: the folder and the file, or the name on the hub."""
     image_root: Path
@@ -78,7 +83,7 @@ class DataSet:
     @property
     def format(self) -> str:
         """The name of the layout, a key of `FORMATS`."""
-        return self.layout.name
+        return self.layout.layout
 
     def __iter__(self) -> Iterator[Group]:
         """Read every group, in order.
@@ -262,7 +267,7 @@ def splits(folder: Path) -> dict[str, tuple[Path, ...]]:
     return found or (splits(folder / "data") if folder.name != "data" else {})
 
 
-def detect(path: Path) -> Format:
+def detect(path: Path) -> type[Layout]:
     """Find the layout whose fields the first rows have that can be read."""
     broken: list[RecordError] = []
     fields: set[str] = set()
@@ -273,10 +278,10 @@ def detect(path: Path) -> Format:
 
     for _, value in itertools.islice(read_entries(path, report), _LOOKED_AT):
         fields |= value.keys()
-        if fitting := [layout for layout in FORMATS.values() if layout.needs <= value.keys()]:
-            return max(fitting, key=lambda layout: len(layout.needs))
+        if fitting := [layout for layout in FORMATS.values() if layout.needs() <= value.keys()]:
+            return max(fitting, key=lambda layout: len(layout.needs()))
     if fields:
-        layouts = "; ".join(f"{layout.name}: {', '.join(sorted(layout.needs))}" for layout in FORMATS.values())
+        layouts = "; ".join(f"{name}: {', '.join(sorted(layout.needs()))}" for name, layout in FORMATS.items())
         found = f"has fields of no layout that is known: {', '.join(sorted(fields))}"
         raise InputError(path, found, expected=f"those of one ({layouts})", cure="correct them or use --format")
     if path.suffix.lower() not in _SUFFIXES:

@@ -1,10 +1,9 @@
-"""The layouts of data sets, one in each module, and what a layout says about itself so that one loop reads them all."""
+"""The layouts of data sets, one in each module, as models of their rows that one loop reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from hpskit.dataset.group import Group, compared_pairs, orders
 from hpskit.errors import RecordError
@@ -12,7 +11,7 @@ from hpskit.records import parse_row
 from hpskit.rows import Report
 from hpskit.schema import Strict
 
-__all__ = ["LABELS", "Entries", "Format", "GroupRow", "Loss", "group_rows", "lose_description", "lose_of_pairs"]
+__all__ = ["LABELS", "Entries", "Layout", "Loss", "lose_description", "lose_of_pairs"]
 
 Entries: TypeAlias = Iterator[tuple[str, dict[str, Any]]]
 """Place in words and content of each row."""
@@ -23,47 +22,35 @@ LABELS: dict[tuple[float | None, float | None], tuple[int, int]] = {(1, 0): (1, 
 """Labels of two images -> their ranks."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Format:
-    """One layout."""
+class Layout(Strict):
+    """Base of the rows of a layout. A row is a group, unless `read` says otherwise."""
 
-    name: str
-    needs: frozenset[str]
-    """Fields that every row has; by them the layout is known."""
-    read: Callable[[Entries, Report], Iterator[Group]]
-    """Reads all rows, in order. The report receives the error of a broken row, and the next one is read."""
-    folders: tuple[str, ...] = ()
+    layout: ClassVar[str]
+    """Its name."""
+    folders: ClassVar[tuple[str, ...]] = ()
     """Folders beside the file of which the first that exists holds the images; if none exists it is the file's own."""
-    carries: frozenset[str] = frozenset()
+    carries: ClassVar[frozenset[str]] = frozenset()
     """Fields that may hold the bytes of images. Each row of such a layout is a group by itself."""
-
-
-class GroupRow(Strict):
-    """A row that is a group by itself."""
-
-    def group(self, place: str) -> Group:
-        """Return the group that the row describes."""
-        raise NotImplementedError
 
     @classmethod
     def needs(cls) -> frozenset[str]:
-        """Name the fields that a row must have."""
+        """Name the fields that every row has; by them the layout is known."""
         return frozenset(f.alias or name for name, f in cls.model_fields.items() if f.is_required())
 
-
-def group_rows(model: type[GroupRow]) -> Callable[[Entries, Report], Iterator[Group]]:
-    """Make the reader of a layout whose rows are groups."""
-
-    def read(entries: Entries, report: Report) -> Iterator[Group]:
+    @classmethod
+    def read(cls, entries: Entries, report: Report) -> Iterator[Group]:
+        """Read all rows, in order. `report` receives the error of a broken row, and the next one is read."""
         for place, value in entries:
             try:
-                row = parse_row(model, value, place)
+                row = parse_row(cls, value, place)
             except RecordError as error:
                 report(error)
             else:
-                yield row.group(place)
+                yield row.to_group(place)
 
-    return read
+    def to_group(self, place: str) -> Group:
+        """Return the group that the row describes."""
+        raise NotImplementedError
 
 
 def lose_description(group: Group, lose: Loss) -> None:

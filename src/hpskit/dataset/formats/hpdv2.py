@@ -11,17 +11,31 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from hpskit.dataset.formats import LABELS, Format, GroupRow, Loss, group_rows, lose_description, lose_of_pairs
+from hpskit.dataset.formats import LABELS, Layout, Loss, lose_description, lose_of_pairs
 from hpskit.dataset.group import Group, Judgement, orders
 from hpskit.errors import InputError
-from hpskit.records import Images, Ranks, Text, check_images, check_length
+from hpskit.records import Images, Ranks, Text, check_lengths
 from hpskit.schema import Expected, Strict
 
-__all__ = ["TEST", "TRAIN", "test_rows", "train_rows"]
+__all__ = ["PairRow", "RankedRow", "test_rows", "train_rows"]
 
 _LABEL = "[1, 0], [0, 1], or [0.5, 0.5] for a tie"
+
+
+def known_label(label: tuple[float, float]) -> tuple[float, float]:
+    """Return a label if it means something."""
+    if label not in LABELS:
+        raise InputError("", f"is {[*label]}", expected=_LABEL)
+    return label
+
+
+def two(images: tuple[str, ...]) -> tuple[str, ...]:
+    """Return images if they are a pair."""
+    if len(images) != 2:
+        raise InputError("", f"is {[*images]}", expected="two images")
+    return images
 
 
 class Annotation(Strict):
@@ -31,53 +45,42 @@ class Annotation(Strict):
     user_hash: Text | None = None
 
 
-class RankedRow(GroupRow):
+class RankedRow(Layout):
     """A row of `test.json`."""
+
+    layout = "hpdv2-test"
+    folders = ("test",)
 
     prompt: Text
     image_path: Images
     rank: Ranks
+    """The published order."""
     raw_annotations: Annotated[tuple[Annotation, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def agree(self) -> Self:
         """See that the fields fit one another."""
-        check_images("image_path", self.image_path)
-        check_length("rank", self.rank, self.image_path)
+        check_lengths(self.image_path, rank=self.rank)
         for number, annotation in enumerate(self.raw_annotations):
-            check_length(f"raw_annotations[{number}].rank", annotation.rank, self.image_path)
+            check_lengths(self.image_path, **{f"raw_annotations[{number}].rank": annotation.rank})
         return self
 
-    def group(self, place: str) -> Group:
-        """Return the group; `rank` is its published order."""
-        return Group(
-            place=place,
-            prompt=self.prompt,
-            images=self.image_path,
-            judgements=tuple(Judgement(ranks=a.rank, annotator=a.user_hash) for a in self.raw_annotations),
-            rank=self.rank,
-        )
+    def to_group(self, place: str) -> Group:
+        judgements = tuple(Judgement(ranks=a.rank, annotator=a.user_hash) for a in self.raw_annotations)
+        return Group(place=place, prompt=self.prompt, images=self.image_path, judgements=judgements, rank=self.rank)
 
 
-class PairRow(GroupRow):
+class PairRow(Layout):
     """A row of `train.json`."""
 
+    layout = "hpdv2-train"
+    folders = ("train",)
+
     prompt: Text
-    file_path: Images
-    human_preference: Annotated[tuple[float, float], Field(strict=False), Expected(_LABEL)]
+    file_path: Annotated[Images, AfterValidator(two)]
+    human_preference: Annotated[tuple[float, float], Field(strict=False), Expected(_LABEL), AfterValidator(known_label)]
 
-    @model_validator(mode="after")
-    def agree(self) -> Self:
-        """See that there are two images, and a label that means something."""
-        check_images("file_path", self.file_path)
-        if len(self.file_path) != 2:
-            raise InputError("file_path", f"is {[*self.file_path]}", expected="two images")
-        if self.human_preference not in LABELS:
-            raise InputError("human_preference", f"is {[*self.human_preference]}", expected=_LABEL)
-        return self
-
-    def group(self, place: str) -> Group:
-        """Return the pair with its one judgement."""
+    def to_group(self, place: str) -> Group:
         judgements = (Judgement(ranks=LABELS[self.human_preference]),)
         return Group(place=place, prompt=self.prompt, images=self.file_path, judgements=judgements)
 
@@ -121,17 +124,3 @@ def train_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
                     "file_path": [group.images[one], group.images[other]],
                 }
                 yield from itertools.repeat(row, judgement.votes)
-
-
-TEST = Format(
-    name="hpdv2-test",
-    needs=RankedRow.needs(),
-    read=group_rows(RankedRow),
-    folders=("test",),
-)
-TRAIN = Format(
-    name="hpdv2-train",
-    needs=PairRow.needs(),
-    read=group_rows(PairRow),
-    folders=("train",),
-)

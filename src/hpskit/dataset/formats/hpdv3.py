@@ -10,18 +10,20 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from hpskit.dataset.formats import Format, GroupRow, group_rows
+from hpskit.dataset.formats import Layout
 from hpskit.dataset.group import Group, Judgement
 from hpskit.records import ImageName, Text, check_images
 from hpskit.schema import Expected
 
-__all__ = ["HPDV3"]
+__all__ = ["VotedRow"]
 
 _Votes = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-class Row(GroupRow):
+class VotedRow(Layout):
     """A row of `train.json` or `test.json`."""
+
+    layout = "hpdv3"
 
     prompt: Text
     path1: ImageName
@@ -44,8 +46,7 @@ class Row(GroupRow):
         check_images("path2", (self.path1, self.path2))
         return self
 
-    def group(self, place: str) -> Group:
-        """Return the pair; fields that say only half of something are kept in `meta`."""
+    def to_group(self, place: str) -> Group:
         sources, models = None, {"model1": self.model1, "model2": self.model2}
         if self.model1 is not None and self.model2 is not None:
             sources, models = (self.model1, self.model2), {}
@@ -63,6 +64,3 @@ class Row(GroupRow):
             sources=sources,
             meta={name: value for name, value in meta.items() if value is not None},
         )
-
-
-HPDV3 = Format(name="hpdv3", needs=Row.needs(), read=group_rows(Row))

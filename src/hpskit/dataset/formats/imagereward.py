@@ -12,20 +12,22 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from hpskit.dataset.formats import Entries, Format, GroupRow, group_rows
+from hpskit.dataset.formats import Entries, Layout
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import RecordError, shown
-from hpskit.records import Count, ImageName, Images, Ranks, Text, check_images, check_length, check_meta, parse_row
+from hpskit.records import Count, ImageName, Images, Ranks, Text, check_lengths, check_meta, parse_row
 from hpskit.rows import Report
 
-__all__ = ["DATABASE", "IMAGEREWARD"]
+__all__ = ["ImageRow", "RankedRow"]
 
 _RATINGS = ("overall_rating", "image_text_alignment_rating", "fidelity_rating")
-_OF_THE_PROMPT = ("prompt", "classification", "image_amount_in_total")
 
 
-class RankedRow(GroupRow):
+class RankedRow(Layout):
     """A row of `test.json`."""
+
+    layout = "imagereward"
+    folders = ("test_images",)
 
     id: Text
     prompt: Text
@@ -35,18 +37,18 @@ class RankedRow(GroupRow):
     @model_validator(mode="after")
     def agree(self) -> Self:
         """See that the fields fit one another."""
-        check_images("generations", self.generations)
-        check_length("ranking", self.ranking, self.generations)
+        check_lengths(self.generations, ranking=self.ranking)
         return self
 
-    def group(self, place: str) -> Group:
-        """Return the group with its one judgement."""
+    def to_group(self, place: str) -> Group:
         judgements = (Judgement(ranks=self.ranking),)
         return Group(place=place, id=self.id, prompt=self.prompt, images=self.generations, judgements=judgements)
 
 
-class ImageRow(GroupRow):
+class ImageRow(Layout):
     """A row of ImageRewardDB: one image of a prompt."""
+
+    layout = "imagerewarddb"
 
     image_path: ImageName
     prompt_id: Text
@@ -65,67 +67,51 @@ class ImageRow(GroupRow):
             check_meta(name, {name: getattr(self, name)})
         return self
 
+    @classmethod
+    def read(cls, entries: Entries, report: Report) -> Iterator[Group]:
+        """Read groups. Their rows need not follow one another, so all 62,600 are held until the last is read."""
+        prompts: dict[str, dict[str, tuple[str, ImageRow]]] = {}
+        for place, value in entries:
+            try:
+                row = parse_row(cls, value, place)
+                images = prompts.setdefault(row.prompt_id, {})
+                row.check_with(place, images)
+            except RecordError as error:
+                report(error)
+            else:
+                images[row.image_path] = place, row
+        for name, images in prompts.items():
+            if len(images) > 1:
+                yield cls.merged([*images.values()])
+            for place, _ in images.values() if len(images) == 1 else ():
+                found = f"is the only image of prompt {name!r}"
+                cure = "bring the rows that are missing or remove this one"
+                report(RecordError(place, found, expected="at least two", cure=cure))
 
-def _images(entries: Entries, report: Report) -> Iterator[Group]:
-    """Nothing says that the rows of a prompt follow one another, so all 62,600 are held until the last is read."""
-    prompts: dict[str, dict[str, tuple[str, ImageRow]]] = {}
-    for place, value in entries:
-        try:
-            row = parse_row(ImageRow, value, place)
-            images = prompts.setdefault(row.prompt_id, {})
-            _check_image(place, row, images)
-        except RecordError as error:
-            report(error)
-        else:
-            images[row.image_path] = place, row
-    for name, images in prompts.items():
-        places, rows = [place for place, _ in images.values()], [row for _, row in images.values()]
-        if len(rows) > 1:
-            yield _group(name, places[0], rows)
-        elif rows:
-            found = f"is the only image of prompt {name!r}"
-            cure = "bring the rows that are missing or remove this one"
-            report(RecordError(places[0], found, expected="at least two", cure=cure))
+    def check_with(self, place: str, images: dict[str, tuple[str, ImageRow]]) -> None:
+        """See that it says the same of its prompt as the first row, and names another image than those before."""
+        if self.image_path in images:
+            found, cure = f"names {self.image_path!r} twice", "remove one with its rank"
+            raise RecordError(f"{place}: image_path", found, expected="each image once", cure=cure)
+        for before, first in itertools.islice(images.values(), 1):
+            for name in ("prompt", "classification", "image_amount_in_total"):
+                if (own := getattr(self, name)) != getattr(first, name):
+                    expected, cure = f"the same as in {before}, which has the same prompt_id", "correct it"
+                    raise RecordError(f"{place}: {name}", f"is {shown(own)}", expected=expected, cure=cure)
 
-
-def _check_image(place: str, row: ImageRow, images: dict[str, tuple[str, ImageRow]]) -> None:
-    """See that a row says the same of its prompt as the first one, and names another image than those before."""
-    if row.image_path in images:
-        found, cure = f"names {row.image_path!r} twice", "remove one with its rank"
-        raise RecordError(f"{place}: image_path", found, expected="each image once", cure=cure)
-    for before, other in itertools.islice(images.values(), 1):
-        for name in _OF_THE_PROMPT:
-            if getattr(row, name) != getattr(other, name):
-                expected = f"the same as in {before}, which has the same prompt_id"
-                found = f"is {shown(getattr(row, name))}"
-                raise RecordError(f"{place}: {name}", found, expected=expected, cure="correct it or remove the row")
-
-
-def _group(name: str, place: str, rows: list[ImageRow]) -> Group:
-    first = rows[0]
-    ratings = {field: [getattr(row, field) for row in rows] for field in _RATINGS}
-    return Group(
-        place=place,
-        id=name,
-        prompt=first.prompt,
-        images=tuple(row.image_path for row in rows),
-        judgements=(Judgement(ranks=tuple(row.rank for row in rows)),),
-        category=first.classification,
-        meta={
-            "image_amount_in_total": first.image_amount_in_total,
-            **{field: values for field, values in ratings.items() if any(value is not None for value in values)},
-        },
-    )
-
-
-IMAGEREWARD = Format(
-    name="imagereward",
-    needs=RankedRow.needs(),
-    read=group_rows(RankedRow),
-    folders=("test_images",),
-)
-DATABASE = Format(
-    name="imagerewarddb",
-    needs=ImageRow.needs(),
-    read=_images,
-)
+    @staticmethod
+    def merged(found: list[tuple[str, ImageRow]]) -> Group:
+        """Make a group of the images of a prompt."""
+        place, first = found[0]
+        rows = [row for _, row in found]
+        ratings = {field: [getattr(row, field) for row in rows] for field in _RATINGS}
+        meta = {field: values for field, values in ratings.items() if any(value is not None for value in values)}
+        return Group(
+            place=place,
+            id=first.prompt_id,
+            prompt=first.prompt,
+            images=tuple(row.image_path for row in rows),
+            judgements=(Judgement(ranks=tuple(row.rank for row in rows)),),
+            category=first.classification,
+            meta={"image_amount_in_total": first.image_amount_in_total, **meta},
+        )

@@ -5,82 +5,93 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hpskit.dataset.formats import Entries, Format, Loss, lose_of_pairs
+from hpskit.dataset.formats import Entries, Layout, Loss, lose_of_pairs
 from hpskit.dataset.group import Group, Judgement, orders, pairs
 from hpskit.errors import RecordError
 from hpskit.records import Pair, Ranking, parse_row
 from hpskit.rows import Report
 
-__all__ = ["PAIRS", "RANKINGS", "RankingRows", "pair_rows"]
+__all__ = ["PairRow", "RankingRow", "RankingRows", "pair_rows"]
 
 _CURE = "give it another group, or repeat what the first line says"
 
 
-def _rankings(entries: Entries, report: Report) -> Iterator[Group]:
-    place, lines = "", list[Ranking]()
-    seen = set[str | int]()
-    for here, value in entries:
-        try:
-            line = parse_row(Ranking, value, here)
-            if lines and lines[0].group == line.group:
-                _check_same_group(lines, line, here)
-                lines.append(line)
+class PairRow(Layout, Pair):
+    """A line of `pairs.jsonl`."""
+
+    layout = "pairs"
+    folders = ("images",)
+
+    def to_group(self, place: str) -> Group:
+        return Group(place=place, prompt=self.prompt, images=(self.first, self.second), judgements=_votes(self))
+
+
+class RankingRow(Layout, Ranking):
+    """A line of `rankings.jsonl`: a judgement of a group."""
+
+    layout = "rankings"
+    folders = ("images",)
+
+    @classmethod
+    def read(cls, entries: Entries, report: Report) -> Iterator[Group]:
+        """Read groups, whose lines follow one another."""
+        place, lines = "", list[RankingRow]()
+        seen = set[str | int]()
+        for here, value in entries:
+            try:
+                line = parse_row(cls, value, here)
+                same = bool(lines) and lines[0].group == line.group
+                if same:
+                    line.check_with(here, lines)
+                elif line.group in seen:
+                    found = f"is of group {line.group!r}, which ended before"
+                    cure = "sort the lines by group, or give another group another name"
+                    raise RecordError(here, found, expected="the lines of a group together", cure=cure)  # noqa: TRY301
+            except RecordError as error:
+                report(error)
                 continue
-            if line.group in seen:
-                found = f"is of group {line.group!r}, which ended before"
-                cure = "sort the lines by group, or give another group another name"
-                raise RecordError(here, found, expected="the lines of a group together", cure=cure)  # noqa: TRY301
-        except RecordError as error:
-            report(error)
-            continue
+            if not same:
+                if lines:
+                    yield cls.merged(place, lines)
+                place, lines = here, []
+                seen.add(line.group)
+            lines.append(line)
         if lines:
-            yield _merged(place, lines)
-        place, lines = here, [line]
-        seen.add(line.group)
-    if lines:
-        yield _merged(place, lines)
+            yield cls.merged(place, lines)
 
+    def check_with(self, place: str, lines: list[RankingRow]) -> None:
+        """See that it goes with the other lines of its group."""
+        for name in ("prompt", "images", "sources", "category", "meta"):
+            if getattr(self, name) != getattr(lines[0], name):
+                found = f"is not as in the first line of group {self.group!r}"
+                raise RecordError(f"{place}: {name}", found, cure=_CURE)
+        if self.ranks is None or lines[0].ranks is None:
+            found = f"is null in one of the lines of group {self.group!r}"
+            raise RecordError(f"{place}: ranks", found, expected="that in a group of one line only", cure=_CURE)
+        if self.published and any(other.published for other in lines):
+            found = f"is true in two lines of group {self.group!r}"
+            raise RecordError(f"{place}: published", found, expected="one published order", cure="remove one")
 
-def _check_same_group(lines: list[Ranking], line: Ranking, place: str) -> None:
-    for name in ("prompt", "images", "sources", "category", "meta"):
-        if getattr(line, name) != getattr(lines[0], name):
-            raise RecordError(f"{place}: {name}", f"is not as in the first line of group {line.group!r}", cure=_CURE)
-    if line.ranks is None or lines[0].ranks is None:
-        found = f"is null in one of the lines of group {line.group!r}"
-        raise RecordError(f"{place}: ranks", found, expected="that in a group of one line only", cure=_CURE)
-    if line.published and any(other.published for other in lines):
-        found = f"is true in two lines of group {line.group!r}"
-        raise RecordError(f"{place}: published", found, expected="one published order", cure="remove one")
-
-
-def _merged(place: str, lines: list[Ranking]) -> Group:
-    first = lines[0]
-    published = next((line.ranks for line in lines if line.published), None)
-    return Group(
-        place=place,
-        id=first.group if isinstance(first.group, str) else None,
-        prompt=first.prompt,
-        images=first.images,
-        judgements=tuple(
-            Judgement(ranks=line.ranks, annotator=line.annotator, votes=line.votes)
-            for line in lines
-            if line.ranks is not None and not line.published
-        ),
-        rank=None if published is None else tuple(rank for rank in published if rank is not None),
-        sources=first.sources,
-        category=first.category,
-        meta=first.meta,
-    )
-
-
-def _pairs(entries: Entries, report: Report) -> Iterator[Group]:
-    for place, value in entries:
-        try:
-            pair = parse_row(Pair, value, place)
-        except RecordError as error:
-            report(error)
-        else:
-            yield Group(place=place, prompt=pair.prompt, images=(pair.first, pair.second), judgements=_votes(pair))
+    @staticmethod
+    def merged(place: str, lines: list[RankingRow]) -> Group:
+        """Make a group of its lines."""
+        first = lines[0]
+        published = next((line.ranks for line in lines if line.published), None)
+        return Group(
+            place=place,
+            id=first.group if isinstance(first.group, str) else None,
+            prompt=first.prompt,
+            images=first.images,
+            judgements=tuple(
+                Judgement(ranks=line.ranks, annotator=line.annotator, votes=line.votes)
+                for line in lines
+                if line.ranks is not None and not line.published
+            ),
+            rank=None if published is None else tuple(rank for rank in published if rank is not None),
+            sources=first.sources,
+            category=first.category,
+            meta=first.meta,
+        )
 
 
 def _votes(pair: Pair) -> tuple[Judgement, ...]:
@@ -141,17 +152,3 @@ class RankingRows:
             yield line(ranks=j.ranks, annotator=j.annotator, votes=j.votes)
         if group.rank is None and not group.judgements:
             yield line(ranks=None)
-
-
-RANKINGS = Format(
-    name="rankings",
-    needs=frozenset({"group", "prompt", "images", "ranks"}),
-    read=_rankings,
-    folders=("images",),
-)
-PAIRS = Format(
-    name="pairs",
-    needs=frozenset({"prompt", "first", "second", "first_share", "votes"}),
-    read=_pairs,
-    folders=("images",),
-)

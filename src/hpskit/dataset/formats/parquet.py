@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hpskit.dataset.formats import Format, GroupRow, group_rows
+from hpskit.dataset.formats import Layout
 from hpskit.dataset.group import Group, Judgement
-from hpskit.records import Count, Images, PartialRanks, Ranks, Text, Texts, check_images, check_length, check_meta
+from hpskit.records import Count, Images, PartialRanks, Ranks, Text, Texts, check_lengths, check_meta
 from hpskit.schema import Expected, Strict
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PARQUET", "ParquetWriter"]
+__all__ = ["ParquetWriter", "WholeRow"]
 
 _ROW_GROUP = (10_000, 64 << 20)
 """Groups, or bytes of images, that are written at once."""
@@ -48,8 +48,12 @@ class JudgementRow(Strict):
     votes: Count = 1
 
 
-class Row(GroupRow):
+class WholeRow(Layout):
     """A row of the file."""
+
+    layout = "parquet"
+    folders = ("images",)
+    carries = frozenset({"bytes"})
 
     prompt: Text
     images: Images
@@ -69,17 +73,13 @@ class Row(GroupRow):
     @model_validator(mode="after")
     def agree(self) -> Self:
         """See that the fields fit one another."""
-        check_images("images", self.images)
+        check_lengths(self.images, rank=self.rank, sources=self.sources, bytes=self.data)
         for number, judgement in enumerate(self.judgements):
-            check_length(f"judgements[{number}].ranks", judgement.ranks, self.images)
-        for name, values in (("rank", self.rank), ("sources", self.sources), ("bytes", self.data)):
-            if values is not None:
-                check_length(name, values, self.images)
+            check_lengths(self.images, **{f"judgements[{number}].ranks": judgement.ranks})
         check_meta("meta", self.meta)
         return self
 
-    def group(self, place: str) -> Group:
-        """Return the group, with the images that it carries."""
+    def to_group(self, place: str) -> Group:
         return Group(
             place=place,
             id=self.id,
@@ -161,12 +161,3 @@ def schema() -> pa.Schema:
         "meta": pa.string(),
     }
     return pa.schema(columns, metadata={"hpskit.layout": "groups 1"})
-
-
-PARQUET = Format(
-    name="parquet",
-    needs=Row.needs(),
-    read=group_rows(Row),
-    folders=("images",),
-    carries=frozenset({"bytes"}),
-)

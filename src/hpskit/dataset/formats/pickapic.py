@@ -13,13 +13,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hpskit.dataset.formats import LABELS, Format, GroupRow, group_rows
+from hpskit.dataset.formats import LABELS, Layout
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
 from hpskit.records import Text
 from hpskit.schema import Expected
 
-__all__ = ["PICKAPIC"]
+__all__ = ["ChoiceRow"]
 
 _KEPT = {
     "are_different",
@@ -60,8 +60,11 @@ Kept = Annotated[
 ]
 
 
-class Row(GroupRow):
+class ChoiceRow(Layout):
     """A row of any of its files."""
+
+    layout = "pickapic"
+    carries = frozenset({"jpg_0", "jpg_1"})
 
     caption: Text
     image_0_uid: Text
@@ -91,8 +94,7 @@ class Row(GroupRow):
             raise InputError("label_0 and label_1", f"are {self.label_0} and {self.label_1}", expected=expected)
         return self
 
-    def group(self, place: str) -> Group:
-        """Return the pair with one user's choice."""
+    def to_group(self, place: str) -> Group:
         names = (f"{self.image_0_uid}.jpg", f"{self.image_1_uid}{'-1' * (self.image_0_uid == self.image_1_uid)}.jpg")
         sources, models = None, {"model_0": self.model_0, "model_1": self.model_1}
         if self.model_0 is not None and self.model_1 is not None:
@@ -111,11 +113,3 @@ class Row(GroupRow):
             },
             meta={name: value for name, value in meta.items() if value is not None},
         )
-
-
-PICKAPIC = Format(
-    name="pickapic",
-    needs=Row.needs(),
-    read=group_rows(Row),
-    carries=frozenset({"jpg_0", "jpg_1"}),
-)
