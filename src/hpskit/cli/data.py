@@ -1,16 +1,15 @@
-"""`hpskit data`: what is in a data set, turning it into another layout, dividing it, bringing one here."""
+"""`hpskit data`: inspect, convert, split and fetch data sets."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hpskit.cli.options import Json, progress_bar
+from hpskit.cli.options import DataFormat, ImageRoot, Json, new_table, progress_bar, step_progress
 
 if TYPE_CHECKING:
     from hpskit.dataset.fetch import Wanted
@@ -23,33 +22,12 @@ app = typer.Typer(help="Inspect, convert, split and fetch data sets of human pre
 Source = Annotated[
     str, typer.Argument(metavar="PATH", help="A file, a folder, FOLDER/SPLIT, or a fetched name as ymhao/HPDv2.")
 ]
-LayoutName = Annotated[
-    Literal[
-        "auto",
-        "hpdv2-test",
-        "hpdv2-train",
-        "imagereward",
-        "imagerewarddb",
-        "pickapic",
-        "hpdv3",
-        "rankings",
-        "pairs",
-        "parquet",
-    ],
-    typer.Option("--format", help="Layout of the data set; auto knows it by the fields of its first rows."),
-]
-ImageRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that image names start from.  \\[default: test, train or images beside the file, or its own]"
-    ),
-]
 
 
 @app.command()
 def inspect(
     path: Source,
-    layout: LayoutName = "auto",
+    data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
     images: Annotated[bool, typer.Option(help="Look for the image files.")] = True,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image; find equal ones.")] = False,
@@ -63,9 +41,9 @@ def inspect(
     from hpskit.dataset.inspect import inspect as inspect_data
     from hpskit.dataset.reading import open_data
 
-    data = open_data(path, format=layout, image_root=image_root)
-    with _progress() as progress:
-        found = inspect_data(data, images=images, decode=decode, shown=show, progress=progress)
+    data = open_data(path, format=data_format, image_root=image_root)
+    with progress_bar() as bar:
+        found = inspect_data(data, images=images, decode=decode, shown=show, progress=step_progress(bar))
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:
@@ -82,7 +60,7 @@ def convert(
         typer.Option(help="hpdv2 is test.json, jsonl is rankings.jsonl; jsonl and parquet keep everything."),
     ],
     out: Annotated[Path, typer.Option(help="A new folder; for parquet a file.")],
-    layout: LayoutName = "auto",
+    data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
     images: Annotated[bool, typer.Option(help="Copy the images, or embed them in a parquet file.")] = True,
     allow_loss: Annotated[
@@ -99,15 +77,11 @@ def convert(
     from hpskit.dataset.convert import convert as convert_data
     from hpskit.dataset.reading import open_data
 
-    data = open_data(path, format=layout, image_root=image_root)
-    with _progress() as progress:
+    data = open_data(path, format=data_format, image_root=image_root)
+    with progress_bar() as bar:
+        progress = step_progress(bar)
         done = convert_data(
-            data,
-            to,
-            out,
-            images=images,
-            allow_loss=allow_loss,
-            progress=lambda groups: progress("converting", groups, None),
+            data, to, out, images=images, allow_loss=allow_loss, progress=lambda n: progress("converting", n, None)
         )
     if as_json:
         value = {"out": str(done.out), "groups": done.groups, "images": done.images, "lost": dict(done.lost)}
@@ -130,7 +104,7 @@ def split(
     compare_pixels: Annotated[
         bool, typer.Option(help="Decode all images and compare what they look like; else compare files.")
     ] = True,
-    layout: LayoutName = "auto",
+    data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
     as_json: Json = False,
 ) -> None:
@@ -142,8 +116,9 @@ def split(
     from hpskit.dataset.split import split as split_data
     from hpskit.dataset.split import write_split
 
-    data = open_data(path, format=layout, image_root=image_root)
-    with _progress() as progress:
+    data = open_data(path, format=data_format, image_root=image_root)
+    with progress_bar() as bar:
+        progress = step_progress(bar)
         parts = split_data(
             data, share=share, seed=seed, similarity=similarity, pixels=compare_pixels, progress=progress
         )
@@ -193,7 +168,8 @@ def fetch(
     if dry_run:
         _print_plan(wanted, to or folder_of(name))
         return
-    with _progress() as progress:
+    with progress_bar() as bar:
+        progress = step_progress(bar)
         folder = fetch_data(wanted, to, lambda what, done: progress(f"unpacking {what}", done, None))
     typer.echo(f"{name}: ready in {folder}")
 
@@ -216,28 +192,12 @@ def _bytes(size: int) -> str:
     return f"{size / scale:.1f} {unit}" if unit == "GB" else f"{size / scale:.0f} {unit}"
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar on standard error that follows several stages one after another."""
-    with progress_bar() as bar:
-        task = bar.add_task("", total=None, visible=False)
-
-        def update(stage: str, done: int, total: int | None) -> None:
-            bar.update(task, description=stage, completed=done, total=total, visible=True)
-
-        yield update
-
-
 def _print(found: Inspection) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    table = Table(title=Text(str(found.data.path)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("what")
-    table.add_column("how many", overflow="fold")
+    table = new_table(str(found.data.path), "what", "how many", words=("what", "how many"))
     for what, text in _lines(found):
         table.add_row(what, Text(text))
     console.print(table)
@@ -254,30 +214,28 @@ def _print(found: Inspection) -> None:
 
 
 def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
+    def more(count: int, what: str) -> str:
+        return f" ({count:,} {what})" if count else ""
+
+    def counts(found: Mapping[int, int] | Mapping[str, int]) -> str:
+        """Write the first dozen, each with how often it is there."""
+        items = [*found.items()]
+        rest = f", and {len(items) - 12:,} more" if len(items) > 12 else ""
+        return ", ".join(f"{key}: {count:,}" for key, count in items[:12]) + rest
+
     yield "format", found.data.format
-    yield "groups", f"{found.groups:,}" + _more(found.unjudged_groups, "not judged by anybody")
-    yield "images in a group", _counts(found.group_sizes)
+    yield "groups", f"{found.groups:,}" + more(found.unjudged_groups, "not judged by anybody")
+    yield "images in a group", counts(found.group_sizes)
     yield "distinct prompts", f"{found.prompts:,}"
-    yield "distinct images", f"{found.images:,}" + _more(found.embedded_images, "embedded")
+    yield "distinct images", f"{found.images:,}" + more(found.embedded_images, "embedded")
     yield "pairs", f"{found.pairs:,}"
-    yield "judgements", f"{found.votes:,}" + _more(found.partial_votes, "of them partial")
-    yield "judgements of a group", _counts(found.votes_per_group)
-    anonymous = _more(found.anonymous_votes, "judgements by nobody named")
+    yield "judgements", f"{found.votes:,}" + more(found.partial_votes, "of them partial")
+    yield "judgements of a group", counts(found.votes_per_group)
+    anonymous = more(found.anonymous_votes, "judgements by nobody named")
     yield "annotators", (f"{found.annotators:,}" if found.annotators else "not named") + anonymous
-    yield "comparisons", f"{found.comparisons:,}" + _more(found.tied, "ties")
+    yield "comparisons", f"{found.comparisons:,}" + more(found.tied, "ties")
     if found.first_preferred is not None:
         yield "the first is preferred in", f"{found.first_preferred:.1%} of {found.decided:,} without ties"
     yield "published orders", f"{found.published_orders:,}"
-    for what, counts in (("sources", found.sources), ("categories", found.categories)):
-        yield what, _counts(counts) if counts else "not named"
-
-
-def _more(count: int, what: str) -> str:
-    return f" ({count:,} {what})" if count else ""
-
-
-def _counts(counts: dict[int, int] | dict[str, int]) -> str:
-    """The first dozen, each with how often it is there."""
-    items = [*counts.items()]
-    rest = f", and {len(items) - 12:,} more" if len(items) > 12 else ""
-    return ", ".join(f"{key}: {count:,}" for key, count in items[:12]) + rest
+    yield "sources", counts(found.sources) or "not named"
+    yield "categories", counts(found.categories) or "not named"

@@ -229,11 +229,11 @@ def candidates_loader(
     return load
 
 
-def step_progress(bar: Progress) -> Callable[[str, int, int], None]:
-    """Return a `hpskit.stage.Progress` that draws on `bar`; each step has a line of its own."""
+def step_progress(bar: Progress) -> Callable[[str, int, int | None], None]:
+    """Return a `hpskit.stage.Progress` that draws on `bar`; each step has a line of its own, also without a total."""
     tasks: dict[str, TaskID] = {}
 
-    def progress(step: str, done: int, total: int) -> None:
+    def progress(step: str, done: int, total: int | None) -> None:
         if step not in tasks:
             tasks[step] = bar.add_task(step, total=total)
         bar.update(tasks[step], completed=done, total=total)
