@@ -94,22 +94,12 @@ def test_annotations_alone_and_files_of_any_data_set(cli: Cli, hub: Hub, tmp_pat
     assert (tmp_path / "b" / name).stat().st_nlink > 1  # a large table is not there twice
 
 
-def test_a_bad_archive_leaves_nothing(cli: Cli, hub: Hub, tmp_path: Path) -> None:
-    put(hub, archive({"../evil.jpg": b"x"}))
-    done = cli("data", "fetch", "ymhao/HPDv2", "--to", tmp_path / "out", HPSKIT_HOME=str(tmp_path), HF_ENDPOINT=hub.url)
-    assert done.returncode == 2
-    assert "is not a whole archive that can be trusted" in done.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test.json"]
-    assert not (tmp_path / "evil.jpg").exists()
-
-
 def test_what_the_hub_does_not_have_is_one_line(cli: Cli, hub: Hub, tmp_path: Path) -> None:
     done = cli("data", "fetch", "ymhao/HPDv2", HPSKIT_HOME=str(tmp_path), HF_ENDPOINT=hub.url)
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith(
-        "error: ymhao/HPDv2: its files are not known on this machine and the hub answered with status"
-    )
+    assert line.startswith("error: ymhao/HPDv2: ")
+    assert "the hub answered with status 404" in line
     assert "On a connected machine run `hpskit data fetch ymhao/HPDv2 --to DIR`" in line
 
 
@@ -199,12 +189,7 @@ def test_a_listing_that_leads_outside_is_refused(offline: Path, tmp_path: Path) 
     publish_json(offline / "datasets--some--one.json", {"../evil.json": 1})
     with pytest.raises(InputError, check=at("some/one", found="names a file '../evil.json'")):
         fetch(Wanted(name="some/one", files=("*",)), tmp_path / "out")
-
-
-def test_offline_nothing_is_known_of_what_was_never_asked_for(offline: Path) -> None:
-    with pytest.raises(
-        NotCachedError, match="HPDv3: its files are not known on this machine and HF_HUB_OFFLINE is set"
-    ):
+    with pytest.raises(NotCachedError, check=at("MizzenAI/HPDv3")):
         plan(Wanted(name="MizzenAI/HPDv3"))
 
 

@@ -17,16 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from error_fields import at
 from hpskit.dataset.group import Group, pairs
 from hpskit.dataset.inspect import inspect
 from hpskit.dataset.reading import open_data
-from hpskit.errors import InputError
 from preference_data import TEST_ROW, TRAIN_ROW, groups, pickapic_row, png, stored, write_json
 
 
 def test_the_sample_of_hpdv2(shared: Path) -> None:
-    found = inspect(open_data(shared / "data/hpdv2_sample"), decode=True)
+    stages: list[tuple[str, int, int | None]] = []
+    data = open_data(shared / "data/hpdv2_sample")
+    found = inspect(data, decode=True, progress=lambda *stage: stages.append(stage))
+    assert stages[-1] == ("decoding", 322, 322)
     assert (found.groups, found.prompts, found.images) == (37, 35, 322)
     assert found.group_sizes == {9: 30, 10: 7}
     assert found.votes_per_group == {10: 37}
@@ -112,15 +113,6 @@ def test_everything_wrong_is_found_in_one_go(tmp_path: Path) -> None:
     json.dumps(found.to_json())
 
 
-def test_an_array_that_breaks_off_is_counted_up_to_there(tmp_path: Path) -> None:
-    path = write_json(tmp_path / "a.json", [TEST_ROW] * 3)
-    path.write_text(path.read_text()[:-40])
-    found = inspect(open_data(path), images=False)
-    assert (found.groups, found.problems) == (2, {"broken row": 1})
-    [line] = found.listed["broken row"]
-    assert "entry 3 (line 90): is not JSON, or the file was cut off" in line
-
-
 @given(st.sets(st.integers(0, 5), max_size=4), st.sampled_from(["{", '{"prompt": }', "7", '{"prompt": 7}', '{"a": 1}']))
 @settings(max_examples=30)
 def test_whatever_rows_are_broken_all_others_are_counted(broken: set[int], text: str) -> None:
@@ -173,18 +165,3 @@ def test_a_published_order_against_the_votes_is_remarked(tmp_path: Path) -> None
     found = inspect(open_data(write_json(tmp_path / "a.json", [TEST_ROW, {**row, "prompt": "x"}])), images=False)
     assert found.remarks == {"published order": 1}
     assert "entry 2" in found.listed["published order"][0]
-
-
-def test_a_file_that_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, check=at(tmp_path / "a.parquet", found="is not a parquet file")):
-        inspect(open_data(tmp_path / "a.parquet"))
-
-
-def test_progress_is_told(tmp_path: Path) -> None:
-    write_json(tmp_path / "train.json", [{**TRAIN_ROW, "file_path": ["a.png", "b.png"]}])
-    for name in "ab":
-        Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png")
-    stages: list[tuple[str, int, int | None]] = []
-    inspect(open_data(tmp_path), decode=True, progress=lambda *stage: stages.append(stage))
-    assert stages[-1] == ("decoding", 2, 2)
