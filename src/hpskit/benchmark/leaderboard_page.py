@@ -36,8 +36,9 @@ Board = Mapping[str, Any]
 
 _SIDE = 176
 """Pixels of a thumbnail's longer side."""
-_BUDGET = 3_000_000
-"""Characters of all thumbnails together, so that a page with its scores stays under some 5 MB."""
+_BUDGET, _TABLES = 4_000_000, 55_000
+"""Characters of all thumbnails together, less what the tables take for each model of each board, so that a page stays
+under some 5 MB."""
 
 
 # Pictures
@@ -77,7 +78,7 @@ def gather_pictures(
         files[name] = [path if path and path.is_file() else None for path in paths]
         pictures.links[name] = _link(result, files[name], root, out)
     rows = {(row.category, row.number): n for n, row in enumerate(results[0].prompts)}
-    room, changed = _BUDGET, Counter[str]()
+    room, changed = _BUDGET - _TABLES * sum(len(board["models"]) for board in boards), Counter[str]()
     for name, place in dict.fromkeys(_wanted(boards)):
         row = rows[place]
         path = files[name][row]
