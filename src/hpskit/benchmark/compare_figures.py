@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.benchmark.result import Resampling, largest_differences
-from hpskit.pages import p_words, percent, round_step, signed
+from hpskit.pages.axes import round_step
+from hpskit.pages.format import p_words, percent, signed
 from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, scorer_agreement
 
 __all__ = ["agreement_of", "compared", "decimals"]

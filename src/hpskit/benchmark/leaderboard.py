@@ -135,6 +135,20 @@ def _model(result: Result, out: Path) -> dict[str, Any]:
     }
 
 
+def _gap(result: Result) -> str | None:
+    """Say which images a model lacks; None if it lacks none."""
+    missing = sum(not row.images for row in result.prompts)
+    if missing:
+        what = f"{missing:,} of {len(result.prompts):,} prompts have no image; its averages are over the others"
+        place = "where it lacks any it has no rank, strength or wins and stands last"
+        fair = "its differences to other models are over the prompts that both have"
+        return f"{result.name} is incomplete: {what}; {place}; {fair}."
+    if not result.complete:
+        what = "some prompts have fewer images than others, and the mean of fewer varies more"
+        return f"{result.name} is incomplete: {what}."
+    return None
+
+
 def _notes(
     results: Sequence[Result],
     having: Mapping[str, Sequence[Result]],
@@ -142,16 +156,7 @@ def _notes(
     resampling: Resampling,
 ) -> Iterator[str]:
     """What a reader must know: nothing is left out silently."""
-    for result in results:
-        missing = sum(not row.images for row in result.prompts)
-        if missing:
-            what = f"{missing:,} of {len(result.prompts):,} prompts have no image; its averages are over the others"
-            place = "where it lacks any it has no rank, strength or wins and stands last"
-            fair = "its differences to other models are over the prompts that both have"
-            yield f"{result.name} is incomplete: {what}; {place}; {fair}."
-        elif not result.complete:
-            what = "some prompts have fewer images than others, and the mean of fewer varies more"
-            yield f"{result.name} is incomplete: {what}."
+    yield from filter(None, map(_gap, results))
     if note := repeats_note(results[0].texts):
         yield note
     for label, own in having.items():

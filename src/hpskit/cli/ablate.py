@@ -88,7 +88,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from hpskit.pages import counted
+    from hpskit.pages.format import counted
     from hpskit.training.sweep import accuracy_of, ranked, undecided, written
 
     console, table = Console(), Table(box=box.SIMPLE_HEAD)

@@ -122,7 +122,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
 
 
 def _corrected(holm_p: dict[str, float]) -> str:
-    from hpskit.pages import p_figure
+    from hpskit.pages.format import p_figure
 
     figures = ", ".join(f"{label} {p_figure(p_value)}" for label, p_value in holm_p.items())
     return f"p corrected for {len(holm_p)} scorers (Holm): {figures}"
@@ -130,7 +130,7 @@ def _corrected(holm_p: dict[str, float]) -> str:
 
 def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:
     from hpskit.benchmark.compare_figures import decimals
-    from hpskit.pages import number, p_figure, percent, signed
+    from hpskit.pages.format import number, p_figure, percent, signed
 
     digits = decimals(difference)
     return (

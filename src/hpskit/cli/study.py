@@ -62,7 +62,7 @@ def _print_chrominance(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from hpskit.pages import digits_for, number, p_words
+    from hpskit.pages.format import digits_for, number, p_words
 
     console = Console()
     table = _table("images", "mean chroma", "interval", "saturation", "vivid")
@@ -136,7 +136,7 @@ def _print_metrics(result: dict[str, Any], labels: dict[str, str], out: Path) ->
     from rich.console import Console
     from rich.text import Text
 
-    from hpskit.pages import number, signed
+    from hpskit.pages.format import number, signed
 
     console = Console()
     clip = bool(result["settings"]["clip"])
@@ -214,7 +214,7 @@ def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from hpskit.pages import counted
+    from hpskit.pages.format import counted
 
     console = Console()
     for scorer in result["scorers"]:
@@ -234,7 +234,7 @@ def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
 
 def _curve_table(title: str, curve: list[dict[str, Any]]) -> Table:
     from hpskit.benchmark.studies.prompt_number import decimals
-    from hpskit.pages import number
+    from hpskit.pages.format import number
 
     columns = {"standard_error": "mean ±", "difference_error": "difference ±", "detectable": "can detect"}
     digits = decimals(curve)

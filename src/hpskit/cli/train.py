@@ -201,7 +201,7 @@ def _dry_run(config: TrainConfig, as_json: bool) -> None:
 
 def _plan(config: TrainConfig, found: Mapping[str, Any]) -> Iterator[str]:
     """Put what a dry run has found into words."""
-    from hpskit.pages import duration
+    from hpskit.pages.format import duration
 
     recipe, sizes, bytes_, measured = config.recipe, found["parameters"], found["bytes"], found["measured"]
     share = f"{sizes['trained'] / 1e6:,.1f} of {sizes['all'] / 1e6:,.1f} million parameters are trained"
@@ -273,7 +273,7 @@ def _accuracy(validation: Mapping[str, Any]) -> str:
 
 
 def _outlook(line: Mapping[str, Any]) -> str:
-    from hpskit.pages import duration
+    from hpskit.pages.format import duration
 
     memory = f"{line['peak_bytes'] / 1e9:.1f} GB at the peak"
     left = duration(line["seconds_left"])

@@ -32,7 +32,7 @@ from hpskit.dataset.leaks import Leaks, check_leaks
 from hpskit.dataset.reading import DataSet, Part, open_data
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.models.clip import token_counter, tokenizer
-from hpskit.pages import counted
+from hpskit.pages.format import counted
 from hpskit.training.recipes import Recipe
 
 __all__ = [
