@@ -22,7 +22,6 @@ from hpskit.benchmark.result import (
     relative_to,
     repeats_note,
     same_scorer,
-    version_note,
 )
 from hpskit.errors import InputError
 from hpskit.files import sha256_file
@@ -147,6 +146,12 @@ def _gap(result: Result) -> str | None:
         what = "some prompts have fewer images than others, and the mean of fewer varies more"
         return f"{result.name} is incomplete: {what}."
     return None
+
+
+def version_note(label: str, results: Sequence[Result]) -> str | None:
+    """Tell the reader that several versions of hpskit have scored; None if one has."""
+    packages = sorted({result.scorer(label).info.package for result in results})
+    return f"Scores by {label} were made by {', '.join(packages)}." if len(packages) > 1 else None
 
 
 def _notes(

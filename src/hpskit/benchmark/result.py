@@ -7,6 +7,7 @@ compares models reads these files and nothing else.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from hpskit.benchmark.suites import SuitePrompt, prompts_sha256
 from hpskit.errors import InputError, RecordError, shown
@@ -45,13 +46,21 @@ __all__ = [
     "repeats_note",
     "same_scorer",
     "text_numbers",
-    "version_note",
 ]
 
 FORMAT: Final = "hpskit benchmark result 1"
 CURE = "the file was changed after it was made; make it again"
 
 Floats = NDArray[np.float64]
+
+
+def _printable(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise RecordError("", f"is {shown(text)}", expected="a name that can be printed", cure=CURE)
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_printable)]
 
 
 class ResultPart(Strict):
@@ -100,25 +109,20 @@ class Figures(ResultPart):
     """Number of prompts that have an image."""
 
 
-class CategoryFigures(ResultPart):
+class CategoryFigures(Figures):
     """The figures of one category; None, but for `prompts`, if it has no image."""
 
     name: str
     mean: float | None
-    """The official figure: mean over consecutive groups of 80 prompts."""
+    """The official figure: mean over consecutive groups of 80 prompts; `value` is the plain mean over prompts."""
     deviation: float | None
     """Standard deviation of the means of those groups."""
-    value: float | None
-    """Plain mean over prompts."""
-    low: float | None
-    high: float | None
-    prompts: int
 
 
 class ScorerAbout(ResultPart):
     """A scorer, as results name it."""
 
-    label: str
+    label: Printable
     info: ScorerInfo
     log_odds_per_point: float | None
     """Log-odds of being preferred per point of score, if the scorer has such a scale."""
@@ -152,6 +156,18 @@ class SuiteInfo(ResultPart):
     """Number of prompts."""
     categories: Annotated[tuple[CategorySize, ...], Field(strict=False)]
 
+    @classmethod
+    def of(cls, name: str, source: str, prompts: Sequence[SuitePrompt]) -> Self:
+        """Describe a suite."""
+        sizes = Counter(prompt.category for prompt in prompts)
+        return cls(
+            name=name,
+            source=source,
+            sha256=prompts_sha256((prompt.category, prompt.prompt) for prompt in prompts),
+            prompts=len(prompts),
+            categories=tuple(CategorySize(name=name, prompts=size) for name, size in sizes.items()),
+        )
+
 
 class Result(ResultPart):
     """A result file that was read and checked; arrays are aligned with the prompts of the suite."""
@@ -159,7 +175,7 @@ class Result(ResultPart):
     path: Path = Field(exclude=True)
     format: Literal["hpskit benchmark result 1"] = FORMAT
     package: str
-    name: str
+    name: Printable
     """Name of the model."""
     command: str
     complete: bool
@@ -173,19 +189,12 @@ class Result(ResultPart):
     scorers: Annotated[tuple[ScorerResult, ...], Field(strict=False, min_length=1)]
     prompts: Annotated[tuple[ScoredPrompt, ...], Field(strict=False, min_length=1)]
 
-    @field_validator("name")
-    @classmethod
-    def _printable(cls, name: str) -> str:
-        if not name.strip() or not name.isprintable():
-            raise RecordError("", f"is {shown(name)}", expected="the name of a model", cure=CURE)
-        return name
-
     @field_validator("scorers")
     @classmethod
     def _told_apart(cls, scorers: tuple[ScorerResult, ...]) -> tuple[ScorerResult, ...]:
         labels = [scorer.label for scorer in scorers]
-        if len(set(labels)) < len(labels) or not all(label.isprintable() for label in labels):
-            raise RecordError("", f"are {shown(labels)}", expected="labels that differ and can be printed", cure=CURE)
+        if len(set(labels)) < len(labels):
+            raise RecordError("", f"are {shown(labels)}", expected="labels that differ", cure=CURE)
         return scorers
 
     @model_validator(mode="after")
@@ -193,19 +202,17 @@ class Result(ResultPart):
         def fail(place: str, found: object, expected: str) -> None:
             raise RecordError(place, f"is {shown(found)}", expected=expected, cure=CURE)
 
-        sizes: dict[str, int] = {}
+        seen: Counter[str] = Counter()
         for n, row in enumerate(self.prompts):
-            if row.number != sizes.get(row.category, 0):
-                fail(f"prompts[{n}].number", row.number, f"{sizes.get(row.category, 0)}, its place in the category")
-            sizes[row.category] = row.number + 1
+            if row.number != seen[row.category]:
+                fail(f"prompts[{n}].number", row.number, f"{seen[row.category]}, its place in the category")
+            seen[row.category] += 1
             for m, image in enumerate(row.images):
                 if missing := set(self.labels) - image.scores.keys():
                     fail(f"prompts[{n}].images[{m}].scores.{missing.pop()}", None, "a number")
-        stated = self.suite.model_dump(mode="json", include={"prompts", "categories", "sha256"})
+        stated = self.suite.model_dump(mode="json")
         for name, value in (
-            ("prompts", len(self.prompts)),
-            ("categories", [{"name": name, "prompts": size} for name, size in sizes.items()]),
-            ("sha256", prompts_sha256((row.category, row.prompt) for row in self.prompts)),
+            SuiteInfo.of(self.suite.name, self.suite.source, self.prompts).model_dump(mode="json").items()
         ):
             if stated[name] != value:
                 fail(f"suite.{name}", stated[name], f"{shown(value)}, which is that of its prompts")
@@ -421,12 +428,6 @@ def common_scorers(results: Sequence[Result], wanted: Sequence[str] = ()) -> lis
     for label in labels:
         same_scorer(label, results)
     return labels
-
-
-def version_note(label: str, results: Sequence[Result]) -> str | None:
-    """Tell the reader that several versions of hpskit have scored; None if one has."""
-    packages = sorted({result.scorer(label).info.package for result in results})
-    return f"Scores by {label} were made by {', '.join(packages)}." if len(packages) > 1 else None
 
 
 def repeats_note(texts: NDArray[np.intp]) -> str | None:

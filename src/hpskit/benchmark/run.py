@@ -23,6 +23,7 @@ from hpskit.benchmark.result import (
     ScoredImage,
     ScoredPrompt,
     ScorerResult,
+    SuiteInfo,
     figures,
     read_result,
     relative_to,
@@ -265,7 +266,6 @@ def make_result(
     earlier: Result | None,
 ) -> Result:
     """Put the result together; what an earlier one says of suite and settings stays if this run does not say it."""
-    sizes = {name: sum(prompt.category == name for prompt in suite.prompts) for name in suite.categories}
     named = earlier.suite if earlier else suite  # the prompts are the same, whatever their file is called today
     value = {
         "path": config.out,
@@ -276,13 +276,7 @@ def make_result(
         "meta": dict(config.meta) or (earlier.meta if earlier else {}),
         "versions": versions(),
         "images_root": relative_to(config.images, config.out.parent),
-        "suite": {
-            "name": named.name,
-            "source": named.source,
-            "sha256": suite.sha256,
-            "prompts": len(suite.prompts),
-            "categories": [{"name": name, "prompts": size} for name, size in sizes.items()],
-        },
+        "suite": SuiteInfo.of(named.name, named.source, suite.prompts),
         "scorers": scorers,
         "prompts": rows,
     }
