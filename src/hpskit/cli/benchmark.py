@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +17,12 @@ from hpskit.cli.options import (
     Precision,
     Scorers,
     candidates_loader,
+    command_line,
+    echo_json,
+    new_table,
     progress_bar,
     scorer_loader,
+    show,
     step_progress,
 )
 from hpskit.errors import InputError
@@ -69,7 +70,7 @@ def prompts(
     sizes = {name: sum(prompt.category == name for prompt in found.prompts) for name in found.categories}
     if as_json:
         facts = {"suite": found.name, "sha256": found.sha256, "prompts": len(found.prompts), "path": str(path)}
-        typer.echo(json.dumps({**facts, "categories": sizes}, indent=2, ensure_ascii=False))
+        echo_json({**facts, "categories": sizes})
         return
     parts = ", ".join(f"{name} {size}" for name, size in sizes.items() if name)
     typer.echo(f"{found.name}: {len(found.prompts):,} prompts{f' ({parts})' if parts else ''}, {path}")
@@ -126,14 +127,13 @@ def run(
         allow_identical=allow_identical,
         replace=replace,
         meta=_meta(meta),
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
+        command=command_line(),
     )
     load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
         summary = run_benchmark(config, load, step_progress(bar))
     if as_json:
-        facts = summary.result.model_dump(mode="json", exclude={"prompts"})
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        echo_json(summary.result.model_dump(mode="json", exclude={"prompts"}))
     else:
         _print_result(summary)
     _warn(summary)
@@ -193,7 +193,7 @@ def verify(
             progress=step_progress(bar),
         )
     if as_json:
-        typer.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+        echo_json(done.to_json())
     else:
         _print_checks(done)
     if not done.passed:
@@ -201,15 +201,17 @@ def verify(
 
 
 def _name_of(info: ScorerInfo, files: list[str]) -> str:
-    """What to load for an identity: what the user named of its name, else a model that hpskit knows. A result may come
-    from anybody: no file and no code is opened because it says so."""
+    """Find what to load for an identity: what the user named of its name, else a model that hpskit knows.
+
+    A result may come from anybody: no file and no code is opened because it says so.
+    """
     from hpskit.models.registry import find
 
     for file in files:
         if file.rpartition(":")[2] == info.name or Path(file).stem == info.name:
             return file
     if info.version == "local" or find(info.name).version != info.version:
-        raise InputError(f"{info.name!r} is not a model of hpskit; give the file with --scorer")
+        raise InputError(repr(info.name), "is not a model of hpskit", cure="give the file with --scorer")
     return info.name
 
 
@@ -220,25 +222,18 @@ def _meta(path: Path | None) -> dict[str, Any]:
         return {}
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError(f"{path}: is {type(value).__name__}, expected a JSON object with settings, {{…}}")
+        raise InputError(path, f"is {type(value).__name__}", expected="a JSON object with settings, {…}")
     return value
 
 
 def _print_result(summary: Summary) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     result = summary.result
-    console = Console()
     for scorer in result.scorers:
         blind = " (does not read the prompt)" if scorer.reads_prompt is False else ""
         title = f"{result.name}: {result.suite.name}, scored by {scorer.label}{blind}"
-        table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        table.add_column("", overflow="fold")
-        for column in ("score", "95 % interval", "deviation of groups", "prompts"):
-            table.add_column(column, justify="right", no_wrap=True)
+        table = new_table(title, "", "score", "95 % interval", "deviation of groups", "prompts", words=[""])
         parts = [part.model_dump() for part in scorer.categories]
         for part in parts:
             if part["name"]:
@@ -247,24 +242,18 @@ def _print_result(summary: Summary) -> None:
             table.add_section()
         average = {**scorer.average.model_dump(), "deviation": parts[0]["deviation"] if len(parts) == 1 else None}
         table.add_row(Text("average", style="bold"), *_figures(average))
-        console.print(table)
-    console.print(Text(f" {result.path}", style="dim"), soft_wrap=True)
+        show(table, dim=str(result.path) if scorer is result.scorers[-1] else "")
 
 
 def _figures(part: dict[str, Any]) -> tuple[str, str, str, str]:
+    from hpskit.pages.format import between, number
+
     if part["value"] is None:
         return "none", "", "", "0"
-    interval = f"{_number(part['low'])} to {_number(part['high'])}" if part["low"] is not None else ""
     groups = part["prompts"] > GROUP_SIZE  # one group has no deviation from others
     deviation = f"{part['deviation']:.4f}" if groups and part["deviation"] is not None else ""
     value = part.get("mean", part["value"])
-    return _number(value), interval, deviation, f"{part['prompts']:,}"
-
-
-def _number(value: float) -> str:
-    """Two decimals, with a true minus sign and none before zero."""
-    text = f"{value:.2f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")  # noqa: RUF001  # a minus sign
+    return number(value), between(part["low"], part["high"]), deviation, f"{part['prompts']:,}"
 
 
 def _warn(summary: Summary) -> None:

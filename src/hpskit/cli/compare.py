@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +16,11 @@ from hpskit.cli.options import (
     Precision,
     Scorers,
     candidates_loader,
+    command_line,
+    echo_json,
+    new_table,
     progress_bar,
+    show,
     step_progress,
 )
 
@@ -79,63 +80,53 @@ def compare(
         names=(name_a, name_b),
         allow_missing=allow_missing,
         resampling=Resampling(resamples=resamples, seed=seed),
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
+        command=command_line(),
     )
     load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
         summary = run(config, load, step_progress(bar))
     if as_json:
-        typer.echo(json.dumps(summary.result, indent=2, ensure_ascii=False))
-        return
-    _print(summary.result, out)
+        echo_json(summary.result)
+    else:
+        _print(summary.result, out)
 
 
 def _print(result: dict[str, Any], out: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from hpskit.pages.format import p_figure
+
     title = f"{result['second']['name']} against {result['first']['name']}: {result['compared']:,} prompts"
-    table = Table(
-        title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True
-    )
-    table.add_column("scorer", overflow="fold", min_width=10)
-    for column in ("difference", "interval", "wins", "p", "sign p", "can detect"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = ("difference", "interval", "wins", "p", "sign p", "can detect")
+    table = new_table(title, "scorer", *columns, words=["scorer"])
+    table.collapse_padding = True
     for scorer in result["scorers"]:
         table.add_row(Text(scorer["label"]), *_figures(scorer["difference"], scorer["difference"]["permutation_p"]))
         for row in scorer["categories"]:
             if row["difference"]:
                 table.add_row(Text(f" {row['name']}", style="dim"), *_figures(row["difference"], row["holm_p"]))
-    console.print(table)
-    for scorer in result["scorers"]:
-        start = f"{scorer['label']}: " if len(result["scorers"]) > 1 else ""
-        console.print(Text(f" {start}{scorer['verdict']}", style="bold"), soft_wrap=True)
+    several = len(result["scorers"]) > 1
+    lines = [
+        f"{scorer['label']}: {scorer['verdict']}" if several else scorer["verdict"] for scorer in result["scorers"]
+    ]
     if result["agreement"]:
-        console.print(Text(f" {result['agreement']['sentence']}"), soft_wrap=True)
-        console.print(Text(f" {_corrected(result['agreement']['holm_p'])}"), soft_wrap=True)
-    console.print(Text(f" {out / 'compare.html'}", style="dim"), soft_wrap=True)
+        corrected = result["agreement"]["holm_p"]
+        figures = ", ".join(f"{label} {p_figure(p_value)}" for label, p_value in corrected.items())
+        lines.append(result["agreement"]["sentence"])
+        lines.append(f"p corrected for {len(corrected)} scorers (Holm): {figures}")
+    show(table, *lines, dim=str(out / "compare.html"))
     for note in result["notes"]:
         typer.echo(f"note: {note}", err=True)
 
 
-def _corrected(holm_p: dict[str, float]) -> str:
-    from hpskit.pages.format import p_figure
-
-    figures = ", ".join(f"{label} {p_figure(p_value)}" for label, p_value in holm_p.items())
-    return f"p corrected for {len(holm_p)} scorers (Holm): {figures}"
-
-
 def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:
     from hpskit.benchmark.compare_figures import decimals
-    from hpskit.pages.format import number, p_figure, percent, signed
+    from hpskit.pages.format import between, number, p_figure, percent, signed
 
     digits = decimals(difference)
     return (
         signed(difference["value"], digits),
-        f"{signed(difference['low'], digits)} to {signed(difference['high'], digits)}",
+        between(difference["low"], difference["high"], digits, sign=True),
         percent(difference["win_rate"]),
         p_figure(p_value),
         p_figure(difference["sign_p"]),

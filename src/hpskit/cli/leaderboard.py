@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hpskit.cli.options import Json
+from hpskit.cli.options import Json, command_line, echo_json, new_table, show
 
 __all__ = ["leaderboard"]
 
@@ -58,11 +55,11 @@ def leaderboard(
         images=dict(_placed(words) for words in images or ()),
         published=published,
         resampling=Resampling(resamples=resamples, seed=seed),
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
+        command=command_line(),
     )
     board = run(config)
     if as_json:
-        typer.echo(json.dumps(board, indent=2, ensure_ascii=False))
+        echo_json(board)
     else:
         _print(board, out)
     for note in board["notes"]:
@@ -80,24 +77,17 @@ def _placed(words: str) -> tuple[str, Path]:
 
 
 def _print(board: dict[str, Any], out: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from hpskit.benchmark.leaderboard_page import incomplete, rank_range
     from hpskit.pages.format import between, counted, number, percent
 
-    console = Console()
     for scorer in board["scorers"]:
         title = f"{board['suite']['name']}, {counted(board['suite']['prompts'], 'prompt')}, by {scorer['label']}"
         if scorer["reads_prompt"] is False:
             title += ", which does not read the prompt"
-        table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        table.add_column("rank", justify="right", no_wrap=True)
-        table.add_column("model", overflow="fold")
-        for column in ("average", f"{100 * board['settings']['level']:g} % interval", "wins"):
-            table.add_column(column, justify="right", no_wrap=True)
+        level = f"{100 * board['settings']['level']:g} % interval"
+        table = new_table(title, "rank", "model", "average", level, "wins", words=["model"])
         whole = scorer["scopes"][0]
         for row in whole["models"]:
             lacking = incomplete(row, whole, board["models"])
@@ -109,5 +99,4 @@ def _print(board: dict[str, Any], out: Path) -> None:
             table.add_section()
         for row in scorer["published"]:
             table.add_row("", Text(f"{row['name']} (published)", style="dim"), number(row["average"]), "", "")
-        console.print(table)
-    console.print(Text(f" {out / 'leaderboard.html'}", style="dim"), soft_wrap=True)
+        show(table, dim=str(out / "leaderboard.html") if scorer is board["scorers"][-1] else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -38,6 +39,7 @@ __all__ = [
     "Workers",
     "candidates_loader",
     "command_line",
+    "echo_json",
     "interval",
     "new_table",
     "progress_bar",
@@ -160,6 +162,11 @@ def show(table: Table, *lines: str, dim: str = "") -> None:
 def interval(row: Mapping[str, Any]) -> str:
     """Write the interval of a share, in percent; empty if it has none."""
     return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
+
+
+def echo_json(value: object) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def command_line() -> str:

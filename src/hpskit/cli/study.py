@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from hpskit.cli.options import Device, Json, progress_bar, scorer_loader, step_progress
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from hpskit.cli.options import (
+    Device,
+    Json,
+    command_line,
+    echo_json,
+    new_table,
+    progress_bar,
+    scorer_loader,
+    show,
+    step_progress,
+)
 
 __all__ = ["app"]
 
@@ -47,43 +52,39 @@ def chrominance(
     """
     from hpskit.benchmark.studies.chrominance import Chrominance, run
 
-    config = Chrominance(
-        images=images, out=out, size=size, resamples=resamples, seed=seed, command=f"hpskit {shlex.join(sys.argv[1:])}"
-    )
+    config = Chrominance(images=images, out=out, size=size, resamples=resamples, seed=seed, command=command_line())
     with progress_bar() as bar:
         result = run(config, step_progress(bar))
     if as_json:
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo_json(result)
     else:
         _print_chrominance(result, out)
 
 
 def _print_chrominance(result: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    from hpskit.pages.format import digits_for, number, p_words
+    from hpskit.pages.format import between, digits_for, number, p_words
 
-    console = Console()
-    table = _table("images", "mean chroma", "interval", "saturation", "vivid")
+    table = new_table("", "model", "images", "mean chroma", "interval", "saturation", "vivid", words=["model"])
     for model in result["models"]:
         chroma = model["chroma"]
         table.add_row(
             Text(model["name"]),
             f"{model['images']:,}",
             f"{chroma['value']:.1f}",
-            f"{chroma['low']:.1f} to {chroma['high']:.1f}",
+            between(chroma["low"], chroma["high"], 1),
             f"{100 * model['saturation']['value']:.1f} %",
             f"{100 * model['vivid']['value']:.1f} %",
         )
-    console.print(table)
+    lines = []
     for pair in result["pairs"]:
         far = pair["wasserstein"]
         digits = digits_for([far["value"], far["chance"]], least=1, most=3)
-        value, low, high, chance = (number(far[name], digits) for name in ("value", "low", "high", "chance"))
-        line = f"{pair['first']} and {pair['second']}: {value} Lab units ({low} to {high})"
-        console.print(Text(f" {line}, by chance {chance}, {p_words(far['p_adjusted'])}"), soft_wrap=True)
-    console.print(Text(f" {out / 'chrominance.html'}", style="dim"), soft_wrap=True)
+        value, chance = number(far["value"], digits), number(far["chance"], digits)
+        ends = f"({between(far['low'], far['high'], digits)}), by chance {chance}, {p_words(far['p_adjusted'])}"
+        lines.append(f"{pair['first']} and {pair['second']}: {value} Lab units {ends}")
+    show(table, *lines, dim=str(out / "chrominance.html"))
 
 
 @app.command()
@@ -121,44 +122,41 @@ def metrics(
         clip=clip,
         weights=weights,
         device=device,
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
+        command=command_line(),
     )
     with progress_bar() as bar:
         result = run(config, scorer_loader(clip, None, "fp32", device, None, None), step_progress(bar))
     if as_json:
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo_json(result)
     else:
         _print_metrics(result, METRICS, out)
     _warn_of_metrics(result)
 
 
-def _print_metrics(result: dict[str, Any], labels: dict[str, str], out: Path) -> None:
-    from rich.console import Console
+def _print_metrics(result: dict[str, Any], labels: Mapping[str, str], out: Path) -> None:
     from rich.text import Text
 
     from hpskit.pages.format import number, signed
 
-    console = Console()
-    clip = bool(result["settings"]["clip"])
-    table = _table("images", "FID", "KID x 1000", "IS", *(["CLIPScore"] if clip else []))
+    clip = ["CLIPScore"] if result["settings"]["clip"] else []
+    table = new_table("", "model", "images", "FID", "KID x 1000", "IS", *clip, words=["model"])
     halves = {"name": "two halves of the reference", "inception_score": None, "clip_score": None}
     for row in [*result["models"], halves | result["two_halves_of_the_reference"]]:
         score = row["inception_score"]
-        figures = [
+        table.add_row(
+            Text(row["name"]),
             f"{row['images']:,}",
             number(row["fid"]),
             f"{number(1000 * row['kid']['value'])} ± {1000 * row['kid']['deviation']:.2f}",
             f"{score['value']:.2f} ± {score['deviation']:.2f}" if score else "",
-        ]
-        if clip:
-            figures.append(number(row["clip_score"]["value"]) if row["clip_score"] else "")
-        table.add_row(Text(row["name"]), *figures)
-    console.print(table)
+            *(number(row["clip_score"]["value"]) if row["clip_score"] else "" for _ in clip),
+        )
+    lines = []
     for row in result["agreement"]:
         rho = "undefined" if row["spearman"] is None else signed(row["spearman"])
-        line = f"{row['scorer']} and {labels[row['metric']]}: Spearman {rho} over {result['agreement_models']} models"
-        console.print(Text(f" {line}"), soft_wrap=True)
-    console.print(Text(f" {out / 'metrics.html'}", style="dim"), soft_wrap=True)
+        both = f"{row['scorer']} and {labels[row['metric']]}"
+        lines.append(f"{both}: Spearman {rho} over {result['agreement_models']} models")
+    show(table, *lines, dim=str(out / "metrics.html"))
 
 
 def _warn_of_metrics(result: dict[str, Any]) -> None:
@@ -198,11 +196,11 @@ def prompt_number(
         resolution=resolution,
         resamples=resamples,
         seed=seed,
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
+        command=command_line(),
     )
     result = run(config)
     if as_json:
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo_json(result)
     else:
         _print_prompt_number(result, out)
     for study in result["scorers"]:
@@ -211,49 +209,24 @@ def prompt_number(
 
 
 def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from hpskit.pages.format import counted
-
-    console = Console()
-    for scorer in result["scorers"]:
-        every = scorer["scopes"][0]
-        title = f"How many prompts: {result['suite']['name']}, by {scorer['label']}"
-        console.print(_curve_table(title, every["curve"]))
-        needed, points = every["needed"], f"{result['settings']['resolution']:g} points"
-        line = f"{scorer['label']}: to find a difference of {points} use {counted(needed['largest'], 'prompt')}"
-        console.print(Text(f" {line} ({needed['typical']:,} for a typical pair)", style="bold"), soft_wrap=True)
-        if needed["at_least"]:
-            fewer = f"fewer than {needed['largest']} cannot reach 5 % in a two-sided permutation test"
-            console.print(Text(f"   at least: {fewer}, whatever the scores"), soft_wrap=True)
-        for part in scorer["scopes"][1:]:
-            console.print(Text(f"   {part['category']} alone: {part['needed']['largest']:,}"), soft_wrap=True)
-    console.print(Text(f" {out / 'prompts.html'}", style="dim"), soft_wrap=True)
-
-
-def _curve_table(title: str, curve: list[dict[str, Any]]) -> Table:
     from hpskit.benchmark.studies.prompt_number import decimals
-    from hpskit.pages.format import number
+    from hpskit.pages.format import counted, number
 
     columns = {"standard_error": "mean ±", "difference_error": "difference ±", "detectable": "can detect"}
-    digits = decimals(curve)
-    table = _table(*columns.values(), "wrong order", "closest pair", first="prompts", title=title)
-    for point in curve:
-        figures = [number(point[name], digits) for name in columns]
-        chances = [f"{100 * point[name]:.1f} %" for name in ("wrong_order", "worst_pair")]
-        table.add_row(f"{point['prompts']:,}", *figures, *chances)
-    return table
-
-
-def _table(*columns: str, first: str = "model", title: str = "") -> Table:
-    """One row for each model, or whatever comes first; figures to the right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column(first, justify="right" if first == "prompts" else "left")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+    resolution = f"{result['settings']['resolution']:g} points"
+    for scorer in result["scorers"]:
+        every, *parts = scorer["scopes"]
+        title = f"How many prompts: {result['suite']['name']}, by {scorer['label']}"
+        table = new_table(title, "prompts", *columns.values(), "wrong order", "closest pair")
+        for point in every["curve"]:
+            figures = [number(point[name], decimals(every["curve"])) for name in columns]
+            chances = [f"{100 * point[name]:.1f} %" for name in ("wrong_order", "worst_pair")]
+            table.add_row(f"{point['prompts']:,}", *figures, *chances)
+        needed = every["needed"]
+        use = f"use {counted(needed['largest'], 'prompt')} ({needed['typical']:,} for a typical pair)"
+        lines = [f"{scorer['label']}: to find a difference of {resolution} {use}"]
+        if needed["at_least"]:
+            fewer = f"fewer than {needed['largest']} cannot reach 5 % in a two-sided permutation test"
+            lines.append(f"  at least: {fewer}, whatever the scores")
+        lines += [f"  {part['category']} alone: {part['needed']['largest']:,}" for part in parts]
+        show(table, *lines, dim=str(out / "prompts.html") if scorer is result["scorers"][-1] else "")
