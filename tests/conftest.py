@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+sys.modules["conftest"] = sys.modules[__name__]  # tests take types from here; it must not be run a second time
+
 # Before anything imports huggingface_hub, which reads them once: nothing leaves this machine, nothing that a
 # developer has cached is seen, and nothing of the tests stays in the developer's cache.
 _HOME = tempfile.TemporaryDirectory(prefix="hpskit-tests-")

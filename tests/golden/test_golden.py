@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from make import CHAINS, differences, load, run_chain, tolerance
+
+from golden.make import CHAINS, differences, load, run_chain, tolerance
 
 
 @pytest.mark.parametrize("chain", CHAINS)
