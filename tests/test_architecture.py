@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,8 @@ import pytest
 import house
 
 SRC = house.SRC
-ORDER = (  # noqa: SIM905  # as ARCHITECTURE.md draws it
-    "errors schema records files stage rows hub pages stats pixels prompts images annotation dataset models training "
-    "scoring evaluation benchmark reward serving cluster hpsv2 cli"
-).split()
+PLAN = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+ORDER = re.findall(r"^\| `(\w+)/?` \|", PLAN, re.MULTILINE)
 MODULES = house.modules(SRC)
 each_module = pytest.mark.parametrize("path", MODULES.values(), ids=lambda path: str(path.relative_to(SRC)))
 
@@ -38,6 +37,18 @@ def test_imports_point_one_way(path: Path) -> None:
             continue
         assert parts[1] in ORDER, f"{path.name}:{line}: {name} has no place in the house"
         assert ORDER.index(parts[1]) <= ORDER.index(own), f"{path.name}:{line}: {own} imports {parts[1]}"
+
+
+def test_the_plan_is_the_house() -> None:
+    there = {path.relative_to(SRC).parts[0].removesuffix(".py") for path in MODULES.values()}
+    assert set(ORDER) == there - {"__init__", "__main__"}
+
+
+def test_where_to_go_exists() -> None:
+    places = re.findall(r"`((?:\w+/)+\w+\.py|\w+\.py|(?:\w+/)+)`", PLAN[PLAN.index("| to …") : PLAN.index("## Rules")])
+    assert len(places) >= 8
+    for place in places:
+        assert (SRC / place).exists(), f"CONTRIBUTING.md sends people to {place}, which is not there"
 
 
 def test_folders_of_the_benchmark_stand_on_it_and_not_on_one_another() -> None:
