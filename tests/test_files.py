@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,12 +16,9 @@ from error_fields import at
 from hpskit.errors import InputError, OutputError
 from hpskit.files import (
     AppendLog,
-    alone_in,
-    check_free,
     publish,
     publish_folder,
     publish_json,
-    publish_set,
     read_json,
     sha256_file,
 )
@@ -169,34 +165,6 @@ def test_files_are_held_where_only_what_is_open_for_writing_can_be_locked(
     (tmp_path / ".a.bin.dead.tmp").touch()
     with publish(tmp_path / "a.bin", sweep=True) as first, publish(tmp_path / "a.bin", sweep=True):
         assert first.exists()
-    with publish_folder(tmp_path / "b"), alone_in(tmp_path / "c"), AppendLog(tmp_path / "d.jsonl"):
+    with publish_folder(tmp_path / "b"):
         pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "b", "c", "d.jsonl"]
-
-
-def test_a_set_is_complete_or_its_record_says_that_it_is_not(tmp_path: Path) -> None:
-    value: dict[str, Any] = {"format": "ours 1", "n": 1}
-    publish_set(tmp_path, "record.json", value, {"a.txt": b"a", "b.txt": b"b"})
-    assert read_json(tmp_path / "record.json")["files"] == {
-        name: sha256_file(tmp_path / name) for name in ("a.txt", "b.txt")
-    }
-    (tmp_path / "b.txt").unlink()
-    (tmp_path / "b.txt").mkdir()
-    with pytest.raises(OutputError, match=r"b\.txt: cannot be written"):
-        publish_set(tmp_path, "record.json", value, {"a.txt": b"c", "b.txt": b"d"})
-    assert read_json(tmp_path / "record.json") == {"format": "ours 1", "complete": False}
-    (tmp_path / "b.txt").rmdir()
-    publish_set(tmp_path, "record.json", value, {"a.txt": b"c", "b.txt": b"d"})
-    assert (tmp_path / "b.txt").read_bytes() == b"d"
-
-
-@pytest.mark.parametrize(
-    ("name", "content"), [("record.json", b'{"format": "x"}'), ("record.json", b"["), ("a.txt", b"")]
-)
-def test_what_others_have_made_is_left_alone(name: str, content: bytes, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(OutputError, match=name):
-        publish_set(tmp_path, "record.json", {"format": "ours 1"}, {"a.txt": b"a"})
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, content)]
-    with pytest.raises(OutputError, match="is a file, expected a folder"):
-        check_free(tmp_path / name, "record.json", (), "ours 1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "b"]

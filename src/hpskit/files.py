@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,15 +20,12 @@ from hpskit.errors import InputError, OutputError
 
 __all__ = [
     "AppendLog",
-    "alone_in",
-    "check_free",
     "expand",
     "explain",
     "held",
     "publish",
     "publish_folder",
     "publish_json",
-    "publish_set",
     "read_json",
     "sha256_file",
 ]
@@ -145,25 +142,6 @@ def _sweep(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a folder to this process, as against others that ask for it too; it is made if it is not there.
-
-    Raises:
-        OutputError: another process has it, or it cannot be made.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(held(folder))
-        except BlockingIOError as error:
-            cure = "wait for it, or choose another folder"
-            raise OutputError(f"{folder}: another process is at work in it; {cure}") from error
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({explain(error)})") from error
-        yield
-
-
-@contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
     """Lock a folder or a file until the block or the process ends.
 
@@ -208,57 +186,6 @@ def read_json(path: Path) -> Any:
         raise InputError(path, f"cannot be read ({explain(error)})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not JSON ({error})") from error
-
-
-def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> None:
-    """See that a folder holds nothing of others under the names that a stage is about to write.
-
-    Args:
-        out: the folder; it need not exist.
-        record: name of the stage's JSON document; its `format` tells what it is.
-        products: names of the other files.
-        kind: the `format`.
-
-    Raises:
-        OutputError: something of another kind is there.
-    """
-    cure = "choose another --out, or move it away"
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, expected a folder; {cure}")
-    path = out / record
-    if path.exists():
-        try:
-            value = read_json(path)
-        except InputError:
-            value = None
-        if not isinstance(value, dict) or value.get("format") != kind:
-            raise OutputError(f"{path}: is there already and is no {kind!r}; {cure}")
-        return
-    for name in products:
-        if (out / name).exists():
-            raise OutputError(f"{out / name}: is there already and was not made by this command; {cure}")
-
-
-def publish_set(out: Path, record: str, value: dict[str, Any], products: Mapping[str, bytes]) -> None:
-    """Publish the files of a stage in a folder, between two states of their record: one that says that they are not
-    complete, and the whole one.
-
-    Args:
-        out: the folder.
-        record: name of the record.
-        value: its content, with a `format`; gets `files`, the SHA-256 of each product.
-        products: name of each other file and its bytes.
-
-    Raises:
-        OutputError: something of another kind is there, or a file cannot be written.
-    """
-    check_free(out, record, products, value["format"])
-    publish_json(out / record, {"format": value["format"], "complete": False})
-    for name, content in products.items():
-        with publish(out / name) as temporary:
-            temporary.write_bytes(content)
-    value["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in products.items()}
-    publish_json(out / record, value)
 
 
 class AppendLog:
