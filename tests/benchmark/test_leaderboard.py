@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 
 from error_fields import at
 from hpskit.benchmark.leaderboard import Leaderboard, run
-from hpskit.benchmark.leaderboard_figures import agreement_of, margins, scorer_board, spread
-from hpskit.benchmark.published import published_for
+from hpskit.benchmark.leaderboard_figures import agreement_of, margins, published_for, scorer_board, spread
 from hpskit.benchmark.result import Resampling, read_result
 from hpskit.benchmark.suites import STYLES
 from hpskit.cli.leaderboard import leaderboard

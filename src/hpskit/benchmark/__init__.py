@@ -1,10 +1,10 @@
 """Compare text-to-image models by the images that they make for a suite of prompts.
 
-    suites       the prompts               layout   which image belongs to which prompt
-    run          images in, a result out   verify   whether a result is true of its images
-    result       the scores of one model, and what several results must share
+suites       the prompts               layout   which image belongs to which prompt
+run          images in, a result out   verify   whether a result is true of its images
+result       the scores of one model, and what several results must share
 
-    leaderboard  ranks of many models
-    compare      one folder of images against another
-    studies      numbers of prompts, colours, metrics of distributions
+leaderboard  ranks of many models
+compare      one folder of images against another
+studies      numbers of prompts, colours, metrics of distributions
 """

@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
 from hpskit.benchmark.compare_figures import decimals
+from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
 from hpskit.pages.axes import Axis, axis_for, count_axis
 from hpskit.pages.charts import Bar, Frame, bar_chart, interval
 from hpskit.pages.format import between, number, signed

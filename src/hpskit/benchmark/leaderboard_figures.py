@@ -6,16 +6,18 @@ prompts for which both models have an image. Prompts with one text are one promp
 
 from __future__ import annotations
 
+import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.published import published_for
 from hpskit.benchmark.result import Resampling, Result, figures, largest_differences
+from hpskit.benchmark.suites import STYLES
 from hpskit.stats import (
     GROUP_SIZE,
     bradley_terry_interval,
@@ -26,7 +28,7 @@ from hpskit.stats import (
     win_matrix,
 )
 
-__all__ = ["agreement_of", "margins", "scorer_board", "spread"]
+__all__ = ["agreement_of", "margins", "published_for", "scorer_board", "spread"]
 
 Floats = NDArray[np.float64]
 
@@ -228,3 +230,31 @@ def agreement_of(results: Sequence[Result], labels: Sequence[str]) -> list[dict[
             {"first": first, "second": second, "models": names, "of_means": means, "of_differences": differences}
         )
     return rows
+
+
+def published_for(scorer: str, suite: str, categories: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Give the table that the authors published for a scorer, best first; empty if there is none for this suite.
+
+    It is quoted, not checked. Source: Wu et al. 2023 (arXiv 2306.09341), table of the benchmark, and the leaderboards
+    of the official repository, computed before resizing was antialiased; see docs/scoring.md.
+
+    Args:
+        scorer: name of the model, such as `hps-v2.1`.
+        suite: name of the suite.
+        categories: name -> number of prompts; the table is for all 3,200.
+
+    Returns:
+        Of each text-to-image model the `name`, the mean on each of the `categories`, and the `average` over all images.
+    """
+    if suite != "hpsv2" or dict(categories) != dict.fromkeys(STYLES, 800):
+        return []
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8") as lines:
+        return [
+            {
+                "name": row["model"],
+                "average": float(row["average"]),
+                "categories": {style: float(row[style]) for style in STYLES},
+            }
+            for row in csv.DictReader(lines)
+            if row["scorer"] == scorer
+        ]

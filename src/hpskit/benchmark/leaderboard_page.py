@@ -25,7 +25,7 @@ from hpskit.files import sha256_file
 from hpskit.pages.axes import Axis, axis_for, round_step
 from hpskit.pages.charts import Frame, element, interval, interval_axis
 from hpskit.pages.format import between, counted, number, p_words, percent, signed, whole
-from hpskit.pages.page import page
+from hpskit.pages.page import environment, page
 from hpskit.pixels.images import thumbnail
 
 __all__ = ["Pictures", "gather_pictures", "incomplete", "leaderboard_page", "leaderboard_table", "rank_range"]
@@ -311,36 +311,16 @@ def _rounded(scores: Floats, digits: int) -> list[float | None]:
 
 def leaderboard_table(board: Mapping[str, Any]) -> str:
     """Write what `leaderboard.json` holds as Markdown: one table for each scorer, ending in a newline."""
-    suite, settings = board["suite"], board["settings"]
-    level = f"{100 * settings['level']:g} %"
-    lines = [f"# {_plain(board['title'])}", "", f"{_plain(suite['name'])}, {counted(suite['prompts'], 'prompt')}."]
-    for scorer in board["scorers"]:
-        label, (whole_suite, *parts) = _plain(scorer["label"]), scorer["scopes"]
-        lines += ["", f"## By {label}", ""]
-        if scorer["reads_prompt"] is False:
-            lines += [f"{label} does not read the prompt: it judges looks only.", ""]
-        head = ["rank", "model", "average", f"{level} interval", "wins", *(_plain(part["category"]) for part in parts)]
-        rows = [head, ["---:", "---", *["---:"] * (len(head) - 2)]]
-        for n, row in enumerate(whole_suite["models"]):
-            lacking = incomplete(row, whole_suite, board["models"])
-            name = _plain(row["name"]) + (f" ({lacking})" if lacking else "")
-            wins = "" if row["win_rate"] is None else percent(row["win_rate"])
-            means = [_figure(part["models"][n]["value"]) for part in parts]
-            ends = between(row["low"], row["high"])
-            rows.append([rank_range(row["rank"]), name, _figure(row["value"]), ends, wins, *means])
-        for row in scorer["published"]:
-            means = [_figure(row["categories"][part["category"]]) for part in parts]
-            rows.append(["published", _plain(row["name"]), _figure(row["average"]), "", "", *means])
-        lines += [f"| {' | '.join(cells)} |" for cells in rows]
-        lines += ["", f"Scorer: {_plain(scorer['info']['identity'])}."]
-    if board["notes"]:
-        lines += ["", *(f"- {_plain(note)}" for note in board["notes"])]
-    explained = (
-        f"Intervals: {level}, {settings['resamples']:,} bootstrap resamples of prompts. A rank is among the models "
-        "that have every prompt, by all of them, and a range where the data do not decide: all ranges of a table hold "
-        "at once. Wins: share of prompts on which the model beats another, averaged over the others."
-    )
-    return "\n".join([*lines, "", explained, "", f"{board['package']}; every figure is in `leaderboard.json`.", ""])
+    found = environment("hpskit.benchmark")
+    found.filters["plain"] = plain
+    words = {"plain": plain, "incomplete": incomplete, "rank_range": rank_range}
+    return found.get_template("leaderboard.md").render(result=board, **words).strip() + "\n"
+
+
+def plain(text: str) -> Markup:
+    """Put text on one line, with nothing that Markdown or HTML would take for its own."""
+    safe = re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(text.split())).replace("&", "&amp;")
+    return Markup(safe)  # noqa: S704  # what means something was escaped above
 
 
 def incomplete(row: Mapping[str, Any], scope: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
@@ -356,13 +336,3 @@ def rank_range(rank: Mapping[str, int] | None) -> str:
     if rank is None:
         return ""
     return f"{rank['low']}" if rank["low"] == rank["high"] else f"{rank['low']}-{rank['high']}"
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else number(value)
-
-
-def _plain(text: str) -> str:
-    """Put text on one line, with nothing that Markdown or HTML would take for its own."""
-    flat = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", flat).replace("&", "&amp;")
