@@ -50,7 +50,7 @@ def test_attention_as_products_is_attention(batch: int, tokens: int) -> None:
     joint = torch.randn(batch, tokens, 3, 2, 8, generator=torch.Generator().manual_seed(batch)).bfloat16()
     q, k, v = joint.float().permute(2, 0, 3, 1, 4)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-    assert (packed.attend(joint).float() - expected).abs().max() < 0.03
+    assert (packed.attention(joint).float() - expected).abs().max() < 0.03
 
 
 def test_plain_weights_are_let_go_one_block_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:

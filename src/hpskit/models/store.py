@@ -112,7 +112,7 @@ def verify(name_or_path: str | os.PathLike[str]) -> Located:
         return _located(path, found, trust_receipt=False)
     if not is_pickle(found):
         return _located(found, None, trust_receipt=False)
-    twin = _twin(found)
+    twin = _kept("converted", found, ".safetensors")
     metadata = _located(twin, None, trust_receipt=False).metadata if twin.is_file() else {}
     pickled = Weights(path=found, origin=found)
     located = Located(weights=pickled, model=None, name=found.stem, weight_hash=file_hash(found), metadata=metadata)
@@ -261,7 +261,7 @@ def _ready(model: Model) -> Path:
 
 def _converted(source: Path) -> Path:
     """Return the safetensors twin of a local pickle, made at the first use and whenever the pickle has changed."""
-    target, stamp = _twin(source), _stamp(source)
+    target, stamp = _kept("converted", source, ".safetensors"), _stamp(source)
 
     def is_current() -> bool:
         with contextlib.suppress(CheckpointError):  # absent or damaged: it is made again
@@ -274,10 +274,6 @@ def _converted(source: Path) -> Path:
                 metadata = {"source": source.name, "source_stamp": stamp}
                 _remember(target, write_tensors(read_tensors(source), target, metadata))
     return target
-
-
-def _twin(source: Path) -> Path:
-    return home() / "converted" / f"{source.stem}-{_path_hash(source)}.safetensors"
 
 
 @contextlib.contextmanager
@@ -302,7 +298,7 @@ def _one_maker(target: Path) -> Iterator[None]:
 def _recall(path: Path) -> str | None:
     """Return the weight hash that a receipt has for a file, unless the file has changed since."""
     with contextlib.suppress(HpskitError):  # absent or damaged: the file is read whole instead
-        value = read_json(_receipt(path))
+        value = read_json(_kept("receipts", path, ".json"))
         if isinstance(value, dict) and value.get("stamp") == _stamp(path):
             return str(value.get("weight_hash"))
     return None
@@ -311,11 +307,9 @@ def _recall(path: Path) -> str | None:
 def _remember(path: Path, digest: str) -> None:
     with contextlib.suppress(OutputError):  # a read-only home costs time at the next start, nothing else
         if _recall(path) != digest:
-            publish_json(_receipt(path), {"path": str(path), "stamp": _stamp(path), "weight_hash": digest})
-
-
-def _receipt(path: Path) -> Path:
-    return home() / "receipts" / f"{_path_hash(path)}.json"
+            publish_json(
+                _kept("receipts", path, ".json"), {"path": str(path), "stamp": _stamp(path), "weight_hash": digest}
+            )
 
 
 def _stamp(path: Path) -> str:
@@ -323,5 +317,7 @@ def _stamp(path: Path) -> str:
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
-def _path_hash(path: Path) -> str:
-    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+def _kept(folder: str, source: Path, ending: str) -> Path:
+    """Return the place of what is kept about a file: its conversion, or its receipt."""
+    key = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    return home() / folder / f"{source.stem}-{key}{ending}"
