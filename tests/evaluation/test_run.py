@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +201,7 @@ def test_chosen_on_this_is_a_remark_of_its_own(small_data: Path, tmp_path: Path)
     """Also on the page of a folder that was evaluated before the record said so."""
     chosen_on = frozenset(prompt_hash(f"a photograph, number {n}") for n in (1, 3))
     record = TrainingRecord(weight_hash="sha256:none", data="others", prompts=frozenset(), held_out=None)
-    for said in (record, replace(record, chosen_on=chosen_on)):
+    for said in (record, record.model_copy(update={"chosen_on": chosen_on})):
         candidate = Candidate(label="it", scorer=Sharpness("it"), training=said)
         result = run(Evaluation(data=small_data, out=tmp_path / "out", resamples=200), lambda c=candidate: [c]).result
     assert result["scorers"][0]["training"] == {
