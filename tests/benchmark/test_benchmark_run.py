@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     code = _KILLED.format(tests=str(Path(__file__).parents[1]), **places)
     process = ForkedProcess(code)
     while process.poll() is None and not (tmp_path / "marks").exists():
-        pass
+        time.sleep(0.01)
     process.kill()
     process.finish()
     assert not out.exists()

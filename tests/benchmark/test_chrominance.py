@@ -69,6 +69,8 @@ def test_recoloured_copies_are_found_and_equal_copies_are_not(models: Path) -> N
     assert vivid["saturation"]["value"] > base["saturation"]["value"]
     assert same == base | {"name": "same", "folder": same["folder"]}
     assert other["sha256"] != base["sha256"]  # other names
+    assert colours(models, "base", out="alone")["pairs"] == []
+    assert "Distances between" not in (models / "alone/chrominance.html").read_text()
     pairs = {(pair["first"], pair["second"]): pair for pair in result["pairs"]}
     for pair in (pairs["base", "vivid"], pairs["vivid", "same"]):
         assert pair["paired"]
@@ -128,12 +130,6 @@ def test_killed_at_any_moment_it_goes_on(models: Path, monkeypatch: pytest.Monke
     assert 0 < len(measured) < 48
     assert result == colours(models, "base", "vivid", out="anew")
     assert {path.suffix for path in (models / "out").iterdir()} == {".json", ".html", ".svg", ".npz"}
-
-
-def test_a_model_alone_has_a_page(models: Path) -> None:
-    result = colours(models, "base")
-    assert result["pairs"] == []
-    assert "Distances between" not in (models / "out/chrominance.html").read_text()
 
 
 def test_a_jpeg_that_is_decoded_small_gives_the_colours_of_the_whole(

@@ -21,6 +21,8 @@ def test_the_official_layout(suite_file: Path, renders: Path) -> None:
         f"{prompt.category}/{prompt.number:05d}.png" for prompt in suite.prompts
     ]
     assert found.complete
+    shutil.copytree(renders / "a", renders / "drawbench")
+    assert find_images(suite, renders).other_folders == ("drawbench",)
 
 
 def test_every_ending_and_several_images_of_a_prompt(suite_file: Path, renders: Path) -> None:
@@ -34,12 +36,6 @@ def test_every_ending_and_several_images_of_a_prompt(suite_file: Path, renders: 
     first.with_name("00000_1.JPEG").unlink()
     with pytest.raises(InputError, check=at(renders, found="1 missing: a/00000_1")):
         find_images(open_suite(suite_file), renders)
-
-
-def test_a_suite_without_categories_lies_in_the_folder(tmp_path: Path, renders: Path) -> None:
-    (tmp_path / "s.json").write_text('["w", "x", "y", "z"]')
-    found = find_images(open_suite(tmp_path / "s.json"), renders / "a")
-    assert [path.name for (path,) in found.images] == [f"{number:05d}.png" for number in range(4)]
 
 
 def test_all_that_is_wrong_is_in_one_error(suite_file: Path, renders: Path) -> None:
@@ -85,11 +81,6 @@ def test_a_folder_with_nearly_the_name_is_pointed_out(suite_file: Path, renders:
         find_images(open_suite(suite_file), renders / "a")
     with pytest.raises(InputError, check=at(renders / "nowhere", found="is not a folder")):
         find_images(open_suite(suite_file), renders / "nowhere")
-
-
-def test_other_folders_are_left_alone_and_told_of(suite_file: Path, renders: Path) -> None:
-    shutil.copytree(renders / "a", renders / "drawbench")
-    assert find_images(open_suite(suite_file), renders).other_folders == ("drawbench",)
 
 
 def _manifest(tmp_path: Path, rows: list[dict[str, object]]) -> Path:
@@ -154,7 +145,10 @@ def test_a_plain_name_is_one_of_several_images(suite_file: Path, renders: Path) 
     assert not find_images(open_suite(suite_file), renders, allow_missing=True).complete
 
 
-def test_images_numbered_from_one_are_recognised(tmp_path: Path, renders: Path) -> None:
+def test_a_suite_without_categories_lies_in_the_folder_numbered_from_0(tmp_path: Path, renders: Path) -> None:
+    (tmp_path / "s.json").write_text('["w", "x", "y", "z"]')
+    found = find_images(open_suite(tmp_path / "s.json"), renders / "a")
+    assert [path.name for (path,) in found.images] == [f"{number:05d}.png" for number in range(4)]
     (tmp_path / "suite.json").write_text('["x", "y", "z"]')
     (renders / "a/00000.png").unlink()
     with pytest.raises(InputError, check=at(renders / "a", found="1 missing: 00000 (numbers start at 0)")):

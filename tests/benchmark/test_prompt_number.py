@@ -64,14 +64,6 @@ def test_the_chance_of_a_wrong_order_is_that_of_the_normal_distribution(study: P
         assert point["worst_pair"] == point["any_wrong"] == point["wrong_order"]
 
 
-def test_a_finer_resolution_needs_more(study: PromptNumber) -> None:
-    coarse, fine = (
-        run(replace(study, resolution=resolution))["scorers"][0]["scopes"][0]["needed"]["largest"]
-        for resolution in (0.2, 0.1)
-    )
-    assert fine == pytest.approx(4 * coarse, abs=4)
-
-
 def test_fewer_than_six_are_never_recommended(study: PromptNumber) -> None:
     """(2.8 x 1.5 / 3)^2 is below 2, and with 5 prompts the smallest p is 2 / 2^5."""
     needed = run(replace(study, resolution=3))["scorers"][0]["scopes"][0]["needed"]
