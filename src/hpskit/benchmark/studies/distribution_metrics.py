@@ -109,7 +109,7 @@ def run(
     inception = Inception(find_weights(config.weights), config.device)
     total, done = len(reference.files) + sum(len(model.files) for model in models), 0
     features, facts = [], []
-    with Ledger(config.out / "features.sqlite", {"format": "hpskit inception features 1"}) as ledger:
+    with Ledger(config.out / "features.ledger", {"format": "hpskit inception features 1"}) as ledger:
         for folder in (reference, *models):
             found = []
             for one in measured(folder.files, ledger, inception.identity, inception.features):
