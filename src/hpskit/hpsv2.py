@@ -105,8 +105,7 @@ def benchmark_prompts(style: str = "all") -> dict[str, list[str]] | list[str]:
         NotCachedError: they are not on this machine and cannot be fetched.
     """
     if style not in ("all", *STYLES):
-        expected = f"'all' or one of {', '.join(STYLES)}"
-        raise InputError("style", f"is {style!r}", expected=expected, cure="correct it")
+        raise InputError("style", f"is {style!r}", expected=f"one of all, {', '.join(STYLES)}", cure="correct it")
     wanted = STYLES if style == "all" else (style,)
     prompts = {name: [prompt.prompt for prompt in _suite([name]).prompts] for name in wanted}
     return prompts if style == "all" else prompts[style]
@@ -120,21 +119,19 @@ def evaluate(
     Args:
         imgs_path: folder with `STYLE/00000.jpg` and so on (or `.png`, `.webp`), for one or more of the four styles.
         batch_size: images per step; does not change the result.
-        hps_version: see the module.
-        cp: see the module.
+        hps_version: see the module, as for `cp`.
+        cp: a checkpoint file.
 
     Returns:
         Style -> mean, deviation and number of images, and `average` over all images.
 
     Raises:
-        InputError: the folder has none of the styles, or its images do not fit the prompts; see
-            `hpskit.benchmark.layout.find_images`.
+        InputError: the folder has none of the styles, or its images do not fit the prompts; see `find_images`.
     """
     root = Path(imgs_path)
     styles = [style for style in STYLES if (root / style).is_dir()]
     if not styles:
-        found, cure = f"has none of the folders {', '.join(STYLES)}", "name the folder that they are in"
-        raise InputError(root, found, cure=cure)
+        raise InputError(root, f"has none of the folders {', '.join(STYLES)}", cure="name the folder above them")
     suite = _suite(styles)
     images = find_images(suite, root).images
     check_files([path for paths in images for path in paths])
@@ -173,9 +170,8 @@ def evaluate_benchmark(
         InputError: there is no such model.
         NotCachedError: the images are not on this machine and cannot be fetched.
     """
-    if model_id not in (available := get_available_models()):
-        expected = f"one of {', '.join(available)}"
-        raise InputError("model_id", f"is {model_id!r}", expected=expected, cure="correct it")
+    if model_id not in (known := get_available_models()):
+        raise InputError("model_id", f"is {model_id!r}", expected=f"one of {', '.join(known)}", cure="correct it")
     archive = _ARCHIVES.get(model_id, model_id)
     folder = fetch(Wanted(name=_DATA, files=(f"benchmark/benchmark_imgs/{archive}.tar.gz*",)))
     return evaluate(folder / "benchmark/benchmark_imgs" / archive, batch_size, hps_version, cp=cp)
@@ -189,8 +185,7 @@ def _scorer(hps_version: str, cp: str | None) -> NetworkScorer:
 @lru_cache(maxsize=2)
 def _network(hps_version: str, cp: str | None) -> tuple[Network, ScorerInfo]:
     if hps_version not in _VERSIONS:
-        expected = f"one of {', '.join(_VERSIONS)}"
-        raise InputError("hps_version", f"is {hps_version!r}", expected=expected, cure="correct it")
+        raise InputError("hps_version", f"is {hps_version!r}", expected=" or ".join(_VERSIONS), cure="correct it")
     device = choose_device("auto")
     precision = "fp16" if device.type == "cuda" else "fp32"  # as the official code computes
     return load_network(cp or _VERSIONS[hps_version], precision=precision, device=str(device))
@@ -201,7 +196,7 @@ def _suite(styles: Sequence[str]) -> Suite:
     for style in styles:
         texts = read_json(path := style_prompts(style))
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            cure = "delete it to fetch it again"
-            raise InputError(path, f"is {shown(texts)}", expected="a JSON list of prompts", cure=cure)
+            found, cure = f"is {shown(texts)}", "delete it to fetch it again"
+            raise InputError(path, found, expected="a JSON list of prompts", cure=cure)
         prompts += [SuitePrompt(category=style, number=number, prompt=text) for number, text in enumerate(texts)]
     return Suite(name="hpsv2", source=_DATA, prompts=tuple(prompts))

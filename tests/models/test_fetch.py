@@ -196,12 +196,29 @@ def test_a_killed_download_goes_on_where_it_stopped(start: Start, machine: Machi
     assert not partial.exists()
 
 
-def test_a_cut_connection_goes_on_in_the_same_run(machine: Machine, large: Path, cli_python: Cli) -> None:
-    machine.offer(large)
-    machine.hub.cut_after = CHUNK + 1000
-    done = cli_python(HUB_FILE, **machine.environment)
-    assert done.returncode == 0, done.stderr
-    assert machine.hub.transfers == [0, CHUNK]
+@pytest.mark.parametrize("trouble", ["cut", "gone", "full disk"])
+def test_what_has_arrived_is_kept(trouble: str, start: Start, machine: Machine, large: Path, cli_python: Cli) -> None:
+    """A connection that is cut goes on in the same run; the other two end it, and the next one goes on."""
+    file, code = machine.offer(large), HUB_FILE if trouble == "cut" else FETCH
+    if trouble == "cut":
+        machine.hub.cut_after = CHUNK + 1000
+    elif trouble == "gone":
+        file.content = file.content[: CHUNK + 1000]
+    else:
+        code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({CHUNK + 1000},) * 2); {code}"
+    done = start(code, **machine.environment).finish()
+    if trouble == "cut":
+        assert done.returncode == 0, done.stderr
+        assert machine.hub.transfers == [0, CHUNK]
+    else:
+        reason = (
+            ("run the same command again",) if trouble == "gone" else (machine.cache, "File too large", "make room")
+        )
+        assert_one_line(done, FILE, *reason)
+        assert files_in(machine.home) == []
+        file.content = large.read_bytes()
+        assert cli_python(HUB_FILE, **machine.environment).returncode == 0
+        assert machine.hub.transfers[-1] >= CHUNK
     assert machine.cached.read_bytes() == large.read_bytes()
 
 
@@ -259,28 +276,6 @@ def test_what_cannot_be_had_is_said_in_one_line(
     assert_one_line(result, f"{REPOSITORY}/{FILE}: ", reason, command, machine.home / "models")
     assert result.stderr.count("\n") == 1, "the hub's client made noise"
     assert len(machine.hub.requests) == asked
-
-
-def test_a_hub_that_goes_away_in_the_middle(machine: Machine, large: Path, cli: Cli, cli_python: Cli) -> None:
-    """What has arrived is kept, and the error says so."""
-    file = machine.offer(large)
-    file.content = file.content[: CHUNK + 1000]  # the rest does not come
-    result = cli("models", "fetch", "hps-v2.1", **machine.environment)
-    assert_one_line(result, FILE, "run the same command again to go on")
-    file.content = large.read_bytes()
-    assert cli_python(HUB_FILE, **machine.environment).returncode == 0
-    assert machine.hub.transfers[-1] >= CHUNK
-
-
-def test_a_disk_that_fills_up_during_the_download(start: Start, machine: Machine, large: Path, cli_python: Cli) -> None:
-    machine.offer(large)
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({CHUNK + 1000},) * 2); "
-    full = start(limit + FETCH, **machine.environment).finish()
-    assert_one_line(full, machine.cache, "File too large", "make room")
-    assert files_in(machine.home) == []
-    assert cli_python(HUB_FILE, **machine.environment).returncode == 0
-    assert machine.hub.transfers[-1] >= CHUNK
-    assert machine.cached.read_bytes() == large.read_bytes()
 
 
 def test_a_file_system_without_links_holds_the_download_once(machine: Machine, small: Path, cli_python: Cli) -> None:

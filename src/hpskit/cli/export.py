@@ -20,11 +20,11 @@ def export(
         typer.Option(help="official: a .pt that the official package loads; huggingface: a folder with a model card."),
     ],
     out: Annotated[Path, typer.Option(help="File (official) or folder that is written; must not exist.")],
-    checkpoint: Annotated[str, typer.Option(help="Of a run: best, last, or the number of a step.")] = "best",
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint of a run: best, last, or the number of a step.")] = "best",
     arch: Annotated[
         str | None, typer.Option(help="open_clip architecture of a file that does not say it itself.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the model.  \\[default: as it is called]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model.  \\[default: that of the weights]")] = None,
     licence: Annotated[
         str | None, typer.Option(help="Licence of the weights.  \\[default: that of the first weights, if known]")
     ] = None,

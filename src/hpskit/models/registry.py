@@ -53,7 +53,7 @@ class Source:
     file: str
     """Name in the repository, or of the file to bring."""
     page: str = ""
-    """Where a person finds the file to bring."""
+    """Page on which a person finds the file to bring."""
     sha256: str | None = None
     """Hash of the file as its authors published it, where the repository is not theirs."""
 
@@ -63,7 +63,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """Where the weights of a named model come from and what they are."""
+    """A model that has a name: its facts, and the origin of its weights."""
 
     name: str
     version: str = "1.0"
@@ -74,7 +74,7 @@ class Model:
     size: int
     """Bytes on disk, approximately for files on the hub; 0 if nobody counted them."""
     kind: str = "hps"
-    """How images and prompts become a score, a key of `NETWORKS`."""
+    """Kind of its network, a key of `NETWORKS`."""
     sources: tuple[Source, ...] = ()
     """The published files that it is made of; none for a model inside the wheel."""
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Where weights are on this machine, and how they get there.
+"""The places of weights on this machine, and their way there.
 
     $HPSKIT_HOME/models/NAME.safetensors       a named model, ready to load; put there by `fetch`, or by hand
     $HPSKIT_HOME/originals/NAME/…              published files that a person has to bring, because no hub has them
@@ -190,7 +190,7 @@ def fetch(model: Model, to: Path | None = None) -> Path:
     """
     have = cached(model)
     target = _ready(model) if to is None else to / f"{model.stem}.safetensors"
-    if have is not None and (to is None or (target.exists() and have.samefile(target))):
+    if have is not None and to is None:
         _located(have, model)
         return have
     with _one_maker(target):

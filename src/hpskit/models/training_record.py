@@ -37,7 +37,7 @@ class HeldOut(Strict):
     low: Share
     high: Share
     source: str
-    """How the prompts were held out, in a few words."""
+    """The way in which prompts were held out, in a few words."""
 
 
 class TrainingRecord(Strict):
