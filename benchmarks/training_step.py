@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hpskit.models.network import autocast, choose_device
 from hpskit.training.engine import cosine_lr
-from hpskit.training.loader import Batch, Example, collate
+from hpskit.training.loader import Batch, Example
 from hpskit.training.losses import objective
 from hpskit.training.recipes import Recipe, read_recipe
 from hpskit.training.student import Student
@@ -45,7 +45,7 @@ def made_up(pairs: int, size: int) -> Batch:
         )
         for number in range(pairs)
     ]
-    return collate(groups, size=size)
+    return Batch(examples=groups, size=size)
 
 
 def step(

@@ -54,8 +54,8 @@ def change(path: Path, edit: Callable[[list[dict[str, Any]]], None]) -> None:
 
 def test_data_with_a_ratio(task: Path) -> None:
     path = str(task / "train.json")
-    assert parse_source(path).ratio is None
-    assert parse_source(f"{path}:2.5").ratio == 2.5
+    assert parse_source(path)[1] is None
+    assert parse_source(f"{path}:2.5")[1] == 2.5
     with pytest.raises(InputError, check=at("--data", found="-1", expected="above 0")):
         parse_source(f"{path}:-1")
     with pytest.raises(InputError, check=at("train.json:x")):

@@ -115,8 +115,8 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(
 def test_a_disk_without_room_is_refused_before_the_first_step(undisturbed: tuple[TrainConfig, str], disk: Path) -> None:
     config, expected = undisturbed
     shutil.rmtree(config.out, ignore_errors=True)
-    size = sizes_of(config.recipe)
-    fill = filled(disk, 1, size.disk - size.checkpoint)
+    sizes = sizes_of(config.recipe)
+    fill = filled(disk, 1, sizes["disk"] - sizes["checkpoint"])
     fill("training", 1, None, {"kind": "step"})
     for stage in (train, dry_run):
         with pytest.raises(OutputError, check=at(config.out, expected="GB for checkpoints", cure="make room")):

@@ -26,7 +26,7 @@ from hpskit.pixels import Preprocessing, to_tensor
 from hpskit.training import data as data_module
 from hpskit.training import loader as loader_module
 from hpskit.training.data import PreferenceDataset
-from hpskit.training.loader import Batch, DataLoader, Decoder, Sampler, epoch_order, validation_batches
+from hpskit.training.loader import Batch, DataLoader, Decoder, epoch_order, sample, validation_batches
 from preference_data import TRAIN_ROW, png, write_json
 
 SMALL = Preprocessing(size=8)
@@ -86,8 +86,8 @@ def taken(loader: DataLoader, count: int) -> list[Batch]:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    tensors = ("pixels", "group", "first", "second", "share", "votes", "weight")
-    return one.prompts == other.prompts and all(torch.equal(getattr(one, n), getattr(other, n)) for n in tensors)
+    tensors = [(b.pixels, b.group, *b.pairs, b.weight) for b in (one, other)]
+    return one.prompts == other.prompts and all(map(torch.equal, *tensors))
 
 
 @st.composite
@@ -130,10 +130,11 @@ def test_the_order_is_the_same_in_every_release() -> None:
 @given(st.lists(blocks(), min_size=1, max_size=3), st.data())
 def test_ratios_are_kept_at_any_moment(sources: list[Any], data: st.DataObject) -> None:
     ratios = data.draw(st.lists(st.floats(0.1, 10), min_size=len(sources), max_size=len(sources)))
-    sampler = Sampler(sources, ratios, pairs=data.draw(st.integers(1, 20)), seed=0)
-    for batch, state in itertools.islice(sampler, 12):
+    pairs = data.draw(st.integers(1, 20))
+    start = {name: [0] * len(sources) for name in ("groups", "pairs")}
+    for batch, state in itertools.islice(sample(sources, ratios, start, pairs=pairs, seed=0), 12):
         sizes = [int(sources[source].pairs[group]) for source, group in batch]
-        assert sum(sizes) - sizes[-1] < sampler.pairs <= sum(sizes)  # no more than it takes
+        assert sum(sizes) - sizes[-1] < pairs <= sum(sizes)  # no more than it takes
         total = sum(state["pairs"])
         for drawn, ratio in zip(state["pairs"], ratios, strict=True):
             assert abs(drawn - total * ratio / sum(ratios)) <= 6 * len(sources)  # a group has six pairs at most
@@ -141,9 +142,9 @@ def test_ratios_are_kept_at_any_moment(sources: list[Any], data: st.DataObject) 
 
 @given(blocks(), st.integers(1, 8))
 def test_a_sampler_goes_on_from_any_position(data: Any, batches: int) -> None:
-    whole = [*itertools.islice(Sampler([data], [1.0], pairs=5, seed=2), 12)]
-    again = Sampler([data], [1.0], pairs=5, seed=2)
-    again.state = whole[batches - 1][1]
+    start = {"groups": [0], "pairs": [0]}
+    whole = [*itertools.islice(sample([data], [1.0], start, pairs=5, seed=2), 12)]
+    again = sample([data], [1.0], whole[batches - 1][1], pairs=5, seed=2)
     assert [*itertools.islice(again, 12 - batches)] == whole[batches:]
 
 
@@ -153,9 +154,10 @@ def test_a_batch_is_what_the_data_say(layouts: dict[str, DataSet]) -> None:
     for batch in taken(loader_of(data), 8):
         assert batch.pixels.dtype == torch.float32
         at_image, pair = 0, 0
-        for number, (prompt, place) in enumerate(zip(batch.prompts, batch.places, strict=True)):
-            group = by_prompt[prompt]
-            assert place == group.place
+        one, other, shares, votes = batch.pairs
+        for number, example in enumerate(batch.examples):
+            group = by_prompt[example.prompt]
+            assert example.place == group.place
             for name in group.images:
                 assert torch.equal(batch.pixels[at_image], SMALL(to_tensor(data.image_path(name))))
                 assert batch.group[at_image] == number
@@ -163,13 +165,12 @@ def test_a_batch_is_what_the_data_say(layouts: dict[str, DataSet]) -> None:
             start = at_image - len(group.images)
             for expected in pairs(group):
                 first, second = (start + group.images.index(n) for n in (expected.first, expected.second))
-                assert (batch.first[pair], batch.second[pair]) == (first, second)
-                assert batch.share[pair].item() == pytest.approx(expected.first_share)
-                assert batch.votes[pair] == expected.votes
+                assert (one[pair], other[pair], votes[pair]) == (first, second, expected.votes)
+                assert shares[pair].item() == pytest.approx(expected.first_share)
                 pair += 1
-            assert batch.judged[number].sum() == sum(j.votes for j in group.judgements)
-            assert len(batch.ranks[number].unique(dim=0)) == len(batch.ranks[number])
-        assert (at_image, pair) == (len(batch.pixels), len(batch.share))
+            assert example.votes.sum() == sum(j.votes for j in group.judgements)
+            assert len(np.unique(example.ranks, axis=0)) == len(example.ranks)
+        assert (at_image, pair) == (len(batch.pixels), len(shares))
         assert not batch.dropped
 
 
@@ -228,7 +229,7 @@ def test_it_goes_on_where_it_stopped(layouts: dict[str, DataSet], layout: str, w
 def test_a_batch_of_pairs_is_as_large_as_asked_for(tmp_path: Path) -> None:
     data = stored(tmp_path / "pairs.parquet", made_groups(50, size=2))
     for batch in taken(loader_of(data, pairs=16), 6):
-        assert (len(batch.prompts), len(batch.share), len(batch.pixels)) == (16, 16, 32)
+        assert (len(batch.prompts), len(batch.pairs[0]), len(batch.pixels)) == (16, 16, 32)
 
 
 def test_memory_is_bounded_where_images_are_in_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +278,7 @@ def test_groups_can_be_left_out(layouts: dict[str, DataSet], layout: str) -> Non
     data = layouts[layout]
     leave = [group.place for group in data.outline() if group.judgements][::2]
     loader = loader_of(data, without=leave, pairs=1)
-    assert not {batch.places[0] for batch in taken(loader, 16)} & {*leave}
+    assert not {batch.examples[0].place for batch in taken(loader, 16)} & {*leave}
     with pytest.raises(InputError, check=at(data.path, cure="remove fewer")):
         PreferenceDataset(data, without=[group.place for group in data.outline()])
 
@@ -310,7 +311,7 @@ def test_a_process_may_get_nothing_of_a_batch(layouts: dict[str, DataSet]) -> No
     """A batch of one group, and two processes: the second has no images, and goes on with the others."""
     both = [taken(loader_of(layouts["rows"], pairs=1, rank=rank, world=2), 3) for rank in range(2)]
     assert [len(batch.prompts) for batch in both[0]] == [1, 1, 1]
-    assert [(len(batch.prompts), len(batch.pixels), len(batch.first)) for batch in both[1]] == [(0, 0, 0)] * 3
+    assert [(len(batch.prompts), len(batch.pixels), len(batch.pairs[0])) for batch in both[1]] == [(0, 0, 0)] * 3
 
 
 def test_data_that_change_under_a_run_are_an_error(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hpskit.dataset.reading import open_data
 from hpskit.errors import RecordError
 from hpskit.pixels import Preprocessing
 from hpskit.training.data import PreferenceDataset
-from hpskit.training.loader import Batch, DataLoader, Decoder, Example, collate, validation_batches
+from hpskit.training.loader import Batch, DataLoader, Decoder, Example, validation_batches
 from hpskit.training.losses import objective
 from hpskit.training.recipes import Loss, Recipe
 
@@ -44,7 +44,7 @@ def batch_of(*groups: Said, ratings: bool = False) -> Batch:
         )
         for ranks, votes, weight in groups
     ]
-    return collate(decoded, size=1)
+    return Batch(examples=decoded, size=1)
 
 
 def value(batch: Batch, loss: str, **settings: object) -> tuple[float, float]:
@@ -131,7 +131,11 @@ def test_margin_fills_nothing_up() -> None:
 def rated(*ratings: list[float]) -> Batch:
     """Groups with ratings, in the order of which they were ranked."""
     said = [([[float(rank) for rank in np.argsort(np.argsort(-np.array(group))) + 1]], [1.0], 1.0) for group in ratings]
-    return replace(batch_of(*said), ratings=torch.tensor([value for group in ratings for value in group]))
+    examples = [
+        replace(example, ratings=np.array(group, dtype=np.float64))
+        for example, group in zip(batch_of(*said).examples, ratings, strict=True)
+    ]
+    return Batch(examples=examples, size=1)
 
 
 def test_ratings_are_seen_from_the_mean_of_their_group() -> None:
@@ -182,7 +186,7 @@ def test_the_weight_of_a_group() -> None:
 def test_a_batch_of_nothing_is_0_and_has_a_gradient(loss: str) -> None:
     recipe = Recipe(loss=loss)  # type: ignore[arg-type]
     scores = torch.zeros(0, requires_grad=True)
-    total, weight = objective(recipe, scores, collate([], size=1))
+    total, weight = objective(recipe, scores, Batch(examples=[], size=1))
     assert (total.item(), weight.item()) == (0, 0)
     total.backward()
     assert scores.grad is not None

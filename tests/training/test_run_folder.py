@@ -173,11 +173,14 @@ def test_a_run_goes_on_with_what_it_was_started_with(folder: RunFolder) -> None:
     folder.begin(kept.model_copy(update={"on_broken": "fail", "command": "again"}))
     assert folder.config_file.read_bytes() == before
     other = config.data[0].model_copy(update={"digest": "c" * 64})
-    changed = config_of(tiny().with_settings(["lr=1e-5", "steps=300"])).model_copy(update={"data": (other,)})
-    with pytest.raises(OutputError, check=at(folder.path, found="recipe.lr 0.0007 instead of 1e-05")) as caught:
-        folder.begin(changed)
-    assert "recipe.steps 200 instead of 300" in caught.value.found
-    assert "data 1: digest" in caught.value.found
+    for changed, found, expected in (
+        (config_of(tiny().with_settings(["lr=1e-5"])), "recipe.lr 0.0007", "1e-05"),
+        (config.model_copy(update={"data": (other,)}), "data 1: digest 'aaa", "'ccc"),
+        (config.model_copy(update={"data": (other, other)}), "data 1: digest", "'ccc"),
+        (config.model_copy(update={"data": ()}), "data 1: digest 'aaa", "None"),
+    ):
+        with pytest.raises(OutputError, check=at(folder.path, found=found, expected=expected)):
+            folder.begin(changed)
     for damage in ({"recipe": []}, {"data": None}, {"validation": [3]}, {"base": "x"}, {"format": "x"}):
         publish_json(folder.config_file, {**json.loads(before), **damage})
         with pytest.raises(OutputError, check=at(folder.config_file, cure="put back")):

@@ -31,6 +31,8 @@ from hpskit.training.sweep import (
     ablate,
     ablation_page,
     ablation_table,
+    axis_of,
+    in_order,
     parse_grid,
     pool_of,
     undecided,
@@ -121,7 +123,7 @@ def test_values_can_be_added_and_other_settings_or_data_are_refused(task: TrainC
     result = ablate(sweep_of(task, out, "lr=1e-4,1e-3"))
     assert len(result["runs"]) == 2
     assert (out / "runs/lr=0.0001/log.jsonl").read_bytes() == before
-    with pytest.raises(OutputError, check=at(out, found="recipe.eps 1e-06 instead of 1e-05")):
+    with pytest.raises(OutputError, check=at(out, found="recipe.eps 1e-06")):
         ablate(sweep_of(task, out, "lr=1e-4", settings=("eps=1e-5",)))
     rows = json.loads(Path(task.validation).read_text())
     other = Path(task.validation).with_name("fewer.json")
@@ -173,43 +175,33 @@ def test_broken_data_are_left_out_if_asked_for(task: TrainConfig, tmp_path: Path
 FIELDS = {"lr": [1e-6, 3.3e-6, 1e-5], "image_blocks": [10, 20, 32]}
 
 
-def test_the_page_shows_a_map_and_lines() -> None:
+def test_the_page_shows_a_map_and_a_chart_of_each_field() -> None:
     page = ablation_page(ablation_of(FIELDS, stopped=True))
     assert "Best: lr 3.3e-06, image_blocks 20 with" in page
-    assert page.count('class="cell"') == 9
-    assert page.count('class="on"') + page.count('class="in"') == 9
-    assert page.count("\N{MULTIPLICATION SIGN}</text>") == 1, "the one that stopped"
-    assert page.count("<path") == 2, "its cross in both charts"
-    assert page.count('r="6"') == 2, "the best one in both charts"
-    assert page.count('report.html"') == 8
-    assert page.count('class="ring"') == 1
     assert page.count("<svg") == 3
+    assert page.count('class="cell"') == 9
+    assert page.count("\N{MULTIPLICATION SIGN}</text>") == 1, "the one that stopped"
+    assert page.count("lr=1e-06,image_blocks=10 stopped at step 60") == 2, "a cross in both charts"
     assert "lr=1e-06,image_blocks=10 stopped: step 60: the loss is not finite" in page
-    assert page.index("lr=1e-06,image_blocks=10 stopped at step 60") > 0
+    assert page.count('report.html"') == 8
     assert not re.search(r"https?://", page)
 
 
-def test_the_axis_of_a_field_that_spans_a_factor_of_ten_is_logarithmic() -> None:
-    page = ablation_page(ablation_of({"lr": [1e-5, 1e-6, 1e-3], "image_blocks": [2, "all"]}))
-    ticks = [(float(x), label) for x, label in re.findall(r'<text x="([\d.]+)" y="227"[^>]*>([^<]*)<', page)]
-    assert [label for _, label in ticks] == ["1e-06", "1e-05", "0.001", "2", "all"], "from small to large"
-    (first, _), (second, _), (third, _), *_ = ticks
-    assert (third - second) / (second - first) == pytest.approx(2, abs=0.01)
-    assert "lr (logarithmic)" in page
-    assert "image_blocks (logarithmic)" not in page
+def test_numbers_are_ordered_and_words_are_not_joined() -> None:
+    result = ablation_of({"lr": [1e-5, 1e-6, 1e-3], "image_blocks": [2, "all"]})
+    lr = axis_of("lr", in_order(result["fields"]["lr"]))
+    assert (lr.labels, lr.logarithmic, lr.title) == (("1e-06", "1e-05", "0.001"), True, "lr (logarithmic)")
+    blocks = axis_of("image_blocks", [2, "all"])
+    assert (blocks.labels, blocks.logarithmic, blocks.title) == (("2", "all"), False, "image_blocks")
+    assert ablation_page(result).count("<polyline") == 2, "one for each value of image_blocks, over lr"
 
 
-def test_a_line_is_broken_where_a_run_stopped() -> None:
+def test_what_a_run_had_before_it_stopped_is_in_its_row_and_nowhere_else() -> None:
     result = ablation_of({"lr": [1e-6, 1e-5, 1e-4, 1e-3]})
-    result["runs"][1] |= {
-        "stopped": "step 60: the loss is not finite",
-        "accuracy": {"value": 0.99, "low": 0, "high": 1},
-    }
+    accuracy = {"value": 0.99, "low": 0, "high": 1}
+    result["runs"][1] |= {"stopped": "step 60: the loss is not finite", "accuracy": accuracy}
     result["best"] = result["runs"][2]["name"]
-    page = ablation_page(result)
-    lines = [line.count(",") for line in re.findall(r'<polyline[^>]*points="([^"]*)"', page)]
-    assert lines == [2], "a point by itself has none"
-    assert page.count("99.0 %") == 1, "what it had before it stopped is in its row of the table, and nowhere else"
+    assert ablation_page(result).count("99.0 %") == 1
 
 
 def test_one_ablation_at_a_time(task: TrainConfig, tmp_path: Path) -> None:
@@ -237,14 +229,6 @@ def test_the_table_is_markdown() -> None:
 
 
 LOSSES = {"lr": [1e-6, 1e-5], "loss": ["pair", "best-of-group", "plackett-luce", "davidson"]}
-
-
-def test_words_are_not_joined_and_are_slanted() -> None:
-    page = ablation_page(ablation_of(LOSSES))
-    assert page.count("<polyline") == 4, "one for each loss, over lr"
-    *_, over_loss = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert over_loss.count("rotate(-35)") == 4
-    assert "rotate(-35)" not in ablation_page(ablation_of(FIELDS))
 
 
 def test_values_of_different_losses_are_not_put_side_by_side() -> None:

@@ -1,8 +1,8 @@
 """Data of a run: which sets it learns from and is validated on, checked before the first step; their groups by number.
 
-A `PreferenceDataset` gives the judged groups of one data set by number, in whatever layout it is, with little of it in
-memory. `TrainingData` holds all sets of a run, after a look for missing images and for prompts and images that training
-and validation share.
+`TrainingData` holds all sets of a run, after a look for missing images and for prompts and images that training and
+validation share. A `PreferenceDataset` gives the judged groups of one of them by number, in whatever layout it is, with
+little of it in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,22 +33,13 @@ from hpskit.dataset.reading import DataSet, Part, open_data
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.models.clip import token_counter, tokenizer
 from hpskit.pages.format import counted
-from hpskit.training.recipes import Recipe
 
-__all__ = [
-    "MissingImages",
-    "OnBroken",
-    "PreferenceDataset",
-    "Source",
-    "TrainingData",
-    "own_weight",
-    "parse_source",
-    "ratings_of",
-    "read_data",
-]
+__all__ = ["OnBroken", "PreferenceDataset", "TrainingData", "own_weight", "parse_source", "ratings_of", "read_data"]
 
 OnBroken = Literal["fail", "drop"]
 """A group with an image that cannot be used ends the training, or is left out and counted."""
+Count = Callable[[int], None]
+"""Told how many groups are done."""
 
 _MOST = 1e6
 """The largest rating; the loss squares it."""
@@ -79,21 +70,21 @@ def ratings_of(group: Group, field: str) -> NDArray[np.float64]:
     Raises:
         RecordError: there is no such field, it holds something else, or fewer than two ratings.
     """
-    values = group.meta.get(field)
+    values, place = group.meta.get(field), f"{group.place}: {field}"
     if values is None:
         others = [name for name, value in group.meta.items() if isinstance(value, list)]
         cure = f"its other lists are {', '.join(others)} (--set rating=…)" if others else "choose another loss"
-        found = f"has no ratings {field!r}, which the loss rating needs"
         layouts = "ImageRewardDB has ratings, and hpskit's own layouts have them in meta"
+        found = f"has no ratings {field!r}, which the loss rating needs"
         raise RecordError(group.place, found, cure=f"{cure}; {layouts}")
     right = isinstance(values, list) and len(values) == len(group.images)
     if not right or not all(v is None or (type(v) in (int, float) and abs(v) <= _MOST) for v in values):
         expected = f"a list of {len(group.images)} numbers or nulls, one for each image"
-        raise RecordError(f"{group.place}: {field}", f"is {shown(values)}", expected=expected, cure="correct it")
+        raise RecordError(place, f"is {shown(values)}", expected=expected, cure="correct it")
     ratings = np.array(values, dtype=np.float64)
     if np.isfinite(ratings).sum() < 2:
         cure = "remove the group or choose another loss"
-        raise RecordError(f"{group.place}: {field}", "rates fewer than two images", expected="at least two", cure=cure)
+        raise RecordError(place, "rates fewer than two images", expected="at least two", cure=cure)
     return ratings
 
 
@@ -104,13 +95,22 @@ class PreferenceDataset:
     that rows carry are read a part of the data set at a time.
     """
 
+    digest: str
+    """SHA-256 over prompts, names of images, judgements and weights, in order; and over the ratings."""
+    pairs: NDArray[np.int64]
+    """(groups,): compared pairs of each."""
+    starts: NDArray[np.int64]
+    """(blocks + 1,): number of the first group of each block, and the number of groups. A block is read at once."""
+    sizes: NDArray[np.int64]
+    """(blocks,): bytes of each block in memory, 0 if the images are files of their own."""
+
     def __init__(
         self,
         data: DataSet,
         *,
         without: Collection[str] = (),
         rating: str | None = None,
-        progress: Callable[[int], None] = lambda _: None,
+        progress: Count = lambda _: None,
     ) -> None:
         """Read all rows once, without images.
 
@@ -149,16 +149,11 @@ class PreferenceDataset:
                 raise InputError(data.path, "has no group in which somebody compared two images", cure=cure)
             file.flush()
             self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.digest = digest.hexdigest()
-        """SHA-256 over prompts, names of images, judgements and weights, in order; and over the ratings."""
-        self.pairs = np.array(compared, dtype=np.int64)
-        """(groups,): compared pairs of each."""
+        self.digest, self.pairs = digest.hexdigest(), np.array(compared, dtype=np.int64)
         groups_of = Counter(self._part)  # in the order of the parts
         self.starts = np.cumsum([0, *groups_of.values()])
-        """(blocks + 1,): number of the first group of each block, and the number of groups. A block is read at once."""
         sizes = [self._parts[part].size for part in groups_of] if self._parts else [0]
         self.sizes = np.array(sizes, dtype=np.int64)
-        """(blocks,): bytes of each block in memory, 0 if the images are files of their own."""
 
     def _line(self, group: Group) -> bytes:
         values = [group.prompt, group.images, [(j.ranks, j.votes) for j in orders(group)], own_weight(group)]
@@ -187,10 +182,8 @@ class PreferenceDataset:
             judgements=tuple(Judgement(ranks=tuple(ranks), votes=votes) for ranks, votes in judgements),
             meta={"weight": weight, **({self._rating: ratings[0]} if self._rating is not None else {})},
         )
-        return replace(group, embedded=self._carried(number, group).embedded) if self._parts else group
-
-    def _carried(self, number: int, known: Group) -> Group:
-        """Read the part that a group is in, unless it is held."""
+        if not self._parts:
+            return group
         part, row = self._part[number], self._row[number]
         with self._lock:
             groups = self._held.get(part) or [*self.data.read_part(self._parts[part])]
@@ -198,9 +191,9 @@ class PreferenceDataset:
             self._held.move_to_end(part)
             while len(self._held) > 2 and sum(self._parts[n].size for n in self._held) > _HELD:
                 self._held.popitem(last=False)
-        if row >= len(groups) or (groups[row].prompt, groups[row].images) != (known.prompt, known.images):
+        if row >= len(groups) or (groups[row].prompt, groups[row].images) != (group.prompt, group.images):
             raise InputError(self._parts[part].place, "was changed since it was first read", cure="start anew")
-        return groups[row]
+        return replace(group, embedded=groups[row].embedded)
 
 
 def located(data: DataSet, parts: Sequence[Part]) -> Iterator[tuple[int, int, Group]]:
@@ -213,28 +206,14 @@ def located(data: DataSet, parts: Sequence[Part]) -> Iterator[tuple[int, int, Gr
         yield part, row, group
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """A data set, and how much of the training it makes up."""
+class Missing(NamedTuple):
+    """Image files of a data set that are not there or empty: a line for each, and the places of all their groups."""
 
-    data: DataSet
-    ratio: float | None = None
-    """Share of the pairs, in proportion to the ratios of the others. None for all: as if they were one data set."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MissingImages:
-    """Image files of a data set that are not there or empty."""
-
-    path: Path
-    """The data set."""
-    files: tuple[str, ...]
-    """A line for each, with the place of the first group that names it."""
+    files: list[str]
     groups: frozenset[str]
-    """Places of all groups that name such a file."""
 
 
-def missing_images(data: DataSet) -> MissingImages:
+def missing_images(data: DataSet) -> Missing:
     """Look for all image files of a data set.
 
     Raises:
@@ -248,19 +227,21 @@ def missing_images(data: DataSet) -> MissingImages:
     lines: list[str] = []
     missing = places.keys() - find_files(data, places, lambda _, line: lines.append(line)).keys()
     groups = (group.place for group, names in data.with_files() if not missing.isdisjoint(names)) if missing else ()
-    return MissingImages(path=data.path, files=tuple(lines), groups=frozenset(groups))
+    return Missing(lines, frozenset(groups))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingData:
     """All data sets of a run, and the groups of them that it leaves out."""
 
-    sources: tuple[Source, ...]
+    train: tuple[DataSet, ...]
+    ratios: tuple[float | None, ...]
+    """Share of the pairs of each, in proportion to the others. None for all: as if they were one data set."""
     validation: DataSet
     leaks: Leaks
     """Training groups that share prompts or images with the validation data; they are left out."""
-    missing: tuple[MissingImages, ...]
-    """For each source, then for the validation data; their groups are left out."""
+    missing: tuple[Missing, ...]
+    """Of each training set, then of the validation data; their groups are left out."""
 
     @property
     def incomplete(self) -> frozenset[str]:
@@ -272,30 +253,20 @@ class TrainingData:
         """Places of all groups that are left out."""
         return self.leaks.groups | self.incomplete
 
-    def datasets(self, recipe: Recipe, progress: Callable[[int], None] = lambda _: None) -> list[PreferenceDataset]:
-        """Read the rows of every source.
+    def describe(self, architecture: str, progress: Count = lambda _: None) -> list[Description]:
+        """Describe every data set in numbers, as far as it is used, the validation data last.
 
         Args:
-            recipe: says whether ratings are needed.
+            architecture: of the network, which reads so much of a prompt and no more.
             progress: is told how many groups of a data set have been read.
-
-        Raises:
-            InputError, RecordError: see `PreferenceDataset`.
-        """
-        opened = partial(PreferenceDataset, without=self.without, rating=recipe.rated, progress=progress)
-        return [opened(source.data) for source in self.sources]
-
-    def describe(self, recipe: Recipe, progress: Callable[[int], None] = lambda _: None) -> list[Description]:
-        """Describe every data set in numbers, as far as it is used, the validation data last.
 
         Raises:
             InputError: nothing is left of one.
         """
-        sets = [*(source.data for source in self.sources), self.validation]
-        without = self.without
-        reader = tokenizer(recipe.architecture)
-        count = token_counter(reader)
+        reader = tokenizer(architecture)
+        count, without = token_counter(reader), self.without
         context = Context(tokens=reader.context_length, count=count) if count is not None else None
+        sets = (*self.train, self.validation)
         return [describe(data, without=without, context=context, progress=progress) for data in sets]
 
     def omissions(self) -> list[str]:
@@ -304,24 +275,23 @@ class TrainingData:
         if self.leaks.found:
             kinds = ", ".join(f"{kind}: {count:,}" for kind, count in self.leaks.counts.items())
             groups = f"{len(self.leaks.groups):,} of {self.leaks.train_groups:,}"
-            found.append(
-                f"training groups left out because they share prompts or images with --val: {groups} ({kinds})"
-            )
-        for missing in self.missing:
+            why = "training groups left out because they share prompts or images with --val"
+            found.append(f"{why}: {groups} ({kinds})")
+        for data, missing in zip((*self.train, self.validation), self.missing, strict=True):
             if missing.files:
-                why = f"{missing.path}: groups left out because image files are missing or empty"
+                why = f"{data.path}: groups left out because image files are missing or empty"
                 found.append(f"{why}: {len(missing.groups):,} (first: {missing.files[0]})")
         return found
 
-    def facts(self, datasets: Sequence[PreferenceDataset], recipe: Recipe) -> dict[str, Any]:
-        """Return what `config.json` says of the data.
+    def facts(self, datasets: Sequence[PreferenceDataset], rating: str | None) -> dict[str, Any]:
+        """Return what `config.json` says of the data: `data`, `validation`, `dropped_leaks` and `leaks`.
 
         Args:
-            datasets: of the sources, see `datasets`.
-            recipe: says whether ratings are needed.
+            datasets: of the training sets.
+            rating: see `PreferenceDataset`.
         """
-        held_out = PreferenceDataset(self.validation, without=self.incomplete, rating=recipe.rated)
-        entries = [
+        held_out = PreferenceDataset(self.validation, without=self.incomplete, rating=rating)
+        *train, validation = (
             {
                 "name": dataset.data.name,
                 "path": str(dataset.data.path),
@@ -332,15 +302,17 @@ class TrainingData:
                 "incomplete": len(missing.groups),
             }
             for dataset, missing in zip([*datasets, held_out], self.missing, strict=True)
-        ]
-        train = [{**entry, "ratio": source.ratio} for entry, source in zip(entries[:-1], self.sources, strict=True)]
-        dropped = {"dropped_leaks": len(self.leaks.groups), "leaks": self.leaks.counts}
-        return {"data": train, "validation": entries[-1:], **dropped}
+        )
+        return {
+            "data": [{**entry, "ratio": ratio} for entry, ratio in zip(train, self.ratios, strict=True)],
+            "validation": [validation],
+            "dropped_leaks": len(self.leaks.groups),
+            "leaks": self.leaks.counts,
+        }
 
     def prompts(self) -> set[str]:
         """Return every prompt that is learned from."""
-        groups = itertools.chain.from_iterable(source.data.outline() for source in self.sources)
-        without = self.without
+        groups, without = itertools.chain.from_iterable(data.outline() for data in self.train), self.without
         return {group.prompt for group in groups if group.place not in without}
 
     def validation_prompts(self) -> set[str]:
@@ -358,7 +330,7 @@ def read_data(
     drop_leaks: bool = False,
     compare_pixels: bool = False,
     on_broken: OnBroken = "fail",
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Count = lambda _: None,
 ) -> TrainingData:
     """Open all data sets, and see that their images are there and that training and validation share nothing.
 
@@ -376,58 +348,45 @@ def read_data(
         InputError: a data set cannot be opened, image files are missing or empty, or they share something.
         RecordError: a row is broken.
     """
-    opened = partial(open_data, format=data_format, image_root=image_root)
-    sources = tuple(parse_source(text, opened) for text in data)
-    if not sources:
+    if not data:
         raise InputError("--data", "is missing", expected="at least one data set to learn from")
-    given = sum(source.ratio is not None for source in sources)
-    if 0 < given < len(sources):
-        found = f"has a ratio for {given} of {len(sources)} data sets"
+    opened = partial(open_data, format=data_format, image_root=image_root)
+    train, ratios = zip(*(parse_source(text, opened) for text in data), strict=True)
+    if 0 < ratios.count(None) < len(ratios):
+        found = f"has a ratio for {len(ratios) - ratios.count(None)} of {len(ratios)} data sets"
         raise InputError("--data", found, cure="give it for all or for none")
     held_out = opened(validation)
-    train = [source.data for source in sources]
     missing = tuple(map(missing_images, (*train, held_out)))
-    for one in missing if on_broken == "fail" else ():
-        if one.files:
-            more = f" and {len(one.files) - 1:,} more" if len(one.files) > 1 else ""
+    for files, _ in missing if on_broken == "fail" else ():
+        if files:
+            more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
             cure = "bring them or remove the rows, which --on-broken drop does; `hpskit data inspect` lists all"
-            raise InputError(f"{one.files[0]}{more}", cure=cure)
+            raise InputError(f"{files[0]}{more}", cure=cure)
     without = frozenset().union(*(one.groups for one in missing))
-    check_prompts(held_out, without)
+    judged = (group for group in held_out.outline() if group.place not in without)
+    prompts = {g.prompt for g in judged if any(len(set(row[~np.isnan(row)])) > 1 for row in g.verdicts())}
+    if len(prompts) < 2:  # one prompt has no interval, and images that people tied throughout say nothing at all
+        found = f"has {counted(len(prompts), 'prompt')} with images of which people preferred one"
+        raise InputError(held_out.path, found, expected="at least two for validation")
     leaks = check_leaks(train, [held_out], pixels=compare_pixels, without=without, progress=progress)
     if not drop_leaks:
         leaks.refuse()
-    return TrainingData(sources=sources, validation=held_out, leaks=leaks, missing=missing)
+    return TrainingData(train=train, ratios=ratios, validation=held_out, leaks=leaks, missing=missing)
 
 
-def parse_source(text: str, opened: Callable[[str], DataSet] = open_data) -> Source:
-    """Open a data set by path or name, alone or followed by `:RATIO`.
+def parse_source(text: str, opened: Callable[[str], DataSet] = open_data) -> tuple[DataSet, float | None]:
+    """Open a data set by path or name, alone or followed by `:RATIO`; return it and its ratio.
 
     Raises:
         InputError: it cannot be opened, or the ratio is not a number above 0.
     """
     path, colon, number = text.rpartition(":")
-    if not colon or Path(text).exists():
-        return Source(data=opened(text))
     try:
-        ratio = float(number)
+        ratio = float(number) if colon and not Path(text).exists() else None
     except ValueError:
-        return Source(data=opened(text))
+        ratio = None
+    if ratio is None:
+        return opened(text), None
     if not 0 < ratio < math.inf:
         raise InputError("--data", f"is {text!r} with the ratio {number}", expected="a number above 0")
-    return Source(data=opened(path), ratio=ratio)
-
-
-def check_prompts(validation: DataSet, without: Collection[str]) -> None:
-    """Refuse validation data of fewer than two prompts with images of which people preferred one.
-
-    One prompt has no interval, and says next to nothing; images that people tied throughout say nothing at all.
-    """
-    seen: set[str] = set()
-    for group in validation.outline():
-        if group.place not in without and any(len(set(row[~np.isnan(row)])) > 1 for row in group.verdicts()):
-            seen.add(group.prompt)
-        if len(seen) > 1:
-            return
-    found = f"has {counted(len(seen), 'prompt')} with images of which people preferred one"
-    raise InputError(validation.path, found, expected="at least two for validation")
+    return opened(path), ratio

@@ -12,7 +12,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from hpskit.errors import DivergedError, InputError, MissingExtraError
-from hpskit.training.loader import Batch, collate
+from hpskit.training.loader import Batch
 from hpskit.training.losses import objective
 from hpskit.training.recipes import Recipe
 from hpskit.training.student import Student
@@ -40,9 +40,7 @@ __all__ = [
     "gathered",
     "peak_memory",
     "random_state",
-    "require_accelerate",
     "set_random_state",
-    "shard",
 ]
 
 NEW_RUN = "the last checkpoint is untouched; lower lr, set clip=1, or use precision=bf16 or fp32, in a new run"
@@ -53,15 +51,6 @@ _PREFIX = "network."
 _SHOWN_PLACES = 3
 
 T = TypeVar("T")
-
-
-def require_accelerate() -> None:
-    """Raise a MissingExtraError that says how to install accelerate, if it is not there."""
-    try:
-        import accelerate  # noqa: F401
-    except ImportError as error:
-        cure = "install it: pip install 'hpskit[train]'"
-        raise MissingExtraError("training", "needs accelerate, which is not installed", cure=cure) from error
 
 
 def accelerator_for(recipe: Recipe, device: str = "auto", *, shard: bool = False) -> Accelerator:
@@ -76,16 +65,17 @@ def accelerator_for(recipe: Recipe, device: str = "auto", *, shard: bool = False
         MissingExtraError: accelerate is not installed.
         InputError: the devices cannot do the precision, or cannot be used as they were started.
     """
-    require_accelerate()
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+    except ImportError as error:
+        cure = "install it: pip install 'hpskit[train]'"
+        raise MissingExtraError("training", "needs accelerate, which is not installed", cure=cure) from error
     if device not in ("auto", "cpu"):
         cure = "choose GPUs by CUDA_VISIBLE_DEVICES"
         raise InputError("--device", f"is {device!r}", expected="auto or cpu", cure=cure)
     no_fp16 = "use --set precision=bf16 or precision=fp32"
-    on_gpu = device == "auto" and torch.cuda.is_available()
-    if recipe.precision == "fp16" and not on_gpu:
+    if recipe.precision == "fp16" and not (device == "auto" and torch.cuda.is_available()):
         raise InputError("precision", "is 'fp16', which needs a GPU to train in, and this run has none", cure=no_fp16)
     for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):  # which would take over what `Engine` does
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
@@ -165,16 +155,10 @@ def set_random_state(state: Mapping[str, str]) -> None:
 
 
 def cosine_lr(step: int, *, base_lr: float, warmup: int, total: int) -> float:
-    """Return the learning rate of a step: a straight rise over `warmup` steps, then half a cosine down towards 0.
+    """Return the learning rate of a step, from 0: a rise over `warmup` steps, then half a cosine down towards 0.
 
     The first step has base_lr / warmup, not 0. The steps `warmup - 1` and `warmup` both have base_lr. The last step,
     `total - 1`, is one short of 0.
-
-    Args:
-        step: counted from 0, less than `total`.
-        base_lr: the highest rate.
-        warmup: steps of the rise, 0 to `total`.
-        total: steps of the whole run.
 
     Source: `cosine_lr` of the official training code.
     """
@@ -187,10 +171,6 @@ def shard(student: Student, device: torch.device) -> None:
     """Spread the tensors of a student over all processes, in place, each along its first dimension.
 
     logit_scale, which has no dimension, stays whole on every device, and nobody sums its gradient but the caller.
-
-    Args:
-        student: the same on every process.
-        device: of this process.
 
     Raises:
         InputError: torch is too old.
@@ -221,7 +201,7 @@ def transformer_blocks(module: nn.Module) -> Iterator[nn.Module]:
             yield from transformer_blocks(child)
 
 
-def clip_sharded(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+def clip_sharded(parameters: Iterator[nn.Parameter], limit: float) -> Tensor:
     """Bring the norm of all gradients, in shards or whole, down to `limit`, in place; return what it was, 0-d."""
     from torch.distributed import all_reduce
     from torch.distributed.tensor import DTensor
@@ -262,15 +242,6 @@ class StepFigures:
     """fp16 overflowed, so that the weights stayed as they were and the scale of the loss was halved."""
 
 
-def correct_pairs(scores: Tensor, batch: Batch) -> tuple[float, int]:
-    """Count the pairs that the scores order as people do, a tied score one half, and the pairs that people decided."""
-    share = batch.share.to(scores.device)
-    ahead = scores[batch.first.to(scores.device)] - scores[batch.second.to(scores.device)]
-    decided = share != 0.5
-    right = (1 + torch.sign(ahead) * torch.sign(share - 0.5)) / 2
-    return float(right[decided].sum()), int(decided.sum())
-
-
 class Engine:
     """A student on its devices with its optimiser.
 
@@ -299,10 +270,9 @@ class Engine:
         names = {id(parameter): name for name, parameter in student.named_parameters()}
         self._group_names = [[names[id(parameter)] for parameter in group["params"]] for group in groups]
         # What is in shards and logit_scale cannot be multiplied in one kernel (`foreach`, torch's choice on GPUs).
-        optimizer = torch.optim.AdamW(
-            groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, foreach=False if sharded else None
-        )
-        self.optimizer = accelerator.prepare(optimizer)
+        foreach = False if sharded else None
+        adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, foreach=foreach)
+        self.optimizer = accelerator.prepare(adamw)
         self._average: dict[str, Tensor] = {}
         if recipe.ema is not None:
             self._average = {name: p.detach().clone() for name, p in self._trained()}
@@ -312,7 +282,7 @@ class Engine:
         """Factor of the cosines, as it is now."""
         return float(self.student.network.logit_scale.detach().exp())
 
-    def _trained(self) -> Iterator[tuple[str, Tensor]]:
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.student.named_parameters() if p.requires_grad)
 
     def step(self, batch: Batch, number: int) -> StepFigures:
@@ -326,26 +296,31 @@ class Engine:
             DivergedError: the loss or the gradient is not finite, and the weights are those of before the step.
             InputError: every group of the batch was left out.
         """
-        lr = cosine_lr(number, base_lr=self.recipe.lr, warmup=self.recipe.warmup, total=self.recipe.steps)
+        recipe = self.recipe
+        lr = cosine_lr(number, base_lr=recipe.lr, warmup=recipe.warmup, total=recipe.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         equal = torch.zeros(len(batch.pixels), device=self.accelerator.device)
-        chance, weight = objective(self.recipe, equal, batch)  # the weight does not depend on the scores
-        counts = (float(chance), float(weight), len(batch.first), len(batch.pixels), batch.dropped)
+        chance, weight = objective(recipe, equal, batch)  # the weight does not depend on the scores
+        counts = (float(chance), float(weight), len(batch.pairs[0]), len(batch.pixels), batch.dropped)
         chance_sum, weight_sum, pairs, images, dropped = self._summed(*counts)
         if not weight_sum:
             cure = "`hpskit data inspect --decode` lists broken images"
             raise InputError(f"step {number + 1}", f"has lost all {dropped:.0f} groups of its batch", cure=cure)
-        loss, correct, decided = self._gradient(batch, weight_sum, number)
-        norm = self._clipped(batch, number)
+        loss, correct, decided = self._gradient(batch, weight_sum)
+        self._check_finite("loss", loss, batch, number)
+        limit = math.inf if recipe.clip is None else recipe.clip
+        clip = clip_sharded if self.sharded else self.accelerator.clip_grad_norm_
+        norm = float(clip(self.model.parameters(), limit))
+        if self.accelerator.scaler is None:  # with one, an overflow is nothing but a step that is left out
+            self._check_finite("gradient", norm, batch, number)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.student.clamp()
         self._check_finite("logit_scale after it", self.logit_scale, batch, number)
         with torch.no_grad():
-            for name, parameter in self._trained() if self._average else ():
-                assert self.recipe.ema is not None
-                self._average[name].lerp_(parameter, 1 - self.recipe.ema)
+            for name, parameter in self._trained() if recipe.ema is not None else ():
+                self._average[name].lerp_(parameter, 1 - (recipe.ema or 0))
         return StepFigures(
             loss=loss / weight_sum,
             chance=chance_sum / weight_sum,
@@ -359,45 +334,35 @@ class Engine:
             skipped=bool(self.accelerator.optimizer_step_was_skipped),
         )
 
-    def _gradient(self, batch: Batch, weight: float, number: int) -> tuple[float, float, float]:
+    def _gradient(self, batch: Batch, weight: float) -> list[float]:
         """Leave the gradient in the parameters; return loss, correct and decided pairs, each summed over devices."""
         parts = batch.split(self.recipe.accumulate)
         factor = self.recipe.loss_scale * self.accelerator.num_processes / weight  # DDP takes the mean over devices
         loss, correct, decided = 0.0, 0.0, 0
         for part in parts:
-            last = part is parts[-1]
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+            with contextlib.nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.model):
                 scores = self._logits(self.model, part)
                 part_loss, _ = objective(self.recipe, scores, part)
                 self.accelerator.backward(part_loss * factor)
             loss += float(part_loss.detach())
-            right, compared = correct_pairs(scores.detach(), part)
-            correct, decided = correct + right, decided + compared
+            first, second, share, _ = (column.to(scores.device) for column in part.pairs)
+            agreement = torch.sign(scores.detach()[first] - scores.detach()[second]) * torch.sign(share - 0.5)
+            correct += float(((1 + agreement) / 2)[share != 0.5].sum())  # a tied score is one half
+            decided += int((share != 0.5).sum())
         for _, parameter in self._trained() if self.sharded else ():
             if parameter.ndim == 0 and parameter.grad is not None:  # in no shard: FSDP leaves its gradient alone
                 parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
-        total = self._summed(loss, correct, decided)
-        self._check_finite("loss", total[0], batch, number)
-        return total[0], total[1], total[2]
+        return self._summed(loss, correct, decided)
 
     def _logits(self, network: Any, batch: Batch) -> Tensor:
         with self.accelerator.autocast(self._casts):
             logits: Tensor = network(*self.student.inputs(batch))
         return logits
 
-    def _clipped(self, batch: Batch, number: int) -> float:
-        """Clip the gradient; return its norm before that."""
-        limit = math.inf if self.recipe.clip is None else self.recipe.clip
-        clip = clip_sharded if self.sharded else self.accelerator.clip_grad_norm_
-        norm = float(clip(self.model.parameters(), limit))
-        if self.accelerator.scaler is None:  # with one, an overflow is nothing but a step that is left out
-            self._check_finite("gradient", norm, batch, number)
-        return norm
-
     def _check_finite(self, what: str, value: float, batch: Batch, number: int) -> None:
         if math.isfinite(value):  # on one device as on all: the values have been summed
             return
-        places = gathered(self.accelerator, batch.places)
+        places = gathered(self.accelerator, [example.place for example in batch.examples])
         more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
         rows = ", ".join(places[:_SHOWN_PLACES]) + more
         raise DivergedError(f"step {number + 1}: the {what}", f"is {value} on the rows {rows}", cure=NEW_RUN)
@@ -416,10 +381,9 @@ class Engine:
 
         None is an empty batch: with shards every device must ask, also one that has nothing to score.
         """
-        batch = batch or collate([], size=self.student.preprocessing.size)
         network = self.model if self.sharded else self.student  # DDP would wait for the other devices
         network.eval()
-        logits = self._logits(network, batch)
+        logits = self._logits(network, batch or Batch(examples=[], size=self.student.preprocessing.size))
         network.train()
         return logits
 
@@ -472,37 +436,27 @@ class Engine:
             for kind, tensor in kinds.items()
         }
         if self._average:
-            trained = {name.removeprefix(_PREFIX) for name, _ in self._trained()}
-            tensors |= {f"weights/{name}": tensor for name, tensor in self._whole().items() if name in trained}
+            tensors |= {f"weights/{name}": t for name, t in self._whole().items() if _PREFIX + name in self._average}
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
     def restore(self, weights: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
         """Take back what `weights()` and `training_state()` gave."""
-        from torch.distributed.checkpoint.state_dict import (
-            StateDictOptions,
-            set_model_state_dict,
-            set_optimizer_state_dict,
-        )
+        from torch.distributed.checkpoint import state_dict
 
-        options = StateDictOptions(full_state_dict=True)
-
-        def load(tensors: Mapping[str, Tensor]) -> None:
-            named: dict[str, Any] = {_PREFIX + name: tensor for name, tensor in tensors.items()}
-            set_model_state_dict(self.model, named, options=options)
-
-        state: dict[str, dict[str, Tensor]] = {}
-        raw: dict[str, Tensor] = {}
+        options = state_dict.StateDictOptions(full_state_dict=True)
+        kinds: dict[str, dict[str, Tensor]] = {}
         for key, tensor in training.items():
             kind, _, name = key.partition("/")
-            if kind == "weights":
-                raw[name] = tensor
-            else:
-                state.setdefault(_PREFIX + name, {})[kind] = tensor.clone()
-        load(weights)
+            kinds.setdefault(kind, {})[_PREFIX + name] = tensor
+        raw = kinds.pop("weights", {})
+        averaged: dict[str, Any] = {_PREFIX + name: tensor for name, tensor in weights.items()}
+        state_dict.set_model_state_dict(self.model, averaged, options=options)
         if raw:
             self._average = {name: p.detach().clone() for name, p in self._trained()}
-            load({**weights, **raw})
-        if state:
-            named = zip(self.optimizer.param_groups, self._group_names, strict=True)
-            optimizer: Any = {"state": state, "param_groups": [{**group, "params": names} for group, names in named]}
-            set_optimizer_state_dict(self.model, self.optimizer.optimizer, optimizer, options=options)
+            state_dict.set_model_state_dict(self.model, {**averaged, **raw}, options=options)
+        if kinds:
+            named = {name for tensors in kinds.values() for name in tensors}
+            state = {name: {kind: tensors[name].clone() for kind, tensors in kinds.items()} for name in named}
+            groups = zip(self.optimizer.param_groups, self._group_names, strict=True)
+            optimizer: Any = {"state": state, "param_groups": [{**group, "params": names} for group, names in groups]}
+            state_dict.set_optimizer_state_dict(self.model, self.optimizer.optimizer, optimizer, options=options)

@@ -85,9 +85,9 @@ class Exported:
     out: Path
     weight_hash: str
     step: int | None
-    """Step of the run; None if the source was a file."""
+    """None if the source was a file."""
     largest_difference: float | None = None
-    """Largest difference of a score between ONNX and torch; None for the other layouts, which hold the same numbers."""
+    """Points between scores of ONNX and torch; None for the other layouts, which hold the same numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

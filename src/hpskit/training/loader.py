@@ -11,12 +11,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from hpskit.errors import ImageError, InputError, RecordError
 from hpskit.pixels import Preprocessing, to_tensor
 from hpskit.training.data import OnBroken, PreferenceDataset, own_weight, ratings_of
 
-__all__ = ["Batch", "DataLoader", "Decoder", "Example", "Sampler", "collate", "epoch_order", "validation_batches"]
+__all__ = ["Batch", "DataLoader", "Decoder", "Example", "epoch_order", "sample", "validation_batches"]
 
 _WINDOW = 256 << 20
 """Bytes of images that are mixed with one another where images can only be read in blocks."""
@@ -44,6 +44,7 @@ class Example:
 
     prompt: str
     place: str
+    """File and row."""
     pixels: Tensor
     """(images, 3, S, S) float32, preprocessed."""
     ranks: NDArray[np.float64]
@@ -51,126 +52,83 @@ class Example:
     votes: NDArray[np.float64]
     """(judgements,)"""
     weight: float
+    """How much the group counts beside the others, see `own_weight`."""
     ratings: NDArray[np.float64] | None = None
-    """(images,), NaN was not rated; None if the loss needs none."""
+    """(images,), the higher the better; NaN was not rated. None if the loss needs none."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Groups of one step. Indices of images count through the batch."""
+    """Groups of one step, each with a compared pair. Indices of images count through the batch."""
 
-    prompts: list[str]
-    """(groups,)"""
-    pixels: Tensor
-    """(images, 3, S, S) float32, preprocessed; each image of a group once, whatever it was compared with."""
-    group: Tensor
-    """(images,) int64: the number of the group, in order."""
-    first: Tensor
-    """(pairs,) int64: the image of each compared pair that its group names first."""
-    second: Tensor
-    """(pairs,) int64: the other one."""
-    share: Tensor
-    """(pairs,) float32: share of the votes for the first, 0 to 1; a tie counts one half to each."""
-    votes: Tensor
-    """(pairs,) float32: number of people."""
-    weight: Tensor
-    """(groups,) float32: how much the group counts beside the others, see `own_weight`."""
-    ranks: list[Tensor]
-    """For each group (judgements, images) float32: its distinct judgements; 1 is best, NaN was not ranked."""
-    judged: list[Tensor]
-    """For each group (judgements,) float32: votes of each."""
-    ratings: Tensor
-    """(images,) float32: the higher the better; NaN was not rated, or the loss needs no ratings."""
-    places: list[str]
-    """(groups,): file and row of each."""
+    examples: Sequence[Example]
+    size: int
+    """Height and width of the images."""
     dropped: int = 0
     """Groups that were left out because of a broken image."""
 
     @property
+    def prompts(self) -> list[str]:
+        """(groups,)"""
+        return [example.prompt for example in self.examples]
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """(images, 3, S, S) float32; each image of a group once, whatever it was compared with."""
+        return torch.cat([torch.empty(0, 3, self.size, self.size), *(example.pixels for example in self.examples)])
+
+    @property
     def sizes(self) -> Tensor:
         """(groups,) int64: images of each."""
-        return torch.bincount(self.group, minlength=len(self.prompts))
+        return torch.tensor([len(example.pixels) for example in self.examples], dtype=torch.int64)
+
+    @property
+    def group(self) -> Tensor:
+        """(images,) int64: the number of the group, in order."""
+        return torch.repeat_interleave(torch.arange(len(self.examples)), self.sizes)
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Every pair of images that somebody compared, (pairs,) each.
+
+        First and second image, int64; share of the votes for the first, 0 to 1, a tie counts one half to each; number
+        of votes. The last two are float32.
+        """
+        found: list[tuple[NDArray[Any], ...]] = [(np.empty(0), np.empty(0), np.empty(0), np.empty(0))]
+        start = 0
+        for example in self.examples:
+            first, second = np.triu_indices(len(example.pixels), 1)
+            ahead = example.ranks[:, second] - example.ranks[:, first]
+            total = example.votes @ ~np.isnan(ahead)
+            share = example.votes @ ((ahead > 0) + 0.5 * (ahead == 0)) / np.maximum(total, 1)
+            seen = total > 0
+            found.append((start + first[seen], start + second[seen], share[seen], total[seen]))
+            start += len(example.pixels)
+        one, other, shares, votes = (torch.from_numpy(np.concatenate(column)) for column in zip(*found, strict=True))
+        return one.long(), other.long(), shares.float(), votes.float()
+
+    @property
+    def weight(self) -> Tensor:
+        """(groups,) float32."""
+        return torch.tensor([example.weight for example in self.examples], dtype=torch.float32)
+
+    @property
+    def ratings(self) -> Tensor:
+        """(images,) float32; NaN was not rated, or the loss needs no ratings."""
+        ratings = [np.full(len(e.pixels), np.nan) if e.ratings is None else e.ratings for e in self.examples]
+        return torch.from_numpy(np.concatenate([np.empty(0), *ratings])).float()
 
     def split(self, parts: int) -> list[Batch]:
         """Divide whole groups in order, about equally many in each part, so that a step needs the memory of one part.
 
         With fewer groups some parts are empty: processes that hold shards must all run the network equally often.
         """
-        edges = [len(self.prompts) * part // parts for part in range(parts + 1)]
-        return [self] if parts == 1 else [self._between(start, end) for start, end in itertools.pairwise(edges)]
-
-    def _between(self, start: int, end: int) -> Batch:
-        images = (self.group >= start) & (self.group < end)
-        offset = int((self.group < start).sum())
-        pairs = images[self.first]
-        return replace(
-            self,
-            prompts=self.prompts[start:end],
-            pixels=self.pixels[images],
-            group=self.group[images] - start,
-            first=self.first[pairs] - offset,
-            second=self.second[pairs] - offset,
-            share=self.share[pairs],
-            votes=self.votes[pairs],
-            weight=self.weight[start:end],
-            ranks=self.ranks[start:end],
-            judged=self.judged[start:end],
-            ratings=self.ratings[images],
-            places=self.places[start:end],
-            dropped=0,
-        )
-
-
-def collate(examples: Sequence[Example], *, size: int, dropped: int = 0) -> Batch:
-    """Make one batch of decoded groups, in order; without any it is an empty batch.
-
-    Args:
-        examples: each has a compared pair.
-        size: height and width of the images.
-        dropped: how many others were left out.
-    """
-    sizes = torch.tensor([len(example.pixels) for example in examples], dtype=torch.int64)
-    starts = (sizes.cumsum(0) - sizes).tolist()
-    pairs = [compare(example.ranks, example.votes) for example in examples]
-    ratings = [np.full(len(e.pixels), np.nan) if e.ratings is None else e.ratings for e in examples]
-
-    def column(parts: Sequence[NDArray[Any]], dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(np.concatenate(parts)).to(dtype) if parts else torch.empty(0, dtype=dtype)
-
-    return Batch(
-        prompts=[example.prompt for example in examples],
-        pixels=torch.cat([example.pixels for example in examples]) if examples else torch.empty(0, 3, size, size),
-        group=torch.repeat_interleave(torch.arange(len(examples)), sizes),
-        first=column([first + start for (first, *_), start in zip(pairs, starts, strict=True)], torch.int64),
-        second=column([second + start for (_, second, *_), start in zip(pairs, starts, strict=True)], torch.int64),
-        share=column([share for *_, share, _ in pairs], torch.float32),
-        votes=column([votes for *_, votes in pairs], torch.float32),
-        weight=torch.tensor([example.weight for example in examples], dtype=torch.float32),
-        ranks=[torch.from_numpy(example.ranks).float() for example in examples],
-        judged=[torch.from_numpy(example.votes).float() for example in examples],
-        ratings=column(ratings, torch.float32),
-        places=[example.place for example in examples],
-        dropped=dropped,
-    )
-
-
-def compare(ranks: NDArray[np.float64], votes: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
-    """Return every pair of images that somebody compared, (pairs,) each: first, second, share of the first, votes.
-
-    Args:
-        ranks: (judgements, images), NaN was not ranked.
-        votes: (judgements,).
-    """
-    first, second = np.triu_indices(ranks.shape[1], 1)
-    ahead = ranks[:, second] - ranks[:, first]
-    total = votes @ ~np.isnan(ahead)
-    share = votes @ ((ahead > 0) + 0.5 * (ahead == 0)) / np.maximum(total, 1)
-    seen = total > 0
-    return first[seen], second[seen], share[seen], total[seen]
+        edges = [len(self.examples) * part // parts for part in range(parts + 1)]
+        spans = itertools.pairwise(edges)
+        return [Batch(examples=self.examples[start:end], size=self.size) for start, end in spans]
 
 
 Reader = Callable[[], tuple[DataSet, Group]]
-"""Reads a group and its data set."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,7 +170,7 @@ class Decoder:
     def _batch(self, outcomes: Iterable[Example | None]) -> Batch:
         found = [*outcomes]
         examples = [example for example in found if example is not None]
-        return collate(examples, size=self.preprocessing.size, dropped=len(found) - len(examples))
+        return Batch(examples=examples, size=self.preprocessing.size, dropped=len(found) - len(examples))
 
     def _outcome(self, reader: Reader) -> Example | None:
         """Decode a group, or leave it out."""
@@ -257,23 +215,7 @@ class Decoder:
         )
 
 
-class Blocks(Protocol):
-    """The part of a data set that its order depends on; a `PreferenceDataset` has it."""
-
-    @property
-    def pairs(self) -> NDArray[np.int64]:
-        """(groups,): compared pairs of each, at least 1."""
-
-    @property
-    def starts(self) -> NDArray[np.int64]:
-        """(blocks + 1,): number of the first group of each block, and the number of groups. A block is read at once."""
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """(blocks,): bytes of each block in memory, 0 if nothing need be read in blocks."""
-
-
-def epoch_order(data: Blocks, *, seed: int, source: int, epoch: int) -> NDArray[np.int64]:
+def epoch_order(data: PreferenceDataset, *, seed: int, source: int, epoch: int) -> NDArray[np.int64]:
     """Return the numbers of all groups of a data set in the order of one epoch, (groups,).
 
     The blocks are shuffled, then cut into windows of as many as fit into `_WINDOW` bytes, at least one, and the groups
@@ -300,50 +242,42 @@ def epoch_order(data: Blocks, *, seed: int, source: int, epoch: int) -> NDArray[
     return order
 
 
-class Sampler:
-    """Decides which groups make up each batch: a pure function of the data sets, the ratios and a seed.
+State = dict[str, list[int]]
+"""`groups` and `pairs` drawn from each data set, all epochs together."""
 
-    The next group is of the data set that is furthest behind its share of the pairs, so that the ratio is kept within
-    one group at any moment. A batch ends with the group that fills it: pairs in groups of two fill it exactly. Every
-    process of a run draws the same batches and takes its part of each.
+
+def sample(
+    datasets: Sequence[PreferenceDataset], ratios: Sequence[float], state: State, *, pairs: int, seed: int
+) -> Iterator[tuple[list[tuple[int, int]], State]]:
+    """Draw endless batches from `state` on: number of the data set and of the group of each, and the state after it.
+
+    A pure function of the data sets, the ratios and the seed. The next group is of the data set that is furthest behind
+    its share of the pairs, so that the ratio is kept within one group at any moment. A batch ends with the group that
+    fills it: pairs in groups of two fill it exactly. Every process of a run draws the same and takes its part of each.
+
+    Args:
+        datasets: none empty.
+        ratios: share of the pairs of each, above 0; they need not sum to one.
+        state: see `State`.
+        pairs: in a batch, at least.
+        seed: 0 or more.
     """
-
-    def __init__(self, datasets: Sequence[Blocks], ratios: Sequence[float], *, pairs: int, seed: int) -> None:
-        """
-        Args:
-            datasets: none empty.
-            ratios: share of the pairs of each, above 0; they need not sum to one.
-            pairs: in a batch, at least.
-            seed: 0 or more.
-        """
-        self.datasets, self.ratios, self.pairs, self.seed = tuple(datasets), tuple(ratios), pairs, seed
-        self.state: dict[str, list[int]] = {"groups": [0] * len(ratios), "pairs": [0] * len(ratios)}
-        """Groups and pairs drawn from each data set, all epochs together; JSON."""
-        self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
-
-    def __iter__(self) -> Iterator[tuple[list[tuple[int, int]], dict[str, list[int]]]]:
-        """Give endless batches from `state` on: (number of the data set, number of the group) of each, and the state
-        after the batch."""
-        groups, pairs = [*self.state["groups"]], [*self.state["pairs"]]
-        while True:
-            batch, held = list[tuple[int, int]](), 0
-            while held < self.pairs:
-                source = min(range(len(self.datasets)), key=lambda n: pairs[n] / self.ratios[n])
-                group = self._draw(source, groups[source])
-                size = int(self.datasets[source].pairs[group])
-                batch.append((source, group))
-                groups[source] += 1
-                pairs[source] += size
-                held += size
-            yield batch, {"groups": [*groups], "pairs": [*pairs]}
-
-    def _draw(self, source: int, drawn: int) -> int:
-        epoch, place = divmod(drawn, len(self.datasets[source].pairs))
-        held = self._orders.get(source)
-        if held is None or held[0] != epoch:
-            order = epoch_order(self.datasets[source], seed=self.seed, source=source, epoch=epoch)
-            held = self._orders[source] = (epoch, order)
-        return int(held[1][place])
+    groups, drawn = [*state["groups"]], [*state["pairs"]]
+    orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
+    while True:
+        batch, held = list[tuple[int, int]](), 0
+        while held < pairs:
+            source = min(range(len(datasets)), key=lambda n: drawn[n] / ratios[n])
+            epoch, place = divmod(groups[source], len(datasets[source].pairs))
+            if source not in orders or orders[source][0] != epoch:
+                orders[source] = epoch, epoch_order(datasets[source], seed=seed, source=source, epoch=epoch)
+            group = int(orders[source][1][place])
+            size = int(datasets[source].pairs[group])
+            batch.append((source, group))
+            groups[source] += 1
+            drawn[source] += size
+            held += size
+        yield batch, {"groups": [*groups], "pairs": [*drawn]}
 
 
 class DataLoader:
@@ -367,9 +301,9 @@ class DataLoader:
             seed: of the order.
         """
         shares = [float(d.pairs.sum()) if r is None else r for d, r in zip(datasets, ratios, strict=True)]
-        self.datasets = tuple(datasets)
-        self.sampler = Sampler(datasets, shares, pairs=pairs, seed=seed)
-        self._decoder = decoder
+        self.datasets, self._decoder = tuple(datasets), decoder
+        self._sample = partial(sample, datasets, shares, pairs=pairs, seed=seed)
+        self._state: State = {"groups": [0] * len(datasets), "pairs": [0] * len(datasets)}
 
     def __iter__(self) -> Iterator[Batch]:
         """Give this process's part of every batch.
@@ -377,26 +311,26 @@ class DataLoader:
         Raises:
             RecordError: an image cannot be used (with `on_broken="fail"`); file and row are named.
         """
-        states = deque[dict[str, list[int]]]()
+        states = deque[State]()
 
         def planned() -> Iterator[list[Reader]]:
-            for batch, state in self.sampler:
+            for batch, state in self._sample(self._state):
                 states.append(state)
                 yield [partial(self._read, *entry) for entry in batch[self._decoder.rank :: self._decoder.world]]
 
         for batch in self._decoder.batches(planned()):
-            self.sampler.state = states.popleft()
+            self._state = states.popleft()
             yield batch
 
     def _read(self, source: int, number: int) -> tuple[DataSet, Group]:
         dataset = self.datasets[source]
         return dataset.data, dataset[number]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return where the last batch that was handed out ends; JSON."""
-        return dict(self.sampler.state)
+        return dict(self._state)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on behind the batch after which `state_dict` was asked for, in whatever process.
 
         Raises:
@@ -404,7 +338,7 @@ class DataLoader:
         """
         if not all(len(state.get(name, ())) == len(self.datasets) for name in ("groups", "pairs")):
             raise InputError("position", f"is {state}", expected=f"groups and pairs of {len(self.datasets)} data sets")
-        self.sampler.state = {name: [*state[name]] for name in ("groups", "pairs")}
+        self._state = {name: [*state[name]] for name in ("groups", "pairs")}
 
 
 def validation_batches(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -235,8 +235,7 @@ def objective(recipe: Recipe, scores: Tensor, batch: Batch) -> tuple[Tensor, Ten
 
 def pair_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
     """Compare every pair once, by its majority or, with `soft-pair`, by every vote."""
-    first, second, share = batch.first.to(scores.device), batch.second.to(scores.device), batch.share.to(scores)
-    count = batch.votes
+    first, second, share, count = (column.to(scores.device) for column in batch.pairs)
     if recipe.loss == "pair":
         share, count = torch.where(share == 0.5, share, (share > 0.5).to(share)), torch.ones_like(share)
     losses = pair_loss(scores[first], scores[second], share)
@@ -246,12 +245,12 @@ def pair_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
 def davidson_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
     """Count wins, losses and ties of each pair."""
     rows = []
-    for group, members, table, votes in _groups(batch):
-        for one, other in itertools.combinations(range(len(members)), 2):
+    for group, start, table, votes in _groups(batch):
+        for one, other in itertools.combinations(range(table.shape[1]), 2):
             ahead = table[:, other] - table[:, one]
             said = [float(votes[which].sum()) for which in (ahead > 0, ahead < 0, ahead == 0)]
             if sum(said):
-                rows.append((group, members[one], members[other], *said))
+                rows.append((group, start + one, start + other, *said))
     columns = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6).T
     group, first, second = (column.long().to(scores.device) for column in columns[:3])
     counts = columns[3:].to(scores)
@@ -301,7 +300,7 @@ def rating_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
     """
     group, ratings = batch.group.to(scores.device), batch.ratings.to(scores)
     rated = ~ratings.isnan()
-    count = torch.zeros(len(batch.prompts), device=scores.device).index_add(0, group, rated.to(scores))
+    count = torch.zeros(len(batch.examples), device=scores.device).index_add(0, group, rated.to(scores))
     kept = rated & (count[group] > 1)
     group = group[kept]
 
@@ -335,24 +334,22 @@ class Ranking:
     votes: float
 
 
-def _groups(batch: Batch) -> list[tuple[int, list[int], Tensor, Tensor]]:
-    """List number, places of the images, table of ranks and votes of each group."""
-    members: list[list[int]] = [[] for _ in batch.ranks]
-    for place, group in enumerate(batch.group.tolist()):
-        members[group].append(place)
-    rows = enumerate(zip(members, batch.ranks, batch.judged, strict=True))
-    return [(group, places, table.cpu(), votes.cpu()) for group, (places, table, votes) in rows]
+def _groups(batch: Batch) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Give number, place of the first image, table of ranks and votes of each group."""
+    start = 0
+    for number, example in enumerate(batch.examples):
+        yield number, start, torch.from_numpy(example.ranks).float(), torch.from_numpy(example.votes).float()
+        start += len(example.pixels)
 
 
 def _rankings(batch: Batch) -> list[Ranking]:
     """List every judgement that compares something, with the images that it ranks."""
     found = []
-    for group, members, table, votes in _groups(batch):
-        places = torch.tensor(members)
+    for group, start, table, votes in _groups(batch):
         for ranks, count in zip(table, votes.tolist(), strict=True):
-            ranked = ~ranks.isnan()
-            if ranked.sum() > 1:
-                found.append(Ranking(group, places[ranked], ranks[ranked], float(count)))
+            ranked = (~ranks.isnan()).nonzero()[:, 0]
+            if len(ranked) > 1:
+                found.append(Ranking(group, start + ranked, ranks[ranked], count))
     return found
 
 

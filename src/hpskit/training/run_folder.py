@@ -34,6 +34,7 @@ from hpskit.errors import CheckpointError, InputError, MissingExtraError, Output
 from hpskit.files import explain, publish, publish_folder, publish_json, read_json
 from hpskit.models.checkpoint import file_hash, read_tensors, write_tensors
 from hpskit.schema import Strict, parse
+from hpskit.stage import check_same_run
 from hpskit.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ _STEP = re.compile(r"step-(\d{6,})")
 _WEIGHTS, _TRAINING = "model.safetensors", "training.safetensors"
 _POLICY = {"save_every", "keep", "keep_every"}
 """Fields of the recipe that decide which checkpoints are there, and not what is learned."""
-_SHOWN = 5
 _CURVES = {
     "step": ("loss", "accuracy", "lr", "logit_scale", "gradient_norm"),
     "validation": ("loss", "accuracy", "hpdv2"),
@@ -117,7 +117,7 @@ class RunConfig(Strict):
 
     def decisive(self) -> dict[str, Any]:
         """Return what decides the result, by a flat name."""
-        flat = {f"recipe.{name}": value for name, value in self.recipe.model_dump(exclude=_POLICY).items()}
+        flat = {f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json", exclude=_POLICY).items()}
         for number, facts in enumerate(self.data, 1):
             flat |= {f"data {number}: digest": facts.digest, f"data {number}: ratio": facts.ratio}
         flat |= {f"validation {number}: digest": facts.digest for number, facts in enumerate(self.validation, 1)}
@@ -158,6 +158,17 @@ class TrainState(Strict):
     """Scale of the loss, with fp16."""
     hashes: dict[str, str] = Field(default_factory=dict)
     """File of tensors -> its hash."""
+
+    def changed(self, **fields: Any) -> Self:
+        """Return the same state with other fields."""
+        return self.model_copy(update=fields)
+
+    def standing(self, recipe: Recipe) -> str:
+        """Say where a run stands that goes on."""
+        if not self.step:
+            return "resume: the run has no checkpoint yet and begins anew"
+        best = "" if self.best is None else f", the best so far is step {self.best:,}"
+        return f"resume: goes on behind step {self.step:,} of {recipe.steps:,}{best}"
 
 
 class Summary(Strict):
@@ -212,7 +223,7 @@ class RunFolder:
         Which checkpoints are saved and kept may change, and what becomes of broken images.
 
         Raises:
-            OutputError: it would go on with something else, which the error lists; or it cannot be written.
+            OutputError: it would go on with something else; or it cannot be written.
         """
         if not self.config_file.is_file():
             with publish(self.config_file, sweep=True) as temporary:
@@ -220,19 +231,13 @@ class RunFolder:
                 temporary.write_text(text + "\n", encoding="utf-8")
             return
         try:
-            before, now = self.config().decisive(), config.decisive()
+            before = self.config().decisive()
         except InputError as error:
             cure = "put back what the run wrote there, or choose another folder"
             raise OutputError(error.place, error.found, expected=error.expected, cure=cure) from error
-        changes = [
-            f"{name} {shown(before.get(name), 24)} instead of {shown(now.get(name), 24)}"
-            for name in dict.fromkeys([*before, *now])
-            if before.get(name) != now.get(name)
-        ]
-        if changes:
-            listed = "; ".join(changes[:_SHOWN]) + (f"; and {len(changes) - _SHOWN} more" * (len(changes) > _SHOWN))
-            cure = "resume with what the run was started with, or start a new one in another folder"
-            raise OutputError(self.path, f"was started with other settings: {listed}", cure=cure)
+        cure = "resume with what the run was started with, or start a new one in another folder"
+        now = config.decisive()
+        check_same_run(self.path, before, dict.fromkeys(before) | now, cure=cure)
 
     def config(self) -> RunConfig:
         """Read what the run was started with.
@@ -366,7 +371,7 @@ class RunFolder:
                 _WEIGHTS: write_tensors(weights, folder / _WEIGHTS, metadata),
                 _TRAINING: write_tensors(training, folder / _TRAINING, {}),
             }
-            publish_json(folder / "state.json", state.model_copy(update={"hashes": hashes}).model_dump())
+            publish_json(folder / "state.json", state.changed(hashes=hashes).model_dump())
 
     def tidy(self, recipe: Recipe, best: int | None) -> None:
         """Write the index, and remove checkpoints that need not be kept, and what killed processes have left.

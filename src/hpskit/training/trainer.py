@@ -24,7 +24,7 @@ from hpskit.models.registry import find
 from hpskit.models.store import cached, is_path, locate
 from hpskit.models.training_record import HeldOut, write_record
 from hpskit.stage import alone_in, check_space
-from hpskit.training.data import OnBroken, TrainingData, read_data
+from hpskit.training.data import OnBroken, PreferenceDataset, TrainingData, read_data
 from hpskit.training.engine import (
     Engine,
     accelerator_for,
@@ -43,17 +43,17 @@ from hpskit.training.student import Student
 from hpskit.training.validation import validate
 from hpskit.training.watch import Watch
 
-__all__ = ["Progress", "Sizes", "TrainConfig", "Trainer", "dry_run", "sizes_of", "train"]
+__all__ = ["Progress", "TrainConfig", "Trainer", "dry_run", "sizes_of", "train"]
 
 Progress = Callable[[str, int, int | None, Mapping[str, Any]], None]
 """Told what is being done, how much of it is done, how much there is (None: unknown), and the last line of the log."""
+Warn = Callable[[str], None]
+"""Told in a sentence what seems to go wrong; each thing once."""
 
 _MEASURED = 3
 """Steps after which a run says what it will take; the first of them is slower than the others and does not count."""
 _ECHO = 1.0
 """Seconds. A signal sooner after the first is the same one: a terminal and a launcher both pass Ctrl-C on."""
-_FLOAT = 4
-"""Bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,19 +106,10 @@ class TrainConfig:
         )
 
 
-def train(
-    config: TrainConfig,
-    progress: Progress = lambda _what, _done, _total, _line: None,
-    warn: Callable[[str], None] = lambda _text: None,
-) -> Summary:
+def train(config: TrainConfig, progress: Progress = lambda *_: None, warn: Warn = lambda _: None) -> Summary:
     """Train, or go on training, until the recipe's steps are done or its patience is at an end.
 
     Every process of a distributed run calls this. If one of them fails, its launcher ends the others.
-
-    Args:
-        config: what and where.
-        progress: is told how far the run is.
-        warn: is told in a sentence what seems to go wrong; each thing once.
 
     Raises:
         InputError: recipe or data cannot be used, training and validation share prompts or images, or the loss is
@@ -136,39 +127,41 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        progress: Progress = lambda _what, _done, _total, _line: None,
-        warn: Callable[[str], None] = lambda _text: None,
+        progress: Progress = lambda *_: None,
+        warn: Warn = lambda _: None,
         *,
         data: TrainingData | None = None,
     ) -> None:
         """Check folder, disk, data and first weights; see `train`. `data` is theirs if they were read before."""
-        self.config, self.recipe = config, config.recipe
-        self.progress, self.warn = progress, warn
-        self.accelerator = accelerator_for(self.recipe, config.device, shard=config.shard)
+        recipe = config.recipe
+        self.config, self.recipe, self.progress, self.warn = config, recipe, progress, warn
+        self.accelerator = accelerator_for(recipe, config.device, shard=config.shard)
         self.is_main = self.accelerator.is_main_process
         self.folder = RunFolder(config.out)
         self.folder.check_free(config.resume)
         if self.is_main and not self.folder.summary_file.is_file():
-            check_room(self.recipe, self.folder)
+            check_room(recipe, self.folder)
         self.data = data or config.read_data(lambda done: progress("comparing with validation", done, None, {}))
-        torch.manual_seed(self.recipe.seed + self.accelerator.process_index)  # of what a network drops
-        self.student = Student.build(self.recipe)
-        self.decoder = Decoder(
+        torch.manual_seed(recipe.seed + self.accelerator.process_index)  # of what a network drops
+        self.student = Student.build(recipe)
+        self.datasets = [
+            PreferenceDataset(
+                one,
+                without=self.data.without,
+                rating=recipe.rated,
+                progress=lambda done: progress("reading", done, None, {}),
+            )
+            for one in self.data.train
+        ]
+        decoder = Decoder(
             preprocessing=self.student.preprocessing,
             workers=config.workers,
             on_broken=config.on_broken,
-            rating=self.recipe.rated,
+            rating=recipe.rated,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
         )
-        self.datasets = self.data.datasets(self.recipe, lambda done: progress("reading", done, None, {}))
-        self.loader = DataLoader(
-            self.datasets,
-            self.decoder,
-            ratios=[source.ratio for source in self.data.sources],
-            pairs=self.recipe.batch,
-            seed=self.recipe.seed,
-        )
+        self.loader = DataLoader(self.datasets, decoder, ratios=self.data.ratios, pairs=recipe.batch, seed=recipe.seed)
         self.state = TrainState()
         self.log: RunLog | None = None
         """The first process's; None elsewhere."""
@@ -177,7 +170,7 @@ class Trainer:
         """Return what `config.json` says of this run."""
         return RunConfig(
             recipe=self.recipe,
-            **self.data.facts(self.datasets, self.recipe),
+            **self.data.facts(self.datasets, self.recipe.rated),
             base=first_weights(self.recipe),
             parameters=self.student.counts(),
             preprocessing=self.student.preprocessing.name,
@@ -190,7 +183,8 @@ class Trainer:
     def run(self) -> Summary:
         """Go from the last checkpoint, or from the beginning, to the end; see `train`."""
         if self.is_main:
-            described = self.data.describe(self.recipe, lambda done: self.progress("describing", done, None, {}))
+            tell = lambda done: self.progress("describing", done, None, {})  # noqa: E731
+            described = self.data.describe(self.recipe.architecture, tell)
             for text in (*self.data.omissions(), *(text for found in described for text in found.warnings())):
                 self.warn(text)
         config = self.run_config()
@@ -202,17 +196,19 @@ class Trainer:
             if mine != main:
                 changed = ", ".join(name for name in mine if mine[name] != main.get(name))
                 raise OutputError(self.folder.path, f"is of a run with another {changed} than this process")
-            finished = from_main(self.accelerator, self.folder.finished() if self.is_main else None)
-            if finished is not None:
-                return finished
+            summary = from_main(self.accelerator, self.folder.finished() if self.is_main else None)
+            if summary is not None:
+                return summary
             self.engine = Engine(self.recipe, self.accelerator, self.student, sharded=self.config.shard)
             self.watch = Watch(self.recipe, self.engine.logit_scale)
             self._restore()
             if self.is_main:
                 self.log = stack.enter_context(self._open_log(config))
             self._loop(config)
-            summary = self._publish() if self.is_main else None
-        summary = from_main(self.accelerator, summary)
+            self._write("end", time=time.time(), reason=self._reason())
+            if self.is_main:
+                self._publish()
+        summary = from_main(self.accelerator, self.folder.finished() if self.is_main else None)
         assert summary is not None
         return summary
 
@@ -239,24 +235,30 @@ class Trainer:
         self.watch.replay(log.lines)
         log.write("start", step, {"time": time.time(), "processes": self.accelerator.num_processes})
         if log.lines:
-            text = standing(self.state, self.recipe)
+            text = self.state.standing(self.recipe)
             self.progress("resuming", step, self.recipe.steps, {"kind": "resume", "text": text})
         return log
 
     def _loop(self, config: RunConfig) -> None:
         batches, paces = iter(self.loader), list[float]()
         with StopSignals() as signals:
-            while not is_done(self.state, self.recipe):
+            while not self._reason():
                 self._step(batches, paces)
                 improved = self._due(self.recipe.validate_every) and self._validate()
                 stopped = any_of(self.accelerator, signals.asked)
-                done = is_done(self.state, self.recipe)
-                if improved or stopped or done or self._due(self.recipe.save_every):
+                if improved or stopped or self._reason() or self._due(self.recipe.save_every):
                     self._save(config)
-                if stopped and not done:
-                    self._end("stopped")
+                if stopped and not self._reason():
+                    self._write("end", time=time.time(), reason="stopped")
+                    if self.is_main:
+                        publish_report(self.folder)
                     raise KeyboardInterrupt(f"{self.folder.path}: stopped and saved after step {self.state.step}")
-        self._end("all steps done" if self.state.step == self.recipe.steps else "patience")
+
+    def _reason(self) -> str:
+        """Say why no step is left; empty if one is."""
+        if self.state.step >= self.recipe.steps:
+            return "all steps done"
+        return "patience" if self.recipe.patience is not None and self.state.worse >= self.recipe.patience else ""
 
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.recipe.steps
@@ -264,9 +266,9 @@ class Trainer:
     def _step(self, batches: Iterator[Batch], paces: list[float]) -> None:
         began = time.perf_counter()
         figures = self.engine.step(next(batches), self.state.step)
-        self.state = self.state.model_copy(update={"step": self.state.step + 1})
+        self.state = self.state.changed(step=self.state.step + 1)
         seconds = time.perf_counter() - began
-        line = self._write("step", {**asdict(figures), "seconds": round(seconds, 4)})
+        line = self._write("step", **asdict(figures), seconds=round(seconds, 4))
         if self.log is None:
             return
         self._tell(self.watch.step(line))
@@ -275,10 +277,10 @@ class Trainer:
             paces.append(seconds)
             if len(paces) == _MEASURED and left:
                 pace = sum(paces[1:]) / (_MEASURED - 1)
-                forecast = {"seconds_per_step": round(pace, 4), "seconds_left": round(pace * left, 1)}
-                self._write("estimate", {**forecast, "peak_bytes": peak_memory()})
+                memory, left_over = peak_memory(), round(pace * left, 1)
+                self._write("estimate", seconds_per_step=round(pace, 4), seconds_left=left_over, peak_bytes=memory)
 
-    def _write(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _write(self, kind: str, **values: Any) -> dict[str, Any]:
         """Log a line, in the first process."""
         if self.log is None:
             return {}
@@ -288,27 +290,23 @@ class Trainer:
 
     def _tell(self, found: Iterable[tuple[str, str]]) -> None:
         for name, text in found:
-            self._write("warning", {"name": name, "text": text})
+            self._write("warning", name=name, text=text)
             self.warn(f"step {self.state.step}: {text}")
-
-    def _end(self, reason: str) -> None:
-        self._write("end", {"time": time.time(), "reason": reason})
-        if reason == "stopped" and self.is_main:
-            publish_report(self.folder)
 
     def _validate(self) -> bool:
         """Validate, and tell whether this is the best step so far."""
         state = self.state
         self.progress("validating", state.step, self.recipe.steps, {})
-        incomplete = self.data.incomplete
-        found = validate(self.engine, self.data.validation, self.config.workers, self.config.on_broken, incomplete)
-        figures = from_main(self.accelerator, found.to_json())  # machines may differ in the last digit
-        improved = state.validation is None or worth(figures) > worth(state.validation)
+        options = (self.config.workers, self.config.on_broken, self.data.incomplete)
+        found, credit = validate(self.engine, self.data.validation, *options)
+        figures = from_main(self.accelerator, found)  # machines may differ in the last digit
+        better, worth = state.validation, (figures["accuracy"]["value"], -figures["loss"])
+        improved = better is None or worth > (better["accuracy"]["value"], -better["loss"])
         changes = {"best": state.step, "validation": figures, "worse": 0} if improved else {"worse": state.worse + 1}
-        self.state = state.model_copy(update=changes)
-        line = self._write("validation", figures)
+        self.state = state.changed(**changes)
+        line = self._write("validation", **figures)
         if self.log is not None:
-            self._tell(self.watch.validation(line, found.credit))
+            self._tell(self.watch.validation(line, credit))
         return improved
 
     def _save(self, config: RunConfig) -> None:
@@ -317,9 +315,8 @@ class Trainer:
         weights, training = self.engine.weights(), self.engine.training_state()
         if not self.is_main:
             return
-        scaler = self.accelerator.scaler
-        moving = {"position": self.loader.state_dict(), "random": random}
-        self.state = self.state.model_copy(update={**moving, "scaler": scaler.state_dict() if scaler else None})
+        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
+        self.state = self.state.changed(position=self.loader.state_dict(), random=random, scaler=scaler)
         metadata = {
             "kind": "hps",
             "architecture": self.recipe.architecture,
@@ -331,7 +328,7 @@ class Trainer:
         self.folder.tidy(self.recipe, self.state.best)
         publish_report(self.folder)
 
-    def _publish(self) -> Summary:
+    def _publish(self) -> None:
         """Publish the best weights with their training record, and say that the run is complete."""
         best, figures = self.state.best, self.state.validation
         assert best is not None
@@ -340,13 +337,12 @@ class Trainer:
         source, _ = self.folder.weights(str(best))
         with publish(self.folder.model, sweep=True) as temporary:
             shutil.copyfile(source, temporary)
-        names = ", ".join(source.data.name for source in self.data.sources)
         chosen = f"{self.data.validation.name}, on which the checkpoint was chosen too"
         digest = state.hashes[source.name]
         write_record(
             self.folder.model,
             weight_hash=digest,
-            data=names,
+            data=", ".join(data.name for data in self.data.train),
             prompts=self.data.prompts(),
             held_out=HeldOut(rule="ties-half", **figures["accuracy"], source=chosen),
             chosen_on=self.data.validation_prompts(),
@@ -354,27 +350,6 @@ class Trainer:
         publish_report(self.folder)
         summary = Summary(steps=self.state.step, best_step=best, validation=figures, weight_hash=digest)
         publish_json(self.folder.summary_file, summary.model_dump())
-        return summary
-
-
-def is_done(state: TrainState, recipe: Recipe) -> bool:
-    """Tell whether all steps are done or the patience is at an end."""
-    return state.step >= recipe.steps or (recipe.patience is not None and state.worse >= recipe.patience)
-
-
-def worth(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Rank a validation: the highest is the best."""
-    return figures["accuracy"]["value"], -figures["loss"]
-
-
-def standing(state: TrainState, recipe: Recipe) -> str:
-    """Say how far a run is that goes on."""
-    best = "" if state.best is None else f", the best so far is step {state.best:,}"
-    if is_done(state, recipe):
-        return f"resume: all is learned after step {state.step:,}{best}; the result is to be written"
-    if not state.step:
-        return "resume: the run has no checkpoint yet and begins anew"
-    return f"resume: goes on behind step {state.step:,} of {recipe.steps:,}{best}"
 
 
 def first_weights(recipe: Recipe) -> FirstWeights | None:
@@ -415,52 +390,37 @@ class StopSignals:
             signal.signal(number, handler)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sizes:
-    """Tensors of a run: numbers of parameters, and bytes."""
-
-    parameters: int
-    trained: int
-    memory: int
-    """Weights, gradients, AdamW's two averages and a moving average, in float32: all but what passes through."""
-    checkpoint: int
-    """One checkpoint on disk."""
-    disk: int
-    """All checkpoints that stand there at once, while one more is written, and the final weights."""
-
-
-def sizes_of(recipe: Recipe) -> Sizes:
+def sizes_of(recipe: Recipe) -> dict[str, int]:
     """Work out how large the tensors of a run are; nothing is allocated.
+
+    Returns:
+        `all` and `trained` parameters; bytes of `memory` (weights, gradients, AdamW's two averages and a moving
+        average, in float32: all but what passes through), of a `checkpoint`, and of `disk` (all checkpoints that stand
+        there at once, while one more is written, and the final weights).
 
     Raises:
         InputError, CheckpointError: the architecture does not exist or does not go with the recipe.
     """
     tokenizer(recipe.architecture)  # which refuses a name that open_clip does not know
-    counts = Student(build(recipe.architecture), recipe).counts()
-    parameters, trained = counts["all"], counts["trained"]
+    student = Student(build(recipe.architecture), recipe)
+    parameters, trained = student.counts()["all"], student.counts()["trained"]
     average = trained if recipe.ema is not None else 0
-    checkpoint = _FLOAT * (parameters + 2 * trained + average)
+    checkpoint = 4 * (parameters + 2 * trained + average)
     # the last ones, the best one, one more while it is written, and those that stay for good
     at_once = recipe.keep + 2 + (recipe.steps // recipe.keep_every if recipe.keep_every else 0)
-    return Sizes(
-        parameters=parameters,
-        trained=trained,
-        memory=_FLOAT * (parameters + 3 * trained + average),
-        checkpoint=checkpoint,
-        disk=at_once * checkpoint + _FLOAT * parameters,
-    )
+    memory, disk = 4 * (parameters + 3 * trained + average), at_once * checkpoint + 4 * parameters
+    return {"all": parameters, "trained": trained, "memory": memory, "checkpoint": checkpoint, "disk": disk}
 
 
-def check_room(recipe: Recipe, folder: RunFolder) -> Sizes:
-    """See that the disk has room for the checkpoints of a run, those that are there already counted.
+def check_room(recipe: Recipe, folder: RunFolder) -> dict[str, int]:
+    """See that the disk has room for the checkpoints of a run, less those that are there; see `sizes_of`.
 
     Raises:
         OutputError: it has not.
-        InputError, CheckpointError: see `sizes_of`.
     """
     sizes = sizes_of(recipe)
     taken = sum(path.stat().st_size for path in folder.checkpoints.rglob("*") if path.is_file())
-    check_space(folder.path, sizes.disk - taken, "checkpoints (--set keep=1 takes less)")
+    check_space(folder.path, sizes["disk"] - taken, "checkpoints (--set keep=1 takes less)")
     return sizes
 
 
@@ -483,18 +443,18 @@ def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: Non
     weights = weights_at_hand(recipe)
     progress("checking the data")
     data = config.read_data()
-    described = data.describe(recipe)
+    described = data.describe(recipe.architecture)
     last = max(folder.steps(), default=0)
-    processes, measured, unmeasured = 1, None, unmeasurable(config, sizes)
+    processes, measured, unmeasured = 1, None, unmeasurable(config, sizes["memory"])
     if not unmeasured:
         progress("timing a step")
         drawn = replace(config, recipe=recipe.model_copy(update={"weights": None}))
         trainer = Trainer(drawn, data=data)
         processes, measured = trainer.accelerator.num_processes, time_step(trainer)
     return {
-        "parameters": {"all": sizes.parameters, "trained": sizes.trained},
-        "bytes": {"memory": sizes.memory, "checkpoint": sizes.checkpoint, "disk": sizes.disk},
-        "resume": standing(folder.state(last), recipe) if last else None,
+        "parameters": {name: sizes[name] for name in ("all", "trained")},
+        "bytes": {name: sizes[name] for name in ("memory", "checkpoint", "disk")},
+        "resume": folder.state(last).standing(recipe) if last else None,
         "data": [line for found in described for line in found.lines()],
         "warnings": [*data.omissions(), *(text for found in described for text in found.warnings())],
         "weights": weights,
@@ -505,19 +465,16 @@ def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: Non
     }
 
 
-def unmeasurable(config: TrainConfig, sizes: Sizes) -> str:
-    """Say why no step can be run on this machine; empty if one can."""
+def unmeasurable(config: TrainConfig, memory: int) -> str:
+    """Say why no step that takes so much memory can be run on this machine; empty if one can."""
     on_gpu = config.device == "auto" and torch.cuda.is_available()
     if config.recipe.precision == "fp16" and not on_gpu:
         return "precision fp16 needs a GPU, which is not here (--set precision=bf16 does without)"
-    if on_gpu:
-        free = torch.cuda.mem_get_info()[0]
-    else:
-        import psutil  # accelerate brings it
+    import psutil  # accelerate brings it
 
-        free = psutil.virtual_memory().available
-    if free < sizes.memory:
-        return f"a step needs {sizes.memory / 1e9:.1f} GB of memory at least, {free / 1e9:.1f} GB are free here"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
+    if free < memory:
+        return f"a step needs {memory / 1e9:.1f} GB of memory at least, {free / 1e9:.1f} GB are free here"
     return ""
 
 
@@ -525,7 +482,7 @@ def time_step(trainer: Trainer) -> dict[str, Any]:
     """Time one step of a run, after a small one in which memory is taken and libraries are loaded."""
     engine = Engine(trainer.recipe, trainer.accelerator, trainer.student, sharded=trainer.config.shard)
     batch = next(iter(trainer.loader))
-    engine.step(batch.split(max(1, len(batch.prompts)))[0], 0)
+    engine.step(batch.split(max(1, len(batch.examples)))[0], 0)
     began = time.perf_counter()
     figures = engine.step(batch, 0)
     return {"pairs": figures.pairs, "seconds": time.perf_counter() - began, "peak": peak_memory()}
@@ -535,9 +492,8 @@ def weights_at_hand(recipe: Recipe) -> str:
     """Say whether the first weights are here, after a look whether they fit."""
     if recipe.weights is None:
         return f"drawn by seed {recipe.seed}"
-    if not is_path(recipe.weights) and cached(model := find(recipe.weights)) is None:
-        size = f", {model.size / 1e9:.1f} GB" if model.size else ""
-        return f"{model.name} is not on this machine yet (`hpskit models fetch {model.name}`{size})"
+    if not is_path(recipe.weights) and cached(find(recipe.weights)) is None:
+        return f"{recipe.weights} is not on this machine yet (`hpskit models fetch {recipe.weights}`)"
     located = locate(recipe.weights)
     check_names(build(recipe.architecture), located.weights, recipe.architecture)
     return f"{located.name}, {located.weight_hash[:19]}…, on this machine"

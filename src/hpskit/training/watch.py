@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from hpskit.stats import Accuracy
+from hpskit.stats.accuracy import Accuracy
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import Line, best_validation, lines_of
 
