@@ -144,9 +144,14 @@ def test_an_unpublished_ledger_stays_if_it_holds_something(
     tmp_path: Path, entries: dict[tuple[str], int], stays: bool
 ) -> None:
     path = tmp_path / "x.ledger"
-    with pytest.raises(ZeroDivisionError), ledger_until_published(path, RUN) as ledger:
-        ledger.put(entries.items())
-        raise ZeroDivisionError
+
+    def fail_half_way() -> None:
+        with ledger_until_published(path, RUN) as ledger:
+            ledger.put(entries.items())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert path.exists() == stays
     with ledger_until_published(path, RUN):
         pass

@@ -63,14 +63,6 @@ def test_judgements_of_the_same_images_have_one_order() -> None:
         assert measure([scores], [votes]).tolist() == measure([scores], [means]).tolist() == pytest.approx([1])
 
 
-def test_a_scorer_agrees_with_itself_on_any_scale_and_not_with_its_opposite() -> None:
-    scores = np.random.default_rng(0).normal(size=(4, 30))
-    same, opposite = scorer_agreement(scores, 3 * scores - 7), scorer_agreement(scores, -scores)
-    assert (same.of_means, same.of_differences, same.low, same.high) == pytest.approx((1, 1, 1, 1))
-    assert (opposite.of_means, opposite.of_differences, opposite.low, opposite.high) == pytest.approx((-1, -1, -1, -1))
-    assert same.pairs == 6
-
-
 def test_the_figures_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     one = rng.normal(size=(5, 40)) + np.arange(5)[:, None] * 0.2

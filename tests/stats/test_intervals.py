@@ -54,12 +54,6 @@ def test_intervals_are_those_of_the_plain_bootstrap(averaging: Averaging, kinds:
     assert (found.level, found.resamples) == (0.95, 10_000)
 
 
-def test_one_pair_per_prompt_is_the_binomial_distribution() -> None:
-    interval = bootstrap_accuracy(accuracy([1] * 640 + [0] * 160, [1] * 800))
-    half = 1.96 * np.sqrt(0.8 * 0.2 / 800)
-    assert (interval.low, interval.high) == pytest.approx((0.8 - half, 0.8 + half), abs=0.003)
-
-
 def test_a_mean_leaves_out_what_is_undefined() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 200)
     interval = bootstrap_mean(np.append(values, [np.nan] * 5))
@@ -107,20 +101,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(trials: int) -> None:
     found = [bootstrap_accuracy(prompts(rng, 80), resamples=500, seed=trial) for trial in range(trials)]
     coverage = np.mean([interval.low <= 0.7 <= interval.high for interval in found])
     assert abs(coverage - 0.95) <= 3 * np.sqrt(0.95 * 0.05 / trials)
-
-
-@pytest.mark.parametrize("trials", [60, pytest.param(600, marks=pytest.mark.slow)])
-def test_equal_scorers_are_rarely_called_different(trials: int) -> None:
-    rng = np.random.default_rng(0)
-
-    def p_value(trial: int) -> float:
-        ease = rng.beta(7, 3, 80)
-        one, other = (accuracy(rng.binomial(10, ease), np.full(80, 10)) for _ in range(2))
-        return bootstrap_difference(one, other, resamples=500, seed=trial).p_value
-
-    p_values = np.array([p_value(trial) for trial in range(trials)])
-    for level in (0.05, 0.5):
-        assert abs((p_values < level).mean() - level) <= 4 * np.sqrt(level * (1 - level) / trials)
 
 
 def test_what_gives_no_interval_is_refused() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import krippendorff
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from error_fields import at
@@ -19,8 +19,6 @@ from hpskit.stats import (
     Accuracy,
     agreement_by_gap,
     annotator_agreement,
-    bootstrap_people,
-    bootstrap_scores,
     krippendorff_alpha,
     leave_one_out_agreement,
 )
@@ -81,21 +79,10 @@ def measure(votes: Votes, rule: str, against: str) -> Accuracy:
     return leave_one_out_agreement(arrays, inclusive=against == "all", rule=rule)
 
 
-@pytest.mark.parametrize("against", ["another", "others", "all"])
-@pytest.mark.parametrize("rule", PEOPLE_RULES)
-@given(votes=some_votes)
+@settings(max_examples=150)
+@given(st.sampled_from(PEOPLE_RULES), st.sampled_from(["another", "others", "all"]), some_votes)
 def test_agreement_is_what_loops_say(rule: str, against: str, votes: Votes) -> None:
     assert measure(votes, rule, against).value == pytest.approx(by_loops(votes, rule, against), abs=1e-12)
-
-
-def test_ties_of_people_are_not_broken_by_where_images_stand() -> None:
-    """`hpdv2` gives equal *scores* to the image in front; of people a tie on either side is correct."""
-    for votes in ([[[1, 1], [2, 1]]], [[[1, 1], [1, 2]]], [[[1, 1], [1, 1]]]):
-        for against in ("another", "others", "all"):
-            assert measure(votes, "hpdv2", against).value == 1
-    interval = bootstrap_people([np.array([[1, 1], [2, 1]])] * 4, "leave_one_out", rule="hpdv2", resamples=50)
-    assert (interval.low, interval.value, interval.high) == (1, 1, 1)
-    assert bootstrap_scores([[0, 0]] * 4, [np.array([[2, 1]])] * 4, rule="hpdv2", resamples=50).value == 0
 
 
 def test_the_sample_of_hpdv2_gives_the_ceilings_of_the_paper(sample_votes: list[np.ndarray]) -> None:
@@ -197,11 +184,6 @@ def test_what_cannot_be_measured_is_refused() -> None:
         agreement_by_gap(alone, bins=0)
     with pytest.raises(InputError, check=at("votes: group 0", found="3 images", expected="2")):
         agreement_by_gap(alone, scores=[[1, 2]])
-
-
-def test_groups_without_judgements_drop_out() -> None:
-    agreement = annotator_agreement([np.empty((0, 3)), np.array([[1, 2], [1, 2]])])
-    assert (agreement.value, agreement.groups) == (1, 1)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ def test_a_range_holds_the_rank_and_fits_the_decisions(scores: np.ndarray) -> No
         assert found.rank[one] < found.rank[other]
 
 
+@settings(max_examples=20)
 @given(scores=tables, shift=st.floats(-50, 50), copied=st.integers(0, 1))
 def test_order_shift_and_copies_change_nothing(scores: np.ndarray, shift: float, copied: int) -> None:
     scores = np.concatenate([scores, scores[[copied]]])
@@ -61,7 +63,7 @@ def test_models_far_apart_have_one_rank_each_and_equal_ones_all() -> None:
 
 
 @given(gap=st.floats(-0.5, 0.5))
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_two_models_are_decided_as_their_difference_is(gap: float) -> None:
     noise = np.random.default_rng(0).normal(size=(2, 200))
     scores = noise - noise.mean(axis=1, keepdims=True)
@@ -116,39 +118,38 @@ def test_the_same_difference_on_a_few_prompts_is_not_certain() -> None:
 
 
 def test_a_prompt_that_stands_four_times_is_one() -> None:
-    """40 prompts, each four times: taken as 160, equal models would be told apart in one of five suites."""
-    rng = np.random.default_rng(0)
-    text = np.repeat(np.arange(40), 4)
-    parted = {"with": 0, "without": 0}
-    for trial in range(60):
-        scores = np.repeat(rng.normal(size=(2, 40)), 4, axis=1) + rng.normal(0, 0.5, (2, 160))
-        parted["with"] += ranks(scores, clusters=text, seed=trial).better.any()
-        parted["without"] += ranks(scores, seed=trial).better.any()
-    assert parted["with"] <= 6 < 9 <= parted["without"]
-    once = rng.normal(size=(4, 40)) + np.array([0, 0.5, 1, 1.2])[:, None]
+    once = np.random.default_rng(0).normal(size=(4, 40)) + np.array([0, 0.5, 1, 1.2])[:, None]
     styles = {"categories": np.repeat(list("abcd"), 40), "clusters": np.tile(np.arange(40), 4)}
     assert (ranks(np.tile(once, 4), **styles).better == ranks(once).better).all()
 
 
-@pytest.mark.slow
-def test_equal_models_are_told_apart_in_five_of_a_hundred_suites() -> None:
-    rng = np.random.default_rng(0)
-    for models, prompts in ((2, 10), (10, 20), (10, 50), (10, 400)):
-        found = [
-            rank_intervals(rng.normal(size=(models, prompts)), seed=trial, resamples=1000) for trial in range(1000)
-        ]
-        assert 0.02 <= np.mean([one.better.any() for one in found]) <= 0.085, (models, prompts)
+def suites(models: int, prompts: int, size: int, most: float, *, trials: int = 600, least: float = 0.0) -> Any:
+    """Equal models, categories of `size` prompts, and the share of suites in which any two may be told apart."""
+    marks = [pytest.mark.slow] if trials > 60 else []
+    return pytest.param(models, prompts, size, trials, least, most, marks=marks)
 
 
-@pytest.mark.slow
-def test_few_prompts_do_not_part_equal_models_of_any_number_and_category() -> None:
+@pytest.mark.parametrize(
+    ("models", "prompts", "size", "trials", "least", "most"),
+    [
+        *(suites(*case, 0.12, trials=60) for case in ((10, 4, 1), (10, 20, 2))),
+        *(suites(5, prompts, 1, 0.085) for prompts in (2, 3, 5)),
+        *(suites(10, prompts, 1, 0.085) for prompts in (6, 8, 12)),
+        *(suites(20, prompts, 1, 0.085) for prompts in (28, 40)),
+        *(suites(*case, 0.085) for case in ((10, 20, 2), (5, 40, 2), (10, 24, 3))),
+        *(suites(*case, 1, 0.085, trials=1000, least=0.02) for case in ((2, 10), (10, 20), (10, 50), (10, 400))),
+    ],
+)
+def test_equal_models_are_told_apart_in_five_of_a_hundred_suites(
+    models: int, prompts: int, size: int, trials: int, least: float, most: float
+) -> None:
+    """A bootstrap alone would part few prompts in most suites; ten categories of two have ten degrees of freedom."""
     rng = np.random.default_rng(0)
-    cases = [(5, 2, 1), (5, 3, 1), (5, 5, 1), (10, 6, 1), (10, 8, 1), (10, 12, 1), (20, 28, 1), (20, 40, 1)]
-    for models, prompts, size in [*cases, (10, 20, 2), (5, 40, 2), (10, 24, 3)]:
-        style = np.arange(prompts) // size if size > 1 else None
-        tables = rng.normal(size=(600, models, prompts))
-        found = [ranks(table, categories=style, resamples=1000, seed=t).better.any() for t, table in enumerate(tables)]
-        assert np.mean(found) <= 0.085, (models, prompts, size)
+    style = np.arange(prompts) // size if size > 1 else None
+    tables = rng.normal(size=(trials, models, prompts))
+    resamples = 200 if trials <= 60 else 1000
+    parted = [ranks(t, categories=style, resamples=resamples, seed=n).better.any() for n, t in enumerate(tables)]
+    assert least <= np.mean(parted) <= most
 
 
 @pytest.mark.parametrize("trials", [60, pytest.param(300, marks=pytest.mark.slow)])
@@ -165,16 +166,6 @@ def test_all_ranges_hold_the_true_ranks_at_once(trials: int) -> None:
         decided += int(found.better.sum())
     assert right / trials >= 0.91
     assert decided / trials > 1
-
-
-@pytest.mark.parametrize(("models", "prompts", "size"), [(10, 4, 1), (10, 20, 2)])
-def test_few_prompts_do_not_part_equal_models(models: int, prompts: int, size: int) -> None:
-    """A bootstrap alone would part them in most suites; ten categories of two prompts have ten degrees of freedom."""
-    rng = np.random.default_rng(0)
-    style = np.arange(prompts) // size if size > 1 else None
-    tables = rng.normal(size=(60, models, prompts))
-    parted = [ranks(table, categories=style, resamples=200, seed=t).better.any() for t, table in enumerate(tables)]
-    assert np.mean(parted) <= 0.12
 
 
 def test_what_has_no_ranks_is_refused() -> None:

@@ -121,8 +121,8 @@ def test_intervals_are_those_of_the_plain_bootstrap() -> None:
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 4, (4, 60)) + np.arange(4)[:, None] * 0.5
     scores[1, :20] = np.nan
-    strengths, low, high = bradley_terry_interval(scores, resamples=800)
-    drawn = (rng.integers(60, size=60) for _ in range(800))
+    strengths, low, high = bradley_terry_interval(scores, resamples=400)
+    drawn = (rng.integers(60, size=60) for _ in range(400))
     plain = np.array([bradley_terry(win_counts(scores[:, prompts])) for prompts in drawn])
     np.testing.assert_allclose(strengths, bradley_terry(win_counts(scores)))
     np.testing.assert_allclose([low, high], np.quantile(plain, [0.025, 0.975], axis=0), atol=0.08)
