@@ -23,7 +23,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, photographs: list[Image.Imag
     folder = tmp_path_factory.mktemp("pages")
     data = write_data(folder, photographs, groups=8)
     scorers = [
-        Candidate(label=label, scorer=scorer) for label, scorer in zip(NAMES, (Sharpness(), Mixed("mixed")), strict=True)
+        Candidate(label=label, scorer=scorer)
+        for label, scorer in zip(NAMES, (Sharpness(), Mixed("mixed")), strict=True)
     ]
     run(Evaluation(data=data, out=folder / "evaluation", resamples=100), lambda: scorers)
     study(Agreement(data=data, out=folder / "agreement", resamples=100))
