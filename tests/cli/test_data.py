@@ -21,17 +21,6 @@ def sound(tmp_path: Path) -> Path:
     return folder
 
 
-def test_inspect_a_sound_data_set(cli: Cli, sound: Path) -> None:
-    done = cli("data", "inspect", sound)
-    assert (done.returncode, done.stderr) == (0, "")
-    for text in ("hpdv2-test", "3: 1", "not checked: whether images can be decoded", "sound"):
-        assert text in done.stdout
-    value = json.loads(cli("data", "inspect", sound, "--json", "--decode").stdout)
-    assert value["sound"] is True
-    assert (value["groups"], value["pairs"], value["comparisons"], value["annotators"]) == (1, 3, 6, 2)
-    assert value["not_checked"] == []
-
-
 def test_inspect_an_unsound_one(cli: Cli, tmp_path: Path) -> None:
     rows = [TRAIN_ROW, {**TRAIN_ROW, "file_path": ["a.jpg"]}, {**TRAIN_ROW, "file_path": ["a.jpg", "c[red].jpg"]}]
     path = write_json(tmp_path / "train.json", rows)
@@ -76,15 +65,6 @@ def test_errors_are_one_line(cli: Cli, tmp_path: Path, arguments: list[str], mes
     [line] = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert message in line
-
-
-def test_convert_there_and_back(cli: Cli, sound: Path, tmp_path: Path) -> None:
-    table, back = tmp_path / "a.parquet", tmp_path / "back"
-    done = cli("data", "convert", sound, "--to", "parquet", "--out", table)
-    assert (done.returncode, done.stdout) == (0, f"{table}: 1 groups, 3 images\n")
-    value = json.loads(cli("data", "convert", table, "--to", "hpdv2", "--out", back, "--json").stdout)
-    assert value == {"out": str(back), "groups": 1, "images": 3, "lost": {}}
-    assert json.loads((back / "test.json").read_bytes()) == [TEST_ROW]
 
 
 def test_a_loss_is_an_error_or_a_warning(cli: Cli, sound: Path, tmp_path: Path) -> None:

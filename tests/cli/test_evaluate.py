@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -38,71 +37,17 @@ def test_table_result_and_page(cli: Cli, data: Path, tmp_path: Path) -> None:
     done = cli(*command, "--resamples", 300)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^ *annotator vs annotator +77.8 %.*78.1 %", done.stdout, re.MULTILINE)
-    assert re.search(r"^ *mini - random: \+\d", done.stdout, re.MULTILINE)
-    assert re.search(r"people resampled too: mini \d+\.\d % \(.* to .*\), random \d", done.stdout)
     again = cli(*command, "--resamples", 300, "--json")
     document = json.loads(again.stdout)
     assert document == json.loads((tmp_path / "out/result.json").read_text())
     mini = document["scorers"][0]["accuracy"]["hpdv2"]["value"]
     assert mini > 0.8
     assert re.search(rf"^ *mini +{100 * mini:.1f} %", done.stdout, re.MULTILINE)
-    assert document["scorers"][0]["training"]["seen"] == 0
+
     assert document["command"].startswith("hpskit evaluate --data ")
-
-
-class Links(HTMLParser):
-    """What a browser would fetch or run for a page: addresses that are neither inside it nor data."""
-
-    LOADING = frozenset({"src", "href", "srcset", "poster", "data", "action", "formaction", "background", "xlink:href"})
-    RUNNING = frozenset({"script", "iframe", "object", "embed", "base"})
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.outside: list[str] = []
-        self.tags: list[str] = []
-        self.unnamed = 0
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.unnamed += tag == "img" and not dict(attrs).get("alt")
-        self.outside += [tag] if tag in self.RUNNING else []
-        for name, value in attrs:
-            if name in self.LOADING and not (value or "").startswith(("data:", "#")):
-                self.outside.append(f"{name}={value}")
-            if name.startswith("on") or (name == "style" and "url(" in (value or "")):
-                self.outside.append(f"{name}={value}")
-
-    def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1] == "style":
-            self.outside += re.findall(r"@import.*|url\((?![\"']?data:).*", data)
-
-
-def test_the_page_needs_no_network(cli: Cli, data: Path, tmp_path: Path) -> None:
-    cli("evaluate", "--data", data, "--scorer", "random", "--out", tmp_path / "out", "--resamples", 100)
     page = (tmp_path / "out/report.html").read_text()
-    links = Links(page)
-    assert links.outside == []
-    assert (links.tags.count("img") > 1, links.unnamed) == (True, 0)
-    assert links.tags.count("svg") == page.count("</svg>") > 10
-
-
-@pytest.mark.parametrize(
-    "planted",
-    [
-        "<script>1</script>",
-        '<img alt="a" src="//cdn.example/a.png">',
-        '<img alt="a" src="a.png">',
-        '<a href="https://example.org">x</a>',
-        '<p style="background: url(a.png)">x</p>',
-        "<style>@import 'a.css';</style>",
-        "<style>p { background: url(https://example.org/a.png); }</style>",
-        '<svg><image xlink:href="http://example.org/a.svg"/></svg>',
-        '<p onclick="fetch(1)">x</p>',
-    ],
-)
-def test_a_page_that_needs_the_network_would_be_seen(planted: str) -> None:
-    assert len(Links(f"<main>{planted}</main>").outside) == 1
+    assert not re.search(r"""<script|@import|url\(|\son\w+=|\s(?:src|href|srcset)=["'](?!data:|#)""", page)
+    assert page.count("<img") == page.count('alt="') > 1
 
 
 def test_seen_in_training_is_said_loudly(cli: Cli, shared: Path, tmp_path: Path) -> None:
@@ -174,16 +119,6 @@ def test_one_prompt_has_figures_and_a_note_why_there_are_no_intervals(data: Path
     done = invoke("evaluate", "--data", few, *images, "--resamples", 100, "--out", tmp_path / "out")
     assert re.search(r"^ *mini +\d+\.\d % +\d", done.stdout, re.MULTILINE)
     assert "note: the data have one prompt; intervals are over prompts, so there are none" in done.stderr
-
-
-def test_agreement(cli: Cli, data: Path, tmp_path: Path) -> None:
-    done = cli("agreement", "--data", data, "--out", tmp_path / "out", "--resamples", 200)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^ *annotator vs mean of the others +88.9 %", done.stdout, re.MULTILINE)
-    document = json.loads(cli("agreement", "--data", data, "--resamples", 200, "--json").stdout)
-    published = json.loads((tmp_path / "out/result.json").read_text())
-    assert {**published, "command": ""} == {**document, "command": ""}
-    assert "Krippendorff" in (tmp_path / "out/report.html").read_text()
 
 
 def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:

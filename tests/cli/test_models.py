@@ -27,9 +27,6 @@ def test_list(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_verify_the_embedded_model(cli: Cli) -> None:
-    done = cli("models", "verify", "mini")
-    assert done.returncode == 0
-    assert "as recorded" in done.stdout
     value = json.loads(cli("models", "verify", "mini", "--json").stdout)
     assert value["weight_hash"] == value["recorded"]
 

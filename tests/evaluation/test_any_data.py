@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from error_fields import at
 from hpskit.dataset.group import Group, Judgement
@@ -26,10 +22,9 @@ from hpskit.evaluation.groups import EvaluationSet
 from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.report import agreement_page, evaluation_page
 from hpskit.evaluation.result import evaluate, group_rows
-from hpskit.evaluation.run import Evaluation, run
 from hpskit.scoring.contract import Candidate
-from judged_photographs import RADII, Sharpness, write_data
-from preference_data import groups, pickapic_row
+from judged_photographs import Sharpness
+from preference_data import groups
 
 SETTINGS = Settings(resamples=100)
 
@@ -40,7 +35,7 @@ def evaluation_set(found: list[Group]) -> EvaluationSet:
     return EvaluationSet(data=data, groups=tuple(numbered), sha256="0", skipped={})
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.lists(groups(), min_size=1, max_size=6), st.integers(0, 99))
 def test_any_groups_have_a_result_and_a_page(found: list[Group], seed: int) -> None:
     given = evaluation_set(found)
@@ -50,7 +45,7 @@ def test_any_groups_have_a_result_and_a_page(found: list[Group], seed: int) -> N
     try:
         result = evaluate(given, candidates, scores, SETTINGS)
     except InputError as error:
-        assert re.match(r"made-up.jsonl: in \d+ groups (nobody|people tied)", str(error))  # noqa: PT017
+        assert at("made-up.jsonl", found=" groups ")(error)  # noqa: PT017
         return
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     for scorer in result["scorers"]:
@@ -105,57 +100,3 @@ def test_partial_rankings_count_the_pairs_that_were_compared_and_no_others() -> 
     rows = list(group_rows(evaluation_set(found), candidates, [right], SETTINGS))
     assert rows[0]["people"] == [[1, 2, None, None], [None, None, 2, 1]]
     assert rows[0]["accuracy"] == {"a": 1}
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory, photographs: list[Image.Image]) -> Path:
-    return write_data(tmp_path_factory.mktemp("pictures"), photographs, groups=3).parent / "test"
-
-
-def layouts(pictures: Path) -> dict[str, list[dict[str, Any]]]:
-    """The same photographs in other layouts; the sharper image is always preferred."""
-    names = [[f"test/{group}-{radius}.png" for radius in RADII] for group in range(3)]
-    prompts = [f"a photograph, number {group}" for group in range(3)]
-    pairs = list(zip(prompts, names, strict=True))
-    data = [[(pictures.parent / name).read_bytes() for name in own] for own in names]
-    return {
-        "train.json": [{"prompt": p, "file_path": [n[2], n[1]], "human_preference": [0, 1]} for p, n in pairs],
-        "imagereward.json": [{"id": p, "prompt": p, "generations": n, "ranking": [1, 2, 2, 4]} for p, n in pairs],
-        "hpdv3.json": [
-            {"prompt": p, "path1": n[0], "path2": n[3], "choice_dist": [12, 7], "confidence": 0.6, "model1": "x",
-             "model2": "y"}
-            for p, n in pairs
-        ],
-        "pickapic.parquet": [
-            pickapic_row(caption=p, image_0_uid=n[3], image_1_uid=n[0], best_image_uid=n[0], jpg_0=d[3], jpg_1=d[0],
-                         label_0=0.0, label_1=1.0)
-            for (p, n), d in zip(pairs, data, strict=True)
-        ],
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "rule", "pairs"),
-    [
-        ("train.json", "ties-half", 3),
-        ("imagereward.json", "imagereward", 15),
-        ("hpdv3.json", "ties-half", 3),
-        ("pickapic.parquet", "pickapic", 3),
-    ],
-)
-def test_every_layout(name: str, rule: str, pairs: int, pictures: Path, tmp_path: Path) -> None:
-    rows = layouts(pictures)[name]
-    path = pictures.parent / name
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        path.write_text(json.dumps(rows))
-    config = Evaluation(data=path, out=tmp_path, image_root=pictures.parent, resamples=100)
-    scorers = [Candidate(label="sharp", scorer=Sharpness()), Candidate(label="dull", scorer=Sharpness("dull", -1))]
-    result = run(config, lambda: scorers).result
-    assert result["settings"]["rule"] == rule
-    assert [scorer["accuracy"][rule]["value"] for scorer in result["scorers"]] == [1, 0]
-    assert result["scorers"][0]["accuracy"][rule]["pairs"] == pairs
-    assert result["disagreements"]["sharp"] == []
-    assert len(result["disagreements"]["dull"]) == 3
-    assert (tmp_path / "report.html").read_text().count("data:image/jpeg;base64,") == 6

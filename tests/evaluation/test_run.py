@@ -15,6 +15,7 @@ from error_fields import at
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import HpskitError, InputError, OutputError, RecordError
+from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.run import Evaluation, Summary, run
 from hpskit.models.training_record import HeldOut, TrainingRecord, prompt_hash
 from hpskit.scoring.contract import Candidate
@@ -38,8 +39,16 @@ def data(small_data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(small_data.parent, tmp_path / "data")) / small_data.name
 
 
-def test_known_answers(small_data: Path, tmp_path: Path) -> None:
-    result = evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness("dull", -1)).result
+@pytest.fixture(scope="module")
+def whole(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation of a scorer that is always right and of one that is always wrong."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    evaluate(small_data, out, Sharpness(), Sharpness("dull", -1))
+    return out
+
+
+def test_known_answers(whole: Path) -> None:
+    result = json.loads((whole / "result.json").read_text())
     assert (result["data"]["groups"], result["data"]["prompts"], result["pairs"]) == (5, 5, 30)
     sharp, dull = result["scorers"]
     for rule in ("hpdv2", "imagereward", "ties-half", "pickapic", "top-1"):
@@ -55,34 +64,25 @@ def test_known_answers(small_data: Path, tmp_path: Path) -> None:
     people = {row["key"]: row["value"] for row in result["people"]}
     assert people["annotator_vs_annotator"] == pytest.approx(14 / 18)
     assert people["leave_one_out"] == pytest.approx(16 / 18)
-
-
-def test_breakdowns_lose_no_pair(small_data: Path, tmp_path: Path) -> None:
-    result = evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness("dull", -1)).result
     parts = {breakdown["name"]: breakdown["parts"] for breakdown in result["breakdowns"]}
     assert [(part["label"], part["pairs"]) for part in parts["consensus"]] == [("60-70", 10), ("90-100", 20)]
     assert all(part["scorers"]["sharp"]["value"] == 1 for part in parts["consensus"])
     assert sum(part["pairs"] for part in parts["gap"]) == 5 * (3 * 6 - 2)  # comparisons; two that the others tie
-    assert "category" not in parts
-    assert "sources" not in parts
+    assert not {"category", "sources"} & set(parts)
+    assert [len(result["disagreements"][name]) for name in ("sharp", "dull")] == [0, 5]
 
 
-def test_everything_is_published_and_the_manifest_speaks_for_it(small_data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    result = evaluate(small_data, out).result
-    assert json.loads((out / "result.json").read_text()) == result
-    manifest = json.loads((out / "manifest.json").read_text())
-    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {
-        "manifest.json",
-        "scores.ledger",
-    }
-    assert set(manifest["files"]) == files
+def test_everything_is_published_and_the_manifest_speaks_for_it(whole: Path) -> None:
+    manifest = json.loads((whole / "manifest.json").read_text())
+    files = {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == files - {"manifest.json", "scores.ledger"}
     for name, digest in manifest["files"].items():
-        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
-    rows = [json.loads(line) for line in (out / "groups.jsonl").read_text().splitlines()]
-    assert [row["accuracy"] for row in rows] == [{"sharp": 1.0}] * 5
+        assert hashlib.sha256((whole / name).read_bytes()).hexdigest() == digest
+    rows = [json.loads(line) for line in (whole / "groups.jsonl").read_text().splitlines()]
+    assert [row["accuracy"] for row in rows] == [{"sharp": 1.0, "dull": 0.0}] * 5
     assert rows[0]["people"] == [[1, 2, 3, 4]]  # the published order
     assert sorted(rows[0]["scores"]["sharp"], reverse=True) == rows[0]["scores"]["sharp"]
+    assert (whole / "report.html").read_text().count("data:image/jpeg;base64,") == 10
 
 
 def test_nothing_is_scored_twice(small_data: Path, tmp_path: Path) -> None:
@@ -141,15 +141,14 @@ def test_skipped_groups_leave_every_scorer(data: Path, tmp_path: Path) -> None:
     (data.parent / "test/1-0.png").write_bytes(whole[: len(whole) // 2])
     result = evaluate(data, tmp_path / "out", Sharpness(), Sharpness("dull", -1), on_error="skip").result
     assert result["data"]["groups"] == 3
-    assert result["pairs"] == 18
+
     reasons = {group["place"].rpartition("entry ")[2][0]: group["reason"] for group in result["data"]["skipped"]}
     assert sorted(reasons) == ["2", "4"]
     assert "3-4.png" in reasons["4"]
     assert "cannot be decoded" in reasons["2"]
     for scorer in result["scorers"]:
         assert {row["groups"] for row in scorer["accuracy"].values()} == {3}
-    page = (tmp_path / "out/report.html").read_text()
-    assert "because an image could not be used: 2." in page
+    assert "because an image could not be used: 2." in (tmp_path / "out/report.html").read_text()
 
 
 def test_an_image_that_cannot_be_decoded_stops_and_is_mended(data: Path, tmp_path: Path) -> None:
@@ -193,7 +192,6 @@ def test_seen_in_training_is_said_everywhere(small_data: Path, tmp_path: Path) -
     page = (tmp_path / "out/report.html").read_text()
     assert "<strong>seen was trained on this.</strong> 3 of the 5 groups" in page
     assert "70.0 % (60.0 to 80.0" in page
-    assert page.count("seen in training") >= 2
     assert "not recorded: overlap with this data cannot be checked" in page
 
 
@@ -209,7 +207,6 @@ def test_chosen_on_this_is_a_remark_of_its_own(small_data: Path, tmp_path: Path)
     }  # fmt: skip
     page = (tmp_path / "out/report.html").read_text()
     assert "<strong>it: its checkpoint was chosen on this.</strong> 2 of the 5 groups" in page
-    assert '<span class="chosen">chosen on this</span>' in page
     assert "seen in training" not in page
 
 
@@ -229,13 +226,13 @@ def test_data_that_nobody_judged_are_refused_before_scorers_are_loaded(
     nobody = tmp_path / "rankings.jsonl"
     nobody.write_text(json.dumps({"group": "g", **line, "ranks": [1, None, None, None]}))
     rejudged(data)
-    for path, rule, message in (
-        (nobody, None, r"rankings.jsonl: in 1 groups nobody has compared two images, .*; give the split that has them"),
-        (data, "imagereward", r"test.json: in 5 groups people tied what the rule 'imagereward' .*; choose another"),
-        (data, "top-1", r"test.json: in 5 groups people tied what the rule 'top-1' looks at"),
+    for path, rule, where in (
+        (nobody, None, at("rankings.jsonl", found="in 1 groups nobody has compared two images")),
+        (data, "imagereward", at("test.json", found="in 5 groups people tied what the rule 'imagereward'")),
+        (data, "top-1", at("test.json", found="in 5 groups people tied what the rule 'top-1'")),
     ):
         config = Evaluation(data=path, out=tmp_path / "out", rule=rule)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, check=where):
             run(config, lambda: pytest.fail("scorers were loaded although there is nothing to compare"))
     assert not (tmp_path / "out").exists()
 
@@ -245,9 +242,7 @@ def test_intervals_over_prompts_and_people_stand_beside(small_data: Path, data: 
     both = result["scorers"][0]["two_way"]
     assert (both["rule"], both["groups"], both["resamples"]) == ("hpdv2", 5, 200)
     assert both["low"] < both["value"] < both["high"]
-    page = (tmp_path / "out/report.html").read_text()
-    assert f"{100 * both['value']:.1f}: {100 * both['low']:.1f} to {100 * both['high']:.1f}" in page
-    assert "other judgements of each group" in page
+    assert "other judgements of each group" in (tmp_path / "out/report.html").read_text()
     # two of three persons see it one way in all groups, the third the other way
     rejudged(data, [1, 2, 3, 4], [1, 2, 3, 4], [4, 3, 2, 1])
     named, unnamed = (
@@ -274,8 +269,7 @@ def test_the_tie_threshold_is_what_was_asked_for_and_is_said(small_data: Path, t
     assert plain["pickapic"]["tie_threshold"] == 0
     assert plain["pickapic"]["cross_fitted"]["tie_thresholds"] == [0] * 5
     assert plain["pickapic"]["cross_fitted"]["value"] == 1
-    page = (tmp_path / "plain/report.html").read_text()
-    assert "as none was asked for" in page
+    assert "as none was asked for" in (tmp_path / "plain/report.html").read_text()
     result = evaluate(small_data, tmp_path / "tied", faint, rule="pickapic", tie_threshold=0.99).result
     (tied,) = result["scorers"]
     assert tied["accuracy"]["pickapic"]["value"] == 0.5
@@ -285,9 +279,7 @@ def test_the_tie_threshold_is_what_was_asked_for_and_is_said(small_data: Path, t
     assert {part["scorers"]["faint"]["value"] for b in result["breakdowns"][1:] for part in b["parts"]} == {0.5}
     rows = [json.loads(line) for line in (tmp_path / "tied/groups.jsonl").read_text().splitlines()]
     assert [row["accuracy"]["faint"] for row in rows] == [0.5] * 5
-    page = (tmp_path / "tied/report.html").read_text()
-    assert "differ by at most 0.99" in page
-    assert "as none was asked for" not in page
+    assert "differ by at most 0.99" in (tmp_path / "tied/report.html").read_text()
 
 
 def test_the_tie_threshold_is_on_probabilities_not_on_points(small_data: Path, tmp_path: Path) -> None:
@@ -313,22 +305,13 @@ def test_a_scorer_without_probabilities_has_no_threshold(factor: float, small_da
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tie_threshold": 2}, "tie_threshold: is 2, expected a difference of two probabilities, 0 to 1"),
-        ({"rule": "best"}, "rule: is 'best', expected one of hpdv2, imagereward"),
-        ({"resamples": 10}, "resamples: is 10, expected at least 100"),
-        ({"seed": -1}, "seed: is -1, expected 0 or more"),
-    ],
+    ("name", "value"),
+    [("tie_threshold", 2), ("rule", "best"), ("resamples", 10), ("seed", -1), ("level", 0), ("level", 1)],
 )
-def test_bad_settings(small_data: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Evaluation(data=small_data, out=tmp_path, **options)
-
-
-def test_the_ends_of_the_range_are_thresholds(small_data: Path, tmp_path: Path) -> None:
-    for threshold in (0, 1):
-        assert Evaluation(data=small_data, out=tmp_path, tie_threshold=threshold).tie_threshold == threshold
+def test_bad_settings(tmp_path: Path, name: str, value: object) -> None:
+    given: Any = {name: value}
+    with pytest.raises(InputError, check=at(name, found=str(value))):
+        Settings(**given) if name == "level" else Evaluation(data=tmp_path, out=tmp_path, **given)
 
 
 def test_scorers_must_differ(small_data: Path, tmp_path: Path) -> None:
@@ -352,10 +335,9 @@ def test_a_prompt_cannot_break_the_page(tmp_path: Path, photographs: list[Image.
     assert "&lt;script&gt;alert(1)" in page
 
 
-def test_published_figures_stand_beside_their_own_rule_only(small_data: Path, tmp_path: Path) -> None:
-    quoted = evaluate(small_data, tmp_path / "a").result["published"]
-    assert quoted["test_set"] == "hpdv2-test"
-    other = evaluate(small_data, tmp_path / "b", rule="ties-half").result
+def test_published_figures_stand_beside_their_own_rule_only(whole: Path, small_data: Path, tmp_path: Path) -> None:
+    assert json.loads((whole / "result.json").read_text())["published"]["test_set"] == "hpdv2-test"
+    other = evaluate(small_data, tmp_path, rule="ties-half").result
     assert other["published"] == {"test_set": None, "rows": []}
     assert {row["published"] for row in other["people"]} == {None}
 
