@@ -17,7 +17,7 @@ from hpskit.dataset.convert import convert
 from hpskit.dataset.reading import open_data
 from hpskit.dataset.split import split, write_split
 from hpskit.errors import InputError
-from hpskit.training.data import TrainingData, parse_source, read_data
+from hpskit.training.data import DataConfig, TrainingData, parse_source, read_data
 from hpskit.training.run_folder import RunFolder
 from hpskit.training.trainer import TrainConfig, dry_run, train
 from made_up_task import write_task
@@ -39,7 +39,7 @@ def task(tmp_path: Path) -> Path:
 
 
 def read(task: Path, data: str = "train.json", **options: Any) -> TrainingData:
-    return read_data([str(task / data)], str(task / "held-out.json"), **options)
+    return read_data(DataConfig(data=(str(task / data),), validation=str(task / "held-out.json"), **options))
 
 
 def rows_of(task: Path, name: str) -> list[dict[str, Any]]:
@@ -61,9 +61,9 @@ def test_data_with_a_ratio(task: Path) -> None:
     with pytest.raises(InputError, check=at("train.json:x")):
         parse_source(f"{path}:x")
     with pytest.raises(InputError, check=at("--data", found="1 of 2 data sets")):
-        read_data([path, f"{path}:2"], str(task / "held-out.json"))
+        read_data(DataConfig(data=(path, f"{path}:2"), validation=path))
     with pytest.raises(InputError, check=at("--data", found="is missing")):
-        read_data([], str(task / "held-out.json"))
+        read_data(DataConfig(data=(), validation=path))
 
 
 def json_layout(_: Path) -> str:

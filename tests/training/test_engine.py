@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from error_fields import at
 from hpskit.dataset.reading import open_data
 from hpskit.errors import DivergedError, InputError
+from hpskit.pixels import Preprocessing
 from hpskit.training.engine import Engine, accelerator_for, cosine_lr
 from hpskit.training.loader import Batch, Decoder, validation_batches
 from hpskit.training.recipes import Recipe, hpsv2, tiny
@@ -30,6 +31,8 @@ from hpskit.training.student import Student
 from hpskit.training.trainer import TrainConfig, train
 from hpskit.training.validation import validate
 from small_network import SMALL, small_run
+
+DECODER = Decoder(preprocessing=Preprocessing(size=16), workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def engine_of(*settings: str) -> Engine:
 
 def batch_of(student: Student, task: TrainConfig) -> Batch:
     data = open_data(task.data[0])
-    return next(validation_batches(data, Decoder(preprocessing=student.preprocessing, workers=0), pairs=4))
+    return next(validation_batches(data, replace(DECODER, preprocessing=student.preprocessing), pairs=4))
 
 
 def copy(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -83,10 +86,10 @@ def test_the_moving_average_follows_at_its_rate_and_is_what_is_validated(task: T
         torch.testing.assert_close(averaged[name], tensor, rtol=1e-5, atol=1e-6)
     plain = engine_of()
     plain.student.network.load_state_dict(averaged)
-    assert validate(engine, data)[0] == validate(plain, data)[0]
+    assert validate(engine, data, DECODER)[0] == validate(plain, data, DECODER)[0]
     assert all(torch.equal(before[name], tensor) for name, tensor in engine.student.state().items())
     plain.student.network.load_state_dict(before)
-    assert validate(engine, data)[0]["loss"] != validate(plain, data)[0]["loss"]
+    assert validate(engine, data, DECODER)[0]["loss"] != validate(plain, data, DECODER)[0]["loss"]
 
 
 @pytest.mark.parametrize(("settings", "expected"), [((), None), (("clip=0.01",), 0.01)])
@@ -113,7 +116,7 @@ def test_scores_that_are_no_numbers_are_an_error_with_a_cure(task: TrainConfig) 
     engine = engine_of()
     torch.nn.init.constant_(engine.student.network.visual.proj, torch.nan)
     with pytest.raises(DivergedError, check=at("train.json", found="scores that are no numbers", cure="lower lr")):
-        validate(engine, open_data(task.data[0]))
+        validate(engine, open_data(task.data[0]), DECODER)
 
 
 def test_what_devices_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,16 @@ from hpskit.errors import InputError, RecordError, shown
 from hpskit.models.clip import token_counter, tokenizer
 from hpskit.pages.format import counted
 
-__all__ = ["OnBroken", "PreferenceDataset", "TrainingData", "own_weight", "parse_source", "ratings_of", "read_data"]
+__all__ = [
+    "DataConfig",
+    "OnBroken",
+    "PreferenceDataset",
+    "TrainingData",
+    "own_weight",
+    "parse_source",
+    "ratings_of",
+    "read_data",
+]
 
 OnBroken = Literal["fail", "drop"]
 """A group with an image that cannot be used ends the training, or is left out and counted."""
@@ -321,43 +330,47 @@ class TrainingData:
         return {group.prompt for group in self.validation.outline() if group.place not in without}
 
 
-def read_data(
-    data: Sequence[str],
-    validation: str,
-    *,
-    data_format: str = "auto",
-    image_root: Path | None = None,
-    drop_leaks: bool = False,
-    compare_pixels: bool = False,
-    on_broken: OnBroken = "fail",
-    progress: Count = lambda _: None,
-) -> TrainingData:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which data sets are used, and how."""
+
+    data: tuple[str, ...]
+    """Data sets to learn from, each alone or with `:RATIO`, its share of the pairs; see `open_data`."""
+    validation: str
+    """Data set that checkpoints are compared on."""
+    data_format: str = "auto"
+    """Layout of all these data sets; see `open_data`."""
+    image_root: Path | None = None
+    """Folder that the image names of all of them start from; None is as their layout says."""
+    drop_leaks: bool = False
+    """Leave training groups out that share prompts or images with the validation data; else they are an error."""
+    compare_pixels: bool = False
+    """Decode all images first, to find those that training and validation share, however they are stored."""
+    on_broken: OnBroken = "fail"
+    """Fate of a group with an image that cannot be used."""
+
+
+def read_data(config: DataConfig, progress: Count = lambda _: None) -> TrainingData:
     """Open all data sets, and see that their images are there and that training and validation share nothing.
 
     Args:
-        data: see `parse_source`.
-        validation: path or name.
-        data_format: layout of all of them; see `open_data`.
-        image_root: folder that the image names of all of them start from; None is as their layout says.
-        drop_leaks: leave training groups out that share prompts or images with the validation data.
-        compare_pixels: decode all images to find those that are the same but for how they are stored.
-        on_broken: `drop` leaves groups out with image files that are missing or empty.
+        config: which, and how.
         progress: is told how many training groups have been compared.
 
     Raises:
         InputError: a data set cannot be opened, image files are missing or empty, or they share something.
         RecordError: a row is broken.
     """
-    if not data:
+    if not config.data:
         raise InputError("--data", "is missing", expected="at least one data set to learn from")
-    opened = partial(open_data, format=data_format, image_root=image_root)
-    train, ratios = zip(*(parse_source(text, opened) for text in data), strict=True)
+    opened = partial(open_data, format=config.data_format, image_root=config.image_root)
+    train, ratios = zip(*(parse_source(text, opened) for text in config.data), strict=True)
     if 0 < ratios.count(None) < len(ratios):
         found = f"has a ratio for {len(ratios) - ratios.count(None)} of {len(ratios)} data sets"
         raise InputError("--data", found, cure="give it for all or for none")
-    held_out = opened(validation)
+    held_out = opened(config.validation)
     missing = tuple(map(missing_images, (*train, held_out)))
-    for files, _ in missing if on_broken == "fail" else ():
+    for files, _ in missing if config.on_broken == "fail" else ():
         if files:
             more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
             cure = "bring them or remove the rows, which --on-broken drop does; `hpskit data inspect` lists all"
@@ -368,8 +381,8 @@ def read_data(
     if len(prompts) < 2:  # one prompt has no interval, and images that people tied throughout say nothing at all
         found = f"has {counted(len(prompts), 'prompt')} with images of which people preferred one"
         raise InputError(held_out.path, found, expected="at least two for validation")
-    leaks = check_leaks(train, [held_out], pixels=compare_pixels, without=without, progress=progress)
-    if not drop_leaks:
+    leaks = check_leaks(train, [held_out], pixels=config.compare_pixels, without=without, progress=progress)
+    if not config.drop_leaks:
         leaks.refuse()
     return TrainingData(train=train, ratios=ratios, validation=held_out, leaks=leaks, missing=missing)
 

@@ -128,7 +128,9 @@ def toml_of(value: Any) -> str:
 class Recipe(Settings):
     """The network, its loss, how fast and how long it is trained. The defaults are those of HPS v2.
 
-    Data, output folder, devices and workers are no part of it: they change where a run takes place, not its result.
+    Sources of the defaults: the official repository at 866735e; arXiv 2306.09341. In the comments: S was read in the
+    official code or script, N only in notes on the paper. Data, output folder, devices and workers are no part of a
+    recipe: they change where a run takes place, not its result.
     """
 
     ELSEWHERE: ClassVar[Mapping[str, str]] = {
@@ -158,11 +160,11 @@ class Recipe(Settings):
         for other in others.split()
     }
 
-    architecture: Name = "ViT-H-14"
+    architecture: Name = "ViT-H-14"  # S
     """open_clip's name of the network, or `hpskit-tiny`."""
-    weights: Annotated[str | None, AfterValidator(is_name)] = "clip-score"
+    weights: Annotated[str | None, AfterValidator(is_name)] = "clip-score"  # S: laion2B-s32B-b79K
     """First weights: a name that `hpskit models` lists, or the path of a checkpoint; None draws them by `seed`."""
-    loss: Loss = "pair"
+    loss: Loss = "pair"  # S: HPSLoss
     """`pair`: the majority's choice in each pair, as the official code; `soft-pair`: the share of votes, each vote
     counted; `best-of-group`: the best image among all of its group; `margin`: hinge on differences of rank;
     `davidson`: wins, losses and ties of each pair; `plackett-luce`: each person's whole order; `rating`: the squared
@@ -182,41 +184,41 @@ class Recipe(Settings):
     counts once, however many images and judgements it has."""
     loss_scale: float = Field(default=1.0, ge=1e-6, le=1e6)
     """Factor of the mean loss of a batch before its gradient is taken. Only `eps` and `clip` feel it."""
-    lr: float = Field(default=3.3e-6, ge=1e-12, le=10)
+    lr: float = Field(default=3.3e-6, ge=1e-12, le=10)  # S
     """The highest learning rate."""
-    weight_decay: float = Field(default=0.35, ge=0, le=10)
+    weight_decay: float = Field(default=0.35, ge=0, le=10)  # S
     """AdamW's, on matrices; biases, norms, other parameters of one dimension and logit_scale have none."""
-    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.98)
+    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.98)  # S: defaults for networks named ViT, as eps
     """AdamW's, each at least 0 and below 1."""
-    eps: float = Field(default=1e-6, ge=1e-30, le=1)
+    eps: float = Field(default=1e-6, ge=1e-30, le=1)  # S
     """AdamW's."""
-    warmup: int = Field(default=500, ge=0, le=10**9)
+    warmup: int = Field(default=500, ge=0, le=10**9)  # S
     """Steps in which the learning rate rises; a cosine follows."""
-    steps: Count = 4_000
+    steps: Count = 4_000  # N: the released script has 100
     """Steps of the optimiser."""
-    batch: int = Field(default=128, ge=1, le=10**7)
+    batch: int = Field(default=128, ge=1, le=10**7)  # S: 16 pairs on each of 8 GPUs
     """Pairs in a step, over all devices."""
     accumulate: int = Field(default=1, ge=1, le=10**6)
     """Parts of a device's share of a batch, taken one after the other: less memory, the same result."""
-    image_blocks: Blocks = 20
+    image_blocks: Blocks = 20  # S: --lock-image-unlocked-groups; N: found by Bayesian optimisation, as the next
     """Trained part of the image tower, counted from its end as `lock_image_tower(unlocked_groups=…)` counts: 1 is the
     projection, 2 adds the last block with the norm behind it, each further one a block, the last one the embeddings.
     So 20 trains 19 blocks. 0 freezes the tower, `all` trains the whole of it."""
-    text_blocks: Blocks = 11
+    text_blocks: Blocks = 11  # S: --lock-text-unlocked-layers
     """Trained blocks of the text tower, counted from its end as the official `lock_text_tower` does: final norm and
     projection come with the first, the embeddings never. 0 freezes the tower, `all` trains the whole of it with its
     embeddings."""
-    max_logit_scale: float = Field(default=100.0, ge=1, le=1e6)
+    max_logit_scale: float = Field(default=100.0, ge=1, le=1e6)  # S
     """After each step logit_scale is brought back between 1 and this."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp16"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp16"  # S: amp
     """Arithmetic of products; parameters, their sums and the optimiser stay float32."""
     gradient_checkpointing: bool = False
     """Keep only what enters a block and compute the rest again: a third more work, a fraction of the memory."""
-    clip: float | None = Field(default=None, ge=1e-12, le=1e12)
+    clip: float | None = Field(default=None, ge=1e-12, le=1e12)  # S
     """The largest norm of the gradient; a longer one is shortened to it."""
     ema: Share | None = None
     """Decay of a moving average of the weights, which is then validated and exported; between 0 and 1."""
-    seed: int = Field(default=16, ge=0, le=2**63 - 1)
+    seed: int = Field(default=16, ge=0, le=2**63 - 1)  # S
     """Decides weights that are drawn, and the order of the data."""
     validate_every: Count = 200
     """Steps between two validations."""
@@ -249,29 +251,11 @@ class Recipe(Settings):
 
 
 def hpsv2() -> Recipe:
-    """Return the published recipe of HPS v2. Sources: the official repository at 866735e; arXiv 2306.09341.
+    """Return the published recipe of HPS v2: the defaults of every field.
 
-    In the comments: S was read in the official code or script, N only in notes on the paper.
+    The official code sums the loss over the 16 pairs of a GPU, and DDP takes the mean over GPUs: hence `loss_scale`.
     """
-    return Recipe(
-        architecture="ViT-H-14",  # S
-        weights="clip-score",  # S: laion2B-s32B-b79K
-        loss="pair",  # S: HPSLoss
-        loss_scale=16,  # S: the official code sums over the 16 pairs of a GPU, and DDP takes the mean over GPUs
-        lr=3.3e-6,  # S
-        weight_decay=0.35,  # S
-        betas=(0.9, 0.98),  # S: defaults for networks named ViT
-        eps=1e-6,  # S: likewise
-        warmup=500,  # S
-        steps=4_000,  # N: the released script has 100
-        batch=128,  # S: 16 pairs on each of 8 GPUs
-        image_blocks=20,  # S: --lock-image-unlocked-groups, N: found by Bayesian optimisation, as the next
-        text_blocks=11,  # S: --lock-text-unlocked-layers
-        max_logit_scale=100,  # S
-        precision="fp16",  # S: amp
-        clip=None,  # S
-        seed=16,  # S
-    )
+    return Recipe(loss_scale=16)
 
 
 def tiny() -> Recipe:

@@ -25,7 +25,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field
 from torch import Tensor
@@ -51,6 +51,8 @@ __all__ = [
     "lines_of",
     "open_trackers",
 ]
+
+M = TypeVar("M", bound=Strict)
 
 Line = Mapping[str, Any]
 """A line of the log: `kind`, `step` (steps done), and the fields of its kind."""
@@ -178,7 +180,7 @@ class Summary(Strict):
     """Steps done; fewer than the recipe's if patience ran out."""
     best_step: int
     validation: dict[str, Any]
-    """Figures of the best step, see `Validation.to_json`."""
+    """Figures of the best step, see `validate`."""
     weight_hash: str
     """Hash of its weights."""
 
@@ -210,12 +212,10 @@ class RunFolder:
             if not resume:
                 cure = "--resume goes on with it; or choose another folder"
                 raise OutputError(self.path, "holds a run already", cure=cure)
-        elif self.path.is_dir():
-            # A run that was killed while it wrote its first file leaves a half-written one.
-            if any(not entry.name.startswith(".config.json.") for entry in self.path.iterdir()):
+        elif self.path.exists():  # a run that was killed while it wrote its first file leaves a half-written one
+            first = ".config.json."
+            if not self.path.is_dir() or any(not found.name.startswith(first) for found in self.path.iterdir()):
                 raise OutputError(self.path, "is not empty and not a run", cure="choose another folder")
-        elif self.path.exists():
-            raise OutputError(self.path, "is a file", expected="a folder", cure="choose another folder")
 
     def begin(self, config: RunConfig) -> None:
         """Write down what a new run is started with, or see that a started one goes on with the same.
@@ -230,14 +230,10 @@ class RunFolder:
                 text = json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False)
                 temporary.write_text(text + "\n", encoding="utf-8")
             return
-        try:
-            before = self.config().decisive()
-        except InputError as error:
-            cure = "put back what the run wrote there, or choose another folder"
-            raise OutputError(error.place, error.found, expected=error.expected, cure=cure) from error
+        cure = "put back what the run wrote there, or choose another folder"
+        before = read_back(RunConfig, self.config_file, OutputError, cure).decisive()
         cure = "resume with what the run was started with, or start a new one in another folder"
-        now = config.decisive()
-        check_same_run(self.path, before, dict.fromkeys(before) | now, cure=cure)
+        check_same_run(self.path, before, dict.fromkeys(before) | config.decisive(), cure=cure)
 
     def config(self) -> RunConfig:
         """Read what the run was started with.
@@ -254,12 +250,9 @@ class RunFolder:
         """Read the log of a run that may still be going on; a line that is being written is left out.
 
         Raises:
-            InputError: it cannot be read, or a line is not of a training log.
+            InputError: a line is not of a training log.
         """
-        try:
-            data = self.log_file.read_bytes() if self.log_file.is_file() else b""
-        except OSError as error:
-            raise InputError(self.log_file, f"cannot be read ({explain(error)})") from error
+        data = self.log_file.read_bytes() if self.log_file.is_file() else b""
         lines = []
         for number, text in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
             try:
@@ -280,10 +273,7 @@ class RunFolder:
         if not self.summary_file.is_file():
             return None
         cure = f"delete {self.summary_file}, and --resume makes it again from the checkpoints"
-        try:
-            summary = parse(Summary, read_json(self.summary_file), self.summary_file)
-        except InputError as error:
-            raise OutputError(error.place, error.found, expected=error.expected, cure=cure) from error
+        summary = read_back(Summary, self.summary_file, OutputError, cure)
         if not self.model.is_file():
             raise OutputError(self.model, "is not there, but the run is finished", cure=cure)
         return summary
@@ -324,12 +314,9 @@ class RunFolder:
             CheckpointError: it is not what was written.
         """
         path = self.checkpoint(step) / "state.json"
-        try:
-            state = parse(TrainState, read_json(path), path)
-        except InputError as error:
-            raise damaged(path.parent, error.place, error.found) from error
+        state = read_back(TrainState, path, CheckpointError, without(path.parent))
         if state.step != step:
-            raise damaged(path.parent, path, f"is the state of step {state.step}")
+            raise CheckpointError(path, f"is the state of step {state.step}", cure=without(path.parent))
         return state
 
     def load(self, step: int) -> tuple[TrainState, dict[str, Tensor], dict[str, Tensor]]:
@@ -339,13 +326,13 @@ class RunFolder:
             CheckpointError: it is not what was written.
         """
         state, folder = self.state(step), self.checkpoint(step)
-        for name in (_WEIGHTS, _TRAINING):
+        for path in (folder / _WEIGHTS, folder / _TRAINING):
             try:
-                found = file_hash(folder / name)
+                found = file_hash(path)
             except CheckpointError as error:
-                raise damaged(folder, error.place, error.found) from error
-            if found != state.hashes.get(name):
-                raise damaged(folder, folder / name, "is not as it was written")
+                raise CheckpointError(path, f"cannot be read ({error.found})", cure=without(folder)) from error
+            if found != state.hashes.get(path.name):
+                raise CheckpointError(path, "is not as it was written", cure=without(folder))
         return state, read_tensors(folder / _WEIGHTS), read_tensors(folder / _TRAINING)
 
     def save(
@@ -355,13 +342,7 @@ class RunFolder:
         training: Mapping[str, Tensor],
         metadata: Mapping[str, str],
     ) -> None:
-        """Publish a checkpoint.
-
-        Args:
-            state: of the run.
-            weights: as they are validated.
-            training: what the next step needs besides.
-            metadata: of the weights.
+        """Publish a checkpoint: weights as they are validated, with metadata, and what the next step needs besides.
 
         Raises:
             OutputError: it cannot be written; what was there before is still there.
@@ -375,10 +356,6 @@ class RunFolder:
 
     def tidy(self, recipe: Recipe, best: int | None) -> None:
         """Write the index, and remove checkpoints that need not be kept, and what killed processes have left.
-
-        Args:
-            recipe: says which are kept.
-            best: the best step so far.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -404,10 +381,21 @@ class RunFolder:
                 raise OutputError(path, found, cure="remove it") from error
 
 
-def damaged(folder: Path, place: str | Path, found: str) -> CheckpointError:
-    """Make the error of a checkpoint that is not what was written."""
-    cure = f"delete the folder {folder}, and --resume goes on from the checkpoint before it, if there is one"
-    return CheckpointError(place, found, cure=cure)
+def without(folder: Path) -> str:
+    """Return the cure of a checkpoint that is not what was written."""
+    return f"delete the folder {folder}, and --resume goes on from the checkpoint before it, if there is one"
+
+
+def read_back(model: type[M], path: Path, error: type[OutputError | CheckpointError], cure: str) -> M:
+    """Read what a run wrote.
+
+    Raises:
+        OutputError, CheckpointError: (`error`) it is not what was written.
+    """
+    try:
+        return parse(model, read_json(path), path)
+    except InputError as wrong:
+        raise error(wrong.place, wrong.found, expected=wrong.expected, cure=cure) from wrong
 
 
 def lines_of(log: Iterable[Line], kind: str) -> list[Line]:
@@ -428,12 +416,7 @@ class RunLog:
     """Writes the lines of a run; a line is on the disk when `write` returns. No step is there twice."""
 
     def __init__(self, folder: RunFolder, *, after: int, trackers: Sequence[GeneralTracker] = ()) -> None:
-        """Open the log and take back lines of later steps.
-
-        Args:
-            folder: of the run.
-            after: the step that the run goes on from; 0 is the beginning.
-            trackers: get the curves; they are closed with the log.
+        """Open the log and take back lines of steps after `after`; `trackers` get the curves and are closed with it.
 
         Raises:
             InputError: a line is not of a training log.
@@ -478,17 +461,10 @@ class RunLog:
 def open_trackers(
     folder: RunFolder, config: RunConfig, *, after: int, tensorboard: bool | None, wandb: bool
 ) -> list[GeneralTracker]:
-    """Open accelerate's trackers that are asked for.
+    """Open accelerate's trackers that are asked for; `tensorboard` None is if it is installed.
 
-    The id of the curves in Weights & Biases is drawn once and kept in the folder, so that a run that goes on continues
-    them. Their project is WANDB_PROJECT or else `hpskit`; account and the like are said by the settings of `wandb`.
-
-    Args:
-        folder: of the run.
-        config: goes along to Weights & Biases.
-        after: the step that the run goes on from.
-        tensorboard: None is if it is installed.
-        wandb: draw the curves there too.
+    The id of the curves in Weights & Biases is drawn once and kept in the folder, so that a run that goes on behind
+    the step `after` continues them. Their project is WANDB_PROJECT or else `hpskit`.
 
     Raises:
         MissingExtraError: one is asked for but not installed.

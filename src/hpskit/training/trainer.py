@@ -24,7 +24,7 @@ from hpskit.models.registry import find
 from hpskit.models.store import cached, is_path, locate
 from hpskit.models.training_record import HeldOut, write_record
 from hpskit.stage import alone_in, check_space
-from hpskit.training.data import OnBroken, PreferenceDataset, TrainingData, read_data
+from hpskit.training.data import DataConfig, PreferenceDataset, TrainingData, read_data
 from hpskit.training.engine import (
     Engine,
     accelerator_for,
@@ -57,28 +57,14 @@ _ECHO = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
+class TrainConfig(DataConfig):
     """What to train on which data, and where to put it."""
 
     recipe: Recipe
-    data: tuple[str, ...]
-    """Data sets to learn from, each alone or with `:RATIO`, its share of the pairs; see `open_data`."""
-    validation: str
-    """Data set that checkpoints are compared on."""
-    data_format: str = "auto"
-    """Layout of all these data sets; see `open_data`."""
-    image_root: Path | None = None
-    """Folder that the image names of all of them start from; None is as their layout says."""
     out: Path
     """Folder of the run."""
     resume: bool = False
     """Go on with the run in `out` if there is one."""
-    drop_leaks: bool = False
-    """Leave training groups out that share prompts or images with the validation data; else they are an error."""
-    compare_pixels: bool = False
-    """Decode all images first, to find those that training and validation share, however they are stored."""
-    on_broken: OnBroken = "fail"
-    """Fate of a group with an image that cannot be used."""
     shard: bool = False
     """Spread weights and optimiser over the processes instead of giving each a copy; the result is the same."""
     workers: int | None = None
@@ -91,19 +77,6 @@ class TrainConfig:
     """Curves for Weights & Biases."""
     command: str = ""
     """Command line that makes this again."""
-
-    def read_data(self, progress: Callable[[int], None] = lambda _: None) -> TrainingData:
-        """Open and check the data of the run; see `hpskit.training.data.read_data`."""
-        return read_data(
-            self.data,
-            self.validation,
-            data_format=self.data_format,
-            image_root=self.image_root,
-            drop_leaks=self.drop_leaks,
-            compare_pixels=self.compare_pixels,
-            on_broken=self.on_broken,
-            progress=progress,
-        )
 
 
 def train(config: TrainConfig, progress: Progress = lambda *_: None, warn: Warn = lambda _: None) -> Summary:
@@ -141,7 +114,7 @@ class Trainer:
         self.folder.check_free(config.resume)
         if self.is_main and not self.folder.summary_file.is_file():
             check_room(recipe, self.folder)
-        self.data = data or config.read_data(lambda done: progress("comparing with validation", done, None, {}))
+        self.data = data or read_data(config, lambda done: progress("comparing with validation", done, None, {}))
         torch.manual_seed(recipe.seed + self.accelerator.process_index)  # of what a network drops
         self.student = Student.build(recipe)
         self.datasets = [
@@ -153,7 +126,7 @@ class Trainer:
             )
             for one in self.data.train
         ]
-        decoder = Decoder(
+        self.decoder = Decoder(
             preprocessing=self.student.preprocessing,
             workers=config.workers,
             on_broken=config.on_broken,
@@ -161,7 +134,9 @@ class Trainer:
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
         )
-        self.loader = DataLoader(self.datasets, decoder, ratios=self.data.ratios, pairs=recipe.batch, seed=recipe.seed)
+        self.loader = DataLoader(
+            self.datasets, self.decoder, ratios=self.data.ratios, pairs=recipe.batch, seed=recipe.seed
+        )
         self.state = TrainState()
         self.log: RunLog | None = None
         """The first process's; None elsewhere."""
@@ -297,8 +272,7 @@ class Trainer:
         """Validate, and tell whether this is the best step so far."""
         state = self.state
         self.progress("validating", state.step, self.recipe.steps, {})
-        options = (self.config.workers, self.config.on_broken, self.data.incomplete)
-        found, credit = validate(self.engine, self.data.validation, *options)
+        found, credit = validate(self.engine, self.data.validation, self.decoder, self.data.incomplete)
         figures = from_main(self.accelerator, found)  # machines may differ in the last digit
         better, worth = state.validation, (figures["accuracy"]["value"], -figures["loss"])
         improved = better is None or worth > (better["accuracy"]["value"], -better["loss"])
@@ -442,7 +416,7 @@ def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: Non
     sizes = check_room(recipe, folder)
     weights = weights_at_hand(recipe)
     progress("checking the data")
-    data = config.read_data()
+    data = read_data(config)
     described = data.describe(recipe.architecture)
     last = max(folder.steps(), default=0)
     processes, measured, unmeasured = 1, None, unmeasurable(config, sizes["memory"])

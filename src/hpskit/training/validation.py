@@ -14,7 +14,6 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import DivergedError, InputError
 from hpskit.stats.accuracy import Accuracy, pair_accuracy
 from hpskit.stats.intervals import bootstrap_accuracy
-from hpskit.training.data import OnBroken
 from hpskit.training.engine import NEW_RUN, Engine, any_of, gathered
 from hpskit.training.loader import Batch, Decoder, validation_batches
 from hpskit.training.losses import objective
@@ -25,19 +24,14 @@ _RESAMPLES = 2_000
 
 
 def validate(
-    engine: Engine,
-    data: DataSet,
-    workers: int | None = None,
-    on_broken: OnBroken = "fail",
-    without: Collection[str] = (),
+    engine: Engine, data: DataSet, decoder: Decoder, without: Collection[str] = ()
 ) -> tuple[dict[str, Any], Accuracy]:
     """Score every group of a data set once, with the moving average if there is one.
 
     Args:
         engine: every device must call this.
         data: judged groups.
-        workers: threads that decode.
-        on_broken: fate of a group with an image that cannot be used.
+        decoder: decodes this device's part.
         without: `place` of groups to leave out; they are not counted as dropped.
 
     Returns:
@@ -52,14 +46,6 @@ def validate(
         DivergedError: a score is not finite.
     """
     recipe, devices = engine.recipe, engine.accelerator
-    decoder = Decoder(
-        preprocessing=engine.student.preprocessing,
-        workers=workers,
-        on_broken=on_broken,
-        rating=recipe.rated,
-        rank=devices.process_index,
-        world=devices.num_processes,
-    )
     pairs = max(1, recipe.batch // (recipe.accumulate * devices.num_processes))
     with engine.averaged():
         mine = score(engine, validation_batches(data, decoder, pairs=pairs, without=without))
