@@ -1,6 +1,6 @@
 """What training with the recipe of HPS v2 would take on H100s: a plan, not a measurement; prints a table in Markdown.
 
-    python benchmarks/training_plan.py [--update docs/ablations.md]
+    python benchmarks/training_plan.py [--update docs/notes/training.md]
 
 Operations and what is kept for the gradient are counted on the network itself, step by step, on tensors without
 content, so no weights and no GPU are needed. Time follows from them by the assumptions below, which the table states.
