@@ -18,8 +18,7 @@ from PIL import Image, ImageEnhance
 
 from conftest import Cli
 from error_fields import at
-from hpskit.benchmark.studies.chroma_plane import contour
-from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
+from hpskit.benchmark.studies.chrominance import Chrominance, contour, measure, run
 from hpskit.benchmark.studies.folders import open_folder, open_folders
 from hpskit.errors import ImageError, InputError, OutputError
 from hpskit.pixels.statistics import ChromaDensity
@@ -103,8 +102,7 @@ def test_files_that_are_published(models: Path) -> None:
 _KILLED = """
 import time
 from pathlib import Path
-from hpskit.benchmark.studies.chroma_plane import contour
-from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
+from hpskit.benchmark.studies.chrominance import Chrominance, contour, measure, run
 from hpskit.pixels.statistics import ChromaDensity
 of = ChromaDensity.of
 ChromaDensity.of = lambda pixels: time.sleep(0.05) or of(pixels)

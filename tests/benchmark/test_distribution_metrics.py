@@ -23,10 +23,18 @@ from torch_fidelity.utils import create_feature_extractor
 from conftest import Cli
 from error_fields import at
 from hpskit.benchmark.result import Result, read_result
-from hpskit.benchmark.studies import inception
-from hpskit.benchmark.studies.distribution_metrics import Metrics, agreement, distribution_metrics, metrics_page, run
+from hpskit.benchmark.studies import distribution_metrics as stage
+from hpskit.benchmark.studies.distribution_metrics import (
+    FILE,
+    Inception,
+    Metrics,
+    agreement,
+    distribution_metrics,
+    find_weights,
+    metrics_page,
+    run,
+)
 from hpskit.benchmark.studies.folders import measured
-from hpskit.benchmark.studies.inception import FILE, Inception, find_weights
 from hpskit.errors import (
     CheckpointError,
     HashMismatchError,
@@ -247,7 +255,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        monkeypatch.setattr(inception, "URL", f"http://127.0.0.1:{server.server_port}/{FILE}")
+        monkeypatch.setattr(stage, "URL", f"http://127.0.0.1:{server.server_port}/{FILE}")
         yield content
         server.shutdown()
         thread.join()
@@ -260,7 +268,7 @@ def test_weights_are_downloaded_once_and_checked(
         find_weights()
     assert not list(home.rglob("*.pth"))
     digest = hashlib.sha256(b"the weights").hexdigest()[:8]
-    monkeypatch.setattr(inception, "FILE", f"weights-{digest}.pth")
+    monkeypatch.setattr(stage, "FILE", f"weights-{digest}.pth")
     path = find_weights()
     assert path == home / "originals/inception" / f"weights-{digest}.pth"
     assert path.read_bytes() == b"the weights"
@@ -285,7 +293,7 @@ def test_offline_nobody_is_asked(home: Path, site: dict[str, bytes], monkeypatch
 
 
 def test_a_network_that_cannot_be_reached_or_used(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/file")
+    monkeypatch.setattr(stage, "URL", "http://127.0.0.1:9/file")
     with pytest.raises(NotCachedError, check=at(found="cannot be downloaded (", cure="download http")):
         find_weights()
     with pytest.raises(CheckpointError, check=at(tmp_path / "nothing.pth")):

@@ -70,7 +70,7 @@ class Compare:
     """Compare the prompts that have an image in both."""
     resampling: Resampling = field(default_factory=Resampling)
     command: str = ""
-    """How to make this again; stands on the page."""
+    """The command that makes this again; stands on the page."""
 
     def __post_init__(self) -> None:
         for folder in (self.first, self.second):
@@ -93,7 +93,7 @@ class Summary:
     """A finished run."""
 
     result: dict[str, Any]
-    """What `compare.json` holds."""
+    """The content of `compare.json`."""
     resumed: int
     """Scores that earlier runs had made."""
 
@@ -115,7 +115,7 @@ class ComparedPrompt(SuitePrompt):
 
 
 class ComparedScorer(ScorerAbout):
-    """What `compare.json` says of a scorer, and that does not follow from its scores."""
+    """A scorer of a comparison, without what follows from its scores."""
 
     fitted_to: dict[str, Any] | None
     """Number of these prompts that the scorer was fitted to, and the data that they were part of."""

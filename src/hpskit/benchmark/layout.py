@@ -1,4 +1,4 @@
-"""Which image belongs to which prompt: the official layout of folders, or a manifest.
+"""Find the image of each prompt: by the official layout of folders, or by a manifest.
 
 Official layout: `STYLE/00000.jpg` and so on, numbered from 0 within each category; without categories directly in the
 folder. Also `.jpeg`, `.png`, `.webp`; several images of one prompt are `00000_0.png`, `00000_1.png` …. Only the head of

@@ -181,7 +181,7 @@ class Result(ResultPart):
     complete: bool
     """True if every prompt has as many images as the others."""
     meta: dict[str, Any]
-    """What the maker of the images said of their settings."""
+    """Settings of the images, as their maker gave them."""
     versions: dict[str, str]
     images_root: str | None
     """Folder of the images, from that of the file; None if there is no way there."""
@@ -273,7 +273,7 @@ class Result(ResultPart):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resampling:
-    """How intervals are made."""
+    """Settings of intervals."""
 
     resamples: int = 10_000
     """Bootstrap resamples of the prompts, and sign flips of the permutation test."""

@@ -67,7 +67,7 @@ class BenchmarkRun:
     replace: bool = False
     """Let scorers of this run take the place of earlier ones that have the same label and another identity."""
     command: str = ""
-    """How to make this again."""
+    """The command that makes this again."""
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".json":

@@ -53,7 +53,7 @@ class PromptNumber:
     seed: int = 0
     """Same seed, same study."""
     command: str = ""
-    """How to make this again; stands on the page."""
+    """The command that makes this again; stands on the page."""
 
     def __post_init__(self) -> None:
         if not 0 < self.resolution < math.inf:
