@@ -21,7 +21,7 @@ from hpskit.evaluation.agreement import study
 from hpskit.evaluation.groups import EvaluationSet
 from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.report import agreement_page, evaluation_page
-from hpskit.evaluation.result import evaluate, group_rows
+from hpskit.evaluation.run import evaluate, group_rows
 from hpskit.scoring.contract import Candidate
 from judged_photographs import Sharpness
 from preference_data import groups

@@ -11,8 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpskit.pages import charts
-from hpskit.pages.axes import Axis, axis_for, category_axis, count_axis, round_step, text_width, value_axis
-from hpskit.pages.charts import Bar, Cell, Frame, Point, Series
+from hpskit.pages.charts import (
+    Axis,
+    Bar,
+    Cell,
+    Frame,
+    Point,
+    Series,
+    axis_for,
+    category_axis,
+    count_axis,
+    round_step,
+    text_width,
+    value_axis,
+)
 
 EVIL = '<b onload="x">&'
 X = axis_for([0, 1000], title="steps")

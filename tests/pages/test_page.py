@@ -9,8 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from jinja2 import DictLoader, UndefinedError
 
-from hpskit.pages.axes import axis_for
-from hpskit.pages.charts import Frame, interval, line_chart
+from hpskit.pages.charts import Frame, axis_for, interval, line_chart
 from hpskit.pages.page import environment, figure_file
 
 BODY = """{% extends "page.html" %}{% block title %}{{ result.name }}{% endblock %}

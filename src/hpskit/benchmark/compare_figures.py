@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.benchmark.result import Resampling, largest_differences
-from hpskit.pages.axes import round_step
+from hpskit.pages.charts import round_step
 from hpskit.pages.format import between, p_words, percent, signed
 from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, scorer_agreement
 

@@ -11,8 +11,7 @@ from PIL import Image
 
 from hpskit.benchmark.compare_figures import decimals
 from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
-from hpskit.pages.axes import Axis, axis_for, count_axis
-from hpskit.pages.charts import Bar, Frame, bar_chart, interval
+from hpskit.pages.charts import Axis, Bar, Frame, axis_for, bar_chart, count_axis, interval
 from hpskit.pages.format import between, number, signed
 from hpskit.pages.page import page
 from hpskit.pixels import open_image, thumbnail

@@ -22,8 +22,7 @@ from hpskit.benchmark.result import Result, largest_differences, relative_to
 from hpskit.benchmark.suites import image_name
 from hpskit.errors import ImageError
 from hpskit.files import sha256_file
-from hpskit.pages.axes import Axis, axis_for, round_step
-from hpskit.pages.charts import Frame, element, interval, interval_axis
+from hpskit.pages.charts import Axis, Frame, axis_for, element, interval, interval_axis, round_step
 from hpskit.pages.format import between, counted, number, p_words, percent, signed, whole
 from hpskit.pages.page import environment, page
 from hpskit.pixels.images import thumbnail

@@ -28,8 +28,9 @@ from hpskit.evaluation.people import (
 from hpskit.evaluation.report import agreement_page
 from hpskit.evaluation.run import check_same_data
 from hpskit.stage import publish, read_manifest
-from hpskit.stats import PEOPLE_RULES, accuracy_by_annotators, agreement_by_gap, krippendorff_alpha, split_half
+from hpskit.stats.agreement import PEOPLE_RULES, agreement_by_gap, krippendorff_alpha
 from hpskit.stats.blocks import Floats, require
+from hpskit.stats.reliability import accuracy_by_annotators, split_half
 
 __all__ = ["Agreement", "run", "study"]
 

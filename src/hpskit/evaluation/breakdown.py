@@ -18,8 +18,11 @@ from hpskit.errors import InputError
 from hpskit.evaluation.judging import Intervals
 from hpskit.evaluation.people import GAP_BINS, judged_twice, places
 from hpskit.pixels import thumbnail
-from hpskit.stats import Accuracy, PairRule, PairVotes, agreement_by_gap, pair_outcomes, pair_votes
+from hpskit.stats.accuracy import Accuracy, pair_outcomes
+from hpskit.stats.agreement import agreement_by_gap
 from hpskit.stats.blocks import Floats, Index
+from hpskit.stats.calibration import PairVotes, pair_votes
+from hpskit.stats.rules import PairRule
 
 __all__ = ["breakdowns", "disagreements", "pair_up", "thumbnails"]
 

@@ -17,7 +17,8 @@ from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
 from hpskit.pixels import Encoded, check_head
-from hpskit.stats import ACCURACY_RULES, AccuracyRule, pair_accuracy
+from hpskit.stats.accuracy import pair_accuracy
+from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule
 
 __all__ = ["EvaluationSet", "OnError", "read_groups"]
 

@@ -14,21 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.errors import InputError
-from hpskit.stats import (
-    ACCURACY_RULES,
-    Accuracy,
-    AccuracyRule,
-    PairVotes,
-    bootstrap_accuracy,
-    bootstrap_difference,
-    bootstrap_mean,
-    calibration,
-    pair_accuracy,
-    pickapic_cross_fitted,
-    pickapic_rule,
-)
+from hpskit.stats.accuracy import Accuracy, pair_accuracy, pickapic_cross_fitted
 from hpskit.stats.blocks import Flags, Floats, require
-from hpskit.stats.intervals import Resampling
+from hpskit.stats.calibration import PairVotes, calibration
+from hpskit.stats.intervals import Resampling, bootstrap_accuracy, bootstrap_difference, bootstrap_mean
+from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule, pickapic_rule
 
 __all__ = ["Intervals", "Settings", "accuracy_of", "calibration_of", "correlation_of", "cross_fitted_of"]
 

@@ -12,18 +12,10 @@ import numpy as np
 from hpskit.dataset.group import Group
 from hpskit.errors import InputError
 from hpskit.evaluation.judging import Intervals, Settings
-from hpskit.stats import (
-    PEOPLE_RULES,
-    Accuracy,
-    Interval,
-    annotator_agreement,
-    bootstrap_people,
-    bootstrap_scores,
-    leave_one_out_agreement,
-    pair_accuracy,
-)
+from hpskit.stats.accuracy import Accuracy, pair_accuracy
+from hpskit.stats.agreement import PEOPLE_RULES, annotator_agreement, leave_one_out_agreement
 from hpskit.stats.blocks import Floats
-from hpskit.stats.intervals import PeopleMeasure
+from hpskit.stats.intervals import Interval, PeopleMeasure, bootstrap_people, bootstrap_scores
 
 __all__ = [
     "CEILINGS",

@@ -11,8 +11,18 @@ from typing import Any
 from markupsafe import Markup
 
 from hpskit.evaluation.people import TEST_SETS
-from hpskit.pages.axes import Axis, axis_for, category_axis
-from hpskit.pages.charts import Frame, Point, Series, colour_of, interval, legend, line_chart
+from hpskit.pages.charts import (
+    Axis,
+    Frame,
+    Point,
+    Series,
+    axis_for,
+    category_axis,
+    colour_of,
+    interval,
+    legend,
+    line_chart,
+)
 from hpskit.pages.format import percent
 from hpskit.pages.page import page
 

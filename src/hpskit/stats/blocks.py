@@ -116,6 +116,18 @@ def read_votes(votes: Sequence[ArrayLike], scores: Rows | None = None, name: str
     return rows
 
 
+def read_model_scores(scores: ArrayLike) -> Floats:
+    """Check scores (models, prompts) of two models or more, finite or NaN."""
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2 or len(table) < 2:
+        expected = "(models, prompts) with at least two models"
+        raise InputError("scores", f"have shape {table.shape}", expected=expected)
+    for model, prompt in np.argwhere(np.isinf(table))[:1]:
+        place = f"scores: model {model}, prompt {prompt}"
+        raise InputError(place, f"is {table[model, prompt]}", expected="a number, or NaN if missing")
+    return table
+
+
 def equal_blocks(rows: Rows, numbers: int = 1) -> Iterator[Index]:
     """Yield the numbers of all groups in parts of equal shape, with room for `numbers` per pair and judgement."""
     judgements, images = rows.shapes.T

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Flags, Floats, Index, cluster_labels, pair_indices
+from hpskit.stats.blocks import Flags, Floats, Index, cluster_labels, pair_indices, read_model_scores
 from hpskit.stats.intervals import Resampling, check_settings, percentiles
 from hpskit.stats.model_scores import (
     ModelMeans,
     detectable_difference,
     model_means,
-    read_model_scores,
     resampled_sums,
     summed_by_prompt,
 )

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Floats, ballots, equal_blocks, pair_indices, read_groups
-from hpskit.stats.model_scores import read_model_scores
+from hpskit.stats.blocks import Floats, ballots, equal_blocks, pair_indices, read_groups, read_model_scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

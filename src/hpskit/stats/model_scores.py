@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.blocks import Floats, Index, cluster_labels, pair_indices, require
+from hpskit.stats.blocks import Floats, Index, cluster_labels, pair_indices, read_model_scores, require
 from hpskit.stats.intervals import check_settings, times_drawn
 
 GROUP_SIZE = 80
@@ -83,18 +83,6 @@ def style_result(scores: ArrayLike, group_size: int = GROUP_SIZE) -> StyleResult
     groups = (values[start : start + group_size] for start in range(0, values.size, group_size))
     means = [group[~np.isnan(group)].mean() for group in groups if not np.isnan(group).all()]
     return StyleResult(mean=float(np.mean(means)), deviation=float(np.std(means)))
-
-
-def read_model_scores(scores: ArrayLike) -> Floats:
-    """Check scores (models, prompts) of two models or more, finite or NaN."""
-    table = np.asarray(scores, dtype=np.float64)
-    if table.ndim != 2 or len(table) < 2:
-        expected = "(models, prompts) with at least two models"
-        raise InputError("scores", f"have shape {table.shape}", expected=expected)
-    for model, prompt in np.argwhere(np.isinf(table))[:1]:
-        place = f"scores: model {model}, prompt {prompt}"
-        raise InputError(place, f"is {table[model, prompt]}", expected="a number, or NaN if missing")
-    return table
 
 
 def model_means(

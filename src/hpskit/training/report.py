@@ -9,8 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hpskit.files import publish
-from hpskit.pages.axes import axis_for, count_axis
-from hpskit.pages.charts import Frame, Point, Series, legend, line_chart
+from hpskit.pages.charts import Frame, Point, Series, axis_for, count_axis, legend, line_chart
 from hpskit.pages.format import duration
 from hpskit.pages.page import page
 from hpskit.training.run_folder import Line, RunConfig, RunFolder, best_validation, lines_of

@@ -26,8 +26,20 @@ from markupsafe import Markup
 from hpskit import __version__
 from hpskit.errors import DivergedError, InputError, shown
 from hpskit.files import publish, publish_json
-from hpskit.pages.axes import Axis, axis_for, category_axis, value_axis
-from hpskit.pages.charts import Cell, Frame, Point, Series, colour_of, heat_map, legend, line_chart
+from hpskit.pages.charts import (
+    Axis,
+    Cell,
+    Frame,
+    Point,
+    Series,
+    axis_for,
+    category_axis,
+    colour_of,
+    heat_map,
+    legend,
+    line_chart,
+    value_axis,
+)
 from hpskit.pages.page import page
 from hpskit.stage import Progress, alone_in
 from hpskit.training.recipes import Recipe

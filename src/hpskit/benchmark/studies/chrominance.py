@@ -25,8 +25,7 @@ from PIL import Image
 from hpskit import __version__
 from hpskit.benchmark.studies.folders import ImageFolder, measured, open_folders
 from hpskit.errors import InputError
-from hpskit.pages.axes import Axis, axis_for
-from hpskit.pages.charts import Frame, colour_of, element
+from hpskit.pages.charts import Axis, Frame, axis_for, colour_of, element
 from hpskit.pages.page import figure_file, page
 from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.statistics import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity, gamut_outline, lab_to_srgb

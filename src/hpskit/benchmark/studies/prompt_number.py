@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from hpskit import __version__
 from hpskit.benchmark.result import Result, common_scorers, read_results, repeats_note
 from hpskit.errors import InputError
-from hpskit.pages.axes import axis_for, value_axis
-from hpskit.pages.charts import Frame, Point, Series, colour_of, element, legend, line_chart
+from hpskit.pages.charts import Frame, Point, Series, axis_for, colour_of, element, legend, line_chart, value_axis
 from hpskit.pages.format import digits_for
 from hpskit.pages.page import figure_file, page
 from hpskit.stage import publish
