@@ -179,7 +179,7 @@ def run(
 def features_of(
     folders: Sequence[ImageFolder], inception: Inception, kept: Path, progress: Progress
 ) -> tuple[list[Tensor], list[dict[str, Any]]]:
-    """Compute the features of the images of each folder, and what a result says of the folder.
+    """Compute the features, (images, 3056), of each folder, and what a result says of the folder.
 
     Args:
         folders: of all images.
@@ -191,13 +191,14 @@ def features_of(
     features, facts = [], []
     with Ledger(kept, {"format": "hpskit inception features 1"}) as ledger:
         for folder in folders:
-            found = []
-            for one in measured(folder.files, ledger, inception.identity, inception.features):
-                found.append(one)
-                done += 1
-                progress("images", done, total)
-            features.append(inception.tensor([text for _, text in found]))
-            facts.append(folder.facts([digest for digest, _ in found]))
+            digests, rows = [], []
+            for digest, text in measured(folder.files, ledger, inception.identity, inception.features):
+                digests.append(digest)
+                rows.append(np.frombuffer(base64.b64decode(text), np.float32))
+                progress("images", done + len(rows), total)
+            done += len(rows)
+            features.append(torch.from_numpy(np.stack(rows)))
+            facts.append(folder.facts(digests))
     return features, facts
 
 
@@ -246,7 +247,7 @@ def distribution_metrics(own: Tensor, other: Tensor, subset: int) -> dict[str, A
       Source: Salimans et al. 2016, arXiv 1606.03498.
 
     Args:
-        own: (images, pooled features and 1008 logits); see `Inception`.
+        own: (images, pooled features and 1008 logits); see `Inception.features`.
         other: likewise, of the images to compare with.
         subset: images of each in a subset of KID.
     """
@@ -385,7 +386,11 @@ class Inception:
         self._network = network.to(self._device)
 
     def features(self, images: Sequence[Encoded], pool: Executor) -> list[str]:
-        """Compute the features of images as texts for a ledger; those of one size are computed together.
+        """Compute the features of images; those of one size are computed together.
+
+        Returns:
+            For each image the last pooling layer (2048) and the logits of the classes without bias (1008): float32, as
+            base64.
 
         Raises:
             ImageError: an image is broken.
@@ -403,8 +408,3 @@ class Inception:
             for row, own in zip(rows, torch.cat(parts, dim=1).cpu().numpy(), strict=True):
                 found[row] = base64.b64encode(own.tobytes()).decode()
         return found
-
-    @staticmethod
-    def tensor(texts: Sequence[str]) -> Tensor:
-        """(images, 3056): the last pooling layer (2048) and the logits of the classes without bias (1008)."""
-        return torch.from_numpy(np.stack([np.frombuffer(base64.b64decode(text), np.float32) for text in texts]))
