@@ -293,7 +293,7 @@ Change = Callable[[dict[str, Any]], object]
         (lambda v: v["prompts"][1].update(number=5), "prompts[1].number", "is 5"),
         (lambda v: v["scorers"][0]["info"].pop("precision"), "scorers[0].info.precision", "is missing"),
         (lambda v: v["scorers"][0].update(average="x"), "scorers[0].average", "is 'x'"),
-        (lambda v: v["scorers"].append(v["scorers"][0]), "scorers", "are ['brightness', 'brightness']"),
+        (lambda v: v["scorers"].append(v["scorers"][0]), "scorers", "is ('brightness', 'brightness')"),
         (lambda v: v["suite"].update(prompts=3200), "suite.prompts", "is 3200"),
         (lambda v: v["suite"].pop("name"), "suite.name", "is missing"),
     ],
@@ -401,7 +401,7 @@ def test_verify_names_some_of_what_is_missing(
         (config.images / name).unlink()
     done = verify(config.out, config.images, lambda _info: brightness.scorer)
     (detail,) = (check.detail for check in done.checks if check.what == "images")
-    listed = ", ".join(names[:named]) + (" …" if gone > named else "")
+    listed = ", ".join(names[:named]) + (" and 1 more" if gone > named else "")
     assert detail == f"{7 - gone} of 7 are the same to the byte; {gone} missing: {listed}"
 
 

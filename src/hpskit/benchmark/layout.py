@@ -7,10 +7,11 @@ a file is looked at, not its pixels.
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -24,14 +25,12 @@ from hpskit.pixels import check_head
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, nearest, parse
 
-__all__ = ["ImageSet", "find_images"]
+__all__ = ["ImageSet", "find_images", "listed"]
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2")
 """Endings of images that are not read; a file with none of these endings is no image, and is left alone."""
 _NAME = re.compile(r"(\d+)(?:_(\d+))?")
-_SHOWN = 20
-"""Entries of each kind of problem; runs of numbers count once."""
 
 Key = tuple[str, int]
 """Category and number of a prompt."""
@@ -59,10 +58,10 @@ class ImageSet:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Found:
+class Found:
     """Files by prompt and sample, and what is wrong with the rest."""
 
-    files: dict[Key, dict[int, Path]] = field(default_factory=dict)
+    files: defaultdict[Key, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
     """Files by prompt and sample; a plain name is sample 0."""
     extra: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
@@ -103,7 +102,7 @@ def find_images(suite: Suite, folder: Path, *, manifest: Path | None = None, all
         raise InputError(folder, "is not a folder", expected="the images of a model", cure="see docs/benchmark.md")
     sizes = Counter(prompt.category for prompt in suite.prompts)
     found = by_layout(sizes, folder) if manifest is None else by_manifest(suite, folder, manifest)
-    _check(suite, sizes, folder, found, allow_missing)
+    check(suite, folder, found, allow_missing)
     images = (found.files.get((prompt.category, prompt.number), {}) for prompt in suite.prompts)
     beside = () if manifest else (path.name for path in folder.iterdir() if path.is_dir() and path.name not in sizes)
     return ImageSet(
@@ -113,29 +112,20 @@ def find_images(suite: Suite, folder: Path, *, manifest: Path | None = None, all
     )
 
 
-def by_layout(sizes: Mapping[str, int], folder: Path) -> _Found:
+def by_layout(sizes: Mapping[str, int], folder: Path) -> Found:
     """Sort files by their names; `sizes` are the numbers of prompts of the categories."""
-    found = _Found()
+    found = Found()
     for category, size in sizes.items():
         below = folder / category
-        plain: dict[int, Path] = {}
         for path in image_files(below) if below.is_dir() else ():
-            name = f"{category}/{path.name}" if category else path.name
+            name = path.relative_to(folder).as_posix()
             match = _NAME.fullmatch(path.stem) if path.suffix.lower() in _ENDINGS else None
-            number = int(match[1]) if match else size
-            if match is None or number >= size:
+            if match is None or int(match[1]) >= size:
                 found.extra.append(name)
                 continue
-            samples, sample = found.files.setdefault((category, number), {}), int(match[2] or 0)
-            taken = samples.get(sample)
-            if match[2] and number in plain:  # names are sorted, and a plain one comes before 00000_0
-                taken = plain[number]
-            if taken is not None:
+            taken = found.files[category, int(match[1])].setdefault(int(match[2] or 0), path)
+            if taken != path:
                 found.duplicates.append(f"{name} beside {taken.name}")
-                continue
-            samples[sample] = path
-            if match[2] is None:
-                plain[number] = path
     if "" not in sizes:
         found.extra.extend(path.name for path in image_files(folder))
     return found
@@ -150,13 +140,13 @@ def image_files(folder: Path) -> list[Path]:
     return [path for path in paths if path.suffix.lower() in (*_ENDINGS, *_OTHER_ENDINGS)]
 
 
-def by_manifest(suite: Suite, folder: Path, manifest: Path) -> _Found:
+def by_manifest(suite: Suite, folder: Path, manifest: Path) -> Found:
     """Sort files as a manifest says.
 
     Raises:
         RecordError: a row of it is broken.
     """
-    found = _Found()
+    found = Found()
     known = {(prompt.category, prompt.number): prompt.prompt for prompt in suite.prompts}
     by_text: defaultdict[tuple[str | None, str], list[Key]] = defaultdict(list)
     for key, text in known.items():
@@ -170,44 +160,44 @@ def by_manifest(suite: Suite, folder: Path, manifest: Path) -> _Found:
         if name in rows:
             raise RecordError(f"{place}: image", f"is {name!r}, as in row {rows[name]}", cure="remove one of the rows")
         rows[name] = number
-        samples = found.files.setdefault(_key(place, row, by_text, known), {})
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise RecordError(f"{place}: image", f"is {name!r}", expected=f"a path that starts from {folder}")
-        if not (folder / name).is_file():
-            cure = "make it, or remove the row"
-            raise RecordError(f"{place}: image", f"is {name!r}, which does not exist below {folder}", cure=cure)
+        samples = found.files[prompt_of(row, place, known, by_text)]
+        if Path(name).is_absolute() or ".." in Path(name).parts or not (folder / name).is_file():
+            expected, cure = f"a file below {folder}", "make it, or remove the row"
+            raise RecordError(f"{place}: image", f"is {name!r}", expected=expected, cure=cure)
         samples[len(samples)] = folder / name
     return found
 
 
-def _key(
-    place: str,
+def prompt_of(
     row: ManifestRow,
-    by_text: Mapping[tuple[str | None, str], Sequence[Key]],
+    place: str,
     known: Mapping[Key, str],
+    by_text: Mapping[tuple[str | None, str], Sequence[Key]],
 ) -> Key:
-    if row.number is not None:
-        key = (row.category or "", row.number)
-        if key not in known:
-            found = f"is {row.number}" + (f", category {row.category!r}" if row.category else "")
-            raise RecordError(f"{place}: number", found, expected="that of a prompt, from 0 within its category")
-        if row.prompt is not None and row.prompt != known[key]:
-            cure = "correct one of them, or leave one out"
-            raise RecordError(f"{place}: prompt", f"is {shown(row.prompt)}", expected=shown(known[key]), cure=cure)
-        return key
-    if row.prompt is None:
-        raise RecordError(
-            place, "has neither 'number' nor 'prompt'", expected="one of them beside 'image'", cure="add it"
-        )
-    matches = by_text.get((row.category, row.prompt), ())
-    if len(matches) != 1:
-        what = f"{len(matches)} prompts" if matches else "no prompt"
-        cure = "give 'category' and 'number' instead" if matches else "correct it, or remove the row"
-        raise RecordError(f"{place}: prompt", f"is {shown(row.prompt)}, {what} of the suite", cure=cure)
-    return matches[0]
+    """Find the prompt that a row of a manifest is of, by its number or by its text.
+
+    Raises:
+        RecordError: there is none, there are several, or number and text contradict each other.
+    """
+    if row.number is None and row.prompt is None:
+        raise RecordError(place, "has neither 'number' nor 'prompt'", expected="one of them", cure="add it")
+    if row.number is None:
+        matches = by_text.get((row.category, row.prompt or ""), ())
+        if len(matches) != 1:
+            found = f"is {shown(row.prompt)}, which {len(matches)} prompts of the suite are"
+            raise RecordError(f"{place}: prompt", found, expected="one", cure="correct it, or give category and number")
+        return matches[0]
+    key = (row.category or "", row.number)
+    if key not in known:
+        found, expected = f"is {row.number}, category {key[0]!r}", "that of a prompt, from 0 within its category"
+        raise RecordError(f"{place}: number", found, expected=expected)
+    if row.prompt not in (None, known[key]):
+        cure = "correct one of them, or leave one out"
+        raise RecordError(f"{place}: prompt", f"is {shown(row.prompt)}", expected=shown(known[key]), cure=cure)
+    return key
 
 
-def _check(suite: Suite, sizes: Mapping[str, int], folder: Path, found: _Found, allow_missing: bool) -> None:
+def check(suite: Suite, folder: Path, found: Found, allow_missing: bool) -> None:
     """Refuse everything that is wrong, in one error."""
     if not found.files:
         there = image_files(folder)
@@ -215,74 +205,59 @@ def _check(suite: Suite, sizes: Mapping[str, int], folder: Path, found: _Found, 
         raise InputError(
             folder,
             f"holds no image of the suite{instead}",
-            expected=f"{image_name(suite.prompts[0])} and so on{_near(suite, folder)}",
+            expected=f"{image_name(suite.prompts[0])} and so on{near(suite, folder)}",
             cure="name them so (`hpskit benchmark prompts` lists the names), or say which is which with --manifest",
         )
-    problems = []
     unusable = []
     for path in (path for samples in found.files.values() for path in samples.values()):
         try:
             check_head(path)
         except ImageError as error:
             unusable.append(str(error))
-    if unusable:
-        problems.append(f"{len(unusable)} that cannot be read: {'; '.join(unusable[:_SHOWN])}")
-    if found.duplicates:
-        problems.append(f"{len(found.duplicates)} for a place that is taken: {_listed(found.duplicates)}")
-    if found.extra:
-        problems.append(f"{len(found.extra)} that belong to no prompt: {_listed(found.extra)}")
+    kinds = {
+        "that cannot be read": unusable,
+        "for a place that is taken": found.duplicates,
+        "that belong to no prompt": found.extra,
+    }
+    problems = [f"{len(names)} {what}: {listed(names, 20)}" for what, names in kinds.items() if names]
     cure = "nothing was scored; mend the folder"
-    if not allow_missing and (missing := _missing(suite, found)):
-        hint = _near(suite, folder) or _from_one(sizes, found)
-        problems.append(f"{len(missing)} missing: {_listed(_ranges(missing))}{hint}")
+    if not allow_missing and (absent := missing(suite, found)):
+        problems.append(f"{len(absent)} missing: {listed(ranges(absent), 20)}{near(suite, folder)}")
         cure += ", or score what is there with --allow-missing"
     if problems:
         raise InputError(folder, f"has images that do not fit the suite: {'; '.join(problems)}", cure=cure)
 
 
-def _missing(suite: Suite, found: _Found) -> list[tuple[str, int, int | None]]:
-    """Category, number and sample of what is not there; each prompt is to have as many images as the others."""
+def missing(suite: Suite, found: Found) -> list[tuple[str, int, int | None]]:
+    """List category, number and sample of what is not there; each prompt is to have as many images as the others."""
     samples = sorted({sample for files in found.files.values() for sample in files})
-    missing: list[tuple[str, int, int | None]] = []
+    absent: list[tuple[str, int, int | None]] = []
     for prompt in suite.prompts:
-        there = found.files.get((prompt.category, prompt.number), {})
-        absent = [sample for sample in samples if sample not in there] if there else [None]
-        missing += [(prompt.category, prompt.number, sample) for sample in absent]
-    return sorted(missing, key=lambda place: list(suite.categories).index(place[0]))
+        there = found.files.get((prompt.category, prompt.number))
+        gone = [sample for sample in samples if sample not in there] if there else [None]
+        absent += [(prompt.category, prompt.number, sample) for sample in gone]
+    return sorted(absent, key=lambda place: suite.categories.index(place[0]))
 
 
-def _ranges(missing: Iterable[tuple[str, int, int | None]]) -> list[str]:
-    """`anime/00003`, `anime/00007 to 00012`, `anime/00013_2`."""
-    runs: list[tuple[str, int, int, int | None]] = []
-    for category, number, sample in missing:
-        if sample is None and runs and runs[-1][0] == category and runs[-1][2:] == (number - 1, None):
-            runs[-1] = (category, runs[-1][1], number, None)
-        else:
-            runs.append((category, number, number, sample))
-    return [
-        f"{category}/" * bool(category)
-        + f"{first:05d}"
-        + (f"_{sample}" if sample is not None else f" to {last:05d}" if last > first else "")
-        for category, first, last, sample in runs
-    ]
+def ranges(places: Sequence[tuple[str, int, int | None]]) -> list[str]:
+    """Write category, number and sample as `anime/00003`, `anime/00007 to 00012`, `anime/00013_2`."""
+    found = []
+    for (category, sample, _), group in itertools.groupby(
+        enumerate(places), key=lambda one: (one[1][0], one[1][2], one[1][1] - one[0] if one[1][2] is None else one[0])
+    ):
+        numbers = [number for _, (_, number, _) in group]
+        end = f"_{sample}" if sample is not None else f" to {numbers[-1]:05d}" if len(numbers) > 1 else ""
+        found.append(f"{category}/" * bool(category) + f"{numbers[0]:05d}{end}")
+    return found
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+def listed(names: Sequence[str], most: int) -> str:
+    """Write the first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _from_one(sizes: Mapping[str, int], found: _Found) -> str:
-    """A hint where images are numbered from 1."""
-    for category, size in sizes.items():
-        prefix = f"{category}/" if category else ""
-        last = (Path(name).stem for name in found.extra if name.startswith(prefix))
-        if (category, 0) not in found.files and any(stem.isdecimal() and int(stem) == size for stem in last):
-            return " (numbers start at 0)"
-    return ""
-
-
-def _near(suite: Suite, folder: Path) -> str:
-    """A hint where a folder has nearly the name of a category."""
+def near(suite: Suite, folder: Path) -> str:
+    """Hint at a folder that has nearly the name of a category; empty if there is none."""
     there = {path.name.casefold(): path.name for path in folder.iterdir() if path.is_dir()}
     for category in suite.categories:
         if category and category not in there.values() and (close := nearest(category.casefold(), there)):

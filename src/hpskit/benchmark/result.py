@@ -16,14 +16,15 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from hpskit.benchmark.suites import SuitePrompt, prompts_sha256
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.files import read_json
 from hpskit.records import ScorerInfo
 from hpskit.schema import Strict, parse
-from hpskit.stats import Interval, bootstrap_mean, style_result
+from hpskit.scoring.contract import Candidate
+from hpskit.stats import bootstrap_mean, style_result
 
 __all__ = [
     "CategoryFigures",
@@ -39,6 +40,7 @@ __all__ = [
     "common_scorers",
     "figures",
     "largest_differences",
+    "mean_interval",
     "mean_scores",
     "read_result",
     "read_results",
@@ -60,7 +62,15 @@ def _printable(text: str) -> str:
     return text
 
 
+def _inside(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path:
+        raise RecordError("", f"is {shown(path)}", expected="a path inside the folder of images", cure=CURE)
+    return path
+
+
 Printable = Annotated[str, AfterValidator(_printable)]
+FromList = Field(strict=False)
+"""Of tuples that JSON has as lists."""
 
 
 class ResultPart(Strict):
@@ -72,20 +82,12 @@ class ResultPart(Strict):
 class ScoredImage(ResultPart):
     """An image and its scores."""
 
-    image: str
+    image: Annotated[str, AfterValidator(_inside)]
     """Path from the folder of images, with `/`."""
     sha256: str
     """SHA-256 of the file, 64 hex digits."""
     scores: dict[str, float]
     """Label of each scorer -> score."""
-
-    @field_validator("image")
-    @classmethod
-    def _inside(cls, image: str) -> str:
-        path = PurePosixPath(image)
-        if path.is_absolute() or ".." in path.parts or "\0" in image:
-            raise RecordError("", f"is {shown(image)}", expected="a path inside the folder of images", cure=CURE)
-        return image
 
 
 class ScoredPrompt(SuitePrompt):
@@ -93,7 +95,7 @@ class ScoredPrompt(SuitePrompt):
 
     model_config = ConfigDict(extra="ignore")
 
-    images: Annotated[tuple[ScoredImage, ...], Field(strict=False)]
+    images: Annotated[tuple[ScoredImage, ...], FromList]
     """Images in the order of their samples; none where they are missing."""
 
 
@@ -130,13 +132,24 @@ class ScorerAbout(ResultPart):
     """False if the scores do not depend on the prompt; None if nobody said."""
 
 
+def described(candidate: Candidate) -> dict[str, Any]:
+    """Describe a scorer of this run; see `ScorerAbout`."""
+    scorer = candidate.scorer
+    return {
+        "label": candidate.label,
+        "info": scorer.info,
+        "log_odds_per_point": scorer.log_odds_per_point,
+        "reads_prompt": scorer.reads_prompt,
+    }
+
+
 class ScorerResult(ScorerAbout):
     """A scorer, how its scores were made, and what follows from them."""
 
     command: str | None = None
     versions: dict[str, str] | None = None
     average: Figures
-    categories: Annotated[tuple[CategoryFigures, ...], Field(strict=False)]
+    categories: Annotated[tuple[CategoryFigures, ...], FromList]
 
 
 class CategorySize(ResultPart):
@@ -154,7 +167,7 @@ class SuiteInfo(ResultPart):
     sha256: str
     prompts: int
     """Number of prompts."""
-    categories: Annotated[tuple[CategorySize, ...], Field(strict=False)]
+    categories: Annotated[tuple[CategorySize, ...], FromList]
 
     @classmethod
     def of(cls, name: str, source: str, prompts: Sequence[SuitePrompt]) -> Self:
@@ -189,38 +202,26 @@ class Result(ResultPart):
     scorers: Annotated[tuple[ScorerResult, ...], Field(strict=False, min_length=1)]
     prompts: Annotated[tuple[ScoredPrompt, ...], Field(strict=False, min_length=1)]
 
-    @field_validator("scorers")
-    @classmethod
-    def _told_apart(cls, scorers: tuple[ScorerResult, ...]) -> tuple[ScorerResult, ...]:
-        labels = [scorer.label for scorer in scorers]
-        if len(set(labels)) < len(labels):
-            raise RecordError("", f"are {shown(labels)}", expected="labels that differ", cure=CURE)
-        return scorers
-
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        def fail(place: str, found: object, expected: str) -> None:
-            raise RecordError(place, f"is {shown(found)}", expected=expected, cure=CURE)
-
+        if len(set(self.labels)) < len(self.labels):
+            contradiction("scorers", self.labels, "labels that differ")
         seen: Counter[str] = Counter()
         for n, row in enumerate(self.prompts):
             if row.number != seen[row.category]:
-                fail(f"prompts[{n}].number", row.number, f"{seen[row.category]}, its place in the category")
+                contradiction(f"prompts[{n}].number", row.number, f"{seen[row.category]}, its place in the category")
             seen[row.category] += 1
             for m, image in enumerate(row.images):
                 if missing := set(self.labels) - image.scores.keys():
-                    fail(f"prompts[{n}].images[{m}].scores.{missing.pop()}", None, "a number")
-        stated = self.suite.model_dump(mode="json")
-        for name, value in (
-            SuiteInfo.of(self.suite.name, self.suite.source, self.prompts).model_dump(mode="json").items()
-        ):
-            if stated[name] != value:
-                fail(f"suite.{name}", stated[name], f"{shown(value)}, which is that of its prompts")
+                    contradiction(f"prompts[{n}].images[{m}].scores.{missing.pop()}", None, "a number")
+        for name, value in SuiteInfo.of(self.suite.name, self.suite.source, self.prompts):
+            if (stated := getattr(self.suite, name)) != value:
+                contradiction(f"suite.{name}", stated, f"{shown(value)}, which is that of its prompts")
         counts = {len(row.images) for row in self.prompts}
         if counts == {0}:
-            fail("prompts", "without any image", "at least one image")
+            contradiction("prompts", "without any image", "at least one image")
         if self.complete != (len(counts) == 1):
-            fail("complete", self.complete, "true just when every prompt has as many images as the others")
+            contradiction("complete", self.complete, "true just when every prompt has as many images as the others")
         return self
 
     @cached_property
@@ -268,6 +269,11 @@ class Result(ResultPart):
         return self.model_dump(mode="json")
 
 
+def contradiction(place: str, found: object, expected: str) -> None:
+    """Refuse a result whose parts contradict one another."""
+    raise RecordError(place, f"is {shown(found)}", expected=expected, cure=CURE)
+
+
 # Figures
 
 
@@ -303,6 +309,19 @@ def text_numbers(texts: Sequence[str]) -> NDArray[np.intp]:
     return np.array(numbers, dtype=np.intp)
 
 
+def mean_interval(values: Floats, clusters: NDArray[np.intp] | None = None, **options: Any) -> dict[str, float | None]:
+    """Compute `value`, the mean of what is not NaN, and its interval `low`, `high` by `hpskit.stats.bootstrap_mean`.
+
+    The ends are None if fewer than two different prompts have a value: one says nothing of others.
+    """
+    there = ~np.isnan(values)
+    found: dict[str, float | None] = {"value": float(values[there].mean()), "low": None, "high": None}
+    if clusters is None or len(np.unique(clusters[there])) > 1:
+        interval = bootstrap_mean(values, clusters=clusters, **options)
+        found |= {"low": interval.low, "high": interval.high}
+    return found
+
+
 def figures(rows: Sequence[ScoredPrompt], label: str, resamples: int = 10_000, level: float = 0.95) -> dict[str, Any]:
     """Compute the figures of one scorer: `average` and `categories`, ready for JSON; see `CategoryFigures`.
 
@@ -319,31 +338,22 @@ def figures(rows: Sequence[ScoredPrompt], label: str, resamples: int = 10_000, l
     categories = np.array([row.category for row in rows])
     texts = text_numbers([row.prompt for row in rows])
     centred = np.full(len(rows), np.nan)
-
-    def interval(values: Floats, clusters: NDArray[np.intp]) -> dict[str, float | None]:
-        there = ~np.isnan(values)
-        value = float(values[there].mean())
-        if len(np.unique(clusters[there])) < 2:  # one prompt says nothing of others
-            return {"value": value, "low": None, "high": None}
-        found: Interval = bootstrap_mean(values, clusters=clusters, resamples=resamples, level=level)
-        return {"value": value, "low": found.low, "high": found.high}
-
     parts: list[dict[str, Any]] = []
     for name in dict.fromkeys(categories.tolist()):
         inside = categories == name
         own = scores[inside]
         there = ~np.isnan(own)
-        part = {"name": name, **dict.fromkeys(("mean", "deviation", "value", "low", "high")), "prompts": 0}
+        part = {"name": name, **dict.fromkeys(("mean", "deviation", "value", "low", "high"))}
         if there.any():
             official = style_result(own)
             centred[inside] = own - own[there].mean()
-            part |= {"mean": official.mean, "deviation": official.deviation, **interval(own, texts[inside])}
-            part["prompts"] = int(there.sum())
-        parts.append(part)
+            part |= {"mean": official.mean, "deviation": official.deviation}
+            part |= mean_interval(own, texts[inside], resamples=resamples, level=level)
+        parts.append({**part, "prompts": int(there.sum())})
     there = ~np.isnan(scores)
     value = float(scores[there].mean())
-    average = {**interval(centred + value, texts), "value": value, "prompts": int(there.sum())}
-    return {"average": average, "categories": parts}
+    average = mean_interval(centred + value, texts, resamples=resamples, level=level)
+    return {"average": {**average, "value": value, "prompts": int(there.sum())}, "categories": parts}
 
 
 def largest_differences(differences: Floats, count: int = 6) -> list[int]:

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
-from hpskit.benchmark.layout import ImageSet, find_images
+from hpskit.benchmark.layout import ImageSet, find_images, listed
 from hpskit.benchmark.result import (
     Result,
     ScoredImage,
     ScoredPrompt,
     ScorerResult,
     SuiteInfo,
+    described,
     figures,
     read_result,
     relative_to,
@@ -135,11 +136,10 @@ def run(
     images = suite_images(suite, found, progress)
     identical = identical_images(images)
     if identical and not config.allow_identical:
-        shown = "; ".join(", ".join(names[:3]) + (", …" if len(names) > 3 else "") for names in identical[:_SHOWN])
-        more = f"; and {len(identical) - _SHOWN} more" if len(identical) > _SHOWN else ""
         what = f"holds {sum(map(len, identical))} images that are duplicates of one another though their prompts differ"
         cure = "nothing was scored; make them again (a filter may have replaced them), or add --allow-identical"
-        raise InputError(config.images, f"{what}: {shown}{more}", cure=cure)
+        groups = "; ".join(listed(names, 3) for names in identical[:_SHOWN])
+        raise InputError(config.images, f"{what}: {groups}", cure=cure)
     settings = {"format": "hpskit benchmark scores 1", "suite_sha256": suite.sha256}
     with ledger_until_published(config.partial, settings) as ledger:  # from here on nobody else writes this result
         earlier = read_earlier(config.out, config.name, suite)
@@ -161,9 +161,7 @@ def run(
         identities |= {candidate.label: candidate.scorer.info.identity for candidate in candidates}
         own = scored_images(images, book, identities)
         rows = [ScoredPrompt(**prompt.model_dump(), images=own[n]) for n, prompt in enumerate(suite.prompts)]
-        result = make_result(
-            config, suite, found, rows, [*kept, *(about(c, rows, config) for c in candidates)], earlier
-        )
+        result = make_result(config, suite, found, rows, kept, candidates, earlier)
         publish_json(config.out, result.to_json())
     return Summary(result=result, resumed=resumed, identical=identical, other_folders=found.other_folders)
 
@@ -214,8 +212,7 @@ def score_images(images: Sequence[SuiteImage], scorers: Sequence[Scorer], book: 
         progress=lambda done: progress("scoring", done, len(images)),
     )
     if broken:
-        more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-        found = f"has {len(broken)} that cannot be scored: {'; '.join(map(str, broken[:_SHOWN]))}{more}"
+        found = f"has {len(broken)} that cannot be scored: {listed([str(error) for error in broken], _SHOWN)}"
         cure = "or delete them and count them as missing with --allow-missing; the scores of the others are kept"
         raise InputError(f"{len(images)} images", found, cure=cure)
     for image, digest in zip(images, filled.digests, strict=True):
@@ -244,29 +241,21 @@ def scored_images(
 # The result
 
 
-def about(candidate: Candidate, rows: Sequence[ScoredPrompt], config: BenchmarkRun) -> dict[str, Any]:
-    """Say how the scores of a scorer were made, and what follows from them; see `ScorerResult`."""
-    return {
-        "label": candidate.label,
-        "info": candidate.scorer.info,
-        "log_odds_per_point": candidate.scorer.log_odds_per_point,
-        "reads_prompt": candidate.scorer.reads_prompt,
-        "command": config.command,
-        "versions": versions(),
-        **figures(rows, candidate.label),
-    }
-
-
 def make_result(
     config: BenchmarkRun,
     suite: Suite,
     found: ImageSet,
     rows: Sequence[ScoredPrompt],
-    scorers: Sequence[ScorerResult | dict[str, Any]],
+    kept: Sequence[ScorerResult],
+    candidates: Sequence[Candidate],
     earlier: Result | None,
 ) -> Result:
     """Put the result together; what an earlier one says of suite and settings stays if this run does not say it."""
     named = earlier.suite if earlier else suite  # the prompts are the same, whatever their file is called today
+    new = [
+        {**described(candidate), "command": config.command, "versions": versions(), **figures(rows, candidate.label)}
+        for candidate in candidates
+    ]
     value = {
         "path": config.out,
         "package": f"hpskit {__version__}",
@@ -277,7 +266,7 @@ def make_result(
         "versions": versions(),
         "images_root": relative_to(config.images, config.out.parent),
         "suite": SuiteInfo.of(named.name, named.source, suite.prompts),
-        "scorers": scorers,
+        "scorers": [*kept, *new],
         "prompts": rows,
     }
     return parse(Result, value, config.out)
@@ -336,8 +325,7 @@ def check_unchanged(earlier: Result, images: Sequence[SuiteImage]) -> None:
         if now.get((number, image.image)) != image.sha256
     ]
     if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        found = f"is of images that have changed since, or have other prompts: {', '.join(changed[:3])}{more}"
+        found = f"is of images that have changed since, or have other prompts: {listed(changed, 3)}"
         raise OutputError(earlier.path, found, cure=f"{_CURE} to score them again")
 
 

@@ -13,17 +13,19 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from hpskit.errors import InputError, OutputError, RecordError, shown
 from hpskit.files import expand, explain, publish, read_json
 from hpskit.hub import home, hub_file
 from hpskit.rows import read_rows
-from hpskit.schema import Strict
+from hpskit.schema import Strict, parse
 
 __all__ = [
     "KNOWN",
@@ -41,6 +43,9 @@ __all__ = [
 STYLES = ("anime", "concept-art", "paintings", "photo")
 """The official names of the styles of `hpsv2`, in the official order."""
 
+SUITES = ("hpsv2", "drawbench", "partiprompts")
+"""Suites that have a name."""
+
 KNOWN = {"hpsv2": "9efced44e673c1e81bbf48a8117e29e3afec57fce6624aec647e9845c2c8170a"}
 """SHA-256 of suites whose prompts are fixed for good: a folder that holds them is that suite, whatever it is called."""
 
@@ -49,19 +54,33 @@ _LONGEST = 120
 """Bytes of a category's name."""
 _UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 
-Row = tuple[str, object, object, object]
-"""Place, category, prompt, and the number that the row states (None if it does not)."""
+Row = tuple[str, dict[str, Any]]
+"""Place of a prompt, and its `prompt`, and perhaps `category` and `number`."""
+
+
+def _folder_name(category: str) -> str:
+    category = category.strip()
+    if _UNFIT.search(category) or category in (".", "..") or len(category.encode()) > _LONGEST:
+        cure = f'use letters, digits, spaces, "-" and "_", {_LONGEST} bytes at most'
+        raise RecordError("", f"is {shown(category)}", expected="a name that a folder can have", cure=cure)
+    return category
+
+
+def _text(prompt: str) -> str:
+    if not prompt.strip() or prompt.encode(errors="ignore").decode() != prompt:
+        cure = "fill it in, remove the row, or save the file as UTF-8"
+        raise RecordError("", f"is {shown(prompt)}", expected="Unicode text that is not blank", cure=cure)
+    return prompt
 
 
 class SuitePrompt(Strict):
     """One prompt of a suite, and where its image belongs."""
 
-    category: str
+    category: Annotated[str, AfterValidator(_folder_name)]
     """Style or kind; empty in a suite without categories."""
     number: int
     """Number within the category, from 0."""
-    prompt: str
-    """Not empty."""
+    prompt: Annotated[str, AfterValidator(_text)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +135,23 @@ def open_suite(name: str | os.PathLike[str]) -> Suite:
         if len(places) > 1:
             both = f"holds {places[0].name} and {places[1].name}"
             raise InputError(folder, both, expected="one of them", cure="remove the other")
-        return make_suite(text, places[0].name, places[0], rows_of(places[0])) if places else SUITES[text]()
+        return make_suite(text, places[0].name, places[0], rows_of(places[0])) if places else published_suite(text)
     path = expand(text)
     if not path.exists():
         raise InputError("suite", f"is {text!r}", expected=f"a file or folder, or one of {', '.join(SUITES)}")
     whole = path.resolve()
     return make_suite(whole.name if path.is_dir() else path.stem, whole.name, path, rows_of(path))
+
+
+def published_suite(name: str) -> Suite:
+    """Read one of `SUITES` from the hub, or where the official package keeps it; see `open_suite`."""
+    if name == "partiprompts":
+        cure = f"Fetch PartiPrompts.tsv elsewhere and put it at {home() / 'suites/partiprompts.tsv'}"
+        path = hub_file("nateraw/parti-prompts", "PartiPrompts.tsv", repo_type="dataset", cure=cure)
+        return make_suite(name, "nateraw/parti-prompts", path, rows_of(path))
+    paths = {style: style_prompts(style) for style in (STYLES if name == "hpsv2" else (name,))}
+    rows = (row for style, path in paths.items() for row in rows_of(path, style if name == "hpsv2" else None))
+    return make_suite(name, "zhwang/HPDv2", next(iter(paths.values())), rows)
 
 
 def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite:
@@ -133,14 +163,17 @@ def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite
     """
     counts: Counter[str] = Counter()
     prompts = []
-    for place, found, text, stated in rows:
-        category = _category(place, found)
-        number = counts[category]
+    for place, row in rows:
+        stated = row.pop("number", None)
+        category = row.pop("category", None)
+        value = {**row, "category": "" if category is None else category, "number": 0}
+        prompt = parse(SuitePrompt, value, place, error=RecordError, cure="correct it or remove the row")
+        number = counts[prompt.category]
         if stated is not None and str(stated).strip() != str(number):
             expected, cure = f"{number}, its place in the category", "sort the rows, or remove the column"
             raise RecordError(f"{place}: number", f"is {stated!r}", expected=expected, cure=cure)
-        counts[category] += 1
-        prompts.append(SuitePrompt(category=category, number=number, prompt=_prompt(place, text)))
+        counts[prompt.category] += 1
+        prompts.append(prompt.model_copy(update={"number": number}))
     if not prompts:
         raise InputError(path, "has no prompts", expected="at least one", cure="add some")
     seen: dict[str, str] = {}
@@ -159,42 +192,11 @@ def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite
     return Suite(name=known or name, source=source, prompts=suite.prompts)
 
 
-def _prompt(place: str, value: object) -> str:
-    place = f"{place}: prompt"
-    if not isinstance(value, str):
-        raise RecordError(place, f"is {shown(value)}", expected="a text", cure="put it in quotes or remove the row")
-    if not value.strip():
-        raise RecordError(place, "is empty", expected="a text", cure="fill it in or remove the row")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise RecordError(place, f"is not Unicode text ({error.reason})", cure="save the file as UTF-8") from error
-    return value
-
-
-def _category(place: str, value: object) -> str:
-    """Without white space at the ends, which a folder's name had better not have."""
-    place = f"{place}: category"
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise RecordError(place, f"is {shown(value)}", expected="a text", cure="put it in quotes")
-    category = value.strip()
-    if _UNFIT.search(category) or category in (".", "..") or len(category.encode()) > _LONGEST:
-        cure = f'use letters, digits, spaces, "-" and "_", {_LONGEST} bytes at most'
-        raise RecordError(place, f"is {shown(value)}", expected="a name that a folder can have", cure=cure)
-    return category
-
-
-# Files
-
-
 def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:
     """Read the rows of a file or folder; those of a JSON list of texts are of `category`.
 
     Raises:
         InputError: the file cannot be read or is no such file.
-        RecordError: a row has no column `prompt`.
     """
     if path.is_dir():
         whole, lists = path / "prompts.jsonl", sorted(path.glob("*.json"))
@@ -208,29 +210,23 @@ def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:
         if not isinstance(entries, list):
             raise InputError(path, f"is {type(entries).__name__}", expected="a list of prompts")
         for number, entry in enumerate(entries, 1):
-            place = f"{path}: entry {number}"
             whole_row = isinstance(entry, dict) and category is None
-            yield (place, *_columns(place, entry)) if whole_row else (place, category, entry, None)
+            yield f"{path}: entry {number}", columns(entry) if whole_row else {"category": category, "prompt": entry}
     elif path.suffix.lower() == ".txt":
         try:
             lines = re.split(r"\r?\n", path.read_text(encoding="utf-8-sig"))  # splitlines() knows ten more line ends
         except (OSError, UnicodeDecodeError) as error:
             reason = explain(error) if isinstance(error, OSError) else "it is not UTF-8 text"
             raise InputError(path, f"cannot be read ({reason})", cure="save it as UTF-8") from error
-        yield from ((f"{path}: line {n}", None, line, None) for n, line in enumerate(lines, 1) if line.strip())
+        yield from ((f"{path}: line {n}", {"prompt": line}) for n, line in enumerate(lines, 1) if line.strip())
     else:
-        for number, row in read_rows(path):
-            place = f"{path}: row {number}"
-            yield place, *_columns(place, row)
+        yield from ((f"{path}: row {number}", columns(row)) for number, row in read_rows(path))
 
 
-def _columns(place: str, row: dict[str, Any]) -> tuple[object, object, object]:
-    """Category, prompt and number of a row; DrawBench and PartiPrompts write them with capitals."""
+def columns(row: dict[str, Any]) -> dict[str, Any]:
+    """Keep what a suite reads of a row; DrawBench and PartiPrompts write the names with capitals."""
     found = {name.casefold(): value for name, value in row.items()}
-    if "prompt" not in found:
-        what = f"is missing (there are: {', '.join(row) or 'none'})"
-        raise RecordError(f"{place}: column 'prompt'", what, cure="add or rename it")
-    return found.get("category"), found["prompt"], found.get("number")
+    return {name: found[name] for name in ("category", "prompt", "number") if name in found}
 
 
 def style_prompts(style: str) -> Path:
@@ -251,27 +247,6 @@ def style_prompts(style: str) -> Path:
             return path
     cure = f"Fetch it elsewhere and put it at {own}, or name prompts of your own (--suite FILE)"
     return hub_file("zhwang/HPDv2", f"benchmark/{name}", repo_type="dataset", cure=cure)
-
-
-def _hpsv2() -> Suite:
-    paths = {style: style_prompts(style) for style in STYLES}
-    rows = (row for style, path in paths.items() for row in rows_of(path, style))
-    return make_suite("hpsv2", "zhwang/HPDv2", paths[STYLES[0]].parent, rows)
-
-
-def _drawbench() -> Suite:
-    path = style_prompts("drawbench")
-    return make_suite("drawbench", "zhwang/HPDv2", path, rows_of(path))
-
-
-def _partiprompts() -> Suite:
-    cure = f"Fetch PartiPrompts.tsv elsewhere and put it at {home() / 'suites/partiprompts.tsv'}"
-    path = hub_file("nateraw/parti-prompts", "PartiPrompts.tsv", repo_type="dataset", cure=cure)
-    return make_suite("partiprompts", "nateraw/parti-prompts", path, rows_of(path))
-
-
-SUITES: dict[str, Callable[[], Suite]] = {"hpsv2": _hpsv2, "drawbench": _drawbench, "partiprompts": _partiprompts}
-"""Suites that have a name, and where they come from."""
 
 
 def write_prompts(suite: Suite, folder: Path) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hpskit.benchmark.layout import find_images
+from hpskit.benchmark.layout import find_images, listed
 from hpskit.benchmark.result import Result, ScoredImage, ScorerResult, figures, read_result
 from hpskit.benchmark.suites import KNOWN, SUITES, Suite, image_name, open_suite
 from hpskit.errors import ImageError, InputError, ModelError, NotCachedError
@@ -29,6 +31,9 @@ _STRICT = 1e-3
 log-odds."""
 _SHOWN = 5
 _PROMPTS = "prompts"
+
+Kept = tuple[str, Path, ScoredImage]
+"""Prompt, file and stated scores of an image whose file is the one that was scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +73,6 @@ class Verification:
         return {"result": self.result, "name": self.name, "passed": self.passed, "checks": checks}
 
 
-@dataclass(frozen=True, slots=True)
-class _Unchanged:
-    """An image whose file is the one that was scored."""
-
-    prompt: str
-    path: Path
-    stated: ScoredImage
-
-
 def verify(
     path: str | os.PathLike[str],
     folder: Path,
@@ -105,17 +101,16 @@ def verify(
     if not folder.is_dir():
         raise InputError(folder, "is not a folder", expected=f"the images of {result.name!r}")
     checks = [check_suite(result, suite), check_figures(result), check_places(result, folder, manifest)]
-    unchanged, hashes = check_images(result, folder, progress)
+    kept, hashes = check_images(result, folder, progress)
     checks.append(hashes)
-    if unchanged:
-        checks += [check_scores(scorer, unchanged, load, tolerance, progress) for scorer in result.scorers]
+    if kept:
+        checks += [check_scores(scorer, kept, load, tolerance, progress) for scorer in result.scorers]
     return Verification(result=str(path), name=result.name, checks=tuple(checks))
 
 
 def check_suite(result: Result, given: str | os.PathLike[str] | None) -> Check:
     """See whether the prompts are those that they should be."""
-    name, found = result.suite.name, result.suite.sha256
-    source = f"those of {given or name}"
+    name, source = result.suite.name, f"those of {given or result.suite.name}"
     if given is None and name in KNOWN:
         expected, source = KNOWN[name], f"the published ones of {name}"
     elif given is None and name not in SUITES:
@@ -125,27 +120,23 @@ def check_suite(result: Result, given: str | os.PathLike[str] | None) -> Check:
             expected = open_suite(given or name).sha256
         except NotCachedError as error:
             return Check(_PROMPTS, None, f"those of {name} are not here to compare with ({error})")
-    return Check(_PROMPTS, found == expected, f"{'are' if found == expected else 'are not'} {source}")
+    same = result.suite.sha256 == expected
+    return Check(_PROMPTS, same, f"{'are' if same else 'are not'} {source}")
 
 
 def check_figures(result: Result) -> Check:
     """See whether means, deviations and intervals follow from the scores."""
     wrong = []
-    for label in result.labels:
-        stated = result.scorer(label).model_dump(mode="json")
-        again = figures(result.prompts, label)
-        parts = {part["name"]: part for part in stated["categories"]}
-        for place, old, new in (
-            ("average", stated["average"], again["average"]),
-            *((part["name"] or "all", parts.get(part["name"], {}), part) for part in again["categories"]),
-        ):
-            for name, value in new.items():
-                before = old.get(name)
+    for scorer in result.scorers:
+        stated, again = scorer.model_dump(include={"average", "categories"}), figures(result.prompts, scorer.label)
+        parts = itertools.zip_longest(stated["categories"], again["categories"], fillvalue={})
+        for old, new in ((stated["average"], again["average"]), *parts):
+            place = new.get("name", old.get("name", "average")) or "all"
+            for name in {**old, **new}:
+                before, value = old.get(name), new.get(name)
                 numbers = isinstance(before, float | int) and isinstance(value, float)
                 if not (np.isclose(before, value, rtol=1e-9, atol=1e-9) if numbers else before == value):
-                    wrong.append(f"{label} {place} {name} is {before!r}, its scores give {value!r}")
-        if len(stated["categories"]) != len(again["categories"]):
-            wrong.append(f"{label} has {len(stated['categories'])} categories, its scores give {len(parts)}")
+                    wrong.append(f"{scorer.label} {place} {name} is {before!r}, its scores give {value!r}")
     detail = "; ".join(wrong[:_SHOWN]) if wrong else "means, deviations and intervals follow from the scores"
     return Check("figures", not wrong, detail)
 
@@ -166,33 +157,33 @@ def check_places(result: Result, folder: Path, manifest: Path | None) -> Check:
     detail = f"{len(rows) - len(wrong)} of {len(rows)} prompts have the images of their place"
     if wrong:
         hint = "" if manifest else "; if the result was made with a manifest, give it (--manifest)"
-        detail += f"; not {_first(wrong)}{hint}"
+        detail += f"; not {listed(wrong, _SHOWN)}{hint}"
     return Check("places", not wrong, detail)
 
 
-def check_images(result: Result, folder: Path, progress: Progress) -> tuple[list[_Unchanged], Check]:
+def check_images(result: Result, folder: Path, progress: Progress) -> tuple[list[Kept], Check]:
     """Find the images that are unchanged, and say what became of the others."""
-    entries = [_Unchanged(row.prompt, folder / image.image, image) for row in result.prompts for image in row.images]
-    there = [entry for entry in entries if entry.path.is_file() and entry.path.stat().st_size]
-    digests = read_images((entry.path for entry in there), lambda done: progress("reading", done, len(there)))
-    same = [entry for entry, digest in zip(there, digests, strict=True) if digest == entry.stated.sha256]
-    missing = [entry.stated.image for entry in entries if not entry.path.is_file()]
-    kept = {id(entry) for entry in same}
-    others = [entry.stated.image for entry in entries if entry.path.is_file() and id(entry) not in kept]
-    parts = [f"{len(same)} of {len(entries)} are the same to the byte"]
+    entries = [(row.prompt, folder / image.image, image) for row in result.prompts for image in row.images]
+    there = [path for _, path, _ in entries if path.is_file() and path.stat().st_size]
+    digests = read_images(there, lambda done: progress("reading", done, len(there)))
+    now = dict(zip(there, digests, strict=True))
+    kept = [entry for entry in entries if now.get(entry[1]) == entry[2].sha256]
+    missing = [image.image for _, path, image in entries if not path.is_file()]
+    others = [image.image for _, path, image in entries if path.is_file() and now.get(path) != image.sha256]
+    parts = [f"{len(kept)} of {len(entries)} are the same to the byte"]
     for names, what in ((missing, "missing"), (others, "others")):
-        parts += [f"{len(names)} {what}: {_first(names)}"] if names else []
-    prompts: dict[str, set[str]] = {}
-    for entry in entries:
-        prompts.setdefault(entry.stated.sha256, set()).add(entry.prompt)
+        parts += [f"{len(names)} {what}: {listed(names, _SHOWN)}"] if names else []
+    prompts: defaultdict[str, set[str]] = defaultdict(set)
+    for prompt, _, image in entries:
+        prompts[image.sha256].add(prompt)
     if shared := sum(len(texts) > 1 for texts in prompts.values()):
         parts.append(f"{shared} stand for several prompts")
-    return same, Check("images", len(same) == len(entries), "; ".join(parts))
+    return kept, Check("images", len(kept) == len(entries), "; ".join(parts))
 
 
 def check_scores(
     stated: ScorerResult,
-    images: Sequence[_Unchanged],
+    images: Sequence[Kept],
     load: Callable[[ScorerInfo], Scorer],
     tolerance: float | None,
     progress: Progress,
@@ -214,20 +205,16 @@ def check_scores(
         both = f"{stated.log_odds_per_point!r}, the scorer has {scorer.log_odds_per_point!r}"
         return Check(what, False, f"log_odds_per_point is {both}")
     scores: list[float] = []
-    for outcomes in stream([streamed(scorer)], (one.path for one in images), (one.prompt for one in images)):
+    for outcomes in stream([streamed(scorer)], (path for _, path, _ in images), (prompt for prompt, _, _ in images)):
         for outcome in outcomes:
             if isinstance(outcome, ImageError):
                 raise InputError(outcome.place, f"was scored, but {outcome.found}", cure=outcome.cure)
             scores += outcome
         progress(f"scoring by {label}", len(scores), len(images))
     allowed = _TOLERANCE.get(wanted.precision, _STRICT) if tolerance is None else tolerance
-    differences = np.array([one.stated.scores[label] for one in images]) - scores
+    differences = np.array([image.scores[label] for _, _, image in images]) - scores
     sizes = np.nan_to_num(np.abs(differences), nan=np.inf)
     beyond, shift, at = int((sizes > allowed).sum()), float(differences.mean()), int(sizes.argmax())
     detail = f"{len(sizes) - beyond} of {len(sizes)} agree within {allowed:g}"
-    detail += f"; differences up to {sizes[at]:.2g} ({images[at].stated.image}), {shift:+.2g} on average"
+    detail += f"; differences up to {sizes[at]:.2g} ({images[at][2].image}), {shift:+.2g} on average"
     return Check(what, not beyond and abs(shift) <= allowed / 10, detail)
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
