@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,43 +79,68 @@ def test_csv_and_parquet_give_the_same_scores(items: Path, tmp_path: Path, score
     assert scores[0] == scores[1] == scores[2]
 
 
-def test_a_finished_run_is_not_repeated(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
-    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
-    run(config, lambda: scorer)
+@pytest.fixture
+def config(items: Path, tmp_path: Path) -> ScoreFile:
+    return ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+
+
+def stop_at(row: int, config: ScoreFile, scorer: PreferenceScorer) -> Callable[[], object]:
+    """Run until an image turns out to be broken; give what mends it."""
+    bad, kept = (config.items.parent / name for name in (f"images/{row - 1}.png", "kept.png"))
+    bad.rename(kept)
+    bad.write_bytes(b"not an image")
+    where = at(f"{config.items}: row {row}: {bad}", found="not an image", cure="are kept")
+    with pytest.raises(InputError, check=where):
+        run(config, lambda: scorer)
+    assert not config.out.exists()
+    return lambda: kept.replace(bad)
+
+
+def test_a_stopped_run_continues_and_a_finished_one_stays(config: ScoreFile, scorer: PreferenceScorer) -> None:
+    mend = stop_at(6, config, scorer)
+    mend()
+    summary = run(config, lambda: scorer)
+    assert (summary.rows, summary.resumed) == (7, 5)
+    assert [row["row"] for row in lines(config.out)] == [*range(1, 8)]
+    assert not config.partial.exists()
     before = config.out.stat().st_mtime_ns
     summary = run(config, lambda: scorer)
     assert (summary.rows, summary.resumed) == (7, 7)
     assert config.out.stat().st_mtime_ns == before
 
 
-def test_a_stopped_run_continues(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
-    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
-    (bad := tmp_path / "images/5.png").rename(tmp_path / "kept.png")
-    bad.write_bytes(b"not an image")
-    with pytest.raises(InputError, check=at(f"{items}: row 6: {bad}", found="not an image", cure="are kept")):
+def test_a_stopped_run_may_go_on_by_skipping(config: ScoreFile, scorer: PreferenceScorer) -> None:
+    """Hours of scores are not thrown away because of one broken image; and what was skipped is tried again."""
+    stop_at(6, config, scorer)
+    summary = run(replace(config, on_error="skip"), lambda: scorer)
+    assert (summary.rows, summary.skipped, summary.resumed) == (7, 1, 5)
+    with pytest.raises(OutputError, check=at(config.out, found="1 rows")):
         run(config, lambda: scorer)
-    assert not config.out.exists()
-    (tmp_path / "kept.png").rename(bad)
-    summary = run(config, lambda: scorer)
-    assert (summary.rows, summary.resumed) == (7, 5)
-    assert [row["row"] for row in lines(config.out)] == [*range(1, 8)]
-    assert not config.partial.exists()
 
 
-def test_problems_are_found_before_any_scoring(items: Path, tmp_path: Path) -> None:
-    rows = lines(items)
+def test_an_image_that_was_overwritten_is_scored_again(config: ScoreFile, scorer: PreferenceScorer) -> None:
+    mend, images = stop_at(7, config, scorer), config.items.parent / "images"
+    (images / "2.png").replace(images / "0.png")
+    (images / "2.png").write_bytes((images / "1.png").read_bytes())
+    mend()
+    assert run(config, lambda: scorer).resumed == 4
+    rows = lines(config.out)
+    expected = scorer.score([config.items.parent / row["image"] for row in rows], [row["prompt"] for row in rows])
+    assert [row["score"] for row in rows] == pytest.approx(expected.tolist(), abs=1e-4)
+    (images / "1.png").write_bytes((images / "0.png").read_bytes())
+    with pytest.raises(OutputError, check=at(config.out, found="have changed")):
+        run(config, lambda: scorer)
+
+
+def test_problems_are_found_before_any_scoring(config: ScoreFile) -> None:
+    rows = lines(config.items)
     rows[1]["prompt"] = " "
     del rows[2]["image"]
     rows[4]["image"] = "images/nope.png"
     rows[5]["prompt"] = 3
-    items.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def never() -> PreferenceScorer:
-        pytest.fail("the model was loaded although rows are bad")
-
-    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
-    with pytest.raises(InputError, check=at(items, found="4 of 7 rows")) as caught:
-        run(config, never)
+    config.items.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, check=at(config.items, found="4 of 7 rows")) as caught:
+        run(config, lambda: pytest.fail("the model was loaded although rows are bad"))
     assert all(f"row {number}" in caught.value.found for number in (2, 3, 5, 6))
     assert not config.out.exists()
     assert not config.partial.exists()
@@ -138,51 +164,14 @@ def test_skipped_rows_say_why(items: Path, tmp_path: Path, scorer: PreferenceSco
     assert json.loads(config.manifest.read_text())["skipped"] == 3
 
 
-def test_a_stopped_run_may_go_on_by_skipping(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
-    """Hours of scores are not thrown away because of one broken image; and what was skipped is tried again."""
-    (good := tmp_path / "images/5.png").rename(tmp_path / "kept.png")
-    good.write_bytes(b"not an image")
-    strict = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
-    with pytest.raises(InputError, check=at(f"{items}: row 6")):
-        run(strict, lambda: scorer)
-    summary = run(replace(strict, on_error="skip"), lambda: scorer)
-    assert (summary.rows, summary.skipped, summary.resumed) == (7, 1, 5)
-    with pytest.raises(OutputError, check=at(strict.out, found="1 rows")):
-        run(strict, lambda: scorer)
+def test_a_file_of_which_nothing_can_be_scored_is_an_error(config: ScoreFile) -> None:
+    config.items.write_text('{"picture": "a.png"}\n' * 9)
+    with pytest.raises(InputError, check=at(config.items, found="9 of 9 rows", cure="mend the file")):
+        run(replace(config, on_error="skip"), lambda: pytest.fail("loaded"))
 
 
-def test_an_image_that_was_overwritten_is_scored_again(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
-    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
-    (bad := tmp_path / "images/6.png").rename(tmp_path / "kept.png")
-    bad.write_bytes(b"not an image")
-    with pytest.raises(InputError, check=at(f"{items}: row 7")):
-        run(config, lambda: scorer)
-    (tmp_path / "images/2.png").replace(tmp_path / "images/0.png")
-    (tmp_path / "images/2.png").write_bytes((tmp_path / "images/1.png").read_bytes())
-    (tmp_path / "kept.png").replace(bad)
-    assert run(config, lambda: scorer).resumed == 4
-    found = [row["score"] for row in lines(config.out)]
-    rows = lines(items)
-    assert found == pytest.approx(
-        scorer.score([tmp_path / row["image"] for row in rows], [row["prompt"] for row in rows]).tolist(), abs=1e-4
-    )
-    (tmp_path / "images/1.png").write_bytes((tmp_path / "images/0.png").read_bytes())
-    with pytest.raises(OutputError, check=at(config.out, found="have changed")):
-        run(config, lambda: scorer)
-
-
-def test_a_file_of_which_nothing_can_be_scored_is_an_error(items: Path, tmp_path: Path) -> None:
-    items.write_text('{"picture": "a.png"}\n' * 9)
-    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl", on_error="skip")
-    with pytest.raises(InputError, check=at(items, found="9 of 9 rows", cure="mend the file")):
-        run(config, lambda: pytest.fail("loaded"))
-
-
-def test_different_scorers_are_never_mixed(
-    items: Path, tmp_path: Path, scorer: PreferenceScorer, tiny_checkpoint: Path
-) -> None:
+def test_different_scorers_are_never_mixed(config: ScoreFile, scorer: PreferenceScorer, tiny_checkpoint: Path) -> None:
     other = load_scorer(tiny_checkpoint, arch=TINY, precision="fp32", antialias=False)
-    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
     run(config, lambda: scorer)
     with pytest.raises(OutputError, check=at(config.manifest, found="bicubic-antialias", expected="no_antialias")):
         run(config, lambda: other)
@@ -194,14 +183,13 @@ def test_different_scorers_are_never_mixed(
         run(config, lambda: scorer)
 
 
-def test_changed_input_or_output_is_refused(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
-    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl")
+def test_changed_input_or_output_is_refused(config: ScoreFile, scorer: PreferenceScorer) -> None:
     run(config, lambda: scorer)
     with config.out.open("a") as handle:
         handle.write("{}\n")
     with pytest.raises(OutputError, check=at(config.out, found="has changed")):
         run(config, lambda: scorer)
-    items.write_text(items.read_text() + items.read_text())
+    config.items.write_text(config.items.read_text() * 2)
     with pytest.raises(OutputError, check=at(config.manifest, found="items_sha256")):
         run(config, lambda: scorer)
 
@@ -237,11 +225,9 @@ def test_bad_settings(tmp_path: Path) -> None:
 
 def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:
     """SIGKILL in the middle of a real run of the command; nothing is lost and nothing is done twice."""
-    rows = []
-    for number in range(60):
-        path = tmp_path / f"{number}.png"
-        photographs[number % 2].crop((number, 0, 400 + number, 400)).save(path)
-        rows.append({"image": path.name, "prompt": "x"})
+    rows = [{"image": f"{number}.png", "prompt": "x"} for number in range(40)]
+    for number, row in enumerate(rows):
+        photographs[number % 2].crop((number, 0, 200 + number, 200)).save(tmp_path / row["image"])
     items = tmp_path / "items.jsonl"
     items.write_text("".join(json.dumps(row) + "\n" for row in rows))
     out, partial = tmp_path / "scores.jsonl", tmp_path / "scores.jsonl.partial"
@@ -257,13 +243,12 @@ def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs
     assert not out.exists()
     assert partial.exists()
     summary = json.loads(cli(*command, out).stdout)
-    assert 0 < summary["resumed"] < 60
-    assert summary == {"out": str(out), "rows": 60, "skipped": 0, "resumed": summary["resumed"]}
-    final = {row["row"]: row["score"] for row in lines(out)}
-    assert [*final] == [*range(1, 61)]
-    fresh = tmp_path / "fresh.jsonl"
-    cli(*command, fresh)
-    assert {row["row"]: row["score"] for row in lines(fresh)} == pytest.approx(final, abs=1e-5)
+    assert 0 < summary["resumed"] < 40
+    assert summary == {"out": str(out), "rows": 40, "skipped": 0, "resumed": summary["resumed"]}
+    final = lines(out)
+    assert [row["row"] for row in final] == [*range(1, 41)]
+    expected = load_scorer("mini", precision="fp32").score([tmp_path / row["image"] for row in rows], "x")
+    assert [row["score"] for row in final] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_a_full_disk_keeps_the_rows_so_far(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:

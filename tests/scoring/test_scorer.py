@@ -29,6 +29,9 @@ from hpskit.stats import pair_accuracy
 PROMPTS = ["a temple", "a flower in the sun", "a temple", "snow", "a flower", "a very old temple by a lake at night"]
 
 
+PIXELS = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.fixture(scope="module")
 def scorer(tiny_checkpoint: Path) -> NetworkScorer:
     return load_scorer(tiny_checkpoint, arch=TINY, precision="fp32", device="cpu", batch_size=3)
@@ -42,7 +45,6 @@ def pictures(photographs: list[Image.Image]) -> list[Image.Image]:
 
 def test_the_score_is_a_hundred_times_the_cosine(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
     """Against the plain use of open_clip: no cut of the padding, no batching, no cache."""
-    model = open_clip.create_model(TINY, load_weights=False)
     torch.manual_seed(0)
     model = open_clip.create_model(TINY, load_weights=False).eval()  # the seed that conftest saved
     tokens = open_clip.get_tokenizer(TINY)(PROMPTS)
@@ -87,8 +89,6 @@ def test_gradients_are_right_and_only_when_asked(scorer: NetworkScorer) -> None:
     torch.manual_seed(1)
     pixels = torch.rand(2, 3, 80, 60, requires_grad=True)
     assert not scorer.score(pixels, "a temple").requires_grad
-    score = scorer.score(pixels, ["a temple", "snow"], grad=True)
-    (gradient,) = torch.autograd.grad(score.sum(), pixels)
     direction = torch.randn_like(pixels)
     direction /= direction.norm()
     step = 0.05
@@ -113,21 +113,22 @@ def test_a_scored_tensor_can_be_used_for_training(scorer: NetworkScorer) -> None
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("bf16", 0.5), ("fp16", 0.06)])
-def test_low_precision_is_close_and_comes_out_as_float32(
+def test_low_precision_is_close_and_does_not_depend_on_the_neighbours(
     tiny_checkpoint: Path, scorer: NetworkScorer, pictures: list[Image.Image], precision: str, bound: float
 ) -> None:
+    """A long prompt beside a short one pads it; on a CPU each is encoded alone."""
     low = load_scorer(tiny_checkpoint, arch=TINY, precision=precision, device="cpu")
     assert low.info.precision == precision
     assert low.info.identity != scorer.info.identity
-    difference = (low.score(pictures, PROMPTS) - scorer.score(pictures, PROMPTS)).abs().max()
-    assert low.score(pictures, PROMPTS).dtype == torch.float32
-    assert 0 < difference <= bound  # different arithmetic was used, and it is within the bound
-
-
-def test_bf16_on_a_cpu_has_no_gradient_and_says_so(tiny_checkpoint: Path) -> None:
-    low = load_scorer(tiny_checkpoint, arch=TINY, precision="bf16", device="cpu")
-    with pytest.raises(InputError, check=at("grad", cure="fp32")):
-        low.score(torch.rand(1, 3, 64, 64), "x", grad=True)
+    scores = low.score(pictures, PROMPTS)
+    assert scores.dtype == torch.float32
+    assert 0 < (scores - scorer.score(pictures, PROMPTS)).abs().max() <= bound  # other arithmetic, within the bound
+    again = load_scorer(tiny_checkpoint, arch=TINY, precision=precision, device="cpu")
+    company = again.score(PIXELS[:1].repeat(2, 1, 1, 1), ["a cat", "a very long story about a cat and a dog " * 4])
+    assert (low.score(PIXELS[:1], "a cat") - company[:1]).abs().max() <= 1e-4
+    if precision == "bf16":
+        with pytest.raises(InputError, check=at("grad", cure="fp32")):
+            low.score(PIXELS, "x", grad=True)
 
 
 def test_rank_and_win_probability(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
@@ -242,21 +243,48 @@ def test_progress_counts_the_images(scorer: NetworkScorer, pictures: list[Image.
     assert told == [3, 5, 2]
 
 
-def test_bad_input_is_named(scorer: NetworkScorer, pictures: list[Image.Image], tmp_path: Path) -> None:
-    with pytest.raises(InputError, check=at("prompts", found="2 for 1 images")):
-        scorer.score(pictures[0], ["a", "b"])
-    with pytest.raises(InputError, check=at("prompts[1]", found="is empty")):
-        scorer.score(pictures[:2], ["a", "  "])
-    with pytest.raises(InputError, check=at("prompts[0]", found="int")):
-        scorer.score(pictures[:1], [3])  # type: ignore[list-item]
+@pytest.mark.parametrize(
+    ("images", "prompts", "where"),
+    [
+        (PIXELS[:1], ["a", "b"], at("prompts", found="2 for 1 images")),
+        (PIXELS, ["a", "  "], at("prompts[1]", found="is empty")),
+        (PIXELS[:1], [3], at("prompts[0]", found="int")),
+        (PIXELS, None, at("prompts", found="NoneType")),
+        (PIXELS, "a \ud83d", at("prompts", found="not Unicode")),
+        ([PIXELS[0], Path("nope.png")], "a", at("nope.png")),
+        ([PIXELS[0], Image.new("F", (2, 2))], "a", at("images[1]", found="'F'")),
+    ],
+)
+def test_bad_input_is_named(scorer: NetworkScorer, images: Any, prompts: Any, where: Any) -> None:
+    with pytest.raises(InputError, check=where):
+        scorer.score(images, prompts)
+
+
+def test_what_cannot_be_is_named(tiny_checkpoint: Path, scorer: NetworkScorer, photograph_files: list[Path]) -> None:
     with pytest.raises(InputError, check=at("images", expected="(N, 3, H, W)")):
-        scorer.score(pictures[:1], "a", grad=True)
-    with pytest.raises(ImageError, check=at(tmp_path / "nope.png")):
-        scorer.score([pictures[0], tmp_path / "nope.png"], "a")
-    with pytest.raises(ImageError, match=r"images\[1\].*'F'"):
-        scorer.score([pictures[0], Image.new("F", (2, 2))], "a")
-    with pytest.raises(InputError, check=at("batch_size", found="0")):
-        load_scorer("mini", batch_size=0)
+        scorer.score(photograph_files, "a", grad=True)
+    with pytest.raises(InputError, check=at("prompts[1]", found="is empty")):
+        list(scorer.stream(photograph_files, ["a", " "]))
+    for name, value in (("batch_size", 0), ("precision", "int8"), ("device", "tpu")):
+        with pytest.raises(InputError, check=at(name, found=str(value))):
+            load_scorer("mini", **{name: value})
+    with pytest.raises(UnknownModelError, check=at(found="hps-v21", cure="did you mean 'hps-v2.1'")):
+        load_scorer("hps-v21")
+    with pytest.raises(CheckpointError, check=at(found="ViT-B32", cure="did you mean 'ViT-B-32'")):
+        load_scorer(tiny_checkpoint, arch="ViT-B32")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, check=at("device", found="cuda")):
+            load_scorer("mini", device="cuda")
+
+
+def test_a_checkpoint_of_another_architecture_names_keys(tiny_checkpoint: Path) -> None:
+    for architecture, words in (
+        ("ViT-B-32", ("missing transformer.resblocks.10", "positional_embedding is")),
+        ("coca_ViT-B-32", ("missing text.cls_emb, ", " and 581 more; unexpected ln_final.bias")),
+    ):
+        with pytest.raises(CheckpointError, check=at(tiny_checkpoint)) as caught:
+            load_scorer(tiny_checkpoint, arch=architecture)
+        assert all(word in str(caught.value) for word in words)
 
 
 def test_what_a_stream_cannot_use_comes_out_in_its_place(
@@ -289,51 +317,6 @@ def test_a_score_that_is_not_a_number_is_an_error(
             broken.score(images, "a temple")
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_low_precision_does_not_depend_on_the_neighbours_prompts(precision: str, tiny_checkpoint: Path) -> None:
-    """A long prompt beside a short one pads it; on a CPU each is encoded alone."""
-    low = load_scorer(tiny_checkpoint, arch=TINY, precision=precision, device="cpu")
-    again = load_scorer(tiny_checkpoint, arch=TINY, precision=precision, device="cpu")
-    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    short, long = "a cat", "a very long story about a cat and a dog " * 4
-    alone = low.score(pixels, short)
-    together = again.score(pixels.repeat(2, 1, 1, 1), [short, long])
-    assert (alone - together[:1]).abs().max() <= 1e-4
-
-
-def test_a_stream_checks_its_prompts(scorer: NetworkScorer, photograph_files: list[Path]) -> None:
-    with pytest.raises(InputError, check=at("prompts[1]", found="is empty")):
-        list(scorer.stream(photograph_files, ["a", " "]))
-
-
-@pytest.mark.parametrize(("prompts", "found"), [(None, "NoneType"), ("a \ud83d", "not Unicode"), ([3], "type int")])
-def test_prompts_that_are_none(scorer: NetworkScorer, prompts: Any, found: str) -> None:
-    with pytest.raises(InputError, check=at("prompts", found=found)):
-        scorer.score(torch.rand(1, 3, 64, 64), prompts)
-
-
-def test_options_that_cannot_be(tiny_checkpoint: Path) -> None:
-    with pytest.raises(UnknownModelError, match=r"did you mean 'hps-v2.1'"):
-        load_scorer("hps-v21")
-    with pytest.raises(InputError, match="precision: is 'int8'"):
-        load_scorer("mini", precision="int8")
-    with pytest.raises(InputError, match="device: is 'tpu'"):
-        load_scorer("mini", device="tpu")
-    with pytest.raises(CheckpointError, match="did you mean 'ViT-B-32'"):
-        load_scorer(tiny_checkpoint, arch="ViT-B32")
-    if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="torch finds none on this machine"):
-            load_scorer("mini", device="cuda")
-
-
-def test_a_checkpoint_of_another_architecture_names_keys(tiny_checkpoint: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"missing transformer.resblocks.10.*positional_embedding is") as caught:
-        load_scorer(tiny_checkpoint, arch="ViT-B-32")
-    assert str(tiny_checkpoint) in str(caught.value)
-    with pytest.raises(CheckpointError, match=r"missing text.cls_emb, .* and 581 more; unexpected ln_final.bias"):
-        load_scorer(tiny_checkpoint, arch="coca_ViT-B-32")
-
-
 def test_antialias_is_part_of_the_identity(tiny_checkpoint: Path, pictures: list[Image.Image]) -> None:
     then = load_scorer(tiny_checkpoint, arch=TINY, precision="fp32", antialias=False)
     now = load_scorer(tiny_checkpoint, arch=TINY, precision="fp32")
@@ -351,24 +334,24 @@ def test_it_is_a_scorer_and_says_who_it_is(scorer: NetworkScorer) -> None:
     assert scorer.reads_prompt
 
 
-def test_parity_with_the_official_scores(shared: Path, stand_in_b32: Path) -> None:
-    """All scores of `vit_b_32.json` within 1e-5 of the cosine, and its ranking accuracy."""
+@pytest.mark.parametrize("count", [6, pytest.param(37, marks=pytest.mark.slow)])
+def test_parity_with_the_official_scores(shared: Path, stand_in_b32: Path, count: int) -> None:
+    """The scores of `vit_b_32.json` within 1e-5 of the cosine, bf16 as documented; of all groups, the accuracy too."""
     expected = json.loads((shared / "parity/vit_b_32.json").read_text())
     sample = shared / "data/hpdv2_sample"
-    groups = json.loads((sample / "test.json").read_text())
+    groups = json.loads((sample / "test.json").read_text())[:count]
     scorer = load_scorer(stand_in_b32, arch="ViT-B-32", precision="fp32", device="cpu", batch_size=16)
     images = [sample / "test" / name for group in groups for name in group["image_path"]]
     prompts = [group["prompt"] for group in groups for _ in group["image_path"]]
     scores = scorer.score(images, prompts)
-    known = [(i, expected["scores"][image.name]) for i, image in enumerate(images) if image.name in expected["scores"]]
-    assert len(known) >= 322
-    rows, values = zip(*known, strict=True)
-    assert (scores[list(rows)] / 100 - torch.tensor(values)).abs().max() <= 1e-5
-    by_group = scores.split([len(group["image_path"]) for group in groups])
-    accuracy = pair_accuracy([part.numpy() for part in by_group], [group["rank"] for group in groups], "hpdv2").value
-    assert accuracy == pytest.approx(expected["ranking_accuracy"], abs=1e-9)
+    known = torch.tensor([expected["scores"][image.name] for image in images])
+    assert (scores / 100 - known).abs().max() <= 1e-5
+    if count == 37:
+        by_group = [part.numpy() for part in scores.split([len(group["image_path"]) for group in groups])]
+        accuracy = pair_accuracy(by_group, [group["rank"] for group in groups], "hpdv2").value
+        assert accuracy == pytest.approx(expected["ranking_accuracy"], abs=1e-9)
     low = load_scorer(stand_in_b32, arch="ViT-B-32", precision="bf16", device="cpu")
-    some = slice(0, 40)
+    some = slice(0, count)
     assert (low.score(images[some], prompts[some]) - scores[some]).abs().max() <= 0.2  # documented in docs/scoring.md
 
 
