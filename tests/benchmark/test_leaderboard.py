@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
+from conftest import Cli
 from error_fields import at
 from hpskit.benchmark.leaderboard import Leaderboard, run
 from hpskit.benchmark.leaderboard_figures import agreement_of, margins, published_for, scorer_board, spread
 from hpskit.benchmark.result import Resampling, read_result
 from hpskit.benchmark.suites import STYLES
-from hpskit.cli.leaderboard import leaderboard
 from hpskit.errors import InputError
 from hpskit.files import sha256_file
 from leaderboard_results import two_styles, write_result
@@ -232,14 +230,11 @@ def test_ranks_do_not_contradict_the_p_values(tmp_path: Path) -> None:
     assert separate
 
 
-def repeated(rng: np.random.Generator, folder: Path) -> list[Path]:
-    """Two models whose scores are noise, on 40 prompts that stand four times each."""
-    own = np.repeat(rng.normal(size=(2, 40)), 4, axis=1) + rng.normal(0, 0.3, (2, 160))
-    return one_scorer(folder, own, [("", f"prompt {n // 4}") for n in range(160)])
-
-
 def test_prompts_that_stand_four_times_are_one_each(tmp_path: Path) -> None:
-    paths = repeated(np.random.default_rng(0), tmp_path)
+    """Two models whose scores are noise, on 40 prompts; that this gives no false alarms is tested with `stats`."""
+    rng = np.random.default_rng(0)
+    own = np.repeat(rng.normal(size=(2, 40)), 4, axis=1) + rng.normal(0, 0.3, (2, 160))
+    paths = one_scorer(tmp_path, own, [("", f"prompt {n // 4}") for n in range(160)])
     board = board_of(paths, tmp_path)
     whole = board["scorers"][0]["scopes"][0]
     assert whole["models"][0]["value"] == pytest.approx(max(read_result(path).scores("s").mean() for path in paths))
@@ -250,29 +245,15 @@ def test_prompts_that_stand_four_times_are_one_each(tmp_path: Path) -> None:
     assert any(note.startswith(said) for note in board["notes"])
 
 
-@pytest.mark.slow
-def test_repeated_prompts_give_no_false_alarms(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    alarms = 0
-    for _ in range(40):
-        results = [read_result(path) for path in repeated(rng, tmp_path)]
-        (whole,) = scorer_board("s", results, Resampling(resamples=200))["scopes"]
-        alarms += whole["differences"][0]["holm_p"] <= 0.05
-    assert alarms <= 6
-
-
 def test_agreement_of_scorers(tmp_path: Path) -> None:
-    own = [hardness(n) + n for n in range(4)]
-    found = [
-        read_result(write_result(tmp_path / f"{n}.json", f"m{n}", {"one": s, "double": 2 * s, "against": -s}, PROMPTS))
-        for n, s in enumerate(own)
-    ]
+    found = []
+    for n in range(4):
+        scores = hardness(n) + n
+        path = tmp_path / f"{n}.json"
+        write_result(path, f"m{n}", {"one": scores, "double": 2 * scores, "against": -scores}, PROMPTS)
+        found.append(read_result(path))
     rows = agreement_of(found, ["one", "double", "against"])
-    assert [(row["first"], row["second"]) for row in rows] == [
-        ("one", "double"),
-        ("one", "against"),
-        ("double", "against"),
-    ]
+    assert [f"{row['first']} {row['second']}" for row in rows] == ["one double", "one against", "double against"]
     assert [row["of_means"] for row in rows] == pytest.approx([1, -1, -1])
     assert [row["of_differences"]["value"] for row in rows] == pytest.approx([1, -1, -1])
     assert agreement_of(found[:2], ["one", "double"])[0]["of_means"] is None
@@ -281,38 +262,27 @@ def test_agreement_of_scorers(tmp_path: Path) -> None:
 # What is refused
 
 
-def other(
-    name: str, prompts: list[tuple[str, str]] = PROMPTS, **options: Any
-) -> Callable[[list[Path]], dict[str, Any]]:
-    """Write the second result anew."""
-
-    def spoil(paths: list[Path]) -> dict[str, Any]:
-        write_result(paths[1], name, {"mini": hardness()}, prompts, **options)
-        return {}
-
-    return spoil
+ELSE = [("anime", f"else {n}") for n in range(120)]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "where"),
+    ("second", "options", "where"),
     [
-        (other("copy", [("anime", f"else {n}") for n in range(120)]), at("good/result.json", found="are of 'ours' ")),
-        (other("good"), at("copy/result.json", found="are both of 'good'", cure="--name")),
-        (other("copy", digest="b"), at("copy/result.json: scorer 'mini'", found="bbbb")),
-        (lambda _: {"scorers": ("hps-v2.1",)}, at("scorer", found="'hps-v2.1'", expected="one of mini")),
-        (lambda _: {"images": {"nobody": Path()}}, at("images", found="'nobody'", expected="one of good")),
-        (lambda _: {"images": {"good": Path("nowhere")}}, at("images", found="nowhere")),
-        (lambda _: {"published": True}, at("published", found="mini on 'ours'")),
+        ({"prompts": ELSE}, {}, at("good/result.json", found="are of 'ours' ")),
+        ({"name": "good"}, {}, at("copy/result.json", found="are both of 'good'", cure="--name")),
+        ({"digest": "b"}, {}, at("copy/result.json: scorer 'mini'", found="bbbb")),
+        ({}, {"scorers": ("hps-v2.1",)}, at("scorer", found="'hps-v2.1'", expected="one of mini")),
+        ({}, {"images": {"nobody": Path()}}, at("images", found="'nobody'", expected="one of good")),
+        ({}, {"images": {"good": Path("nowhere")}}, at("images", found="nowhere")),
+        ({}, {"published": True}, at("published", found="mini on 'ours'")),
     ],
 )
 def test_what_cannot_be_compared(
-    spoil: Callable[[list[Path]], dict[str, Any]],
-    where: Any,
-    results: list[Path],
-    tmp_path: Path,
+    second: dict[str, Any], options: dict[str, Any], where: Any, results: list[Path], tmp_path: Path
 ) -> None:
+    write_result(results[1], **{"name": "copy", "scores": {"mini": hardness()}, "prompts": PROMPTS, **second})
     with pytest.raises(InputError, check=where):
-        board_of(results, tmp_path, **spoil(results))
+        board_of(results, tmp_path, **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -413,15 +383,7 @@ def test_published_rows_stand_beside_and_in_no_comparison(tmp_path: Path) -> Non
     assert "| published | SDXL Refiner 0.9 | 31.34 |" in (tmp_path / "out/leaderboard.md").read_text()
 
 
-def test_the_command(results: list[Path], tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(leaderboard)
-    arguments = [*map(str, results), "--out", str(tmp_path / "out"), "--resamples", "200", "--title", "Ours"]
-    done = CliRunner().invoke(app, [*arguments, "--images", f"good={tmp_path}"], catch_exceptions=False)
-    assert done.exit_code == 0
-    assert "1-2" in done.stdout
-    assert str(tmp_path / "out/leaderboard.html") in done.stdout
-    machine = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
-    assert json.loads(machine.stdout)["title"] == "Ours"
-    with pytest.raises(InputError, check=at("--images", found="'good'")):
-        CliRunner().invoke(app, [*arguments, "--images", "good"], catch_exceptions=False)
+def test_the_command_prints_the_board_or_its_document(cli: Cli, results: list[Path], tmp_path: Path) -> None:
+    command = ("benchmark", "leaderboard", *results, "--out", tmp_path / "out", "--resamples", 200, "--title", "Ours")
+    assert json.loads(cli(*command, "--images", f"good={tmp_path}", "--json").stdout)["title"] == "Ours"
+    assert "--images: is 'good', expected NAME=DIR" in cli(*command, "--images", "good").stderr
