@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from error_fields import at
 from hpskit.benchmark.compare import Compare, run
 from hpskit.benchmark.compare_figures import agreement_of, compared, decimals
-from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
+from hpskit.benchmark.compare_page import Row, Shown, contact_sheet
 from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.scoring.contract import Candidate

@@ -9,15 +9,16 @@ OUT/compare.json    every figure and every score; written last: it says that the
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
 from hpskit import __version__
 from hpskit.benchmark.compare_figures import agreement_of, compared
@@ -28,6 +29,7 @@ from hpskit.benchmark.result import (
     ResultPart,
     ScoredImage,
     ScorerAbout,
+    described,
     mean_scores,
     relative_to,
     repeats_note,
@@ -46,8 +48,6 @@ __all__ = ["Compare", "Summary", "run"]
 
 _FORMAT = "hpskit comparison 1"
 _CURE = "choose another --out, or delete it"
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,12 +79,10 @@ class Compare:
 
     def called(self) -> tuple[str, str]:
         """Return names that differ."""
-        own = [name.strip() for name in self.names]
-        folders = [expand(folder).resolve() for folder in (self.first, self.second)]
-        if folders[0].name != folders[1].name or all(own):
-            first, second = (name or folder.name for name, folder in zip(own, folders, strict=True))
-        else:
-            first, second = (name or str(path) for name, path in zip(own, (self.first, self.second), strict=True))
+        folders = [expand(folder).resolve().name for folder in (self.first, self.second)]
+        if folders[0] == folders[1]:
+            folders = [str(self.first), str(self.second)]
+        first, second = (name.strip() or folder for name, folder in zip(self.names, folders, strict=True))
         return (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
 
 
@@ -106,6 +104,17 @@ class Side:
     found: ImageSet
     images: list[SuiteImage]
 
+    def facts(self, out: Path) -> dict[str, Any]:
+        """Return what `compare.json` in the folder `out` says of this side."""
+        counts = [len(images) for images in self.found.images if images]
+        return {
+            "name": self.name,
+            "root": relative_to(self.found.root, out),
+            "prompts": len(counts),
+            "images": sum(counts),
+            "images_per_prompt": [min(counts), max(counts)],
+        }
+
 
 class ComparedPrompt(SuitePrompt):
     """A prompt and its images on both sides."""
@@ -115,10 +124,20 @@ class ComparedPrompt(SuitePrompt):
 
 
 class ComparedScorer(ScorerAbout):
-    """A scorer of a comparison, without what follows from its scores."""
+    """What `compare.json` says of a scorer, and that does not follow from its scores."""
 
     fitted_to: dict[str, Any] | None
     """Number of these prompts that the scorer was fitted to, and the data that they were part of."""
+
+
+class Earlier(ResultPart):
+    """The parts of a `compare.json` that a new run must know."""
+
+    format: Literal["hpskit comparison 1"]
+    first: dict[str, Any]
+    second: dict[str, Any]
+    suite: dict[str, Any]
+    scorers: Annotated[tuple[ComparedScorer, ...], Field(strict=False)]
 
 
 def run(
@@ -147,7 +166,6 @@ def run(
     )
     candidates = load()
     check_candidates(candidates)
-    # a copy costs nothing
     distinct = list({(image.sha256, image.prompt): image for side in sides for image in side.images}.values())
     settings = {"format": "hpskit comparison scores 1", "suite_sha256": suite.sha256}
     with Ledger(config.out / "scores.ledger", settings) as ledger:
@@ -185,39 +203,19 @@ def find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
         also = "".join(f"; and {other.place} {other.found}" for other in problems[1:] if str(other) != str(one))
         raise InputError(one.place, one.found + also, expected=one.expected, cure=one.cure)
     first, second = found
+    own = [sum(map(bool, one.images)) for one in found]
     common = sum(bool(one and other) for one, other in zip(first.images, second.images, strict=True))
     if common < 2:
-        own = [sum(map(bool, one.images)) for one in found]
-        place, there = f"{config.first} and {config.second}", f"have images for {own[0]} and {own[1]} prompts"
+        there = f"have images for {own[0]} and {own[1]} prompts, for {common} of them both"
         expected, cure = "at least 2 in common", "make images for the same prompts"
-        raise InputError(place, f"{there}, for {common} of them both", expected=expected, cure=cure)
+        raise InputError(f"{config.first} and {config.second}", there, expected=expected, cure=cure)
     return first, second
 
 
 # Scorers, of this run and of earlier ones
 
 
-class _EarlierSide(ResultPart):
-    name: str
-    root: str | None
-
-
-class _EarlierSuite(ResultPart):
-    name: str
-    sha256: str
-
-
-class _Earlier(ResultPart):
-    """The parts of a `compare.json` that a new run must know."""
-
-    format: str
-    first: _EarlierSide
-    second: _EarlierSide
-    suite: _EarlierSuite
-    scorers: list[ComparedScorer]
-
-
-def scorers_before(config: Compare, suite: Suite) -> list[ComparedScorer]:
+def scorers_before(config: Compare, suite: Suite) -> Sequence[ComparedScorer]:
     """Read the scorers of the comparison that stands in the folder; none if none is there.
 
     Raises:
@@ -230,19 +228,17 @@ def scorers_before(config: Compare, suite: Suite) -> list[ComparedScorer]:
         value = read_json(path)
         if isinstance(value, dict) and (value.get("format"), value.get("complete")) == (_FORMAT, False):
             return []  # killed while it was being published: the scores are all there
-        earlier = parse(_Earlier, value, path)
+        earlier = parse(Earlier, value, path)
     except InputError as error:
         raise OutputError(path, f"exists and is no comparison ({error})", cure=_CURE) from error
-    if earlier.format != _FORMAT:
-        raise OutputError(f"{path}: format", f"is {earlier.format!r}", expected=repr(_FORMAT), cure=_CURE)
-    for was, now in ((earlier.first, config.first), (earlier.second, config.second)):
-        if was.root and (config.out / was.root).resolve() != now.resolve():  # no root: on another drive
-            found = f"holds the comparison of {earlier.first.name} and {earlier.second.name}, with {was.root}"
-            raise OutputError(path, found, expected=str(now), cure=_CURE)
-    if earlier.suite.sha256 != suite.sha256:
-        found = f"holds a comparison on the prompts {earlier.suite.name!r} ({earlier.suite.sha256[:12]})"
-        cure = f"{_CURE} and scores.ledger beside it"
-        raise OutputError(path, found, expected=f"{suite.name!r} ({suite.sha256[:12]})", cure=cure)
+    roots = [(earlier.first.get("root"), config.first), (earlier.second.get("root"), config.second)]
+    moved = any(root and (config.out / str(root)).resolve() != now.resolve() for root, now in roots)
+    if moved or earlier.suite.get("sha256") != suite.sha256:  # no root: on another drive
+        names = f"{earlier.first.get('name')} and {earlier.second.get('name')}"
+        prompts = f"{earlier.suite.get('name')!r} ({str(earlier.suite.get('sha256'))[:12]})"
+        found = f"holds the comparison of {names} on the prompts {prompts}"
+        expected = f"{config.first} and {config.second} on {suite.name!r} ({suite.sha256[:12]})"
+        raise OutputError(path, found, expected=expected, cure="choose another --out, or delete it with scores.ledger")
     return earlier.scorers
 
 
@@ -250,13 +246,8 @@ def about(candidate: Candidate, suite: Suite) -> ComparedScorer:
     """Describe a scorer of this run."""
     training = candidate.training
     seen = training.overlap([prompt.prompt for prompt in suite.prompts]) if training else 0
-    return ComparedScorer(
-        label=candidate.label,
-        info=candidate.scorer.info,
-        log_odds_per_point=candidate.scorer.log_odds_per_point,
-        reads_prompt=candidate.scorer.reads_prompt,
-        fitted_to={"prompts": seen, "data": training.data} if training and seen else None,
-    )
+    fitted = {"prompts": seen, "data": training.data} if training and seen else None
+    return parse(ComparedScorer, {**described(candidate), "fitted_to": fitted}, "scorer")
 
 
 def gathered(
@@ -264,11 +255,7 @@ def gathered(
 ) -> tuple[list[ComparedScorer], list[str]]:
     """Collect the scorers that were compared before and those that are named now, in that order.
 
-    Args:
-        before: see `scorers_before`.
-        named: those of this run; one of the same label takes the place of an earlier one.
-        images: of both sides.
-        book: every score that is known.
+    One of this run takes the place of an earlier one of the same label.
 
     Returns:
         The scorers, and a note for each that has not scored all of these images and is left out.
@@ -297,33 +284,22 @@ def comparison(
     rows: Sequence[ComparedPrompt],
 ) -> dict[str, Any]:
     """Compute everything that `compare.json` holds; see docs/compare.md."""
-    names = (sides[0].name, sides[1].name)
-    one_folder = sides[0].found.root.resolve() == sides[1].found.root.resolve()
+    first, second = sides
+    one_folder = config.first.resolve() == config.second.resolve()
     categories = np.array([row.category for row in rows])
     texts = text_numbers([row.prompt for row in rows])
     found, differences = [], []
     for scorer in scorers:
-        first = mean_scores((row.first for row in rows), scorer.label)
-        second = mean_scores((row.second for row in rows), scorer.label)
-        own = compared(first, second, categories, names, config.resampling, texts)
+        a = mean_scores((row.first for row in rows), scorer.label)
+        b = mean_scores((row.second for row in rows), scorer.label)
+        own = compared(a, b, categories, (first.name, second.name), config.resampling, texts)
         if one_folder and own["outcome"] == "equal":
-            own["verdict"] = "No difference: {} and {} are one and the same folder".format(*names)
-        for cases in own["extremes"].values():
-            for case in cases:
-                row = rows[case["prompt"]]
-                case |= {"first": _shown(row.first, scorer.label), "second": _shown(row.second, scorer.label)}
+            own["verdict"] = f"No difference: {first.name} and {second.name} are one and the same folder"
+        for case in itertools.chain(*own["extremes"].values()):
+            row = rows[case["prompt"]]
+            case |= {"first": typical(row.first, scorer.label), "second": typical(row.second, scorer.label)}
         found.append({**scorer.model_dump(mode="json"), **own})
-        differences.append(second - first)
-    about_sides = {}
-    for side, name in zip(sides, ("first", "second"), strict=True):
-        counts = [len(images) for images in side.found.images if images]
-        about_sides[name] = {
-            "name": side.name,
-            "root": relative_to(side.found.root, config.out),
-            "prompts": len(counts),
-            "images": sum(counts),
-            "images_per_prompt": [min(counts), max(counts)],
-        }
+        differences.append(b - a)
     return {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
@@ -332,65 +308,57 @@ def comparison(
         "settings": asdict(config.resampling),
         "suite": {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "prompts": len(rows)},
         "compared": sum(bool(row.first and row.second) for row in rows),
-        **about_sides,
-        "notes": [*notes_on_files(sides, one_folder, rows), *notes_on_prompts(names, scorers, rows)],
+        "first": first.facts(config.out),
+        "second": second.facts(config.out),
+        "notes": [*notes_on_files(sides, one_folder, rows), *notes_on_prompts(sides, scorers, rows)],
         "scorers": found,
-        "agreement": agreement_of(found, differences, names[1]),
+        "agreement": agreement_of(found, differences, second.name),
         "prompts": [row.model_dump(mode="json") for row in rows],
     }
 
 
-def _shown(images: Sequence[ScoredImage], label: str) -> dict[str, Any]:
-    """The image that stands for a side: of several the one whose score is nearest their mean."""
+def typical(images: Sequence[ScoredImage], label: str) -> dict[str, Any]:
+    """Choose the image that stands for a side: of several the one whose score is nearest their mean."""
     mean = float(np.mean([image.scores[label] for image in images]))
     return {"image": min(images, key=lambda image: abs(image.scores[label] - mean)).image, "score": mean}
 
 
-def notes_on_files(sides: Sequence[Side], one_folder: bool, rows: Sequence[ComparedPrompt]) -> list[str]:
+def notes_on_files(sides: Sequence[Side], one_folder: bool, rows: Sequence[ComparedPrompt]) -> Iterator[str]:
     """Say what a reader must know of the images: equal files, and folders that were not looked into."""
-    notes = []
-    first, second = (side.name for side in sides)
-    both = [row for row in rows if row.first and row.second]
-    same = sum(_digests(row.first) == _digests(row.second) for row in both)
+    both = f"{sides[0].name} and {sides[1].name}"
+    files = [[sorted(image.sha256 for image in side) for side in (row.first, row.second)] for row in rows]
+    equal = [one == other for one, other in files if one and other]
     if one_folder:
-        notes.append(f"{first} and {second} are one and the same folder.")
-    elif same:
-        what = "all" if same == len(both) else f"{same:,} of {len(both):,}"
-        notes.append(f"{first} and {second} have the same files, to the byte, for {what} prompts.")
+        yield f"{both} are one and the same folder."
+    elif any(equal):
+        what = "all" if all(equal) else f"{sum(equal):,} of {len(equal):,}"
+        yield f"{both} have the same files, to the byte, for {what} prompts."
     for side in sides:
         if side.found.other_folders:
             listed = ", ".join(side.found.other_folders[:5])
-            notes.append(f"{side.name} has folders that are not of these prompts and were not looked into: {listed}.")
+            yield f"{side.name} has folders that are not of these prompts and were not looked into: {listed}."
         prompts_of = Counter(digest for digest, _ in {(image.sha256, image.prompt) for image in side.images})
         if repeated := sum(count for count in prompts_of.values() if count > 1):
             what = "have an image that stands for another prompt too (a filter's black square, perhaps)"
-            notes.append(f"{side.name}: {repeated:,} prompts {what}.")
-    return notes
+            yield f"{side.name}: {repeated:,} prompts {what}."
 
 
 def notes_on_prompts(
-    names: tuple[str, str], scorers: Sequence[ComparedScorer], rows: Sequence[ComparedPrompt]
-) -> list[str]:
+    sides: Sequence[Side], scorers: Sequence[ComparedScorer], rows: Sequence[ComparedPrompt]
+) -> Iterator[str]:
     """Say what a reader must know of the prompts: missing, repeated, and seen in training."""
-    notes = []
-    first, second = names
     both = [row for row in rows if row.first and row.second]
-    lacking = {first: sum(not row.first for row in rows), second: sum(not row.second for row in rows)}
-    if any(lacking.values()):
-        gone = " and ".join(f"{count:,} in {name}" for name, count in lacking.items() if count)
+    lacking = [sum(not images for images in side.found.images) for side in sides]
+    if any(lacking):
+        gone = " and ".join(f"{n:,} in {side.name}" for n, side in zip(lacking, sides, strict=True) if n)
         what = f"compared are the {len(both):,} of {len(rows):,} that have one in both"
-        notes.append(f"Prompts without an image: {gone}; {what}.")
+        yield f"Prompts without an image: {gone}; {what}."
     if any(len(row.first) != len(row.second) for row in both):
         what = "The number of images differs between the two for some prompts"
-        notes.append(f"{what}; the mean of a prompt's images is compared, and that of more images varies less.")
+        yield f"{what}; the mean of a prompt's images is compared, and that of more images varies less."
     if note := repeats_note(text_numbers([row.prompt for row in rows])):
-        notes.append(note)
+        yield note
     for scorer in scorers:
         if fitted := scorer.fitted_to:
             what = f"was fitted to {fitted['prompts']:,} of these {len(rows):,} prompts ({fitted['data']})"
-            notes.append(f"{scorer.label} {what}: it may be surer of them than of others.")
-    return notes
-
-
-def _digests(images: Sequence[ScoredImage]) -> list[str]:
-    return sorted(image.sha256 for image in images)
+            yield f"{scorer.label} {what}: it may be surer of them than of others."

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.result import Resampling, largest_differences
+from hpskit.benchmark.result import Resampling, largest_differences, mean_interval
 from hpskit.pages.charts import round_step
 from hpskit.pages.format import between, p_words, percent, signed
-from hpskit.stats import bootstrap_mean, detectable_difference, holm, paired_difference, scorer_agreement
+from hpskit.stats import detectable_difference, holm, paired_difference, scorer_agreement
 
 __all__ = ["agreement_of", "compared", "decimals"]
 
@@ -56,30 +56,24 @@ def compared(
     texts = np.arange(len(first)) if texts is None else texts
     settings = asdict(resampling)
     difference = asdict(paired_difference(first, second, clusters=texts, **settings))
-    means = [asdict(bootstrap_mean(scores[both], clusters=texts[both], **settings)) for scores in (first, second)]
     outcome = _outcome(difference)
-    extremes = {
-        name: [
-            {"prompt": n, "difference": float((second - first)[n])}
-            for n in largest_differences(sign * (second - first))
-        ]
-        for name, sign in (("for_second", 1), ("for_first", -1))
-    }
+    ahead = second - first
     return {
         "outcome": outcome,
         "verdict": _verdict(outcome, difference, names),
-        **{
-            side: {name: mean[name] for name in ("value", "low", "high")}
-            for side, mean in zip(("first", "second"), means, strict=True)
-        },
+        "first": mean_interval(first[both], texts[both], **settings),
+        "second": mean_interval(second[both], texts[both], **settings),
         "difference": difference,
         "detectable": [
             {"prompts": count, "difference": detectable_difference(difference["deviation"], count)}
             for count in sorted({difference["prompts"], *_SIZES})
         ],
         "categories": _categories(first, second, categories, texts, settings),
-        "histogram": _histogram((second - first)[both]),
-        "extremes": extremes,
+        "histogram": _histogram(ahead[both]),
+        "extremes": {
+            "for_second": [{"prompt": n, "difference": float(ahead[n])} for n in largest_differences(ahead)],
+            "for_first": [{"prompt": n, "difference": float(ahead[n])} for n in largest_differences(-ahead)],
+        },
     }
 
 

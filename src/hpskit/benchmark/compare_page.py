@@ -1,24 +1,26 @@
-"""A comparison as one HTML page that opens offline, and its pairs as one picture for slides."""
+"""A comparison as one HTML page that opens offline, and its pairs as one picture of 1920 x 1080 pixels for slides."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import functools
+import textwrap
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from hpskit.benchmark.compare_figures import decimals
-from hpskit.benchmark.contact_sheet import Row, Shown, contact_sheet
 from hpskit.pages.charts import Axis, Bar, Frame, axis_for, bar_chart, count_axis, interval
 from hpskit.pages.format import between, number, signed
 from hpskit.pages.page import page
 from hpskit.pixels import open_image, thumbnail
 
-__all__ = ["compare_page", "compare_sheet"]
-
-_EQUAL_SHOWN = 3
+__all__ = ["Row", "Shown", "compare_page", "compare_sheet", "contact_sheet"]
 
 
 def compare_page(result: Mapping[str, Any], roots: Mapping[str, Path]) -> str:
@@ -33,34 +35,35 @@ def compare_page(result: Mapping[str, Any], roots: Mapping[str, Path]) -> str:
         for scorer in result["scorers"]
         for cases in scorer["extremes"].values()
         for case in cases
-        for side in ("first", "second")
+        for side in roots
     }
     return page(
         "hpskit.benchmark",
         "compare.html",
         result=result,
         thumbnails={(side, image): thumbnail(roots[side] / image) for side, image in wanted},
-        axes={scorer["label"]: _axis(scorer) for scorer in result["scorers"]},
-        histograms={scorer["label"]: _histogram(scorer) for scorer in result["scorers"]},
-        effect=_effect,
+        axes={scorer["label"]: effect_axis(scorer) for scorer in result["scorers"]},
+        histograms={scorer["label"]: histogram(scorer) for scorer in result["scorers"]},
+        effect=effect,
         decimals=decimals,
     )
 
 
-def _axis(scorer: Mapping[str, Any]) -> Axis:
-    """An axis for the differences, overall and of each category; 0 is on it."""
+def effect_axis(scorer: Mapping[str, Any]) -> Axis:
+    """Make an axis for the differences, overall and of each category; 0 is on it."""
     found = [scorer["difference"], *(row["difference"] for row in scorer["categories"] if row["difference"])]
     return axis_for([0.0, *(difference[name] for difference in found for name in ("value", "low", "high"))], steps=4)
 
 
-def _effect(axis: Axis, name: str, row: Mapping[str, Any], digits: int) -> Markup:
-    """A difference with its interval, in the colour of the better side."""
+def effect(axis: Axis, name: str, row: Mapping[str, Any], digits: int) -> Markup:
+    """Draw a difference with its interval, in the colour of the better side."""
     title = f"{name}: {signed(row['value'], digits)} ({between(row['low'], row['high'], digits, sign=True)})"
     colour = "c1" if row["value"] > 0 else "c0"
     return interval(axis, row["value"], row["low"], row["high"], colour=colour, title=title)
 
 
-def _histogram(scorer: Mapping[str, Any]) -> Markup:
+def histogram(scorer: Mapping[str, Any]) -> Markup:
+    """Draw how the differences of the prompts are spread, and their mean."""
     edges, counts = scorer["histogram"]["edges"], scorer["histogram"]["counts"]
     mean = scorer["difference"]["value"]
     frame = Frame(
@@ -69,46 +72,126 @@ def _histogram(scorer: Mapping[str, Any]) -> Markup:
         height=178,
         rule=(mean, f"mean {signed(mean, decimals(scorer['difference']))}"),
     )
-    bars = [
-        Bar(
-            low=low,
-            high=high,
-            value=count,
-            colour="c1" if low + high > 0 else "c0",
-            title=f"{signed(low)} to {signed(high)}: {count:,} prompts",
-        )
-        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
-        if count
-    ]
+    bars = []
+    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+        title, colour = f"{signed(low)} to {signed(high)}: {count:,} prompts", "c1" if low + high > 0 else "c0"
+        bars += [Bar(low=low, high=high, value=count, colour=colour, title=title)] if count else []
     return bar_chart("Histogram of the differences over prompts", frame, bars)
+
+
+# The picture
+
+_WIDTH, _HEIGHT, _MARGIN, _GAP = 1920, 1080, 48, 36
+_PAPER, _INK, _SOFT, _EMPTY = "#ffffff", "#1b1c1e", "#5a5e66", "#f4f5f7"
+_FIRST, _SECOND = "#0a5fa5", "#b24a00"  # as the pages colour the two
+_PAIRS = 3
+"""Pairs in a row."""
+_PAIR = (_WIDTH - 2 * _MARGIN - (_PAIRS - 1) * _GAP) // _PAIRS
+_SIDE = (_PAIR - 8) // 2
+_LONGEST, _SHORTEST = 400, 4
+"""Characters of a text that are looked at, and of a line that is drawn whatever its width."""
+_SCORE = 84
+"""Pixels that are kept for a score."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """The two images of one prompt, and their scores as they stand below them."""
+
+    prompt: str
+    first: Image.Image
+    second: Image.Image
+    first_score: str
+    second_score: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """Up to three pairs that belong together."""
+
+    title: str
+    pairs: Sequence[Shown]
 
 
 def compare_sheet(result: Mapping[str, Any], roots: Mapping[str, Path]) -> Image.Image:
     """Draw the pairs that differ most by the first scorer as one picture; if none differs, the first prompts."""
-    scorer = result["scorers"][0]
-    names = {side: str(result[side]["name"]) for side in ("first", "second")}
+    scorer, prompts = result["scorers"][0], result["prompts"]
+    names = {side: str(result[side]["name"]) for side in roots}
 
-    def pair(prompt: int, images: Mapping[str, Any], scores: Mapping[str, float]) -> Shown:
-        first, second = (open_image(roots[side] / images[side]["image"]) for side in ("first", "second"))
-        written = {f"{side}_score": number(score) for side, score in scores.items()}
-        return Shown(prompt=result["prompts"][prompt]["prompt"], first=first, second=second, **written)
+    def pair(prompt: int, sides: Mapping[str, Any]) -> Shown:
+        first, second = (open_image(roots[side] / sides[side]["image"]) for side in roots)
+        scores = {f"{side}_score": number(sides[side]["score"]) for side in roots}
+        return Shown(prompt=prompts[prompt]["prompt"], first=first, second=second, **scores)
 
     rows = [
-        Row(
-            title=f"Where {names[better]} wins most",
-            pairs=[pair(case["prompt"], case, {side: case[side]["score"] for side in names}) for case in cases],
-        )
+        Row(title=f"Where {names[better]} wins most", pairs=[pair(case["prompt"], case) for case in cases])
         for better in ("second", "first")
         if (cases := scorer["extremes"][f"for_{better}"])
     ]
     if not rows:
-        both = [n for n, row in enumerate(result["prompts"]) if row["first"] and row["second"]][:_EQUAL_SHOWN]
-        images = {n: {side: result["prompts"][n][side][0] for side in names} for n in both}
-        scores = {n: {side: image["scores"][scorer["label"]] for side, image in images[n].items()} for n in both}
-        rows = [
-            Row(
-                title="Every prompt has the same score in both",
-                pairs=[pair(n, images[n], scores[n]) for n in both],
-            )
-        ]
+        equal = []
+        for n in [n for n, row in enumerate(prompts) if row["first"] and row["second"]][:_PAIRS]:
+            images = {side: prompts[n][side][0] for side in roots}
+            sides = {side: {**image, "score": image["scores"][scorer["label"]]} for side, image in images.items()}
+            equal.append(pair(n, sides))
+        rows = [Row(title="Every prompt has the same score in both", pairs=equal)]
     return contact_sheet(f"{result['verdict']} ({scorer['label']})", (names["first"], names["second"]), rows)
+
+
+def contact_sheet(title: str, names: tuple[str, str], rows: Sequence[Row]) -> Image.Image:
+    """Draw one or two rows of pairs.
+
+    Args:
+        title: what the sheet shows, in a sentence of at most two lines.
+        names: of the first and of the second side; one that is too long is cut.
+        rows: from top to bottom; pairs beyond the third of a row are left out.
+
+    Returns:
+        RGB, 1920 x 1080. The font is DejaVu Sans or Arial where there is one, else Pillow's own, which has no accents.
+    """
+    sheet = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
+    draw, whole = ImageDraw.Draw(sheet), _WIDTH - 2 * _MARGIN
+    text(draw, (_MARGIN, 28), title, 34, _INK, width=whole, lines=2)
+    for place, row in enumerate(rows):
+        top = 128 + 476 * place
+        draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill="#d5d8dd", width=2)
+        text(draw, (_MARGIN, top + 12), row.title, 26, _SOFT, width=whole, lines=1)
+        for column, pair in enumerate(row.pairs[:_PAIRS]):
+            left, upper = _MARGIN + column * (_PAIR + _GAP), top + 54
+            below = upper + _SIDE + 6
+            sides = ((pair.first, pair.first_score, _FIRST), (pair.second, pair.second_score, _SECOND))
+            for half, (image, score, colour) in enumerate(sides):
+                x = left + half * (_SIDE + 8)
+                draw.rectangle((x, upper, x + _SIDE - 1, upper + _SIDE - 1), fill=_EMPTY)
+                small = image.convert("RGB")
+                small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+                sheet.paste(small, (x + (_SIDE - small.width) // 2, upper + (_SIDE - small.height) // 2))
+                text(draw, (x, below), score, 22, _INK, width=_SCORE, lines=1)
+                text(draw, (x + _SCORE, below), names[half], 22, colour, width=_SIDE - _SCORE, lines=1)
+            text(draw, (left, below + 32), pair.prompt, 22, _SOFT, width=_PAIR, lines=2)
+    return sheet
+
+
+@functools.cache
+def font_of(size: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, bool]:
+    """Find a font; the second part is False if it has plain letters only."""
+    for name in ("DejaVuSans.ttf", "Arial.ttf", "arial.ttf"):
+        with contextlib.suppress(OSError):  # no such font here
+            return ImageFont.truetype(name, size), True
+    return ImageFont.load_default(size), False
+
+
+def text(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], words: str, size: int, colour: str, *, width: int, lines: int
+) -> None:
+    """Draw text, broken at words, and cut with an ellipsis where it does not fit."""
+    font, whole = font_of(size)
+    if not whole:
+        plain = unicodedata.normalize("NFKD", words).replace("\N{MINUS SIGN}", "-")
+        words = plain.encode("ascii", "ignore").decode()
+    words = " ".join(words.split())[:_LONGEST]
+    for characters in range(max(len(words), _SHORTEST), _SHORTEST - 1, -1):
+        broken = textwrap.wrap(words, characters, max_lines=lines, placeholder=" ...")
+        if all(draw.textlength(line, font) <= width for line in broken):
+            break
+    draw.multiline_text(place, "\n".join(broken), font=font, fill=colour, spacing=6)

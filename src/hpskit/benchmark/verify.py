@@ -129,8 +129,8 @@ def check_figures(result: Result) -> Check:
     wrong = []
     for scorer in result.scorers:
         stated, again = scorer.model_dump(include={"average", "categories"}), figures(result.prompts, scorer.label)
-        parts = itertools.zip_longest(stated["categories"], again["categories"], fillvalue={})
-        for old, new in ((stated["average"], again["average"]), *parts):
+        both = [[one["average"], *one["categories"]] for one in (stated, again)]
+        for old, new in itertools.zip_longest(*both, fillvalue=dict[str, Any]()):
             place = new.get("name", old.get("name", "average")) or "all"
             for name in {**old, **new}:
                 before, value = old.get(name), new.get(name)
