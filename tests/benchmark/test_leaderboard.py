@@ -333,7 +333,7 @@ def test_pictures_are_those_that_were_scored(tmp_path: Path) -> None:
 
 
 def test_page_holds_the_scores_and_nothing_that_a_parser_could_take_for_its_own(tmp_path: Path) -> None:
-    prompts = [("", "</script><script>alert(1)</script>"), ("", "<!-- a & b"), ("", "plain"), ("", "\u2028")]
+    prompts = [("", "</script><script>alert(1)</script>"), ("", "<!-- a & b"), ("", "plain"), ("", "a\u2028b")]
     path = write_result(tmp_path / "r.json", "<b>|x|</b>", {"mini": [1.25, 2.5, np.nan, 4]}, prompts)
     board_of([path], tmp_path)
     page = (tmp_path / "out/leaderboard.html").read_text()

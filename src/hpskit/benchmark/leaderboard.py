@@ -7,7 +7,7 @@ OUT/leaderboard.json   every figure, and the hashes of the results and of the ot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,31 +68,25 @@ def run(config: Leaderboard) -> dict[str, Any]:
     """
     check_free(config.out, _RECORD, _PRODUCTS, _FORMAT)
     results = read_results(config.results)
-    names = [result.name for result in results]
+    check_names("images", config.images, [result.name for result in results])
     for name, folder in config.images.items():
-        if name not in names:
-            raise InputError("images", f"name {name!r}, which is none of the models", expected=_one_of(names))
         if not folder.is_dir():
-            raise InputError(
-                "images", f"name {folder}, which is not a folder", expected=f"that of the images of {name!r}"
-            )
+            expected = f"the folder of the images of {name!r}"
+            raise InputError("images", f"are {folder}, which is no folder", expected=expected)
     there = list(dict.fromkeys(label for result in results for label in result.labels))
-    for label in config.scorers:
-        if label not in there:
-            raise InputError("scorer", f"is {label!r}, which is in none of the results", expected=_one_of(there))
+    check_names("scorer", config.scorers, there)
     labels = list(dict.fromkeys(config.scorers)) or there
     having = {label: [result for result in results if label in result.labels] for label in labels}
     for label, own in having.items():
         same_scorer(label, own)
     boards = [scorer_board(label, own, config.resampling) for label, own in having.items()]
     suite = results[0].suite
-    if config.published and not any(board["published"] for board in boards):
-        scorers = ", ".join(board["info"]["name"] for board in boards)
-        expected = "hps-v2.0 or hps-v2.1 on the whole of hpsv2"
-        found = f"has no table for {scorers} on {suite.name!r}"
-        raise InputError("published", found, expected=expected, cure="leave --published out")
     if not config.published:
         boards = [{**board, "published": []} for board in boards]
+    elif not any(board["published"] for board in boards):
+        found = f"has no table for {', '.join(board['info']['name'] for board in boards)} on {suite.name!r}"
+        expected = "hps-v2.0 or hps-v2.1 on the whole of hpsv2"
+        raise InputError("published", found, expected=expected, cure="leave --published out")
     pictures = gather_pictures(results, boards, config.images, config.out)
     board = {
         "format": _FORMAT,
@@ -101,74 +95,67 @@ def run(config: Leaderboard) -> dict[str, Any]:
         "title": config.title or f"Text-to-image models on {suite.name}",
         "suite": suite.model_dump(mode="json"),
         "settings": asdict(config.resampling),
-        "models": [_model(result, config.out) for result in results],
+        "models": [model_facts(result, config.out) for result in results],
         "scorers": boards,
         "agreement": agreement_of(results, labels),
-        "notes": [*_notes(results, having, boards, config.resampling), *pictures.notes],
+        "notes": [
+            *notes_on_models(results),
+            *notes_on_boards(results, having, boards, config.resampling),
+            *pictures.notes,
+        ],
     }
-    products = {
-        "leaderboard.html": leaderboard_page(board, results, pictures),
-        "leaderboard.md": leaderboard_table(board),
-    }
-    publish(config.out, _RECORD, board, {name: text.encode() for name, text in products.items()})
+    html, table = leaderboard_page(board, results, pictures), leaderboard_table(board)
+    publish(config.out, _RECORD, board, {"leaderboard.html": html.encode(), "leaderboard.md": table.encode()})
     return board
 
 
-def _one_of(names: Sequence[str]) -> str:
-    return f"one of {', '.join(names)}"
+def check_names(place: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """See that every name that was given is one that the results have."""
+    for name in given:
+        if name not in known:
+            raise InputError(place, f"has {name!r}, which is in no result", expected=f"one of {', '.join(known)}")
 
 
-def _model(result: Result, out: Path) -> dict[str, Any]:
+def model_facts(result: Result, out: Path) -> dict[str, Any]:
+    """Return what `leaderboard.json` in the folder `out` says of a model."""
     return {
-        "name": result.name,
-        "complete": result.complete,
+        **result.model_dump(include={"name", "complete", "meta", "versions", "package", "command"}),
         "images": sum(len(row.images) for row in result.prompts),
         "missing": sum(not row.images for row in result.prompts),
         "scorers": list(result.labels),
-        "meta": result.meta,
-        "versions": result.versions,
-        "package": result.package,
-        "command": result.command,
         "result": relative_to(result.path, out),
         "sha256": sha256_file(result.path),
     }
 
 
-def _gap(result: Result) -> str | None:
-    """Say which images a model lacks; None if it lacks none."""
-    missing = sum(not row.images for row in result.prompts)
-    if missing:
-        what = f"{missing:,} of {len(result.prompts):,} prompts have no image; its averages are over the others"
-        place = "where it lacks any it has no rank, strength or wins and stands last"
-        fair = "its differences to other models are over the prompts that both have"
-        return f"{result.name} is incomplete: {what}; {place}; {fair}."
-    if not result.complete:
-        what = "some prompts have fewer images than others, and the mean of fewer varies more"
-        return f"{result.name} is incomplete: {what}."
-    return None
+def notes_on_models(results: Sequence[Result]) -> Iterator[str]:
+    """Say which images models lack."""
+    for result in results:
+        if missing := sum(not row.images for row in result.prompts):
+            what = f"{missing:,} of {len(result.prompts):,} prompts have no image; its averages are over the others"
+            place = "where it lacks any it has no rank, strength or wins and stands last"
+            fair = "its differences to other models are over the prompts that both have"
+            yield f"{result.name} is incomplete: {what}; {place}; {fair}."
+        elif not result.complete:
+            what = "some prompts have fewer images than others, and the mean of fewer varies more"
+            yield f"{result.name} is incomplete: {what}."
 
 
-def version_note(label: str, results: Sequence[Result]) -> str | None:
-    """Tell the reader that several versions of hpskit have scored; None if one has."""
-    packages = sorted({result.scorer(label).info.package for result in results})
-    return f"Scores by {label} were made by {', '.join(packages)}." if len(packages) > 1 else None
-
-
-def _notes(
+def notes_on_boards(
     results: Sequence[Result],
     having: Mapping[str, Sequence[Result]],
     boards: Sequence[Mapping[str, Any]],
     resampling: Resampling,
 ) -> Iterator[str]:
-    """What a reader must know: nothing is left out silently."""
-    yield from filter(None, map(_gap, results))
+    """Say what else a reader must know: nothing is left out silently."""
     if note := repeats_note(results[0].texts):
         yield note
     for label, own in having.items():
         if without := [result.name for result in results if result not in own]:
             yield f"Not on the board of {label}, which has not scored them: {', '.join(without)}."
-        if note := version_note(label, own):
-            yield note
+        packages = sorted({result.scorer(label).info.package for result in own})
+        if len(packages) > 1:
+            yield f"Scores by {label} were made by {', '.join(packages)}."
     for board in boards:
         if board["reads_prompt"] is False:
             what = "does not read the prompt: it judges looks only"

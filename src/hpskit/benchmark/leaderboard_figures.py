@@ -61,12 +61,9 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
     names = sorted(own, key=lambda name: (lacks[name], -found[name]["average"]["value"], name))
     scores = np.stack([own[name] for name in names])
     first = next(result for result in results if result.name == names[0])
-    scopes = [""]
-    if len(first.suite.categories) > 1:
-        scopes += [one.name for one in first.suite.categories]
+    sizes = {one.name: one.prompts for one in first.suite.categories}
     said = (result.scorer(label).reads_prompt for result in results)
-    info = first.scorer(label).info
-    counts = {one.name: one.prompts for one in first.suite.categories}
+    info, parts = first.scorer(label).info, [found[name] for name in names]
     return {
         "label": label,
         "info": info.to_json(),
@@ -74,14 +71,15 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
         "reads_prompt": next((value for value in said if value is not None), None),
         "models": names,
         "scopes": [
-            _scope(scope, [found[name] for name in names], names, scores, first, resampling) for scope in scopes
+            scope_figures(scope, parts, names, scores, first, resampling)
+            for scope in ("", *(sizes if len(sizes) > 1 else ()))
         ],
-        "extremes": _extremes(names, scores, first),
-        "published": published_for(info.name, first.suite.name, counts),
+        "extremes": extremes(names, scores, first),
+        "published": published_for(info.name, first.suite.name, sizes),
     }
 
 
-def _scope(
+def scope_figures(
     category: str,
     found: Sequence[Mapping[str, Any]],
     names: Sequence[str],
@@ -103,7 +101,7 @@ def _scope(
     decided = np.zeros((len(names), len(names)), dtype=bool)
     for (lower, upper), p_value in zip(pairs, adjusted, strict=True):
         decided[lower, upper] = decided[upper, lower] = p_value <= 1 - resampling.level
-    places = _places(own, texts, first.categories[inside], decided, resampling)
+    places = standings(own, texts, first.categories[inside], decided, resampling)
     rows = []
     for name, figure, row, place in zip(names, found, own, places, strict=True):
         if category:
@@ -125,7 +123,7 @@ def _scope(
     }
 
 
-def _places(
+def standings(
     scores: Floats,
     texts: NDArray[np.intp],
     categories: NDArray[np.str_],
@@ -159,7 +157,7 @@ def _places(
     return places
 
 
-def _extremes(names: Sequence[str], scores: Floats, first: Result) -> dict[str, Any]:
+def extremes(names: Sequence[str], scores: Floats, first: Result) -> dict[str, Any]:
     """Prompts where models differ most, where each is best and worst beside the others, and where every two differ."""
 
     def named(differences: Floats) -> list[dict[str, Any]]:
@@ -186,9 +184,10 @@ def _extremes(names: Sequence[str], scores: Floats, first: Result) -> dict[str, 
 
 def spread(scores: Floats) -> Floats:
     """(models, prompts) -> (prompts,): highest less lowest score; NaN where fewer than two models have one."""
-    present = np.isfinite(scores)
-    highest, lowest = np.where(present, scores, -np.inf).max(axis=0), np.where(present, scores, np.inf).min(axis=0)
-    return np.asarray(np.subtract(highest, lowest, out=np.full(len(highest), np.nan), where=present.sum(axis=0) > 1))
+    several = np.isfinite(scores).sum(axis=0) > 1
+    found = np.full(scores.shape[1], np.nan)
+    found[several] = np.nanmax(scores[:, several], axis=0) - np.nanmin(scores[:, several], axis=0)
+    return found
 
 
 def margins(scores: Floats) -> Floats:
@@ -198,10 +197,9 @@ def margins(scores: Floats) -> Floats:
     """
     if len(scores) == 1:
         return np.asarray(scores - np.nanmean(scores))
-    present = np.isfinite(scores)
-    known, others = np.where(present, scores, 0), present.sum(axis=0) - present
-    unknown = np.full_like(scores, np.nan)
-    return np.asarray(scores - np.divide(known.sum(axis=0) - known, others, out=unknown, where=others > 0))
+    present, known = np.isfinite(scores), np.nan_to_num(scores)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where there is no other
+        return np.asarray(scores - (known.sum(axis=0) - known) / (present.sum(axis=0) - present))
 
 
 def agreement_of(results: Sequence[Result], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -214,21 +212,15 @@ def agreement_of(results: Sequence[Result], labels: Sequence[str]) -> list[dict[
     rows = []
     for first, second in itertools.combinations(labels, 2):
         both = [result for result in results if {first, second} <= set(result.labels)]
-        means = differences = None
+        row: dict[str, Any] = {"first": first, "second": second, "models": [result.name for result in both]}
+        row |= {"of_means": None, "of_differences": None}
         if len(both) > 1:
             found = scorer_agreement(*([result.scores(label) for result in both] for label in (first, second)))
-            means = None if np.isnan(found.of_means) else found.of_means
+            row["of_means"] = None if np.isnan(found.of_means) else found.of_means
             if found.pairs:
-                differences = {
-                    "value": found.of_differences,
-                    "low": found.low,
-                    "high": found.high,
-                    "pairs": found.pairs,
-                }
-        names = [result.name for result in both]
-        rows.append(
-            {"first": first, "second": second, "models": names, "of_means": means, "of_differences": differences}
-        )
+                ends = {"low": found.low, "high": found.high, "pairs": found.pairs}
+                row["of_differences"] = {"value": found.of_differences, **ends}
+        rows.append(row)
     return rows
 
 

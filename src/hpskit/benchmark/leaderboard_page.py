@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +47,8 @@ under some 5 MB."""
 class Pictures:
     """What a page can show of the images."""
 
-    thumbnails: dict[tuple[str, int], str] = field(default_factory=dict)
-    """(name of a model, number of a prompt in the suite) -> `data:` address of a small JPEG."""
+    thumbnails: defaultdict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    """Name of a model -> number of a prompt in the suite -> `data:` address of a small JPEG."""
     links: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """Name of a model -> `root`, an address relative to the page, and `ending`, if every image is named as in the
     official layout, else `names`, with null for those that are not there. None if no image is there."""
@@ -69,19 +69,18 @@ def gather_pictures(
     """
     pictures = Pictures()
     by_name = {result.name: result for result in results}
-    files = {}
+    files: dict[str, list[Path | None]] = {}
     for name, result in by_name.items():
         root = folders.get(name) or result.path.parent / (result.images_root or ".")
         known = name in folders or result.images_root is not None
         paths = [root / row.images[0].image if row.images and known else None for row in result.prompts]
         files[name] = [path if path and path.is_file() else None for path in paths]
-        pictures.links[name] = _link(result, files[name], root, out)
+        pictures.links[name] = link_to(result, files[name], relative_to(root, out))
     rows = {(row.category, row.number): n for n, row in enumerate(results[0].prompts)}
     room, changed = _BUDGET - _TABLES * sum(len(board["models"]) for board in boards), Counter[str]()
-    for name, place in dict.fromkeys(_wanted(boards)):
+    for name, place in dict.fromkeys(likely_opened(boards)):
         row = rows[place]
-        path = files[name][row]
-        if path is None:
+        if (path := files[name][row]) is None:
             continue
         try:
             same = sha256_file(path) == by_name[name].prompts[row].images[0].sha256
@@ -93,7 +92,7 @@ def gather_pictures(
         elif len(small) > room:
             break
         else:
-            pictures.thumbnails[name, row] = small
+            pictures.thumbnails[name][row] = small
             room -= len(small)
     for name, count in changed.items():
         what = "One image is not the file that was scored" if count == 1 else f"{count} images are not the files scored"
@@ -101,33 +100,33 @@ def gather_pictures(
     return pictures
 
 
-def _link(result: Result, files: Sequence[Path | None], root: Path, out: Path) -> dict[str, Any] | None:
-    address = relative_to(root, out)
-    if address is None or not any(files):
-        return None
+def link_to(result: Result, files: Sequence[Path | None], address: str | None) -> dict[str, Any] | None:
+    """Say how the page reaches the images of a model from their folder's address; see `Pictures.links`."""
     names = [row.images[0].image if path else None for row, path in zip(result.prompts, files, strict=True)]
-    ending = Path(next(name for name in names if name)).suffix
+    there = next(filter(None, names), None)
+    if address is None or there is None:
+        return None
+    root, ending = f"{quote(address)}/", Path(there).suffix
     if names == [image_name(row, ending) if row.images else None for row in result.prompts]:
-        return {"root": f"{quote(address)}/", "ending": ending}
-    return {"root": f"{quote(address)}/", "names": [name and quote(name) for name in names]}
+        return {"root": root, "ending": ending}
+    return {"root": root, "names": [name and quote(name) for name in names]}
 
 
-def _wanted(boards: Sequence[Board]) -> Iterator[tuple[str, tuple[str, int]]]:
-    """Model and place of the pictures that a reader is likely to open, the likeliest first, some more than once."""
+def likely_opened(boards: Sequence[Board]) -> Iterator[tuple[str, tuple[str, int]]]:
+    """List model and place of the pictures that a reader may open, the likeliest first, some more than once."""
 
-    def places(*cases: Mapping[str, Any]) -> list[tuple[str, int]]:
-        return [(case["category"], case["number"]) for case in cases]
+    def of(names: Sequence[str], cases: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, tuple[str, int]]]:
+        yield from ((name, (case["category"], case["number"])) for case in cases for name in names)
 
     for board in boards:
-        yield from ((name, place) for place in places(*board["extremes"]["spread"]) for name in board["models"])
+        yield from of(board["models"], board["extremes"]["spread"])
     for board in boards:
         for model in board["extremes"]["models"]:
-            yield from ((model["name"], place) for place in places(*model["best"], *model["worst"]))
+            yield from of([model["name"]], [*model["best"], *model["worst"]])
     rank = {name: n for board in reversed(boards) for n, name in enumerate(board["models"])}
     pairs = [pair for board in boards for pair in board["extremes"]["pairs"]]
     for pair in sorted(pairs, key=lambda pair: abs(rank[pair["first"]] - rank[pair["second"]])):
-        for place in places(*pair["for_second"], *pair["for_first"]):
-            yield from ((pair[side], place) for side in ("first", "second"))
+        yield from of([pair["first"], pair["second"]], [*pair["for_second"], *pair["for_first"]])
 
 
 # The page
@@ -142,10 +141,7 @@ def leaderboard_page(board: Mapping[str, Any], results: Sequence[Result], pictur
         pictures: what it can show.
     """
     by_name = {result.name: result for result in results}
-    small: dict[str, dict[int, str]] = {name: {} for name in by_name}
-    for (name, row), picture in pictures.thumbnails.items():
-        small[name][row] = picture
-    rows, parts = results[0].prompts, [_Part.of(scorer, board, by_name) for scorer in board["scorers"]]
+    rows, parts = results[0].prompts, [Part.of(scorer, board, by_name) for scorer in board["scorers"]]
     data = {
         "title": board["title"],
         "prompts": [row.prompt for row in rows],
@@ -154,7 +150,7 @@ def leaderboard_page(board: Mapping[str, Any], results: Sequence[Result], pictur
         "models": [
             {
                 "name": name,
-                "small": small[name],
+                "small": pictures.thumbnails[name],
                 "link": pictures.links[name],
                 "several": max(len(row.images) for row in result.prompts),
             }
@@ -169,7 +165,7 @@ def leaderboard_page(board: Mapping[str, Any], results: Sequence[Result], pictur
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Part:
+class Part:
     """The board of one scorer, as the template and the script want it."""
 
     board: Board
@@ -182,59 +178,65 @@ class _Part:
     """For each scope (one model, another) -> the first less the second; both ways round."""
 
     @classmethod
-    def of(cls, board: Board, whole: Mapping[str, Any], results: Mapping[str, Result]) -> _Part:
+    def of(cls, board: Board, whole: Mapping[str, Any], results: Mapping[str, Result]) -> Part:
         """Take the scores from the results."""
         scores = np.stack([results[name].scores(board["label"]) for name in board["models"]])
         deviation = float(np.nanstd(scores))  # a hundredth of it can be seen
         digits = max(2, 2 - math.floor(math.log10(deviation))) if deviation > 0 else 2
         groups = next(iter(results.values())).categories
-        against = [_both_ways(scope, 1 - whole["settings"]["level"]) for scope in board["scopes"]]
+        against = [both_ways(scope, 1 - whole["settings"]["level"]) for scope in board["scopes"]]
         return cls(board=board, digits=digits, scores=scores, groups=groups, against=against)
 
     def for_script(self) -> dict[str, Any]:
-        """What `leaderboard.js` reads."""
+        """Return what `leaderboard.js` reads."""
         known, widest = np.isfinite(self.scores), spread(self.scores)
         best = np.where(known, self.scores, -np.inf).argmax(axis=0).tolist()
         worst = np.where(known, self.scores, np.inf).argmin(axis=0).tolist()
-        names, scopes = self.board["models"], []
+        scopes = []
         for scope, against in zip(self.board["scopes"], self.against, strict=True):
-            inside = self.groups == scope["category"] if scope["category"] else np.ones_like(self.groups, dtype=bool)
+            inside = self.inside(scope["category"])
             scores = np.where(inside, self.scores, np.nan)
-            differences = [
-                [self._difference(against.get((one, other)), own - scores[m]) for m, other in enumerate(names)]
-                for one, own in zip(names, scores, strict=True)
-            ]
-            largest = largest_differences(np.where(inside, widest, np.nan))
+            models = list(zip(self.board["models"], scores, strict=True))
             own = {
                 "category": scope["category"],
                 "pairs": counted(len(scope["differences"]), "pair"),
-                "widest": [[row, best[row], worst[row]] for row in largest],
-                "models": [self._cases(np.where(inside, margin, np.nan)) for margin in margins(self.scores)],
-                "differences": differences,
+                "widest": [
+                    [row, best[row], worst[row]] for row in largest_differences(np.where(inside, widest, np.nan))
+                ],
+                "models": [self.cases(np.where(inside, margin, np.nan)) for margin in margins(self.scores)],
+                "differences": [
+                    [self.difference(against.get((one, other)), a - b) for other, b in models] for one, a in models
+                ],
             }
             scopes.append(own)
         return {
             "label": self.board["label"],
-            "models": names,
+            "models": self.board["models"],
             "digits": self.digits,
-            "scores": [_rounded(row, self.digits) for row in self.scores],
-            "range": _rounded(widest, self.digits),
+            "scores": [self.rounded(row) for row in self.scores],
+            "range": self.rounded(widest),
             "best": [place if known[place, row] else -1 for row, place in enumerate(best)],
             "scopes": scopes,
         }
 
-    def _cases(self, margin: Floats) -> dict[str, Any]:
-        """Best and worst prompts of a model beside the mean of the others: on how many it is so, and the largest."""
-        found: dict[str, Any] = {
-            name: [
-                int((own > 0).sum()),
-                [[row, signed(float(margin[row]), self.digits)] for row in largest_differences(own)],
-            ]
-            for name, own in (("best", margin), ("worst", -margin))
-        }
-        return {**found, "prompts": counted(int(np.isfinite(margin).sum()), "prompt")}
+    def inside(self, category: str) -> NDArray[np.bool_]:
+        """(prompts,): those of a category; all of them for an empty one."""
+        return self.groups == category if category else np.ones(len(self.groups), dtype=bool)
 
-    def _difference(self, row: Mapping[str, Any] | None, by_prompt: Floats) -> list[Any] | None:
+    def rounded(self, scores: Floats) -> list[float | None]:
+        """Round to the digits of the board; None for NaN."""
+        return [None if np.isnan(score) else round(score, self.digits) for score in scores.tolist()]
+
+    def cases(self, margin: Floats) -> dict[str, Any]:
+        """List best and worst prompts of a model beside the mean of the others: on how many it is so, the largest."""
+        found: dict[str, Any] = {"prompts": counted(int(np.isfinite(margin).sum()), "prompt")}
+        for name, own in (("best", margin), ("worst", -margin)):
+            rows = [[row, signed(float(margin[row]), self.digits)] for row in largest_differences(own)]
+            found[name] = [int((own > 0).sum()), rows]
+        return found
+
+    def difference(self, row: Mapping[str, Any] | None, by_prompt: Floats) -> list[Any] | None:
+        """Write the difference of two models, and the prompts where it is largest; None if they are not compared."""
         if row is None:
             return None
         equal = row["prompts"] - row["wins"] - row["losses"]
@@ -255,21 +257,21 @@ class _Part:
         ]
 
     def axis(self, rows: Sequence[Mapping[str, Any]]) -> Axis:
-        """An axis for a column of means, or of what was published if there is none."""
+        """Make an axis for a column of means, or of what was published if there is none."""
         published = [row["average"] for row in self.board["published"]]
         ends = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
         return axis_for(ends or published or [0, 1], 4)
 
     def scales(self) -> list[tuple[float, Markup, Markup]]:
-        """Axes for differences, wide to narrow: the end, the head of a column, and a row to put the marks in."""
+        """Make axes for differences, wide to narrow: the end, the head of a column, and a row to put the marks in."""
         ends = [abs(row[end]) for s in self.board["scopes"] for row in s["differences"] for end in ("low", "high")]
         widest = max(ends, default=0.0) or 1.0
         axes = [axis_for([-part * widest, part * widest]) for part in (1, 0.5, 0.25, 0.1, 0.05)]
         return [(axis.high, interval_axis(axis), interval(axis, 0, 0, 0, colour="c0", title="")) for axis in axes]
 
     def histogram(self, category: str) -> Markup | None:
-        """An empty histogram of differences by prompt that is large enough for every two models; None if all are 0."""
-        scores = np.round(self.scores[:, self.groups == category] if category else self.scores, self.digits)
+        """Draw an empty histogram of differences by prompt, large enough for every two models; None if all are 0."""
+        scores = np.round(self.scores[:, self.inside(category)], self.digits)
         pairs = [one - other for one, other in itertools.combinations(scores, 2)]
         pairs = [pair[np.isfinite(pair)] for pair in pairs]
         widest = max((float(np.abs(pair).max()) for pair in pairs if len(pair)), default=0.0)
@@ -288,7 +290,7 @@ class _Part:
         return frame.draw("Histogram of the differences by prompt", bars)
 
 
-def _both_ways(scope: Mapping[str, Any], chance: float) -> dict[tuple[str, str], dict[str, Any]]:
+def both_ways(scope: Mapping[str, Any], chance: float) -> dict[tuple[str, str], dict[str, Any]]:
     found = {}
     for row in scope["differences"]:
         turned = {"value": -row["value"], "low": -row["high"], "high": -row["low"]}
@@ -299,10 +301,6 @@ def _both_ways(scope: Mapping[str, Any], chance: float) -> dict[tuple[str, str],
             both["kind"] = "open" if row["holm_p"] > chance else "up" if both["value"] > 0 else "down"
             found[row[one], row[other]] = both
     return found
-
-
-def _rounded(scores: Floats, digits: int) -> list[float | None]:
-    return [None if np.isnan(score) else round(score, digits) for score in scores.tolist()]
 
 
 # Markdown
