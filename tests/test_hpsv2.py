@@ -49,17 +49,12 @@ def test_score_is_the_raw_cosine_of_one_or_many(small: str, photographs: list[Im
     path = str(tmp_path / "a.png")
     many = hpsv2.score([path, photographs[1]], "a temple", hps_version="v2.1", cp=small)
     assert [type(value) for value in many] == [np.float32, np.float32]
-    assert hpsv2.score(path, "a temple", cp=small) == pytest.approx(many[:1], abs=1e-6)
+    assert hpsv2.score(path, "a temple", hps_version="v2.1", cp=small) == pytest.approx(many[:1], abs=1e-6)
+    assert hpsv2._network.cache_info().misses == 1, "the weights are loaded once"
     network, info = load_network(small, precision="fp32")
     scale = NetworkScorer(network, info).score([path, photographs[1]], "a temple")
     assert [value * 100 for value in many] == pytest.approx(scale.tolist(), abs=1e-4)
     assert info.precision == "fp32"
-
-
-def test_the_weights_are_loaded_once(small: str, photographs: list[Image.Image]) -> None:
-    hpsv2.score(photographs[0], "x", cp=small)
-    hpsv2.score(photographs[1], "y", cp=small)
-    assert hpsv2._network.cache_info().misses == 1
 
 
 def test_benchmark_prompts(prompts_home: Path) -> None:
@@ -81,13 +76,9 @@ def test_evaluate_refuses_a_gap(prompts_home: Path, small: str, tmp_path: Path) 
     (images / "photo").mkdir(parents=True)
     for number in (0, 1, 3):
         Image.new("RGB", (9, 9), (number * 50, 9, 9)).save(images / f"photo/{number:05d}.jpg")
-    with pytest.raises(InputError, match=r"photo/00002"):
+    with pytest.raises(InputError) as caught:
         hpsv2.evaluate(images, cp=small)
-    Image.new("RGB", (9, 9)).save(images / "photo/00002.jpg")
-    result = hpsv2.evaluate(images, cp=small)
-    assert [*result] == ["photo", "average"]
-    assert result["photo"]["mean"] == pytest.approx(result["average"]["mean"])
-    assert result["photo"]["images"] == 4
+    assert "photo/00002" in str(caught.value)
 
 
 def test_a_benchmark_run_gives_the_same_figures(prompts_home: Path, small: str, tmp_path: Path) -> None:
@@ -98,6 +89,8 @@ def test_a_benchmark_run_gives_the_same_figures(prompts_home: Path, small: str, 
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (9, 9), (number * 50, hpsv2.STYLES.index(style) * 60, 9)).save(path)
     expected = hpsv2.evaluate(tmp_path / "images", cp=small)
+    assert [*expected] == [*hpsv2.STYLES, "average"]
+    assert expected["photo"]["images"] == 4
     scorer = NetworkScorer(*load_network(small, precision="fp32"))
     config = BenchmarkRun(suite=prompts_home, images=tmp_path / "images", name="m", out=tmp_path / "result.json")
     (found,) = run(config, lambda: [Candidate(label="tiny", scorer=scorer)]).result.scorers

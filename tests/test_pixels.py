@@ -238,12 +238,6 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
-def jpeg(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "jpeg")
-    return buffer.getvalue()
-
-
 def png_with_huge_text() -> bytes:
     text, buffer = PngInfo(), io.BytesIO()
     text.add_text("workflow", "x" * 2**21, zip=True)
@@ -291,13 +285,20 @@ def test_several_files_are_one_error(tmp_path: Path) -> None:
 def test_truncated_files_are_refused(
     tmp_path: Path, photographs: list[Image.Image], share: float, format_: str
 ) -> None:
-    buffer = io.BytesIO()
-    photographs[0].save(buffer, format_)
-    data = buffer.getvalue()
+    data = encoded(photographs[0], format_)
     path = tmp_path / f"a.{format_}"
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(ImageError, check=at(path)):
         open_image(path)
+
+
+def encoded(image: Image.Image, format_: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_)
+    return buffer.getvalue()
+
+
+DAMAGED = encoded(Image.effect_noise((40, 30), 80), "jpeg")
 
 
 @given(st.integers(0, 10**9), st.integers(0, 255))
@@ -315,37 +316,29 @@ def test_damage_never_escapes_as_another_error(position: int, value: int) -> Non
         assert image.mode == "RGB"
 
 
-DAMAGED = jpeg(Image.effect_noise((40, 30), 80))
-
-
 @pytest.mark.parametrize(
-    ("source", "error", "found"),
+    ("source", "where"),
     [
-        ("nope.png", ImageError, "No such file or directory"),
-        (".", ImageError, "is a directory"),
-        ("http://example.org/a.png", ImageError, "is an address"),
-        ("a\0b.png", ImageError, "is not the name of a file"),
-        ("a\ud800.png", ImageError, "is not the name of a file"),
-        (3, InputError, "is of type int"),
-        (Image.new("I", (2, 2)), ImageError, "mode 'I'"),
-        (Image.new("F", (2, 2)), ImageError, "mode 'F'"),
-        (torch.zeros(4, 5, 5), ImageError, "has shape (4, 5, 5)"),
-        (torch.zeros(3, 0, 5), ImageError, "has shape (3, 0, 5)"),
-        (torch.zeros(3, 5, 5, dtype=torch.uint8), ImageError, "is of torch.uint8"),
-        (torch.full((3, 5, 5), -1.0), ImageError, "from -1 to -1"),
-        (torch.full((3, 5, 5), float("nan")), ImageError, "nan"),
+        ("nope.png", at(found="No such file or directory")),
+        (".", at(found="is a directory")),
+        ("http://example.org/a.png", at(found="is an address")),
+        ("a\0b.png", at(found="is not the name of a file")),
+        ("a\ud800.png", at(found="is not the name of a file")),
+        (3, at(found="is of type int")),
+        (Image.new("I", (2, 2)), at(found="mode 'I'")),
+        (Image.new("F", (2, 2)), at(found="mode 'F'")),
+        (torch.zeros(4, 5, 5), at(found="has shape (4, 5, 5)")),
+        (torch.zeros(3, 0, 5), at(found="has shape (3, 0, 5)")),
+        (torch.zeros(5, 5, 3), at("image tensor", cure="permute channels")),
+        (torch.zeros(3, 5, 5, dtype=torch.uint8), at(found="is of torch.uint8")),
+        (torch.full((3, 5, 5), -1.0), at(found="from -1 to -1")),
+        (torch.full((3, 5, 5), 255.0), at("image tensor", cure="[0, 255] by x / 255")),
+        (torch.full((3, 5, 5), float("nan")), at(found="nan")),
     ],
 )
-def test_what_is_no_image_is_refused(source: Any, error: type[InputError], found: str) -> None:
-    with pytest.raises(error, check=at(found=found)):
+def test_what_is_no_image_is_refused(source: Any, where: Any) -> None:
+    with pytest.raises(InputError, check=where):
         to_tensor(source)
-
-
-def test_the_likely_mistake_with_a_tensor_is_named() -> None:
-    with pytest.raises(ImageError, check=at("image tensor", cure="permute channels")):
-        to_tensor(torch.zeros(5, 5, 3))
-    with pytest.raises(ImageError, check=at("image tensor", cure="[0, 255] by x / 255")):
-        to_tensor(torch.full((3, 5, 5), 255.0))
 
 
 def test_gradients_reach_the_pixels() -> None:

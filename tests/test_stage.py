@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from error_fields import at
@@ -38,6 +38,7 @@ def writer(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
 
 
+@settings(max_examples=15)
 @given(st.lists(st.dictionaries(KEYS, VALUES, max_size=5), max_size=5))
 def test_a_ledger_is_a_dictionary_that_is_still_there_later(
     tmp_path_factory: pytest.TempPathFactory, steps: list[dict[tuple[str, str], object]]
@@ -96,30 +97,21 @@ def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
         Ledger(path, RUN | {"size": 224})
 
 
-@pytest.mark.parametrize("content", [b"somebody's notes, which are longer than a header of a hundred bytes" * 9, b"x"])
-def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "x.ledger"
-    path.write_bytes(content)
-    with pytest.raises(OutputError, check=at(path, found="no ledger")):
-        Ledger(path, RUN)
-    assert path.read_bytes() == content
-
-
-def test_a_pipe_in_the_place_of_a_ledger_is_refused(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x.ledger")
-    with pytest.raises(OutputError, check=at(tmp_path / "x.ledger", found="no regular file")):
-        Ledger(tmp_path / "x.ledger", RUN)
-
-
-def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "x.ledger"
-    with sqlite3.connect(path) as other:
+def test_files_of_others_are_refused_and_left_alone(tmp_path: Path) -> None:
+    notes, short, foreign, pipe = (tmp_path / name for name in ("notes", "short", "foreign", "pipe"))
+    notes.write_bytes(b"somebody's notes, which are longer than a header of a hundred bytes" * 9)
+    short.write_bytes(b"x")
+    with sqlite3.connect(foreign) as other:
         other.execute("CREATE TABLE run (name TEXT, value TEXT)")
     other.close()
-    before = path.read_bytes()
-    with pytest.raises(OutputError, check=at(path, found="another program")):
-        Ledger(path, RUN)
-    assert path.read_bytes() == before
+    os.mkfifo(pipe)
+    for path, found in ((notes, "no ledger"), (short, "no ledger"), (foreign, "another program")):
+        before = path.read_bytes()
+        with pytest.raises(OutputError, check=at(path, found=found)):
+            Ledger(path, RUN)
+        assert path.read_bytes() == before
+    with pytest.raises(OutputError, check=at(pipe, found="no regular file")):
+        Ledger(pipe, RUN)
 
 
 def test_a_damaged_entry_counts_as_missing(tmp_path: Path) -> None:

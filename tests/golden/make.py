@@ -12,32 +12,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import io
 import json
 import math
-import os
 import re
 import shlex
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # else tests/conftest.py has done it: nothing is fetched, and no file of the user's is seen
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    for name in ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
-        os.environ.pop(name, None)
-    os.environ.update(HPSKIT_HOME=tempfile.mkdtemp(prefix="hpskit-golden-"), HF_ENDPOINT="http://127.0.0.1:9")
-    os.environ.update(COLUMNS="120", OMP_NUM_THREADS="1")
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import PIL
 import torch
 
 import hpskit as package
 from command_inputs import write_inputs
+from conftest import run_here  # which sees to it that nothing is fetched and no file of the user's is seen
 
 OUTPUTS = Path(__file__).with_name("outputs")
 PLAIN = 1e-6
@@ -47,21 +40,8 @@ ELSEWHERE = 2e-3
 UNSTABLE = {
     *("package", "command", "time", "date", "created", "finished", "started", "seconds", "duration", "memory", "disk"),
     *("versions", "weight_hash", "digest", "hash", "digests", "space", "threads", "hardware", "machine", "environment"),
-    *(
-        "free_disk",
-        "peak",
-        "peak_bytes",
-        "seconds_per_step",
-        "seconds_left",
-        "images_per_second",
-        "peak_memory",
-        "estimate",
-        "bytes",
-        "sha256",
-        "python",
-        "platform",
-        "hpskit",
-    ),
+    *("free_disk", "peak", "peak_bytes", "peak_memory", "seconds_per_step", "seconds_left", "images_per_second"),
+    *("estimate", "bytes", "sha256", "python", "platform", "hpskit"),
 }
 """Fields that differ from machine to machine, or from version to version."""
 
@@ -237,39 +217,16 @@ def run_chain(name: str, folder: Path) -> dict[str, Any]:
 
 def run(case: Case, folder: Path) -> dict[str, Any]:
     """Run one command; give its exit code with what it printed, and the files that are kept of it."""
-    code, output, errors = hpskit(case.words, folder)
-    if code not in (0, 1):
-        raise RuntimeError(f"hpskit {case.words} ended with {code}: {errors}")
-    found: dict[str, Any] = {"exit code": code, "output": parse(output, folder)}
+    done = run_here(["hpskit", *shlex.split(case.words)], folder)
+    if done.returncode not in (0, 1) or "Traceback" in done.stderr:
+        raise RuntimeError(f"hpskit {case.words} ended with {done.returncode}: {done.stderr}")
+    found: dict[str, Any] = {"exit code": done.returncode, "output": parse(done.stdout, folder)}
     for pattern in case.keep:
         paths = sorted(folder.glob(pattern))
         assert paths, f"{case.name}: no {pattern} in {sorted(map(str, (folder / pattern).parent.glob('*')))}"
         for path in paths:
             found[str(path.relative_to(folder))] = parse(path.read_text(encoding="utf-8"), folder, path.suffix)
     return found
-
-
-def hpskit(words: str, folder: Path) -> tuple[int, str, str]:
-    """The exit code and the output of a command that is run in this process, as one of its own would give them."""
-    from hpskit.cli import main
-
-    output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    code: Any = 0
-    kept = sys.argv
-    sys.argv = ["hpskit", *shlex.split(words)]
-    with contextlib.ExitStack() as stack:
-        stack.callback(setattr, sys, "argv", kept)
-        stack.enter_context(contextlib.chdir(folder))
-        stack.enter_context(contextlib.redirect_stdout(output))
-        stack.enter_context(contextlib.redirect_stderr(errors))
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("default")
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code
-    texts = [stream.buffer.getvalue().decode() for stream in (output, errors)]  # type: ignore[attr-defined]
-    return int(code or 0), texts[0], texts[1]
 
 
 def parse(text: str, folder: Path, suffix: str = "") -> Any:

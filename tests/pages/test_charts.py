@@ -21,7 +21,6 @@ from hpskit.pages.charts import (
     axis_for,
     category_axis,
     count_axis,
-    round_step,
     text_width,
     value_axis,
 )
@@ -59,11 +58,6 @@ def test_ticks_lie_inside_in_order_and_have_labels(axis: Axis) -> None:
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
     assert places == sorted(places) or axis.low > axis.high
     assert [axis.label(tick) for tick in axis.ticks] == list(axis.labels)
-
-
-@pytest.mark.parametrize(("least", "step"), [(1, 1), (1.1, 2), (3, 5), (0.07, 0.1), (0.05, 0.05), (600, 1000)])
-def test_round_step(least: float, step: float) -> None:
-    assert round_step(least) == pytest.approx(step)
 
 
 LINES = [
@@ -150,19 +144,9 @@ def test_series_with_bars_stand_apart() -> None:
     assert abs(first - second) == pytest.approx(4)
 
 
-def test_a_frame_places_by_its_axes() -> None:
-    frame = Frame(x=axis_for([0, 10]), y=axis_for([0, 1]))
-    (left, bottom), (right, top) = frame.at(0, 0), frame.at(10, 1)
-    assert (right - left, bottom - top) == (296, 196)
-    assert frame.at(5, 0.5) == ((left + right) / 2, (top + bottom) / 2)
-
-
-def test_a_value_outside_of_a_column_is_not_drawn() -> None:
+def test_a_column_shows_values_inside_and_as_many_labels_as_fit() -> None:
     assert "<circle" not in charts.interval(X, 2000, colour="c0", title="far")
     assert "<circle" in charts.interval(X, 1000, colour="c0", title="at the end")
-
-
-def test_a_column_that_is_too_narrow_for_its_labels_shows_some_of_them() -> None:
     assert charts.interval_axis(axis_for([0, 5])).count("<text") == 6
     assert charts.interval_axis(axis_for([0, 0.00005])).count("<text") == 3
 
