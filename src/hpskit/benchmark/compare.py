@@ -216,11 +216,7 @@ def find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
 
 
 def scorers_before(config: Compare, suite: Suite) -> Sequence[ComparedScorer]:
-    """Read the scorers of the comparison that stands in the folder; none if none is there.
-
-    Raises:
-        OutputError: what is there is something else, or of other folders or prompts.
-    """
+    """Read the scorers of the comparison that stands in the folder, which must be of the same folders and prompts."""
     path = config.out / "compare.json"
     if not path.exists():
         return []
@@ -253,9 +249,7 @@ def about(candidate: Candidate, suite: Suite) -> ComparedScorer:
 def gathered(
     before: Sequence[ComparedScorer], named: Sequence[ComparedScorer], images: Sequence[SuiteImage], book: Book
 ) -> tuple[list[ComparedScorer], list[str]]:
-    """Collect the scorers that were compared before and those that are named now, in that order.
-
-    One of this run takes the place of an earlier one of the same label.
+    """Collect the scorers that were compared before and those that are named now, which replace those of their label.
 
     Returns:
         The scorers, and a note for each that has not scored all of these images and is left out.

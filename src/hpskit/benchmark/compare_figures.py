@@ -41,16 +41,12 @@ def compared(
     """Compute everything about two sets of images by one scorer, ready for JSON; see docs/compare.md.
 
     Args:
-        first: (prompts,) mean score of each prompt's images; NaN where there is none.
-        second: (prompts,) likewise.
+        first: (prompts,) mean score of each prompt's images; NaN where there is none. `second` likewise.
+        second: at least two different prompts have an image in both.
         categories: (prompts,) category of each; empty if the suite has none.
         names: of the two sets.
         resampling: of intervals and tests.
-        texts: (prompts,) equal numbers for prompts with one text, which are one prompt in all but the means; each is
-            its own if not given.
-
-    Raises:
-        InputError: fewer than two different prompts have an image in both.
+        texts: (prompts,) see `text_numbers`; each prompt is its own if not given.
     """
     both = np.isfinite(first) & np.isfinite(second)
     texts = np.arange(len(first)) if texts is None else texts
@@ -153,7 +149,7 @@ _WORDS = {
 def agreement_of(
     scorers: Sequence[Mapping[str, Any]], differences: Sequence[Floats], second: str
 ) -> dict[str, Any] | None:
-    """Tell whether several scorers say the same; None for one.
+    """Tell whether several scorers say the same of the set called `second`; None for one scorer.
 
     Args:
         scorers: `label` of each, and what `compared` says by it.
@@ -161,9 +157,8 @@ def agreement_of(
         second: name of the second set.
 
     Returns:
-        `sentence`; `holm_p`, label -> p of the permutation test, corrected for the number of scorers; `correlations`:
-        Spearman's of the differences by every two scorers over the prompts, None where one of them is the same for all
-        prompts.
+        `sentence`; `holm_p`: p of the permutation test by label, corrected for the number of scorers; `correlations`:
+        Spearman's of the differences by every two scorers, None where one of them is the same for all prompts.
     """
     if len(scorers) < 2:
         return None

@@ -24,12 +24,7 @@ __all__ = ["Row", "Shown", "compare_page", "compare_sheet", "contact_sheet"]
 
 
 def compare_page(result: Mapping[str, Any], roots: Mapping[str, Path]) -> str:
-    """Make the page of a comparison.
-
-    Args:
-        result: what `compare.json` holds.
-        roots: `first` and `second`: the folders of the images.
-    """
+    """Make the page of what `compare.json` holds; `roots` are the folders of the images, `first` and `second`."""
     wanted = {
         (side, case[side]["image"])
         for scorer in result["scorers"]

@@ -141,11 +141,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def by_manifest(suite: Suite, folder: Path, manifest: Path) -> Found:
-    """Sort files as a manifest says.
-
-    Raises:
-        RecordError: a row of it is broken.
-    """
+    """Sort files as a manifest says."""
     found = Found()
     known = {(prompt.category, prompt.number): prompt.prompt for prompt in suite.prompts}
     by_text: defaultdict[tuple[str | None, str], list[Key]] = defaultdict(list)
@@ -174,11 +170,7 @@ def prompt_of(
     known: Mapping[Key, str],
     by_text: Mapping[tuple[str | None, str], Sequence[Key]],
 ) -> Key:
-    """Find the prompt that a row of a manifest is of, by its number or by its text.
-
-    Raises:
-        RecordError: there is none, there are several, or number and text contradict each other.
-    """
+    """Find the prompt that a row of a manifest is of, by its number or by its text."""
     if row.number is None and row.prompt is None:
         raise RecordError(place, "has neither 'number' nor 'prompt'", expected="one of them", cure="add it")
     if row.number is None:

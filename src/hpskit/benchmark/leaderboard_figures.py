@@ -41,12 +41,7 @@ _FEWEST_IN_CATEGORY = 10
 
 
 def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) -> dict[str, Any]:
-    """Compare models by the scores of one scorer.
-
-    Args:
-        label: the scorer; every result has it.
-        results: one for each model, of one suite and with scores of one identity.
-        resampling: of the intervals.
+    """Compare models by the scores of one scorer, which every result has.
 
     Returns:
         `info`, `reads_prompt` (None if no result says), `models` (names, best mean first; ties by name; those that lack
@@ -87,7 +82,7 @@ def scope_figures(
     first: Result,
     resampling: Resampling,
 ) -> dict[str, Any]:
-    """Figures, ranks and differences over all prompts, or over those of one category."""
+    """Compute figures, ranks and differences over all prompts, or over those of one category."""
     inside = first.categories == category if category else np.ones(scores.shape[1], dtype=bool)
     own, texts = scores[:, inside], first.texts[inside]
     present = np.isfinite(own)
@@ -130,7 +125,7 @@ def standings(
     decided: NDArray[np.bool_],
     resampling: Resampling,
 ) -> list[dict[str, Any]]:
-    """Rank, strength and mean win rate of each model that has all prompts; None for the others.
+    """Compute rank, strength and mean win rate of each model that has all prompts; None for the others.
 
     Two models get separate ranks only if their own difference is significant too, so that ranks and p-values on one
     page cannot contradict each other. Shares of categories are fixed, unless one has too few prompts for that.
@@ -158,7 +153,7 @@ def standings(
 
 
 def extremes(names: Sequence[str], scores: Floats, first: Result) -> dict[str, Any]:
-    """Prompts where models differ most, where each is best and worst beside the others, and where every two differ."""
+    """List prompts where models differ most, where each is best and worst, and where every two differ."""
 
     def named(differences: Floats) -> list[dict[str, Any]]:
         rows = ((first.prompts[n], float(differences[n])) for n in largest_differences(differences))
@@ -203,7 +198,7 @@ def margins(scores: Floats) -> Floats:
 
 
 def agreement_of(results: Sequence[Result], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Every two scorers: how far they order the models alike, and the prompts on which models differ.
+    """Tell of every two scorers how far they order the models alike, and the prompts on which models differ.
 
     Returns:
         `of_means` and `of_differences` of `hpskit.stats.scorer_agreement`, the latter with its `low`, `high` and
@@ -227,16 +222,9 @@ def agreement_of(results: Sequence[Result], labels: Sequence[str]) -> list[dict[
 def published_for(scorer: str, suite: str, categories: Mapping[str, int]) -> list[dict[str, Any]]:
     """Give the table that the authors published for a scorer, best first; empty if there is none for this suite.
 
-    It is quoted, not checked. Source: Wu et al. 2023 (arXiv 2306.09341), table of the benchmark, and the leaderboards
-    of the official repository, computed before resizing was antialiased; see docs/scoring.md.
-
-    Args:
-        scorer: name of the model, such as `hps-v2.1`.
-        suite: name of the suite.
-        categories: name -> number of prompts; the table is for all 3,200.
-
-    Returns:
-        Of each text-to-image model the `name`, the mean on each of the `categories`, and the `average` over all images.
+    It is quoted, not checked, and is for all 3,200 prompts (`categories` are name and number of prompts). Source: Wu et
+    al. 2023 (arXiv 2306.09341), table of the benchmark, and the leaderboards of the official repository, computed
+    before resizing was antialiased; see docs/scoring.md.
     """
     if suite != "hpsv2" or dict(categories) != dict.fromkeys(STYLES, 800):
         return []

@@ -59,13 +59,9 @@ class Pictures:
 def gather_pictures(
     results: Sequence[Result], boards: Sequence[Board], folders: Mapping[str, Path], out: Path
 ) -> Pictures:
-    """Find the images, and make small ones where models differ most.
+    """Find the images for a page in the folder `out`, and make small ones where models differ most.
 
-    Args:
-        results: of all models.
-        boards: see `hpskit.benchmark.leaderboard.scorer_board`.
-        folders: name of a model -> where its images are, if not where the result says.
-        out: folder of the page, from which addresses start.
+    `folders` say where the images of a model are, if not where its result says.
     """
     pictures = Pictures()
     by_name = {result.name: result for result in results}
@@ -133,13 +129,7 @@ def likely_opened(boards: Sequence[Board]) -> Iterator[tuple[str, tuple[str, int
 
 
 def leaderboard_page(board: Mapping[str, Any], results: Sequence[Result], pictures: Pictures) -> str:
-    """Make the page.
-
-    Args:
-        board: what `leaderboard.json` holds.
-        results: those that it was made from: the page holds their scores by prompt.
-        pictures: what it can show.
-    """
+    """Make the page of what `leaderboard.json` holds, and of the scores by prompt of its results."""
     by_name = {result.name: result for result in results}
     rows, parts = results[0].prompts, [Part.of(scorer, board, by_name) for scorer in board["scorers"]]
     data = {

@@ -326,13 +326,7 @@ def figures(rows: Sequence[ScoredPrompt], label: str, resamples: int = 10_000, l
     """Compute the figures of one scorer: `average` and `categories`, ready for JSON; see `CategoryFigures`.
 
     The interval of the average is for these categories in these proportions: what is drawn is prompts within them, not
-    categories.
-
-    Args:
-        rows: every prompt of the suite.
-        label: of the scorer.
-        resamples: of the bootstrap; its seed is always 0.
-        level: nominal coverage of the intervals; that of a result file is 95 %.
+    categories. The seed is always 0, so that everybody gets the same figures; result files have the default settings.
     """
     scores = mean_scores((row.images for row in rows), label)
     categories = np.array([row.category for row in rows])
@@ -357,12 +351,7 @@ def figures(rows: Sequence[ScoredPrompt], label: str, resamples: int = 10_000, l
 
 
 def largest_differences(differences: Floats, count: int = 6) -> list[int]:
-    """List the numbers of the largest differences above 0, largest first; equal ones in the order of the prompts.
-
-    Args:
-        differences: (prompts,); NaN where there is nothing to compare.
-        count: how many at most.
-    """
+    """List the numbers of the largest differences above 0, largest first; equal ones in the order of the prompts."""
     order = np.argsort(np.where(np.isnan(differences), np.inf, -differences), kind="stable")
     return [int(n) for n in order[:count] if differences[n] > 0]
 
@@ -397,9 +386,9 @@ def read_results(paths: Sequence[Path], *, least: int = 1) -> list[Result]:
         cure = "name more files made by `hpskit benchmark run`"
         raise InputError("results", f"are {len(paths)}", expected=f"at least {least}", cure=cure)
     results = [read_result(path) for path in paths]
-    first = results[0]
     names: dict[str, Path] = {}
     for result in results:
+        first = results[0]
         if result.suite.sha256 != first.suite.sha256:
             place, both = f"{first.path} and {result.path}", (first.suite, result.suite)
             found = f"are of {' and '.join(f'{suite.name!r} ({suite.sha256[:12]})' for suite in both)}"
@@ -412,11 +401,7 @@ def read_results(paths: Sequence[Path], *, least: int = 1) -> list[Result]:
 
 
 def same_scorer(label: str, results: Sequence[Result]) -> None:
-    """See that a label stands for one scorer. Versions of hpskit may differ: its known answers hold for all of them.
-
-    Raises:
-        InputError: it stands for two, or a result does not have it.
-    """
+    """See that a label stands for one scorer. Versions of hpskit may differ: its known answers hold for all of them."""
     first = results[0]
     for other in results:
         one, two = first.scorer(label).info, other.scorer(label).info
@@ -432,22 +417,16 @@ def common_scorers(results: Sequence[Result], wanted: Sequence[str] = ()) -> lis
     Raises:
         InputError: a label stands for two scorers, or a result lacks one that is wanted.
     """
-    labels = list(dict.fromkeys(wanted)) or [
-        label for label in results[0].labels if all(label in result.labels for result in results)
-    ]
+    every = results[0].labels if results else ()
+    labels = wanted or [label for label in every if all(label in result.labels for result in results)]
     for label in labels:
         same_scorer(label, results)
-    return labels
+    return list(dict.fromkeys(labels))
 
 
 def repeats_note(texts: NDArray[np.intp]) -> str | None:
-    """Tell the reader that prompts repeat one another; None if none does.
-
-    Args:
-        texts: (prompts,) numbers of their texts; see `text_numbers`.
-    """
-    repeated = len(texts) - len(np.unique(texts))
-    if not repeated:
+    """Tell the reader that prompts repeat one another; None if none does. `texts` are as of `text_numbers`."""
+    if not (repeated := len(texts) - len(np.unique(texts))):
         return None
     what = "those of one text are one prompt in intervals, tests and wins, and weigh in means as often as they stand"
     return f"{repeated:,} of {len(texts):,} prompts {'repeats' if repeated == 1 else 'repeat'} another; {what}."

@@ -170,11 +170,7 @@ def run(
 
 
 def suite_images(suite: Suite, found: ImageSet, progress: Progress) -> list[SuiteImage]:
-    """Read every image: its prompt and hash, in the order of the suite.
-
-    Raises:
-        ImageError: one cannot be read.
-    """
+    """Read every image: its prompt and hash, in the order of the suite. One that cannot be read is an ImageError."""
     places = [(row, path) for row, paths in enumerate(found.images) for path in paths]
     digests = read_images((path for _, path in places), lambda done: progress("reading", done, len(places)))
     return [
@@ -194,15 +190,10 @@ def identical_images(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ...
 
 
 def score_images(images: Sequence[SuiteImage], scorers: Sequence[Scorer], book: Book, progress: Progress) -> int:
-    """Score what the book does not have yet.
-
-    Returns:
-        Scores that it had.
+    """Score what the book does not have yet; return the number of scores that it had.
 
     Raises:
         InputError: images cannot be decoded, or changed meanwhile. All the others have been scored by then.
-        ModelError: a score is not a number.
-        OutputError: the ledger cannot be written.
     """
     broken: list[ImageError] = []
     filled = book.fill(
@@ -224,12 +215,9 @@ def score_images(images: Sequence[SuiteImage], scorers: Sequence[Scorer], book: 
 def scored_images(
     images: Sequence[SuiteImage], book: Book, identities: Mapping[str, str]
 ) -> Mapping[int, tuple[ScoredImage, ...]]:
-    """Collect the images of each prompt with their scores, by number of the prompt; none if it has none.
+    """Collect the images of each prompt, by its number, with their scores by label; none if it has none.
 
-    Args:
-        images: all of them are scored.
-        book: their scores.
-        identities: label of each scorer -> its identity.
+    `identities` are those of the scorers by label.
     """
     rows: defaultdict[int, tuple[ScoredImage, ...]] = defaultdict(tuple)
     for image in images:
@@ -287,11 +275,7 @@ def versions() -> dict[str, str]:
 
 
 def read_earlier(out: Path, name: str, suite: Suite) -> Result | None:
-    """Read the result that is to be added to, if there is one.
-
-    Raises:
-        OutputError: what is there is no result, or one of another model or of other prompts.
-    """
+    """Read the result that is to be added to; an OutputError if it is of another model, of other prompts, or none."""
     if not out.exists():
         return None
     try:
@@ -312,11 +296,7 @@ def read_earlier(out: Path, name: str, suite: Suite) -> Result | None:
 
 
 def check_unchanged(earlier: Result, images: Sequence[SuiteImage]) -> None:
-    """See that a run says at least as much of the same images for the same prompts as the result that it replaces.
-
-    Raises:
-        OutputError: images have changed, are gone, or belong to other prompts.
-    """
+    """See that no image of the result that is added to has changed, is gone, or belongs to another prompt."""
     now = {(image.row, image.name): image.sha256 for image in images}
     changed = [
         image.image

@@ -155,12 +155,7 @@ def published_suite(name: str) -> Suite:
 
 
 def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite:
-    """Number and check the prompts of a suite.
-
-    Raises:
-        InputError: there are none, or the categories cannot be folders side by side.
-        RecordError: a row is not what it should be.
-    """
+    """Number and check the prompts of a suite; their categories must be able to be folders side by side."""
     counts: Counter[str] = Counter()
     prompts = []
     for place, row in rows:
@@ -193,11 +188,7 @@ def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite
 
 
 def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:
-    """Read the rows of a file or folder; those of a JSON list of texts are of `category`.
-
-    Raises:
-        InputError: the file cannot be read or is no such file.
-    """
+    """Read the rows of a file or folder; those of a JSON list of texts are of `category`."""
     if path.is_dir():
         whole, lists = path / "prompts.jsonl", sorted(path.glob("*.json"))
         if not whole.is_file() and not lists:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpskit import __version__
+from hpskit.benchmark.result import mean_interval
 from hpskit.benchmark.studies.folders import ImageFolder, measured, open_folders
 from hpskit.errors import InputError
 from hpskit.pages.charts import Axis, Frame, axis_for, colour_of, element
@@ -30,7 +31,7 @@ from hpskit.pages.page import figure_file, page
 from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.statistics import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity, gamut_outline, lab_to_srgb
 from hpskit.stage import Ledger, Progress, check_free, ledger_until_published, publish
-from hpskit.stats import bootstrap_mean, check_settings, holm
+from hpskit.stats import check_settings, holm
 from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
 
 __all__ = ["Chrominance", "Sample", "contour", "measure", "run"]
@@ -79,6 +80,11 @@ class Chrominance:
     seed: int = 0
     command: str = ""
     """The command that makes this again."""
+
+    @property
+    def resampling(self) -> dict[str, Any]:
+        """Settings of intervals and tests."""
+        return {"resamples": self.resamples, "level": self.level, "seed": self.seed}
 
     def __post_init__(self) -> None:
         check_settings(self.resamples, self.level)
@@ -135,13 +141,7 @@ def run(config: Chrominance, progress: Progress = lambda _what, _done, _total: N
 
 
 def measure(folder: ImageFolder, ledger: Ledger, size: int, tick: Any = lambda: None) -> Sample:
-    """Measure the colours of every image of a folder.
-
-    Args:
-        folder: the images.
-        ledger: keeps what is measured.
-        size: longest side that images are reduced to.
-        tick: called after each image.
+    """Measure the colours of every image of a folder, reduced to `size`; `tick` is called after each image.
 
     Raises:
         ImageError: an image is missing or broken.
@@ -193,30 +193,19 @@ def compare(samples: Sequence[Sample], config: Chrominance) -> dict[str, Any]:
             pair[name]["p_adjusted"] = float(p_value)
     models = []
     for sample in samples:
-        intervals = {}
-        for name, values in zip(_FIGURES, sample.figures, strict=True):
-            found = bootstrap_mean(values, resamples=config.resamples, level=config.level, seed=config.seed)
-            intervals[name] = {"value": found.value, "low": found.low, "high": found.high}
+        both = zip(_FIGURES, sample.figures, strict=True)
+        intervals = {name: mean_interval(values, **config.resampling) for name, values in both}
         a, b = sample.densities.mean(axis=0, dtype=np.float64) @ PLANE.centres
         models.append({**sample.folder.facts(sample.digests), **intervals, "mean_a": float(a), "mean_b": float(b)})
-    settings = {
-        "size": config.size,
-        "bin": BIN,
-        "vivid": VIVID,
-        "directions": _DIRECTIONS,
-        "resamples": config.resamples,
-        "level": config.level,
-        "seed": config.seed,
-    }
+    settings = {"size": config.size, "bin": BIN, "vivid": VIVID, "directions": _DIRECTIONS, **config.resampling}
     return {"settings": settings, "models": models, "pairs": pairs}
 
 
 def compare_two(first: Sample, second: Sample, config: Chrominance) -> dict[str, Any]:
     """Compute the distances of two samples, and the difference of their mean chroma with its percentile interval."""
     paired = first.folder.keys == second.folder.keys
-    settings: dict[str, Any] = {"resamples": config.resamples, "level": config.level, "seed": config.seed}
     measures = (SlicedWasserstein(PLANE.centres, _DIRECTIONS), jensen_shannon)
-    wasserstein, js = compare_densities(first.densities, second.densities, measures, paired=paired, **settings)
+    wasserstein, js = compare_densities(first.densities, second.densities, measures, paired=paired, **config.resampling)
     rng = np.random.default_rng(config.seed)
     chroma, other_chroma = first.figures[0], second.figures[0]
     drawn = draw_weights(len(chroma), config.resamples, rng)
@@ -289,10 +278,11 @@ class Panel:
         if figures:
             content.append(element("text", self.name, class_="name", x=left, y=9))
             content.append(element("text", figures, x=right, y=9, text_anchor="end"))
-        return _draw(f"Density of the chroma plane, {self.name}", content)
+        return draw_plane(f"Density of the chroma plane, {self.name}", content)
 
 
-def _draw(title: str, content: Sequence[Markup]) -> Markup:
+def draw_plane(title: str, content: Sequence[Markup]) -> Markup:
+    """Draw the chroma plane with the border of what sRGB can show."""
     points = (_FRAME.at(a, b) for a, b in gamut_outline())
     border = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return _FRAME.draw(title, element("polygon", class_="axis", stroke_dasharray="6 4", points=border), *content)
@@ -301,8 +291,7 @@ def _draw(title: str, content: Sequence[Markup]) -> Markup:
 def density_map(maps: Mapping[str, tuple[Floats, Floats]]) -> list[Panel]:
     """Prepare the panels of several models, on one scale.
 
-    Args:
-        maps: for each model mean density and density times L*, both (bins of half the width of `PLANE`,).
+    `maps` are mean density and density times L* of each model, both (bins of half the width of `PLANE`,).
     """
     from scipy.ndimage import gaussian_filter
 
@@ -312,14 +301,14 @@ def density_map(maps: Mapping[str, tuple[Floats, Floats]]) -> list[Panel]:
         for name, parts in maps.items()
     }
     highest = max(float(density.max()) for density, _ in smooth.values())
-    return [
-        Panel(
-            name=name,
-            picture=_picture(density, light, highest),
-            lines=tuple(_path(contour(density, _threshold(density, share))) for share in SHARES),
-        )
-        for name, (density, light) in smooth.items()
-    ]
+    panels = []
+    for name, (density, light) in smooth.items():
+        ordered = np.sort(density.ravel())[::-1]
+        places = np.searchsorted(np.cumsum(ordered), np.array(SHARES) * ordered.sum())
+        levels = ordered[places.clip(max=len(ordered) - 1)]  # of the smallest regions that hold the shares
+        lines = tuple(outline(density, float(level)) for level in levels)
+        panels.append(Panel(name=name, picture=picture_of(density, light, highest), lines=lines))
+    return panels
 
 
 def outline_map(panels: Sequence[Panel]) -> Markup | None:
@@ -332,10 +321,10 @@ def outline_map(panels: Sequence[Panel]) -> Markup | None:
     for n, panel in enumerate(panels):
         paths = [element("path", class_="shape", d=line) for line in panel.lines[:2]]
         groups.append(element("g", *paths, class_=colour_of(n), stroke_width=2.6 + step * (len(panels) - 1 - n)))
-    return _draw("Outlines of all models in one chroma plane", groups)
+    return draw_plane("Outlines of all models in one chroma plane", groups)
 
 
-def _picture(density: Floats, light: Floats, highest: float) -> str:
+def picture_of(density: Floats, light: Floats, highest: float) -> str:
     """Colour each bin as the mean of its pixels, the more solid the more of them, by the logarithm of their share."""
     rows, columns = np.indices(density.shape)
     a, b = PLANE.a_low + FINE_BIN * (columns + 0.5), PLANE.b_low + FINE_BIN * (rows + 0.5)
@@ -346,13 +335,6 @@ def _picture(density: Floats, light: Floats, highest: float) -> str:
     data = io.BytesIO()
     Image.fromarray(np.dstack([colours, alpha])[::-1]).save(data, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
-
-
-def _threshold(density: Floats, share: float) -> float:
-    """Return the density that is exceeded in the smallest region with that share of the pixels."""
-    ordered = np.sort(density.ravel())[::-1]
-    inside = int(np.searchsorted(np.cumsum(ordered), share * ordered.sum()))
-    return float(ordered[min(inside, len(ordered) - 1)])
 
 
 def contour(values: Floats, level: float) -> list[Segment]:
@@ -378,11 +360,11 @@ def contour(values: Floats, level: float) -> list[Segment]:
     return pieces
 
 
-def _path(pieces: Sequence[Segment]) -> str:
-    """Write pieces of a line as an SVG path in the coordinates of a panel."""
+def outline(density: Floats, level: float) -> str:
+    """Write the line where a density passes through a level as an SVG path in the coordinates of a panel."""
 
     def at(column: float, row: float) -> str:
         x, y = _FRAME.at(PLANE.a_low + FINE_BIN * (column + 0.5), PLANE.b_low + FINE_BIN * (row + 0.5))
         return f"{x:.1f} {y:.1f}"
 
-    return "".join(f"M{at(x0, y0)}L{at(x1, y1)}" for x0, y0, x1, y1 in pieces)
+    return "".join(f"M{at(x0, y0)}L{at(x1, y1)}" for x0, y0, x1, y1 in contour(density, level))

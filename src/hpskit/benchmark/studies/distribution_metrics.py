@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from hpskit import __version__
-from hpskit.benchmark.result import Result, common_scorers, read_result
+from hpskit.benchmark.result import Result, common_scorers, read_results
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
 from hpskit.benchmark.studies.folders import ImageFolder, measured, open_folder, open_folders
@@ -131,11 +131,11 @@ def run(
         OutputError: the output cannot be written, or holds something else.
     """
     need_torch_fidelity()
-    is_result = {value: value.endswith(".json") and not expand(value).is_dir() for value in config.images}
-    results = [read_result(expand(value)) for value in config.images if is_result[value]]
-    models = open_folders([value for value in config.images if not is_result[value]])
+    files = [value for value in config.images if value.endswith(".json") and not expand(value).is_dir()]
+    results = read_results([expand(value) for value in files], least=0)
+    models = open_folders([value for value in config.images if value not in files])
     reference = open_folder(expand(config.reference))
-    _check(models, reference, results)
+    check_sets(models, reference, results)
     check_free(config.out, _RECORD, (), _FORMAT)
     inception = Inception(find_weights(config.weights), config.device)
     features, facts = features_of([reference, *models], inception, config.out / "features.ledger", progress)
@@ -151,7 +151,7 @@ def run(
     if config.prompts is not None:
         clip = load_clip()
         for row, model in zip(rows, models, strict=True):
-            row["clip_score"] = _clip_score(model, config, config.prompts, clip, progress)
+            row["clip_score"] = clip_score(model, config, config.prompts, clip, progress)
     result = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
@@ -179,14 +179,7 @@ def run(
 def features_of(
     folders: Sequence[ImageFolder], inception: Inception, kept: Path, progress: Progress
 ) -> tuple[list[Tensor], list[dict[str, Any]]]:
-    """Compute the features, (images, 3056), of each folder, and what a result says of the folder.
-
-    Args:
-        folders: of all images.
-        inception: the network.
-        kept: ledger of the features; what is in it is used again.
-        progress: called with images done and images in all.
-    """
+    """Compute the features, (images, 3056), of each folder, and what a result says of it; `kept` is their ledger."""
     total, done = sum(len(folder.files) for folder in folders), 0
     features, facts = [], []
     with Ledger(kept, {"format": "hpskit inception features 1"}) as ledger:
@@ -202,26 +195,19 @@ def features_of(
     return features, facts
 
 
-def _check(models: Sequence[ImageFolder], reference: ImageFolder, results: Sequence[Result]) -> None:
+def check_sets(models: Sequence[ImageFolder], reference: ImageFolder, results: Sequence[Result]) -> None:
+    """See that there are enough images for metrics, and a folder for each result."""
     for folder in (*models, reference):
-        if len(folder.files) < _FEWEST_IMAGES:
-            cure = "these metrics compare distributions: add images"
-            raise InputError(
-                folder.root, f"holds {len(folder.files)} images", expected=f"at least {_FEWEST_IMAGES}", cure=cure
-            )
-    names = {model.name for model in models}
-    for n, result in enumerate(results):
-        if result.name not in names:
+        if (count := len(folder.files)) < _FEWEST_IMAGES:
+            expected, cure = f"at least {_FEWEST_IMAGES}", "these metrics compare distributions: add images"
+            raise InputError(folder.root, f"holds {count} images", expected=expected, cure=cure)
+    for result in results:
+        if result.name not in {model.name for model in models}:
             cure = f"write {result.name}=DIR"
             raise InputError(result.path, f"is of model {result.name!r}", expected="the name of a folder", cure=cure)
-        if result.name in [other.name for other in results[:n]]:
-            raise InputError(result.path, f"is another result of {result.name!r}", expected="one for each model")
-        if result.suite.sha256 != results[0].suite.sha256:
-            found = f"is of suite {result.suite.name!r}, {results[0].path} of another"
-            raise InputError(result.path, found, cure="scores of different prompts cannot be compared; leave one out")
 
 
-def _clip_score(
+def clip_score(
     model: ImageFolder, config: Metrics, prompts: str, scorer: Scorer, progress: Progress
 ) -> dict[str, float | None]:
     """Score 100 x the cosine of image and prompt, as a benchmark result, which continues after a kill."""
@@ -275,7 +261,7 @@ def agreement(rows: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> d
     """
     by_name = {result.name: result for result in results}
     ranked = [row for row in rows if row["name"] in by_name]
-    labels = common_scorers(results) if results else []
+    labels = common_scorers(results)
     scores = {label: [float(np.nanmean(by_name[row["name"]].scores(label))) for row in ranked] for label in labels}
     found = []
     for label, values in scores.items():
@@ -300,11 +286,7 @@ def metrics_page(result: Mapping[str, Any]) -> str:
 
 
 def need_torch_fidelity() -> None:
-    """See that torch-fidelity is there, before anything is computed.
-
-    Raises:
-        MissingExtraError: it is not.
-    """
+    """Raise a MissingExtraError if torch-fidelity is not there, before anything is computed."""
     try:
         import torch_fidelity  # noqa: F401
     except ImportError as error:
@@ -341,15 +323,15 @@ def find_weights(given: Path | None = None) -> Path:
         reason = explain(error) if isinstance(error, OSError) else repr(error)
         raise NotCachedError(FILE, f"is not on this machine and cannot be downloaded ({reason})", cure=cure) from error
     found = hashlib.sha256(data).hexdigest()
-    if not found.startswith(_published()):
+    if not found.startswith(published_digits()):
         again = "run it again; nothing was kept"
-        raise HashMismatchError(URL, f"has SHA-256 {found}", expected=f"{_published()}…", cure=again)
+        raise HashMismatchError(URL, f"has SHA-256 {found}", expected=f"{published_digits()}…", cure=again)
     with publish_file(own) as temporary:
         temporary.write_bytes(data)
     return own
 
 
-def _published() -> str:
+def published_digits() -> str:
     """First digits of the SHA-256 of the published file."""
     return Path(FILE).stem.rpartition("-")[2]
 
@@ -371,7 +353,7 @@ class Inception:
         digest = weight_hash((name, state[name]) for name in sorted(state))
         self.identity = f"inception-v3-compat, torch-fidelity {torch_fidelity.__version__}, {digest}"
         """Equal for features that may be compared."""
-        self.published = sha256_file(weights).startswith(_published())
+        self.published = sha256_file(weights).startswith(published_digits())
         self._device = choose_device(device)
         with tempfile.TemporaryDirectory(prefix="hpskit-inception-") as folder:
             safe = Path(folder) / "weights.pth"  # torch-fidelity unpickles whatever file it is given

@@ -100,20 +100,13 @@ def measured(
     by: str,
     measure: Callable[[Sequence[Encoded], Executor], Sequence[Any]],
 ) -> Iterator[tuple[str, Any]]:
-    """Measure each image once, whatever its name and however often a run is killed.
+    """Measure each image once, whatever its name and however often a run is killed: its SHA-256 and value, in order.
 
     Args:
-        files: images.
+        files: images; one that is missing or broken is an ImageError.
         ledger: what is measured already.
         by: what measures them, with all settings that a value depends on.
         measure: called with some images and threads to decode them; returns a value for each, ready for JSON.
-
-    Yields:
-        SHA-256 and value of each image, in order.
-
-    Raises:
-        ImageError: an image is missing or broken.
-        OutputError: the ledger cannot be written.
     """
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-decode")
     try:

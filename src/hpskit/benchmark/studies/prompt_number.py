@@ -102,9 +102,8 @@ def scorer_study(label: str, results: Sequence[Result], config: PromptNumber) ->
     scores = np.stack([result.scores(label) for result in results])
     common = np.isfinite(scores).all(axis=0)
     scores, texts, categories = scores[:, common], results[0].texts[common], results[0].categories[common]
-    distinct = len(np.unique(texts))
-    if distinct < 2:
-        found = f"have {distinct} different prompts with an image of every model"
+    if len(np.unique(texts)) < 2:
+        found = f"have {len(np.unique(texts))} different prompts with an image of every model"
         raise InputError("results", found, expected="at least 2", cure="score more images")
     if no_order(scores):
         found = f"have the same mean by {label} for all {len(results)} models"
