@@ -35,8 +35,8 @@ check: lint test ## What continuous integration runs.
 bench: $(STAMP) ## Speed and memory against the official package (half an hour; installs it apart).
 	$(BIN)/python benchmarks/against_official.py --update docs/performance.md
 
-mini: $(STAMP) ## Rebuild the embedded model from the sample of HPD v2.
-	PATH="$(abspath $(BIN)):$$PATH" runs/mini.sh
+mini: $(STAMP) ## Fit the embedded model again from the sample of HPD v2, and compare.
+	PATH="$(abspath $(BIN)):$$PATH" runs/mini/run.sh
 
 picture: $(STAMP) ## Draw the picture in the README again.
 	$(BIN)/python runs/picture.py docs/images/score.svg

@@ -46,7 +46,7 @@ def _show_recipe(name: str | None) -> None:
     """Print a recipe as a file has it, and end."""
     if name is None:
         return
-    from hpskit.training.mini_recipe import MiniRecipe
+    from hpskit.training.mini import MiniRecipe
     from hpskit.training.recipes import read_recipe
 
     recipe = MiniRecipe() if name == "mini" else read_recipe(name)
@@ -233,33 +233,23 @@ def _fit(
     as_json: bool,
 ) -> None:
     """Fit the linear recipe, which needs neither a validation set nor devices."""
-    from hpskit.training.mini_fit import MiniFit, plan, run
-    from hpskit.training.mini_recipe import MiniRecipe
+    from hpskit.dataset.reading import open_data
+    from hpskit.training.mini import MiniRecipe, lines, plan, run
 
     if val is not None:
         cure = "leave it out: the recipe mini cross-validates by prompt on its own data"
         raise InputError("--val", "is given with the recipe mini", cure=cure)
     if len(data) > 1:
         raise InputError("--data", f"names {len(data)} data sets", expected="one for the recipe mini")
-    config = MiniFit(
-        data=data[0],
-        out=out,
-        recipe=MiniRecipe().with_settings(settings),
-        data_format=data_format,
-        image_root=image_root,
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
-    )
+    recipe = MiniRecipe().with_settings(settings)
+    judged = open_data(data[0], format=data_format, image_root=image_root)
     if dry_run:
-        for line in plan(config):
-            typer.echo(line)
+        typer.echo("\n".join(plan(judged, recipe)))
         return
     with progress_bar() as bar:
-        summary = run(config, step_progress(bar))
-    if as_json:
-        typer.echo(json.dumps(summary.figures, indent=2, ensure_ascii=False))
-        return
-    for line in summary.lines():
-        typer.echo(line)
+        figures = run(judged, out, recipe, f"hpskit {shlex.join(sys.argv[1:])}", step_progress(bar))
+    said = json.dumps(figures, indent=2, ensure_ascii=False) if as_json else "\n".join(lines(figures))
+    typer.echo(said if as_json else f"{said}\n{out / 'mini.safetensors'}")
 
 
 def _warn(text: str) -> None:

@@ -25,7 +25,7 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
 from hpskit.files import publish_folder, publish_json
 
-__all__ = ["Split", "split", "write_split"]
+__all__ = ["Bonds", "Split", "split", "write_split"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +97,7 @@ def split(
     if not 0 < share < 1:
         raise InputError("share", f"is {share}", expected="above 0 and below 1")
     check_similarity(similarity)
-    bonds = _Bonds()
+    bonds = Bonds()
     for number, (group, images) in enumerate(groups_with_images(data, pixels=pixels)):
         bonds.add(group.prompt, (image for _, image in images))
         if number % 256 == 0:
@@ -123,7 +123,7 @@ def split(
     )
 
 
-class _Bonds:
+class Bonds:
     """Distinct prompts as nodes, joined where they must stay together.
 
     Memory: some 500 bytes for each prompt and 300 for each image.
@@ -149,7 +149,7 @@ class _Bonds:
             else:
                 self.join(owner, node)
 
-    def join_similar(self, similarity: float, progress: Callable[[int], None]) -> None:
+    def join_similar(self, similarity: float, progress: Callable[[int], None] = lambda _: None) -> None:
         """Join all prompts that are near-duplicates."""
         similar = SimilarTexts([*self.texts], similarity)
         for text, node in self.texts.items():

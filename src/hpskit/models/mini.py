@@ -2,7 +2,7 @@
 
 The score of an image is a weighted sum of the mean and the standard deviation of every channel after every
 depthwise convolution. The convolutions are those of a public ImageNet network with the batch normalisation folded
-in; the weights of the sum were fitted to people's rankings by `runs/mini.sh`. The prompt is not read. See docs/mini.md.
+in; the weights of the sum were fitted to people's rankings by `runs/mini/fit.py`. The prompt is not read. See docs/mini.md.
 
 Source of the network (Apache-2.0):
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
@@ -144,7 +144,7 @@ def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
             std=(std[0], std[1], std[2]),
         )
     except (LookupError, ValueError) as error:
-        cure = "build it anew with runs/mini.sh, or use the embedded model"
+        cure = "build it anew with runs/mini/fit.py, or use the embedded model"
         raise CheckpointError("mini: preprocessing", f"is missing or damaged ({error})", cure=cure) from error
 
 

