@@ -136,8 +136,11 @@ def read_judged(data: DataSet) -> Judged:
     slots, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)])[votes.group]
     pairs = np.ones(len(votes.share), PAIR)
     pairs["first"], pairs["second"] = slots[starts + votes.first], slots[starts + votes.second]
-    pairs["share"], pairs["weight"] = votes.share, votes.votes / votes.votes.mean()
-    pairs["prompt"] = prompt[votes.group]
+    pairs["share"], pairs["prompt"], pairs["weight"] = (
+        votes.share,
+        prompt[votes.group],
+        votes.votes / votes.votes.mean(),
+    )
     return Judged(data, groups, images, rows, prompt, prompts, votes, pairs)
 
 
@@ -161,8 +164,7 @@ def spoilt(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Ima
 def tabulate(network: MiniNetwork, judged: Judged, progress: Progress) -> Floats:
     """Compute the features of all images, then those of a spoilt copy of each, kind by kind.
 
-    Returns:
-        ((1 + kinds) x images, F) float32: rows n, images + n, 2 images + n, … belong to image n.
+    Row n of the result, ((1 + kinds) x images, F) float32, and rows images + n, 2 images + n, … belong to image n.
     """
     rng, parts, done = np.random.default_rng(0), list[Floats](), 0
     for kind in (None, *COPIES):
@@ -180,13 +182,16 @@ def tabulate(network: MiniNetwork, judged: Judged, progress: Progress) -> Floats
 def principal_directions(table: Floats, images: int) -> Floats:
     """(F, directions): the matrix that standardises features and brings them to their principal directions.
 
-    No vote is used. The mean squared length of an image is 1 whatever F is, so that penalties mean the same.
+    These are taken from 500 images, with their copies, and without votes. The mean squared length of an image is 1
+    whatever F is, so that penalties mean the same.
     """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(table[:images])
-    pca = PCA(min(256, len(table) - 1), random_state=0).fit(scaler.transform(table))
+    some = np.linspace(0, images - 1, min(images, 500)).astype(int)
+    rows = np.concatenate([some + first for first in range(0, len(table), images)])
+    scaler = StandardScaler().fit(table[some])
+    pca = PCA(min(256, len(rows) - 1), random_state=0).fit(scaler.transform(table[rows]))
     return np.asarray(pca.components_ / scaler.scale_ / table.shape[1] ** 0.5, dtype=np.float32).T
 
 
@@ -344,7 +349,6 @@ def lines(figures: dict[str, Any]) -> list[str]:
         f"log loss of votes: {figures['log_loss']:.3f} (0.693 is a coin)",
     ]
     penalties = figures["recipe"]["penalties"]
-    for end, word in ((max(penalties), "larger"), (min(penalties), "smaller")):
-        if figures["penalty"] == end:
-            found.append(f"penalty {end:g} was chosen, the end of the list; try {word} ones by --set penalties=[…]")
+    if word := {max(penalties): "larger", min(penalties): "smaller"}.get(figures["penalty"]):
+        found.append(f"penalty {figures['penalty']:g} ends the list; try {word} ones by --set penalties=[…]")
     return found
