@@ -137,7 +137,7 @@ def progress(step: str, done: int, total: int) -> None:
 def main(sample: str, out: str) -> None:
     with publish_folder(Path(out)) as folder:
         judged = mini.read_judged(open_data(sample))
-        network, _ = load_network("mini", precision="fp32", device="cpu")
+        network, info = load_network("mini", precision="fp32", device="cpu")
         channels, images, prompts = network.model.widths, len(judged.images), np.arange(judged.prompts)
         features = mini.tabulate(network, judged, progress)
         examples, of_row = Examples(judged), np.tile(judged.image_prompt, 1 + len(COPIES))
@@ -156,6 +156,9 @@ def main(sample: str, out: str) -> None:
         layer, penalty = fit((features @ directions).astype(float), examples, prompts)
         weights = folder / "mini.safetensors"
         digest = mini.write_weights(weights, network, features[:images].mean(axis=0), directions @ layer, RECIPE)
+        new, old = directions @ layer, network.model.weight.numpy()
+        centred = features[:images] - features[:images].mean(axis=0)
+        furthest = float(np.abs(centred @ new - centred @ old).max())
         figures = {
             "package": f"hpskit {__version__}",
             "command": f"python {shlex.join(sys.argv)}",
@@ -169,6 +172,7 @@ def main(sample: str, out: str) -> None:
             "penalties": sorted(penalties),
             "final_penalty": penalty,
             "weight_hash": digest,
+            "embedded": {"weight_hash": info.weight_hash, "furthest_score": float(f"{furthest:.1e}")},
         }
         value, low, high = figures["accuracy"]
         write_record(
@@ -180,9 +184,7 @@ def main(sample: str, out: str) -> None:
         )
         publish_json(folder / "figures.json", figures)
     print("\n".join(mini.lines({**figures, "penalty": penalty})))
-    new, old = directions @ layer, network.model.weight.numpy()
-    centred = features[:images] - features[:images].mean(axis=0)
-    print(f"furthest from the embedded scores: {np.abs(centred @ new - centred @ old).max():.1e} log-odds")
+    print(f"furthest from the embedded scores: {furthest:.1e} log-odds")
 
 
 if __name__ == "__main__":

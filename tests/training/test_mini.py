@@ -219,7 +219,7 @@ def test_the_embedded_model_can_be_made_again(shared: Path, tmp_path: Path, monk
     runpy.run_path(str(ROOT / "runs/mini/fit.py"), run_name="__main__")
     made = json.loads((tmp_path / "mini/figures.json").read_text())
     card = json.loads((ROOT / "docs/mini.json").read_text())
-    apart = {"weight_hash", "command", "package"}
+    apart = {"weight_hash", "command", "package", "embedded"}
     assert {name: v for name, v in made.items() if name not in apart} == {
         name: v for name, v in card.items() if name not in apart
     }

@@ -136,11 +136,8 @@ def read_judged(data: DataSet) -> Judged:
     slots, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)])[votes.group]
     pairs = np.ones(len(votes.share), PAIR)
     pairs["first"], pairs["second"] = slots[starts + votes.first], slots[starts + votes.second]
-    pairs["share"], pairs["prompt"], pairs["weight"] = (
-        votes.share,
-        prompt[votes.group],
-        votes.votes / votes.votes.mean(),
-    )
+    pairs["share"], pairs["prompt"] = votes.share, prompt[votes.group]
+    pairs["weight"] = votes.votes / votes.votes.mean()
     return Judged(data, groups, images, rows, prompt, prompts, votes, pairs)
 
 
@@ -261,17 +258,15 @@ def judge(judged: Judged, scores: Floats) -> dict[str, Any]:
         "rule": rule,
         "accuracy": [round(value, 4) for value in (accuracy.value, accuracy.low, accuracy.high)],
         "log_loss": round(found.log_loss, 4),
+        "log_loss_of_votes_themselves": round(found.log_loss_floor, 4),
+        "brier": round(found.brier, 4),
         "calibration_error": round(found.ece, 4),
         "original_beats_copy": dict(zip(COPIES, beaten, strict=True)),
     }
 
 
 def plan(data: DataSet, recipe: MiniRecipe) -> list[str]:
-    """Say what a run would do, after every check that needs no image decoded; write nothing.
-
-    Raises:
-        InputError: the data cannot be fitted to.
-    """
+    """Say what a run would do, after all checks that need no image decoded (see `read_judged`); write nothing."""
     judged = read_judged(data)
     size = f"{len(judged.groups):,} groups, {len(judged.pairs):,} pairs of {len(judged.images):,} images"
     return [
