@@ -261,15 +261,14 @@ def row_groups(path: Path, columns: Collection[str] = ()) -> list[tuple[int, int
 
 def filled(group: Any, columns: Collection[str]) -> Filled:
     """Look at what the metadata of a row group say of the gaps in some columns."""
-    found = [group.column(number) for number in range(group.num_columns)]
-    wanted = [column for column in found if column.path_in_schema.partition(".")[0] in columns]
-    gaps: list[int | None] = [
-        column.statistics.null_count if column.is_stats_set and column.statistics.has_null_count else None
-        for column in wanted
-    ]
-    if all(count == column.num_values for count, column in zip(gaps, wanted, strict=True)):
+    gaps: list[tuple[int | None, int]] = []
+    for column in map(group.column, range(group.num_columns)):
+        if column.path_in_schema.partition(".")[0] in columns:
+            known = column.is_stats_set and column.statistics.has_null_count
+            gaps.append((column.statistics.null_count if known else None, column.num_values))
+    if all(nulls == values for nulls, values in gaps):
         return "none"
-    return "some" if any(count != 0 for count in gaps) else "all"
+    return "all" if all(nulls == 0 for nulls, _ in gaps) else "some"
 
 
 def read_row_group(path: Path, number: int, *, without: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -84,22 +84,21 @@ def convert(
             raise InputError(place, f"does not fit: {to} has no place for {what}", cure=cure)
         lost[what] += 1
 
-    number = 0
+    number, written = 0, dict[str, bytes | None]()
     file, images_folder, rows_of = TEXT[to]
     write = rows_of()
     with publish_folder(out) as folder:
-        copies = Copies(data, folder / images_folder) if images else None
 
         def rows() -> Iterator[dict[str, Any]]:
             nonlocal number
             for number, group in enumerate(data, 1):
                 yield from write(group, partial(lose, group.place))
-                if copies:
-                    copies.take(group)
+                if images:
+                    copy_images(data, group, folder / images_folder, written)
                 progress(number)
 
         write_rows(rows(), folder / file)
-    return Conversion(out=out, groups=number, images=len(copies.written) if copies else 0, lost=dict(lost))
+    return Conversion(out=out, groups=number, images=len(written), lost=dict(lost))
 
 
 def to_parquet(data: DataSet, out: Path, images: bool, progress: Callable[[int], None]) -> Conversion:
@@ -142,41 +141,37 @@ def with_bytes(data: DataSet, group: Group) -> Group:
     return replace(group, embedded=embedded)
 
 
-class Copies:
-    """The images of a data set as files under their names, each written once."""
+def copy_images(data: DataSet, group: Group, folder: Path, written: dict[str, bytes | None]) -> None:
+    """Write the images of a group that are not there yet, as files under their names.
 
-    def __init__(self, data: DataSet, folder: Path) -> None:
-        self.data = data
-        self.folder = folder
-        self.written: dict[str, bytes | None] = {}
-        """Name -> hash of embedded bytes, None of a file."""
-        folder.mkdir()
+    Args:
+        data: the data set.
+        group: one of its groups.
+        folder: where to.
+        written: name of each image that is there -> hash of embedded bytes, None of a file; is added to.
 
-    def take(self, group: Group) -> None:
-        """Write the images of a group that are not there yet.
-
-        Raises:
-            InputError: a name leads outside the folder, or belongs to another image already.
-            RecordError: an image is missing.
-        """
-        for name in group.images:
-            place, data = f"{group.place}: image {name!r}", group.embedded.get(name)
-            digest = None if data is None else hashlib.sha256(data).digest()
-            if name in self.written:
-                if self.written[name] != digest:
-                    raise InputError(place, "is not the one of that name seen before", cure="rename it")
-                continue
-            relative, target = PurePosixPath(name), self.folder / name
-            if relative.is_absolute() or ".." in relative.parts or "\\" in name or "\0" in name:
-                cure = "convert with --no-images, or rename the image"
-                raise InputError(place, "would lie outside the new folder", cure=cure)
-            if target.exists():
-                raise InputError(place, "is another way to write a name seen before", cure="rename it")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if data is not None:
-                target.write_bytes(data)
-            else:
-                source = self.data.image(group, name)
-                assert isinstance(source, Path)
-                shutil.copyfile(source, target)
-            self.written[name] = digest
+    Raises:
+        InputError: a name leads outside the folder, or belongs to another image already.
+        RecordError: an image is missing.
+    """
+    for name in group.images:
+        place, embedded = f"{group.place}: image {name!r}", group.embedded.get(name)
+        digest = None if embedded is None else hashlib.sha256(embedded).digest()
+        if written.setdefault(name, b"") == digest:
+            continue
+        if written[name] != b"":
+            raise InputError(place, "is not the one of that name seen before", cure="rename it")
+        target, parts = folder / name, PurePosixPath(name).parts
+        if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+            cure = "convert with --no-images, or rename the image"
+            raise InputError(place, "would lie outside the new folder", cure=cure)
+        if target.exists():
+            raise InputError(place, "is another way to write a name seen before", cure="rename it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if embedded is not None:
+            target.write_bytes(embedded)
+        else:
+            source = data.image(group, name)
+            assert isinstance(source, Path)
+            shutil.copyfile(source, target)
+        written[name] = digest
