@@ -303,28 +303,14 @@ def parquet_rows(
             size = min(4096, max(1, _BATCH * metadata.num_rows // max(1, metadata.total_byte_size)))
             try:
                 for batch in table.iter_batches(size, row_groups=[group], columns=columns):
-                    yield from batch_rows(path, batch, before, report)
+                    yield from enumerate(batch.to_pylist(), before + 1)
                     before += batch.num_rows
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+                # Besides damage: times that Python's own types cannot hold, text that is not UTF-8
                 if of_the_disk(error):
                     raise
-                place = f"{path}: rows {before + 1:,} to {after:,}"
-                report(RecordError(place, f"are damaged ({first_line(error)})", cure="bring the file again"))
-
-
-def batch_rows(path: Path, batch: Any, before: int, report: Report) -> Iterator[Row]:
-    """Read the rows of a batch; one by one if some of them cannot be read."""
-    try:
-        yield from enumerate(batch.to_pylist(), before + 1)
-    except (ValueError, OverflowError):  # times that Python's own types cannot hold, text that is not UTF-8
-        for number in range(batch.num_rows):
-            try:
-                [row] = batch.slice(number, 1).to_pylist()
-            except (ValueError, OverflowError) as error:
-                found = f"has a value that cannot be read ({first_line(error)})"
-                report(RecordError(f"{path}: row {before + number + 1}", found, cure="save such columns as text"))
-            else:
-                yield before + number + 1, row
+                place, cure = f"{path}: rows {before + 1:,} to {after:,}", "bring the file again, or save times as text"
+                report(RecordError(place, f"cannot be read ({first_line(error)})", cure=cure))
 
 
 @contextlib.contextmanager

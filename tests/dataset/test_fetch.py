@@ -156,8 +156,8 @@ def test_what_is_brought_of_a_data_set(offline: Path, wanted: Wanted, parts: dic
 
 
 def test_every_split_is_looked_for_where_it_is(offline: Path) -> None:
-    for name, source in KNOWN.items():
-        for split, patterns in source.splits.items():
+    for name, splits in KNOWN.items():
+        for split, patterns in splits.items():
             files = [pattern.replace("*", "1" if "tar.gz" not in pattern else "") for pattern in patterns]
             publish_json(offline / f"datasets--{name.replace('/', '--')}.json", dict.fromkeys(files, 5))
             assert [file.path for part in plan(Wanted(name=name, split=split)) for file in part.files] == files

@@ -28,7 +28,7 @@ from hpskit.errors import InputError
 from hpskit.files import publish, publish_folder
 from hpskit.hub import HubFile, home, hub_file, hub_files
 
-__all__ = ["ARCHIVE", "KNOWN", "Download", "Source", "Wanted", "fetch", "folder_of", "part_order", "plan", "unpack"]
+__all__ = ["ARCHIVE", "KNOWN", "Download", "Wanted", "fetch", "folder_of", "part_order", "plan", "unpack"]
 
 ARCHIVE = re.compile(
     r"(?P<stem>.+?)\.(?P<kind>tar\.gz|tgz|tar|zip)"
@@ -40,38 +40,25 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadG
 """What the libraries raise for a damaged archive; the last for one with a password, or packed in an unknown way."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """Where the parts of a published data set lie in its repository, as patterns like `data/test-*.parquet`."""
-
-    splits: Mapping[str, tuple[str, ...]]
-    """Split -> patterns of its files, each of which must be there; the first split is the usual one."""
-    generators: str = ""
-    """Pattern of the archive with the images of one generator, `{}` being its name; empty if there are none."""
-
-
-_IMAGEREWARD = Source(
-    splits={split: (f"metadata-{split}.parquet", f"images/{split}/*.zip") for split in ("test", "validation", "train")}
-)
-_PICKAPIC = Source(
-    splits={
-        split: (f"data/{split}-*.parquet",)
-        for split in ("test", "test_unique", "validation", "validation_unique", "train")
-    }
-)
-KNOWN: Mapping[str, Source] = {
-    "ymhao/HPDv2": Source(splits={s: (f"{s}.json", f"{s}.tar.gz*") for s in ("test", "train")}),
-    "zhwang/HPDv2": Source(
-        splits={"benchmark": ("benchmark/*.json",), "test": ("test.json", "test.tar.gz*")},
-        generators="benchmark/benchmark_imgs/{}.tar.gz*",
-    ),
-    "MizzenAI/HPDv3": Source(splits={s: (f"{s}.json", "images.tar.gz*") for s in ("test", "train")}),
+_IMAGEREWARD = {
+    split: (f"metadata-{split}.parquet", f"images/{split}/*.zip") for split in ("test", "validation", "train")
+}
+_PICKAPIC = {
+    split: (f"data/{split}-*.parquet",) for split in ("test", "test_unique", "validation", "validation_unique", "train")
+}
+KNOWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "ymhao/HPDv2": {split: (f"{split}.json", f"{split}.tar.gz*") for split in ("test", "train")},
+    "zhwang/HPDv2": {"benchmark": ("benchmark/*.json",), "test": ("test.json", "test.tar.gz*")},
+    "MizzenAI/HPDv3": {split: (f"{split}.json", "images.tar.gz*") for split in ("test", "train")},
     "THUDM/ImageRewardDB": _IMAGEREWARD,
     "zai-org/ImageRewardDB": _IMAGEREWARD,
     "yuvalkirstain/pickapic_v1": _PICKAPIC,
     "yuvalkirstain/pickapic_v2": _PICKAPIC,
 }
-"""The field's data sets. `THUDM` is called `zai-org` today; the hub knows both."""
+"""The field's data sets: split -> patterns of its files, each of which must be there; the first split is the usual one.
+`THUDM` is called `zai-org` today; the hub knows both."""
+GENERATORS = {"zhwang/HPDv2": "benchmark/benchmark_imgs/{}.tar.gz*"}
+"""Pattern of the archive with the images of one generator, for data sets that have such."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +68,7 @@ class Wanted:
     name: str
     """`OWNER/NAME` of a data set on the hub."""
     split: str | None = None
-    """A key of `Source.splits`; None is the first."""
+    """A split of `KNOWN`; None is the first."""
     files: tuple[str, ...] = ()
     """Paths in the repository, or patterns of them, instead of a split; a must for what is not in `KNOWN`."""
     generators: tuple[str, ...] = ()
@@ -159,17 +146,17 @@ def patterns_of(wanted: Wanted) -> tuple[str, ...]:
     Raises:
         InputError: the data set has no such split, or no images by generator.
     """
-    source = KNOWN.get(wanted.name)
-    if wanted.generators and (source is None or not source.generators):
-        having = ", ".join(name for name, other in KNOWN.items() if other.generators)
-        raise InputError("--generator", f"is given, but {wanted.name} has no images by generator", expected=having)
-    images = tuple(source.generators.format(name) for name in wanted.generators) if source else ()
-    if wanted.files or source is None:
+    if wanted.generators and wanted.name not in GENERATORS:
+        found = f"is given, but {wanted.name} has no images by generator"
+        raise InputError("--generator", found, expected=", ".join(GENERATORS))
+    images = tuple(GENERATORS[wanted.name].format(name) for name in wanted.generators)
+    splits = KNOWN.get(wanted.name)
+    if wanted.files or splits is None:
         return wanted.files + images
-    split = next(iter(source.splits)) if wanted.split is None else wanted.split
-    if split not in source.splits:
-        raise InputError("--split", f"is {split!r}", expected=f"one of {', '.join(source.splits)} for {wanted.name}")
-    return source.splits[split] + images
+    split = next(iter(splits)) if wanted.split is None else wanted.split
+    if split not in splits:
+        raise InputError("--split", f"is {split!r}", expected=f"one of {', '.join(splits)} for {wanted.name}")
+    return splits[split] + images
 
 
 def _some(files: Iterable[HubFile]) -> str:
