@@ -28,7 +28,7 @@ ENTRIES = st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), max
 
 
 def read_all(path: Path) -> tuple[list[dict[str, Any]], list[RecordError]]:
-    """What can be read, and the errors of the rest."""
+    """The entries that can be read, and the errors of the rest."""
     told: list[RecordError] = []
     return [value for _, value in read_entries(path, told.append)], told
 

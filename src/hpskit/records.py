@@ -104,7 +104,7 @@ def parse_row(model: type[M], value: object, place: str) -> M:
 
 
 class ScorerInfo(Strict):
-    """Who gave a score. Two scores may be compared only if their identities are equal."""
+    """The scorer that gave a score. Two scores may be compared only if their identities are equal."""
 
     model_config = ConfigDict(extra="ignore")  # the identity that `to_json` writes
 
@@ -176,7 +176,7 @@ class RankedImage:
 
 
 class Ranking(Strict):
-    """How one person, or several who agreed, ordered the images of a group: one line of `rankings.jsonl`."""
+    """The order that one person, or several who agreed, gave to a group: one line of `rankings.jsonl`."""
 
     group: Annotated[Text | int, Expected("a name or a number, the same in all lines of the group")]
     """The same in all lines of a group, which follow one another. A number is a group without a name of its own."""
@@ -185,15 +185,15 @@ class Ranking(Strict):
     images: Images
     """All different: paths that start from the folder `images` beside the file, or else from its own."""
     ranks: PartialRanks | None
-    """One for each image: 1 is best, equal ranks are a tie, None was not ranked. None for all: nobody judged it yet."""
+    """A rank for each image: 1 is best, equal ranks are a tie, None was not ranked. None for all: nobody judged yet."""
     annotator: Text | None = None
     """The same word for the same person throughout; None if it is not known who it was."""
     votes: Count = 1
-    """How many people gave exactly this ranking."""
+    """The number of people who gave exactly this ranking."""
     published: bool = False
     """True if this is no vote, but the order that the data set publishes for all its annotators together."""
     sources: Texts | None = None
-    """Which generator made each image, if it is known."""
+    """The generator of each image, if it is known."""
     category: Text | None = None
     """Style or kind of the prompt, if it is known."""
     meta: dict[str, Any] = Field(default_factory=dict)
@@ -223,11 +223,11 @@ class Pair(Strict):
     first: ImageName
     """Path, from the folder `images` beside the file, or else from its own."""
     second: ImageName
-    """Likewise; another image than `first`."""
+    """Path; another image than `first`."""
     first_share: Annotated[float, Field(ge=0, le=1), Expected("a number from 0 to 1")]
     """Share of votes for the first image; a tie counts one half to each."""
     votes: Count
-    """How many people judged the pair. `first_share` is a multiple of one half vote."""
+    """The number of people who judged the pair. `first_share` is a multiple of one half vote."""
 
     @model_validator(mode="after")
     def agree(self) -> Self:

@@ -18,7 +18,7 @@ __all__ = ["Filled", "Report", "read_entries", "read_row_group", "read_rows", "r
 Report: TypeAlias = Callable[[RecordError], None]
 """Receives the error of a broken row: it raises, or notes the error and lets the reader go on."""
 Filled = Literal["all", "none", "some"]
-"""Whether columns have a value in every row; `some` also if the file does not say."""
+"""Rows in which columns have a value; `some` also if the file does not say."""
 Row: TypeAlias = tuple[int, dict[str, Any]]
 
 CHUNK = 1 << 20
@@ -28,7 +28,7 @@ _BATCH = 32 << 20
 _MEND = "correct it or remove it"
 _BLANK = re.compile(r"[ \t\r\n]*")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-"""What bytes that are not UTF-8 become in text that is opened with `errors="surrogateescape"`."""
+"""Bytes that are not UTF-8, in text that is opened with `errors="surrogateescape"`."""
 
 
 def refuse(error: RecordError) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What a data set says of itself before anything is learned from it."""
+"""A data set in numbers, before anything is learned from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which prompts are the same and which nearly so: known answers, and all of them at any number."""
+"""Prompts that are the same or nearly so: known answers, and all of them at any number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a data set is counted right, all that is wrong is found, and what was not looked at is said."""
+"""Everything in a data set is counted, everything wrong is found, and what was not looked at is said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in an archive comes out whole, however it was cut, and inside its folder; a bad one leaves nothing."""
+"""An archive comes out whole and inside its folder, however it was cut; a bad one leaves nothing."""
 
 from __future__ import annotations
 

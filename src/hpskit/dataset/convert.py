@@ -26,14 +26,14 @@ __all__ = ["TARGETS", "Conversion", "convert", "with_bytes"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conversion:
-    """What a conversion has written."""
+    """The result of a conversion."""
 
     out: Path
     groups: int
     images: int
     """Files of images written, or images embedded."""
     lost: Mapping[str, int]
-    """What the target has no place for -> in how many groups; empty without `allow_loss`."""
+    """Things that the target has no place for -> groups that have them; empty without `allow_loss`."""
 
 
 Rows: TypeAlias = Callable[[Group, Loss], Iterator[dict[str, Any]]]
@@ -45,7 +45,7 @@ TEXT: dict[str, tuple[str, str, Callable[[], Rows]]] = {
 }
 """Name of each text layout -> its file, the folder beside it that the images lie in, and what writes its rows."""
 TARGETS = (*TEXT, "parquet")
-"""What `convert` writes."""
+"""The layouts that `convert` writes."""
 
 
 def convert(

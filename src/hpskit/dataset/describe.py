@@ -1,4 +1,4 @@
-"""What a model would learn from a data set, in numbers that tell of trouble before anything is spent."""
+"""Describe what a model would learn from a data set, to see trouble before anything is spent."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _MANY_CONTRADICTIONS = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
-    """How much of a prompt a network reads."""
+    """The length of a prompt that a network reads."""
 
     tokens: int
-    """With the two at the ends."""
+    """Tokens, the two at the ends included."""
     count: Callable[[str], int]
     """Counts all tokens of a prompt, with the two at its ends; never more than its bytes in UTF-8 and two."""
 
@@ -68,7 +68,7 @@ class Description:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     """Width and height in pixels of a sample of the images."""
     broken: list[str] = field(default_factory=list)
-    """What is wrong with images that were looked at, a line for each."""
+    """Problems of images that were looked at, a line for each."""
 
     @property
     def first_preferred(self) -> float | None:

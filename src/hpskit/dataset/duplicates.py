@@ -1,4 +1,4 @@
-"""What counts as the same: prompts of the same or nearly the same words, images of the same bytes or pixels."""
+"""Find duplicates: prompts of the same or nearly the same words, images of the same bytes or pixels."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class SimilarTexts:
 
 
 class Pixels(NamedTuple):
-    """What tells the pixels of an image from those of all others."""
+    """Size and hash of the pixels of an image, which no other image has."""
 
     size: int
     """Bytes."""

@@ -37,7 +37,7 @@ ARCHIVE = re.compile(
 """Name of an archive, `images.zip`, or of one of its parts, as `split` cuts them: `a.tar.gz.00`, `a.tar.partaa`."""
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RuntimeError)
-"""What the libraries raise for a damaged archive; the last for one with a password, or packed in an unknown way."""
+"""Errors of the libraries for a damaged archive; the last for one with a password, or packed in an unknown way."""
 
 
 _IMAGEREWARD = {
@@ -63,7 +63,7 @@ GENERATORS = {"zhwang/HPDv2": "benchmark/benchmark_imgs/{}.tar.gz*"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What to bring of a data set."""
+    """The files to bring of a data set."""
 
     name: str
     """`OWNER/NAME` of a data set on the hub."""

@@ -18,14 +18,14 @@ __all__ = ["Group", "Judgement", "compared", "compared_pairs", "orders", "pairs"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """How one person, or several who agreed, ordered the images of a group."""
+    """The order that one person, or several who agreed, gave to the images of a group."""
 
     ranks: tuple[int | None, ...]
-    """One for each image: 1 is best, equal ranks are a tie, None was not ranked."""
+    """A rank for each image: 1 is best, equal ranks are a tie, None was not ranked."""
     annotator: str | None = None
     """The same word for the same person throughout the data set; None if the data set does not say."""
     votes: int = 1
-    """How many people gave exactly this judgement."""
+    """The number of people who gave exactly this judgement."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class Group:
     rank: tuple[int, ...] | None = None
     """The order that the data set publishes for all its annotators together, if it does; 1 is best."""
     sources: tuple[str, ...] | None = None
-    """Which generator made each image, if it is known."""
+    """The generator of each image, if it is known."""
     category: str | None = None
     """Style or kind of the prompt, if it is known."""
     embedded: Mapping[str, bytes] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What is in a data set and what is wrong with it; reading goes on whatever that is."""
+"""Count what is in a data set and find what is wrong with it; nothing stops at the first finding."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COUNTS = (
 Remark: TypeAlias = Callable[[str, str], None]
 """Receives a finding: its kind, and a line that says where it is."""
 Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Is told what is being done, how much of it is done, and of how much (None: not known)."""
+"""Receives a step, how much of it is done, and of how much (None: not known)."""
 
 _AT_ONCE = 256
 """Images that are decoded side by side."""
@@ -40,7 +40,7 @@ _AT_ONCE = 256
 
 @dataclass(kw_only=True, slots=True)
 class Inspection:
-    """What `inspect` has found. Memory grows with distinct images and prompts only."""
+    """Counts and findings. Memory grows with distinct images and prompts only."""
 
     data: DataSet
     shown: int
@@ -132,7 +132,7 @@ class Inspection:
 
     @property
     def sound(self) -> bool:
-        """Whether there is no problem; remarks are none."""
+        """True if there is no problem; remarks are none."""
         return not self.problems
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether validation asks about what training has shown: the same or nearly the same prompts, the same images."""
+"""Find what training shows of validation: the same or nearly the same prompts, the same images."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Leak:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leaks:
-    """What `check_leaks` has found."""
+    """The findings of `check_leaks`."""
 
     found: tuple[Leak, ...]
     """In the order of the training data; a group may be in several."""
     train_groups: int
     validation_groups: int
     similarity: float
-    """From which prompts were taken as near-duplicates."""
+    """Share of common words from which prompts are near-duplicates."""
     unread_images: int
     """Files that could not be read, and so were compared with none."""
 
@@ -138,7 +138,7 @@ def check_leaks(
 
 
 class _Validation:
-    """What training must not show."""
+    """The prompts and images that training must not show."""
 
     def __init__(self, sources: Sequence[DataSet], similarity: float, pixels: bool, without: Collection[str]) -> None:
         self.places: list[str] = []

@@ -58,11 +58,11 @@ class Part:
     size: int
     """Bytes that it takes in memory, about."""
     filled: Filled
-    """Whether it carries all, none or some of its images."""
+    """The share of its images that it carries."""
 
     @property
     def place(self) -> str:
-        """What it is, for errors."""
+        """File and number, for errors."""
         return f"{self.path}: row group {self.number}"
 
 
@@ -71,14 +71,14 @@ class DataSet:
     """Groups of images that people have judged, read anew from the files at each iteration."""
 
     path: Path
-    """What was opened."""
+    """The file or folder that was opened."""
     files: tuple[Path, ...]
-    """What is read, in order."""
+    """The files that are read, in order."""
     layout: type[Layout]
     name: str
     """For reports: the folder and the file, or the name on the hub."""
     image_root: Path
-    """Where image names start from."""
+    """The folder that image names start from."""
 
     @property
     def format(self) -> str:

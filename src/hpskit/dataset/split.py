@@ -30,16 +30,16 @@ __all__ = ["Bonds", "Split", "split", "write_split"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """Which groups of a data set are kept for validation."""
+    """The groups of a data set that are kept for validation, and how they were chosen."""
 
     held_out: bytes
     """(groups,): 1 for validation, 0 for training, in the order of the data set."""
     share: float
-    """What was asked for."""
+    """The share that was asked for."""
     seed: int
     similarity: float
     pixels: bool
-    """Whether images were compared by their pixels, not by their bytes alone."""
+    """True if images were compared by their pixels, not by their bytes alone."""
     components: int
     """Sets of groups that share nothing with one another; each is on one side."""
     largest: int
