@@ -25,9 +25,9 @@ __all__ = [
     "ScorerInfo",
     "Text",
     "Texts",
-    "check_images",
     "check_lengths",
     "check_meta",
+    "distinct_images",
     "parse_row",
 ]
 
@@ -35,7 +35,7 @@ M = TypeVar("M", bound=Strict)
 _HPSKIT_VERSION = re.compile(r"\bhpskit \d[\w.+]*")
 
 
-def check_images(field: str, images: tuple[str, ...]) -> tuple[str, ...]:
+def distinct_images(images: tuple[str, ...], *, field: str = "") -> tuple[str, ...]:
     """Return the images of a group, if all are different.
 
     Raises:
@@ -55,7 +55,7 @@ Images = Annotated[
     tuple[Annotated[str, StringConstraints(pattern=r"\A[^\x00]+\z")], ...],
     Field(strict=False, min_length=2),
     Expected("a list of at least two file names, without NUL"),
-    AfterValidator(lambda names: check_images("", names)),
+    AfterValidator(distinct_images),
 ]
 """The images of a group, all different."""
 _LARGEST = 1_000_000
@@ -232,7 +232,7 @@ class Pair(Strict):
     @model_validator(mode="after")
     def agree(self) -> Self:
         """See that the fields fit one another."""
-        check_images("second", (self.first, self.second))
+        distinct_images((self.first, self.second), field="second")
         halves = 2 * self.first_share * self.votes
         if abs(halves - round(halves)) > 1e-3:
             expected = f"a whole number of halves of {self.votes} votes"

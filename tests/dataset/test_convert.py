@@ -76,7 +76,7 @@ SHARES = st.tuples(st.integers(0, 3), st.integers(0, 1), st.integers(1, 3)).map(
 
 @st.composite
 def ranked_whole(draw: st.DrawFn) -> Group:
-    """A group that `test.json` can hold: every annotator ranks every image, with ties, several votes and a published order."""
+    """A group that `test.json` can hold: all annotators rank all images, with ties, votes and a published order."""
     group = draw(groups())
     rank = st.integers(1, 6)
     ranks = st.lists(rank, min_size=len(group.images), max_size=len(group.images)).map(tuple)

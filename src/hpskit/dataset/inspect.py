@@ -159,13 +159,12 @@ class Inspection:
         if group.category is not None:
             self.categories[group.category] += 1
         for name in group.images:
-            data = group.embedded.get(name)
-            if data is None:
+            if name not in group.embedded:
                 self.files.setdefault(name, group.place)
-            else:
-                self.embedded.add(name)
-                if not data:
-                    self.remark("empty image", f"{group.place}: image {name!r} has 0 bytes")
+        for name, data in group.embedded.items():
+            self.embedded.add(name)
+            if not data:
+                self.remark("empty image", f"{group.place}: image {name!r} has 0 bytes")
         self.add_judgements(group)
         self.compare_with_seen(group)
 

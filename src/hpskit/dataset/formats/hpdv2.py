@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from hpskit.dataset.formats import LABELS, Layout, Loss, lose_description, lose_of_pairs
 from hpskit.dataset.group import Group, Judgement, orders
@@ -22,20 +22,6 @@ from hpskit.schema import Expected, Strict
 __all__ = ["PairRow", "RankedRow", "test_rows", "train_rows"]
 
 _LABEL = "[1, 0], [0, 1], or [0.5, 0.5] for a tie"
-
-
-def known_label(label: tuple[float, float]) -> tuple[float, float]:
-    """Return a label if it means something."""
-    if label not in LABELS:
-        raise InputError("", f"is {[*label]}", expected=_LABEL)
-    return label
-
-
-def two(images: tuple[str, ...]) -> tuple[str, ...]:
-    """Return images if they are a pair."""
-    if len(images) != 2:
-        raise InputError("", f"is {[*images]}", expected="two images")
-    return images
 
 
 class Annotation(Strict):
@@ -77,8 +63,17 @@ class PairRow(Layout):
     folders = ("train",)
 
     prompt: Text
-    file_path: Annotated[Images, AfterValidator(two)]
-    human_preference: Annotated[tuple[float, float], Field(strict=False), Expected(_LABEL), AfterValidator(known_label)]
+    file_path: Images
+    human_preference: Annotated[tuple[float, float], Field(strict=False), Expected(_LABEL)]
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that there are two images, and a label that means something."""
+        if len(self.file_path) != 2:
+            raise InputError("file_path", f"is {[*self.file_path]}", expected="two images")
+        if self.human_preference not in LABELS:
+            raise InputError("human_preference", f"is {[*self.human_preference]}", expected=_LABEL)
+        return self
 
     def to_group(self, place: str) -> Group:
         judgements = (Judgement(ranks=LABELS[self.human_preference]),)

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from hpskit.dataset.formats import Layout
 from hpskit.dataset.group import Group, Judgement
-from hpskit.records import ImageName, Text, check_images
+from hpskit.records import ImageName, Text, distinct_images
 from hpskit.schema import Expected
 
 __all__ = ["VotedRow"]
@@ -43,7 +43,7 @@ class VotedRow(Layout):
     @model_validator(mode="after")
     def agree(self) -> Self:
         """See that there are two images."""
-        check_images("path2", (self.path1, self.path2))
+        distinct_images((self.path1, self.path2), field="path2")
         return self
 
     def to_group(self, place: str) -> Group:
