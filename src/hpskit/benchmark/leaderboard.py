@@ -30,7 +30,7 @@ from hpskit.stage import check_free, publish
 __all__ = ["Leaderboard", "run"]
 
 _FORMAT = "hpskit leaderboard 1"
-_RECORD, _PRODUCTS = "leaderboard.json", ("leaderboard.html", "leaderboard.md")
+_RECORD = "leaderboard.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +66,7 @@ def run(config: Leaderboard) -> dict[str, Any]:
         RecordError: a result is not what it should be.
         OutputError: the output cannot be written, or holds something else.
     """
-    check_free(config.out, _RECORD, _PRODUCTS, _FORMAT)
+    check_free(config.out, _RECORD, ("leaderboard.html", "leaderboard.md"), _FORMAT)
     results = read_results(config.results)
     check_names("images", config.images, [result.name for result in results])
     for name, folder in config.images.items():

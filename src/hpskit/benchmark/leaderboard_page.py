@@ -281,15 +281,18 @@ class Part:
 
 
 def both_ways(scope: Mapping[str, Any], chance: float) -> dict[tuple[str, str], dict[str, Any]]:
+    """Give the differences of a scope by (one model, another), and turned round; those with p above `chance` are open.
+
+    `kind` is `open`, or `up` or `down` for the one.
+    """
     found = {}
     for row in scope["differences"]:
         turned = {"value": -row["value"], "low": -row["high"], "high": -row["low"]}
         turned |= {"win_rate": 1 - row["win_rate"], "win_low": 1 - row["win_high"], "win_high": 1 - row["win_low"]}
         turned |= {"wins": row["losses"], "losses": row["wins"]}
-        for one, other, own in (("second", "first", {}), ("first", "second", turned)):
-            both = {**row, **own}
-            both["kind"] = "open" if row["holm_p"] > chance else "up" if both["value"] > 0 else "down"
-            found[row[one], row[other]] = both
+        for names, both in (((row["second"], row["first"]), row), ((row["first"], row["second"]), {**row, **turned})):
+            kind = "open" if row["holm_p"] > chance else "up" if both["value"] > 0 else "down"
+            found[names] = {**both, "kind": kind}
     return found
 
 

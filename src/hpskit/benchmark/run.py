@@ -6,19 +6,20 @@ added to: scorers that are named later join those in it, as long as the images a
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
 from hpskit.benchmark.layout import ImageSet, find_images, listed
 from hpskit.benchmark.result import (
+    FORMAT,
     Result,
     ScoredImage,
     ScoredPrompt,
@@ -142,9 +143,7 @@ def run(
         raise InputError(config.images, f"{what}: {groups}", cure=cure)
     settings = {"format": "hpskit benchmark scores 1", "suite_sha256": suite.sha256}
     with ledger_until_published(config.partial, settings) as ledger:  # from here on nobody else writes this result
-        earlier = read_earlier(config.out, config.name, suite)
-        if earlier is not None:
-            check_unchanged(earlier, images)
+        earlier = read_earlier(config.out, config.name, suite, images)
         candidates = load()
         check_candidates(candidates)
         book, kept = Book(ledger), []
@@ -157,8 +156,8 @@ def run(
                 for scorer in earlier.scorers
             )
         resumed = score_images(images, [candidate.scorer for candidate in candidates], book, progress)
-        identities = {scorer.label: scorer.info.identity for scorer in kept}
-        identities |= {candidate.label: candidate.scorer.info.identity for candidate in candidates}
+        infos = {one.label: one.info for one in kept} | {one.label: one.scorer.info for one in candidates}
+        identities = {label: info.identity for label, info in infos.items()}
         own = scored_images(images, book, identities)
         rows = [ScoredPrompt(**prompt.model_dump(), images=own[n]) for n, prompt in enumerate(suite.prompts)]
         result = make_result(config, suite, found, rows, kept, candidates, earlier)
@@ -246,6 +245,7 @@ def make_result(
     ]
     value = {
         "path": config.out,
+        "format": FORMAT,
         "package": f"hpskit {__version__}",
         "name": config.name,
         "command": config.command,
@@ -262,20 +262,19 @@ def make_result(
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that have a say in a score."""
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # installed by other means than a wheel
-            found[name] = "unknown"
-    return found
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
 
 
 # A result that is there already
 
 
-def read_earlier(out: Path, name: str, suite: Suite) -> Result | None:
-    """Read the result that is to be added to; an OutputError if it is of another model, of other prompts, or none."""
+def read_earlier(out: Path, name: str, suite: Suite, images: Sequence[SuiteImage]) -> Result | None:
+    """Read the result that is to be added to, if there is one.
+
+    Raises:
+        OutputError: it is no result, or one of another model, other prompts or other images: of those that it has none
+            may have changed, be gone, or belong to another prompt.
+    """
     if not out.exists():
         return None
     try:
@@ -285,28 +284,14 @@ def read_earlier(out: Path, name: str, suite: Suite) -> Result | None:
     if earlier.name != name:
         raise OutputError(out, f"holds the result of model {earlier.name!r}", expected=repr(name), cure=_CURE)
     if earlier.suite.sha256 != suite.sha256:
-        both = zip(earlier.prompts, suite.prompts, strict=False)
-        differ = ((a, b) for a, b in both if (a.category, a.prompt) != (b.category, b.prompt))
-        what = f"{len(earlier.prompts)} of them and not {len(suite.prompts)}"
-        for before, now in differ:
-            what = f"the first that differs was {before.prompt!r} and is {now.prompt!r}"
-            break
-        raise OutputError(out, f"holds a result on other prompts ({earlier.suite.name!r}), {what}", cure=_CURE)
-    return earlier
-
-
-def check_unchanged(earlier: Result, images: Sequence[SuiteImage]) -> None:
-    """See that no image of the result that is added to has changed, is gone, or belongs to another prompt."""
+        found = f"holds a result on the prompts {earlier.suite.name!r} ({earlier.suite.sha256[:12]})"
+        raise OutputError(out, found, expected=f"{suite.name!r} ({suite.sha256[:12]})", cure=_CURE)
     now = {(image.row, image.name): image.sha256 for image in images}
-    changed = [
-        image.image
-        for number, row in enumerate(earlier.prompts)
-        for image in row.images
-        if now.get((number, image.image)) != image.sha256
-    ]
-    if changed:
+    old = ((n, image) for n, row in enumerate(earlier.prompts) for image in row.images)
+    if changed := [image.image for n, image in old if now.get((n, image.image)) != image.sha256]:
         found = f"is of images that have changed since, or have other prompts: {listed(changed, 3)}"
-        raise OutputError(earlier.path, found, cure=f"{_CURE} to score them again")
+        raise OutputError(out, found, cure=f"{_CURE} to score them again")
+    return earlier
 
 
 def kept_scorers(

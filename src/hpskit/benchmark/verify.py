@@ -69,8 +69,7 @@ class Verification:
 
     def to_json(self) -> dict[str, Any]:
         """Return all checks, ready for `json.dumps`."""
-        checks = [asdict(check) for check in self.checks]
-        return {"result": self.result, "name": self.name, "passed": self.passed, "checks": checks}
+        return {**asdict(self), "passed": self.passed}
 
 
 def verify(

@@ -1,16 +1,7 @@
 """`hpskit study metrics`: FID, IS, KID and CLIPScore beside preference scores, and how they order models.
 
-FID, IS and KID are those of torch-fidelity, with its network, kernel and splits. CLIPScore is hpskit's own `clip-score`
-scorer, which gives what torchmetrics gives, without a second copy of CLIP.
-
-The Inception network is that of the TensorFlow graph of 2015-12-05 as torch-fidelity converted it. Its file is looked
-for at
-
-    --weights FILE                                     given by the caller
-    $HPSKIT_HOME/originals/inception/FILE              put there by hand, or downloaded
-    torch.hub's folder of checkpoints                  where torch-fidelity and torchmetrics put it
-
-and downloaded to the second place if it is at none of them and `HF_HUB_OFFLINE` is not set.
+FID, IS and KID are those of torch-fidelity, with its network (the TensorFlow graph of 2015-12-05), kernel and splits.
+CLIPScore is hpskit's own `clip-score` scorer, which gives what torchmetrics gives, without a second copy of CLIP.
 """
 
 from __future__ import annotations
@@ -98,7 +89,7 @@ class Metrics:
     clip: str = "clip-score"
     """The scorer of CLIPScore: `clip-score`, or `clip-score:ARCH:PRETRAINED` with any network of open_clip."""
     weights: Path | None = None
-    """Weights of the Inception network; None looks for the published ones, see the module."""
+    """Weights of the Inception network; None looks for the published ones, see `find_weights`."""
     device: str = "auto"
     command: str = ""
     """The command that makes this again."""
@@ -295,7 +286,10 @@ def need_torch_fidelity() -> None:
 
 
 def find_weights(given: Path | None = None) -> Path:
-    """Find the file of the network's weights, and download it if need be; see the module.
+    """Find the file of the network's weights.
+
+    It is the one that is given, or lies in `$HPSKIT_HOME/originals/inception/`, or where torch.hub keeps checkpoints;
+    else it is downloaded to the first of these folders, unless `HF_HUB_OFFLINE` is set.
 
     Raises:
         CheckpointError: there is no such file.

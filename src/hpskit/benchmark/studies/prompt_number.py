@@ -54,6 +54,11 @@ class PromptNumber:
     command: str = ""
     """The command that makes this again; stands on the page."""
 
+    @property
+    def draws(self) -> dict[str, int]:
+        """Settings of the draws."""
+        return {"resamples": self.resamples, "seed": self.seed}
+
     def __post_init__(self) -> None:
         if not 0 < self.resolution < math.inf:
             raise InputError("resolution", f"is {self.resolution}", expected="a difference in points, above 0")
@@ -79,13 +84,7 @@ def run(config: PromptNumber) -> dict[str, Any]:
         "format": "hpskit prompt number study 1",
         "package": f"hpskit {__version__}",
         "command": config.command,
-        "settings": {
-            "resolution": config.resolution,
-            "level": 0.95,
-            "power": 0.8,
-            "resamples": config.resamples,
-            "seed": config.seed,
-        },
+        "settings": {"resolution": config.resolution, "level": 0.95, "power": 0.8, **config.draws},
         "suite": results[0].suite.model_dump(mode="json"),
         "models": [result.name for result in results],
         "scorers": [scorer_study(label, results, config) for label in labels],
@@ -150,13 +149,12 @@ def scope_study(
     prompts = len(np.unique(texts))
     deviations = difference_deviations(scores, categories=categories, clusters=texts)
     typical, widest = float(np.sqrt((deviations**2).mean())), int(deviations.argmax())
-    largest = float(deviations[widest])
+    largest, pairs = float(deviations[widest]), list(itertools.combinations(names, 2))
     fewest = 1 if categories is None else len(np.unique(categories))  # one of each category
     curve = []
     if not no_order(scores):
         counts = sorted({prompts, *(count for count in _COUNTS if count >= fewest)})
-        settings = {"resamples": config.resamples, "seed": config.seed}
-        curve = wrong_order_curve(scores, counts, categories=categories, clusters=texts, **settings)
+        curve = wrong_order_curve(scores, counts, categories=categories, clusters=texts, **config.draws)
     needed = prompts_needed(largest, config.resolution)
     # Fewer prompts may be enough for that power, but too few for any permutation test.
     at_least = needed > 1 and detectable_difference(largest, needed - 1) <= config.resolution
@@ -164,11 +162,7 @@ def scope_study(
         "category": category,
         "prompts": prompts,
         "means": dict(zip(names, scores.mean(axis=1).tolist(), strict=True)),
-        "deviation": {
-            "typical": typical,
-            "largest": largest,
-            "pair": list(list(itertools.combinations(names, 2))[widest]),
-        },
+        "deviation": {"typical": typical, "largest": largest, "pair": list(pairs[widest])},
         "needed": {
             "typical": prompts_needed(typical, config.resolution),
             "largest": needed,
