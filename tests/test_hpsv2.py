@@ -122,6 +122,7 @@ def test_published_images_are_fetched_and_scored(
         done = cli(*fetch, HPSKIT_HOME=str(tmp_path / "hpskit"), HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
     monkeypatch.setenv("HPSKIT_HOME", str(tmp_path / "hpskit"))
+    monkeypatch.setattr("hpskit.hub._WAITS", ())  # nobody comes back
     assert hpsv2.get_available_models() == ["SDXL Base 0.9", "new-one"]
     assert hpsv2.evaluate_benchmark("SDXL Base 0.9", cp=small)["photo"]["images"] == 4
     with pytest.raises(InputError, check=at("model_id", found="'sdxl'", expected="SDXL Base 0.9, new-one")):
