@@ -15,7 +15,6 @@ import pytest
 from error_fields import at
 from hpskit.errors import InputError, OutputError
 from hpskit.files import (
-    AppendLog,
     publish,
     publish_folder,
     publish_json,
@@ -56,7 +55,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
 def on_a_full_disk(code: str) -> str:
     """What a process says whose files may have 4 KB."""
     limit = (
-        "import resource, signal, sys; from pathlib import Path; from hpskit.files import AppendLog, publish_json\n"
+        "import resource, signal, sys; from pathlib import Path; from hpskit.files import publish_json\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
     )
     return subprocess.run([sys.executable, "-c", limit + code], capture_output=True, text=True, check=False).stderr
@@ -72,46 +71,9 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_full_disk_keeps_what_the_log_had(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    said = on_a_full_disk(f"log = AppendLog(Path({str(path)!r}))\nfor n in range(1000): log.append({{'n': n}})")
-    assert "what was written before is safe" in said
-    with AppendLog(path) as log:
-        assert [line["n"] for line in log.lines] == [*range(len(log.lines))]
-        assert len(log.lines) > 100
-
-
-def test_a_log_continues_where_it_was_torn(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    with AppendLog(path) as log:
-        log.append({"a": 1}, {"a": 2})
-    with path.open("ab") as handle:
-        handle.write(b'{"a": 3')  # a kill in the middle of a line
-    with AppendLog(path) as log:
-        assert log.lines == [{"a": 1}, {"a": 2}]
-        log.append({"a": 4})
-    with AppendLog(path) as log:
-        assert log.lines == [{"a": 1}, {"a": 2}, {"a": 4}]
-
-
-def test_two_writers_of_one_log_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    with AppendLog(path), pytest.raises(OutputError, check=at(path)):
-        AppendLog(path)
-
-
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-@pytest.mark.parametrize("content", [b"notes without an end", b"[1]\n", b"a\nb\n", b'{"a": 1}\nnonsense\n{"a": 2}\n'])
-def test_a_damaged_log_or_somebody_elses_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(content)
-    with pytest.raises(OutputError, check=at(path)):
-        AppendLog(path)
-    assert path.read_bytes() == content
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
-import io
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hpskit.errors import InputError, OutputError
 
 __all__ = [
-    "AppendLog",
     "expand",
     "explain",
     "held",
@@ -186,79 +183,3 @@ def read_json(path: Path) -> Any:
         raise InputError(path, f"cannot be read ({explain(error)})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not JSON ({error})") from error
-
-
-class AppendLog:
-    """A JSONL file that only grows, and what it held when it was opened.
-
-    A line torn by a kill is cut off at opening, so that every line left was written whole. `append` returns after
-    the lines have reached the disk.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = path.open("a+b")
-            self._lock()
-            self._handle.seek(0)
-            data = self._handle.read()
-            whole = data[: data.rfind(b"\n") + 1]
-            self._check(whole, data[len(whole) :])
-            self._handle.truncate(len(whole))
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({explain(error)})") from error
-
-    def _check(self, whole: bytes, torn: bytes) -> None:
-        """Read the lines, before anything is cut off: the file may be somebody else's."""
-        self.lines: list[dict[str, Any]] = []
-        for number, line in enumerate(io.BytesIO(whole), 1):
-            try:
-                value = json.loads(line)
-            except ValueError:
-                value = None
-            if not isinstance(value, dict):
-                self._handle.close()
-                raise OutputError(f"{self.path}: line {number} is damaged; delete the file to start anew")
-            self.lines.append(value)
-        if torn and not torn.startswith(b"{"):
-            self._handle.close()
-            raise OutputError(f"{self.path}: is not a log of unfinished work; move it away or choose another output")
-
-    def _lock(self) -> None:
-        """One writer at a time; the operating system lets go when the process ends, however it ends."""
-        if sys.platform == "win32":  # no such lock there: two runs at once are the user's affair
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._handle.close()
-            cure = "wait for it, or choose another output"
-            raise OutputError(f"{self.path}: another process is writing this file; {cure}") from error
-
-    def append(self, *lines: Mapping[str, Any]) -> None:
-        """Add lines; all of them are on disk afterwards, or an error says that they are not.
-
-        Raises:
-            OutputError: they could not be written, for example because the disk is full.
-        """
-        data = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-        try:
-            self._handle.write(data.encode())
-            self._handle.flush()
-            os.fsync(self._handle.fileno())
-        except OSError as error:
-            cure = "what was written before is safe; make room and run the same command again"
-            raise OutputError(f"{self.path}: cannot be written ({explain(error)}); {cure}") from error
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # a flush that failed in `append` has been reported there
-            self._handle.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
-        self.close()

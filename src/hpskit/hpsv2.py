@@ -31,7 +31,7 @@ from hpskit.models.network import Network, choose_device
 from hpskit.pixels import check_files
 from hpskit.records import ScorerInfo
 from hpskit.scoring.scorer import NetworkScorer
-from hpskit.stats import style_result
+from hpskit.stats.model_scores import style_result
 
 if TYPE_CHECKING:
     from hpskit.scoring.contract import ImageLike

@@ -18,10 +18,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from error_fields import at
-from hpskit.dataset.duplicates import pixels_of
+from hpskit.dataset.duplicates import check_leaks, pixels_of
 from hpskit.dataset.group import Group, Judgement
 from hpskit.dataset.inspect import inspect
-from hpskit.dataset.leaks import check_leaks
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.dataset.split import split, write_split
 from hpskit.errors import InputError, RecordError

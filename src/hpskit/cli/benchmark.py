@@ -26,7 +26,7 @@ from hpskit.cli.options import (
     step_progress,
 )
 from hpskit.errors import InputError
-from hpskit.stats import GROUP_SIZE
+from hpskit.stats.model_scores import GROUP_SIZE
 
 if TYPE_CHECKING:
     from hpskit.benchmark.run import Summary

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from hpskit.dataset.formats import Loss
-from hpskit.dataset.formats.hpdv2 import test_rows, train_rows
+from hpskit.dataset.formats.hpd import test_rows, train_rows
 from hpskit.dataset.formats.ours import RankingRows, pair_rows
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpskit.dataset.formats import Layout, hpdv2, hpdv3, imagereward, ours, parquet, pickapic
+from hpskit.dataset.formats import Layout, hpd, imagereward, ours, parquet, pickapic
 from hpskit.dataset.group import Group
 from hpskit.errors import ImageError, InputError, RecordError
 from hpskit.files import expand, explain
@@ -26,12 +26,12 @@ __all__ = ["FORMATS", "DataSet", "Part", "open_carried", "open_data"]
 FORMATS: dict[str, type[Layout]] = {
     layout.layout: layout
     for layout in (
-        hpdv2.RankedRow,
-        hpdv2.PairRow,
+        hpd.RankedRow,
+        hpd.PairRow,
         imagereward.RankedRow,
         imagereward.ImageRow,
         pickapic.ChoiceRow,
-        hpdv3.VotedRow,
+        hpd.VotedRow,
         ours.RankingRow,
         ours.PairRow,
         parquet.WholeRow,

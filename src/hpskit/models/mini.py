@@ -2,7 +2,7 @@
 
 The score of an image is a weighted sum of the mean and the standard deviation of every channel after every
 depthwise convolution. The convolutions are those of a public ImageNet network with the batch normalisation folded
-in; the weights of the sum were fitted to people's rankings by `runs/mini/fit.py`. The prompt is not read. See docs/mini.md.
+in; the weights of the sum were fitted to people's rankings by `runs/mini/fit.py`. The prompt is not read.
 
 Source of the network (Apache-2.0):
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.dataset.describe import Context, Description, describe
+from hpskit.dataset.duplicates import Leaks, check_leaks
 from hpskit.dataset.group import Group, Judgement, compared_pairs, orders
 from hpskit.dataset.inspect import find_files
-from hpskit.dataset.leaks import Leaks, check_leaks
 from hpskit.dataset.reading import DataSet, Part, open_data
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.models.clip import token_counter, tokenizer

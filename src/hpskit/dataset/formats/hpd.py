@@ -1,7 +1,11 @@
-"""Human Preference Dataset v2 (Wu et al. 2023, arXiv 2306.09341), as published on the hub as `ymhao/HPDv2`.
+"""Human Preference Datasets v2 and v3, as published on the hub.
 
-`test.json` ranks whole groups, with the ranks of each annotator; `train.json` has pairs. Both are JSON arrays, with
-the images in a folder `test` or `train` beside the file.
+v2 (Wu et al. 2023, arXiv 2306.09341; `ymhao/HPDv2`): `test.json` ranks whole groups, with the ranks of each annotator;
+`train.json` has pairs. Both are JSON arrays, with the images in a folder `test` or `train` beside the file.
+
+v3 (Ma et al. 2025, arXiv 2508.03789): pairs with the votes of several people. `path1` is the image that the data set
+says is preferred, so the published order is (1, 2) in every row, whatever the votes in `choice_dist`. The curated part
+has no votes (null); then the published order is all there is.
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ from pydantic import Field, model_validator
 from hpskit.dataset.formats import LABELS, Layout, Loss, lose_description, lose_of_pairs
 from hpskit.dataset.group import Group, Judgement, orders
 from hpskit.errors import InputError
-from hpskit.records import Images, Ranks, Text, check_lengths
+from hpskit.records import ImageName, Images, Ranks, Text, check_lengths, distinct_images
 from hpskit.schema import Expected, Strict
 
-__all__ = ["PairRow", "RankedRow", "test_rows", "train_rows"]
+__all__ = ["PairRow", "RankedRow", "VotedRow", "test_rows", "train_rows"]
 
 _LABEL = "[1, 0], [0, 1], or [0.5, 0.5] for a tie"
+_Votes = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Annotation(Strict):
@@ -78,6 +83,52 @@ class PairRow(Layout):
     def to_group(self, place: str) -> Group:
         judgements = (Judgement(ranks=LABELS[self.human_preference]),)
         return Group(place=place, prompt=self.prompt, images=self.file_path, judgements=judgements)
+
+
+class VotedRow(Layout):
+    """A row of `train.json` or `test.json` of v3."""
+
+    layout = "hpdv3"
+
+    prompt: Text
+    path1: ImageName
+    path2: ImageName
+    choice_dist: (
+        Annotated[
+            tuple[_Votes, _Votes],
+            Field(strict=False),
+            Expected("the numbers of votes for path1 and path2, for example [12, 7], or null"),
+        ]
+        | None
+    ) = None
+    confidence: Annotated[float, Field(ge=0, le=1), Expected("a number from 0 to 1, or null")] | None = None
+    model1: Text | None = None
+    model2: Text | None = None
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that there are two images."""
+        distinct_images((self.path1, self.path2), field="path2")
+        return self
+
+    def to_group(self, place: str) -> Group:
+        sources, models = None, {"model1": self.model1, "model2": self.model2}
+        if self.model1 is not None and self.model2 is not None:
+            sources, models = (self.model1, self.model2), {}
+        meta: dict[str, Any] = {**models, "confidence": self.confidence}
+        return Group(
+            place=place,
+            prompt=self.prompt,
+            images=(self.path1, self.path2),
+            judgements=tuple(
+                Judgement(ranks=ranks, votes=votes)
+                for ranks, votes in zip(((1, 2), (2, 1)), self.choice_dist or (), strict=False)
+                if votes
+            ),
+            rank=(1, 2),
+            sources=sources,
+            meta={name: value for name, value in meta.items() if value is not None},
+        )
 
 
 def test_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
