@@ -147,39 +147,34 @@ def test_names_of_folders(models: Path) -> None:
     first, second = open_folders([str(models / "base"), f"my model={models / 'vivid'}"])
     assert (first.name, second.name) == ("base", "my model")
     assert first.keys == second.keys
-    odd = models / "a=b"
-    shutil.copytree(models / "base", odd)
-    assert open_folders([str(odd)])[0].name == "a=b"
+    shutil.copytree(models / "base", models / "a=b")
+    assert open_folders([str(models / "a=b")])[0].name == "a=b"
     with pytest.raises(InputError, check=at("images", found="'base'", cure="NAME=DIR")):
         open_folders([str(models / "base"), f"base={models / 'vivid'}"])
 
 
-def test_nothing_is_skipped(models: Path) -> None:
+def test_nothing_is_skipped_and_what_cannot_be_used_is_named(models: Path) -> None:
     (models / "base/notes.txt").write_text("no image")
-    (models / "base/a/zzz.WEBP").write_bytes(b"not an image at all")
-    assert open_folder(models / "base").others == 1
     broken = models / "base/a/zzz.WEBP"
+    broken.write_bytes(b"not an image at all")
+    assert open_folder(models / "base").others == 1
     with pytest.raises(ImageError, check=at(broken, found="is not an image")):
         colours(models, "base", "vivid")
     assert not (models / "out/chrominance.json").exists()
-    (models / "base/a/zzz.WEBP").write_bytes(b"")
-    with pytest.raises(ImageError, check=at(broken, found="is empty")):
-        open_folder(models / "base")
-
-
-def test_what_cannot_be_used(models: Path) -> None:
-    with pytest.raises(InputError, check=at(models / "nowhere", found="is not a folder")):
-        open_folder(models / "nowhere")
-    (models / "empty").mkdir()
-    with pytest.raises(InputError, check=at(models / "empty", found="0 other files")):
-        open_folder(models / "empty")
+    broken.write_bytes(b"")
+    for name in ("empty", "single"):
+        (models / name).mkdir()
+    shutil.copy(models / "base/b/00000.jpg", models / "single")
+    for name, place, found in (
+        ("base", broken, "is empty"),
+        ("nowhere", models / "nowhere", "is not a folder"),
+        ("empty", models / "empty", "0 other files"),
+        ("single", models / "single", "holds one image"),
+    ):
+        with pytest.raises(InputError, check=at(place, found=found)):
+            colours(models, name)
     with pytest.raises(InputError, check=at("size", found="is 8")):
         Chrominance(images=["a"], out=models / "out", size=8)
-    single = models / "single"
-    single.mkdir()
-    shutil.copy(next((models / "base").rglob("*.jpg")), single)
-    with pytest.raises(InputError, check=at(single, found="holds one image")):
-        colours(models, "single")
 
 
 def test_a_folder_with_another_result_is_left_alone(models: Path) -> None:

@@ -262,35 +262,28 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
         thread.join()
 
 
-def test_weights_are_downloaded_once_and_checked(
-    home: Path, site: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_weights_are_found_or_downloaded_once_and_checked(
+    home: Path, site: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(HashMismatchError, check=at(expected="6726825d…")):
         find_weights()
     assert not list(home.rglob("*.pth"))
-    digest = hashlib.sha256(b"the weights").hexdigest()[:8]
-    monkeypatch.setattr(stage, "FILE", f"weights-{digest}.pth")
-    path = find_weights()
-    assert path == home / "originals/inception" / f"weights-{digest}.pth"
-    assert path.read_bytes() == b"the weights"
-    del site["asked"]
-    assert find_weights() == path
-    assert "asked" not in site
-
-
-def test_offline_nobody_is_asked(home: Path, site: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        digest = hashlib.sha256(b"the weights").hexdigest()[:8]
+        patch.setattr(stage, "FILE", f"weights-{digest}.pth")
+        path = find_weights()
+        assert path == home / "originals/inception" / f"weights-{digest}.pth"
+        assert path.read_bytes() == b"the weights"
+        del site["asked"]
+        assert find_weights() == path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(NotCachedError, check=at(found="HF_HUB_OFFLINE is set", cure="--weights")):
         find_weights()
     assert "asked" not in site
-    shared = home.parent / "torch/hub/checkpoints" / FILE
-    shared.parent.mkdir(parents=True)
-    shared.write_bytes(b"")
-    assert find_weights() == shared
-    own = home / "originals/inception" / FILE
-    own.parent.mkdir(parents=True)
-    own.write_bytes(b"")
-    assert find_weights() == own
+    for place in (tmp_path / "torch/hub/checkpoints" / FILE, home / "originals/inception" / FILE):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        assert find_weights() == place
 
 
 def test_a_network_that_cannot_be_reached_or_used(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,10 @@ def test_only_missing_images_are_forgiven(suite_file: Path, renders: Path) -> No
 
 def test_a_name_with_and_without_sample_is_taken_twice(suite_file: Path, renders: Path) -> None:
     shutil.copy(renders / "a/00001.png", renders / "a/00001_0.png")
-    with pytest.raises(InputError, check=at(renders, found="place that is taken: a/00001_0.png beside 00001.png")):
+    shutil.copy(renders / "a/00001.png", renders / "a/1.png")
+    with pytest.raises(
+        InputError, check=at(renders, found="taken: a/00001_0.png beside 00001.png, a/1.png beside 00001.png")
+    ):
         find_images(open_suite(suite_file), renders, allow_missing=True)
 
 
