@@ -136,21 +136,8 @@ def test_a_gap_breaks_the_line_and_a_titled_one_is_a_cross() -> None:
     assert drawn.count("<path") == 1
 
 
-def test_series_with_bars_stand_apart() -> None:
-    """Otherwise two equal intervals would look like one."""
-    one, other = (Series(name=n, colour="c0", points=[Point(x=5, y=0.5, low=0.4, high=0.6)]) for n in "ab")
-    drawn = charts.line_chart("t", Frame(x=X, y=Y), [one, other])
-    first, second = (float(x) for x in re.findall(r'cx="([\d.]+)"', drawn))
-    assert abs(first - second) == pytest.approx(4)
-
-
 def test_a_column_shows_values_inside_and_as_many_labels_as_fit() -> None:
     assert "<circle" not in charts.interval(X, 2000, colour="c0", title="far")
     assert "<circle" in charts.interval(X, 1000, colour="c0", title="at the end")
     assert charts.interval_axis(axis_for([0, 5])).count("<text") == 6
     assert charts.interval_axis(axis_for([0, 0.00005])).count("<text") == 3
-
-
-def test_a_legend_names_each_series() -> None:
-    root = ElementTree.fromstring(charts.legend(LINES))
-    assert ["".join(row.itertext()) for row in root] == [EVIL, "b", "c"]
