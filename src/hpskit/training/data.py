@@ -265,10 +265,6 @@ class TrainingData:
     def describe(self, architecture: str, progress: Count = lambda _: None) -> list[Description]:
         """Describe every data set in numbers, as far as it is used, the validation data last.
 
-        Args:
-            architecture: of the network, which reads so much of a prompt and no more.
-            progress: is told how many groups of a data set have been read.
-
         Raises:
             InputError: nothing is left of one.
         """
@@ -293,12 +289,7 @@ class TrainingData:
         return found
 
     def facts(self, datasets: Sequence[PreferenceDataset], rating: str | None) -> dict[str, Any]:
-        """Return what `config.json` says of the data: `data`, `validation`, `dropped_leaks` and `leaks`.
-
-        Args:
-            datasets: of the training sets.
-            rating: see `PreferenceDataset`.
-        """
+        """Return what `config.json` says of the data: `data`, `validation`, `dropped_leaks` and `leaks`."""
         held_out = PreferenceDataset(self.validation, without=self.incomplete, rating=rating)
         *train, validation = (
             {
@@ -352,10 +343,6 @@ class DataConfig:
 
 def read_data(config: DataConfig, progress: Count = lambda _: None) -> TrainingData:
     """Open all data sets, and see that their images are there and that training and validation share nothing.
-
-    Args:
-        config: which, and how.
-        progress: is told how many training groups have been compared.
 
     Raises:
         InputError: a data set cannot be opened, image files are missing or empty, or they share something.

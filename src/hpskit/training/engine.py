@@ -250,13 +250,6 @@ class Engine:
     """
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator, student: Student, *, sharded: bool = False) -> None:
-        """
-        Args:
-            recipe: how it is trained.
-            accelerator: of `accelerator_for`.
-            student: the network with its first weights; it moves to the device.
-            sharded: spread it over the processes, of which there are several; else each has it whole.
-        """
         from accelerate.utils import AutocastKwargs
 
         self.recipe, self.accelerator, self.student, self.sharded = recipe, accelerator, student, sharded
@@ -287,10 +280,6 @@ class Engine:
 
     def step(self, batch: Batch, number: int) -> StepFigures:
         """Learn one batch.
-
-        Args:
-            batch: this device's part.
-            number: of the step, from 0.
 
         Raises:
             DivergedError: the loss or the gradient is not finite, and the weights are those of before the step.

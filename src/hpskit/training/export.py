@@ -208,13 +208,7 @@ def write_huggingface(subject: Subject, config: Export) -> None:
 
 
 def model_card(subject: Subject, described: Mapping[str, str], evaluations: list[dict[str, Any]]) -> str:
-    """Write Markdown with the header that Hugging Face reads: what is known from the run, and nothing else.
-
-    Args:
-        subject: the model.
-        described: its `name` and `licence`.
-        evaluations: further figures, see `evaluated`.
-    """
+    """Write Markdown with the header that Hugging Face reads: what is known from the run, and nothing else."""
     run = subject.run.config() if subject.run else None
     log = lines_of(subject.run.log(), "validation") if subject.run else []
     model = MODELS.get(run.base.name) if run and run.base else None

@@ -254,13 +254,6 @@ def sample(
     A pure function of the data sets, the ratios and the seed. The next group is of the data set that is furthest behind
     its share of the pairs, so that the ratio is kept within one group at any moment. A batch ends with the group that
     fills it: pairs in groups of two fill it exactly. Every process of a run draws the same and takes its part of each.
-
-    Args:
-        datasets: none empty.
-        ratios: share of the pairs of each, above 0; they need not sum to one.
-        state: see `State`.
-        pairs: in a batch, at least.
-        seed: 0 or more.
     """
     groups, drawn = [*state["groups"]], [*state["pairs"]]
     orders: dict[int, tuple[int, NDArray[np.int64]]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -104,58 +104,46 @@ def curves(
     power = math.floor(math.log10(highest)) if highest > 0 else 0
     exponent = str(power).translate(_SUPERSCRIPTS)
 
-    def column(name: str, scale: float = 1.0) -> Callable[[Line], float | None]:
-        return lambda line: None if line[name] is None else scale * line[name]
+    def trained(name: str, scale: float = 1.0) -> Series:
+        points = stretches(steps, lambda line: None if line[name] is None else scale * line[name])
+        return Series(name="training", colour="c0", points=points, marks=False, band=True)
 
-    def speed(line: Line) -> float | None:
-        return line["images"] / line["seconds"] if line["seconds"] else None
-
-    def trained(figure: Callable[[Line], float | None], name: str = "training") -> Series:
-        return Series(name=name, colour="c0", points=stretches(steps, figure), marks=False, band=True)
-
-    def guessed(name: str, figure: Callable[[Line], float | None]) -> Series:
+    def guessed(name: str, figure: Callable[[Line], float]) -> Series:
         points = stretches(steps, figure)
         return Series(name=name, colour="quoted", points=points, marks=False, band=True, dashed=True)
 
-    losses = [Point(x=line["step"], y=line["loss"], title=f"step {line['step']:,}") for line in validations]
-    accuracies = [
-        Point(x=line["step"], title=f"step {line['step']:,}", y=100 * value, low=100 * low, high=100 * high)
-        for line in validations
-        for value, low, high in [line["accuracy"].values()]
-    ]
-    plans: list[tuple[str, str, list[Series]]] = [
-        (
-            "Loss",
-            "loss",
-            [
-                Series(name="validation", colour="c1", points=losses),
-                trained(column("loss")),
-                guessed("all scores equal", column("chance")),
-            ],
-        ),
-        (
-            "Accuracy",
-            "pairs in the right order, %",
-            [
-                Series(name="validation", colour="c1", points=accuracies),
-                trained(column("accuracy", 100)),
-                guessed("guessing", lambda _: 50.0),
-            ],
-        ),
-        ("Learning rate", f"learning rate, 10{exponent}", [trained(column("lr", 10**-power))]),
-        ("logit_scale", "logit_scale", [trained(column("logit_scale"))]),
-        ("Norm of the gradient", "norm before clipping", [trained(column("gradient_norm"))]),
-        ("Speed", "images/s", [trained(speed)]),
-    ]
+    def validated(name: str) -> Series:
+        points = []
+        for line in validations:
+            span = line[name] if isinstance(line[name], Mapping) else {"value": line[name] / 100}
+            value, low, high = (None if span.get(end) is None else 100 * span[end] for end in ("value", "low", "high"))
+            points.append(Point(x=line["step"], y=value, low=low, high=high, title=f"step {line['step']:,}"))
+        return Series(name="validation", colour="c1", points=points)
+
+    speeds = stretches(steps, lambda line: line["images"] / line["seconds"] if line["seconds"] else None)
+    charts = {
+        ("Loss", "loss"): [
+            validated("loss"),
+            trained("loss"),
+            guessed("all scores equal", lambda line: line["chance"]),
+        ],
+        ("Accuracy", "pairs in the right order, %"): [
+            validated("accuracy"),
+            trained("accuracy", 100),
+            guessed("guessing", lambda _: 50.0),
+        ],
+        ("Learning rate", f"learning rate, 10{exponent}"): [trained("lr", 10**-power)],
+        ("logit_scale", "logit_scale"): [trained("logit_scale")],
+        ("Norm of the gradient", "norm before clipping"): [trained("gradient_norm")],
+        ("Speed", "images/s"): [Series(name="training", colour="c0", points=speeds, marks=False, band=True)],
+    }
+    x = count_axis(steps[-1]["step"], title="step")
+    rule = None if best_step is None else (best_step, "best checkpoint")
     drawn: list[tuple[str, Markup, Markup | str]] = []
-    for title, label, series in plans:
-        values = [value for one in series for value in extent(one)] + ([0.0] if title == "Speed" else [])
-        frame = Frame(
-            x=count_axis(steps[-1]["step"], title="step"),
-            y=axis_for(values or [0.0], steps=4, title=label),
-            rule=None if best_step is None else (best_step, "best checkpoint"),
-        )
-        key = legend(one for one in series if one.points) if len(series) > 1 else ""
+    for (title, label), series in charts.items():
+        values = [value for one in series for value in extent(one)] + [0.0] * (title == "Speed")
+        frame = Frame(x=x, y=axis_for(values or [0.0], steps=4, title=label), rule=rule)
+        key = legend([one for one in series if one.points]) if len(series) > 1 else ""
         drawn.append((title, line_chart(f"{title} against step", frame, series), key))
     return drawn
 

@@ -106,10 +106,6 @@ class Sweep:
 def parse_grid(recipe: Recipe, texts: Sequence[str]) -> Grid:
     """Read the grid of `lr=1e-6,3.3e-6` and further fields.
 
-    Args:
-        recipe: what the grid varies.
-        texts: a field of the recipe and its values each.
-
     Raises:
         InputError: not of that form, no such field, a value that it cannot have, or one that is there twice.
     """
@@ -149,11 +145,6 @@ def ablate(
 
     A run that stops while it trains, because its loss is no longer finite, is part of the result, as it says something
     of its settings; started again, it is tried again from its last checkpoint.
-
-    Args:
-        sweep: what and where.
-        progress: is told how far each run is.
-        warn: is told what seems to go wrong, after the name of the run.
 
     Returns:
         The content of `ablation.json`.
@@ -246,10 +237,6 @@ def visible_gpus() -> list[str]:
 
 def publish_result(sweep: Sweep, stopped: Mapping[str, str]) -> dict[str, Any]:
     """Compare the runs and write table, page and `ablation.json`.
-
-    Args:
-        sweep: whose runs are there.
-        stopped: name of a run -> why it stopped before its end.
 
     Raises:
         InputError: a run was made on other data than the first.

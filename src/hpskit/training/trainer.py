@@ -401,10 +401,6 @@ def check_room(recipe: Recipe, folder: RunFolder) -> dict[str, int]:
 def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Do all checks of a run and time one step with random weights; write nothing.
 
-    Args:
-        config: as for `train`.
-        progress: is told what is being done.
-
     Returns:
         Sizes, a description of the data, warnings, and the measured step; JSON.
 

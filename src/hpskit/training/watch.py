@@ -99,13 +99,7 @@ def overfitting(best: Line, last: Sequence[Line], before: Sequence[float], since
 
 
 def runaway_scale(first: float, now: float, limit: float) -> str | None:
-    """Tell if logit_scale has grown to five times what it was, or from below half of its limit up to it.
-
-    Args:
-        first: logit_scale before training.
-        now: logit_scale now.
-        limit: the recipe's `max_logit_scale`.
-    """
+    """Tell if logit_scale has grown to five times what it was, or from below half of its limit up to it."""
     if now < _GROWTH * first and not (now >= 0.999 * limit and first < limit / 2):
         return None
     cause = "the network grows sure of what it has seen; lower lr, or look for pairs that come twice"
@@ -134,13 +128,7 @@ def overflowing(skipped: int) -> str | None:
 
 
 def recovery(warning: Line, log: Sequence[Line], steps: int) -> str | None:
-    """Say what has become better since a warning; None if nothing has.
-
-    Args:
-        warning: line of the log.
-        log: all lines.
-        steps: of the recipe.
-    """
+    """Say what has become better since a warning; None if nothing has."""
     if warning["name"] in ("stuck", "above"):
         last = [line for line in lines_of(log, "step") if line["step"] > warning["step"]][-window(steps) :]
         if len(last) < window(steps):
@@ -160,11 +148,6 @@ class Watch:
     """Follows a run by the lines of its log and says each thing once."""
 
     def __init__(self, recipe: Recipe, logit_scale: float) -> None:
-        """
-        Args:
-            recipe: of the run.
-            logit_scale: before training.
-        """
         self._recipe, self._first_scale = recipe, logit_scale
         self._losses = deque[float](maxlen=window(recipe.steps))
         self._guessing = deque[float](maxlen=window(recipe.steps))
