@@ -135,9 +135,6 @@ def run(
         {**fact, **distribution_metrics(own, features[0], subset), "clip_score": None}
         for own, fact in zip(features[1:], facts[1:], strict=True)
     ]
-    order = np.random.default_rng(_SEED).permutation(len(features[0]))
-    first, second = (features[0][half] for half in np.array_split(order, 2))
-    halves = distribution_metrics(first, second, min(subset, len(second)))
     clip = None
     if config.prompts is not None:
         clip = load_clip()
@@ -158,8 +155,7 @@ def run(
         },
         "reference": facts[0],
         "models": rows,
-        # what is measured between images of one and the same source: figures that cannot be told from 0
-        "two_halves_of_the_reference": {"images": len(second), "fid": halves["fid"], "kid": halves["kid"]},
+        "two_halves_of_the_reference": between_halves(features[0], subset),
         "few_images": _FEW,
         **agreement(rows, results),
     }
@@ -242,6 +238,14 @@ def distribution_metrics(own: Tensor, other: Tensor, subset: int) -> dict[str, A
         "kid": {"value": kid[KEY_METRIC_KID_MEAN], "deviation": kid[KEY_METRIC_KID_STD]},
         "inception_score": {"value": score[KEY_METRIC_ISC_MEAN], "deviation": score[KEY_METRIC_ISC_STD]},
     }
+
+
+def between_halves(reference: Tensor, subset: int) -> dict[str, Any]:
+    """Compute FID and KID of images of one and the same source: figures that cannot be told from 0."""
+    order = np.random.default_rng(_SEED).permutation(len(reference))
+    first, second = (reference[half] for half in np.array_split(order, 2))
+    found = distribution_metrics(first, second, min(subset, len(second)))
+    return {"images": len(second), "fid": found["fid"], "kid": found["kid"]}
 
 
 def agreement(rows: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> dict[str, Any]:
