@@ -381,18 +381,23 @@ def test_missing_images_of_both_folders_are_one_error(config: Compare, folders: 
 
 def test_a_comparison_of_something_else_is_not_replaced(config: Compare, tmp_path: Path) -> None:
     run(config, lambda: [sharpness()])
-    path = config.out / "compare.json"
+    path, ledger = config.out / "compare.json", config.out / "scores.ledger"
     before = path.read_bytes()
-    with pytest.raises(OutputError, check=at(path, found="sharp and blurred", expected=str(config.second))):
-        run(replace(config, first=config.second, second=config.first), lambda: pytest.fail("loaded"))
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(Path(config.prompts).read_text().replace("part 3", "a part"))
-    with pytest.raises(OutputError, check=at(path, found="on the prompts 'prompts' (", expected="'prompts' (")):
-        run(replace(config, prompts=prompts), lambda: pytest.fail("loaded"))
+    for changes, found in (
+        ({"first": config.second, "second": config.first}, "first"),
+        ({"prompts": prompts}, "suite"),
+    ):
+        with pytest.raises(OutputError, check=at(ledger, found=f"has {found}")):
+            run(replace(config, **changes), lambda: pytest.fail("loaded"))
+    ledger.rename(tmp_path / "away")
+    with pytest.raises(OutputError, check=at(path, found="without its scores.ledger")):
+        run(config, lambda: pytest.fail("loaded"))
     assert path.read_bytes() == before
     for text in ("[1", '{"format": 1}', "[]"):
         path.write_text(text)
-        with pytest.raises(OutputError, check=at(path, found="exists and is no comparison")):
+        with pytest.raises(OutputError, check=at(path, found="is there already")):
             run(config, lambda: pytest.fail("loaded"))
 
 

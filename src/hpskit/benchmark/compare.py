@@ -15,10 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from hpskit import __version__
 from hpskit.benchmark.compare_figures import agreement_of, compared
@@ -26,7 +25,6 @@ from hpskit.benchmark.compare_page import compare_page, compare_sheet
 from hpskit.benchmark.layout import ImageSet, find_images
 from hpskit.benchmark.result import (
     Resampling,
-    ResultPart,
     ScoredImage,
     ScorerAbout,
     described,
@@ -38,16 +36,18 @@ from hpskit.benchmark.result import (
 from hpskit.benchmark.run import SuiteImage, score_images, scored_images, suite_images
 from hpskit.benchmark.suites import Suite, SuitePrompt, open_suite
 from hpskit.errors import InputError, OutputError, RecordError
-from hpskit.files import expand, read_json
+from hpskit.files import expand
 from hpskit.schema import parse
 from hpskit.scoring.book import Book
 from hpskit.scoring.contract import Candidate, check_candidates
-from hpskit.stage import Ledger, Progress, publish
+from hpskit.stage import Ledger, Progress, check_free, publish
 
 __all__ = ["Compare", "Summary", "run"]
 
 _FORMAT = "hpskit comparison 1"
-_CURE = "choose another --out, or delete it"
+_RECORD, _LEDGER = "compare.json", "scores.ledger"
+_SCORERS = ("scorers",)
+"""Key, in the ledger, of the scorers that were compared; they stay in the comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,16 +130,6 @@ class ComparedScorer(ScorerAbout):
     """Number of these prompts that the scorer was fitted to, and the data that they were part of."""
 
 
-class Earlier(ResultPart):
-    """The parts of a `compare.json` that a new run must know."""
-
-    format: Literal["hpskit comparison 1"]
-    first: dict[str, Any]
-    second: dict[str, Any]
-    suite: dict[str, Any]
-    scorers: Annotated[tuple[ComparedScorer, ...], Field(strict=False)]
-
-
 def run(
     config: Compare,
     load: Callable[[], Sequence[Candidate]],
@@ -158,32 +148,39 @@ def run(
         OutputError: the output cannot be written, or holds a comparison of other images or prompts.
     """
     suite = open_suite(config.prompts)
-    first, second = find_both(config, suite)
-    before = scorers_before(config, suite)
-    sides = tuple(
-        Side(name=name, found=found, images=suite_images(suite, found, progress))
-        for name, found in zip(config.called(), (first, second), strict=True)
-    )
-    candidates = load()
-    check_candidates(candidates)
-    distinct = list({(image.sha256, image.prompt): image for side in sides for image in side.images}.values())
-    settings = {"format": "hpskit comparison scores 1", "suite_sha256": suite.sha256}
-    with Ledger(config.out / "scores.ledger", settings) as ledger:
-        book = Book(ledger)
-        resumed = score_images(distinct, [candidate.scorer for candidate in candidates], book, progress)
-        scorers, left_out = gathered(before, [about(candidate, suite) for candidate in candidates], distinct, book)
-        identities = {scorer.label: scorer.info.identity for scorer in scorers}
-        own, other = (scored_images(side.images, book, identities) for side in sides)
-    rows = [
-        ComparedPrompt(**prompt.model_dump(), first=own[n], second=other[n]) for n, prompt in enumerate(suite.prompts)
-    ]
-    result = comparison(config, suite, sides, scorers, rows)
-    result["notes"] += left_out
+    both = find_both(config, suite)
+    check_free(config.out, _RECORD, (), _FORMAT)
+    if (config.out / _RECORD).exists() and not (config.out / _LEDGER).exists():
+        raise OutputError(
+            config.out / _RECORD, f"stands there without its {_LEDGER}", cure="choose another --out, or delete it"
+        )
     roots = {"first": config.first, "second": config.second}
+    settings = {"format": "hpskit comparison scores 1", "suite_sha256": suite.sha256}
+    settings |= {side: str(relative_to(root, config.out)) for side, root in roots.items()}
+    with Ledger(config.out / _LEDGER, settings) as ledger:
+        first, second = (
+            Side(name=name, found=found, images=suite_images(suite, found, progress))
+            for name, found in zip(config.called(), both, strict=True)
+        )
+        candidates = load()
+        check_candidates(candidates)
+        distinct = {(image.sha256, image.prompt): image for side in (first, second) for image in side.images}
+        images, book = list(distinct.values()), Book(ledger)
+        resumed = score_images(images, [candidate.scorer for candidate in candidates], book, progress)
+        (known,) = ledger.get([_SCORERS])
+        before = [parse(ComparedScorer, scorer, config.out / _LEDGER) for scorer in known or ()]
+        scorers, left_out = gathered(before, [about(candidate, suite) for candidate in candidates], images, book)
+        ledger.put([(_SCORERS, [scorer.model_dump(mode="json") for scorer in scorers])])
+        identities = {scorer.label: scorer.info.identity for scorer in scorers}
+        own, other = (scored_images(side.images, book, identities) for side in (first, second))
+    prompts = enumerate(suite.prompts)
+    rows = [ComparedPrompt(**prompt.model_dump(), first=own[n], second=other[n]) for n, prompt in prompts]
+    result = comparison(config, suite, (first, second), scorers, rows)
+    result["notes"] += left_out
     sheet = io.BytesIO()
     compare_sheet(result, roots).save(sheet, "JPEG", quality=88, optimize=True)
     products = {"compare.html": compare_page(result, roots).encode(), "contact.jpg": sheet.getvalue()}
-    publish(config.out, "compare.json", result, products)
+    publish(config.out, _RECORD, result, products)
     return Summary(result=result, resumed=resumed)
 
 
@@ -210,32 +207,6 @@ def find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
         expected, cure = "at least 2 in common", "make images for the same prompts"
         raise InputError(f"{config.first} and {config.second}", there, expected=expected, cure=cure)
     return first, second
-
-
-# Scorers, of this run and of earlier ones
-
-
-def scorers_before(config: Compare, suite: Suite) -> Sequence[ComparedScorer]:
-    """Read the scorers of the comparison that stands in the folder, which must be of the same folders and prompts."""
-    path = config.out / "compare.json"
-    if not path.exists():
-        return []
-    try:
-        value = read_json(path)
-        if isinstance(value, dict) and (value.get("format"), value.get("complete")) == (_FORMAT, False):
-            return []  # killed while it was being published: the scores are all there
-        earlier = parse(Earlier, value, path)
-    except InputError as error:
-        raise OutputError(path, f"exists and is no comparison ({error})", cure=_CURE) from error
-    roots = [(earlier.first.get("root"), config.first), (earlier.second.get("root"), config.second)]
-    moved = any(root and (config.out / str(root)).resolve() != now.resolve() for root, now in roots)
-    if moved or earlier.suite.get("sha256") != suite.sha256:  # no root: on another drive
-        names = f"{earlier.first.get('name')} and {earlier.second.get('name')}"
-        prompts = f"{earlier.suite.get('name')!r} ({str(earlier.suite.get('sha256'))[:12]})"
-        found = f"holds the comparison of {names} on the prompts {prompts}"
-        expected = f"{config.first} and {config.second} on {suite.name!r} ({suite.sha256[:12]})"
-        raise OutputError(path, found, expected=expected, cure="choose another --out, or delete it with scores.ledger")
-    return earlier.scorers
 
 
 def about(candidate: Candidate, suite: Suite) -> ComparedScorer:
