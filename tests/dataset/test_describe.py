@@ -37,11 +37,14 @@ def test_what_is_counted(tmp_path: Path) -> None:
     ]
     data = pairs_data(tmp_path, rows)
     found = describe(data)
-    assert (found.groups, found.pairs, found.prompts, found.group_sizes) == (5, 5, 2, {2: 5})
-    assert (found.tied, found.first_preferred) == (1, 0.5)
-    assert (found.duplicates, found.contradictions) == (2, 1)
-    assert (len(found.sizes), found.median_size) == (3, (30, 20))
-    assert "3 images looked at: median 30x20 pixels, sides from 10 to 50" in found.lines()
+    assert found.lines() == [
+        f"{data.name}: 5 groups, 2 prompts, 5 compared pairs",
+        "images in a group: 2: 5",
+        "pairs tied exactly: 1",
+        "pairs that an earlier row has: 2, the other way round 1",
+        "the image named first is preferred in 50.0% of the pairs without ties",
+        "3 images looked at: median 30x20 pixels, sides from 10 to 50",
+    ]
     contradicted = "1 of 5 pairs say the opposite of an earlier one; no model can agree with both"
     assert found.warnings() == [f"{data.name}: {contradicted}"]
 
@@ -50,7 +53,7 @@ def test_the_same_in_every_layout(tmp_path: Path, shared: Path) -> None:
     data = open_data(shared / "data/hpdv2_sample")
     convert(data, "parquet", tmp_path / "a.parquet")
     found = describe(data)
-    assert (found.groups, found.prompts, found.pairs) == (37, 35, 30 * 36 + 7 * 45)
+    assert found.lines()[0].endswith(f": 37 groups, 35 prompts, {30 * 36 + 7 * 45:,} compared pairs")
     assert found.group_sizes == {9: 30, 10: 7}
     assert len(found.sizes) == 322
     again = describe(open_data(tmp_path / "a.parquet"))
@@ -62,7 +65,8 @@ def test_what_is_left_out_is_not_counted(tmp_path: Path) -> None:
     data = pairs_data(tmp_path, rows)
     places = [group.place for group in data]
     found = describe(data, without=places[2:])
-    assert (found.groups, found.prompts, sorted(found.sizes)) == (2, 2, [(1, 20), (5, 20), (5, 20), (11, 20)])
+    assert (found.counts["judged"], found.counts["prompts"]) == (2, 2)
+    assert sorted(found.sizes) == [(1, 20), (5, 20), (5, 20), (11, 20)]
     with pytest.raises(InputError, check=at(data.path, found="has no group in which somebody compared two images")):
         describe(data, without=places)
 
@@ -83,7 +87,7 @@ def test_prompts_that_the_network_does_not_read_to_their_end(tmp_path: Path) -> 
     prompts = ["a b c d", "a b c d", "a b c", "one two three", "abcdefgh", "abc"]
     data = pairs_data(tmp_path, [(prompt, "a-3.png", "b-3.png", [1, 0]) for prompt in prompts])
     found = describe(data, context=Context(tokens=5, count=count))
-    assert (found.prompts, found.cut) == (5, 1)
+    assert (found.counts["prompts"], found.counts["cut"]) == (5, 1)
     assert sorted(asked) == ["a b c", "a b c d", "abcdefgh", "one two three"], "three bytes are three tokens at most"
     cut = "1 of 5 prompts are longer than the 5 tokens that the network reads; nothing is learned from the rest of them"
     assert f"{data.name}: {cut}" in found.warnings()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,6 @@ from hpskit.cli.options import DataFormat, ImageRoot, Json, new_table, progress_
 
 if TYPE_CHECKING:
     from hpskit.dataset.fetch import Wanted
-    from hpskit.dataset.inspect import Inspection
 
 __all__ = ["app"]
 
@@ -44,10 +43,11 @@ def inspect(
     data = open_data(path, format=data_format, image_root=image_root)
     with progress_bar() as bar:
         found = inspect_data(data, images=images, decode=decode, shown=show, progress=step_progress(bar))
+    facts = found.to_json()
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
-        _print(found)
+        _print(facts)
     if not found.sound:
         raise typer.Exit(1)
 
@@ -192,50 +192,53 @@ def _bytes(size: int) -> str:
     return f"{size / scale:.1f} {unit}" if unit == "GB" else f"{size / scale:.0f} {unit}"
 
 
-def _print(found: Inspection) -> None:
+def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console()
-    table = new_table(str(found.data.path), "what", "how many", words=("what", "how many"))
-    for what, text in _lines(found):
+    table = new_table(facts["path"], "what", "how many", words=("what", "how many"))
+    for what, text in _lines(facts):
         table.add_row(what, Text(text))
     console.print(table)
-    for kinds, style in ((found.problems, "bold red"), (found.remarks, "yellow")):
+    for kinds, style in ((facts["problems"], "bold red"), (facts["remarks"], "yellow")):
         for kind, count in kinds.items():
             console.print(Text(f" {kind}: {count:,}", style=style), soft_wrap=True)
-            for line in found.listed.get(kind, []):
+            listed = facts["listed"].get(kind, [])
+            for line in listed:
                 console.print(Text(f"   {line}"), soft_wrap=True)
-            if hidden := count - len(found.listed.get(kind, [])):
+            if hidden := count - len(listed):
                 console.print(Text(f"   … and {hidden:,} more (--show)", style="dim"))
-    for text in found.not_checked:
+    for text in facts["not_checked"]:
         console.print(Text(f" not checked: {text}", style="dim"), soft_wrap=True)
-    console.print(Text(" sound" if found.sound else " not sound", style="bold green" if found.sound else "bold red"))
+    verdict = (" sound", "bold green") if facts["sound"] else (" not sound", "bold red")
+    console.print(Text(*verdict))
 
 
-def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
-    def more(count: int, what: str) -> str:
-        return f" ({count:,} {what})" if count else ""
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    def some(name: str, besides: str = "", words: str = "") -> str:
+        """Write a number, and in brackets another one if it is not 0."""
+        return f"{facts[name]:,}" + (f" ({facts[besides]:,} {words})" if besides and facts[besides] else "")
 
-    def counts(found: Mapping[int, int] | Mapping[str, int]) -> str:
+    def counts(name: str) -> str:
         """Write the first dozen, each with how often it is there."""
-        items = [*found.items()]
+        items = [*facts[name].items()]
         rest = f", and {len(items) - 12:,} more" if len(items) > 12 else ""
-        return ", ".join(f"{key}: {count:,}" for key, count in items[:12]) + rest
+        return ", ".join(f"{key}: {count:,}" for key, count in items[:12]) + rest or "not named"
 
-    yield "format", found.data.format
-    yield "groups", f"{found.groups:,}" + more(found.unjudged_groups, "not judged by anybody")
-    yield "images in a group", counts(found.group_sizes)
-    yield "distinct prompts", f"{found.prompts:,}"
-    yield "distinct images", f"{found.images:,}" + more(found.embedded_images, "embedded")
-    yield "pairs", f"{found.pairs:,}"
-    yield "judgements", f"{found.votes:,}" + more(found.partial_votes, "of them partial")
-    yield "judgements of a group", counts(found.votes_per_group)
-    anonymous = more(found.anonymous_votes, "judgements by nobody named")
-    yield "annotators", (f"{found.annotators:,}" if found.annotators else "not named") + anonymous
-    yield "comparisons", f"{found.comparisons:,}" + more(found.tied, "ties")
-    if found.first_preferred is not None:
-        yield "the first is preferred in", f"{found.first_preferred:.1%} of {found.decided:,} without ties"
-    yield "published orders", f"{found.published_orders:,}"
-    yield "sources", counts(found.sources) or "not named"
-    yield "categories", counts(found.categories) or "not named"
+    yield "format", facts["format"]
+    yield "groups", some("groups", "unjudged_groups", "not judged by anybody")
+    yield "images in a group", counts("group_sizes")
+    yield "distinct prompts", some("prompts")
+    yield "distinct images", some("images", "embedded_images", "embedded")
+    yield "pairs", some("pairs")
+    yield "judgements", some("votes", "partial_votes", "of them partial")
+    yield "judgements of a group", counts("votes_per_group")
+    annotators = some("annotators", "anonymous_votes", "judgements by nobody named")
+    yield "annotators", annotators if facts["annotators"] else annotators.replace("0", "not named", 1)
+    yield "comparisons", some("comparisons", "tied", "ties")
+    if facts["first_preferred"] is not None:
+        yield "the first is preferred in", f"{facts['first_preferred']:.1%} of {facts['decided']:,} without ties"
+    yield "published orders", some("published_orders")
+    yield "sources", counts("sources")
+    yield "categories", counts("categories")

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -19,8 +19,8 @@ __all__ = ["Context", "Description", "describe"]
 
 _SAMPLE = 500
 """Images whose size is looked at: enough to see what kind of images these are."""
-_ONE_SIDED = 0.6
-"""A share from which the order of images seems to tell the label."""
+_ONE_SIDED = (0.4, 0.6)
+"""Shares beyond which the order of images seems to tell the label."""
 _MANY_TIES = 0.5
 _MANY_CONTRADICTIONS = 0.05
 
@@ -39,81 +39,92 @@ class Context:
         return len(prompt.encode()) + 2 > self.tokens and self.count(prompt) > self.tokens
 
 
-@dataclass(kw_only=True, slots=True)
 class Description:
     """Labels, sizes and repetitions of a data set, counted in compared pairs of images."""
 
-    name: str
-    context: int | None = None
-    """Tokens that the network reads."""
-    groups: int = 0
-    """Groups with a pair that somebody compared."""
-    unjudged: int = 0
-    """Groups without; nothing is learned from them."""
-    prompts: int = 0
-    """Distinct prompts of judged groups."""
-    cut: int = 0
-    """Prompts of which the network does not read the end; 0 if no network was named."""
-    group_sizes: Counter[int] = field(default_factory=Counter)
-    """Images in a group -> groups."""
-    pairs: int = 0
-    tied: int = 0
-    """Pairs whose votes are balanced exactly."""
-    first_better: int = 0
-    """Pairs whose image that is named first has more votes."""
-    duplicates: int = 0
-    """Pairs with the prompt and the images of an earlier one."""
-    contradictions: int = 0
-    """Those of them that prefer the other image."""
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    """Width and height in pixels of a sample of the images."""
-    broken: list[str] = field(default_factory=list)
-    """Problems of images that were looked at, a line for each."""
+    def __init__(self, name: str, context: Context | None) -> None:
+        self.name, self.context = name, context
+        self.counts: Counter[str] = Counter()
+        """Of groups: judged, unjudged. Of prompts: prompts, cut (the network does not read their end). Of pairs: pairs,
+        tied exactly, first (the image named first has more votes), duplicates of an earlier one, and contradictions,
+        which are duplicates that prefer the other image."""
+        self.group_sizes: Counter[int] = Counter()
+        """Images in a group -> groups."""
+        self.sizes: list[tuple[int, int]] = []
+        """Width and height in pixels of a sample of the images."""
+        self.broken: list[str] = []
+        """Problems of images that were looked at, a line for each."""
+        self._prompts: set[int] = set()
+        self._signs: dict[int, int] = {}
+        """Hash of prompt and images of a pair -> 1 if the image whose name comes first is preferred, -1, or 0."""
+
+    def add(self, group: Group) -> bool:
+        """Count a group; False if nobody compared two of its images."""
+        before = self.counts["pairs"]
+        for one, other, halves, votes in compared(group):
+            self.counts["pairs"] += 1
+            sign = (halves > votes) - (halves < votes)
+            self.counts["tied"] += sign == 0
+            self.counts["first"] += sign > 0
+            first, second = group.images[one], group.images[other]
+            sign = -sign if first > second else sign
+            key = hash((group.prompt, frozenset((first, second))))
+            if key in self._signs:
+                self.counts["duplicates"] += 1
+                self.counts["contradictions"] += self._signs[key] * sign < 0
+            self._signs.setdefault(key, sign)
+        if self.counts["pairs"] == before:
+            self.counts["unjudged"] += 1
+            return False
+        self.counts["judged"] += 1
+        self.group_sizes[len(group.images)] += 1
+        if (prompt := hash(group.prompt)) not in self._prompts:
+            self._prompts.add(prompt)
+            self.counts["prompts"] += 1
+            self.counts["cut"] += self.context is not None and self.context.cuts(group.prompt)
+        return True
 
     @property
     def first_preferred(self) -> float | None:
         """Share of the pairs without ties whose image that is named first has more votes, 0 to 1."""
-        return self.first_better / (self.pairs - self.tied) if self.pairs > self.tied else None
-
-    @property
-    def median_size(self) -> tuple[int, int]:
-        """Width and height in pixels, each the median; at least one image must have been looked at."""
-        widths, heights = (sorted(values) for values in zip(*self.sizes, strict=True))
-        return widths[len(widths) // 2], heights[len(heights) // 2]
+        decided = self.counts["pairs"] - self.counts["tied"]
+        return self.counts["first"] / decided if decided else None
 
     def lines(self) -> list[str]:
         """Report a fact in each line."""
-        unjudged = f" ({self.unjudged:,} more are not judged)" if self.unjudged else ""
+        n = self.counts
+        unjudged = f" ({n['unjudged']:,} more are not judged)" if n["unjudged"] else ""
         sizes = ", ".join(f"{size}: {count:,}" for size, count in sorted(self.group_sizes.items()))
         report = [
-            f"{self.name}: {self.groups:,} groups{unjudged}, {self.prompts:,} prompts, {self.pairs:,} compared pairs",
+            f"{self.name}: {n['judged']:,} groups{unjudged}, {n['prompts']:,} prompts, {n['pairs']:,} compared pairs",
             f"images in a group: {sizes}",
-            f"pairs tied exactly: {self.tied:,}",
-            f"pairs that an earlier row has: {self.duplicates:,}, the other way round {self.contradictions:,}",
+            f"pairs tied exactly: {n['tied']:,}",
+            f"pairs that an earlier row has: {n['duplicates']:,}, the other way round {n['contradictions']:,}",
         ]
         if self.first_preferred is not None:
             report.append(f"the image named first is preferred in {self.first_preferred:.1%} of the pairs without ties")
         if self.sizes:
-            width, height = self.median_size
+            width, height = (sorted(sides)[len(sides) // 2] for sides in zip(*self.sizes, strict=True))
             extremes = f"sides from {min(map(min, self.sizes)):,} to {max(map(max, self.sizes)):,}"
             report.append(f"{len(self.sizes):,} images looked at: median {width}x{height} pixels, {extremes}")
         return report
 
     def warnings(self) -> list[str]:
         """Say what is worth a look before training, a line each; most often nothing."""
-        found = [*self.broken]
-        if self.cut:
-            what = f"{self.cut:,} of {self.prompts:,} prompts are longer than the {self.context} tokens"
-            found.append(f"{self.name}: {what} that the network reads; nothing is learned from the rest of them")
-        if self.first_preferred is not None and abs(self.first_preferred - 0.5) > _ONE_SIDED - 0.5 and self.pairs > 100:
-            share = f"the image named first is preferred in {self.first_preferred:.1%} of the pairs"
-            found.append(f"{self.name}: {share}; no loss here sees the order, but look whether labels were lost")
-        if self.tied > _MANY_TIES * self.pairs:
-            found.append(f"{self.name}: {self.tied:,} of {self.pairs:,} pairs are tied and say little")
-        if self.contradictions > _MANY_CONTRADICTIONS * self.pairs:
-            what = f"{self.contradictions:,} of {self.pairs:,} pairs say the opposite of an earlier one"
-            found.append(f"{self.name}: {what}; no model can agree with both")
-        return found
+        n, found = self.counts, list[str]()
+        if n["cut"] and self.context:
+            what = f"{n['cut']:,} of {n['prompts']:,} prompts are longer than the {self.context.tokens} tokens"
+            found.append(f"{what} that the network reads; nothing is learned from the rest of them")
+        share = self.first_preferred
+        if share is not None and not _ONE_SIDED[0] <= share <= _ONE_SIDED[1] and n["pairs"] > 100:
+            what = f"the image named first is preferred in {share:.1%} of the pairs"
+            found.append(f"{what}; no loss here sees the order, but look whether labels were lost")
+        if n["tied"] > _MANY_TIES * n["pairs"]:
+            found.append(f"{n['tied']:,} of {n['pairs']:,} pairs are tied and say little")
+        if n["contradictions"] > _MANY_CONTRADICTIONS * n["pairs"]:
+            what = f"{n['contradictions']:,} of {n['pairs']:,} pairs say the opposite of an earlier one"
+            found.append(f"{what}; no model can agree with both")
+        return [*self.broken, *(f"{self.name}: {line}" for line in found)]
 
 
 def describe(
@@ -138,27 +149,14 @@ def describe(
         RecordError: a row is broken.
         InputError: a file cannot be read, or no group has a compared pair.
     """
-    found = Description(name=data.name, context=context.tokens if context else None)
-    prompts, signs, sample = set[int](), dict[int, int](), Sample()
+    found, sample = Description(data.name, context), Sample()
     for number, (group, files) in enumerate(data.with_files()):
         if number % 1024 == 0:
             progress(number)
-        if group.place in without:
-            continue
-        before = found.pairs
-        add_pairs(found, group, signs)
-        if found.pairs == before:
-            found.unjudged += 1
-            continue
-        found.groups += 1
-        found.group_sizes[len(group.images)] += 1
-        if (prompt := hash(group.prompt)) not in prompts:
-            prompts.add(prompt)
-            found.cut += context is not None and context.cuts(group.prompt)
-        sample.add(group, files)
-    if not found.pairs:
+        if group.place not in without and found.add(group):
+            sample.add(group, files)
+    if not found.counts["pairs"]:
         raise InputError(data.path, "has no group in which somebody compared two images", cure="give judged groups")
-    found.prompts = len(prompts)
     looked_at: dict[str, Group] = {}
     for group, name in sample.images or first_carried(data, without):
         looked_at.setdefault(name, group)
@@ -168,29 +166,6 @@ def describe(
         except RecordError as error:
             found.broken.append(str(error))
     return found
-
-
-def add_pairs(found: Description, group: Group, signs: dict[int, int]) -> None:
-    """Count the compared pairs of a group.
-
-    `signs` holds, for the hash of prompt and images of each pair before, 1 if the image whose name comes first in the
-    alphabet is preferred, else -1 or 0.
-    """
-    for one, other, halves, votes in compared(group):
-        found.pairs += 1
-        sign = (halves > votes) - (halves < votes)
-        found.tied += sign == 0
-        found.first_better += sign > 0
-        first, second = group.images[one], group.images[other]
-        if first > second:
-            sign = -sign
-        key = hash((group.prompt, frozenset((first, second))))
-        known = signs.setdefault(key, 2)
-        if known == 2:
-            signs[key] = sign
-        else:
-            found.duplicates += 1
-            found.contradictions += known * sign < 0
 
 
 class Sample:

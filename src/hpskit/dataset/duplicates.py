@@ -14,7 +14,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,6 @@ __all__ = [
     "Pixels",
     "SimilarTexts",
     "check_leaks",
-    "check_similarity",
     "groups_with_images",
     "pixels_of",
     "words",
@@ -268,16 +267,6 @@ class ImageIndex:
             return b""
 
 
-def check_similarity(similarity: float) -> None:
-    """See that a similarity is above 0 and at most 1.
-
-    Raises:
-        InputError: it is not.
-    """
-    if not 0 < similarity <= 1:
-        raise InputError("similarity", f"is {similarity}", expected="above 0 and at most 1")
-
-
 # What training shows of validation
 
 Kind: TypeAlias = Literal["same prompt", "near-duplicate prompt", "same image"]
@@ -309,8 +298,6 @@ class Leaks:
     """In the order of the training data; a group may be in several."""
     train_groups: int
     validation_groups: int
-    similarity: float
-    """Share of common words from which prompts are near-duplicates."""
     unread_images: int
     """Files that could not be read, and so were compared with none."""
 
@@ -366,63 +353,48 @@ def check_leaks(
         RecordError: a row is broken.
         InputError: the similarity is out of range.
     """
-    check_similarity(similarity)
-    known = _Validation(validation, similarity, pixels, without)
-    found, groups = list[Leak](), 0
-    for data in train:
-        for group, images in groups_with_images(data, pixels=pixels):
-            if group.place in without:
-                continue
-            if (prompt := known.prompt(group.prompt)) is not None:
-                kind, owner = prompt
-                place = known.places[owner]
-                found.append(Leak(kind=kind, train=group.place, validation=place, what=group.prompt))
-            for name, image in images:
-                if (same := known.image(image)) is not None:
-                    place = known.places[same]
-                    found.append(Leak(kind="same image", train=group.place, validation=place, what=name))
-                    break
-            groups += 1
-            if groups % 256 == 0:
-                progress(groups)
-    return Leaks(
-        found=tuple(found),
-        train_groups=groups,
-        validation_groups=len(known.places),
-        similarity=similarity,
-        unread_images=known.images.unread,
-    )
+    if not 0 < similarity <= 1:
+        raise InputError("similarity", f"is {similarity}", expected="above 0 and at most 1")
+
+    def used(sources: Sequence[DataSet]) -> Iterator[tuple[Group, list[tuple[str, Image]]]]:
+        together = (groups_with_images(data, pixels=pixels) for data in sources)
+        return (found for found in itertools.chain.from_iterable(together) if found[0].place not in without)
+
+    places, prompts, index = list[str](), dict[str, int](), ImageIndex()
+    for group, images in used(validation):
+        prompts.setdefault(words(group.prompt), len(places))
+        for _, image in images:
+            if index.find(image) is None:
+                index.add(image, len(places))
+        places.append(group.place)
+    same_prompt = functools.lru_cache(_KEPT)(prompt_finder(prompts, similarity))
+    same_file = functools.lru_cache(_KEPT)(index.find)
+    leaks, groups = list[Leak](), 0
+    for groups, (group, images) in enumerate(used(train), 1):
+        if shared := same_prompt(group.prompt):
+            kind, owner = shared
+            leaks.append(Leak(kind=kind, train=group.place, validation=places[owner], what=group.prompt))
+        owners = ((name, same_file(i) if isinstance(i, Path) else index.find(i)) for name, i in images)
+        for name, owner in itertools.islice(((name, owner) for name, owner in owners if owner is not None), 1):
+            leaks.append(Leak(kind="same image", train=group.place, validation=places[owner], what=name))
+        if groups % 256 == 0:
+            progress(groups)
+    return Leaks(found=tuple(leaks), train_groups=groups, validation_groups=len(places), unread_images=index.unread)
 
 
-class _Validation:
-    """The prompts and images that training must not show."""
+def prompt_finder(prompts: Mapping[str, int], similarity: float) -> Callable[[str], tuple[Kind, int] | None]:
+    """Return what finds the first of `prompts` that is the same as another one, or else the first similar one.
 
-    def __init__(self, sources: Sequence[DataSet], similarity: float, pixels: bool, without: Collection[str]) -> None:
-        self.places: list[str] = []
-        self.images = ImageIndex()
-        self._prompts: dict[str, int] = {}
-        for data in sources:
-            for group, images in groups_with_images(data, pixels=pixels):
-                if group.place in without:
-                    continue
-                self._prompts.setdefault(words(group.prompt), len(self.places))
-                for _, image in images:
-                    if self.images.find(image) is None:
-                        self.images.add(image, len(self.places))
-                self.places.append(group.place)
-        self._similar = SimilarTexts([*self._prompts], similarity)
-        self._owners = [*self._prompts.values()]
-        self.prompt = functools.lru_cache(_KEPT)(self.find_prompt)
-        self.find_file = functools.lru_cache(_KEPT)(self.images.find)
+    Args:
+        prompts: as `words` makes them -> the group that has it first.
+        similarity: least Jaccard similarity of near-duplicates.
+    """
+    similar, owners = SimilarTexts([*prompts], similarity), [*prompts.values()]
 
-    def find_prompt(self, prompt: str) -> tuple[Kind, int] | None:
-        """Find the first group with this prompt, or else with a similar one."""
+    def find(prompt: str) -> tuple[Kind, int] | None:
         text = words(prompt)
-        if (owner := self._prompts.get(text)) is not None:
+        if (owner := prompts.get(text)) is not None:
             return "same prompt", owner
-        similar = self._similar.like(text)
-        return ("near-duplicate prompt", self._owners[similar[0]]) if similar else None
+        return next((("near-duplicate prompt", owners[number]) for number in similar.like(text)), None)
 
-    def image(self, image: Image) -> int | None:
-        """Find the first group with this image."""
-        return self.find_file(image) if isinstance(image, Path) else self.images.find(image)
+    return find

@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,11 +22,6 @@ PROBLEMS = ("broken row", "missing image", "empty image", "broken image", "same 
 """Kinds of findings that make a data set unsound; the last is a group that compares an image with itself."""
 REMARKS = ("duplicate group", "contradiction", "published order", "same image")
 """Kinds of findings that are worth a look; people may well contradict one another."""
-_COUNTS = (
-    "groups unjudged_groups published_orders prompts images embedded_images pairs votes comparisons decided tied "
-    "partial_votes first_preferred annotators anonymous_votes group_sizes votes_per_group sources categories "
-    "images_decoded not_checked problems remarks listed sound"
-)
 
 Remark: TypeAlias = Callable[[str, str], None]
 """Receives a finding: its kind, and a line that says where it is."""
@@ -38,108 +32,69 @@ _AT_ONCE = 256
 """Images that are decoded side by side."""
 
 
-@dataclass(kw_only=True, slots=True)
 class Inspection:
     """Counts and findings. Memory grows with distinct images and prompts only."""
 
-    data: DataSet
-    shown: int
-    """Findings of each kind that are listed."""
-    groups: int = 0
-    unjudged_groups: int = 0
-    """Groups with neither a judgement nor a published order."""
-    published_orders: int = 0
-    distinct_prompts: set[str] = field(default_factory=set)
-    files: dict[str, str] = field(default_factory=dict)
-    """Name of each distinct image that is a file -> place of the group that named it first."""
-    embedded: set[str] = field(default_factory=set)
-    """Names of the distinct images that the data set carries."""
-    pairs: int = 0
-    """Pairs of images within groups."""
-    comparisons: int = 0
-    """Votes times pairs of images that the vote ranked both; HPD v2 calls them choices."""
-    tied: int = 0
-    """Comparisons that are ties."""
-    first_better: int = 0
-    """Comparisons that prefer the image that is listed first."""
-    partial_votes: int = 0
-    """Votes that leave out an image."""
-    votes_of: Counter[str] = field(default_factory=Counter)
-    """Annotator -> votes."""
-    anonymous_votes: int = 0
-    group_sizes: dict[int, int] = field(default_factory=Counter)
-    """Images in a group -> groups."""
-    votes_per_group: dict[int, int] = field(default_factory=Counter)
-    """Votes for a group -> groups."""
-    sources: dict[str, int] = field(default_factory=Counter)
-    """Generator -> images, counted in each group anew."""
-    categories: dict[str, int] = field(default_factory=Counter)
-    """Category -> groups."""
-    images_decoded: int | None = None
-    """None without `decode`."""
-    not_checked: list[str] = field(default_factory=list)
-    findings: Counter[str] = field(default_factory=Counter)
-    """Kind -> how many findings."""
-    listed: dict[str, list[str]] = field(default_factory=dict)
-    """Kind -> the first of them, each with its place."""
-    _seen: dict[int, tuple[str, int]] = field(default_factory=dict)
-    """Hash of prompt and images -> place, and for a pair which of the two is preferred."""
-
-    @property
-    def prompts(self) -> int:
-        """Distinct prompts."""
-        return len(self.distinct_prompts)
-
-    @property
-    def images(self) -> int:
-        """Distinct images, files and embedded ones."""
-        return len(self.files.keys() | self.embedded)
-
-    @property
-    def embedded_images(self) -> int:
-        """Distinct images that the data set carries."""
-        return len(self.embedded)
-
-    @property
-    def annotators(self) -> int:
-        """Distinct annotators that the data set names."""
-        return len(self.votes_of)
-
-    @property
-    def votes(self) -> int:
-        """Judgements, each as often as it was given."""
-        return self.anonymous_votes + self.votes_of.total()
-
-    @property
-    def decided(self) -> int:
-        """Comparisons that are not ties."""
-        return self.comparisons - self.tied
-
-    @property
-    def first_preferred(self) -> float | None:
-        """Share of the decided comparisons that prefer the image listed first; far from half, the order tells."""
-        return self.first_better / self.decided if self.decided else None
-
-    @property
-    def problems(self) -> dict[str, int]:
-        """Kind -> how many; empty if the data set is sound."""
-        return {kind: self.findings[kind] for kind in PROBLEMS if self.findings[kind]}
-
-    @property
-    def remarks(self) -> dict[str, int]:
-        """Kind -> how many."""
-        return {kind: self.findings[kind] for kind in REMARKS if self.findings[kind]}
+    def __init__(self, data: DataSet, shown: int) -> None:
+        self.data, self.shown = data, shown
+        self.counts: Counter[str] = Counter()
+        """Numbers of `to_json`, and `first`: comparisons that prefer the image that is listed first."""
+        self.group_sizes: Counter[int] = Counter()
+        self.votes_per_group: Counter[int] = Counter()
+        self.annotators: Counter[str] = Counter()
+        self.sources: Counter[str] = Counter()
+        self.categories: Counter[str] = Counter()
+        self.prompts: set[str] = set()
+        self.embedded: set[str] = set()
+        self.files: dict[str, str] = {}
+        """Name of each distinct image that is a file -> place of the group that named it first."""
+        self.images_decoded: int | None = None
+        self.not_checked: list[str] = []
+        self.findings: Counter[str] = Counter()
+        self.listed: dict[str, list[str]] = {}
+        self._seen: dict[int, tuple[str, int]] = {}
+        """Hash of prompt and images -> place, and for a pair which of the two is preferred."""
 
     @property
     def sound(self) -> bool:
         """True if there is no problem; remarks are none."""
-        return not self.problems
+        return not self.findings.keys() & PROBLEMS
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, ready for `json.dumps`."""
-        data = self.data
-        about = {"name": data.name, "path": str(data.path), "format": data.format, "image_root": str(data.image_root)}
-        return {**about, **{name: getattr(self, name) for name in _COUNTS.split()}}
+        data, n = self.data, self.counts
+        decided = n["comparisons"] - n["tied"]
+        return {
+            "name": data.name,
+            "path": str(data.path),
+            "format": data.format,
+            "image_root": str(data.image_root),
+            "groups": n["groups"],
+            "unjudged_groups": n["unjudged_groups"],  # neither a judgement nor a published order
+            "published_orders": n["published_orders"],
+            "prompts": len(self.prompts),
+            "images": len(self.files.keys() | self.embedded),
+            "embedded_images": len(self.embedded),
+            "pairs": n["pairs"],  # of images within groups
+            "votes": n["votes"],
+            "comparisons": n["comparisons"],  # votes times pairs that the vote ranked; HPD v2 calls them choices
+            "decided": decided,
+            "tied": n["tied"],
+            "partial_votes": n["partial_votes"],  # leave out an image
+            "first_preferred": n["first"] / decided if decided else None,  # far from one half, the order tells who wins
+            "annotators": len(self.annotators),
+            "anonymous_votes": n["anonymous_votes"],
+            "group_sizes": dict(sorted(self.group_sizes.items())),  # images in a group -> groups
+            "votes_per_group": dict(sorted(self.votes_per_group.items())),  # votes for a group -> groups
+            "sources": dict(self.sources.most_common()),  # generator -> images, counted in each group anew
+            "categories": dict(self.categories.most_common()),
+            "images_decoded": self.images_decoded,  # null without `decode`
+            "not_checked": self.not_checked,
+            "problems": {kind: self.findings[kind] for kind in PROBLEMS if self.findings[kind]},
+            "remarks": {kind: self.findings[kind] for kind in REMARKS if self.findings[kind]},
+            "listed": self.listed,  # kind -> the first findings, each with its place
+            "sound": self.sound,
+        }
 
     def remark(self, kind: str, line: str) -> None:
         """Count a finding, and list it if it is one of the first."""
@@ -150,12 +105,11 @@ class Inspection:
     def add(self, group: Group) -> None:
         """Count a group."""
         size = len(group.images)
-        self.groups += 1
+        self.counts["groups"] += 1
+        self.counts["pairs"] += size * (size - 1) // 2
         self.group_sizes[size] += 1
-        self.pairs += size * (size - 1) // 2
-        self.distinct_prompts.add(group.prompt)
-        for source in group.sources or ():
-            self.sources[source] += 1
+        self.prompts.add(group.prompt)
+        self.sources.update(group.sources or ())
         if group.category is not None:
             self.categories[group.category] += 1
         for name in group.images:
@@ -170,27 +124,29 @@ class Inspection:
 
     def add_judgements(self, group: Group) -> None:
         """Count the votes of a group, and what they say of pairs."""
-        self.votes_per_group[sum(j.votes for j in group.judgements)] += 1
-        self.unjudged_groups += group.rank is None and not group.judgements
+        n, given = self.counts, 0
         for judgement in group.judgements:
             votes, ranks = judgement.votes, [rank for rank in judgement.ranks if rank is not None]
+            given += votes
             if judgement.annotator is None:
-                self.anonymous_votes += votes
+                n["anonymous_votes"] += votes
             else:
-                self.votes_of[judgement.annotator] += votes
+                self.annotators[judgement.annotator] += votes
             if len(ranks) < len(judgement.ranks):
-                self.partial_votes += votes
+                n["partial_votes"] += votes
             for first, second in itertools.combinations(ranks, 2):
-                self.comparisons += votes
-                if first == second:
-                    self.tied += votes
-                elif first < second:
-                    self.first_better += votes
+                n["comparisons"] += votes
+                if first <= second:
+                    n["tied" if first == second else "first"] += votes
+        n["votes"] += given
+        self.votes_per_group[given] += 1
         if group.rank is not None:
-            self.published_orders += 1
+            n["published_orders"] += 1
             if group.judgements and reverses_the_votes(group):
                 line = f"{group.place}: reverses the mean of the votes for at least one pair"
                 self.remark("published order", line)
+        elif not group.judgements:
+            n["unjudged_groups"] += 1
 
     def compare_with_seen(self, group: Group) -> None:
         """See whether an earlier group has the same prompt and images, and prefers another one."""
@@ -248,15 +204,11 @@ def inspect(
     Raises:
         InputError: a file cannot be read at all.
     """
-    found = Inspection(data=data, shown=shown)
-    for group in data.groups(lambda error: found.remark("broken row", str(error))):
+    found = Inspection(data, shown)
+    for number, group in enumerate(data.groups(lambda error: found.remark("broken row", str(error))), 1):
         found.add(group)
-        if found.groups % 1024 == 0:
-            progress("reading", found.groups, None)
-    found.group_sizes = dict(sorted(found.group_sizes.items()))
-    found.votes_per_group = dict(sorted(found.votes_per_group.items()))
-    found.sources = dict(Counter(found.sources).most_common())
-    found.categories = dict(Counter(found.categories).most_common())
+        if number % 1024 == 0:
+            progress("reading", number, None)
     if images:
         progress("looking for images", 0, None)
         there = find_files(data, found.files, found.remark)

@@ -23,20 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "DataSet", "Part", "open_carried", "open_data"]
 
-FORMATS: dict[str, type[Layout]] = {
-    layout.layout: layout
-    for layout in (
-        hpd.RankedRow,
-        hpd.PairRow,
-        imagereward.RankedRow,
-        imagereward.ImageRow,
-        pickapic.ChoiceRow,
-        hpd.VotedRow,
-        ours.RankingRow,
-        ours.PairRow,
-        parquet.WholeRow,
-    )
-}
+_LAYOUTS: tuple[type[Layout], ...] = (
+    *(hpd.RankedRow, hpd.PairRow, imagereward.RankedRow, imagereward.ImageRow, pickapic.ChoiceRow, hpd.VotedRow),
+    *(ours.RankingRow, ours.PairRow, parquet.WholeRow),
+)
+FORMATS = {layout.layout: layout for layout in _LAYOUTS}
 """Every layout, by its name."""
 
 _SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -68,7 +59,11 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
-    """Groups of images that people have judged, read anew from the files at each iteration."""
+    """Groups of images that people have judged, read anew from the files at each iteration.
+
+    Whatever reads raises a RecordError where a row is broken, which names file and row, and an InputError where a file
+    cannot be read.
+    """
 
     path: Path
     """The file or folder that was opened."""
@@ -86,25 +81,15 @@ class DataSet:
         return self.layout.layout
 
     def __iter__(self) -> Iterator[Group]:
-        """Read every group, in order.
-
-        Raises:
-            RecordError: a row is broken; file and row are named.
-            InputError: the file cannot be read.
-        """
         return self.groups()
 
     def groups(self, report: Report = refuse) -> Iterator[Group]:
-        """Read every group; `report` receives the error of a broken row, and the next one is read."""
+        """Read every group, in order; `report` receives the error of a broken row, and the next one is read."""
         entries = itertools.chain.from_iterable(read_entries(path, report) for path in self.files)
         return self.layout.read(entries, report)
 
     def parts(self) -> tuple[Part, ...]:
-        """List the row groups, in order, where rows may have images in them; else there is none.
-
-        Raises:
-            InputError: a file cannot be read.
-        """
+        """List the row groups, in order, where rows may have images in them; else there is none."""
         carries = self.layout.carries
         return tuple(
             Part(path=path, number=number, groups=rows, size=size + _ROW * rows, filled=filled)
@@ -114,31 +99,17 @@ class DataSet:
         )
 
     def read_part(self, part: Part) -> Iterator[Group]:
-        """Read the groups of a part, with the images that they carry.
-
-        Raises:
-            RecordError: a row is broken.
-            InputError: the part cannot be read.
-        """
+        """Read the groups of a part, with the images that they carry."""
         return self.layout.read(read_row_group(part.path, part.number), refuse)
 
     def outline(self) -> Iterator[Group]:
-        """Read every group, in order, without the images that the data set carries: little is read.
-
-        Raises:
-            RecordError: a row is broken.
-            InputError: a file cannot be read.
-        """
+        """Read every group, in order, without the images that the data set carries: little is read."""
         return (group for group, _ in self.with_files())
 
     def with_files(self) -> Iterator[tuple[Group, tuple[str, ...]]]:
         """Read every group as `outline` gives it, and the names of those of its images that are files.
 
         Images in rows are read only where a row group has some of them and others are files.
-
-        Raises:
-            RecordError: a row is broken.
-            InputError: a file cannot be read.
         """
         parts = self.parts()
         if not parts:

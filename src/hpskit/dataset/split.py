@@ -11,15 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpskit.dataset.duplicates import (
-    SIMILARITY,
-    Image,
-    ImageIndex,
-    SimilarTexts,
-    check_similarity,
-    groups_with_images,
-    words,
-)
+from hpskit.dataset.duplicates import SIMILARITY, Image, ImageIndex, SimilarTexts, groups_with_images, words
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
@@ -96,7 +88,8 @@ def split(
     """
     if not 0 < share < 1:
         raise InputError("share", f"is {share}", expected="above 0 and below 1")
-    check_similarity(similarity)
+    if not 0 < similarity <= 1:
+        raise InputError("similarity", f"is {similarity}", expected="above 0 and at most 1")
     bonds = Bonds()
     for number, (group, images) in enumerate(groups_with_images(data, pixels=pixels)):
         bonds.add(group.prompt, (image for _, image in images))
@@ -171,10 +164,7 @@ class Bonds:
 
     def choose(self, sizes: Counter[int], share: float, seed: int) -> set[int]:
         """Return the roots of the components for validation; `sizes` counts the groups of each."""
-        first: dict[int, str] = {}
-        for text, node in self.texts.items():
-            root = self.root(node)
-            first[root] = min(first.get(root, text), text)
+        first = {self.root(node): text for text, node in sorted(self.texts.items(), reverse=True)}
         hashes = {root: hashlib.sha256(f"{seed} {text}".encode()).digest() for root, text in first.items()}
         missing, chosen = share * sizes.total(), set[int]()
         for root in sorted(hashes, key=hashes.__getitem__):
