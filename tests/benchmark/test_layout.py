@@ -75,6 +75,19 @@ def test_a_name_with_and_without_sample_is_taken_twice(suite_file: Path, renders
         find_images(open_suite(suite_file), renders, allow_missing=True)
 
 
+def test_a_plain_name_beside_another_sample_is_taken_twice(suite_file: Path, renders: Path) -> None:
+    shutil.copy(renders / "a/00001.png", renders / "a/00001_1.png")
+    with pytest.raises(InputError, check=at(renders, found="taken: a/00001_1.png beside 00001.png")):
+        find_images(open_suite(suite_file), renders, allow_missing=True)
+
+
+def test_numbers_from_one_are_pointed_out(suite_file: Path, renders: Path) -> None:
+    for number in reversed(range(4)):
+        (renders / f"a/{number:05d}.png").rename(renders / f"a/{number + 1:05d}.png")
+    with pytest.raises(InputError, check=at(renders, found="1 missing: a/00000 (numbers start at 0)")):
+        find_images(open_suite(suite_file), renders)
+
+
 def test_a_folder_with_nearly_the_name_is_pointed_out(suite_file: Path, renders: Path) -> None:
     (renders / "b c").rename(renders / "B_C")
     with pytest.raises(InputError, check=at(renders, found="is the folder 'B_C' meant to be 'b c'")):

@@ -123,7 +123,9 @@ def by_layout(sizes: Mapping[str, int], folder: Path) -> Found:
             if match is None or int(match[1]) >= size:
                 found.extra.append(name)
                 continue
-            taken = found.files[category, int(match[1])].setdefault(int(match[2] or 0), path)
+            samples = found.files[category, int(match[1])]
+            plain = samples.get(0) if match[2] else None  # names are sorted: 00000 comes before 00000_0
+            taken = plain if plain and "_" not in plain.stem else samples.setdefault(int(match[2] or 0), path)
             if taken != path:
                 found.duplicates.append(f"{name} beside {taken.name}")
     if "" not in sizes:
@@ -214,7 +216,8 @@ def check(suite: Suite, folder: Path, found: Found, allow_missing: bool) -> None
     problems = [f"{len(names)} {what}: {listed(names, 20)}" for what, names in kinds.items() if names]
     cure = "nothing was scored; mend the folder"
     if not allow_missing and (absent := missing(suite, found)):
-        problems.append(f"{len(absent)} missing: {listed(ranges(absent), 20)}{near(suite, folder)}")
+        hint = near(suite, folder) or from_one(suite, found)
+        problems.append(f"{len(absent)} missing: {listed(ranges(absent), 20)}{hint}")
         cure += ", or score what is there with --allow-missing"
     if problems:
         raise InputError(folder, f"has images that do not fit the suite: {'; '.join(problems)}", cure=cure)
@@ -246,6 +249,17 @@ def ranges(places: Sequence[tuple[str, int, int | None]]) -> list[str]:
 def listed(names: Sequence[str], most: int) -> str:
     """Write the first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def from_one(suite: Suite, found: Found) -> str:
+    """Hint at images that are numbered from 1; empty if they are not."""
+    for category, size in Counter(prompt.category for prompt in suite.prompts).items():
+        last = f"{category}/" * bool(category) + f"{size:05d}"
+        if (category, 0) not in found.files and any(
+            Path(name).with_suffix("").as_posix() == last for name in found.extra
+        ):
+            return " (numbers start at 0)"
+    return ""
 
 
 def near(suite: Suite, folder: Path) -> str:

@@ -202,7 +202,8 @@ def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:
             raise InputError(path, f"is {type(entries).__name__}", expected="a list of prompts")
         for number, entry in enumerate(entries, 1):
             whole_row = isinstance(entry, dict) and category is None
-            yield f"{path}: entry {number}", columns(entry) if whole_row else {"category": category, "prompt": entry}
+            place = f"{path}: entry {number}"
+            yield place, columns(place, entry) if whole_row else {"category": category, "prompt": entry}
     elif path.suffix.lower() == ".txt":
         try:
             lines = re.split(r"\r?\n", path.read_text(encoding="utf-8-sig"))  # splitlines() knows ten more line ends
@@ -211,12 +212,16 @@ def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:
             raise InputError(path, f"cannot be read ({reason})", cure="save it as UTF-8") from error
         yield from ((f"{path}: line {n}", {"prompt": line}) for n, line in enumerate(lines, 1) if line.strip())
     else:
-        yield from ((f"{path}: row {number}", columns(row)) for number, row in read_rows(path))
+        for number, row in read_rows(path):
+            yield f"{path}: row {number}", columns(f"{path}: row {number}", row)
 
 
-def columns(row: dict[str, Any]) -> dict[str, Any]:
+def columns(place: str, row: dict[str, Any]) -> dict[str, Any]:
     """Keep what a suite reads of a row; DrawBench and PartiPrompts write the names with capitals."""
     found = {name.casefold(): value for name, value in row.items()}
+    if "prompt" not in found:
+        there = f"is missing (there are: {', '.join(row) or 'none'})"
+        raise RecordError(f"{place}: column 'prompt'", there, cure="add or rename it")
     return {name: found[name] for name in ("category", "prompt", "number") if name in found}
 
 
