@@ -91,6 +91,12 @@ def _explain(
             return kind(where, "is no field", cure=help_)
         case "missing":
             return kind(where, "is missing", expected="a value", cure="add it")
+        case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
+            return kind(where, f"is {shown(first['input'])}", expected="an object {…}", cure=cure)
+        case "too_short" | "too_long":
+            limit = first["ctx"].get("min_length", first["ctx"].get("max_length"))
+            bound = "at least" if first["type"] == "too_short" else "at most"
+            return kind(where, f"has {first['ctx']['actual_length']} entries", expected=f"{bound} {limit}", cure=cure)
         case "value_error" if isinstance(ours := first.get("ctx", {}).get("error"), InputError):
             inner = ours.within(where)
             return kind(inner.place, inner.found, expected=inner.expected, cure=inner.cure or cure)

@@ -83,7 +83,7 @@ class Ledger:
             raise OutputError(path, f"cannot be written ({reason})", cure="choose another output") from error
         try:
             self._begin(run)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # ValueError: text or JSON that a flipped bit has spoiled
             self._db.close()
             raise self._refusal(error) from error
         except BaseException:
@@ -116,13 +116,14 @@ class Ledger:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany("INSERT INTO run VALUES (?, ?)", rows)
 
-    def _refusal(self, error: sqlite3.Error) -> OutputError:
-        """Say why the file cannot be opened."""
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    def _refusal(self, error: sqlite3.Error | ValueError) -> OutputError:
+        """Say why the file cannot be used."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return OutputError(
                 self.path, "is being written by another process", cure="wait for it, or choose another output"
             )
-        if isinstance(error, sqlite3.OperationalError):
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             return OutputError(self.path, f"cannot be written ({error})", cure="make room or choose another output")
         return OutputError(self.path, f"is damaged or no ledger ({error})", cure="move it away to start anew")
 
@@ -132,8 +133,9 @@ class Ledger:
 
     def _value(self, digest: bytes) -> Any:
         try:
-            row = self._db.execute("SELECT value, crc FROM entry WHERE key = ?", (digest,)).fetchone()
-        except sqlite3.DatabaseError as error:
+            query = "SELECT CAST(value AS BLOB), crc FROM entry WHERE key = ?"  # bytes: they may be no text any more
+            row = self._db.execute(query, (digest,)).fetchone()
+        except (sqlite3.Error, ValueError) as error:
             raise self._refusal(error) from error
         if row is None or _checksum(digest, row[0]) != row[1]:
             return None
@@ -151,7 +153,7 @@ class Ledger:
         rows = []
         for key, value in entries:
             digest, text = _digest(key), json.dumps(value, allow_nan=False)
-            rows.append((digest, text, _checksum(digest, text)))
+            rows.append((digest, text, _checksum(digest, text.encode())))
         if not rows:
             return
         try:
@@ -159,6 +161,8 @@ class Ledger:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", rows)
         except sqlite3.Error as error:
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                raise self._refusal(error) from error
             cure = "what was written before is safe; make room and run the same command again"
             raise OutputError(self.path, f"cannot be written ({error})", cure=cure) from error
 
@@ -198,8 +202,8 @@ def _digest(key: Key) -> bytes:
     return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).digest()
 
 
-def _checksum(digest: bytes, text: str) -> int:
-    return zlib.crc32(text.encode(), zlib.crc32(digest))
+def _checksum(digest: bytes, value: bytes) -> int:
+    return zlib.crc32(value, zlib.crc32(digest))
 
 
 @contextlib.contextmanager
@@ -215,8 +219,9 @@ def ledger_until_published(path: Path, run: Mapping[str, Any]) -> Iterator[Ledge
         try:
             yield ledger
         except BaseException:
-            if not len(ledger):
-                ledger.remove()
+            with contextlib.suppress(sqlite3.Error):  # a damaged one stays, as it is what the error is about
+                if not len(ledger):
+                    ledger.remove()
             raise
         ledger.remove()
 

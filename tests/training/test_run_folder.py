@@ -55,9 +55,36 @@ def test_what_was_saved_comes_back(folder: RunFolder) -> None:
     assert folder.steps() == []
     saved = save(folder, 7)
     found, weights, training = folder.load(7)
-    assert found.model_copy(update={"hashes": {}}) == saved
+    assert found.model_copy(update={"hashes": {}, "digest": ""}) == saved
     assert torch.equal(weights["a"], torch.full((4,), 7.0))
     assert training.keys() == {"exp_avg/a", "step/a"}
+
+
+@pytest.mark.parametrize("change", [{"worse": 1}, {"position": {"groups": [3]}}, {"random": []}, {"best": 3}])
+def test_a_state_that_was_edited_is_noticed(folder: RunFolder, change: dict[str, object]) -> None:
+    save(folder, 7)
+    path = folder.checkpoint(7) / "state.json"
+    path.write_text(json.dumps(read_json(path) | change))
+    with pytest.raises(CheckpointError, check=at(path, found="not as it was written", cure="--resume")):
+        folder.load(7)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"kind": "step", "step": "x"},
+        {"kind": "step", "step": 1},
+        {"kind": "validation", "step": 2, "accuracy": 5, "loss": 1, "hpdv2": 1},
+        {"kind": "warning", "step": 1},
+        {"kind": "nonsense", "step": 1},
+        [],
+    ],
+)
+def test_a_line_that_no_run_wrote_is_named(folder: RunFolder, line: object) -> None:
+    folder.log_file.parent.mkdir(exist_ok=True, parents=True)
+    folder.log_file.write_text(json.dumps(line) + "\n")
+    with pytest.raises(InputError, check=at(f"{folder.log_file}: line 1", expected="a training log")):
+        folder.log()
 
 
 def test_the_last_ones_and_the_best_one_stay(folder: RunFolder) -> None:
@@ -108,7 +135,7 @@ def test_whatever_has_become_of_a_file_is_noticed_and_the_cure_is_named(folder: 
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(CheckpointError, check=at(path, cure=f"delete the folder {path.parent}, and --resume")):
+        with pytest.raises(CheckpointError, check=at(path, cure=f"delete {path.parent} and all later checkpoints")):
             folder.load(5)
     path.write_bytes(whole)
     folder.load(5)

@@ -143,7 +143,7 @@ def test_without_its_damaged_checkpoint_a_run_comes_to_the_same_weights(config: 
     again = stopped(replace(config, out=tmp_path / "again"), 4)
     last = RunFolder(again.out).checkpoint(3)
     (last / "training.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, check=at(last, cure=f"delete the folder {last}, and --resume")):
+    with pytest.raises(CheckpointError, check=at(last, cure=f"delete {last} and all later checkpoints")):
         train(again)
     shutil.rmtree(last)
     assert train(again).weight_hash == whole.weight_hash

@@ -74,7 +74,7 @@ class Compare:
 
     def __post_init__(self) -> None:
         for folder in (self.first, self.second):
-            if self.out.resolve() == folder.resolve():
+            if os.path.realpath(self.out) == os.path.realpath(folder):
                 raise InputError("out", f"is the folder of the images, {str(self.out)!r}", expected="another one")
 
     def called(self) -> tuple[str, str]:

@@ -127,35 +127,36 @@ def run(
     candidates = load()
     check_candidates(candidates)
     _check_probabilities(candidates, settings)
+    # held until all is published, so that two runs in one folder never mix their files
     with Ledger(config.out / "scores.ledger", {"format": "hpskit evaluation scores 1"}) as ledger:
         scorers = [candidate.scorer for candidate in candidates]
         groups, scores, known, images = _score(groups, scorers, Book(ledger), config.on_error, progress)
-    header = json.loads(json.dumps(_header(config, settings, groups, candidates, images)))
-    if before is not None and before.run == header and before.holds(config.out):
-        return Summary(out=config.out, result=read_json(config.out / "result.json"), resumed=known)
-    result = {
-        "format": _FORMAT,
-        "package": f"hpskit {__version__}",
-        "command": config.command,
-        **evaluate(groups, candidates, scores, settings),
-    }
-    wanted = {
-        (case["place"], case[side])
-        for cases in result["disagreements"].values()
-        for case in cases
-        for side in ("people_image", "scorer_image")
-    }
-    page = evaluation_page(result, thumbnails(groups.data, wanted))
-    products: dict[str, bytes | Iterator[bytes]] = {
-        "result.json": (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        "groups.jsonl": (
-            (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-            for row in group_rows(groups, candidates, scores, settings)
-        ),
-        "report.html": page.encode(),
-    }
-    publish(config.out, "manifest.json", {"format": _MANIFEST, "run": header}, products)
-    return Summary(out=config.out, result=result, resumed=known)
+        header = json.loads(json.dumps(_header(config, settings, groups, candidates, images)))
+        if before is not None and before.run == header and before.holds(config.out):
+            return Summary(out=config.out, result=read_json(config.out / "result.json"), resumed=known)
+        result = {
+            "format": _FORMAT,
+            "package": f"hpskit {__version__}",
+            "command": config.command,
+            **evaluate(groups, candidates, scores, settings),
+        }
+        wanted = {
+            (case["place"], case[side])
+            for cases in result["disagreements"].values()
+            for case in cases
+            for side in ("people_image", "scorer_image")
+        }
+        page = evaluation_page(result, thumbnails(groups.data, wanted))
+        products: dict[str, bytes | Iterator[bytes]] = {
+            "result.json": (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+            "groups.jsonl": (
+                (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+                for row in group_rows(groups, candidates, scores, settings)
+            ),
+            "report.html": page.encode(),
+        }
+        publish(config.out, "manifest.json", {"format": _MANIFEST, "run": header}, products)
+        return Summary(out=config.out, result=result, resumed=known)
 
 
 def check_same_data(out: Path, manifest: Manifest | None, data_sha256: str) -> None:

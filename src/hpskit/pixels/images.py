@@ -31,6 +31,8 @@ BACKGROUND = (255, 255, 255)
 """The colour behind transparent pixels: white, as on the pages on which people see images."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_LARGEST = 500_000_000
+"""Bytes of an image file: one is read whole, and several at once. The largest real ones have a tenth of that."""
 _AGAIN = "make or download it again"
 _SHOWN = 5  # files that one error lists
 
@@ -48,13 +50,18 @@ class Encoded:
         """Read a file.
 
         Raises:
-            ImageError: it is missing, empty or cannot be read.
+            ImageError: it is missing, empty, too large or cannot be read.
         """
         check_file(path)
         try:
+            if (size := path.stat().st_size) > _LARGEST:
+                found, cure = f"has {size / 1e9:,.1f} GB", "give the image itself"
+                raise ImageError(path, found, expected=f"at most {_LARGEST / 1e9:g} GB", cure=cure)
             return cls(path.read_bytes(), str(path))
         except OSError as error:
             raise ImageError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
+        except MemoryError as error:
+            raise ImageError(path, "does not fit into memory", cure="free some, or give a smaller file") from error
 
     @property
     def sha256(self) -> str:

@@ -48,7 +48,7 @@ class ScoreFile:
     def __post_init__(self) -> None:
         if self.out.suffix != ".jsonl":
             raise InputError("out", f"is {str(self.out)!r}", expected="a name that ends in '.jsonl'")
-        if self.out.resolve() == self.items.resolve():
+        if os.path.realpath(self.out) == os.path.realpath(self.items):
             raise InputError("out", f"is the input itself, {str(self.items)!r}", cure="choose another name")
         if self.on_error not in ("fail", "skip"):
             raise InputError("on_error", f"is {self.on_error!r}", expected="'fail' or 'skip'")

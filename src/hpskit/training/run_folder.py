@@ -17,12 +17,13 @@ wandb.json            the id of the curves in Weights & Biases, if there are any
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
@@ -65,6 +66,44 @@ _CURVES = {
     "step": ("loss", "accuracy", "lr", "logit_scale", "gradient_norm"),
     "validation": ("loss", "accuracy", "hpdv2"),
 }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_span(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_number(value.get(name)) for name in ("value", "low", "high"))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_LINES: Mapping[str, tuple[tuple[str, Callable[[object], bool]], ...]] = {
+    "start": (("time", _is_number),),
+    "step": (
+        *((name, _is_number) for name in ("loss", "lr", "logit_scale", "images", "seconds")),
+        *((name, _is_figure) for name in ("accuracy", "gradient_norm")),
+    ),
+    "validation": (("loss", _is_number), ("accuracy", _is_span), ("hpdv2", _is_span)),
+    "estimate": tuple((name, _is_number) for name in ("seconds_per_step", "seconds_left", "peak_bytes")),
+    "warning": (("name", _is_text), ("text", _is_text)),
+    "end": (("time", _is_number), ("reason", _is_text)),
+}
+"""Kind of a line of the log -> the fields that are read of it, and what they must be."""
+
+
+def _is_line(line: Any) -> bool:
+    """Tell whether a value is a line of the log, with every field that is read of it."""
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return False
+    fields = _LINES.get(line.get("kind", ""))
+    return fields is not None and all(name in line and fits(line[name]) for name, fits in fields)
 
 
 class DataFacts(Strict):
@@ -160,6 +199,14 @@ class TrainState(Strict):
     """Scale of the loss, with fp16."""
     hashes: dict[str, str] = Field(default_factory=dict)
     """File of tensors -> its hash."""
+
+    digest: str = ""
+    """SHA-256 of all other fields."""
+
+    def digest_of(self) -> str:
+        """Compute the digest."""
+        text = json.dumps(self.model_dump(exclude={"digest"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def changed(self, **fields: Any) -> Self:
         """Return the same state with other fields."""
@@ -257,10 +304,11 @@ class RunFolder:
         for number, text in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
             try:
                 line = json.loads(text)
-                line["kind"], line["step"]
-            except (ValueError, RecursionError, TypeError, KeyError) as error:
+            except (ValueError, RecursionError):
+                line = None
+            if not _is_line(line):
                 place, cure = f"{self.log_file}: line {number}", "correct or delete the line"
-                raise InputError(place, f"is {shown(text)}", expected="a line of a training log", cure=cure) from error
+                raise InputError(place, f"is {shown(text)}", expected="a line of a training log", cure=cure)
             lines.append(line)
         return lines
 
@@ -315,6 +363,8 @@ class RunFolder:
         """
         path = self.checkpoint(step) / "state.json"
         state = read_back(TrainState, path, CheckpointError, without(path.parent))
+        if state.digest != state.digest_of():
+            raise CheckpointError(path, "is not as it was written", cure=without(path.parent))
         if state.step != step:
             raise CheckpointError(path, f"is the state of step {state.step}", cure=without(path.parent))
         return state
@@ -352,7 +402,8 @@ class RunFolder:
                 _WEIGHTS: write_tensors(weights, folder / _WEIGHTS, metadata),
                 _TRAINING: write_tensors(training, folder / _TRAINING, {}),
             }
-            publish_json(folder / "state.json", state.changed(hashes=hashes).model_dump())
+            state = state.changed(hashes=hashes)
+            publish_json(folder / "state.json", state.changed(digest=state.digest_of()).model_dump())
 
     def tidy(self, recipe: Recipe, best: int | None) -> None:
         """Write the index, and remove checkpoints that need not be kept, and what killed processes have left.
@@ -383,7 +434,7 @@ class RunFolder:
 
 def without(folder: Path) -> str:
     """Return the cure of a checkpoint that is not what was written."""
-    return f"delete the folder {folder}, and --resume goes on from the checkpoint before it, if there is one"
+    return f"delete {folder} and all later checkpoints, and --resume goes on from the one before, if there is one"
 
 
 def read_back(model: type[M], path: Path, error: type[OutputError | CheckpointError], cure: str) -> M:
