@@ -266,15 +266,6 @@ def test_the_file_of_the_base_is_left_alone(recipe: Recipe, tmp_path: Path, batc
     assert file_hash(path) == before
 
 
-@pytest.mark.parametrize(("value", "expected"), [(9.0, math.log(100)), (-1.0, 0.0), (4.0, 4.0)])
-def test_logit_scale_is_brought_back(recipe: Recipe, value: float, expected: float) -> None:
-    student = Student.build(recipe)
-    with torch.no_grad():
-        student.network.logit_scale.fill_(value)
-    student.clamp()
-    assert student.network.logit_scale.item() == pytest.approx(expected)
-
-
 def test_random_weights_follow_the_seed_and_leave_torch_alone() -> None:
     before = torch.random.get_rng_state()
     one, same = Student.build(tiny()), Student.build(tiny())

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hpskit.stats import Accuracy
 from hpskit.training.recipes import tiny
@@ -46,10 +44,7 @@ def test_a_loss_at_ln_2_is_stuck_and_one_clearly_below_is_not() -> None:
     assert "0.693" in str(stuck([LN2] * 20, [LN2] * 20))
     assert stuck([0.68] * 20, [LN2] * 20) is None
     assert stuck([math.log(4)] * 9, [math.log(4)] * 9)  # best of four images
-
-
-def test_stuck_looks_at_the_mean_of_the_steps() -> None:
-    assert stuck([0.56, 0.78], [LN2, LN2]) is None
+    assert stuck([0.56, 0.78], [LN2, LN2]) is None, "the mean of the steps counts"
     assert stuck([0.60, 0.80], [LN2, LN2])
 
 
@@ -177,15 +172,6 @@ def test_labels_the_wrong_way_round_are_told_from_bad_luck() -> None:
     assert inverted_labels(accuracy(0, 0, tied=10)) is None
 
 
-@given(st.integers(0, 1200), st.integers(1, 1200))
-def test_the_sign_test_is_that_of_scipy(lost: int, won: int) -> None:
-    from scipy.stats import binomtest
-
-    chance = binomtest(lost, lost + won, 0.5, alternative="greater").pvalue
-    if abs(math.log(max(chance, 1e-300) / 0.001)) > 0.1:  # the normal distribution stands in for large numbers
-        assert (inverted_labels(accuracy(won, lost)) is not None) == (chance < 0.001)
-
-
 def test_overflow_is_told_only_if_it_goes_on() -> None:
     assert overflowing(19) is None
     assert "20 steps" in str(overflowing(20))
@@ -201,11 +187,6 @@ def test_each_thing_is_said_once_and_not_before_the_warm_up_is_over() -> None:
         ["inverted"],
         [],
     ]
-
-
-def test_a_good_run_is_not_disturbed() -> None:
-    watch = Watch(tiny(), 15.0)
-    assert not [told for step in range(1, 200) for told in watch.step(line(step))]
 
 
 def test_one_good_step_ends_a_row_of_overflows() -> None:
