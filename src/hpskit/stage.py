@@ -1,4 +1,4 @@
-"""What every long job needs: a ledger of what is done, one writer at a time, and a record that is written last.
+"""The kit of every long job: a ledger of what is done, one writer at a time, a record that is written last.
 
 A stage asks its `Ledger` what is missing, computes that, and puts it in; killed at any moment and run again, it goes on
 there. An entry is known by what its value depends on (scorer, SHA-256 of the image, prompt, settings), so an input

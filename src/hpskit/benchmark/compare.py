@@ -124,7 +124,7 @@ class ComparedPrompt(SuitePrompt):
 
 
 class ComparedScorer(ScorerAbout):
-    """What `compare.json` says of a scorer, and that does not follow from its scores."""
+    """Facts of `compare.json` about a scorer that do not follow from its scores."""
 
     fitted_to: dict[str, Any] | None
     """Number of these prompts that the scorer was fitted to, and the data that they were part of."""

@@ -1,4 +1,4 @@
-"""What a leaderboard says, from the scores of several models for the same prompts. Pure: no files.
+"""Figures of a leaderboard, from the scores of several models for the same prompts. Pure: no files.
 
 A *scope* is a set of prompts: all of them, or those of one category. Every comparison is made in every scope, over the
 prompts for which both models have an image. Prompts with one text are one prompt in every interval, test and rank.

@@ -45,7 +45,7 @@ under some 5 MB."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pictures:
-    """What a page can show of the images."""
+    """Images that a page can show."""
 
     thumbnails: defaultdict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
     """Name of a model -> number of a prompt in the suite -> `data:` address of a small JPEG."""

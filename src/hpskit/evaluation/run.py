@@ -58,7 +58,7 @@ Scores: TypeAlias = Sequence[Floats]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What to evaluate on, how, and where to put it."""
+    """Settings of an evaluation."""
 
     data: str | os.PathLike[str]
     """File, folder or name of a data set; see `hpskit.dataset.reading.open_data`."""

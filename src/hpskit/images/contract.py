@@ -1,4 +1,4 @@
-"""What everything that makes images promises to those who use them."""
+"""The promises of everything that makes images."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What a prompt asks for, as far as the painter understands it."""
+    """The part of a prompt that the painter understands."""
 
     things: tuple[Thing, ...]
     time: str

@@ -1,1 +1,1 @@
-"""What HTML pages share: how figures are written, axes, charts, and the shell of a page."""
+"""The kit of all HTML pages: figures as text, charts with their axes, and the shell of a page."""

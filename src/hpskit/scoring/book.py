@@ -35,7 +35,7 @@ Request: TypeAlias = tuple[Path | Encoded, str]
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What `Book.fill` has found."""
+    """Result of `Book.fill`."""
 
     digests: list[str]
     """SHA-256 of each image that was asked for, in order; empty if its file could not be read."""

@@ -34,7 +34,7 @@ class Scorer(Protocol):
 
     @property
     def reads_prompt(self) -> bool:
-        """Whether the score depends on the prompt."""
+        """True if the score depends on the prompt."""
         ...
 
     @property

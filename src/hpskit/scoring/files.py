@@ -34,7 +34,7 @@ _CURE = "choose another --out, or delete the file"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreFile:
-    """What to score and where to put it."""
+    """Settings of a run over a file of rows."""
 
     items: Path
     """`.jsonl`, `.csv` or `.parquet` with the columns `image` and `prompt`; other columns are handed on."""
@@ -71,7 +71,7 @@ class ScoreFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What a finished run has done."""
+    """A finished run."""
 
     out: Path
     rows: int

@@ -53,7 +53,7 @@ class ModelMeans:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptCountPoint:
-    """What a number of prompts can say about the models."""
+    """Evidence that a number of prompts gives about the models."""
 
     prompts: int
     """How many are drawn."""

@@ -80,7 +80,7 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What was made."""
+    """Files that an export has made."""
 
     out: Path
     weight_hash: str

@@ -136,7 +136,7 @@ class FirstWeights(Strict):
 
 
 class RunConfig(Strict):
-    """What a run was started with; the content of `config.json`."""
+    """Settings that a run was started with; the content of `config.json`."""
 
     format: Literal["hpskit training run 1"] = "hpskit training run 1"
     recipe: Recipe

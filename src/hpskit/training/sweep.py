@@ -84,7 +84,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """What is varied, and all else that the runs have in common."""
+    """Fields that are varied, and all else that the runs have in common."""
 
     base: TrainConfig
     """Its `out` is the folder of the sweep."""

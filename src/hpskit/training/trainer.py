@@ -58,7 +58,7 @@ _ECHO = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig(DataConfig):
-    """What to train on which data, and where to put it."""
+    """Settings of a training."""
 
     recipe: Recipe
     out: Path
