@@ -15,6 +15,7 @@ import pytest
 from error_fields import at
 from hpskit.errors import InputError, OutputError
 from hpskit.files import (
+    inside,
     publish,
     publish_folder,
     publish_json,
@@ -50,6 +51,44 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         read_json(tmp_path / "file")
     with pytest.raises(OutputError, check=at(tmp_path / "file/a.json", found="cannot be written")):
         publish_json(tmp_path / "file" / "a.json", {})
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A data set's folder, with links that stay in it and links that lead out, beside what is none of its own."""
+    for folder in ("own/images", "own-too", "private"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.png").touch()
+    for link, target in {"stays": "images", "out": "../private", "out.png": "../private/a.png", "loop": "loop"}.items():
+        (tmp_path / "own" / link).symlink_to(target)
+    (tmp_path / "linked").symlink_to("own")
+    return tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    "name", ["images/a.png", "images/../a.png", "stays/a.png", "none/b.png", "{own}/images/a.png", "loop"]
+)
+def test_a_name_that_stays_in_the_folder_is_its_own(own: Path, name: str) -> None:
+    for folder in (own, own.parent / "linked"):
+        found = inside(folder / name.format(own=own), [own.parent / "private/none", folder], "row 1")
+        assert found.is_relative_to(own)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../private/a.png", "images/../../own-too/a.png", "out/a.png", "stays/../out.png", "out.png"],
+)
+def test_a_name_that_leads_out_is_not(own: Path, name: str) -> None:
+    with pytest.raises(
+        InputError, check=at("a.json: row 1", found="outside", expected=str(own), cure="--allow-outside")
+    ):
+        inside(own / name, [own], "a.json: row 1")
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "a\ud83d.png"])
+def test_what_names_no_file_is_inside_of_nothing(own: Path, name: str) -> None:
+    with pytest.raises(InputError, check=at("row 1", found="is not the name of a file")):
+        inside(own / name, [own], "row 1")
 
 
 def on_a_full_disk(code: str) -> str:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "expand",
     "explain",
     "held",
+    "inside",
     "publish",
     "publish_folder",
     "publish_json",
@@ -49,6 +50,31 @@ def expand(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise InputError(path, "names a user whose home is not known", cure="give the path in full") from error
+
+
+def inside(path: Path, folders: Iterable[Path], place: str) -> Path:
+    """Return where a file lies that data name, if it lies in the data's own folders; all links are followed.
+
+    Whoever copies, embeds or shows a file that somebody else's data name asks this first. Such a name may be absolute,
+    have `..` in it or lead over a link, and so be that of a private file. A hard link cannot be told from a file.
+
+    Args:
+        path: the name, joined to the folder that it starts from. Nothing need be there.
+        folders: that of the file that the user gave, and those that the user named besides.
+        place: file, row and name, as errors call it: `a.json: row 7: image 'x.png'`.
+
+    Raises:
+        InputError: it lies outside; the cure is `--allow-outside`, with which a command does not ask.
+    """
+    own = [os.path.realpath(folder) for folder in folders]
+    try:
+        real = Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise InputError(place, f"is not the name of a file ({error})", cure="correct it") from error
+    if not any(real.is_relative_to(folder) for folder in own):
+        cure = "--allow-outside takes images from there, if you trust who made the data"
+        raise InputError(place, "lies outside the data's own folder", expected=f"a file in {own[0]}", cure=cure)
+    return real
 
 
 def sha256_file(path: Path) -> str:

@@ -23,6 +23,7 @@ from error_fields import at
 from hpskit.dataset.convert import TARGETS, convert
 from hpskit.dataset.group import Group, Judgement
 from hpskit.dataset.reading import open_data
+from hpskit.dataset.split import split, write_split
 from hpskit.errors import InputError, OutputError, RecordError
 from preference_data import (
     HPDV3_ROW,
@@ -286,6 +287,32 @@ def test_no_image_is_written_outside_the_folder(tmp_path: Path, name: str) -> No
     with pytest.raises(InputError, check=at("row 1: image ", found="would lie outside the new folder")):
         convert(data, "jsonl", tmp_path / "deep/out")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize("name", ["{there}/private.png", "../private.png", "link.png"])
+def test_a_strangers_data_set_takes_no_file_of_mine_along(tmp_path: Path, name: str) -> None:
+    """Neither by a path nor by a link; with `--allow-outside` an image, but nothing else."""
+    name = name.format(there=tmp_path)
+    rows = [{**TRAIN_ROW, "file_path": ["a.png", name]}, {"prompt": "a dog", "file_path": ["b.png", "c.png"]}]
+    path = write_json(tmp_path / "theirs/train.json", [TRAIN_ROW | row for row in rows])
+    for number, own in enumerate("abc", 2):
+        (tmp_path / f"theirs/{own}.png").write_bytes(png(number))
+    (tmp_path / "theirs/link.png").symlink_to("../private.png")
+    (tmp_path / "private.png").write_bytes(png(1))
+    data, allowed = open_data(path), open_data(path, allow_outside=True)
+    for take in (
+        lambda: convert(data, "parquet", tmp_path / "a.parquet"),
+        lambda: convert(data, "hpdv2-train", tmp_path / "lines"),
+        lambda: write_split(data, split(allowed, share=0.5, pixels=False), tmp_path / "parts"),
+    ):
+        with pytest.raises(InputError, check=at(f"entry 1 (line 2): image {name!r}", found=" outside ")):
+            take()
+    convert(allowed, "parquet", tmp_path / "a.parquet")
+    assert next(iter(open_data(tmp_path / "a.parquet"))).embedded[name] == png(1)
+    (tmp_path / "private.png").write_text("secret")
+    with pytest.raises(RecordError, check=at(f"image {name!r}", found="are not an image")):
+        convert(allowed, "parquet", tmp_path / "b.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "private.png", "theirs"]
 
 
 def test_two_images_of_one_name_are_an_error(tmp_path: Path) -> None:

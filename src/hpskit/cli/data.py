@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import DataFormat, ImageRoot, Json, new_table, progress_bar, step_progress
+from hpskit.cli.options import AllowOutside, DataFormat, ImageRoot, Json, new_table, progress_bar, step_progress
 
 if TYPE_CHECKING:
     from hpskit.dataset.fetch import Wanted
@@ -62,6 +62,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="A new folder; for parquet a file.")],
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
+    allow_outside: AllowOutside = False,
     images: Annotated[bool, typer.Option(help="Copy the images, or embed them in a parquet file.")] = True,
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Leave out what the target has no place for, and say what it was.")
@@ -77,7 +78,7 @@ def convert(
     from hpskit.dataset.convert import convert as convert_data
     from hpskit.dataset.reading import open_data
 
-    data = open_data(path, format=data_format, image_root=image_root)
+    data = open_data(path, format=data_format, image_root=image_root, allow_outside=allow_outside)
     with progress_bar() as bar:
         progress = step_progress(bar)
         done = convert_data(
@@ -106,6 +107,7 @@ def split(
     ] = True,
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
+    allow_outside: AllowOutside = False,
     as_json: Json = False,
 ) -> None:
     """Divide a data set so that the parts share no prompt, no near-duplicate of one, and no image.
@@ -116,7 +118,7 @@ def split(
     from hpskit.dataset.split import split as split_data
     from hpskit.dataset.split import write_split
 
-    data = open_data(path, format=data_format, image_root=image_root)
+    data = open_data(path, format=data_format, image_root=image_root, allow_outside=allow_outside)
     with progress_bar() as bar:
         progress = step_progress(bar)
         parts = split_data(

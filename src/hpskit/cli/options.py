@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hpskit.scoring.scorer import PreferenceScorer
 
 __all__ = [
+    "AllowOutside",
     "Antialias",
     "Arch",
     "BatchSize",
@@ -99,6 +100,10 @@ Data = Annotated[str, typer.Option(help="Data set of people's choices: file, fol
 DataFormat = Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")]
 ImageRoot = Annotated[
     Path | None, typer.Option(help="Folder that relative image paths start from.  \\[default: as the layout says]")
+]
+AllowOutside = Annotated[
+    bool,
+    typer.Option("--allow-outside", help="Take images from outside the data's own folder too: see docs/data.md."),
 ]
 TrainingData = Annotated[
     list[str], typer.Option(help="Data set to learn from, or SET:RATIO, its share of the pairs; repeat for several.")

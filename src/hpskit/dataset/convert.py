@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -68,8 +67,9 @@ def convert(
         progress: is told how many groups are done.
 
     Raises:
-        InputError: `to` is unknown, or a loss is not allowed; the error names the group and what would be lost.
-        RecordError: a row of the data set is broken, or an image is missing.
+        InputError: `to` is unknown, or a loss is not allowed; the error names the group and what would be lost. Or an
+            image lies outside of the data set's own folders; see `DataSet.own_image_path`.
+        RecordError: a row of the data set is broken, or an image is missing or no image.
         OutputError: it cannot be written, or something stands there.
     """
     if to not in TARGETS:
@@ -130,15 +130,10 @@ def with_bytes(data: DataSet, group: Group) -> Group:
     """Return a group that carries all its images.
 
     Raises:
-        RecordError: one is missing.
+        InputError: one lies outside of the data set's own folders; see `DataSet.own_image_path`.
+        RecordError: one is missing or no image.
     """
-    embedded = dict(group.embedded)
-    for name in group.images:
-        if name not in embedded:
-            path = data.image(group, name)
-            assert isinstance(path, Path)
-            embedded[name] = path.read_bytes()
-    return replace(group, embedded=embedded)
+    return replace(group, embedded={name: data.own_image(group, name).data for name in group.images})
 
 
 def copy_images(data: DataSet, group: Group, folder: Path, written: dict[str, bytes | None]) -> None:
@@ -151,8 +146,8 @@ def copy_images(data: DataSet, group: Group, folder: Path, written: dict[str, by
         written: name of each image that is there -> hash of embedded bytes, None of a file; is added to.
 
     Raises:
-        InputError: a name leads outside the folder, or belongs to another image already.
-        RecordError: an image is missing.
+        InputError: a name leads outside the folder, old or new, or belongs to another image already.
+        RecordError: an image is missing or no image.
     """
     for name in group.images:
         place, embedded = f"{group.place}: image {name!r}", group.embedded.get(name)
@@ -168,10 +163,5 @@ def copy_images(data: DataSet, group: Group, folder: Path, written: dict[str, by
         if target.exists():
             raise InputError(place, "is another way to write a name seen before", cure="rename it")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if embedded is not None:
-            target.write_bytes(embedded)
-        else:
-            source = data.image(group, name)
-            assert isinstance(source, Path)
-            shutil.copyfile(source, target)
+        target.write_bytes(data.own_image(group, name).data)
         written[name] = digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING
 
 from hpskit.dataset.formats import Layout, hpd, imagereward, ours, parquet, pickapic
 from hpskit.dataset.group import Group
-from hpskit.errors import ImageError, InputError, RecordError
-from hpskit.files import expand, explain
+from hpskit.errors import ImageError, InputError, RecordError, shown
+from hpskit.files import expand, explain, inside
 from hpskit.hub import home
 from hpskit.rows import Filled, Report, read_entries, read_row_group, refuse, row_groups
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from hpskit.pixels import Encoded
 
 __all__ = ["FORMATS", "DataSet", "Part", "open_carried", "open_data"]
 
@@ -74,6 +77,8 @@ class DataSet:
     """For reports: the folder and the file, or the name on the hub."""
     image_root: Path
     """The folder that image names start from."""
+    allow_outside: bool = False
+    """Whether images of other folders may be copied, embedded or shown too."""
 
     @property
     def format(self) -> str:
@@ -124,6 +129,35 @@ class DataSet:
         """Return where the file of an image is expected."""
         return self.image_root / name
 
+    def own_image_path(self, group: Group, name: str) -> Path:
+        """Return where an image's file is expected, if it may be copied, embedded or shown: see `files.inside`.
+
+        Raises:
+            InputError: it lies outside of the data set's own folders, and that is not allowed.
+        """
+        path = self.image_path(name)
+        if self.allow_outside:
+            return path
+        folders = (self.image_root, *dict.fromkeys(file.parent for file in self.files))
+        return inside(path, folders, f"{group.place}: image {shown(name)}")
+
+    def own_image(self, group: Group, name: str) -> Encoded:
+        """Read an image to copy or embed it; the file is one of the data set's own, and begins like an image.
+
+        Raises:
+            InputError: see `own_image_path`.
+            RecordError: see `image`.
+        """
+        from hpskit.pixels import Encoded
+
+        if (data := group.embedded.get(name)) is not None:
+            return Encoded(data, f"{group.place}: image {shown(name)}")
+        path = self.own_image_path(group, name)
+        with self._usable(group, name):
+            encoded = Encoded.read(path)
+            open_carried(encoded.data)
+        return encoded
+
     def image(self, group: Group, name: str) -> Path | Image.Image:
         """Return the path of an image's file, or an image opened from embedded bytes, not decoded yet.
 
@@ -132,19 +166,24 @@ class DataSet:
         """
         from hpskit import pixels
 
-        data = group.embedded.get(name)
-        try:
-            if data is not None:
+        with self._usable(group, name):
+            if (data := group.embedded.get(name)) is not None:
                 return open_carried(data)
             pixels.check_file(self.image_path(name))
+        return self.image_path(name)
+
+    @contextlib.contextmanager
+    def _usable(self, group: Group, name: str) -> Iterator[None]:
+        """Turn the error of an image into one that names group and image."""
+        try:
+            yield
         except ImageError as error:
             cure = "bring the image or remove the row; `hpskit data inspect` lists all, --image-root names their folder"
-            raise RecordError(f"{group.place}: image {name!r}", f"cannot be used ({error})", cure=cure) from error
-        return self.image_path(name)
+            raise RecordError(f"{group.place}: image {shown(name)}", f"cannot be used ({error})", cure=cure) from error
 
 
 def open_carried(data: bytes) -> Image.Image:
-    """Open an image whose bytes a data set carries; it is not decoded yet.
+    """Open an image of a data set from its bytes; it is not decoded yet.
 
     Raises:
         ImageError: they are no image.
@@ -154,7 +193,7 @@ def open_carried(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data))
     except Exception as error:  # formats raise what they like while their headers are read
-        raise ImageError(f"{len(data):,} embedded bytes", "are not an image that can be opened") from error
+        raise ImageError(f"{len(data):,} bytes", "are not an image that can be opened") from error
 
 
 def open_data(
@@ -162,6 +201,7 @@ def open_data(
     *,
     format: str = "auto",  # noqa: A002  # the name of the option
     image_root: str | os.PathLike[str] | None = None,
+    allow_outside: bool = False,
 ) -> DataSet:
     """Open a data set.
 
@@ -172,6 +212,7 @@ def open_data(
         format: a key of `FORMATS`, or `auto`: the layout is known by the fields of the first rows.
         image_root: folder that image names start from; None is the layout's folder beside the file if there is one
             (`test`, `train`, `images`), else the folder of the file.
+        allow_outside: see `DataSet`.
 
     Raises:
         InputError: there is no such thing, or it is not clear which file or layout is meant.
@@ -188,7 +229,7 @@ def open_data(
         root = Path(image_root)
         if not root.is_dir():
             raise InputError(root, "is not a folder", expected="the one that image names start from")
-    return DataSet(path=path, files=files, layout=layout, name=name, image_root=root)
+    return DataSet(path=path, files=files, layout=layout, name=name, image_root=root, allow_outside=allow_outside)
 
 
 def locate(path_or_name: str | os.PathLike[str]) -> tuple[Path, str]:

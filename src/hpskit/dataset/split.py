@@ -181,7 +181,8 @@ def write_split(data: DataSet, parts: Split, out: Path) -> None:
 
     Raises:
         OutputError: it cannot be written, or something stands there.
-        InputError: the data set has grown since it was split.
+        InputError: the data set has grown since it was split, or an image lies outside of its own folders, which the
+            new names would hide; see `DataSet.own_image_path`.
     """
     here = out.resolve()
     with publish_folder(out) as folder:
@@ -190,7 +191,9 @@ def write_split(data: DataSet, parts: Split, out: Path) -> None:
                 if number == len(parts.held_out):
                     raise InputError(data.path, "has more groups than when it was split", cure="split it again")
                 images = tuple(
-                    name if name in group.embedded else os.path.relpath(data.image_path(name).absolute(), here)
+                    name
+                    if name in group.embedded
+                    else os.path.relpath(data.own_image_path(group, name).absolute(), here)
                     for name in group.images
                 )
                 (held if parts.held_out[number] else train).write(replace(group, images=images))
