@@ -48,6 +48,27 @@ def test_known_answers_and_the_page(tmp_path: Path) -> None:
     assert "http" not in page
 
 
+def test_the_rule_is_that_of_the_data_sets_paper(tmp_path: Path) -> None:
+    """Raters who answer at random with many ties agree on little more than half, not on what `hpdv2` makes of ties."""
+    rng = np.random.default_rng(0)
+    votes = [
+        {"group": n, "prompt": f"p{n}", "images": ["a", "b", "c"], "ranks": rank.tolist()}
+        for n in range(20)
+        for rank in rng.integers(1, 3, size=(3, 3))
+    ]
+    likert = tmp_path / "likert.jsonl"
+    likert.write_text("".join(json.dumps(line) + "\n" for line in votes))
+    for data, asked, rule, most in (
+        (likert, None, "ties-half", 0.7),
+        (likert, "hpdv2", "hpdv2", 1),
+        (write(tmp_path, *[RANKS] * 2), None, "hpdv2", 1),
+    ):
+        result = run(Agreement(data=data, rule=asked, resamples=100))
+        assert result["settings"]["rule"] == rule
+        assert result["rules"][rule][0]["value"] < most
+    assert Agreement(data=likert).settings("pickapic").rule == "ties-half"  # people give no probabilities
+
+
 def test_places_close_the_gaps() -> None:
     group = Group(
         place="",

@@ -55,7 +55,7 @@ def test_any_groups_have_a_result_and_a_page(found: list[Group], seed: int) -> N
         assert all(part["pairs"] > 0 for part in breakdown["parts"])
     rows = list(group_rows(given, candidates, scores, SETTINGS))
     kept = [row["accuracy"]["a"] for row in rows if row["accuracy"]["a"] is not None]
-    assert np.mean(kept) == pytest.approx(result["scorers"][0]["accuracy"]["hpdv2"]["value"])
+    assert np.mean(kept) == pytest.approx(result["scorers"][0]["accuracy"]["ties-half"]["value"])
     cases = [case for cases in result["disagreements"].values() for case in cases]
     pictures = {(case["place"], case[side]): "data:," for case in cases for side in ("people_image", "scorer_image")}
     page = {"package": "hpskit", "command": "none", **result}

@@ -17,8 +17,9 @@ def agreement(
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and report.html.")] = None,
     rule: Annotated[
-        Literal["hpdv2", "imagereward", "ties-half"], typer.Option(help="How ties are counted; see docs/evaluation.md.")
-    ] = "hpdv2",
+        Literal["hpdv2", "imagereward", "ties-half"] | None,
+        typer.Option(help="How ties are counted.  \\[default: that of the data set's paper, else ties-half]"),
+    ] = None,
     persons: Persons = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of random halves.")] = 0,

@@ -15,7 +15,7 @@ from hpskit import __version__
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError
 from hpskit.evaluation.groups import EvaluationSet, read_groups
-from hpskit.evaluation.judging import Intervals, Settings
+from hpskit.evaluation.judging import OWN_RULE, Intervals, Settings
 from hpskit.evaluation.people import (
     CEILINGS,
     GAP_BINS,
@@ -51,8 +51,8 @@ class Agreement:
     out: Path | None = None
     """Folder for `result.json`, `report.html` and `manifest.json`; None publishes nothing."""
     data_format: str = "auto"
-    rule: str = "hpdv2"
-    """One of `PEOPLE_RULES`."""
+    rule: str | None = None
+    """One of `PEOPLE_RULES`; None is the rule of the data set's own paper if it is one of them, else `ties-half`."""
     persons: bool = False
     """Whether the same annotator name means the same person in all groups, so that persons can be resampled."""
     resamples: int = 10_000
@@ -61,11 +61,14 @@ class Agreement:
     """How to make this again."""
 
     def __post_init__(self) -> None:
-        require(self.rule in PEOPLE_RULES, "rule", self.rule, f"one of {', '.join(PEOPLE_RULES)}")
+        require(self.rule in (None, *PEOPLE_RULES), "rule", self.rule, f"one of {', '.join(PEOPLE_RULES)}")
+        self.settings("hpdv2-test")
 
-    @property
-    def settings(self) -> Settings:
-        return Settings(rule=self.rule, persons=self.persons, resamples=self.resamples, seed=self.seed)
+    def settings(self, layout: str) -> Settings:
+        """Check the settings, with the rule that suits a layout if none was asked for."""
+        rule = self.rule or OWN_RULE.get(layout)
+        rule = rule if rule in PEOPLE_RULES else "ties-half"
+        return Settings(rule=rule, persons=self.persons, resamples=self.resamples, seed=self.seed)
 
 
 def run(config: Agreement) -> dict[str, Any]:
@@ -75,8 +78,9 @@ def run(config: Agreement) -> dict[str, Any]:
         InputError: the data cannot be used, or no group has two judgements.
         OutputError: the output cannot be written.
     """
-    settings = config.settings
-    found = read_groups(open_data(config.data, format=config.data_format), images=False)
+    data = open_data(config.data, format=config.data_format)
+    settings = config.settings(data.format)
+    found = read_groups(data, images=False)
     result = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",

@@ -20,14 +20,18 @@ from hpskit.stats.calibration import PairVotes, calibration
 from hpskit.stats.intervals import Resampling, bootstrap_accuracy, bootstrap_difference, bootstrap_mean
 from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule, pickapic_rule
 
-__all__ = ["Intervals", "Settings", "accuracy_of", "calibration_of", "correlation_of", "cross_fitted_of"]
+__all__ = ["OWN_RULE", "Intervals", "Settings", "accuracy_of", "calibration_of", "correlation_of", "cross_fitted_of"]
+
+OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic"}
+"""The rule of each data set's own paper, by layout. Elsewhere ties count one half: `hpdv2` gives a tied score to the
+image that is listed first, which in many layouts of pairs is always the preferred one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """How figures and their intervals are made."""
 
-    rule: str = "hpdv2"
+    rule: str = "ties-half"
     """Named rule of the headline figures, of differences and of breakdowns."""
     tie_threshold: float | None = None
     """Tie threshold of the rule `pickapic`, see `hpskit.stats.pickapic_rule`; None was not given and is 0."""

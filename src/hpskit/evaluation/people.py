@@ -11,7 +11,7 @@ import numpy as np
 
 from hpskit.dataset.group import Group
 from hpskit.errors import InputError
-from hpskit.evaluation.judging import Intervals, Settings
+from hpskit.evaluation.judging import OWN_RULE, Intervals, Settings
 from hpskit.stats.accuracy import Accuracy, pair_accuracy
 from hpskit.stats.agreement import PEOPLE_RULES, annotator_agreement, leave_one_out_agreement
 from hpskit.stats.blocks import Floats
@@ -64,8 +64,6 @@ TEST_SETS = {
 }
 """Layout of the data -> the test set that was published in it, and the rule that its figures follow."""
 
-_RULES = {"hpdv2-test": "hpdv2", "imagereward": "imagereward"}
-
 _AGAINST_ANOTHER = "single human, against another"
 _AGAINST_ALL = "single human, against the averaged ranking"
 
@@ -93,7 +91,7 @@ def test_set_of(layout: str, rule: str) -> str | None:
 
     Nobody can tell from a layout whether the data are those of the paper: the figures carry the test set's name.
     """
-    return layout if _RULES.get(layout) == rule else None
+    return layout if layout in TEST_SETS and OWN_RULE[layout] == rule else None
 
 
 def published_for(scorer: str, test_set: str | None) -> float | None:

@@ -25,6 +25,7 @@ from hpskit.errors import ImageError, InputError, OutputError, RecordError
 from hpskit.evaluation.breakdown import breakdowns, disagreements, pair_up, thumbnails
 from hpskit.evaluation.groups import EvaluationSet, OnError, read_groups
 from hpskit.evaluation.judging import (
+    OWN_RULE,
     Intervals,
     Settings,
     accuracy_of,
@@ -44,13 +45,10 @@ from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.blocks import Floats
 from hpskit.stats.correlation import kendall_tau_b, spearman
 
-__all__ = ["OWN_RULE", "Evaluation", "Summary", "check_same_data", "evaluate", "group_rows", "run"]
+__all__ = ["Evaluation", "Summary", "check_same_data", "evaluate", "group_rows", "run"]
 
 _FORMAT = "hpskit evaluation 1"
 _MANIFEST = "hpskit evaluation 1 manifest"
-OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic"}
-"""The rule of each data set's own paper. Elsewhere ties count one half: `hpdv2` gives a tied score to the image that is
-listed first, which in many layouts of pairs is always the preferred one."""
 
 Scores: TypeAlias = Sequence[Floats]
 """(images,) for each group."""
