@@ -43,14 +43,61 @@ def test_publish_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_errors_name_the_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, check=at(tmp_path / "a.json", found="No such file")):
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, "No such file"),
+        (b"", "is not JSON"),
+        (b"\xff\xfe{\x00}\x00", "utf-8"),
+        (b'{"a": NaN}', "NaN is not a number"),
+        (b'{"a": 1e999}', "is not JSON"),
+        (b'{"a": "\\ud83d"}', "surrogates"),
+        (b'{"a": 1, "a": 2}', "'a' is there twice"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"9" * 1_000_000, "is not JSON"),
+    ],
+)
+def test_what_is_no_json_is_refused_in_a_line(tmp_path: Path, content: bytes | None, found: str) -> None:
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, check=at(tmp_path / "a.json", found=found)) as caught:
         read_json(tmp_path / "a.json")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop", "huge", "x" * 300, "a\0b", "a\ud83d"])
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/zero") if kind == "device" else tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to(path)
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 300 << 30)
+    with pytest.raises(InputError, check=at(path)):
+        read_json(path)
+    if kind in ("pipe", "device", "folder"):
+        with pytest.raises(OutputError, check=at(path)):
+            publish_json(path, 1)
+
+
+def test_json_may_begin_with_a_mark_of_its_order_of_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes('\ufeff{"a": "ä"}'.encode())
+    assert read_json(tmp_path / "a.json") == {"a": "ä"}
+
+
+def test_what_cannot_be_written_leaves_what_stands_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, check=at(tmp_path / "file", found="is not JSON")):
-        read_json(tmp_path / "file")
     with pytest.raises(OutputError, check=at(tmp_path / "file/a.json", found="cannot be written")):
         publish_json(tmp_path / "file" / "a.json", {})
+    with pytest.raises(OutputError, check=at(tmp_path / "file", found="which is no character")):
+        publish_json(tmp_path / "file", "\ud83d")
+    with pytest.raises(OutputError, check=at(tmp_path, found="File name too long")):
+        publish_json(tmp_path / ("x" * 250), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.fixture
@@ -156,7 +203,7 @@ def test_files_are_held_where_only_what_is_open_for_writing_can_be_locked(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     (tmp_path / ".a.bin.dead.tmp").touch()
-    with publish(tmp_path / "a.bin", sweep=True) as first, publish(tmp_path / "a.bin", sweep=True):
+    with publish(tmp_path / "a.bin") as first, publish(tmp_path / "a.bin"):
         assert first.exists()
     with publish_folder(tmp_path / "b"):
         pass

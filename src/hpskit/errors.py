@@ -20,6 +20,9 @@ command line prints that line and exits with status 2. Tests compare the fields,
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
+from collections.abc import Iterable
 from typing import Self
 
 __all__ = [
@@ -35,14 +38,59 @@ __all__ = [
     "OutputError",
     "RecordError",
     "UnknownModelError",
+    "listed",
+    "masked",
+    "printable",
     "shown",
 ]
+
+_SECRET = re.compile(
+    r"""(?ix)
+      (?P<before> \w:/{1,2} ) (?: [^\s/?#'"]{1,300} | [^\s/:@]{1,99} : (?!\d+/) [^\s@]{1,300} ) (?=@)  # USER:PASSWORD@
+    | (?P<name> [?&] [\w.-]{0,40} (?:token|key|secret|sig|signature|credential|password|passwd|pwd|auth) [\w.-]{0,40} =
+        | -- [\w-]{0,40} (?:token|secret|password|api-key) [=\s]
+        | \b authorization ['"]? \s? [:=] \s? ['"]? (?:(?:bearer|basic|token)\s)? ) [^\s&'"]{1,2000}
+    | \b (?-i: hf_[A-Za-z0-9]{16,} | sk-[\w-]{16,} | gh[pousr]_[A-Za-z0-9]{16,} )""",
+)
+"""What lets whoever reads it in: in an address, an option, a header of HTTP, or a token by itself."""
+_JOINERS = "\u200c\u200d"
+"""Persian words and emoji have them; they move nothing."""
+
+
+def masked(text: str) -> str:
+    """Return a text without the passwords and tokens that are in it."""
+    return _SECRET.sub(lambda found: f"{found['before'] or found['name'] or ''}…", text)
+
+
+def printable(text: str, limit: int = 800) -> str:
+    """Return anybody's text as a terminal and a log may have it.
+
+    It is one line; what could steer a terminal is escaped (`\\x1b`), secrets are masked, and of a text of more than
+    `limit` characters the middle is left out.
+    """
+    text = masked(text)
+    if len(text) > limit:
+        text = f"{text[: limit * 2 // 3]} … {text[-limit // 3 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if _harmless(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _harmless(character: str) -> bool:
+    """Tell what is seen, or is a space of some script, from what steers: a control, a turn of direction."""
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+
+
+def listed(items: Iterable[object], most: int = 5, *, between: str = ", ") -> str:
+    """Write the first of several, and how many more there are: `a, b and 3 more`."""
+    texts = [str(item) for item in items]
+    return between.join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
 
 
 def shown(value: object, limit: int = 80) -> str:
     """Return a value as an error may quote it: its `repr`, cut to `limit` characters."""
     try:
-        text = repr(value)
+        text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
     except (ValueError, RecursionError):  # Python writes no whole number of more than 4,300 digits
         return "too long to be shown"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
@@ -51,7 +99,7 @@ def shown(value: object, limit: int = 80) -> str:
 class HpskitError(Exception):
     """Base of every error that hpskit raises on purpose.
 
-    `str(error)` is `PLACE: FOUND, expected EXPECTED; CURE`, on one line; a field that is empty is left out.
+    `str(error)` is `PLACE: FOUND, expected EXPECTED; CURE`, each as `printable` writes it; an empty field is left out.
     """
 
     def __init__(self, place: str | os.PathLike[str], found: str = "", *, expected: str = "", cure: str = "") -> None:
@@ -73,11 +121,10 @@ class HpskitError(Exception):
         return _again, (type(self), self.place, self.found, self.expected, self.cure), self.__dict__
 
     def __str__(self) -> str:
-        text = f"{self.place}: {self.found}" if self.found else self.place
-        text += f", expected {self.expected}" if self.expected else ""
-        text += f"; {self.cure}" if self.cure else ""
-        # one line, and data must not steer a terminal
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        text = printable(self.place)
+        text += f": {printable(self.found)}" if self.found else ""
+        text += f", expected {printable(self.expected)}" if self.expected else ""
+        return text + (f"; {printable(self.cure)}" if self.cure else "")
 
     def within(self, place: str | os.PathLike[str]) -> Self:
         """Return the same error with its place inside another: `items.csv: row 7` before `column 'image'`."""

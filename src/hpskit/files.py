@@ -8,15 +8,19 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from hpskit.errors import InputError, OutputError
+from hpskit.errors import InputError, OutputError, shown
 
 __all__ = [
+    "JSON",
+    "check_regular",
     "expand",
     "explain",
     "held",
@@ -24,18 +28,26 @@ __all__ = [
     "publish",
     "publish_folder",
     "publish_json",
+    "read_bytes",
     "read_json",
     "sha256_file",
 ]
 
 
-def explain(error: OSError) -> str:
+LARGEST = 1 << 29
+"""Bytes of a file that is read whole, at most; the figures of a thousand models have a tenth of that."""
+
+
+def explain(error: OSError | ValueError) -> str:
     """Return the reason of an operating system error in a few words, for example `No space left on device`."""
-    return error.strerror or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def unwritten(path: Path, error: OSError) -> OutputError:
+def unwritten(path: Path, error: OSError | UnicodeEncodeError) -> OutputError:
     """Say that an output could not be written, and why."""
+    if isinstance(error, UnicodeEncodeError):
+        found = f"would hold {shown(error.object[error.start : error.end])}, which is no character"
+        return OutputError(path, found, expected="text", cure="correct the name or the option that has it")
     cure = "make room or choose a folder that you may write to; nothing was changed"
     return OutputError(path, f"cannot be written ({explain(error)})", cure=cure)
 
@@ -84,36 +96,32 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def publish(path: Path, *, sweep: bool = False) -> Iterator[Path]:
+def publish(path: Path) -> Iterator[Path]:
     """Write a file that appears whole under its name or not at all.
 
     Yields the name of an empty temporary file in the same folder. When the block ends, its bytes are brought to
     the disk and it takes the name `path` in one step; a kill, an exception or a full disk leaves what stood there
-    before.
-
-    Args:
-        path: the file.
-        sweep: remove what killed processes left half written of it. The folder is listed for that, so this is for
-            large files and not for the thousandth small one of a folder. All who write it must ask for it.
+    before. What a killed process left half written is removed by the next one that writes to the same name.
 
     Raises:
-        OutputError: the folder cannot be made or the file cannot be written.
+        OutputError: the folder cannot be made or the file cannot be written, or something stands there that is no file.
     """
     temporary: Path | None = None
     try:
+        if path.exists() and not path.is_file():
+            raise OutputError(path, "is there already and no file", expected="a file or nothing", cure="choose another")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if sweep:
-            _sweep(path)
+        _sweep(path)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(descriptor)
         temporary = Path(name)
-        with held(temporary) if sweep else contextlib.nullcontext():
+        with _held_if_possible(temporary):
             yield temporary
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise unwritten(path, error) from error
     finally:
         if temporary is not None:
@@ -139,7 +147,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-        with held(temporary):
+        with _held_if_possible(temporary):
             yield temporary
             if hasattr(os, "sync"):  # one call for what may be a million files
                 os.sync()
@@ -185,6 +193,15 @@ def held(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _held_if_possible(path: Path) -> Iterator[None]:
+    """Hold what others would sweep away, unless the file system has no locks."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(held(path))
+        yield
+
+
 def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
@@ -197,15 +214,68 @@ def publish_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def check_regular(path: Path, *, most: int | None = None) -> None:
+    """See that a path leads to a file, and not to a pipe, a device or a folder, before it is opened and waited for.
+
+    Args:
+        path: what somebody named.
+        most: bytes that it may have; None is any number.
+
+    Raises:
+        InputError: it does not, or the file is larger.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(path, "is not a regular file", expected="one that can be read more than once", cure="save it")
+    if most is not None and status.st_size > most:
+        raise InputError(path, f"has {status.st_size:,} bytes", expected=f"at most {most:,}", cure="check the path")
+
+
+def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
+    """Read a whole file that somebody named.
+
+    Raises:
+        InputError: it cannot be read; see `check_regular`.
+    """
+    check_regular(path, most=most)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
+
+
 def read_json(path: Path) -> Any:
     """Read one JSON document.
 
     Raises:
-        InputError: the file cannot be read or is not JSON.
+        InputError: the file cannot be read, is not JSON, or has half of a surrogate pair or a number beyond all floats.
     """
+    content = read_bytes(path)
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(path, f"cannot be read ({explain(error)})") from error
+        value = JSON.decode(content.decode("utf-8-sig"))
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # so that it can be written too
+        return value
     except (ValueError, RecursionError) as error:
-        raise InputError(path, f"is not JSON ({error})") from error
+        raise InputError(path, f"is not JSON ({error})", cure="bring the file again or correct it") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"{shown(name)} is there twice")
+    return value
+
+
+JSON = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_distinct)
+"""Decodes JSON as its standard has it: no NaN, no infinity, and no name twice in an object.
+
+`decode` and `raw_decode` raise ValueError, or RecursionError at too many levels.
+"""

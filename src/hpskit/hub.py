@@ -24,6 +24,10 @@ __all__ = ["HubFile", "announced_sha256", "home", "hub_file", "hub_files", "remo
 
 _T = TypeVar("_T")
 
+_NO_HUB = "what answered is no hub, but for example the page on which a network or a proxy wants a login"
+_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
+"""Beginnings of web pages, and of the errors of storage services."""
+
 _WAITS = (0.5, 1.5)
 """Seconds between attempts to ask the hub; a network that stays away costs two seconds, not half a minute."""
 _PATIENCE = 8.0
@@ -69,6 +73,8 @@ def hub_files(repository: str, *, cure: str) -> tuple[HubFile, ...]:
             info = _patiently(lambda: HfApi().dataset_info(repository, files_metadata=True, timeout=timeout))
         except _network_errors() as error:
             reason = _reason(error)
+        except (ValueError, TypeError, KeyError):  # no JSON, or not that of a hub
+            reason = _NO_HUB
         else:
             publish_json(kept, {file.rfilename: file.size for file in info.siblings or ()})
     if not kept.exists():
@@ -105,6 +111,9 @@ def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str)
             announced = _patiently(lambda: get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT))
         except _network_errors() as error:
             reason = _reason(error)
+        else:
+            if announced.commit_hash is None:
+                announced, reason = None, _NO_HUB
     if announced is None:
         try:
             return Path(hf_hub_download(repository, file, repo_type=repo_type, cache_dir=cache, local_files_only=True))
@@ -170,9 +179,10 @@ def _download(repository: str, file: str, repo_type: str, announced: HfFileMetad
         _resume(hf_hub_url(repository, file, repo_type=repo_type, revision=commit), partial, size)
         found = sha256_file(partial)
         if found != sha256:
+            what = f"has the SHA-256 {found}{' and is a web page' if _is_page(partial) else ''}"
             partial.unlink()
             expected, cure = f"{sha256}, as the hub announced", "what arrived was removed; run the same command again"
-            raise HashMismatchError(f"{repository}/{file}", f"has the SHA-256 {found}", expected=expected, cure=cure)
+            raise HashMismatchError(f"{repository}/{file}", what, expected=expected, cure=cure)
         partial.replace(blob)
     return blob
 
@@ -191,10 +201,19 @@ def _resume(url: str, partial: Path, size: int) -> None:
             except _network_errors():
                 handle.flush()
                 end = os.fstat(handle.fileno()).st_size
+                if _is_page(partial):
+                    partial.unlink()
+                    raise OSError(_NO_HUB) from None
                 if end > size:  # a server that sent everything again, or a remainder that was never right
                     partial.unlink()
                 if end == start <= size or (start == 0 and end > size):
                     raise
+
+
+def _is_page(path: Path) -> bool:
+    """Tell whether a file begins like a web page."""
+    with path.open("rb") as handle:
+        return handle.read(512).lstrip().lower().startswith(_PAGES)
 
 
 def _patiently(ask: Callable[[], _T]) -> _T:

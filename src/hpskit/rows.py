@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO, TypeAlias
 
-from hpskit.errors import InputError, RecordError
-from hpskit.files import explain
+from hpskit.errors import InputError, RecordError, shown
+from hpskit.files import JSON, check_regular, explain
 
 __all__ = ["Filled", "Report", "read_entries", "read_row_group", "read_rows", "refuse", "row_groups"]
 
@@ -25,6 +27,8 @@ CHUNK = 1 << 20
 """Characters of a JSON array that are read at once."""
 _BATCH = 32 << 20
 """Bytes of a parquet file that are decoded at once, about."""
+_LONGEST = 64 << 20
+"""Characters of a row: nothing that people wrote has a millionth of it, but a file of zeros has no end of a line."""
 _MEND = "correct it or remove it"
 _BLANK = re.compile(r"[ \t\r\n]*")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
@@ -81,30 +85,13 @@ def read_entries(path: Path, report: Report = refuse) -> Iterator[tuple[str, dic
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn errors of the operating system and of the encoding into errors of the file."""
-    if path.exists() and not path.is_file():
-        raise InputError(path, "is not a regular file", expected="one that can be read more than once", cure="save it")
+    check_regular(path)
     try:
         yield
     except OSError as error:
         raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(path, f"is not UTF-8 text (byte {error.start})", cure="save it as UTF-8") from error
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number that JSON knows")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return value
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_distinct)
-"""JSON as its standard has it: no NaN, no infinity, and no name twice in an object."""
 
 
 class _Array:
@@ -159,10 +146,12 @@ class _Array:
             raise self.broken(f"starts with {sign!r}" if sign else "is missing", "an object {…}")
         while True:
             try:
-                value, self.at = _DECODER.raw_decode(self.text, self.at)
+                value, self.at = JSON.raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
                 # an error near the end of the chunk may only say that the entry goes on behind it
                 torn = error.pos > len(self.text) - 8 or error.msg.startswith("Unterminated string")
+                if torn and len(self.text) - self.at > _LONGEST:
+                    raise self.broken(f"has more than {_LONGEST:,} characters", "an object {…}") from error
                 if torn and self.more():
                     continue
                 self.at = error.pos
@@ -186,12 +175,12 @@ class _Array:
 def json_lines(path: Path, report: Report) -> Iterator[Row]:
     """Read JSON lines as (line number from 1, object); empty lines are left out."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as handle:
-        for number, line in enumerate(handle, 1):
+        for number, line in enumerate(_lines(path, handle), 1):
             if not line.strip():
                 continue
             place = f"{path}: line {number}"
             try:
-                value = _DECODER.decode(line)
+                value = JSON.decode(line)
             except (ValueError, RecursionError) as error:
                 report(RecordError(place, f"is not JSON ({error})", expected="an object {…}", cure=_MEND))
                 continue
@@ -203,13 +192,26 @@ def json_lines(path: Path, report: Report) -> Iterator[Row]:
                 report(RecordError(place, f"is {type(value).__name__}", expected="an object {…}", cure=_MEND))
 
 
+def _lines(path: Path, handle: TextIO) -> Iterator[str]:
+    """Read lines, of which none fills the memory."""
+    for number in itertools.count(1):
+        line = handle.readline(_LONGEST)
+        if not line:
+            return
+        if len(line) == _LONGEST:
+            cure = "check the path, or bring the file again"
+            raise RecordError(f"{path}: line {number}", f"has more than {_LONGEST:,} characters", cure=cure)
+        yield line
+
+
 def separated_rows(path: Path, *, tabs: bool) -> Iterator[Row]:
     """Read a CSV file, or a TSV file, where quotation marks are plain text as in text/tab-separated-values."""
     with path.open(encoding="utf-8-sig", newline="") as handle:
+        lines = _lines(path, handle)
         if tabs:
-            reader = csv.reader(handle, strict=True, delimiter="\t", quoting=csv.QUOTE_NONE)
+            reader = csv.reader(lines, strict=True, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
-            reader = csv.reader(handle, strict=True)
+            reader = csv.reader(lines, strict=True)
         try:
             columns = next(reader, [])
             check_columns(path, columns)
@@ -222,7 +224,7 @@ def separated_rows(path: Path, *, tabs: bool) -> Iterator[Row]:
                 for name, value in row.items():
                     if tabs and value[:1] == '"' == value[-1:] and '""' in value:
                         cure = "save it without quoting, or as .csv with commas"
-                        raise RecordError(f"{place}: {name}", f"is quoted as in CSV ({value[:40]}…)", cure=cure)
+                        raise RecordError(f"{place}: {name}", f"is quoted as in CSV ({shown(value, 40)})", cure=cure)
                 yield number, row
         except csv.Error as error:
             raise RecordError(
@@ -232,9 +234,9 @@ def separated_rows(path: Path, *, tabs: bool) -> Iterator[Row]:
 
 def check_columns(path: Path, columns: list[str]) -> None:
     """See that no column is there twice, and that a CSV file is separated by commas."""
-    for name in columns:
-        if columns.count(name) > 1:
-            raise RecordError(path, f"has the column {name!r} twice", cure="rename one")
+    for name, count in Counter(columns).items():
+        if count > 1:
+            raise RecordError(path, f"has the column {shown(name)} twice", cure="rename one")
     if len(columns) == 1 and (sign := re.search(r"[;\t]", columns[0])):
         cure = "name it .tsv" if sign[0] == "\t" else "save it with commas"
         raise RecordError(path, f"has columns separated by {sign[0]!r}", expected="commas", cure=cure)

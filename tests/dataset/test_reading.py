@@ -133,5 +133,5 @@ def test_embedded_images_are_opened_without_a_file(tmp_path: Path) -> None:
     image = data.image(group, "u1.jpg")
     assert isinstance(image, Image.Image)
     assert open_image(image).size == (3, 2)
-    with pytest.raises(RecordError, check=at("row 1: image 'u2.jpg'", found="12 embedded bytes: are not an image")):
+    with pytest.raises(RecordError, check=at("row 1: image 'u2.jpg'", found="12 bytes: are not an image")):
         data.image(group, "u2.jpg")

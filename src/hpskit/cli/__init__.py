@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import sys
 import warnings
 
@@ -15,9 +16,12 @@ import typer
 
 from hpskit import __version__
 from hpskit.cli import ablate, agreement, benchmark, compare, data, evaluate, export, models, score, study, train
-from hpskit.errors import HpskitError
+from hpskit.cli.options import echo
+from hpskit.errors import HpskitError, InputError
 
 __all__ = ["app", "main"]
+
+_NO_MEMORY = "this machine: has no memory left for it; close other programs, or lower --batch-size and --workers"
 
 app = typer.Typer(
     name="hpskit",
@@ -70,7 +74,21 @@ def _root(
 
 
 def _show_warning(message: Warning | str, *_where: object, **_more: object) -> None:
-    typer.echo(f"warning: {message}", err=True)
+    echo(f"warning: {message}", err=True)
+
+
+def _check_arguments() -> None:
+    """See that the arguments, but for names of files that are there, are text that can be written into results.
+
+    Raises:
+        InputError: one has bytes that are not UTF-8.
+    """
+    for argument in sys.argv[1:]:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            if not os.path.lexists(argument):
+                raise InputError(argument, "is not UTF-8 text", cure="write it in UTF-8") from error
 
 
 def main() -> None:
@@ -79,9 +97,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     try:
+        _check_arguments()
         app()
-    except HpskitError as error:
-        typer.echo(f"error: {error}", err=True)
+    except (HpskitError, MemoryError) as error:
+        echo(f"error: {error}" if isinstance(error, HpskitError) else f"error: {_NO_MEMORY}", err=True)
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == 130:  # typer has caught Ctrl-C, and says nothing
@@ -90,8 +109,9 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has seen enough, as in `hpskit … | head`
         sys.stderr.close()
         sys.exit(141)
-    except OSError as error:
-        if error.filename is not None or error.errno is None:  # not of a stream
+    except OSError as error:  # only that of a stream has no name
+        if error.errno is None:
             raise
-        typer.echo(f"error: standard output: cannot be written ({error.strerror}); make room there", err=True)
+        where = "standard output" if error.filename is None else str(error.filename)
+        echo(f"error: {where}: cannot be read or written ({error.strerror}); check the path or make room", err=True)
         sys.exit(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -20,7 +19,11 @@ from hpskit.cli.options import (
     Settings,
     TrainingData,
     Workers,
+    echo,
+    echo_json,
+    new_table,
     progress_bar,
+    show,
     step_progress,
 )
 
@@ -75,25 +78,18 @@ def ablate(
     )
     sweep = Sweep(base=base, grid=parse_grid(base.recipe, [*grid, *(more or [])]), jobs=jobs)
     with progress_bar() as bar:
-        result = run(sweep, step_progress(bar), lambda text: typer.echo(f"warning: {text}", err=True))
+        result = run(sweep, step_progress(bar), lambda text: echo(f"warning: {text}", err=True))
     if as_json:
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo_json(result)
         return
     _print(result, out)
 
 
 def _print(result: dict[str, Any], out: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from hpskit.pages.format import counted
     from hpskit.training.sweep import accuracy_of, ranked, undecided, written
 
-    console, table = Console(), Table(box=box.SIMPLE_HEAD)
-    for column in (*result["fields"], "accuracy", "interval", "best step", ""):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = new_table("", *result["fields"], "accuracy", "interval", "best step", "")
     for row in ranked(result):
         cells = ["stopped", "", f"at {row['steps']:,}"]
         if accuracy_of(row) >= 0:
@@ -101,9 +97,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
             cells = [f"{value} %", f"{low} to {high}", f"{row['best_step']:,}"]
         best = row["name"] == result["best"]
         cells = [*map(written, row["settings"].values()), *cells, "best" * best]
-        table.add_row(*map(Text, cells), style="bold" if best else None)
-    console.print(table)
-    if others := undecided(result):
-        text = f" the order is not decided: intervals of {counted(others, 'other run')} overlap with that of the best"
-        console.print(Text(text), soft_wrap=True)
-    console.print(Text(f" {out / 'ablation.html'}", style="dim"), soft_wrap=True)
+        table.add_row(*cells, style="bold" if best else None)
+    others = undecided(result)
+    text = f"the order is not decided: intervals of {counted(others, 'other run')} overlap with that of the best"
+    show(table, *([text] if others else []), dim=str(out / "ablation.html"))

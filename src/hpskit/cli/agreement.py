@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Data, DataFormat, Json, Persons, command_line, interval, new_table, show
+from hpskit.cli.options import Data, DataFormat, Json, Persons, command_line, echo, echo_json, interval, new_table, show
 
 __all__ = ["agreement"]
 
@@ -45,13 +44,13 @@ def agreement(
     )
     result = run(config)
     if as_json:
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo_json(result)
     else:
         _print(result, out)
     if result["judged_prompts"] == 1:
-        typer.echo("note: the judgements are of one prompt; intervals are over prompts, so there are none", err=True)
+        echo("note: the judgements are of one prompt; intervals are over prompts, so there are none", err=True)
     for figure, reason in result["not_measured"].items():
-        typer.echo(f"note: {figure} is not measured: {reason}", err=True)
+        echo(f"note: {figure} is not measured: {reason}", err=True)
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:

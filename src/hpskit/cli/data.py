@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import AllowOutside, DataFormat, ImageRoot, Json, new_table, progress_bar, step_progress
+from hpskit.cli.options import (
+    AllowOutside,
+    DataFormat,
+    ImageRoot,
+    Json,
+    echo,
+    echo_json,
+    new_table,
+    progress_bar,
+    step_progress,
+)
 
 if TYPE_CHECKING:
     from hpskit.dataset.fetch import Wanted
@@ -45,7 +54,7 @@ def inspect(
         found = inspect_data(data, images=images, decode=decode, shown=show, progress=step_progress(bar))
     facts = found.to_json()
     if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        echo_json(facts)
     else:
         _print(facts)
     if not found.sound:
@@ -86,11 +95,11 @@ def convert(
         )
     if as_json:
         value = {"out": str(done.out), "groups": done.groups, "images": done.images, "lost": dict(done.lost)}
-        typer.echo(json.dumps(value, ensure_ascii=False))
+        echo_json(value, indent=None)
         return
     for what, groups in done.lost.items():
-        typer.echo(f"warning: left out of {groups:,} groups: {what}", err=True)
-    typer.echo(f"{done.out}: {done.groups:,} groups, {done.images:,} images")
+        echo(f"warning: left out of {groups:,} groups: {what}", err=True)
+    echo(f"{done.out}: {done.groups:,} groups, {done.images:,} images")
 
 
 @app.command()
@@ -126,13 +135,13 @@ def split(
         )
         write_split(data, parts, out)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), **parts.to_json()}))
+        echo_json({"out": str(out), **parts.to_json()}, indent=None)
         return
     if parts.unread_images:
-        typer.echo(f"warning: {parts.unread_images:,} images cannot be read and were compared with none", err=True)
-    typer.echo(f"{out}/train.parquet: {parts.train:,} groups")
-    typer.echo(f"{out}/validation.parquet: {parts.validation:,} groups")
-    typer.echo(f"{parts.components:,} sets of groups share nothing; the largest has {parts.largest:,} groups")
+        echo(f"warning: {parts.unread_images:,} images cannot be read and were compared with none", err=True)
+    echo(f"{out}/train.parquet: {parts.train:,} groups")
+    echo(f"{out}/validation.parquet: {parts.validation:,} groups")
+    echo(f"{parts.components:,} sets of groups share nothing; the largest has {parts.largest:,} groups")
 
 
 @app.command()
@@ -173,7 +182,7 @@ def fetch(
     with progress_bar() as bar:
         progress = step_progress(bar)
         folder = fetch_data(wanted, to, lambda what, done: progress(f"unpacking {what}", done, None))
-    typer.echo(f"{name}: ready in {folder}")
+    echo(f"{name}: ready in {folder}")
 
 
 def _print_plan(wanted: Wanted, folder: Path) -> None:
@@ -184,9 +193,9 @@ def _print_plan(wanted: Wanted, folder: Path) -> None:
         several = f" … {PurePosixPath(part.files[-1].path).name} ({len(part.files)} parts)" if part.files[1:] else ""
         target = f" -> {part.target}/" if part.archive else ""
         here = "  is here" if part.is_in(folder) else ""
-        typer.echo(f"{_bytes(part.size):>9}  {part.files[0].path}{several}{target}{here}")
+        echo(f"{_bytes(part.size):>9}  {part.files[0].path}{several}{target}{here}")
     missing = sum(part.size for part in parts if not part.is_in(folder))
-    typer.echo(f"{_bytes(missing):>9}  to download to {folder}")
+    echo(f"{_bytes(missing):>9}  to download to {folder}")
 
 
 def _bytes(size: int) -> str:

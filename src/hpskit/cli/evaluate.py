@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +21,8 @@ from hpskit.cli.options import (
     Scorers,
     candidates_loader,
     command_line,
+    echo,
+    echo_json,
     interval,
     new_table,
     progress_bar,
@@ -97,7 +98,7 @@ def evaluate(
     with progress_bar() as bar:
         summary = run(config, load, step_progress(bar))
     if as_json:
-        typer.echo(json.dumps(summary.result, indent=2, ensure_ascii=False))
+        echo_json(summary.result)
     else:
         _print(summary.result, out)
     _warn(summary.result)
@@ -166,24 +167,22 @@ def _thresholds(result: dict[str, Any]) -> list[str]:
 def _warn(result: dict[str, Any]) -> None:
     data = result["data"]
     if data["prompts"] == 1:
-        typer.echo("note: the data have one prompt; intervals are over prompts, so there are none", err=True)
+        echo("note: the data have one prompt; intervals are over prompts, so there are none", err=True)
     for scorer in result["scorers"]:
         training = scorer["training"]
         if training["seen"]:
             share = f"{training['seen']} of {training['groups']} groups have prompts of its training data"
             cure = "its accuracy here is memory, not prediction; do not report it"
-            typer.echo(
-                f"warning: {scorer['label']} was trained on this: {share} ({training['data']}); {cure}", err=True
-            )
+            echo(f"warning: {scorer['label']} was trained on this: {share} ({training['data']}); {cure}", err=True)
         if training["chosen_on"]:
             share = f"{training['chosen_on']} of {training['groups']} groups have prompts of its validation data"
             cure = "it looks a little better here than it is; judge it on data that chose nothing"
-            typer.echo(f"note: the checkpoint of {scorer['label']} was chosen on this: {share}; {cure}", err=True)
+            echo(f"note: the checkpoint of {scorer['label']} was chosen on this: {share}; {cure}", err=True)
     if data["duplicates"]:
         count = sum(len(places) - 1 for places in data["duplicates"])
         what = "they count, as in the official figure; intervals draw prompts, so they do not narrow them"
-        typer.echo(f"note: groups that repeat another: {count}; {what}", err=True)
+        echo(f"note: groups that repeat another: {count}; {what}", err=True)
     if data["skipped"]:
         first = data["skipped"][0]
         what = f"the first is {first['place']}: {first['reason']}"
-        typer.echo(f"warning: groups left out for every scorer: {len(data['skipped'])}; {what}", err=True)
+        echo(f"warning: groups left out for every scorer: {len(data['skipped'])}; {what}", err=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from hpskit.cli.options import Json
+from hpskit.cli.options import Json, echo, echo_json
 
 __all__ = ["export"]
 
@@ -59,9 +58,9 @@ def export(
         made = write(config)
     if as_json:
         value = {"out": str(made.out), "weight_hash": made.weight_hash, "step": made.step}
-        typer.echo(json.dumps({**value, "largest_difference": made.largest_difference}, indent=2))
+        echo_json({**value, "largest_difference": made.largest_difference})
         return
     step = "" if made.step is None else f", step {made.step:,}"
-    typer.echo(f"{made.out}: {made.weight_hash}{step}")
+    echo(f"{made.out}: {made.weight_hash}{step}")
     if made.largest_difference is not None:
-        typer.echo(f"scores differ from torch's by at most {made.largest_difference:.1g} points")
+        echo(f"scores differ from torch's by at most {made.largest_difference:.1g} points")

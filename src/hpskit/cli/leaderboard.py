@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpskit.cli.options import Json, command_line, echo_json, new_table, show
+from hpskit.cli.options import Json, command_line, echo, echo_json, new_table, show
 
 __all__ = ["leaderboard"]
 
@@ -63,7 +63,7 @@ def leaderboard(
     else:
         _print(board, out)
     for note in board["notes"]:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
 
 
 def _placed(words: str) -> tuple[str, Path]:

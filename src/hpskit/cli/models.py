@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hpskit.cli.options import Json
+from hpskit.cli.options import Json, echo, echo_json
 
 __all__ = ["app"]
 
@@ -48,7 +47,7 @@ def list_models(as_json: Json = False) -> None:
         if name not in MODELS
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo_json(rows)
         return
     console = Console()  # two lines for each model, so that it reads on a narrow terminal too
     width = max(len(row["name"]) for row in rows)
@@ -74,7 +73,7 @@ def fetch(
     from hpskit.models.store import fetch as fetch_model
 
     path = fetch_model(find(name), to)
-    typer.echo(f"{name}: ready at {path} ({path.stat().st_size / 1e6:,.0f} MB)")
+    echo(f"{name}: ready at {path} ({path.stat().st_size / 1e6:,.0f} MB)")
 
 
 @app.command()
@@ -93,7 +92,7 @@ def verify(
             "weight_hash": found.weight_hash,
             "recorded": found.recorded,
         }
-        typer.echo(json.dumps(value, indent=2))
+        echo_json(value)
         return
     verdict = "as recorded" if found.recorded else "nobody recorded a hash for this file to compare with"
-    typer.echo(f"{found.weights.path}: {found.weight_hash} ({verdict})")
+    echo(f"{found.weights.path}: {found.weight_hash} ({verdict})")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from hpskit.errors import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
@@ -40,6 +42,7 @@ __all__ = [
     "Workers",
     "candidates_loader",
     "command_line",
+    "echo",
     "echo_json",
     "interval",
     "new_table",
@@ -133,16 +136,29 @@ Persons = Annotated[
         help="Names of annotators are persons, the same in all groups; or only number the judgements of a group.",
     ),
 ]
+_LINE = 10_000
+"""Characters of a line that a command prints."""
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 def new_table(title: str, *columns: str, words: Collection[str] = ()) -> Table:
-    """Make the table of a result: figures to the right on one line; `words` are columns that fold to the left."""
+    """Make the table of a result: figures to the right on one line; `words` are columns that fold to the left.
+
+    Cells may hold text of strangers: see `printable`.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    class Printable(Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            texts = [cell.copy() if isinstance(cell, Text) else Text(str(cell)) for cell in cells]
+            for text in texts:
+                text.plain = printable(text.plain)
+            super().add_row(*texts, **options)
+
+    heading = Text(printable(title)) if title else None
+    table = Printable(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
         if column in words:
             table.add_column(column, overflow="fold")
@@ -159,9 +175,9 @@ def show(table: Table, *lines: str, dim: str = "") -> None:
     console = Console()
     console.print(table)
     for line in lines:
-        console.print(Text(f" {line}"), soft_wrap=True)
+        console.print(Text(f" {printable(line)}"), soft_wrap=True)
     if dim:
-        console.print(Text(f" {dim}", style="dim"), soft_wrap=True)
+        console.print(Text(f" {printable(dim)}", style="dim"), soft_wrap=True)
 
 
 def interval(row: Mapping[str, Any]) -> str:
@@ -169,14 +185,24 @@ def interval(row: Mapping[str, Any]) -> str:
     return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["low"] is not None else ""
 
 
-def echo_json(value: object) -> None:
-    """Print one JSON document."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def echo(*lines: str, err: bool = False) -> None:
+    """Print lines on standard output or error, whatever text of strangers is in them: see `printable`."""
+    for line in lines:
+        typer.echo(printable(line, _LINE), err=err)
+
+
+def echo_json(value: object, *, indent: int | None = 2) -> None:
+    """Print one JSON document; what could steer a terminal is written as JSON escapes it."""
+    unicode = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    lines = json.dumps(value, indent=indent, ensure_ascii=not unicode).split("\n")
+    for line in lines:
+        escaped = (c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+        typer.echo(line if line.isprintable() else "".join(escaped))
 
 
 def command_line() -> str:
-    """Write the command that is running, for results to carry."""
-    return f"hpskit {shlex.join(sys.argv[1:])}"
+    """Write the command that is running, for results to carry; without secrets."""
+    return printable(f"hpskit {shlex.join(sys.argv[1:])}", _LINE)
 
 
 def progress_bar() -> Progress:
@@ -185,7 +211,7 @@ def progress_bar() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -198,7 +224,7 @@ def scorer_loader(
         from rich.console import Console
         from rich.text import Text
 
-        with Console(stderr=True).status(Text(f"Loading {model} …")):
+        with Console(stderr=True).status(Text(f"Loading {printable(model)} …")):
             from hpskit.scoring.scorer import load_scorer
 
             return load_scorer(
@@ -247,7 +273,7 @@ def step_progress(bar: Progress) -> Callable[[str, int, int | None], None]:
 
     def progress(step: str, done: int, total: int | None) -> None:
         if step not in tasks:
-            tasks[step] = bar.add_task(step, total=total)
+            tasks[step] = bar.add_task(printable(step), total=total)
         bar.update(tasks[step], completed=done, total=total)
 
     return progress

@@ -16,6 +16,8 @@ from hpskit.cli.options import (
     Json,
     Model,
     Precision,
+    echo,
+    echo_json,
     new_table,
     progress_bar,
     scorer_loader,
@@ -160,9 +162,9 @@ def _score_file(
 def _report(rows: int, skipped: int, resumed: int, out: Path, as_json: bool) -> None:
     if as_json:
         value: dict[str, Any] = {"out": str(out), "rows": rows, "skipped": skipped, "resumed": resumed}
-        typer.echo(json.dumps(value))
+        echo_json(value, indent=None)
         return
     earlier = f", {resumed} of them by an earlier run" if resumed else ""
-    typer.echo(f"{out}: {rows - skipped} rows scored{earlier}")
+    echo(f"{out}: {rows - skipped} rows scored{earlier}")
     if skipped:
-        typer.echo(f"warning: {skipped} of {rows} rows skipped; each says why in {out} (field 'error')", err=True)
+        echo(f"warning: {skipped} of {rows} rows skipped; each says why in {out} (field 'error')", err=True)

@@ -12,6 +12,7 @@ from hpskit.cli.options import (
     Device,
     Json,
     command_line,
+    echo,
     echo_json,
     new_table,
     progress_bar,
@@ -163,10 +164,10 @@ def _warn_of_metrics(result: dict[str, Any]) -> None:
     least = min(row["images"] for row in [result["reference"], *result["models"]])
     if least < result["few_images"]:
         what = f"the smallest set has {least:,} images, and FID is far too high below {result['few_images']:,}"
-        typer.echo(f"warning: {what}; compare only FIDs of equal numbers of images, and trust KID rather", err=True)
+        echo(f"warning: {what}; compare only FIDs of equal numbers of images, and trust KID rather", err=True)
     if not result["settings"]["published_weights"]:
         what = "the weights of Inception are not the published ones"
-        typer.echo(f"warning: {what}; the figures can be compared with one another only", err=True)
+        echo(f"warning: {what}; the figures can be compared with one another only", err=True)
 
 
 @app.command("prompts")
@@ -205,7 +206,7 @@ def prompt_number(
         _print_prompt_number(result, out)
     for study in result["scorers"]:
         for note in study["notes"]:
-            typer.echo(f"note: by {study['label']}: {note}", err=True)
+            echo(f"note: by {study['label']}: {note}", err=True)
 
 
 def _print_prompt_number(result: dict[str, Any], out: Path) -> None:

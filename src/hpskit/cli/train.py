@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import sys
@@ -24,10 +23,13 @@ from hpskit.cli.options import (
     Settings,
     TrainingData,
     Workers,
+    command_line,
+    echo,
+    echo_json,
     progress_bar,
     step_progress,
 )
-from hpskit.errors import HpskitError, InputError
+from hpskit.errors import HpskitError, InputError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -154,7 +156,7 @@ def _one_voice(out: Path) -> Iterator[None]:
             time.sleep(_TO_SPEAK)
             raise typer.Exit(1) from stop
         where = stop.args[0] if stop.args else "stopped"
-        typer.echo(f"{where}; {_way_on(out)}", err=True)
+        echo(f"{where}; {_way_on(out)}", err=True)
         raise
 
 
@@ -174,10 +176,10 @@ def _train(config: TrainConfig, as_json: bool) -> None:
         return
     model = config.out / "model.safetensors"
     if as_json:
-        typer.echo(json.dumps({"out": str(config.out), "model": str(model), **summary.model_dump()}, indent=2))
+        echo_json({"out": str(config.out), "model": str(model), **summary.model_dump()})
         return
-    typer.echo(f"{summary.steps:,} steps; best at step {summary.best_step:,}: {_accuracy(summary.validation)}")
-    typer.echo(f"{model}\n{config.out / 'report.html'}")
+    echo(f"{summary.steps:,} steps; best at step {summary.best_step:,}: {_accuracy(summary.validation)}")
+    echo(str(model), str(config.out / "report.html"))
 
 
 def _dry_run(config: TrainConfig, as_json: bool) -> None:
@@ -192,11 +194,11 @@ def _dry_run(config: TrainConfig, as_json: bool) -> None:
     for text in found["warnings"]:
         _warn(text)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        echo_json(found)
         return
     for line in _plan(config, found):
-        typer.echo(line)
-    typer.echo("dry run: nothing was written")
+        echo(line)
+    echo("dry run: nothing was written")
 
 
 def _plan(config: TrainConfig, found: Mapping[str, Any]) -> Iterator[str]:
@@ -244,17 +246,19 @@ def _fit(
     recipe = MiniRecipe().with_settings(settings)
     judged = open_data(data[0], format=data_format, image_root=image_root)
     if dry_run:
-        typer.echo("\n".join(plan(judged, recipe)))
+        echo(*plan(judged, recipe))
         return
     with progress_bar() as bar:
-        figures = run(judged, out, recipe, f"hpskit {shlex.join(sys.argv[1:])}", step_progress(bar))
-    said = json.dumps(figures, indent=2, ensure_ascii=False) if as_json else "\n".join(lines(figures))
-    typer.echo(said if as_json else f"{said}\n{out / 'mini.safetensors'}")
+        figures = run(judged, out, recipe, command_line(), step_progress(bar))
+    if as_json:
+        echo_json(figures)
+    else:
+        echo(*lines(figures), str(out / "mini.safetensors"))
 
 
 def _warn(text: str) -> None:
     if _is_main():
-        typer.echo(f"warning: {text}", err=True)
+        echo(f"warning: {text}", err=True)
 
 
 def _accuracy(validation: Mapping[str, Any]) -> str:
@@ -295,7 +299,7 @@ def _show(bar: Progress) -> Callable[[str, int, int | None, Mapping[str, Any]], 
     def progress(what: str, done: int, total: int | None, line: Mapping[str, Any]) -> None:
         kind = line.get("kind")
         if kind == "resume":
-            bar.console.print(line["text"], highlight=False, soft_wrap=True)
+            bar.console.print(printable(line["text"]), markup=False, highlight=False, soft_wrap=True)
         elif kind in said and _is_main():
             bar.console.print(f"step {done:,}: {said[kind](line)}", highlight=False, soft_wrap=True)
         elif kind == "step":

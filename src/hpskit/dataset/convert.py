@@ -106,7 +106,7 @@ def to_parquet(data: DataSet, out: Path, images: bool, progress: Callable[[int],
     if out.suffix.lower() != ".parquet":
         raise OutputError(out, f"ends in {out.suffix!r}", expected=".parquet")
     number = carried = 0
-    with publish(out, sweep=True) as temporary, ParquetWriter(temporary) as writer:
+    with publish(out) as temporary, ParquetWriter(temporary) as writer:
         for number, group in enumerate(data, 1):
             whole = with_bytes(data, group) if images else replace(group, embedded={})
             carried += len(whole.embedded)

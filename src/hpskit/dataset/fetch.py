@@ -201,7 +201,7 @@ def fetch(wanted: Wanted, to: Path | None = None, progress: Callable[[str, int],
         if download.archive is not None:
             unpack(download.archive, sources, folder / target, progress)
             continue
-        with publish(folder / target, sweep=True) as temporary:
+        with publish(folder / target) as temporary:
             if target.suffix != ".parquet" or not link(sources[0], temporary):
                 shutil.copyfile(sources[0], temporary)
     return folder

@@ -167,7 +167,7 @@ def write_tensors(state: Mapping[str, Tensor], target: Path, metadata: Mapping[s
 
     digest = weight_hash(sorted(state.items()))
     text = json.dumps({**metadata, "weight_hash": digest})
-    with publish(target, sweep=True) as temporary:
+    with publish(target) as temporary:
         try:
             save_file(dict(state), temporary, metadata={"format": "pt", _METADATA_KEY: text})
         except SafetensorError as error:  # a full disk arrives as this, not as OSError

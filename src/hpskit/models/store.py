@@ -196,7 +196,7 @@ def fetch(model: Model, to: Path | None = None) -> Path:
     with _one_maker(target):
         if have is not None:
             _located(have, model, trust_receipt=False)
-            with publish(target, sweep=True) as temporary:
+            with publish(target) as temporary:
                 shutil.copyfile(have, temporary)
         elif to is not None or cached(model) is None:  # else another process has made it meanwhile
             _make(model, target)

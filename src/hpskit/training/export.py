@@ -166,7 +166,7 @@ def write_official(subject: Subject, config: Export) -> None:
     out = config.out
     if out.suffix != ".pt":
         raise InputError("--out", f"is {out}", expected="a file that ends in .pt, as the official ones do")
-    with publish(out, sweep=True) as temporary:
+    with publish(out) as temporary:
         torch.save({"state_dict": subject.tensors()}, temporary)
     found = file_hash(out)
     if found != subject.located.weight_hash:

@@ -273,7 +273,7 @@ class RunFolder:
             OutputError: it would go on with something else; or it cannot be written.
         """
         if not self.config_file.is_file():
-            with publish(self.config_file, sweep=True) as temporary:
+            with publish(self.config_file) as temporary:
                 text = json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False)
                 temporary.write_text(text + "\n", encoding="utf-8")
             return

@@ -309,7 +309,7 @@ class Trainer:
         assert figures is not None
         state, *_ = self.folder.load(best)
         source, _ = self.folder.weights(str(best))
-        with publish(self.folder.model, sweep=True) as temporary:
+        with publish(self.folder.model) as temporary:
             shutil.copyfile(source, temporary)
         chosen = f"{self.data.validation.name}, on which the checkpoint was chosen too"
         digest = state.hashes[source.name]
