@@ -25,6 +25,8 @@ from conftest import Cli
 from error_fields import at
 from hpskit.errors import CheckpointError
 from hpskit.models.checkpoint import Weights, file_hash, read_tensors, weight_hash, write_tensors
+from hpskit.models.loading import load_network
+from hpskit.models.store import locate, verify
 
 State = dict[str, Tensor]
 
@@ -218,6 +220,48 @@ def quantized() -> Tensor:
         return torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8)
 
 
+class Greedy:
+    """Unpickled, also by torch with `weights_only`, it takes ten gigabytes."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return bytearray, (10**10,)
+
+
+def trap(folder: Path, kind: str) -> Path:
+    """A small file that asks for a lot of memory."""
+    path, one = folder / "x.pt", torch.zeros(1000)
+    if kind == "zip bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x/data.pkl", bytes(100_000_000))
+        return path
+    states: dict[str, dict[str, object]] = {
+        "expanded": {"a": one[:1].expand(10**6, 10**6)},
+        "strided": {"a": one.as_strided((10**5, 10**5), (0, 0))},
+        "one storage under many names": {f"a{number}": one[number % 9 :] for number in range(2000)},
+        "bytes": {"a": Greedy()},
+    }
+    return saved(folder, {"state_dict": states[kind]})
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def link(path: Path, target: str) -> Path:
+    path.symlink_to(target)
+    return path
+
+
+def sparse(path: Path) -> Path:
+    """What a download leaves that has reserved its space and was cut off."""
+    size = 300 * 10**9
+    header = json.dumps({"a": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    os.truncate(path, 8 + len(header) + size)
+    return path
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cut zip": (lambda d: cut(saved(d, state()), 0.6), "begins with b'PK"),
     "cut old format": (lambda d: cut(saved(d, state(), _use_new_zipfile_serialization=False), 0.6), "cut short"),
@@ -246,6 +290,18 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda d: saved(d, {"a": torch.zeros(1), "module.a": torch.ones(1)}),
         "with and without 'module.'",
     ),
+    "expanded": (lambda d: trap(d, "expanded"), "says that they are 4,000,000,000,000"),
+    "strided": (lambda d: trap(d, "strided"), "says that they are 40,000,000,000"),
+    "one storage under many names": (lambda d: trap(d, "one storage under many names"), "says that they are"),
+    "zip bomb": (lambda d: trap(d, "zip bomb"), "says that they are 100,000,000"),
+    "ten gigabytes of bytes": (lambda d: trap(d, "bytes"), "code"),
+    "pipe": (lambda d: pipe(d / "x.pt"), "not a regular file"),
+    "pipe as safetensors": (lambda d: pipe(d / "x.safetensors"), "not a regular file"),
+    "device": (lambda d: link(d / "x.pt", "/dev/zero"), "not a regular file"),
+    "endless link": (lambda d: link(d / "x.pt", "x.pt"), "Too many levels"),
+    "holes": (lambda d: sparse(d / "x.pt"), "were ever written"),
+    "holes as safetensors": (lambda d: sparse(d / "x.safetensors"), "were ever written"),
+    "long name": (lambda d: saved(d, {"a" * 10**6: 3}), "a…"),
     "missing": (lambda d: d / "x.pt", "No such file"),
     "missing safetensors": (lambda d: d / "x.safetensors", "No such file"),
 }
@@ -259,6 +315,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_clear_line(case: str, tmp_path:
         with pytest.raises(CheckpointError, check=at(path, found=found)) as refusal:
             use(path)
         assert refusal.value.cure
+        assert len(str(refusal.value)) < 1_000
 
 
 @pytest.mark.parametrize("old_format", [False, True], ids=["zip", "before 1.6"])
@@ -283,13 +340,50 @@ def test_damage_anywhere_ends_in_a_clear_line_or_in_a_hash(
     check()
 
 
-def test_metadata_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["{not json", "[" * 100_000, "[1]", '{"name": 1}', '{"name": "\\u001b[31m"}', json.dumps({"name": "a" * 9999})],
+)
+def test_metadata_that_is_not_ours_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    save_file(state(), path, metadata={"hpskit": "{not json"})
+    save_file(state(), path, metadata={"hpskit": text})
     with pytest.raises(CheckpointError, check=at(path, found="metadata")):
         Weights(path=path, origin=path).metadata()
-    save_file(state(), path, metadata={"hpskit": json.dumps([1])})
-    assert Weights(path=path, origin=path).metadata() == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "found"),
+    [
+        ({"kind": "random", "seed": "x"}, "cannot be used as random (ValueError"),
+        ({"kind": "unheard-of"}, "'unheard-of'"),
+        ({"architecture": "hf-hub:somebody/something"}, "is not one of open_clip's"),
+    ],
+)
+def test_what_a_file_says_of_its_network_is_checked(metadata: dict[str, str], found: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file(state(), path, metadata={"hpskit": json.dumps(metadata)})
+    with pytest.raises(CheckpointError, check=at(found=found)):
+        load_network(path)
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (torch.tensor([1.0, float("nan")]), "holds nan"),
+        (torch.tensor([1.0, float("-inf")]).half(), "holds -inf"),
+        (torch.ones(2).to(torch.float8_e5m2), "holds float8_e5m2"),
+    ],
+    ids=["nan", "infinity", "8 bits"],
+)
+def test_weights_that_no_score_can_come_of_are_refused(value: Tensor, found: str, name: str, tmp_path: Path) -> None:
+    tensors = {**state(), "bad": value}
+    path = saved(tmp_path, tensors) if name == "x.pt" else tmp_path / name
+    if name == "x.safetensors":
+        save_file(tensors, path)
+    for use in (locate, verify):
+        with pytest.raises(CheckpointError, check=at(f"{path}: bad", found=found)):
+            use(path)
 
 
 def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, cli_python: Cli) -> None:

@@ -62,7 +62,8 @@ def test_precisions_agree(photographs: list[Image.Image]) -> None:
     scorers = {p: load_scorer("mini", precision=p, device="cpu") for p in ("fp32", "bf16", "fp16")}
     scores = {precision: scorer.score(images, "x") for precision, scorer in scorers.items()}
     assert all(scorer.info.precision == precision for precision, scorer in scorers.items())
-    assert load_scorer("mini", device="cpu").info.precision == "fp32", "auto, on a CPU"
+    for name, precision in (("mini", "auto"), ("random", "auto"), ("random", "bf16")):
+        assert load_scorer(name, precision=precision, device="cpu").info.precision == "fp32", name
     assert all(score.dtype == torch.float32 for score in scores.values())
     assert 0 < (scores["bf16"] - scores["fp32"]).abs().max() <= 0.1
     assert 0 < (scores["fp16"] - scores["fp32"]).abs().max() <= 0.02

@@ -309,11 +309,11 @@ def test_a_score_that_is_not_a_number_is_an_error(
     tiny_checkpoint: Path, tmp_path: Path, photographs: list[Image.Image]
 ) -> None:
     state = torch.load(tiny_checkpoint, weights_only=True)["state_dict"]
-    state["visual.proj"][0, 0] = float("nan")
-    torch.save({"state_dict": state}, tmp_path / "nan.pt")
-    broken = load_scorer(tmp_path / "nan.pt", arch=TINY, precision="fp32", device="cpu")
+    state["visual.ln_post.weight"].fill_(3e38)  # a number, but no product of it is
+    torch.save({"state_dict": state}, tmp_path / "huge.pt")
+    broken = load_scorer(tmp_path / "huge.pt", arch=TINY, precision="fp32", device="cpu")
     for images in (photographs, torch.rand(2, 3, 64, 64)):
-        with pytest.raises(ModelError, check=at("nan", found="fp32", cure="verify")):
+        with pytest.raises(ModelError, check=at("huge", found="fp32", cure="verify")):
             broken.score(images, "a temple")
 
 

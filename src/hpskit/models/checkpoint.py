@@ -11,7 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
+import os
 import re
+import stat
 import warnings
 import zipfile
 from collections import deque
@@ -21,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpskit.errors import CheckpointError
+from hpskit.errors import CheckpointError, shown
 from hpskit.files import explain, publish
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ __all__ = [
     "file_hash",
     "is_pickle",
     "read_tensors",
+    "sound",
     "weight_hash",
     "write_tensors",
 ]
@@ -43,9 +48,14 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _METADATA_KEY = "hpskit"
 _MAPPED_BYTES = 256 * 1024**2
 _HEADER_SIZE_BYTES = 8
-_SHOWN_NAMES = 3
+_SHOWN_NAMES, _LONGEST_NAME = 3, 80
 _CODE = re.compile(r"GLOBAL|allowlisted|unrecognized function|must be imported|persistent|TorchScript")
 """Words in torch's errors that say that a file holds a program or asks for a function or a class."""
+_GROWTH = 8
+"""Times its file that the tensors of a pickle may take: tied weights are in it once, a trap names them without end."""
+_TRAP = re.compile(rb"c(__builtin__|builtins)\nbytearray\n")
+"""In a pickle, the one function that torch lets a file call and that takes as much memory as the file says."""
+_LONGEST_FACT = 1_000
 _STATE_DICT = "a state dict (name -> tensor), or one under the key 'state_dict'"
 _ASK_AUTHOR = "ask its author for plain tensors (state_dict) or safetensors"
 _COPY_AGAIN = "copy or fetch it again"
@@ -65,15 +75,18 @@ class Weights:
         """Return what hpskit wrote beside the tensors; empty for other people's files.
 
         Raises:
-            CheckpointError: the file is not safetensors.
+            CheckpointError: the file is not safetensors, or somebody else has written there.
         """
         with self._open("np") as handle:  # which spares the import of torch
             text = (handle.metadata() or {}).get(_METADATA_KEY, "{}")
         try:
             value = json.loads(text)
-        except ValueError as error:
-            raise CheckpointError(self.origin, "has metadata that is not JSON", cure="convert it again") from error
-        return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict) or not all(map(_is_fact, value.values())):
+            found, expected = f"has metadata that hpskit did not write: {shown(text)}", "texts by name"
+            raise CheckpointError(self.origin, found, expected=expected, cure="convert it again")
+        return value
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor."""
@@ -105,13 +118,60 @@ class Weights:
         from safetensors import SafetensorError, safe_open
 
         try:
-            self.path.open("rb").close()  # safe_open takes a file that may not be read for one that is not there
+            check_file(self.path, self.origin)
             with safe_open(self.path, framework=framework) as handle:
                 yield handle
         except SafetensorError as error:
             raise CheckpointError(self.origin, f"is no intact safetensors file ({error})", cure=_COPY_AGAIN) from error
         except OSError as error:
             raise _unreadable(self.origin, error) from error
+
+
+def _is_fact(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_FACT
+
+
+def check_file(path: Path, origin: Path) -> None:
+    """See that a checkpoint is a file that can be read, and that most of it was ever written.
+
+    Raises:
+        CheckpointError: about `origin`; it is a pipe, a device, a folder, or nearly all holes, as a download leaves
+            that has reserved its space and was cut off.
+        OSError: it cannot be opened.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise CheckpointError(origin, "is not a regular file", cure="give the checkpoint file itself")
+    with path.open("rb") as handle:
+        size, end, written = path.stat().st_size, 0, 0
+        while hasattr(os, "SEEK_DATA") and end < size:
+            try:
+                start = os.lseek(handle.fileno(), end, os.SEEK_DATA)
+            except OSError:  # nothing but a hole is left
+                break
+            end = os.lseek(handle.fileno(), start, os.SEEK_HOLE)
+            written += end - start
+        if hasattr(os, "SEEK_DATA") and written < size / 2:
+            found = f"has {size:,} bytes, of which {written:,} were ever written"
+            raise CheckpointError(origin, found, cure=_COPY_AGAIN)
+
+
+def sound(origin: str | os.PathLike[str], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Pass on the tensors of a model, each after a look at its type and its values.
+
+    Raises:
+        CheckpointError: one has complex or 8-bit numbers, or one that is not finite.
+    """
+    for name, tensor in tensors:
+        place, kind = f"{os.fspath(origin)}: {_short(name)}", str(tensor.dtype).removeprefix("torch.")
+        if tensor.is_complex() or (tensor.is_floating_point() and tensor.itemsize < 2):
+            expected = "real numbers of at least 16 bits"
+            raise CheckpointError(place, f"holds {kind}", expected=expected, cure="convert the checkpoint")
+        if tensor.is_floating_point() and tensor.numel():
+            for end in map(float, tensor.aminmax()):  # through which NaN comes; ten times as fast as isfinite()
+                if not math.isfinite(end):
+                    cure = "take an earlier checkpoint of its training, or fetch it again"
+                    raise CheckpointError(place, f"holds {end}", expected="finite numbers", cure=cure)
+        yield name, tensor
 
 
 def weight_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -194,14 +254,19 @@ def check_names(model: nn.Module, weights: Weights, architecture: str, *, option
     for what, names in (("missing", expected.keys() - found), ("unexpected", found.keys() - expected)):
         if names:
             more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-            problems.append(f"{what} {', '.join(sorted(names)[:_SHOWN_NAMES])}{more}")
+            problems.append(f"{what} {', '.join(map(_short, sorted(names)[:_SHOWN_NAMES]))}{more}")
     wrong = [name for name in expected.keys() & found if expected[name] != found[name]]
-    problems += [f"{name} is {found[name]}, expected {expected[name]}" for name in sorted(wrong)[:_SHOWN_NAMES]]
+    problems += [f"{name} is {shown(found[name])}, expected {expected[name]}" for name in sorted(wrong)[:_SHOWN_NAMES]]
     if problems:
         cure = f"give the architecture that it was trained with by {option}" if option else "fetch it again"
         raise CheckpointError(
             weights.origin, f"is not a checkpoint of {architecture}: {'; '.join(problems)}", cure=cure
         )
+
+
+def _short(name: str) -> str:
+    """Cut the name of a tensor to what a line holds."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def _sort_metadata(path: Path) -> None:
@@ -232,33 +297,60 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        mappable = zipfile.is_zipfile(path)  # else of the format before torch 1.6
-        if mappable:
-            with zipfile.ZipFile(path) as archive:
-                mappable = all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+        check_file(path, path)
+        mappable = _check_pickle(path)
         with warnings.catch_warnings():  # on pickle protocols and storage classes: nothing that a user can act on
             warnings.simplefilter("ignore")
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+    except CheckpointError:
+        raise
     except OSError as error:
         raise _unreadable(path, error) from error
     except Exception as error:
         if _CODE.search(str(error)):
-            found = "holds code, not only tensors, and was not run"
-            raise CheckpointError(path, found, cure=_ASK_AUTHOR) from error
+            raise _code(path) from error
         with path.open("rb") as handle:
             head = handle.read(24)
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
         found = f"is damaged, cut short or something else: begins with {head!r} ({reason.splitlines()[0][:200]})"
         raise CheckpointError(path, found, expected="a PyTorch checkpoint", cure=_COPY_AGAIN) from error
+    state = _state_dict(path, value)
+    _check_growth(path, sum(math.prod(tensor.shape) * tensor.itemsize for tensor in state.values()))
     # Tensors that share a storage are copied: safetensors refuses to write them.
     seen: set[int] = set()
     result = {}
-    for name, tensor in _state_dict(path, value).items():
+    for name, tensor in state.items():
         pointer = tensor.untyped_storage().data_ptr()
         shared = pointer in seen
         result[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
         seen.add(pointer)
     return result
+
+
+def _check_pickle(path: Path) -> bool:
+    """See that reading a pickle takes no more memory than its size justifies; return whether it can be mapped."""
+    if not zipfile.is_zipfile(path):  # the format before torch 1.6
+        with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if _TRAP.search(content):
+                raise _code(path)
+        return False
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        _check_growth(path, sum(member.file_size for member in members))
+        if any(_TRAP.search(archive.read(member)) for member in members if member.filename.endswith("data.pkl")):
+            raise _code(path)
+    return all(member.compress_type == zipfile.ZIP_STORED for member in members)
+
+
+def _check_growth(path: Path, needed: int) -> None:
+    size = path.stat().st_size
+    if needed > _GROWTH * size:
+        found, expected = f"has {size:,} bytes, and says that they are {needed:,}", f"at most {_GROWTH} times as many"
+        raise CheckpointError(path, found, expected=expected, cure=_ASK_AUTHOR)
+
+
+def _code(path: Path) -> CheckpointError:
+    return CheckpointError(path, "holds code, not only tensors, and was not run", cure=_ASK_AUTHOR)
 
 
 def _state_dict(path: Path, value: Any) -> dict[str, Tensor]:
@@ -275,10 +367,10 @@ def _state_dict(path: Path, value: Any) -> dict[str, Tensor]:
         raise refuse("holds nothing")
     for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
-            raise refuse(f"holds {str(name)!r}, which is a {type(tensor).__name__}")
+            raise refuse(f"holds {shown(name)}, which is a {type(tensor).__name__}")
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             kind = f"{tensor.layout} {tensor.dtype} on {tensor.device}".replace("torch.", "")
-            raise refuse(f"holds {name}, which is {kind}", "a dense tensor of real numbers")
+            raise refuse(f"holds {_short(str(name))}, which is {kind}", "a dense tensor of real numbers")
     named = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
     if len(named) != len(state):
         raise refuse("holds names with and without 'module.' for one tensor", "one name for each")

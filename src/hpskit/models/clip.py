@@ -21,7 +21,7 @@ from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTra
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hpskit.errors import CheckpointError, InputError
+from hpskit.errors import CheckpointError, InputError, shown
 from hpskit.models.checkpoint import Weights, check_names
 from hpskit.models.network import Blueprint, Network, autocast
 from hpskit.models.packed import pack
@@ -167,17 +167,26 @@ def tokenizer(architecture: str) -> Any:
     Raises:
         CheckpointError: there is no such network, or its tokenizer is not on this machine.
     """
-    _register_own()
-    if architecture not in open_clip.list_models():
-        guess = nearest(architecture, open_clip.list_models())
-        cure = f"did you mean {guess!r}?" if guess else "see open_clip.list_models()"
-        raise CheckpointError("architecture", f"{architecture!r} is not one of open_clip's", cure=cure)
+    check_architecture(architecture)
     try:
         return open_clip.get_tokenizer(architecture)
     except (OSError, ImportError) as error:
         found = f"the tokenizer of {architecture} cannot be had ({str(error).splitlines()[0]})"
         cure = "run it once where the Hugging Face hub can be reached, or take a network without one, such as ViT-H-14"
         raise CheckpointError("architecture", found, cure=cure) from error
+
+
+def check_architecture(architecture: str) -> None:
+    """See that open_clip or hpskit has a network of that name, and that it is no address of one.
+
+    Raises:
+        CheckpointError: there is none; the error suggests the nearest name.
+    """
+    _register_own()
+    if architecture not in open_clip.list_models():
+        guess = nearest(architecture, open_clip.list_models())
+        cure = f"did you mean {guess!r}?" if guess else "see open_clip.list_models()"
+        raise CheckpointError("architecture", f"{shown(architecture)} is not one of open_clip's", cure=cure)
 
 
 def token_counter(tokenizer: Any) -> Callable[[str], int] | None:
@@ -196,8 +205,12 @@ def _register_own() -> None:
 
 
 def build(architecture: str, *, device: str = "meta") -> Any:
-    """Build the network with random weights; on `meta` its parameters have shapes but no memory yet."""
-    _register_own()
+    """Build the network with random weights; on `meta` its parameters have shapes but no memory yet.
+
+    Raises:
+        CheckpointError: there is no such network.
+    """
+    check_architecture(architecture)
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that no pretrained weights were loaded: ours come next
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hpskit import __version__
-from hpskit.errors import CheckpointError, InputError
+from hpskit.errors import CheckpointError, HpskitError, InputError, shown
 from hpskit.models.network import Blueprint, Network, choose_device, choose_precision
 from hpskit.models.registry import DEFAULT_MODEL, NETWORKS, network_class
 from hpskit.models.store import locate
@@ -27,7 +27,7 @@ def load_network(
 ) -> tuple[Network, ScorerInfo]:
     """Find, check and load a model of hpskit; see `hpskit.load_scorer` for the arguments."""
     chosen_device = choose_device(device)
-    chosen_precision = choose_precision(precision, chosen_device)
+    choose_precision(precision, chosen_device)  # refuses what is none, before gigabytes are read
     located = locate(name_or_path)
     model, metadata = located.model, located.metadata
     own = model.architecture if model else metadata.get("architecture")
@@ -38,21 +38,25 @@ def load_network(
     if kind not in NETWORKS:
         found, cure = f"is of kind {kind!r}, which hpskit {__version__} does not know", "use a newer hpskit"
         raise CheckpointError(located.weights.origin, found, expected=f"one of {', '.join(NETWORKS)}", cure=cure)
-    if kind == "mini" and precision == "auto" and chosen_device.type == "cpu":
-        chosen_precision = "fp32"  # quick enough, and bf16 turns round one pair in a hundred, all close (docs/mini.md)
     if antialias is False and kind != "hps":
         why = "was fitted with antialiasing" if kind == "mini" else "resizes as its authors did"
         raise InputError("antialias", f"is False, but {located.name} {why}", cure="leave the option out")
-    network = network_class(kind)(
-        Blueprint(
-            architecture=architecture,
-            weights=located.weights,
-            precision=chosen_precision,
-            device=chosen_device,
-            antialias=antialias is not False,
-            settings={**metadata, **(model.settings if model else {})},
-        )
+    chosen_precision = network_class(kind).arithmetic(precision, chosen_device)
+    plan = Blueprint(
+        architecture=architecture,
+        weights=located.weights,
+        precision=chosen_precision,
+        device=chosen_device,
+        antialias=antialias is not False,
+        settings={**metadata, **(model.settings if model else {})},
     )
+    try:
+        network = network_class(kind)(plan)
+    except HpskitError:
+        raise
+    except Exception as error:  # of whatever somebody has written into the file beside its tensors
+        found = f"cannot be used as {kind} ({type(error).__name__}: {shown(str(error))})"
+        raise CheckpointError(located.weights.origin, found, cure="fetch it again, or ask its author") from error
     info = ScorerInfo(
         name=located.name,
         version=model.version if model else metadata.get("version", "local"),

@@ -18,7 +18,7 @@ from torch.nn.functional import relu6
 
 from hpskit.errors import CheckpointError
 from hpskit.models.checkpoint import check_names
-from hpskit.models.network import Blueprint, ImageNetwork
+from hpskit.models.network import Arithmetic, Blueprint, ImageNetwork, choose_precision
 from hpskit.pixels import Preprocessing
 
 __all__ = ["Mini", "MiniNetwork"]
@@ -35,6 +35,7 @@ _STAGES = (
 """EfficientNet-lite1 without its last stage and its classifier, whose features were worse."""
 
 _STEM_CHANNELS = 32
+_SIZES = range(32, 2_049, 32)  # pixels of a side: no stranger's file decides how much memory an image takes
 _EPSILON = 1e-6  # keeps the gradient of a standard deviation finite where a channel is constant
 
 
@@ -128,6 +129,11 @@ class MiniNetwork(ImageNetwork):
         self.differentiable = plan.precision == "fp32"  # bfloat16's gradients point elsewhere (docs/mini.md)
         self.preprocessing = _preprocessing(metadata)
 
+    @classmethod
+    def arithmetic(cls, precision: str, device: torch.device) -> Arithmetic:
+        """Return fp32 for `auto` on a CPU: quick enough, and bf16 turns round one pair in a hundred (docs/mini.md)."""
+        return "fp32" if precision == "auto" and device.type == "cpu" else choose_precision(precision, device)
+
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Preprocessed (N, 3, S, S) -> (N, 1) float32 log-odds."""
         scores: Tensor = self.model(pixels.to(self.device))
@@ -138,7 +144,7 @@ def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
     try:
         mean, std = ([float(v) for v in metadata[key].split(",")] for key in ("mean", "std"))
         return Preprocessing(
-            size=int(metadata["size"]),
+            size=_SIZES[_SIZES.index(int(metadata["size"]))],
             resize=metadata["resize"],  # type: ignore[arg-type]  # checked there
             mean=(mean[0], mean[1], mean[2]),
             std=(std[0], std[1], std[2]),

@@ -65,7 +65,7 @@ class Network(Protocol):
 
     A score takes three steps: encode the images, encode the prompts, compare the two row by row. hpskit's networks
     derive from this class and are built from a `Blueprint`. Networks of other people only need the same members, apart
-    from `arrange`.
+    from `arithmetic` and `arrange`.
     """
 
     preprocessing: Preprocessing
@@ -97,6 +97,11 @@ class Network(Protocol):
     def compare(self, images: Tensor, prompts: Tensor) -> Tensor:
         """(N, D) and (N, E) -> (N,) float32 scores on the documented scale."""
         ...
+
+    @classmethod
+    def arithmetic(cls, precision: str, device: torch.device) -> Arithmetic:
+        """Return the arithmetic that it computes in where `precision` is asked for: its label in every record."""
+        return choose_precision(precision, device)
 
     @classmethod
     def arrange(cls, *published: Mapping[str, Tensor]) -> dict[str, Tensor]:

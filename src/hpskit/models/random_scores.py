@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hpskit.models.network import Blueprint, Network
+from hpskit.models.network import Arithmetic, Blueprint, Network
 from hpskit.pixels import Preprocessing
 
 __all__ = ["RandomNetwork"]
@@ -34,6 +34,11 @@ class RandomNetwork(Network):
         self.device = plan.device
         self.preprocessing = Preprocessing(size=64, resize="squash", pillow=True, mean=(0, 0, 0), std=(1, 1, 1))
         self._seed = int(plan.settings.get("seed", "0"))
+
+    @classmethod
+    def arithmetic(cls, _precision: str, _device: torch.device) -> Arithmetic:
+        """Return fp32: hashes are whole numbers, and no precision changes them."""
+        return "fp32"
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """(N, 3, 64, 64) in [0, 1] -> (N, 8): the hash of each image."""

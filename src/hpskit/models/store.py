@@ -32,9 +32,9 @@ from hpskit.hub import announced_sha256, home, hub_file, remove_download
 from hpskit.models.checkpoint import (
     PICKLE_SUFFIXES,
     Weights,
-    file_hash,
     is_pickle,
     read_tensors,
+    sound,
     weight_hash,
     write_tensors,
 )
@@ -114,8 +114,9 @@ def verify(name_or_path: str | os.PathLike[str]) -> Located:
         return _located(found, None, trust_receipt=False)
     twin = _kept("converted", found, ".safetensors")
     metadata = _located(twin, None, trust_receipt=False).metadata if twin.is_file() else {}
+    digest = weight_hash(sound(found, sorted(read_tensors(found).items())))
     pickled = Weights(path=found, origin=found)
-    located = Located(weights=pickled, model=None, name=found.stem, weight_hash=file_hash(found), metadata=metadata)
+    located = Located(weights=pickled, model=None, name=found.stem, weight_hash=digest, metadata=metadata)
     if located.recorded not in (None, located.weight_hash):
         what = f"has the weight hash {located.weight_hash}, but had {located.recorded} at its first use"
         cure = f"copy it again, or delete {twin} to go on with the file as it is, under its new hash"
@@ -144,8 +145,6 @@ def _model_or_file(name_or_path: str | os.PathLike[str]) -> Model | Path:
         elif held := [file for name in _IN_FOLDERS for file in sorted(path.glob(name))[-1:]]:
             cure = f"give the weights in it, {held[0]}"
         raise CheckpointError(path, "is a directory", cure=cure)
-    if not path.is_file():
-        raise CheckpointError(path, "is not a regular file", cure="give the checkpoint file itself")
     if path.suffix.lower() not in _ENDINGS:
         found = f"has the ending {path.suffix!r}"
         raise CheckpointError(path, found, expected=f"one of {', '.join(_ENDINGS)}", cure="rename it to what it is")
@@ -156,7 +155,7 @@ def _located(path: Path, model: Model | None, *, origin: Path | None = None, tru
     """Know the hash of a file: from its receipt if the file has not changed since, else by reading it whole."""
     weights = Weights(path=path, origin=origin or path)
     metadata = weights.metadata()
-    digest = (_recall(path) if trust_receipt else None) or weight_hash(weights.tensors())
+    digest = (_recall(path) if trust_receipt else None) or weight_hash(sound(weights.origin, weights.tensors()))
     recorded = metadata.get("weight_hash", digest)
     if digest != recorded:
         found, cure = (
@@ -229,7 +228,7 @@ def _make(model: Model, target: Path) -> None:
     if model.kind != "hps":
         metadata |= {"kind": model.kind, **model.settings}
     state = network_class(model.kind).arrange(*(read_tensors(file) for file in files))
-    _remember(target, write_tensors(state, target, metadata))
+    _remember(target, write_tensors(dict(sound(model.name, state.items())), target, metadata))
 
 
 def _bring(model: Model, source: Source) -> Path:
@@ -272,7 +271,8 @@ def _converted(source: Path) -> Path:
         with _one_maker(target):
             if not is_current():
                 metadata = {"source": source.name, "source_stamp": stamp}
-                _remember(target, write_tensors(read_tensors(source), target, metadata))
+                tensors = dict(sound(source, read_tensors(source).items()))
+                _remember(target, write_tensors(tensors, target, metadata))
     return target
 
 
