@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import OutputError
+from hpskit.files import unwritten
 from hpskit.stage import Ledger, alone_in, check_free, check_space, ledger_until_published, publish
 
 RUN = {"format": "a test 1", "size": 512}
@@ -97,32 +100,76 @@ def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
         Ledger(path, RUN | {"size": 224})
 
 
+NOTES = b"somebody's notes, which are longer than a header of a hundred bytes" * 9
+
+
 def test_files_of_others_are_refused_and_left_alone(tmp_path: Path) -> None:
-    notes, short, foreign, pipe = (tmp_path / name for name in ("notes", "short", "foreign", "pipe"))
-    notes.write_bytes(b"somebody's notes, which are longer than a header of a hundred bytes" * 9)
-    short.write_bytes(b"x")
-    with sqlite3.connect(foreign) as other:
-        other.execute("CREATE TABLE run (name TEXT, value TEXT)")
-    other.close()
+    path, log, pipe = (tmp_path / name for name in ("x.ledger", "x.ledger-wal", "pipe"))
+    foreign, marked = (tmp_path / name for name in ("foreign", "marked"))
+    for other, text in ((foreign, "CREATE TABLE run (name TEXT, value TEXT)"), (marked, "PRAGMA application_id = 5")):
+        with sqlite3.connect(other) as database:
+            database.execute(text)
+        database.close()
     os.mkfifo(pipe)
-    for path, found in ((notes, "no ledger"), (short, "no ledger"), (foreign, "another program")):
-        before = path.read_bytes()
-        with pytest.raises(OutputError, check=at(path, found=found)):
+    for part, content, found in (
+        (path, NOTES, "no ledger"),
+        (path, b"x", "no ledger"),
+        (path, foreign.read_bytes(), "another program"),
+        (path, marked.read_bytes(), "another program"),
+        (log, NOTES, "no ledger"),
+        (tmp_path / "x.ledger-journal", NOTES, "no ledger"),
+    ):
+        part.write_bytes(content)
+        with pytest.raises(OutputError, check=at(part, found=found, cure="choose another")):
             Ledger(path, RUN)
-        assert path.read_bytes() == before
+        assert part.read_bytes() == content
+        part.unlink()
+    Ledger(path, RUN).close()
+    log.write_bytes(NOTES)
+    with pytest.raises(OutputError, check=at(log, found="no ledger")):
+        Ledger(path, RUN)
     with pytest.raises(OutputError, check=at(pipe, found="no regular file")):
         Ledger(pipe, RUN)
 
 
-def test_a_damaged_entry_counts_as_missing(tmp_path: Path) -> None:
-    path = tmp_path / "x.ledger"
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A ledger of two hundred entries."""
+    path = tmp_path_factory.mktemp("kept") / "x.ledger"
     with Ledger(path, RUN) as ledger:
-        ledger.put([(("a",), 27.5), (("b",), 28.5)])
+        ledger.put([((str(n),), n + 0.5) for n in range(200)])
+    return path.read_bytes()
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_a_damaged_ledger_gives_its_own_values_none_or_an_error(
+    kept: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    damaged = bytearray(kept)
+    for place in data.draw(st.lists(st.integers(0, len(kept) - 1), min_size=1, max_size=40)):
+        damaged[place] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.mktemp("damaged") / "x.ledger"
+    path.write_bytes(damaged[: data.draw(st.integers(1, len(kept)) | st.just(len(kept)))])
+    try:
+        with Ledger(path, RUN) as ledger:
+            found = ledger.get([(str(n),) for n in range(200)])
+            ledger.put([(("0",), 0.5)])
+    except OutputError as error:
+        assert "move it away" in error.cure or "delete the file" in error.cure  # noqa: PT017
+        return
+    assert all(value in (None, n + 0.5) for n, value in enumerate(found))
+
+
+def test_a_changed_entry_counts_as_missing(tmp_path: Path, kept: bytes) -> None:
+    path = tmp_path / "x.ledger"
+    path.write_bytes(kept)
     with sqlite3.connect(path) as other:
         other.execute("UPDATE entry SET value = '99.5' WHERE value = '27.5'")
+        other.execute("INSERT INTO entry VALUES (x'00', '1.5', 7)")
     other.close()
     with Ledger(path, RUN) as ledger:
-        assert ledger.get([("a",), ("b",)]) == [None, 28.5]
+        assert ledger.get([("27",), ("28",)]) == [None, 28.5]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
@@ -163,6 +210,10 @@ def test_one_process_at_a_time_is_alone_in_a_folder(tmp_path: Path) -> None:
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     check_space(tmp_path / "not" / "there", 1, "one byte")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert re.fullmatch(
+        r"cannot be written \(No space left on device: [\d,]+ kB free\)", unwritten(tmp_path, full).found
+    )
     with pytest.raises(OutputError, check=at(tmp_path, expected="checkpoints")):
         check_space(tmp_path, 10**18, "three checkpoints")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -30,6 +31,7 @@ __all__ = [
     "publish_json",
     "read_bytes",
     "read_json",
+    "room",
     "sha256_file",
 ]
 
@@ -49,7 +51,17 @@ def unwritten(path: Path, error: OSError | UnicodeEncodeError) -> OutputError:
         found = f"would hold {shown(error.object[error.start : error.end])}, which is no character"
         return OutputError(path, found, expected="text", cure="correct the name or the option that has it")
     cure = "make room or choose a folder that you may write to; nothing was changed"
-    return OutputError(path, f"cannot be written ({explain(error)})", cure=cure)
+    left = room(path) if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    return OutputError(path, f"cannot be written ({explain(error)}{left})", cure=cure)
+
+
+def room(path: Path, needed: int = 0) -> str:
+    """Say what room the disk of an output has, to be added to a reason: `: 0 kB free, 12 kB needed`."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return ""
+    return f": {free / 1e3:,.0f} kB free" + f", {needed / 1e3:,.0f} kB needed" * (needed > 0)
 
 
 def expand(path: str | os.PathLike[str]) -> Path:

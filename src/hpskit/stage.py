@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 from hpskit.errors import InputError, OutputError, shown
-from hpskit.files import explain, held, publish_json, read_json, sha256_file
+from hpskit.files import explain, held, publish_json, read_json, room, sha256_file, unwritten
 from hpskit.files import publish as publish_file
 from hpskit.schema import Strict, parse
 
@@ -44,16 +45,19 @@ Key: TypeAlias = tuple[str, ...]
 
 _APPLICATION = 0x48505354
 """`HPST` in the header of the file: no other program's database is taken for a ledger."""
-_MAGIC = b"SQLite format 3\0"
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-PRAGMA application_id = {_APPLICATION};
-CREATE TABLE IF NOT EXISTS run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS entry (
-    key BLOB PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-COMMIT;
-"""
+_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+_ELSEWHERE = "choose another output"
+_BEGINNINGS = {
+    "": (b"SQLite format 3\0",),
+    "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
+    "-journal": (b"\xd9\xd5\x05\xf9", bytes(4)),
+}
+"""How a ledger begins, and the files that SQLite keeps beside it: of another file it would make an empty one."""
+_TABLES = (
+    f"PRAGMA application_id = {_APPLICATION}",
+    "CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE entry (key BLOB PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+)
 
 
 class Ledger:
@@ -79,8 +83,7 @@ class Ledger:
             _check_kind(path)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
         except (OSError, sqlite3.Error) as error:
-            reason = explain(error) if isinstance(error, OSError) else str(error)
-            raise OutputError(path, f"cannot be written ({reason})", cure="choose another output") from error
+            raise self._refusal(error) from error
         try:
             self._begin(run)
         except (sqlite3.Error, ValueError) as error:  # ValueError: text or JSON that a flipped bit has spoiled
@@ -93,38 +96,32 @@ class Ledger:
     def _begin(self, run: Mapping[str, Any]) -> None:
         # Exclusive locking lasts until the file is closed, and lets WAL do without shared memory (network disks).
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._db.execute("BEGIN IMMEDIATE")  # before anything is read: of two that start at once, one goes on
-        mark, tables = (
-            self._db.execute(text).fetchone()[0]
-            for text in ("PRAGMA application_id", "SELECT count(*) FROM sqlite_schema")
-        )
-        self._db.execute("COMMIT")
-        if tables and mark != _APPLICATION:
-            cure = "move it away or choose another output"
-            raise OutputError(self.path, "is a database of another program", expected="a ledger of hpskit", cure=cure)
+        self._db.execute("PRAGMA synchronous = FULL")
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")  # before anything is read: of two that start at once, one goes on
+            if not self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                for text in _TABLES:  # with the mark, before there is a log: the file itself says whose it is
+                    self._db.execute(text)
+                rows = [(name, json.dumps(value)) for name, value in run.items()]
+                self._db.executemany("INSERT INTO run VALUES (?, ?)", rows)
+            known = {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM run")}
+            self._db.execute("SELECT key, value, crc FROM entry LIMIT 1")
+        cure = "finish that run first, choose another output, or delete the file to start anew"
+        check_same_run(self.path, known, run, cure=cure)
         with contextlib.suppress(sqlite3.OperationalError):  # where it cannot be had, the slower journal serves
             self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
-        known = {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM run")}
-        if known:
-            cure = "finish that run first, choose another output, or delete the file to start anew"
-            check_same_run(self.path, known, run, cure=cure)
-        else:
-            rows = [(name, json.dumps(value)) for name, value in run.items()]
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("INSERT INTO run VALUES (?, ?)", rows)
 
-    def _refusal(self, error: sqlite3.Error | ValueError) -> OutputError:
-        """Say why the file cannot be used."""
+    def _refusal(self, error: OSError | sqlite3.Error | ValueError, needed: int = 0) -> OutputError:
+        """Say why the file cannot be used; `needed` are the bytes that were to be written."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return OutputError(
                 self.path, "is being written by another process", cure="wait for it, or choose another output"
             )
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            return OutputError(self.path, f"cannot be written ({error})", cure="make room or choose another output")
+        if isinstance(error, OSError) or code in _UNWRITABLE:
+            reason = explain(error) if isinstance(error, OSError) else str(error)
+            cure = "what was written before is safe; make room and run the same command again" if needed else _ELSEWHERE
+            return OutputError(self.path, f"cannot be written ({reason}{room(self.path, needed)})", cure=cure)
         return OutputError(self.path, f"is damaged or no ledger ({error})", cure="move it away to start anew")
 
     def get(self, keys: Sequence[Key]) -> list[Any]:
@@ -161,10 +158,7 @@ class Ledger:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", rows)
         except sqlite3.Error as error:
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                raise self._refusal(error) from error
-            cure = "what was written before is safe; make room and run the same command again"
-            raise OutputError(self.path, f"cannot be written ({error})", cure=cure) from error
+            raise self._refusal(error, sum(len(text) for _, text, _ in rows)) from error
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM entry").fetchone()[0])
@@ -176,7 +170,7 @@ class Ledger:
     def remove(self) -> None:
         """Close the ledger and delete its file: what it held is published."""
         self.close()
-        for end in ("", "-wal", "-shm", "-journal"):
+        for end in _BEGINNINGS:
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -187,15 +181,20 @@ class Ledger:
 
 
 def _check_kind(path: Path) -> None:
-    """See that a file is none of somebody's that SQLite would take for an empty database, or wait for."""
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise OutputError(path, "is no regular file", expected="a ledger or nothing", cure="choose another output")
-    with path.open("rb") as handle:
-        head = handle.read(len(_MAGIC))
-    if head and head != _MAGIC:
-        raise OutputError(path, "is no ledger", cure="move it away or choose another output")
+    """See that none of the files of a ledger is somebody's, whatever SQLite would make of it."""
+    for end, beginnings in _BEGINNINGS.items():
+        part = path.with_name(path.name + end)
+        if not part.exists():
+            continue
+        if not part.is_file():
+            raise OutputError(part, "is no regular file", expected="a ledger or nothing", cure=_ELSEWHERE)
+        with part.open("rb") as handle:
+            head = handle.read(100)
+        if head and not head.startswith(beginnings):
+            raise OutputError(part, "is no ledger", cure=f"move it away or {_ELSEWHERE}")
+        if head and not end and head[68:72] != _APPLICATION.to_bytes(4):
+            cure = f"move it away or {_ELSEWHERE}"
+            raise OutputError(part, "is a database of another program", expected="a ledger of hpskit", cure=cure)
 
 
 def _digest(key: Key) -> bytes:
@@ -287,23 +286,33 @@ def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> No
         kind: the `format`.
 
     Raises:
-        OutputError: something of another kind is there.
+        OutputError: something of another kind is there, or a file of that name cannot be.
     """
     cure = "choose another --out, or move it away"
-    if out.exists() and not out.is_dir():
+    if os.path.lexists(out) and not out.is_dir():
         raise OutputError(out, "is a file", expected="a folder", cure=cure)
-    path = out / record
-    if path.exists():
+    if _stands(out / record):
         try:
-            value = read_json(path)
+            value = read_json(out / record)
         except InputError:
             value = None
         if not isinstance(value, dict) or value.get("format") != kind:
-            raise OutputError(path, "is there already", expected=f"nothing, or {kind!r}", cure=cure)
+            raise OutputError(out / record, "is there already", expected=f"nothing, or {kind!r}", cure=cure)
         return
     for name in products:
-        if (out / name).exists():
+        if _stands(out / name):
             raise OutputError(out / name, "is there already and was not made by this command", cure=cure)
+
+
+def _stands(path: Path) -> bool:
+    """Tell whether something stands under a name, a link that leads nowhere included."""
+    try:
+        path.with_name(f".{path.name}.12345678.tmp").lstat()  # which publishing needs, and may be too long
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unwritten(path, error) from error
+    return os.path.lexists(path)
 
 
 class Manifest(Strict):
@@ -320,23 +329,34 @@ class Manifest(Strict):
         return all((out / name).is_file() and sha256_file(out / name) == digest for name, digest in self.files.items())
 
 
-def read_manifest(out: Path, kind: str) -> Manifest | None:
-    """Read `manifest.json` of a folder; None if there is none, or a kill left the results incomplete.
+Record = TypeVar("Record", bound=Manifest)
+
+
+def read_manifest(
+    out: Path, kind: str, products: Sequence[str], *, record: str = "manifest.json", model: type[Record]
+) -> Record | None:
+    """Read the record of what a stage has made; None if there is none, or not of all products, as after a kill.
+
+    Args:
+        out: the folder.
+        kind: the `format` of the record.
+        products: names of the files that it speaks of.
+        record: its name.
+        model: what it must be.
 
     Raises:
-        OutputError: the folder is a file, or the manifest is of another kind than `kind`.
+        OutputError: see `check_free`; or the record is damaged.
     """
-    check_free(out, "manifest.json", (), kind)
-    path = out / "manifest.json"
-    if not path.exists():
-        return None
-    value = read_json(path)
-    if value.get("complete") is False:
+    check_free(out, record, products, kind)
+    path = out / record
+    if not path.exists() or (value := read_json(path)).get("complete") is False:
         return None
     try:
-        return parse(Manifest, value, path)
+        found = parse(model, value, path)
     except InputError as error:
-        raise OutputError(error.place, error.found, expected=error.expected, cure="choose another --out") from error
+        cure = "delete it to make the results again, or choose another --out"
+        raise OutputError(error.place, error.found, expected=error.expected, cure=cure) from error
+    return found if set(found.files) == set(products) else None
 
 
 def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str, bytes | Iterable[bytes]]) -> None:

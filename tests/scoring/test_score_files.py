@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from conftest import TINY, Cli, command_code
 from error_fields import at
 from forked_process import ForkedProcess
 from hpskit.errors import InputError, OutputError
+from hpskit.pixels import Encoded
 from hpskit.scoring.files import ScoreFile, run
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer
 
@@ -47,11 +49,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_rows_come_out_in_order_with_their_identity(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
     out = tmp_path / "scores.jsonl"
-    steps: list[tuple[int, int]] = []
-    summary = run(ScoreFile(items=items, out=out), lambda: scorer, lambda done, total: steps.append((done, total)))
+    steps: list[tuple[str, int, int]] = []
+    summary = run(ScoreFile(items=items, out=out), lambda: scorer, lambda *step: steps.append(step))
     assert (summary.rows, summary.skipped, summary.resumed) == (7, 0, 0)
-    assert steps[0] == (0, 7)
-    assert steps[-1] == (7, 7)
+    assert steps == [("scoring", done, 7) for done in (2, 4, 6, 7)]
     rows = lines(out)
     assert [row["row"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
     assert [row["id"] for row in rows] == [*range(7)]
@@ -168,6 +169,69 @@ def test_a_file_of_which_nothing_can_be_scored_is_an_error(config: ScoreFile) ->
     config.items.write_text('{"picture": "a.png"}\n' * 9)
     with pytest.raises(InputError, check=at(config.items, found="9 of 9 rows", cure="mend the file")):
         run(replace(config, on_error="skip"), lambda: pytest.fail("loaded"))
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_images_that_change_while_they_are_read(removed: bool, config: ScoreFile, scorer: PreferenceScorer) -> None:
+    """A score is that of the bytes that were read, before or after; the next run sees what has changed since."""
+    rows = [{"image": f"images/{n % 7}.png", "prompt": f"prompt {n}", "n": n % 7} for n in range(60)]
+    config.items.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    images = [config.items.parent / f"images/{n}.png" for n in range(7)]
+    before = [path.read_bytes() for path in images]
+
+    def change(_what: str, done: int, _total: int) -> None:
+        for number, path in enumerate(images if done == 20 else ()):
+            new = path.with_suffix(".new")
+            new.write_bytes(before[number - 1])
+            new.replace(path)
+            if removed:
+                path.unlink()
+
+    run(replace(config, on_error="skip"), lambda: scorer, change)
+    versions = [Encoded(data, "") for data in before]
+    found = lines(config.out)
+    scored = [row for row in found if row["score"] is not None]
+    assert all("cannot be opened" in row["error"] for row in found if row["score"] is None)
+    assert (len(scored) < 60) == removed
+    known = [scorer.score([versions[row["n"]], versions[row["n"] - 1]], row["prompt"]).tolist() for row in scored]
+    for row, values in zip(scored, known, strict=True):
+        assert row["score"] in [pytest.approx(value, abs=1e-4) for value in values]
+    with pytest.raises((InputError, OutputError)):
+        run(config, lambda: scorer)
+
+
+@pytest.mark.parametrize("field", ["skipped", "rows", "run", "files", "images_sha256", "format"])
+def test_a_damaged_record_is_refused_or_made_again(field: str, config: ScoreFile, scorer: PreferenceScorer) -> None:
+    run(config, lambda: scorer)
+    whole, record = lines(config.out), json.loads(config.manifest.read_text())
+    for wrong in (None, {}, -1, [[]]):
+        config.manifest.write_text(json.dumps({**record, field: wrong}))
+        with contextlib.suppress(OutputError):
+            assert run(config, lambda: scorer).rows == 7
+        assert lines(config.out) == whole
+    config.manifest.write_text(json.dumps({name: value for name, value in record.items() if name != field}))
+    with pytest.raises(OutputError, check=at(config.manifest)):
+        run(config, lambda: scorer)
+
+
+def test_files_of_others_are_refused_before_the_model_is_loaded(config: ScoreFile, scorer: PreferenceScorer) -> None:
+    mend = stop_at(6, config, scorer)  # a run of ours that goes on
+    mend()
+    folder = config.items.parent
+    for out, found in (
+        ("scores.jsonl", "not made by this command"),
+        ("scores.jsonl.manifest.json", "is there already"),
+        ("x" * 240 + ".jsonl", "File name too long"),
+        ("notes/scores.jsonl", "is a file"),
+    ):
+        path = folder / out.partition("/")[0]
+        if len(out) < 200:
+            path.write_text("mine")
+        with pytest.raises(OutputError, check=at(found=found)):
+            run(replace(config, out=folder / out.removesuffix(".manifest.json")), lambda: pytest.fail("loaded"))
+        if len(out) < 200:
+            assert path.read_text() == "mine"
+            path.unlink()
 
 
 def test_different_scorers_are_never_mixed(config: ScoreFile, scorer: PreferenceScorer, tiny_checkpoint: Path) -> None:

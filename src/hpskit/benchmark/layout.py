@@ -19,13 +19,13 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, field_validator
 
 from hpskit.benchmark.suites import Suite, image_name
-from hpskit.errors import ImageError, InputError, RecordError, shown
+from hpskit.errors import ImageError, InputError, RecordError, listed, shown
 from hpskit.files import explain
 from hpskit.pixels import check_head
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, nearest, parse
 
-__all__ = ["ImageSet", "find_images", "listed"]
+__all__ = ["ImageSet", "find_images"]
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2")
@@ -244,11 +244,6 @@ def ranges(places: Sequence[tuple[str, int, int | None]]) -> list[str]:
         end = f"_{sample}" if sample is not None else f" to {numbers[-1]:05d}" if len(numbers) > 1 else ""
         found.append(f"{category}/" * bool(category) + f"{numbers[0]:05d}{end}")
     return found
-
-
-def listed(names: Sequence[str], most: int) -> str:
-    """Write the first names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def from_one(suite: Suite, found: Found) -> str:

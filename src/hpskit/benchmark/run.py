@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
-from hpskit.benchmark.layout import ImageSet, find_images, listed
+from hpskit.benchmark.layout import ImageSet, find_images
 from hpskit.benchmark.result import (
     FORMAT,
     Result,
@@ -31,7 +31,7 @@ from hpskit.benchmark.result import (
     relative_to,
 )
 from hpskit.benchmark.suites import Suite, open_suite
-from hpskit.errors import ImageError, InputError, OutputError
+from hpskit.errors import ImageError, InputError, OutputError, listed
 from hpskit.files import publish_json
 from hpskit.schema import parse
 from hpskit.scoring.book import Book, read_images

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hpskit.cli.options import (
+    AllowOutside,
     Antialias,
     Arch,
     BatchSize,
@@ -63,6 +64,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
+    allow_outside: AllowOutside = False,
     on_error: _OnError = "fail",
     arch: Arch = None,
     precision: Precision = "auto",
@@ -86,6 +88,7 @@ def evaluate(
         out=out,
         data_format=data_format,
         image_root=image_root,
+        allow_outside=allow_outside,
         on_error=on_error,
         rule=rule,
         tie_threshold=tie_threshold,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -53,6 +54,8 @@ __all__ = [
 ]
 
 _PANEL = "Model"
+_SILENT = 30
+"""Seconds after which a job that nobody watches says what it does."""
 
 Model = Annotated[
     str,
@@ -268,12 +271,20 @@ def candidates_loader(
 
 
 def step_progress(bar: Progress) -> Callable[[str, int, int | None], None]:
-    """Return a `hpskit.stage.Progress` that draws on `bar`; each step has a line of its own, also without a total."""
+    """Return a `hpskit.stage.Progress` that draws on `bar`; each step has a line of its own, also without a total.
+
+    Where there is no terminal to draw on, a step of a long job is written on standard error, once.
+    """
     tasks: dict[str, TaskID] = {}
+    begun, written = time.monotonic(), set[str]()
 
     def progress(step: str, done: int, total: int | None) -> None:
         if step not in tasks:
             tasks[step] = bar.add_task(printable(step), total=total)
         bar.update(tasks[step], completed=done, total=total)
+        late = time.monotonic() - begun > _SILENT or step == "continuing"
+        if bar.disable and late and step not in written:
+            written.add(step)
+            typer.echo(f"{step}: {done:,}" + (f" of {total:,}" if total else ""), err=True)
 
     return progress

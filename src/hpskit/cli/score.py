@@ -22,6 +22,7 @@ from hpskit.cli.options import (
     progress_bar,
     scorer_loader,
     show,
+    step_progress,
 )
 from hpskit.errors import InputError
 
@@ -150,12 +151,7 @@ def _score_file(
 
     config = ScoreFile(items=pairs, out=out, image_root=image_root, on_error=on_error)
     with progress_bar() as bar:
-        task = bar.add_task("scoring", total=None, visible=False)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        summary = run(config, load, progress)
+        summary = run(config, load, step_progress(bar))
     _report(summary.rows, summary.skipped, summary.resumed, out, as_json)
 
 

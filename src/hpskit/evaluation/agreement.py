@@ -27,7 +27,7 @@ from hpskit.evaluation.people import (
 )
 from hpskit.evaluation.report import agreement_page
 from hpskit.evaluation.run import check_same_data
-from hpskit.stage import publish, read_manifest
+from hpskit.stage import Manifest, publish, read_manifest
 from hpskit.stats.agreement import PEOPLE_RULES, agreement_by_gap, krippendorff_alpha
 from hpskit.stats.blocks import Floats, require
 from hpskit.stats.reliability import accuracy_by_annotators, split_half
@@ -36,6 +36,7 @@ __all__ = ["Agreement", "run", "study"]
 
 _FORMAT = "hpskit agreement 1"
 _MANIFEST = f"{_FORMAT} manifest"
+_PRODUCTS = ("result.json", "report.html")
 _TARGETS = (0.85, 0.9, 0.95)
 
 Votes = Sequence[Floats]
@@ -80,7 +81,9 @@ def run(config: Agreement) -> dict[str, Any]:
     """
     data = open_data(config.data, format=config.data_format)
     settings = config.settings(data.format)
+    before = None if config.out is None else read_manifest(config.out, _MANIFEST, _PRODUCTS, model=Manifest)
     found = read_groups(data, images=False)
+    check_same_data(config.out or Path(), before, found.sha256)
     result = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
@@ -184,7 +187,6 @@ def _growth(votes: Votes, intervals: Intervals) -> dict[str, Any]:
 
 def _publish(out: Path, result: dict[str, Any]) -> None:
     """Publish result and page, and the manifest last."""
-    check_same_data(out, read_manifest(out, _MANIFEST), result["data"]["sha256"])
     run = {"data_sha256": result["data"]["sha256"], "settings": result["settings"], "package": result["package"]}
     products = {
         "result.json": (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),

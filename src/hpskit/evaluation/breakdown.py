@@ -5,6 +5,7 @@ Parts are by how close the images are, how far people agree, generators, styles,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
 from hpskit.evaluation.judging import Intervals
 from hpskit.evaluation.people import GAP_BINS, judged_twice, places
-from hpskit.pixels import thumbnail
+from hpskit.pixels import open_image, thumbnail
 from hpskit.stats.accuracy import Accuracy, pair_outcomes
 from hpskit.stats.agreement import agreement_by_gap
 from hpskit.stats.blocks import Floats, Index
@@ -139,15 +140,22 @@ def disagreements(
     return list(cases.values())
 
 
-def thumbnails(data: DataSet, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Make small pictures, (place of the group, image) -> `data:` address; the data set is read once more."""
+def thumbnails(data: DataSet, wanted: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """Make small pictures, (place of the group, image) -> `data:` address; the data set is read once more.
+
+    `wanted` has the SHA-256 of the bytes that were scored. A picture is left out if the file is another one by now, or
+    lies outside of the data set's own folder and is not allowed to be shown.
+    """
     found: dict[tuple[str, str], str] = {}
     places = {place for place, _ in wanted}
     for group in data:
         if group.place in places:
             for name in group.images:
-                if (group.place, name) in wanted:
-                    found[group.place, name] = thumbnail(data.image(group, name))
+                with contextlib.suppress(InputError):
+                    if (group.place, name) in wanted:
+                        image = data.own_image(group, name)
+                        if image.sha256 == wanted[group.place, name]:
+                            found[group.place, name] = thumbnail(open_image(image))
             places.discard(group.place)
         if not places:
             break

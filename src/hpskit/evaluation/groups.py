@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import InputError
+from hpskit.errors import InputError, listed
 from hpskit.pixels import Encoded, check_head
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule
@@ -139,10 +139,8 @@ def read_groups(data: DataSet, *, on_error: OnError = "fail", images: bool = Tru
             problems[group.place] = error
     total = len(groups) + len(problems)
     if problems and (on_error == "fail" or not groups):
-        place, first = next(iter(problems.items()))
-        found = (
-            f"has {len(problems)} of {total} groups with an image that cannot be used; {place}: {_reason(place, first)}"
-        )
+        which = listed([f"{place}: {_reason(place, error)}" for place, error in problems.items()], between="; ")
+        found = f"has {len(problems)} of {total} groups with an image that cannot be used: {which}"
         cure = "mend them, or leave these groups out for every scorer with --on-error skip"
         raise InputError(data.path, found, cure=cure)
     if not groups:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,7 +21,7 @@ import numpy as np
 
 from hpskit import __version__
 from hpskit.dataset.reading import open_data
-from hpskit.errors import ImageError, InputError, OutputError, RecordError
+from hpskit.errors import ImageError, InputError, OutputError
 from hpskit.evaluation.breakdown import breakdowns, disagreements, pair_up, thumbnails
 from hpskit.evaluation.groups import EvaluationSet, OnError, read_groups
 from hpskit.evaluation.judging import (
@@ -38,7 +38,7 @@ from hpskit.evaluation.report import evaluation_page
 from hpskit.files import read_json
 from hpskit.models.training_record import TrainingRecord
 from hpskit.pixels import Encoded
-from hpskit.scoring.book import Book, Request
+from hpskit.scoring.book import Book, Request, stopped
 from hpskit.scoring.contract import Candidate, Scorer, check_candidates
 from hpskit.stage import Ledger, Manifest, Progress, publish, read_manifest
 from hpskit.stats.accuracy import pair_accuracy
@@ -49,6 +49,7 @@ __all__ = ["Evaluation", "Summary", "check_same_data", "evaluate", "group_rows",
 
 _FORMAT = "hpskit evaluation 1"
 _MANIFEST = "hpskit evaluation 1 manifest"
+_PRODUCTS = ("result.json", "groups.jsonl", "report.html")
 
 Scores: TypeAlias = Sequence[Floats]
 """(images,) for each group."""
@@ -65,6 +66,8 @@ class Evaluation:
     data_format: str = "auto"
     image_root: Path | None = None
     """Folder that relative image paths start from; None is what the data set's layout says."""
+    allow_outside: bool = False
+    """Whether the page may show images that lie outside of the data set's own folder."""
     on_error: OnError = "fail"
     """Whether an image that cannot be used stops everything, or removes its group for every scorer alike."""
     rule: str | None = None
@@ -116,11 +119,13 @@ def run(
         InputError: the data cannot be used, two scorers have one label, or a setting is impossible.
         OutputError: the output cannot be written, or belongs to other data.
     """
-    data = open_data(config.data, format=config.data_format, image_root=config.image_root)
+    data = open_data(
+        config.data, format=config.data_format, image_root=config.image_root, allow_outside=config.allow_outside
+    )
     settings = config.settings(data.format)
+    before = read_manifest(config.out, _MANIFEST, _PRODUCTS, model=Manifest)
     groups = read_groups(data, on_error=config.on_error)
     groups.check_judged(settings.rules()[settings.rule])
-    before = read_manifest(config.out, _MANIFEST)
     check_same_data(config.out, before, groups.sha256)
     candidates = load()
     check_candidates(candidates)
@@ -128,10 +133,11 @@ def run(
     # held until all is published, so that two runs in one folder never mix their files
     with Ledger(config.out / "scores.ledger", {"format": "hpskit evaluation scores 1"}) as ledger:
         scorers = [candidate.scorer for candidate in candidates]
-        groups, scores, known, images = _score(groups, scorers, Book(ledger), config.on_error, progress)
-        header = json.loads(json.dumps(_header(config, settings, groups, candidates, images)))
+        scored = _score(groups, scorers, Book(ledger), config.on_error, progress)
+        groups, scores = scored.groups, scored.scores
+        header = json.loads(json.dumps(_header(config, settings, scored, candidates)))
         if before is not None and before.run == header and before.holds(config.out):
-            return Summary(out=config.out, result=read_json(config.out / "result.json"), resumed=known)
+            return Summary(out=config.out, result=read_json(config.out / "result.json"), resumed=scored.known)
         result = {
             "format": _FORMAT,
             "package": f"hpskit {__version__}",
@@ -139,7 +145,7 @@ def run(
             **evaluate(groups, candidates, scores, settings),
         }
         wanted = {
-            (case["place"], case[side])
+            (case["place"], case[side]): scored.digests[case["place"], case[side]]
             for cases in result["disagreements"].values()
             for case in cases
             for side in ("people_image", "scorer_image")
@@ -154,7 +160,7 @@ def run(
             "report.html": page.encode(),
         }
         publish(config.out, "manifest.json", {"format": _MANIFEST, "run": header}, products)
-        return Summary(out=config.out, result=result, resumed=known)
+        return Summary(out=config.out, result=result, resumed=scored.known)
 
 
 def check_same_data(out: Path, manifest: Manifest | None, data_sha256: str) -> None:
@@ -176,14 +182,22 @@ def _check_probabilities(candidates: Sequence[Candidate], settings: Settings) ->
             raise InputError("tie_threshold", found, cure="leave out --tie-threshold or this scorer")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scored:
+    groups: EvaluationSet
+    """Those of which every image could be scored."""
+    scores: Sequence[Scores]
+    """Of each scorer, for each of these groups."""
+    digests: Mapping[tuple[str, str], str]
+    """(place of the group, image) -> SHA-256 of the bytes that were scored."""
+    known: int
+    """Scores that the book had."""
+
+
 def _score(
     groups: EvaluationSet, scorers: Sequence[Scorer], book: Book, on_error: OnError, progress: Progress
-) -> tuple[EvaluationSet, Sequence[Scores], int, str]:
+) -> _Scored:
     """Fill the book with the score of every image.
-
-    Returns:
-        The groups of which every image could be scored; scores of each scorer for each group; how many scores the book
-        had; one hash over all images.
 
     Raises:
         RecordError: an image cannot be decoded, in mode `fail`; what was scored before is kept.
@@ -206,50 +220,43 @@ def _score(
     def cannot(number: int, error: ImageError) -> None:
         broken[number] = error
         if on_error == "fail":
-            place = places[number]
-            cure = "mend it and run the same command again, or leave the group out with --on-error skip"
-            inside = error if error.place.startswith(place) else error.within(place)
-            found = f"{error.found}. The scores so far are kept"
-            raise RecordError(inside.place, found, expected=error.expected, cure=cure) from error
+            raise stopped(error, places[number]) from error
 
-    filled = book.fill(scorers, asked(), broken=cannot, progress=lambda done: progress("scoring", done, total))
-    reasons = {
-        group.place: str(broken[number])
-        for group in groups.groups
-        for name in group.images
-        if (number := numbers[group.place, name]) in broken
-    }
-    kept = groups.without(reasons) if reasons else groups
-    scores = tuple(
-        tuple(
-            np.array(
-                [
-                    book.score(scorer.info.identity, filled.digests[numbers[group.place, name]], group.prompt)
-                    for name in group.images
-                ]
-            )
-            for group in kept.groups
-        )
-        for scorer in scorers
+    filled = book.fill(
+        scorers,
+        asked(),
+        broken=cannot,
+        progress=lambda done: progress("scoring", done, total),
+        continuing=lambda known: progress("continuing", known, total),
     )
-    return kept, scores, filled.known, hashlib.sha256("\n".join(filled.digests).encode()).hexdigest()
+    digests = {image: filled.digests[number] for image, number in numbers.items()}
+    reasons = {place: str(broken[number]) for (place, _), number in numbers.items() if number in broken}
+    kept = groups.without(reasons) if reasons else groups
+
+    def scores_of(identity: str) -> Scores:
+        return [
+            np.array([book.score(identity, digests[group.place, name], group.prompt) for name in group.images])
+            for group in kept.groups
+        ]
+
+    scores = [scores_of(scorer.info.identity) for scorer in scorers]
+    return _Scored(groups=kept, scores=scores, digests=digests, known=filled.known)
 
 
-def _header(
-    config: Evaluation, settings: Settings, groups: EvaluationSet, candidates: Sequence[Candidate], images: str
-) -> dict[str, Any]:
+def _header(config: Evaluation, settings: Settings, scored: _Scored, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Collect what must be equal for an earlier result to be this one."""
     return {
         "package": f"hpskit {__version__}",
-        "data_sha256": groups.sha256,
-        "images_sha256": images,
-        "skipped": list(groups.skipped),
+        "data_sha256": scored.groups.sha256,
+        "images_sha256": hashlib.sha256("\n".join(scored.digests.values()).encode()).hexdigest(),
+        "skipped": list(scored.groups.skipped),
         "scorers": {candidate.label: candidate.scorer.info.identity for candidate in candidates},
         "training": {
             c.label: [c.training.data, len(c.training.prompts), len(c.training.chosen_on)] if c.training else None
             for c in candidates
         },
         "on_error": config.on_error,
+        "allow_outside": config.allow_outside,
         "settings": asdict(settings),
     }
 

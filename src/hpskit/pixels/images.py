@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hpskit.errors import ImageError
+from hpskit.errors import ImageError, listed
 from hpskit.files import explain
 
 __all__ = ["BACKGROUND", "Encoded", "check_file", "check_files", "check_head", "open_image", "thumbnail"]
@@ -34,7 +34,6 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _LARGEST = 500_000_000
 """Bytes of an image file: one is read whole, and several at once. The largest real ones have a tenth of that."""
 _AGAIN = "make or download it again"
-_SHOWN = 5  # files that one error lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +104,7 @@ def check_files(paths: Sequence[Path]) -> None:
             problems.append(error)
     if problems:
         first, *others = problems
-        found = "; ".join([first.found, *(f"{error.place}: {error.found}" for error in others[: _SHOWN - 1])])
-        found += f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        found = listed([first.found, *(f"{error.place}: {error.found}" for error in others)], between="; ")
         raise ImageError(first.place, found, expected=first.expected, cure=first.cure)
 
 

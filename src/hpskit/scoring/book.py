@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from hpskit.errors import ImageError, ModelError
+from hpskit.errors import ImageError, ModelError, RecordError
 from hpskit.pixels import Encoded
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.scorer import streamed
 from hpskit.scoring.streaming import stream
 from hpskit.stage import Ledger
 
-__all__ = ["Book", "Filled", "Request", "read_images", "shortest"]
+__all__ = ["Book", "Filled", "Request", "read_images", "shortest", "stopped"]
 
 _READ_AHEAD = 16  # files
 _ADDED_AT_ONCE = 1000
@@ -62,7 +62,7 @@ class Book:
     def get(self, identity: str, sha256: str, prompt: str) -> float | None:
         """Return the score that the scorer of this identity gave; None if it gave none."""
         (value,) = self._ledger.get([(identity, sha256, prompt)])
-        return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+        return value if isinstance(value, float) and math.isfinite(value) else None
 
     def score(self, identity: str, sha256: str, prompt: str) -> float:
         """Return a score that is in the book.
@@ -87,6 +87,7 @@ class Book:
         *,
         broken: Callable[[int, ImageError], None],
         progress: Callable[[int], None] = lambda _done: None,
+        continuing: Callable[[int], None] = lambda _known: None,
     ) -> Filled:
         """Score what is not in the book yet, a batch at a time; each batch is on disk before the next.
 
@@ -95,6 +96,7 @@ class Book:
             requests: read as they are needed, each image once.
             broken: told the number of a request, from 0, whose image cannot be used, and why; it may raise.
             progress: told how many requests are done.
+            continuing: told once, before anything is scored, how many were done by an earlier run, if any were.
 
         Raises:
             ModelError: a score is not a number.
@@ -113,6 +115,8 @@ class Book:
                     done += 1
                     progress(done)
                 continue
+            if known and not fresh:
+                continuing(done)
             chosen = [scorers[number] for number in lacking]
             for batch in self._scored(chosen, (task for task in run if task), broken):
                 fresh |= {hash((task.sha256, task.prompt)) for task in batch}
@@ -176,6 +180,17 @@ def _checked(scorer: Scorer, task: _Task, score: float) -> float:
         cure = "try --precision fp32, or other weights"
         raise ModelError(place, f"has the score {score}", expected="a number", cure=cure)
     return shortest(score)
+
+
+def stopped(error: ImageError, place: str) -> RecordError:
+    """Make the error of a run that stops at an image: the cure of the image, and how to go on.
+
+    `place` is the row that names it.
+    """
+    inside = error if error.place.startswith(place) else error.within(place)
+    again = "run the same command again (the scores so far are kept), or leave it out with --on-error skip"
+    cure = f"{error.cure or 'mend it'}; then {again}"
+    return RecordError(inside.place, error.found, expected=error.expected, cure=cure)
 
 
 def shortest(score: float) -> float:

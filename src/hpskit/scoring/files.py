@@ -9,26 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from hpskit.errors import ImageError, InputError, OutputError, RecordError, shown
-from hpskit.files import publish, publish_json, read_json, sha256_file
+from hpskit.errors import ImageError, InputError, OutputError, RecordError, listed, shown
+from hpskit.files import sha256_file
 from hpskit.pixels import check_file
 from hpskit.records import ScorerInfo
 from hpskit.rows import read_rows
-from hpskit.schema import Strict, parse
-from hpskit.scoring.book import Book, read_images
+from hpskit.scoring.book import Book, Filled, read_images, stopped
 from hpskit.scoring.scorer import PreferenceScorer
-from hpskit.stage import check_same_run, ledger_until_published
+from hpskit.stage import Manifest, Progress, check_same_run, ledger_until_published, publish, read_manifest
 
 __all__ = ["ScoreFile", "Summary", "run"]
 
-_FORMAT: Final = "hpskit scores 1"
+_FORMAT = "hpskit scores 1"
 _OUTPUT_COLUMNS = ("row", "score", "scorer", "error")
-_SHOWN_PROBLEMS = 5
 _CURE = "choose another --out, or delete the file"
 
 
@@ -92,31 +90,27 @@ class _Row:
     """Why the row cannot be scored."""
 
 
-class _Manifest(Strict):
+class _Manifest(Manifest):
     """The record beside a finished output."""
 
-    format: Literal["hpskit scores 1"]
     rows: int
     skipped: int
-    out_sha256: str
-    items: str
     images_sha256: str
     """One hash over the SHA-256 of every image."""
-    run: dict[str, str]
     scorer: dict[str, Any]
 
 
 def run(
     config: ScoreFile,
     load: Callable[[], PreferenceScorer],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Progress = lambda _what, _done, _total: None,
 ) -> Summary:
     """Score every row; continue where a killed run stopped.
 
     Args:
         config: what and where.
         load: makes the scorer; called only after all rows have been checked.
-        progress: called with rows done and rows in all.
+        progress: see `hpskit.stage.Progress`.
 
     Raises:
         InputError: rows that cannot be scored, in mode `fail`: before any scoring if their cause shows without
@@ -127,47 +121,59 @@ def run(
     good = [row for row in rows if not row.problem]
     if len(good) < len(rows) and (config.on_error == "fail" or not good):
         raise _refusal(config, rows, len(good))
+    place = (config.out.parent, _FORMAT, (config.out.name,))
+    before = read_manifest(*place, record=config.manifest.name, model=_Manifest)
     scorer = load()
     header = {
         "scorer": scorer.info.identity,
         "items_sha256": sha256_file(config.items),
         "image_root": os.path.realpath(config.root),
     }
-    if (finished := _finished(config, header, good)) is not None:
-        return finished
+    if before is not None:
+        _check_finished(config, before, header, good)
+        if not config.partial.exists():
+            return _summary(config)
+    with ledger_until_published(config.partial, header) as ledger:
+        book = Book(ledger)
+        filled = _fill(config, scorer, book, rows, good, progress)
+        skipped = sum(bool(row.problem) for row in rows)
+        digests = {row.number: digest for row, digest in zip(good, filled.digests, strict=True)}
+        record = {
+            "format": _FORMAT,
+            "run": header,
+            "rows": len(rows),
+            "skipped": skipped,
+            "images_sha256": _hash_of(filled.digests),
+            "scorer": scorer.info.to_json(),
+        }
+        products = {config.out.name: _lines(scorer.info, book, rows, digests)}
+        publish(config.out.parent, config.manifest.name, record, products)
+    return Summary(out=config.out, rows=len(rows), skipped=skipped, resumed=filled.known)
+
+
+def _fill(
+    config: ScoreFile,
+    scorer: PreferenceScorer,
+    book: Book,
+    rows: Sequence[_Row],
+    good: Sequence[_Row],
+    progress: Progress,
+) -> Filled:
+    """Score the good rows; those whose image turns out to be broken get a problem."""
 
     def broken(number: int, error: ImageError) -> None:
         if config.on_error == "fail":
-            place = f"{config.items}: row {good[number].number}"
-            cure = "mend it and run the same command again, or use --on-error skip; the rows done so far are kept"
-            raise RecordError(f"{place}: {error.place}", error.found, expected=error.expected, cure=cure) from error
+            raise stopped(error, f"{config.items}: row {good[number].number}") from error
         good[number].problem = str(error)
 
     others = len(rows) - len(good)
-    with ledger_until_published(config.partial, header) as ledger:
-        book = Book(ledger)
-        progress(others, len(rows))
-        filled = book.fill(
-            [scorer],
-            ((row.image, row.prompt) for row in good if row.image is not None),
-            broken=broken,
-            progress=lambda done: progress(others + done, len(rows)),
-        )
-        skipped = sum(bool(row.problem) for row in rows)
-        digests = {row.number: digest for row, digest in zip(good, filled.digests, strict=True)}
-        _publish(config, scorer.info, book, rows, digests)
-        manifest = _Manifest(
-            format=_FORMAT,
-            rows=len(rows),
-            skipped=skipped,
-            out_sha256=sha256_file(config.out),
-            items=config.items.name,
-            images_sha256=_hash_of(filled.digests),
-            run=header,
-            scorer=scorer.info.to_json(),
-        )
-        publish_json(config.manifest, manifest.model_dump())
-    return Summary(out=config.out, rows=len(rows), skipped=skipped, resumed=filled.known)
+    return book.fill(
+        [scorer],
+        ((row.image, row.prompt) for row in good if row.image is not None),
+        broken=broken,
+        progress=lambda done: progress("scoring", others + done, len(rows)),
+        continuing=lambda known: progress("continuing", others + known, len(rows)),
+    )
 
 
 def _read(config: ScoreFile) -> list[_Row]:
@@ -218,49 +224,39 @@ def _check_columns(row: Mapping[str, Any]) -> None:
 
 def _refusal(config: ScoreFile, rows: list[_Row], good: int) -> InputError:
     problems = [row for row in rows if row.problem]
-    listed = "; ".join(f"row {row.number}: {row.problem}" for row in problems[:_SHOWN_PROBLEMS])
-    more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
-    found = f"{len(problems)} of {len(rows)} rows cannot be scored: {listed}{more}. Nothing was scored"
+    which = listed([f"row {row.number}: {row.problem}" for row in problems], between="; ")
+    found = f"{len(problems)} of {len(rows)} rows cannot be scored: {which}. Nothing was scored"
     return InputError(
         config.items, found, cure="mend them, or score the others with --on-error skip" if good else "mend the file"
     )
 
 
-def _finished(config: ScoreFile, header: Mapping[str, str], rows: list[_Row]) -> Summary | None:
-    """Return the summary of an earlier complete run of the same thing, if its output stands there."""
-    if config.partial.exists() or not config.out.exists():
-        return None
-    if not config.manifest.exists():
-        raise OutputError(config.out, "exists and was not made by this command", cure=_CURE)
-    try:
-        manifest = parse(_Manifest, read_json(config.manifest), config.manifest)
-    except InputError as error:
-        raise OutputError(error.place, error.found, expected=error.expected, cure=_CURE) from error
-    check_same_run(config.manifest, manifest.run, header, cure=_CURE)
-    if manifest.out_sha256 != sha256_file(config.out):
+def _check_finished(config: ScoreFile, before: _Manifest, header: Mapping[str, str], rows: list[_Row]) -> None:
+    """See that a complete output is that of this run, of these images, and unchanged."""
+    check_same_run(config.manifest, before.run, header, cure=_CURE)
+    if not before.holds(config.out.parent):
         raise OutputError(config.out, "has changed since it was made", cure=f"{_CURE} to score again")
-    if manifest.skipped and config.on_error == "fail":
-        found = f"has {manifest.skipped} rows that --on-error skip left out"
+    if (skipped := _summary(config).skipped) and config.on_error == "fail":
+        found = f"has {skipped} rows that --on-error skip left out"
         raise OutputError(config.out, found, cure=f"mend them, and {_CURE}")
-    if manifest.images_sha256 != _hash_of(_digests(rows)):
+    if before.images_sha256 != _hash_of(read_images(row.image for row in rows if row.image is not None)):
         raise OutputError(config.out, "is of images that have changed since", cure=f"{_CURE} to score again")
-    return Summary(
-        out=config.out, rows=manifest.rows, skipped=manifest.skipped, resumed=manifest.rows - manifest.skipped
-    )
 
 
-def _digests(rows: list[_Row]) -> list[str]:
-    return read_images(row.image for row in rows if row.image is not None)
+def _summary(config: ScoreFile) -> Summary:
+    """Count the rows of a complete output, whose hash is known to be right."""
+    scores = [row["score"] for _, row in read_rows(config.out)]
+    skipped = scores.count(None)
+    return Summary(out=config.out, rows=len(scores), skipped=skipped, resumed=len(scores) - skipped)
 
 
 def _hash_of(digests: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _publish(config: ScoreFile, info: ScorerInfo, book: Book, rows: Iterable[_Row], digests: Mapping[int, str]) -> None:
-    with publish(config.out) as temporary, temporary.open("w", encoding="utf-8") as handle:
-        for row in rows:
-            score = None if row.problem else book.score(info.identity, digests[row.number], row.prompt)
-            outcome = {"score": score} | ({"error": row.problem} if row.problem else {})
-            value = {"row": row.number, **row.kept, **outcome, "scorer": info.identity}
-            handle.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+def _lines(info: ScorerInfo, book: Book, rows: Iterable[_Row], digests: Mapping[int, str]) -> Iterator[bytes]:
+    for row in rows:
+        score = None if row.problem else book.score(info.identity, digests[row.number], row.prompt)
+        outcome = {"score": score} | ({"error": row.problem} if row.problem else {})
+        value = {"row": row.number, **row.kept, **outcome, "scorer": info.identity}
+        yield (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
