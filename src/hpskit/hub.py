@@ -176,7 +176,11 @@ def _download(repository: str, file: str, repo_type: str, announced: HfFileMetad
         if blob.exists():
             return None
         partial = blob.with_name(f"{sha256}.incomplete")
-        _resume(hf_hub_url(repository, file, repo_type=repo_type, revision=commit), partial, size)
+        try:
+            _resume(hf_hub_url(repository, file, repo_type=repo_type, revision=commit), partial, size)
+        except KeyboardInterrupt as stop:
+            stop.add_note("the same command goes on with the download")
+            raise
         found = sha256_file(partial)
         if found != sha256:
             what = f"has the SHA-256 {found}{' and is a web page' if _is_page(partial) else ''}"

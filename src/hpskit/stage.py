@@ -177,6 +177,8 @@ class Ledger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(value, KeyboardInterrupt):
+            value.add_note("the same command goes on with what is done")
         self.close()
 
 

@@ -346,7 +346,7 @@ def test_a_killed_run_ends_with_the_same_weights_to_the_bit_and_tells_its_story_
     assert not list(other.path.rglob("*.tmp"))
 
 
-def test_the_command_says_how_to_go_on(config: TrainConfig, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_how_to_go_on(config: TrainConfig) -> None:
     def press() -> None:
         log = config.out / "log.jsonl"
         while not (log.exists() and len(log.read_text().splitlines()) > 2):
@@ -355,11 +355,11 @@ def test_the_command_says_how_to_go_on(config: TrainConfig, capsys: pytest.Captu
 
     threading.Thread(target=press, daemon=True).start()
     endless = [*SETTINGS[:1], "steps=100000", *SETTINGS[2:4], "validate_every=100000", "save_every=100000"]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         command.train(
             [*config.data], config.out, recipe="tiny", val=config.validation, settings=endless, tensorboard=False
         )
-    (said,) = (line for line in capsys.readouterr().err.splitlines() if "resume" in line)
+    (said,) = stopped.value.__notes__
     assert "stopped and saved after step" in said
     assert "the same command with --resume goes on" in said
 

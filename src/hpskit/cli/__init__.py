@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import warnings
+from typing import get_type_hints
 
 import typer
 
@@ -58,6 +59,9 @@ for _group in (app, models.app, data.app, benchmark.app, study.app):
     for _command in _group.registered_commands:
         assert _command.callback is not None
         _command.help = _flowing(_command.callback.__doc__ or "")
+        _command.callback.__annotations__ = _hints = get_type_hints(_command.callback, include_extras=True)
+        for _option in (option for hint in _hints.values() for option in getattr(hint, "__metadata__", ())):
+            _option.readable = False  # whoever reads a path says in one line that it may not be read
 
 
 def _version(wanted: bool) -> None:
@@ -91,6 +95,14 @@ def _check_arguments() -> None:
                 raise InputError(argument, "is not UTF-8 text", cure="write it in UTF-8") from error
 
 
+def _notes(ended: BaseException) -> list[str]:
+    """Return what those who were interrupted have to say: how the job goes on."""
+    cause: BaseException | None = ended
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return getattr(cause, "__notes__", [])
+
+
 def main() -> None:
     """Entry point: run a command; a known error becomes one line and exit status 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -104,7 +116,7 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == 130:  # typer has caught Ctrl-C, and says nothing
-            typer.echo("interrupted", err=True)
+            echo("; ".join(["interrupted", *_notes(ended)]), err=True)
         raise
     except BrokenPipeError:  # the reader of our output has seen enough, as in `hpskit … | head`
         sys.stderr.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +17,7 @@ from hpskit.cli.options import (
     Settings,
     TrainingData,
     Workers,
+    command_line,
     echo,
     echo_json,
     new_table,
@@ -74,11 +73,15 @@ def ablate(
         on_broken=on_broken,
         workers=workers,
         device=device,
-        command=f"hpskit {shlex.join(sys.argv[1:])}",
+        command=command_line(),
     )
     sweep = Sweep(base=base, grid=parse_grid(base.recipe, [*grid, *(more or [])]), jobs=jobs)
-    with progress_bar() as bar:
-        result = run(sweep, step_progress(bar), lambda text: echo(f"warning: {text}", err=True))
+    try:
+        with progress_bar() as bar:
+            result = run(sweep, step_progress(bar), lambda text: echo(f"warning: {text}", err=True))
+    except KeyboardInterrupt as stop:
+        stop.add_note("the same command goes on with what is done")
+        raise
     if as_json:
         echo_json(result)
         return

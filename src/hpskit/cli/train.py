@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -132,7 +130,7 @@ def train(
             device=device,
             tensorboard=tensorboard,
             wandb=wandb,
-            command=f"hpskit {shlex.join(sys.argv[1:])}",
+            command=command_line(),
         )
         (_dry_run if dry_run else _train)(config, as_json)
 
@@ -155,8 +153,7 @@ def _one_voice(out: Path) -> Iterator[None]:
         if not _is_main():
             time.sleep(_TO_SPEAK)
             raise typer.Exit(1) from stop
-        where = stop.args[0] if stop.args else "stopped"
-        echo(f"{where}; {_way_on(out)}", err=True)
+        stop.add_note("; ".join([*stop.args, _way_on(out)]))
         raise
 
 
