@@ -225,6 +225,7 @@ def test_no_probability_is_invented(tmp_path: Path, lamps: list[Path]) -> None:
         ("['good', 'bad']", "a list that does not hold numbers"),
         ("torch.rand(2, 3)", "a Tensor that does not hold numbers"),
         ("[1.0, float('nan')]", "nan"),
+        ("[1.0, 10**400]", "a list that does not hold numbers"),
     ],
 )
 def test_what_is_not_a_score_is_named(returned: str, found: str, tmp_path: Path, lamps: list[Path]) -> None:
@@ -248,6 +249,37 @@ def test_what_is_not_a_score_is_named(returned: str, found: str, tmp_path: Path,
 def test_objects_that_do_not_fit_are_named(body: str, found: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, check=at("Mine", found=found)):
         load_scorer(in_file(tmp_path, f"class Mine:\n    {body}\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "place", "found"),
+    [
+        ("preprocessing =", "preprocessing = 224", "Redness", "preprocessing is 224"),
+        ("scale, log_odds_per_point =", "scale, log_odds_per_point = 'x', -1", "Redness", "log_odds_per_point is -1"),
+        ("reads_prompt, differentiable =", "reads_prompt = differentiable = 'no'", "Redness", "reads_prompt is 'no'"),
+        ("        self.device,", "        self.device = 'cpu'", "Redness", "device is 'cpu'"),
+        ("        return pixels", "        return [1.0]", "encode_images", "returned list"),
+        ("        return pixels", "        return pixels[:, 0]", "encode_images", "returned float32 (2, 64, 64)"),
+        ("        return pixels", "        return pixels[:1, 0, 0]", "encode_images", "returned float32 (1, 64)"),
+        ("        return pixels", "        return pixels.nope", "encode_images", "AttributeError"),
+        ("        return torch.empty", "        return None", "encode_prompts", "returned NoneType"),
+        ("        return images", "        return images.long()", "compare", "returned int64 (2, 1)"),
+        (
+            "        return images",
+            "        return [][0]",
+            "compare",
+            "IndexError (list index out of range) in mine.py, line",
+        ),
+        ("        return images", "        return images[:, 0] / 0 - images[:, 0] / 0", "Redness", "not finite"),
+    ],
+)
+def test_networks_are_held_to_the_contract(
+    line: str, wrong: str, place: str, found: str, tmp_path: Path, lamps: list[Path]
+) -> None:
+    (whole,) = re.findall(rf"^ *{re.escape(line.strip())}.*$", NETWORK, re.MULTILINE)
+    code = NETWORK.replace(whole, wrong if wrong.startswith(" ") else f"    {wrong}")
+    with pytest.raises(ModelError, check=at(place, found=found)):
+        load_scorer(in_file(tmp_path, code, "Redness")).score(lamps, "a lamp")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +331,7 @@ def test_nothing_is_imported_before_it_is_asked_for(folder: Path) -> None:
     load_scorer("random")
     with pytest.raises(UnknownModelError):
         load_scorer("quiet")
-    with pytest.raises(RuntimeError, match="imported"):
+    with pytest.raises(ModelError, check=at("loud", found="RuntimeError (imported) in loud_a.py, line 1")):
         load_scorer("loud")
 
 

@@ -12,32 +12,50 @@ with a `ScorerInfo` of its own, `info`, is taken at its word.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
+import math
 import os
 import re
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpskit import __version__
-from hpskit.errors import InputError, ModelError
+from hpskit.errors import HpskitError, InputError, ModelError, shown
 from hpskit.files import expand, explain
-from hpskit.models.network import Network, choose_device, choose_precision
+from hpskit.models.network import choose_device, choose_precision
 from hpskit.models.registry import MODELS
 from hpskit.models.store import is_path
 from hpskit.pixels import Preprocessing
 from hpskit.records import ScorerInfo
 
-__all__ = ["Plugin", "find_plugin", "load_plugin", "plugins"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CheckedNetwork", "Plugin", "find_plugin", "load_plugin", "own_code", "plugins"]
 
 _UNSTATED = "unstated"
 _IN_FILE = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)")
-_NETWORK = (*Network.__annotations__, "encode_images", "encode_prompts", "compare")
+_METHODS = ("encode_images", "encode_prompts", "compare")
+_MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "preprocessing": (lambda it: isinstance(it, Preprocessing), "a hpskit.pixels.Preprocessing"),
+    "device": (lambda it: type(it).__name__ == "device", "a torch.device"),
+    "scale": (lambda it: isinstance(it, str), "a text"),
+    "log_odds_per_point": (
+        lambda it: it is None or (type(it) in (int, float) and 0 <= it < math.inf),
+        "a number of at least 0, or None",
+    ),
+    "reads_prompt": (lambda it: isinstance(it, bool), "True or False"),
+    "differentiable": (lambda it: isinstance(it, bool), "True or False"),
+}
+"""Members of `Network` that somebody's network states: what each must be."""
 _STATED = ("name", "version", "architecture", "weight_hash", "preprocessing", "precision", "scale", "licence")
 
 
@@ -94,7 +112,7 @@ def load_plugin(plugin: Plugin, *, precision: str, device: str) -> tuple[Any, Sc
         The object, and who it says it is.
 
     Raises:
-        ModelError: it cannot be imported, or is something else. Errors of its own code pass through.
+        ModelError: it cannot be imported or called, or is something else.
         InputError: `precision` or `device` is not `auto`, but it has no such parameter.
     """
     target, source = _import(plugin)
@@ -111,17 +129,77 @@ def load_plugin(plugin: Plugin, *, precision: str, device: str) -> tuple[Any, Sc
     except TypeError as error:
         cure = "give its arguments defaults; only precision and device are passed"
         raise ModelError(str(plugin), f"cannot be called ({error})", cure=cure) from error
-    made = target(**wanted)
+    with own_code(str(plugin)):
+        made = target(**wanted)
+    scorer = made
     if hasattr(made, "encode_images"):
-        if missing := [name for name in _NETWORK if not hasattr(made, name)]:
-            cure = "see hpskit.models.network.Network"
-            raise ModelError(str(plugin), f"gives a network without {', '.join(missing)}", cure=cure)
+        scorer = CheckedNetwork(made, str(plugin))
     elif not callable(getattr(made, "score", None)):
         raise ModelError(str(plugin), f"gives a {type(made).__name__} without score(images, prompts)", cure="add it")
     if isinstance(stated := getattr(made, "info", None), ScorerInfo):
-        return made, stated
+        return scorer, stated
     arithmetic = str(wanted.get("precision", _UNSTATED))
-    return made, _identity(made, plugin, source, arithmetic)
+    return scorer, _identity(made, plugin, source, arithmetic)
+
+
+@contextlib.contextmanager
+def own_code(name: str) -> Iterator[None]:
+    """Turn whatever somebody's code raises into one line that says where."""
+    try:
+        yield
+    except HpskitError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        raise ModelError(name, f"raised {type(error).__name__} ({error}) in {where}", cure="mend it there") from error
+
+
+class CheckedNetwork:
+    """Somebody's network, held to the contract of `Network` in what it states and in what it returns."""
+
+    def __init__(self, network: Any, name: str) -> None:
+        """
+        Raises:
+            ModelError: a member is missing, or is not what the contract has.
+        """
+        if missing := [member for member in (*_MEMBERS, *_METHODS) if not hasattr(network, member)]:
+            cure = "see hpskit.models.network.Network"
+            raise ModelError(name, f"gives a network without {', '.join(missing)}", cure=cure)
+        self.network, self.name = network, name
+        for member, (fits, expected) in _MEMBERS.items():
+            value = getattr(network, member)
+            if not fits(value):
+                raise ModelError(name, f"{member} is {shown(value)}", expected=expected, cure="correct it")
+
+    def __getattr__(self, member: str) -> Any:
+        return getattr(self.network, member)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Preprocessed (N, 3, S, S) -> (N, D)."""
+        return self._checked("encode_images", 2, len(pixels), pixels)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """M prompts -> (M, E)."""
+        return self._checked("encode_prompts", 2, len(prompts), prompts)
+
+    def compare(self, images: Tensor, prompts: Tensor) -> Tensor:
+        """(N, D) and (N, E) -> (N,)."""
+        return self._checked("compare", 1, len(images), images, prompts)
+
+    def _checked(self, method: str, dimensions: int, rows: int, *arguments: Any) -> Tensor:
+        """Call a method and see that it gives a tensor of numbers with so many rows."""
+        import torch
+
+        with own_code(f"{self.name}: {method}"):
+            found = getattr(self.network, method)(*arguments)
+        right = isinstance(found, torch.Tensor) and found.is_floating_point()
+        if not right or found.ndim != dimensions or len(found) != rows:
+            kind = type(found).__name__
+            what = f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}" if kind == "Tensor" else kind
+            expected = f"floats ({rows}{', any' if dimensions == 2 else ','})"
+            raise ModelError(f"{self.name}: {method}", f"returned {what}", expected=expected, cure="correct it")
+        return found.float()
 
 
 def _identity(made: Any, plugin: Plugin, source: str, precision: str) -> ScorerInfo:
@@ -150,9 +228,13 @@ def _import(plugin: Plugin) -> tuple[Callable[..., Any], str]:
     except OSError as error:
         raise ModelError(str(plugin), f"cannot be read ({explain(error)})", cure="check the path") from error
     try:
-        target = getattr(_run(where, content), plugin.name, None) if isinstance(where, Path) else where.load()
-    except (ImportError, AttributeError) as error:
-        raise ModelError(str(plugin), f"cannot be imported ({error})", cure="install what it needs") from error
+        with own_code(str(plugin)):
+            target = getattr(_run(where, content), plugin.name, None) if isinstance(where, Path) else where.load()
+    except ModelError as error:
+        if isinstance(error.__cause__, ImportError | AttributeError):
+            found = f"cannot be imported ({error.__cause__})"
+            raise ModelError(str(plugin), found, cure="install what it needs") from error
+        raise
     if not (inspect.isclass(target) or inspect.isfunction(target)):
         found = "is missing" if target is None else f"is a {type(target).__name__}"
         raise ModelError(str(plugin), found, expected="a class or a function", cure="name one that is there")

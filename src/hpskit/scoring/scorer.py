@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-import traceback
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hpskit.errors import HpskitError, ImageError, InputError, ModelError
+from hpskit.errors import ImageError, InputError, ModelError
 from hpskit.models.loading import load_network
 from hpskit.models.network import Network, choose_device
-from hpskit.models.plugins import find_plugin, load_plugin
+from hpskit.models.plugins import find_plugin, load_plugin, own_code
 from hpskit.models.registry import DEFAULT_MODEL
 from hpskit.pixels import Encoded, Preprocessing, check_tensor
 from hpskit.records import RankedImage, ScorerInfo
@@ -295,19 +294,11 @@ class PlainScorer(PreferenceScorer):
         Raises:
             ModelError: it did not return N numbers.
         """
-        with self._scoring, torch.no_grad():
-            try:
-                found = self._plain.score(list(images), list(prompts))
-            except HpskitError:
-                raise
-            except Exception as error:  # of somebody's code, which may raise anything
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                where = f"{Path(last.filename).name}, line {last.lineno}"
-                what = f"score raised {type(error).__name__} ({error}) in {where}"
-                raise ModelError(self.info.name, what, cure="mend it there") from error
+        with self._scoring, torch.no_grad(), own_code(f"{self.info.name}: score"):
+            found = self._plain.score(list(images), list(prompts))
         try:
             values = [float(value) for value in found]
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (OverflowError, TypeError, ValueError, RuntimeError) as error:
             self._fail(f"a {type(found).__name__} that does not hold numbers ({error})", len(images))
         if len(values) != len(images):
             self._fail(f"{len(values)} numbers", len(images))
