@@ -46,7 +46,7 @@ OVER = {
     "training": 4_770,
     "scoring": 1_080,
     "evaluation": 1_520,
-    "benchmark": 4_100,
+    "benchmark": 4_340,
 }
 """Rooms that are not down to their budgets yet, and the lines beyond which they may not grow again."""
 FILES = 15

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,27 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Pat
     )
     with pytest.raises(OutputError, check=at(tmp_path, expected="checkpoints")):
         check_space(tmp_path, 10**18, "three checkpoints")
+
+
+def test_a_record_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
+    publish(tmp_path, "study.json", {"format": "study 1", "n": 3}, {"a.html": b"a", "b.html": b"b"})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / ".a.html.killed.tmp").touch()
+
+    def fails() -> Iterator[bytes]:
+        yield b"new"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, check=at(cure="make room")):
+        publish(tmp_path, "study.json", {"format": "study 1"}, {"a.html": b"new", "b.html": fails()})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "b.html").unlink()
+    (tmp_path / "b.html").mkdir()
+    with pytest.raises(OutputError, check=at(tmp_path / "b.html", found="no file")):
+        publish(tmp_path, "study.json", {"format": "study 1"}, {"a.html": b"new", "b.html": b"new"})
+    assert (tmp_path / "study.json").read_bytes() == before["study.json"]
+    with pytest.raises(OutputError, check=at(tmp_path / ("x" * 300))):
+        publish(tmp_path / ("x" * 300), "study.json", {"format": "study 1"}, {})
 
 
 def test_published_files_are_named_with_their_hashes_and_others_are_left_alone(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "explain",
     "held",
     "inside",
+    "json_text",
     "publish",
     "publish_folder",
     "publish_json",
@@ -221,9 +222,14 @@ def _umask() -> int:
 
 
 def publish_json(path: Path, value: Any) -> None:
-    """Publish one JSON document, indented, ending in a newline."""
+    """Publish one JSON document, as `json_text` writes it."""
     with publish(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """Write one JSON document, indented, ending in a newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def check_regular(path: Path, *, most: int | None = None) -> None:

@@ -13,6 +13,7 @@ them. Three things differ: a model is loaded once and kept; a missing or broken 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -21,10 +22,9 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from hpskit.benchmark.layout import find_images
-from hpskit.benchmark.suites import STYLES, Suite, SuitePrompt, style_prompts
+from hpskit.benchmark.suites import STYLES, Suite, make_suite, rows_of, style_prompts
 from hpskit.dataset.fetch import Wanted, fetch
-from hpskit.errors import InputError, shown
-from hpskit.files import read_json
+from hpskit.errors import InputError
 from hpskit.hub import hub_files
 from hpskit.models.loading import load_network
 from hpskit.models.network import Network, choose_device
@@ -133,7 +133,10 @@ def evaluate(
     if not styles:
         raise InputError(root, f"has none of the folders {', '.join(STYLES)}", cure="name the folder above them")
     suite = _suite(styles)
-    images = find_images(suite, root).images
+    found = find_images(suite, root)
+    images = found.images
+    for note in found.notes:
+        warnings.warn(f"{root}: {note}", stacklevel=2)
     check_files([path for paths in images for path in paths])
     pairs = [(path, prompt.prompt) for prompt, paths in zip(suite.prompts, images, strict=True) for path in paths]
     scorer = NetworkScorer(*_network(hps_version, cp), batch_size=batch_size)
@@ -192,11 +195,6 @@ def _network(hps_version: str, cp: str | None) -> tuple[Network, ScorerInfo]:
 
 
 def _suite(styles: Sequence[str]) -> Suite:
-    prompts = []
-    for style in styles:
-        texts = read_json(path := style_prompts(style))
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            found, cure = f"is {shown(texts)}", "delete it to fetch it again"
-            raise InputError(path, found, expected="a JSON list of prompts", cure=cure)
-        prompts += [SuitePrompt(category=style, number=number, prompt=text) for number, text in enumerate(texts)]
-    return Suite(name="hpsv2", source=_DATA, prompts=tuple(prompts))
+    paths = {style: style_prompts(style) for style in styles}
+    rows = (row for style, path in paths.items() for row in rows_of(path, style))
+    return make_suite("some styles of hpsv2", _DATA, paths[styles[0]], rows)

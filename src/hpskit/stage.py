@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from hpskit.errors import InputError, OutputError, shown
-from hpskit.files import explain, held, publish_json, read_json, room, sha256_file, unwritten
+from hpskit.files import explain, held, json_text, publish_json, read_json, room, sha256_file, unwritten
 from hpskit.files import publish as publish_file
 from hpskit.schema import Strict, parse
 
@@ -364,7 +364,9 @@ def read_manifest(
 def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str, bytes | Iterable[bytes]]) -> None:
     """Publish the files of a stage in a folder, the record of them last.
 
-    While files change, the record says that they are not complete; so a kill leaves no record of what is not there.
+    All are written under other names first, so that what stood there stays whole if one of them cannot be written. A
+    kill while they take their names leaves a record whose hashes are not those of its files, which `Manifest.holds`
+    tells; the very first record says that it is not complete.
 
     Args:
         out: the folder.
@@ -376,9 +378,12 @@ def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str
         OutputError: something of another kind is there, or a file cannot be written.
     """
     check_free(out, record, products, value["format"])
-    publish_json(out / record, {"format": value["format"], "complete": False})
-    for name, content in products.items():
-        with publish_file(out / name) as temporary, temporary.open("wb") as handle:
-            handle.writelines([content] if isinstance(content, bytes) else content)
-    value["files"] = {name: sha256_file(out / name) for name in products}
-    publish_json(out / record, value)
+    if not os.path.lexists(out / record):
+        publish_json(out / record, {"format": value["format"], "complete": False})
+    with contextlib.ExitStack() as stack:  # it leaves in reverse order: the record takes its name last
+        temporary = {name: stack.enter_context(publish_file(out / name)) for name in (record, *products)}
+        for name, content in products.items():
+            with temporary[name].open("wb") as handle:
+                handle.writelines([content] if isinstance(content, bytes) else content)
+        value["files"] = {name: sha256_file(temporary[name]) for name in products}
+        temporary[record].write_text(json_text(value), encoding="utf-8")

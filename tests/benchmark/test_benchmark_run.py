@@ -261,11 +261,18 @@ def test_unfinished_work_on_another_suite_is_not_mixed_in(
         run(replace(config, suite=tmp_path / "other.jsonl"), lambda: [brightness])
 
 
+def test_scores_that_no_figure_can_hold_are_refused(config: BenchmarkRun) -> None:
+    with pytest.raises(InputError, check=at(config.images / "a/00000.png: scores.huge", expected="1000000000000")):
+        run(config, lambda: [Candidate(label="huge", scorer=Brightness(1e30))])
+    assert not config.out.exists()
+
+
 def test_settings_are_checked(config: BenchmarkRun) -> None:
     for name, value, found in (
         ("out", Path("r.txt"), "'r.txt'"),
         ("name", " ", "' '"),
         ("meta", {"x": float("nan")}, "cannot be written as JSON"),
+        ("meta", {"x": {3}}, "cannot be written as JSON"),
     ):
         with pytest.raises(InputError, check=at(name, found=found)):
             replace(config, **{name: value})  # type: ignore[arg-type]
@@ -284,7 +291,12 @@ Change = Callable[[dict[str, Any]], object]
         (lambda v: v["prompts"][1].update(images=[]), "complete", "is True"),
         (lambda v: first_image(v)["scores"].clear(), "prompts[0].images[0].scores.brightness", "is None"),
         (lambda v: first_image(v)["scores"].update(brightness=10**400), "prompts[0].images[0].scores", "is 1000"),
+        (lambda v: first_image(v)["scores"].update(brightness=1e308), "prompts[0].images[0].scores", "is 1e+308"),
         (lambda v: first_image(v).update(image="../x.png"), "prompts[0].images[0].image", "is '../x.png'"),
+        (lambda v: first_image(v).update(image="x" * 300), "prompts[0].images[0].image", "is 'xxx"),
+        (lambda v: v["meta"].update(x=json.loads("[" * 99 + "]" * 99)), "meta", "is nested"),
+        (lambda v: v["suite"].update(name="x\x1b[2J"), "suite.name", "is 'x\\x1b[2J'"),
+        (lambda v: v["suite"].update(name="x\u202ey"), "suite.name", "is 'x\\u202ey'"),
         (lambda v: v["prompts"][1].update(number=5), "prompts[1].number", "is 5"),
         (lambda v: v["scorers"][0]["info"].pop("precision"), "scorers[0].info.precision", "is missing"),
         (lambda v: v["scorers"][0].update(average="x"), "scorers[0].average", "is 'x'"),
@@ -300,6 +312,23 @@ def test_a_file_that_is_no_result_is_refused(
     change(value)
     config.out.write_text(json.dumps(value))
     with pytest.raises(InputError, check=at(f"{config.out}: {place}", found=found)):
+        read_result(config.out)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v["meta"].update(x=["\ud83d"]),
+        lambda v: v["meta"].update(x=float("inf")),
+        lambda v: v.update(command="\udcff"),
+        lambda v: first_image(v)["scores"].update(brightness=float("nan")),
+    ],
+)
+def test_what_no_page_can_hold_is_refused(change: Change, config: BenchmarkRun, brightness: Candidate) -> None:
+    value = run(config, lambda: [brightness]).result.to_json()
+    change(value)
+    config.out.write_text(json.dumps(value))
+    with pytest.raises(InputError, check=at(config.out, found="is not JSON")):
         read_result(config.out)
 
 
@@ -437,6 +466,6 @@ def test_images_that_change_places_are_no_longer_the_same(
     places = verify(made.out, config.images, lambda _info: brightness.scorer).checks[2]
     assert not places.passed
     assert places.detail.endswith(
-        "not a/00000.png, a/00001.png; if the result was made with a manifest, give it (--manifest)"
+        "not a/00000.png, a/00001.png; if the result was made with --manifest or --match, give them"
     )
     assert verify(made.out, config.images, lambda _info: brightness.scorer, manifest=made.manifest).passed

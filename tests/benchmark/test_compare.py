@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from PIL import Image, ImageFilter
 from error_fields import at
 from hpskit.benchmark.compare import Compare, run
 from hpskit.benchmark.compare_figures import agreement_of, compared, decimals
-from hpskit.benchmark.compare_page import Row, Shown, contact_sheet
+from hpskit.benchmark.compare_page import Row, Shown, contact_sheet, effect_axis, histogram
 from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
+from hpskit.pages.charts import interval_axis
 from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import load_scorer
 from judged_photographs import Sharpness
@@ -323,15 +325,87 @@ def test_what_was_interrupted_continues(config: Compare) -> None:
     assert summary.result["scorers"] == anew["scorers"]
 
 
-def test_no_half_result_is_left(config: Compare) -> None:
+def test_what_was_published_stays_until_more_is_complete(config: Compare) -> None:
     run(config, lambda: [sharpness()])
+    before = (config.out / "compare.json").read_bytes()
     (config.out / "contact.jpg").unlink()
     (config.out / "contact.jpg").mkdir()  # cannot be replaced by a file
-    with pytest.raises(OutputError, check=at(config.out / "contact.jpg")):
+    with pytest.raises(OutputError, check=at(config.out / "contact.jpg", found="no file")):
         run(config, lambda: [sharpness()])
-    assert json.loads((config.out / "compare.json").read_text())["complete"] is False
+    assert (config.out / "compare.json").read_bytes() == before
     (config.out / "contact.jpg").rmdir()
-    assert len(run(config, lambda: [sharpness()]).result["scorers"]) == 1, "what was half published is done again"
+    # a kill before the very first record was complete, of a run that adds a scorer
+    (config.out / "compare.json").write_text('{"format": "hpskit comparison 1", "complete": false}')
+    again = run(config, lambda: [Candidate(label="mini", scorer=load_scorer("mini"))]).result
+    assert [scorer["label"] for scorer in again["scorers"]] == ["sharp", "mini"]
+    with sqlite3.connect(config.out / "scores.ledger") as ledger:
+        ledger.execute("UPDATE entry SET value = '3' WHERE value LIKE '[%'")
+    ledger.close()
+    with pytest.raises(OutputError, check=at(config.out / "scores.ledger", found="is damaged")):
+        run(config, lambda: [sharpness()])
+
+
+def test_what_others_have_in_the_folder_stays(config: Compare) -> None:
+    config.out.mkdir()
+    (config.out / "contact.jpg").write_text("mine")
+    with pytest.raises(OutputError, check=at(config.out / "contact.jpg", found="not made by this command")):
+        run(config, lambda: pytest.fail("loaded"))
+    with pytest.raises(OutputError, check=at(config.out / ("x" * 300))):
+        run(replace(config, out=config.out / ("x" * 300)), lambda: pytest.fail("loaded"))
+
+
+def test_two_runs_at_once_do_not_mix(config: Compare) -> None:
+    def load() -> list[Candidate]:
+        with pytest.raises(OutputError, check=at(config.out / "scores.ledger", found="another process")):
+            run(config, lambda: pytest.fail("loaded"))
+        return [sharpness()]
+
+    run(config, load)
+
+
+class _Replaces(Sharpness):
+    """Puts another image in the place of the first while the last is scored."""
+
+    folder: Path
+
+    def score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
+        scores = Sharpness.score(self, images, prompts)
+        if len(self.seen) >= 2 * PROMPTS:
+            for path in self.folder.rglob("*.png"):
+                Image.new("RGB", (64, 64), "red").save(path)
+        return scores
+
+
+def test_only_images_that_were_scored_are_shown(config: Compare, folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "sharp", tmp_path / "sharp")
+    scorer = _Replaces()
+    scorer.folder = tmp_path / "sharp"
+    changed = replace(config, first=scorer.folder)
+    with pytest.raises(InputError, check=at(f"{scorer.folder}/", found="was changed")):
+        run(changed, lambda: [Candidate(label="sharp", scorer=scorer)])
+    assert not (config.out / "compare.json").exists()
+    assert run(changed, lambda: [sharpness()]).result["second"]["images"] == PROMPTS
+
+
+def test_images_that_links_bring_in_need_a_word(config: Compare, folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "sharp", tmp_path / "sharp")
+    link = tmp_path / "sharp/temple/00000.png"
+    link.unlink()
+    link.symlink_to(folders / "sharp/temple/00000.png")
+    linked = replace(config, first=tmp_path / "sharp")
+    with pytest.raises(InputError, check=at(link, found="outside", cure="--allow-outside")):
+        run(linked, lambda: pytest.fail("loaded"))
+    run(replace(linked, allow_outside=True), lambda: [sharpness()])
+
+
+def test_numbers_from_one_are_said(config: Compare, folders: Path, tmp_path: Path) -> None:
+    for path in (folders / "sharp").rglob("*.png"):
+        target = tmp_path / "sharp" / path.parent.name / f"{int(path.stem) + 1}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    result = run(replace(config, second=tmp_path / "sharp", names=("A", "B")), lambda: [sharpness()]).result
+    assert result["scorers"][0]["outcome"] == "equal"
+    assert "B: numbers start at 1: temple/1.png is of the first prompt." in result["notes"]
 
 
 def test_several_images_of_a_prompt_count_with_their_mean(folders: Path, config: Compare, tmp_path: Path) -> None:
@@ -460,3 +534,13 @@ def test_words_of_the_sheet_stay_inside() -> None:
     assert not ink[:, :44].any()
     assert not ink[:, -44:].any()
     assert not ink[1060:].any()
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-12, 1e12])
+def test_tiny_and_huge_differences_have_axes_that_can_be_read(size: float) -> None:
+    ahead = np.linspace(-1, 2, 24) * size
+    found = compared(np.ones(24), np.ones(24) + ahead, np.array(["x", "y"] * 12), NAMES, FEW)
+    small = compared(np.zeros(24), ahead, np.array(["x", "y"] * 12), NAMES, FEW)
+    for figures in (found, small):
+        drawn = histogram(figures), interval_axis(effect_axis(figures))
+        assert not re.search(r"\.\d{12}|nan|inf", "".join(drawn))

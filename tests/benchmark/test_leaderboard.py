@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,6 +331,41 @@ def test_pictures_are_those_that_were_scored(tmp_path: Path) -> None:
     assert [n for n, name in enumerate(a["link"]["names"]) if name is None] == [3]
     assert c["link"]["root"] == "../c/moved/"
     assert c["small"]
+
+
+def test_only_images_in_folders_that_were_named_are_shown(tmp_path: Path) -> None:
+    """A stranger's result may name private files, in its folder of images or by a link in it."""
+    path = write_result(tmp_path / "theirs/result.json", "m", {"mini": hardness()}, PROMPTS, colour=80)
+    linked = tmp_path / "theirs/images/photo/00000.jpg"
+    linked.rename(tmp_path / "private.jpg")
+    linked.symlink_to(tmp_path / "private.jpg")
+    board = board_of([path], tmp_path)
+    (model,) = data_of(tmp_path)["models"]
+    assert model["small"]
+    assert model["link"]["names"][60] is None
+    assert "Not shown: 1 image of m outside of the folder of its result. Name" in board["notes"][0]
+    (tmp_path / "theirs/images").rename(tmp_path / "private")
+    for root in ("../private", str(tmp_path / "private"), "x" * 5000):
+        change(path, lambda value, root=root: value.update(images_root=root))
+        board_of([path], tmp_path)
+        (model,) = data_of(tmp_path)["models"]
+        assert (model["link"], model["small"]) == (None, {})
+    change(path, lambda value: value.update(images_root="../private"))
+    for options in ({"allow_outside": True}, {"images": {"m": tmp_path / "private"}}):
+        board_of([path], tmp_path, **options)
+        assert data_of(tmp_path)["models"][0]["small"]
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-12, 1e12])
+def test_tiny_and_huge_differences_give_a_sensible_page(size: float, tmp_path: Path) -> None:
+    prompts = [("a" if n % 2 else "b", f"p {n}") for n in range(24)]
+    scores = np.linspace(-1, 1, 24)
+    paths = one_scorer(tmp_path, np.stack([scores * size, -scores * size, scores * size / 2]), prompts)
+    board_of(paths, tmp_path)
+    assert data_of(tmp_path)["boards"][0]["digits"] <= 9
+    page = (tmp_path / "out/leaderboard.html").read_text()
+    assert not re.search(r"\.0{11}", page)
+    assert "nan" not in page.lower().split("<script")[0]
 
 
 def test_page_holds_the_scores_and_nothing_that_a_parser_could_take_for_its_own(tmp_path: Path) -> None:

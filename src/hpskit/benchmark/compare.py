@@ -21,8 +21,8 @@ import numpy as np
 
 from hpskit import __version__
 from hpskit.benchmark.compare_figures import agreement_of, compared
-from hpskit.benchmark.compare_page import compare_page, compare_sheet
-from hpskit.benchmark.layout import ImageSet, find_images
+from hpskit.benchmark.compare_page import compare_page, compare_sheet, read_pictures
+from hpskit.benchmark.layout import ImageSet, Match, find_images
 from hpskit.benchmark.result import (
     Resampling,
     ScoredImage,
@@ -35,8 +35,8 @@ from hpskit.benchmark.result import (
 )
 from hpskit.benchmark.run import SuiteImage, score_images, scored_images, suite_images
 from hpskit.benchmark.suites import Suite, SuitePrompt, open_suite
-from hpskit.errors import InputError, OutputError, RecordError
-from hpskit.files import expand
+from hpskit.errors import InputError, OutputError, RecordError, shown
+from hpskit.files import expand, inside
 from hpskit.schema import parse
 from hpskit.scoring.book import Book
 from hpskit.scoring.contract import Candidate, check_candidates
@@ -45,7 +45,8 @@ from hpskit.stage import Ledger, Progress, check_free, publish
 __all__ = ["Compare", "Summary", "run"]
 
 _FORMAT = "hpskit comparison 1"
-_RECORD, _LEDGER = "compare.json", "scores.ledger"
+_RECORD, _LEDGER, _PRODUCTS = "compare.json", "scores.ledger", ("compare.html", "contact.jpg")
+_CURE = "choose another --out, or delete it"
 _SCORERS = ("scorers",)
 """Key, in the ledger, of the scorers that were compared; they stay in the comparison."""
 
@@ -64,10 +65,14 @@ class Compare:
     """Folder for the results; the scores in it are used again."""
     manifests: tuple[Path | None, Path | None] = (None, None)
     """Tables that say which image of each folder belongs to which prompt; None is the official layout."""
+    match: Match = "auto"
+    """How names of images are read; see `hpskit.benchmark.layout.Match`."""
     names: tuple[str, str] = ("", "")
     """Names of the two; empty is the name of the folder."""
     allow_missing: bool = False
     """Compare the prompts that have an image in both."""
+    allow_outside: bool = False
+    """Take images that a link in one of the folders leads to: they are shown to whoever gets the page."""
     resampling: Resampling = field(default_factory=Resampling)
     command: str = ""
     """The command that makes this again; stands on the page."""
@@ -76,6 +81,10 @@ class Compare:
         for folder in (self.first, self.second):
             if os.path.realpath(self.out) == os.path.realpath(folder):
                 raise InputError("out", f"is the folder of the images, {str(self.out)!r}", expected="another one")
+        for name in self.called():
+            if not name.isprintable():
+                cure = "give one with --name-a or --name-b"
+                raise InputError("names", f"has {shown(name)}", expected="a name that can be printed", cure=cure)
 
     def called(self) -> tuple[str, str]:
         """Return names that differ."""
@@ -147,17 +156,16 @@ def run(
             have one in both.
         OutputError: the output cannot be written, or holds a comparison of other images or prompts.
     """
-    suite = open_suite(config.prompts)
+    suite = open_suite(config.prompts, option="--prompts")
     both = find_both(config, suite)
-    check_free(config.out, _RECORD, (), _FORMAT)
-    if (config.out / _RECORD).exists() and not (config.out / _LEDGER).exists():
-        raise OutputError(
-            config.out / _RECORD, f"stands there without its {_LEDGER}", cure="choose another --out, or delete it"
-        )
+    check_free(config.out, _RECORD, _PRODUCTS, _FORMAT)
+    before = os.path.exists(config.out / _RECORD)
+    if before and not os.path.exists(config.out / _LEDGER):
+        raise OutputError(config.out / _RECORD, f"stands there without its {_LEDGER}", cure=_CURE)
     roots = {"first": config.first, "second": config.second}
     settings = {"format": "hpskit comparison scores 1", "suite_sha256": suite.sha256}
-    settings |= {side: str(relative_to(root, config.out)) for side, root in roots.items()}
-    with Ledger(config.out / _LEDGER, settings) as ledger:
+    settings |= {side: str(relative_to(root, config.out) or root.resolve()) for side, root in roots.items()}
+    with Ledger(config.out / _LEDGER, settings) as ledger:  # until all is published: nobody else writes here
         first, second = (
             Side(name=name, found=found, images=suite_images(suite, found, progress))
             for name, found in zip(config.called(), both, strict=True)
@@ -168,19 +176,22 @@ def run(
         images, book = list(distinct.values()), Book(ledger)
         resumed = score_images(images, [candidate.scorer for candidate in candidates], book, progress)
         (known,) = ledger.get([_SCORERS])
-        before = [parse(ComparedScorer, scorer, config.out / _LEDGER) for scorer in known or ()]
-        scorers, left_out = gathered(before, [about(candidate, suite) for candidate in candidates], images, book)
+        if before and known is None:
+            raise OutputError(config.out / _LEDGER, "is damaged: it names no scorer", cure=_CURE)
+        earlier = [parse(ComparedScorer, scorer, config.out / _LEDGER) for scorer in known or ()]
+        scorers, left_out = gathered(earlier, [about(candidate, suite) for candidate in candidates], images, book)
         ledger.put([(_SCORERS, [scorer.model_dump(mode="json") for scorer in scorers])])
         identities = {scorer.label: scorer.info.identity for scorer in scorers}
         own, other = (scored_images(side.images, book, identities) for side in (first, second))
-    prompts = enumerate(suite.prompts)
-    rows = [ComparedPrompt(**prompt.model_dump(), first=own[n], second=other[n]) for n, prompt in prompts]
-    result = comparison(config, suite, (first, second), scorers, rows)
-    result["notes"] += left_out
-    sheet = io.BytesIO()
-    compare_sheet(result, roots).save(sheet, "JPEG", quality=88, optimize=True)
-    products = {"compare.html": compare_page(result, roots).encode(), "contact.jpg": sheet.getvalue()}
-    publish(config.out, _RECORD, result, products)
+        prompts = enumerate(suite.prompts)
+        rows = [ComparedPrompt(**prompt.model_dump(), first=own[n], second=other[n]) for n, prompt in prompts]
+        result = comparison(config, suite, (first, second), scorers, rows)
+        result["notes"] += left_out
+        pictures = read_pictures(result, roots)
+        sheet = io.BytesIO()
+        compare_sheet(result, pictures).save(sheet, "JPEG", quality=88, optimize=True)
+        products = (compare_page(result, pictures).encode(), sheet.getvalue())
+        publish(config.out, _RECORD, result, dict(zip(_PRODUCTS, products, strict=True)))
     return Summary(result=result, resumed=resumed)
 
 
@@ -188,9 +199,21 @@ def find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
     """Find the images of both folders; everything that is wrong with either is in one error."""
     found: list[ImageSet] = []
     problems: list[InputError] = []
-    for folder, manifest in zip((config.first, config.second), config.manifests, strict=True):
+    for folder, manifest, side in zip((config.first, config.second), config.manifests, "ab", strict=True):
         try:
-            found.append(find_images(suite, folder, manifest=manifest, allow_missing=config.allow_missing))
+            found.append(
+                find_images(
+                    suite,
+                    folder,
+                    manifest=manifest,
+                    match=config.match,
+                    allow_missing=config.allow_missing,
+                    option=f"--manifest-{side}",
+                )
+            )
+            if not config.allow_outside:
+                for path in itertools.chain(*found[-1].images):
+                    inside(path, [folder], str(path))
         except RecordError:
             raise
         except InputError as error:
@@ -299,6 +322,7 @@ def notes_on_files(sides: Sequence[Side], one_folder: bool, rows: Sequence[Compa
         what = "all" if all(equal) else f"{sum(equal):,} of {len(equal):,}"
         yield f"{both} have the same files, to the byte, for {what} prompts."
     for side in sides:
+        yield from (f"{side.name}: {note}." for note in side.found.notes)
         if side.found.other_folders:
             listed = ", ".join(side.found.other_folders[:5])
             yield f"{side.name} has folders that are not of these prompts and were not looked into: {listed}."

@@ -4,39 +4,89 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from hpskit.benchmark.compare_figures import decimals
+from hpskit.errors import InputError
 from hpskit.pages.charts import Axis, Bar, Frame, axis_for, bar_chart, count_axis, interval
 from hpskit.pages.format import between, number, signed
 from hpskit.pages.page import page
-from hpskit.pixels import open_image, thumbnail
+from hpskit.pixels import Encoded, open_image, thumbnail
 
-__all__ = ["Row", "Shown", "compare_page", "compare_sheet", "contact_sheet"]
+__all__ = ["Row", "Shown", "compare_page", "compare_sheet", "contact_sheet", "read_pictures"]
 
 
-def compare_page(result: Mapping[str, Any], roots: Mapping[str, Path]) -> str:
-    """Make the page of what `compare.json` holds; `roots` are the folders of the images, `first` and `second`."""
-    wanted = {
-        (side, case[side]["image"])
-        for scorer in result["scorers"]
-        for cases in scorer["extremes"].values()
-        for case in cases
-        for side in roots
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """An image as page and sheet show it."""
+
+    address: str
+    """`data:` address of a small JPEG."""
+    small: Image.Image
+    """As large as the sheet has room for."""
+
+
+Pictures: TypeAlias = Mapping[tuple[str, str], Picture]
+"""By side, `first` or `second`, and name of the image."""
+
+
+def shown_pairs(result: Mapping[str, Any], scorer: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """List the cases that are shown of a scorer, by the side that wins; under `` the first prompts if none differs."""
+    cases = {side: found for side in ("second", "first") if (found := scorer["extremes"][f"for_{side}"])}
+    if cases:
+        return cases
+    equal = [(n, row) for n, row in enumerate(result["prompts"]) if row["first"] and row["second"]][:_PAIRS]
+    first = [
+        {side: {**row[side][0], "score": row[side][0]["scores"][scorer["label"]]} for side in ("first", "second")}
+        for _, row in equal
+    ]
+    return {"": [{"prompt": n, **sides} for (n, _), sides in zip(equal, first, strict=True)]}
+
+
+def read_pictures(result: Mapping[str, Any], roots: Mapping[str, Path]) -> Pictures:
+    """Read what is shown, once; `roots` are the folders of the images, `first` and `second`.
+
+    Raises:
+        InputError: an image is not the one that was scored any more.
+    """
+    hashes = {
+        (side, image["image"]): image["sha256"] for row in result["prompts"] for side in roots for image in row[side]
     }
+    pictures: dict[tuple[str, str], Picture] = {}
+    for scorer in result["scorers"]:
+        for case in itertools.chain(*shown_pairs(result, scorer).values()):
+            for side in roots:
+                key = (side, case[side]["image"])
+                if key in pictures:
+                    continue
+                encoded = Encoded.read(roots[side] / case[side]["image"])
+                if encoded.sha256 != hashes[key]:
+                    raise InputError(
+                        encoded.place, "was changed after it was scored", cure="run the same command again"
+                    )
+                image = open_image(encoded)
+                small = image.copy()
+                small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+                pictures[key] = Picture(address=thumbnail(image), small=small)
+    return pictures
+
+
+def compare_page(result: Mapping[str, Any], pictures: Pictures) -> str:
+    """Make the page of what `compare.json` holds."""
     return page(
         "hpskit.benchmark",
         "compare.html",
         result=result,
-        thumbnails={(side, image): thumbnail(roots[side] / image) for side, image in wanted},
+        thumbnails={key: picture.address for key, picture in pictures.items()},
         axes={scorer["label"]: effect_axis(scorer) for scorer in result["scorers"]},
         histograms={scorer["label"]: histogram(scorer) for scorer in result["scorers"]},
         effect=effect,
@@ -108,28 +158,19 @@ class Row:
     pairs: Sequence[Shown]
 
 
-def compare_sheet(result: Mapping[str, Any], roots: Mapping[str, Path]) -> Image.Image:
+def compare_sheet(result: Mapping[str, Any], pictures: Pictures) -> Image.Image:
     """Draw the pairs that differ most by the first scorer as one picture; if none differs, the first prompts."""
-    scorer, prompts = result["scorers"][0], result["prompts"]
-    names = {side: str(result[side]["name"]) for side in roots}
-
-    def pair(prompt: int, sides: Mapping[str, Any]) -> Shown:
-        first, second = (open_image(roots[side] / sides[side]["image"]) for side in roots)
-        scores = {f"{side}_score": number(sides[side]["score"]) for side in roots}
-        return Shown(prompt=prompts[prompt]["prompt"], first=first, second=second, **scores)
-
-    rows = [
-        Row(title=f"Where {names[better]} wins most", pairs=[pair(case["prompt"], case) for case in cases])
-        for better in ("second", "first")
-        if (cases := scorer["extremes"][f"for_{better}"])
-    ]
-    if not rows:
-        equal = []
-        for n in [n for n, row in enumerate(prompts) if row["first"] and row["second"]][:_PAIRS]:
-            images = {side: prompts[n][side][0] for side in roots}
-            sides = {side: {**image, "score": image["scores"][scorer["label"]]} for side, image in images.items()}
-            equal.append(pair(n, sides))
-        rows = [Row(title="Every prompt has the same score in both", pairs=equal)]
+    scorer, names = result["scorers"][0], {side: str(result[side]["name"]) for side in ("first", "second")}
+    rows = []
+    for better, cases in shown_pairs(result, scorer).items():
+        pairs = []
+        for case in cases[:_PAIRS]:
+            first, second = (pictures[side, case[side]["image"]].small for side in names)
+            scores = {f"{side}_score": number(case[side]["score"]) for side in names}
+            prompt = result["prompts"][case["prompt"]]["prompt"]
+            pairs.append(Shown(prompt=prompt, first=first, second=second, **scores))
+        title = f"Where {names[better]} wins most" if better else "Every prompt has the same score in both"
+        rows.append(Row(title=title, pairs=pairs))
     return contact_sheet(f"{result['verdict']} ({scorer['label']})", (names["first"], names["second"]), rows)
 
 

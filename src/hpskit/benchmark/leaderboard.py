@@ -7,6 +7,7 @@ OUT/leaderboard.json   every figure, and the hashes of the results and of the ot
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from hpskit.benchmark.result import (
     repeats_note,
     same_scorer,
 )
-from hpskit.errors import InputError
+from hpskit.errors import InputError, shown
 from hpskit.files import sha256_file
 from hpskit.stage import check_free, publish
 
@@ -47,11 +48,17 @@ class Leaderboard:
     """Labels to make boards of, in this order; empty is all that any result has."""
     images: Mapping[str, Path] = field(default_factory=dict)
     """Name of a model -> the folder where its images are now, if it is not where the result says."""
+    allow_outside: bool = False
+    """Show images that a result finds outside of its own folder, too."""
     published: bool = False
     """Show the tables that the authors of HPS v2 published beside the boards that they belong to."""
     resampling: Resampling = field(default_factory=Resampling)
     command: str = ""
     """How to make this again; stands on the page."""
+
+    def __post_init__(self) -> None:
+        if not self.title.isprintable():
+            raise InputError("title", f"is {shown(self.title)}", expected="text that can be printed")
 
 
 def run(config: Leaderboard) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def run(config: Leaderboard) -> dict[str, Any]:
     results = read_results(config.results)
     check_names("images", config.images, [result.name for result in results])
     for name, folder in config.images.items():
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             expected = f"the folder of the images of {name!r}"
             raise InputError("images", f"are {folder}, which is no folder", expected=expected)
     there = list(dict.fromkeys(label for result in results for label in result.labels))
@@ -87,7 +94,7 @@ def run(config: Leaderboard) -> dict[str, Any]:
         found = f"has no table for {', '.join(board['info']['name'] for board in boards)} on {suite.name!r}"
         expected = "hps-v2.0 or hps-v2.1 on the whole of hpsv2"
         raise InputError("published", found, expected=expected, cure="leave --published out")
-    pictures = gather_pictures(results, boards, config.images, config.out)
+    pictures = gather_pictures(results, boards, config.images, config.out, allow_outside=config.allow_outside)
     board = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +21,12 @@ from numpy.typing import NDArray
 from hpskit.benchmark.leaderboard_figures import margins, spread
 from hpskit.benchmark.result import Result, largest_differences, relative_to
 from hpskit.benchmark.suites import image_name
-from hpskit.errors import ImageError
-from hpskit.files import sha256_file
+from hpskit.errors import ImageError, InputError
+from hpskit.files import inside
 from hpskit.pages.charts import Axis, Frame, axis_for, element, interval, interval_axis, round_step
 from hpskit.pages.format import between, counted, number, p_words, percent, signed, whole
 from hpskit.pages.page import environment, page
-from hpskit.pixels.images import thumbnail
+from hpskit.pixels import Encoded, open_image, thumbnail
 
 __all__ = ["Pictures", "gather_pictures", "incomplete", "leaderboard_page", "leaderboard_table", "rank_range"]
 
@@ -57,20 +58,36 @@ class Pictures:
 
 
 def gather_pictures(
-    results: Sequence[Result], boards: Sequence[Board], folders: Mapping[str, Path], out: Path
+    results: Sequence[Result],
+    boards: Sequence[Board],
+    folders: Mapping[str, Path],
+    out: Path,
+    *,
+    allow_outside: bool = False,
 ) -> Pictures:
     """Find the images for a page in the folder `out`, and make small ones where models differ most.
 
-    `folders` say where the images of a model are, if not where its result says.
+    Args:
+        results: one for each model.
+        boards: of which to show the extremes.
+        folders: where the images of a model are, if not where its result says.
+        out: the folder of the page.
+        allow_outside: also show images that a result finds outside of its own folder. It may be a stranger's, and name
+            private files.
     """
     pictures = Pictures()
     by_name = {result.name: result for result in results}
     files: dict[str, list[Path | None]] = {}
     for name, result in by_name.items():
         root = folders.get(name) or result.path.parent / (result.images_root or ".")
+        named = [folders.get(name) or result.path.parent]
         known = name in folders or result.images_root is not None
         paths = [root / row.images[0].image if row.images and known else None for row in result.prompts]
-        files[name] = [path if path and path.is_file() else None for path in paths]
+        files[name] = [path if path and os.path.isfile(path) else None for path in paths]
+        if not allow_outside and (outside := files_outside(files[name], named)):
+            what = f"{counted(len(outside), 'image')} of {name} outside of the folder of its result"
+            pictures.notes.append(f"Not shown: {what}. Name theirs with --images, or add --allow-outside.")
+            files[name] = [None if path in outside else path for path in files[name]]
         pictures.links[name] = link_to(result, files[name], relative_to(root, out))
     rows = {(row.category, row.number): n for n, row in enumerate(results[0].prompts)}
     room, changed = _BUDGET - _TABLES * sum(len(board["models"]) for board in boards), Counter[str]()
@@ -79,9 +96,10 @@ def gather_pictures(
         if (path := files[name][row]) is None:
             continue
         try:
-            same = sha256_file(path) == by_name[name].prompts[row].images[0].sha256
-            small = thumbnail(path, side=_SIDE) if same else None
-        except (ImageError, OSError):  # unreadable now, so it is not what was scored
+            encoded = Encoded.read(path)
+            same = encoded.sha256 == by_name[name].prompts[row].images[0].sha256
+            small = thumbnail(open_image(encoded, draft=_SIDE), side=_SIDE) if same else None
+        except ImageError:  # unreadable now, so it is not what was scored
             small = None
         if small is None:
             changed[name] += 1
@@ -94,6 +112,21 @@ def gather_pictures(
         what = "One image is not the file that was scored" if count == 1 else f"{count} images are not the files scored"
         pictures.notes.append(f"{what} of {name} and are not shown.")
     return pictures
+
+
+def files_outside(files: Sequence[Path | None], folders: Sequence[Path]) -> set[Path]:
+    """Collect the files that do not lie in one of the folders, over whatever links."""
+
+    def outside(path: Path) -> bool:
+        try:
+            inside(path, folders, str(path))
+        except InputError:
+            return True
+        return False
+
+    there = [path for path in files if path]
+    parents = {parent for parent in {path.parent for path in there} if outside(parent)}
+    return {path for path in there if path.parent in parents or (path.is_symlink() and outside(path))}
 
 
 def link_to(result: Result, files: Sequence[Path | None], address: str | None) -> dict[str, Any] | None:
@@ -172,7 +205,7 @@ class Part:
         """Take the scores from the results."""
         scores = np.stack([results[name].scores(board["label"]) for name in board["models"]])
         deviation = float(np.nanstd(scores))  # a hundredth of it can be seen
-        digits = max(2, 2 - math.floor(math.log10(deviation))) if deviation > 0 else 2
+        digits = min(9, max(2, 2 - math.floor(math.log10(deviation)))) if deviation > 0 else 2
         groups = next(iter(results.values())).categories
         against = [both_ways(scope, 1 - whole["settings"]["level"]) for scope in board["scopes"]]
         return cls(board=board, digits=digits, scores=scores, groups=groups, against=against)

@@ -6,9 +6,10 @@ compares models reads these files and nothing else.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -37,6 +38,7 @@ __all__ = [
     "ScorerAbout",
     "ScorerResult",
     "SuiteInfo",
+    "check_meta",
     "common_scorers",
     "figures",
     "largest_differences",
@@ -55,6 +57,13 @@ CURE = "make it again with `hpskit benchmark run`"
 
 Floats = NDArray[np.float64]
 
+_LONGEST_PATH, _LONGEST_NAME = 1_000, 255
+"""Bytes of the path of an image from its folder, and of a part of it, as disks have them."""
+_HIGHEST = 1e12
+"""No scorer's points are beyond it, and sums of squares stay far from the end of float64."""
+_DEEPEST = 30
+"""Lists and objects inside one another."""
+
 
 def _printable(text: str) -> str:
     if not text.strip() or not text.isprintable():
@@ -63,9 +72,25 @@ def _printable(text: str) -> str:
 
 
 def _inside(path: str) -> str:
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path:
+    parts = PurePosixPath(path).parts
+    leaves = PurePosixPath(path).is_absolute() or ".." in parts or "\0" in path
+    if leaves or len(path.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
         raise RecordError("", f"is {shown(path)}", expected="a path inside the folder of images", cure=CURE)
     return path
+
+
+def check_meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """See that settings of images can be written: texts and numbers, not too deep inside one another."""
+    json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()
+    layer: list[Any] = [meta]
+    for _ in range(_DEEPEST):
+        layer = [part for one in layer for part in (one.values() if isinstance(one, Mapping) else one)]
+        layer = [part for part in layer if isinstance(part, Mapping | list | tuple)]
+    if layer:
+        raise RecordError(
+            "", "is nested", expected=f"at most {_DEEPEST} levels of lists and objects", cure="simplify it"
+        )
+    return meta
 
 
 Printable = Annotated[str, AfterValidator(_printable)]
@@ -86,7 +111,7 @@ class ScoredImage(ResultPart):
     """Path from the folder of images, with `/`."""
     sha256: str
     """SHA-256 of the file, 64 hex digits."""
-    scores: dict[str, float]
+    scores: dict[str, Annotated[float, Field(ge=-_HIGHEST, le=_HIGHEST)]]
     """Label of each scorer -> score."""
 
 
@@ -162,7 +187,7 @@ class CategorySize(ResultPart):
 class SuiteInfo(ResultPart):
     """The suite that a result is of."""
 
-    name: str
+    name: Printable
     source: str
     sha256: str
     prompts: int
@@ -193,7 +218,7 @@ class Result(ResultPart):
     command: str
     complete: bool
     """True if every prompt has as many images as the others."""
-    meta: dict[str, Any]
+    meta: Annotated[dict[str, Any], AfterValidator(check_meta)]
     """Settings of the images, as their maker gave them."""
     versions: dict[str, str]
     images_root: str | None
@@ -422,8 +447,8 @@ def repeats_note(texts: NDArray[np.intp]) -> str | None:
 
 
 def relative_to(path: Path, folder: Path) -> str | None:
-    """Write a path as seen from a folder, with `/`; None if there is no way, as between two drives."""
+    """Write a path as seen from a folder, with `/`; None if it is no text or there is no way, as between two drives."""
     try:
-        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix().encode().decode()
     except ValueError:
         return None

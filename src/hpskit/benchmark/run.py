@@ -6,7 +6,6 @@ added to: scorers that are named later join those in it, as long as the images a
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections import defaultdict
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
-from hpskit.benchmark.layout import ImageSet, find_images
+from hpskit.benchmark.layout import ImageSet, Match, find_images
 from hpskit.benchmark.result import (
     FORMAT,
     Result,
@@ -25,6 +24,7 @@ from hpskit.benchmark.result import (
     ScoredPrompt,
     ScorerResult,
     SuiteInfo,
+    check_meta,
     described,
     figures,
     read_result,
@@ -60,6 +60,8 @@ class BenchmarkRun:
     """The result file, ending in `.json`."""
     manifest: Path | None = None
     """Table that says which image belongs to which prompt; None is the official layout."""
+    match: Match = "auto"
+    """How names of images are read; see `hpskit.benchmark.layout.Match`."""
     allow_missing: bool = False
     """Score what is there; the result is marked as incomplete."""
     allow_identical: bool = False
@@ -78,7 +80,7 @@ class BenchmarkRun:
             cure = "use letters, digits, signs and spaces"
             raise InputError("name", f"is {self.name!r}", expected="the name of the model", cure=cure)
         try:
-            json.dumps(dict(self.meta), ensure_ascii=False, allow_nan=False).encode()
+            check_meta(dict(self.meta))
         except (TypeError, ValueError) as error:
             cure = "use texts, numbers, lists, objects"
             raise InputError("meta", f"cannot be written as JSON ({error})", cure=cure) from error
@@ -98,8 +100,8 @@ class Summary:
     """Scores that earlier runs had made."""
     identical: tuple[tuple[str, ...], ...]
     """Names of images that are the same to the byte for prompts that differ."""
-    other_folders: tuple[str, ...]
-    """Folders that are not part of the suite."""
+    found: ImageSet
+    """The images, what of them was not looked into, and how their names were read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +135,9 @@ def run(
         OutputError: the output cannot be written, or is the result of something else.
     """
     suite = open_suite(config.suite)
-    found = find_images(suite, config.images, manifest=config.manifest, allow_missing=config.allow_missing)
+    found = find_images(
+        suite, config.images, manifest=config.manifest, match=config.match, allow_missing=config.allow_missing
+    )
     images = suite_images(suite, found, progress)
     identical = identical_images(images)
     if identical and not config.allow_identical:
@@ -162,7 +166,7 @@ def run(
         rows = [ScoredPrompt(**prompt.model_dump(), images=own[n]) for n, prompt in enumerate(suite.prompts)]
         result = make_result(config, suite, found, rows, kept, candidates, earlier)
         publish_json(config.out, result.to_json())
-    return Summary(result=result, resumed=resumed, identical=identical, other_folders=found.other_folders)
+    return Summary(result=result, resumed=resumed, identical=identical, found=found)
 
 
 # Images and scores
@@ -221,7 +225,9 @@ def scored_images(
     rows: defaultdict[int, tuple[ScoredImage, ...]] = defaultdict(tuple)
     for image in images:
         scores = {label: book.score(one, image.sha256, image.prompt) for label, one in identities.items()}
-        rows[image.row] += (ScoredImage(image=image.name, sha256=image.sha256, scores=scores),)
+        value = {"image": image.name, "sha256": image.sha256, "scores": scores}
+        cure = "such a number cannot be put into figures: change the scorer"
+        rows[image.row] += (parse(ScoredImage, value, image.path, cure=cure),)
     return rows
 
 
@@ -275,7 +281,7 @@ def read_earlier(out: Path, name: str, suite: Suite, images: Sequence[SuiteImage
         OutputError: it is no result, or one of another model, other prompts or other images: of those that it has none
             may have changed, be gone, or belong to another prompt.
     """
-    if not out.exists():
+    if not os.path.lexists(out):
         return None
     try:
         earlier = read_result(out)

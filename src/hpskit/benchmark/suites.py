@@ -60,7 +60,8 @@ Row = tuple[str, dict[str, Any]]
 
 def _folder_name(category: str) -> str:
     category = category.strip()
-    if _UNFIT.search(category) or category in (".", "..") or len(category.encode()) > _LONGEST:
+    unfit = _UNFIT.search(category) or category in (".", "..") or not category.isprintable()
+    if unfit or len(category.encode()) > _LONGEST:
         cure = f'use letters, digits, spaces, "-" and "_", {_LONGEST} bytes at most'
         raise RecordError("", f"is {shown(category)}", expected="a name that a folder can have", cure=cure)
     return category
@@ -116,16 +117,17 @@ def image_name(prompt: SuitePrompt, ending: str = ".jpg") -> str:
     return f"{prompt.category}/{prompt.number:05d}{ending}" if prompt.category else f"{prompt.number:05d}{ending}"
 
 
-def open_suite(name: str | os.PathLike[str]) -> Suite:
+def open_suite(name: str | os.PathLike[str], *, option: str = "--suite") -> Suite:
     """Read a suite.
 
     Args:
         name: one of `SUITES`; or a file: a JSON list of prompts, a text file with one prompt a line, or JSONL, CSV, TSV
             or parquet with a column `prompt` and perhaps `category` (capitals do not matter); or a folder with
             `prompts.jsonl`, or with one JSON list for each category.
+        option: what the caller's users name it by, for errors.
 
     Raises:
-        InputError: no such file or suite, or it has no prompts.
+        InputError: no such file or suite, its name cannot be printed, or it has no prompts.
         RecordError: a prompt is not a text, or a category cannot be the name of a folder; file and row are named.
         NotCachedError: a named suite is not on this machine and cannot be fetched.
     """
@@ -137,9 +139,11 @@ def open_suite(name: str | os.PathLike[str]) -> Suite:
             raise InputError(folder, both, expected="one of them", cure="remove the other")
         return make_suite(text, places[0].name, places[0], rows_of(places[0])) if places else published_suite(text)
     path = expand(text)
-    if not path.exists():
-        raise InputError("suite", f"is {text!r}", expected=f"a file or folder, or one of {', '.join(SUITES)}")
+    if not os.path.exists(path):
+        raise InputError(option, f"is {shown(text)}", expected=f"a file or folder, or one of {', '.join(SUITES)}")
     whole = path.resolve()
+    if not whole.name.isprintable():
+        raise InputError(option, f"is {shown(text)}", expected="a name that can be printed", cure="rename it")
     return make_suite(whole.name if path.is_dir() else path.stem, whole.name, path, rows_of(path))
 
 
@@ -199,7 +203,7 @@ def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:
     elif path.suffix.lower() == ".json":
         entries = read_json(path)
         if not isinstance(entries, list):
-            raise InputError(path, f"is {type(entries).__name__}", expected="a list of prompts")
+            raise InputError(path, f"is {type(entries).__name__}", expected="a JSON list of prompts")
         for number, entry in enumerate(entries, 1):
             whole_row = isinstance(entry, dict) and category is None
             place = f"{path}: entry {number}"
@@ -241,7 +245,7 @@ def style_prompts(style: str) -> Path:
     for path in (own, official):
         if path.is_file():
             return path
-    cure = f"Fetch it elsewhere and put it at {own}, or name prompts of your own (--suite FILE)"
+    cure = f"Fetch it elsewhere and put it at {own}, or name a file with prompts of your own"
     return hub_file("zhwang/HPDv2", f"benchmark/{name}", repo_type="dataset", cure=cure)
 
 
@@ -260,7 +264,7 @@ def write_prompts(suite: Suite, folder: Path) -> Path:
         row |= {"number": prompt.number, "image": image_name(prompt), "prompt": prompt.prompt}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     text = "".join(lines).encode()
-    if path.exists() and not (path.is_file() and path.read_bytes() == text):
+    if os.path.lexists(path) and not (os.path.isfile(path) and path.read_bytes() == text):
         raise OutputError(path, "is there already and is something else", cure="choose another --out, or move it away")
     with publish(path) as temporary:
         temporary.write_bytes(text)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hpskit.benchmark.layout import find_images
+from hpskit.benchmark.layout import Match, find_images
 from hpskit.benchmark.result import Result, ScoredImage, ScorerResult, figures, read_result
 from hpskit.benchmark.suites import KNOWN, SUITES, Suite, image_name, open_suite
 from hpskit.errors import ImageError, InputError, ModelError, NotCachedError, listed
@@ -79,6 +79,7 @@ def verify(
     *,
     suite: str | os.PathLike[str] | None = None,
     manifest: Path | None = None,
+    match: Match = "auto",
     tolerance: float | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Verification:
@@ -90,6 +91,7 @@ def verify(
         load: makes the scorer of an identity; a `ModelError` or `InputError` says that it cannot.
         suite: the prompts that the result should be of; None is the suite that it names.
         manifest: which image belongs to which prompt, if the result was made with one.
+        match: how names are read, as when the result was made.
         tolerance: points by which a score may differ; None is 0.001 in fp32 and 0.1 in low precision.
         progress: called with what is being done, images done and images in all.
 
@@ -97,9 +99,9 @@ def verify(
         InputError: the file is no result, or its own parts contradict one another.
     """
     result = read_result(path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(folder, "is not a folder", expected=f"the images of {result.name!r}")
-    checks = [check_suite(result, suite), check_figures(result), check_places(result, folder, manifest)]
+    checks = [check_suite(result, suite), check_figures(result), check_places(result, folder, manifest, match)]
     kept, hashes = check_images(result, folder, progress)
     checks.append(hashes)
     if kept:
@@ -140,12 +142,12 @@ def check_figures(result: Result) -> Check:
     return Check("figures", not wrong, detail)
 
 
-def check_places(result: Result, folder: Path, manifest: Path | None) -> Check:
+def check_places(result: Result, folder: Path, manifest: Path | None, match: Match) -> Check:
     """See whether each prompt has the images that belong to it: all of them, and no other prompt's."""
     rows = result.prompts
     try:
         suite = Suite(name=result.suite.name, source="", prompts=rows)
-        found = find_images(suite, folder, manifest=manifest, allow_missing=True)
+        found = find_images(suite, folder, manifest=manifest, match=match, allow_missing=True)
     except InputError as error:
         return Check("places", False, str(error))
     wrong = []
@@ -155,7 +157,7 @@ def check_places(result: Result, folder: Path, manifest: Path | None) -> Check:
             wrong.append(image_name(row, Path((there or stated)[0]).suffix))
     detail = f"{len(rows) - len(wrong)} of {len(rows)} prompts have the images of their place"
     if wrong:
-        hint = "" if manifest else "; if the result was made with a manifest, give it (--manifest)"
+        hint = "" if manifest else "; if the result was made with --manifest or --match, give them"
         detail += f"; not {listed(wrong, _SHOWN)}{hint}"
     return Check("places", not wrong, detail)
 

@@ -14,10 +14,12 @@ from hpskit.cli.options import (
     BatchSize,
     Device,
     Json,
+    Match,
     Precision,
     Scorers,
     candidates_loader,
     command_line,
+    echo,
     echo_json,
     new_table,
     progress_bar,
@@ -25,7 +27,7 @@ from hpskit.cli.options import (
     show,
     step_progress,
 )
-from hpskit.errors import InputError
+from hpskit.errors import InputError, printable
 from hpskit.stats.model_scores import GROUP_SIZE
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def prompts(
         echo_json({**facts, "categories": sizes})
         return
     parts = ", ".join(f"{name} {size}" for name, size in sizes.items() if name)
-    typer.echo(f"{found.name}: {len(found.prompts):,} prompts{f' ({parts})' if parts else ''}, {path}")
+    echo(f"{found.name}: {len(found.prompts):,} prompts{f' ({parts})' if parts else ''}, {path}")
 
 
 @app.command("run")
@@ -87,6 +89,7 @@ def run(
         Path | None,
         typer.Option(help="Instead of numbered names: a table with columns image and number (category) or prompt."),
     ] = None,
+    match: Match = "auto",
     meta: Annotated[
         Path | None, typer.Option(help="A JSON object with the settings of the images: size, steps, guidance, seed …")
     ] = None,
@@ -123,6 +126,7 @@ def run(
         name=name,
         out=out,
         manifest=manifest,
+        match=match,
         allow_missing=allow_missing,
         allow_identical=allow_identical,
         replace=replace,
@@ -152,6 +156,7 @@ def verify(
     manifest: Annotated[
         Path | None, typer.Option(help="Which image belongs to which prompt, if the result was made with a manifest.")
     ] = None,
+    match: Match = "auto",
     scorer: Annotated[
         list[str] | None,
         typer.Option("--scorer", "-s", help="Checkpoint file or FILE.py:NAME of a scorer that has no name of its own."),
@@ -189,6 +194,7 @@ def verify(
             load,
             suite=suite,
             manifest=manifest,
+            match=match,
             tolerance=tolerance,
             progress=step_progress(bar),
         )
@@ -259,17 +265,19 @@ def _figures(part: dict[str, Any]) -> tuple[str, str, str, str]:
 def _warn(summary: Summary) -> None:
     result = summary.result
     if summary.resumed:
-        typer.echo(f"note: {summary.resumed:,} scores of earlier runs were used again", err=True)
+        echo(f"note: {summary.resumed:,} scores of earlier runs were used again", err=True)
     if not result.complete:
         count = sum(not row.images for row in result.prompts)
         what = f"{count:,} prompts have no image" if count else "some prompts have fewer images than others"
-        typer.echo(f"warning: incomplete: {what}; the figures are of what is there and are marked so", err=True)
+        echo(f"warning: incomplete: {what}; the figures are of what is there and are marked so", err=True)
     if summary.identical:
         count = sum(map(len, summary.identical))
         what = f"{count} images are the same to the byte as one of another prompt"
-        typer.echo(f"warning: {what}, for example {', '.join(summary.identical[0][:3])}", err=True)
-    if summary.other_folders:
-        typer.echo(f"note: not part of the suite and not looked into: {', '.join(summary.other_folders)}", err=True)
+        echo(f"warning: {what}, for example {', '.join(summary.identical[0][:3])}", err=True)
+    for note in summary.found.notes:
+        echo(f"note: {note}", err=True)
+    if others := summary.found.other_folders:
+        echo(f"note: not part of the suite and not looked into: {', '.join(others)}", err=True)
 
 
 def _print_checks(done: Verification) -> None:
@@ -280,5 +288,7 @@ def _print_checks(done: Verification) -> None:
     words = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("not checked", "yellow")}
     for check in done.checks:
         word, style = words[check.passed]
-        console.print(Text.assemble((f"{word:12}", style), (f"{check.what}: ", "bold"), check.detail), soft_wrap=True)
+        console.print(
+            Text.assemble((f"{word:12}", style), (f"{check.what}: ", "bold"), printable(check.detail)), soft_wrap=True
+        )
     console.print(Text(f"{done.name}: {done.result} {done.verdict}"), soft_wrap=True)

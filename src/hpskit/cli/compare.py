@@ -8,15 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from hpskit.cli.options import (
+    AllowOutside,
     Antialias,
     Arch,
     BatchSize,
     Device,
     Json,
+    Match,
     Precision,
     Scorers,
     candidates_loader,
     command_line,
+    echo,
     echo_json,
     new_table,
     progress_bar,
@@ -47,11 +50,12 @@ def compare(
         Path | None, typer.Option(help="Which image of A has which prompt; see docs/benchmark.md.", rich_help_panel=_A)
     ] = None,
     manifest_b: Annotated[Path | None, typer.Option(help="Likewise of B.", rich_help_panel=_B)] = None,
+    match: Match = "auto",
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Compare the prompts that have an image in both.")
     ] = False,
+    allow_outside: AllowOutside = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples, and random sign flips.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of both.")] = 0,
     arch: Arch = None,
     precision: Precision = "auto",
     device: Device = "auto",
@@ -77,9 +81,11 @@ def compare(
         prompts=prompts,
         out=out,
         manifests=(manifest_a, manifest_b),
+        match=match,
         names=(name_a, name_b),
         allow_missing=allow_missing,
-        resampling=Resampling(resamples=resamples, seed=seed),
+        allow_outside=allow_outside,
+        resampling=Resampling(resamples=resamples),
         command=command_line(),
     )
     load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
@@ -116,7 +122,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
         lines.append(f"p corrected for {len(corrected)} scorers (Holm): {figures}")
     show(table, *lines, dim=str(out / "compare.html"))
     for note in result["notes"]:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
 
 
 def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpskit.cli.options import Json, command_line, echo, echo_json, new_table, show
+from hpskit.cli.options import AllowOutside, Json, command_line, echo, echo_json, new_table, show
 
 __all__ = ["leaderboard"]
 
@@ -27,13 +27,13 @@ def leaderboard(
             help="Where the images of a model are now, if not where its result says; repeat for several.",
         ),
     ] = None,
+    allow_outside: AllowOutside = False,
     published: Annotated[
         bool, typer.Option("--published", help="Show the authors' table beside HPS v2.0 and v2.1 on hpsv2.")
     ] = False,
     resamples: Annotated[
         int, typer.Option(min=100, help="Bootstrap resamples of the prompts, and flips of the permutation test.")
     ] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Compare models by their results: ranks with intervals, paired differences, and a page to look into.
@@ -53,8 +53,9 @@ def leaderboard(
         title=title,
         scorers=tuple(scorer or ()),
         images=dict(_placed(words) for words in images or ()),
+        allow_outside=allow_outside,
         published=published,
-        resampling=Resampling(resamples=resamples, seed=seed),
+        resampling=Resampling(resamples=resamples),
         command=command_line(),
     )
     board = run(config)
@@ -67,12 +68,12 @@ def leaderboard(
 
 
 def _placed(words: str) -> tuple[str, Path]:
-    from hpskit.errors import InputError
+    from hpskit.errors import InputError, shown
     from hpskit.files import expand
 
     name, equals, folder = words.partition("=")
     if not (name and equals and folder):
-        raise InputError("--images", f"is {words!r}", expected="NAME=DIR, such as 'My model=renders/mine'")
+        raise InputError("--images", f"is {shown(words)}", expected="NAME=DIR, such as 'My model=renders/mine'")
     return name, expand(folder)
 
 

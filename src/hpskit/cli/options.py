@@ -33,6 +33,7 @@ __all__ = [
     "DropLeaks",
     "ImageRoot",
     "Json",
+    "Match",
     "Model",
     "OnBroken",
     "Persons",
@@ -131,6 +132,12 @@ OnBroken = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Threads of a process that decode.  \\[default: one for each processor, at most 8]"),
+]
+Match = Annotated[
+    Literal["auto", "number", "order"],
+    typer.Option(
+        help="How names of images are read: numbers from wherever they start, numbers from 0, or sorted, one a prompt."
+    ),
 ]
 Persons = Annotated[
     bool,

@@ -40,7 +40,6 @@ def chrominance(
         int, typer.Option(help="Longest side in pixels that images are reduced to before measuring.")
     ] = 256,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the images.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Where in the chroma plane (CIELAB a*b*) the images of each model lie, and how far models are apart.
@@ -53,7 +52,7 @@ def chrominance(
     """
     from hpskit.benchmark.studies.chrominance import Chrominance, run
 
-    config = Chrominance(images=images, out=out, size=size, resamples=resamples, seed=seed, command=command_line())
+    config = Chrominance(images=images, out=out, size=size, resamples=resamples, command=command_line())
     with progress_bar() as bar:
         result = run(config, step_progress(bar))
     if as_json:
@@ -180,7 +179,6 @@ def prompt_number(
         typer.Option("--scorer", "-s", help="Label of a scorer in the results; repeat for several.  \\[default: all]"),
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Draws of prompts for each number of them.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     as_json: Json = False,
 ) -> None:
     """How many prompts it takes to tell models apart: errors and the chance of a wrong order, by number of prompts.
@@ -196,7 +194,6 @@ def prompt_number(
         scorers=tuple(scorer or ()),
         resolution=resolution,
         resamples=resamples,
-        seed=seed,
         command=command_line(),
     )
     result = run(config)

@@ -72,7 +72,7 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
         return False
     has_separator = any(s in name_or_path for s in (os.sep, os.altsep) if s)
     ending = Path(name_or_path).suffix.lower()
-    return has_separator or ending in _ENDINGS or os.path.isfile(name_or_path)  # noqa: PTH113  # may be any text
+    return has_separator or ending in _ENDINGS or os.path.isfile(name_or_path)  # may be any text
 
 
 def cached(model: Model) -> Path | None:
@@ -130,7 +130,7 @@ def _model_or_file(name_or_path: str | os.PathLike[str]) -> Model | Path:
         try:
             return find(str(name_or_path))
         except UnknownModelError:
-            if not os.path.isdir(name_or_path):  # noqa: PTH112  # not an error if the name is too long for a file
+            if not os.path.isdir(name_or_path):  # not an error if the name is too long for a file
                 raise
     path = expand(name_or_path)
     try:

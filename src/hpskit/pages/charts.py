@@ -92,7 +92,8 @@ def axis_for(values: Iterable[float], steps: int = 5, *, title: str = "") -> Axi
     """An axis that begins and ends at a round tick and holds all values; `steps` is about how many there are."""
     values = list(values)
     low, high = min(values), max(values)
-    step = round_step((high - low) / steps) if high > low else 1.0
+    seen = high - low > 1e-9 * max(1.0, abs(low), abs(high))  # less is no difference that ticks could tell
+    step = round_step((high - low) / steps) if seen else round_step(max(1.0, 1e-9 * abs(high)))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     ticks = tuple(n * step for n in range(first, last + 1))
