@@ -119,26 +119,12 @@ def publish(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be made or the file cannot be written, or something stands there that is no file.
     """
-    temporary: Path | None = None
-    try:
-        if path.exists() and not path.is_file():
-            raise OutputError(path, "is there already and no file", expected="a file or nothing", cure="choose another")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(descriptor)
-        temporary = Path(name)
-        with _held_if_possible(temporary):
-            yield temporary
-            with temporary.open("rb+") as handle:
-                os.fsync(handle.fileno())
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-    except (OSError, UnicodeEncodeError) as error:
-        raise unwritten(path, error) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with _temporary(path, folder=False) as temporary:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
 
 
 @contextlib.contextmanager
@@ -146,33 +132,47 @@ def publish_folder(path: Path) -> Iterator[Path]:
     """Fill a folder that appears whole under its name or not at all.
 
     Yields the name of an empty hidden folder beside it. When the block ends, what is in there is brought to the disk
-    and it takes the name `path` in one step. What a killed process left half filled is removed by the next one that
-    writes to the same name.
+    and it takes the name `path` in one step. What a killed process left is removed as `publish` does it.
 
     Raises:
         OutputError: something stands at `path`, or the folder cannot be made or written.
     """
+    with _temporary(path, folder=True) as temporary:
+        yield temporary
+        if hasattr(os, "sync"):  # one call for what may be a million files
+            os.sync()
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
+    """Make a hidden file or folder beside `path`, which is removed unless the block gives it another name."""
     temporary: Path | None = None
     try:
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            cure = "remove it or choose another"
-            raise OutputError(path, "exists", expected="a new or an empty folder", cure=cure)
+        if folder and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise OutputError(path, "exists", expected="a new or an empty folder", cure="remove it or choose another")
+        if not folder and path.exists() and not path.is_file():
+            raise OutputError(path, "is there already and no file", expected="a file or nothing", cure="choose another")
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-        with _held_if_possible(temporary):
+        if folder:
+            temporary = Path(tempfile.mkdtemp(".tmp", f".{path.name}.", path.parent))
+        else:
+            descriptor, name = tempfile.mkstemp(".tmp", f".{path.name}.", path.parent)
+            temporary = Path(name)
+            os.close(descriptor)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a file system without locks
+                stack.enter_context(held(temporary))
             yield temporary
-            if hasattr(os, "sync"):  # one call for what may be a million files
-                os.sync()
-            temporary.chmod(0o777 & ~_umask())
-            if path.exists():
-                path.rmdir()
-            temporary.rename(path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise unwritten(path, error) from error
     finally:
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True) if folder else temporary.unlink(missing_ok=True)
 
 
 def _sweep(path: Path) -> None:
@@ -204,15 +204,6 @@ def held(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _held_if_possible(path: Path) -> Iterator[None]:
-    """Hold what others would sweep away, unless the file system has no locks."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            stack.enter_context(held(path))
-        yield
 
 
 def _umask() -> int:

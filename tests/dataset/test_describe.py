@@ -102,5 +102,5 @@ def test_what_is_worth_a_warning(tmp_path: Path) -> None:
     for content in (b"no image", b"P6\n4\xff 4\n255\n"):  # at the second Pillow raises ValueError
         (tmp_path / "a-3.png").write_bytes(content)
         broken, line = describe(tied).warnings()
-        assert "train.json: entry 1 (line 2): image 'a-3.png': cannot be opened" in broken
+        assert "train.json: entry 1 (line 2): image 'a-3.png': cannot be used" in broken
     assert "3 of 3 pairs are tied and say little" in line

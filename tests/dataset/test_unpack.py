@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import stat
@@ -93,6 +94,13 @@ def locked() -> bytes:
     return bytes(packed)
 
 
+def bomb(kind: bytes) -> bytes:
+    """A header that announces a gigabyte, and what follows for as long as anybody should read."""
+    member = tarfile.TarInfo("a.png")
+    member.type, member.size = kind, 1 << 30
+    return gzip.compress(member.tobuf() + bytes(1 << 20))
+
+
 BAD = {
     "a zip with a password": ("a.zip", locked(), "password"),
     "a symbolic link": ("a.tar", tar("w", link("l.png", tarfile.SYMTYPE, "a.png")), "is a link or a device"),
@@ -103,6 +111,14 @@ BAD = {
     "a link in a zip": ("a.zip", zipped(zip_link()), "is a link or a device"),
     "outside a zip": ("a.zip", zipped(zipfile.ZipInfo("../evil")), "outside"),
     "the root in a zip": ("a.zip", zipped(zipfile.ZipInfo("/evil")), "outside"),
+    "outside a tar by its root": ("a.tar", tar("w", tarfile.TarInfo("/evil")), "outside"),
+    "a name twice in a tar": ("a.tar.gz", tar("w:gz", tarfile.TarInfo("x/./b.png")), "'x/./b.png' is there twice"),
+    "a name twice in a zip": ("a.zip", PACKED["a.zip"].replace(b"c.png", b"a.png"), "'a.png' is there twice"),
+    "a damaged header": ("a.tar", PACKED["a.tar"].replace(b"x/b.png", b"x/B.png", 1), "header is damaged"),
+    "something behind the end": ("a.tar", PACKED["a.tar"] + PACKED["a.tar"], "something follows"),
+    "half a block behind the end": ("a.tar", PACKED["a.tar"] + bytes(100), "whole blocks"),
+    "a bomb": ("a.tar.gz", bomb(tarfile.REGTYPE), "more than 100 times its size"),
+    "a bomb of a name": ("a.tar.gz", bomb(tarfile.GNUTYPE_LONGNAME), "a header says that it is"),
     "a tar cut off between files": ("a.tar", PACKED["a.tar"][:2048], "cut off"),
     "a tar cut off in a file": ("a.tar", PACKED["a.tar"][:900], "unexpected end"),
     "a tar.gz without its last byte": ("a.tar.gz", PACKED["a.tar.gz"][:-1], "end-of-stream|EOF|end of"),

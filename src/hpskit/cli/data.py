@@ -17,8 +17,10 @@ from hpskit.cli.options import (
     echo_json,
     new_table,
     progress_bar,
+    show,
     step_progress,
 )
+from hpskit.errors import listed
 
 if TYPE_CHECKING:
     from hpskit.dataset.fetch import Wanted
@@ -51,7 +53,7 @@ def inspect(
 
     data = open_data(path, format=data_format, image_root=image_root)
     with progress_bar() as bar:
-        found = inspect_data(data, images=images, decode=decode, shown=show, progress=step_progress(bar))
+        found = inspect_data(data, images=images, decode=decode, show=show, progress=step_progress(bar))
     facts = found.to_json()
     if as_json:
         echo_json(facts)
@@ -204,26 +206,20 @@ def _bytes(size: int) -> str:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console()
     table = new_table(facts["path"], "what", "how many", words=("what", "how many"))
-    for what, text in _lines(facts):
-        table.add_row(what, Text(text))
-    console.print(table)
-    for kinds, style in ((facts["problems"], "bold red"), (facts["remarks"], "yellow")):
-        for kind, count in kinds.items():
-            console.print(Text(f" {kind}: {count:,}", style=style), soft_wrap=True)
-            listed = facts["listed"].get(kind, [])
-            for line in listed:
-                console.print(Text(f"   {line}"), soft_wrap=True)
-            if hidden := count - len(listed):
-                console.print(Text(f"   … and {hidden:,} more (--show)", style="dim"))
-    for text in facts["not_checked"]:
-        console.print(Text(f" not checked: {text}", style="dim"), soft_wrap=True)
-    verdict = (" sound", "bold green") if facts["sound"] else (" not sound", "bold red")
-    console.print(Text(*verdict))
+    for row in _lines(facts):
+        table.add_row(*row)
+    show(table, *_findings(facts), "sound" if facts["sound"] else "not sound")
+
+
+def _findings(facts: dict[str, Any]) -> Iterator[str]:
+    for kind, count in (facts["problems"] | facts["remarks"]).items():
+        yield f"{kind}: {count:,}"
+        first = facts["listed"].get(kind, [])
+        yield from (f"  {line}" for line in first)
+        if count > len(first):
+            yield f"  … and {count - len(first):,} more (--show)"
+    yield from (f"not checked: {text}" for text in facts["not_checked"])
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -233,9 +229,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
     def counts(name: str) -> str:
         """Write the first dozen, each with how often it is there."""
-        items = [*facts[name].items()]
-        rest = f", and {len(items) - 12:,} more" if len(items) > 12 else ""
-        return ", ".join(f"{key}: {count:,}" for key, count in items[:12]) + rest or "not named"
+        return listed((f"{key}: {count:,}" for key, count in facts[name].items()), 12) or "not named"
 
     yield "format", facts["format"]
     yield "groups", some("groups", "unjudged_groups", "not judged by anybody")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
-
-from PIL import Image
 
 from hpskit.dataset.group import Group, compared
-from hpskit.dataset.reading import DataSet
+from hpskit.dataset.reading import DataSet, open_carried
 from hpskit.errors import InputError, RecordError
 
 __all__ = ["Context", "Description", "describe"]
 
 _SAMPLE = 500
-"""Images whose size is looked at: enough to see what kind of images these are."""
+"""Images whose size is looked at, the first ones: enough to see what kind of images these are."""
 _ONE_SIDED = (0.4, 0.6)
 """Shares beyond which the order of images seems to tell the label."""
 _MANY_TIES = 0.5
@@ -58,8 +53,8 @@ class Description:
         self._signs: dict[int, int] = {}
         """Hash of prompt and images of a pair -> 1 if the image whose name comes first is preferred, -1, or 0."""
 
-    def add(self, group: Group) -> bool:
-        """Count a group; False if nobody compared two of its images."""
+    def add(self, group: Group) -> None:
+        """Count a group."""
         before = self.counts["pairs"]
         for one, other, halves, votes in compared(group):
             self.counts["pairs"] += 1
@@ -75,14 +70,20 @@ class Description:
             self._signs.setdefault(key, sign)
         if self.counts["pairs"] == before:
             self.counts["unjudged"] += 1
-            return False
+            return
         self.counts["judged"] += 1
         self.group_sizes[len(group.images)] += 1
         if (prompt := hash(group.prompt)) not in self._prompts:
             self._prompts.add(prompt)
             self.counts["prompts"] += 1
             self.counts["cut"] += self.context is not None and self.context.cuts(group.prompt)
-        return True
+
+    def look_at(self, data: DataSet, group: Group, name: str) -> None:
+        """Note width and height of an image as they are stored, or what is wrong with it; it is not decoded."""
+        try:
+            self.sizes.append(open_carried(data.encoded(group, name).data).size)
+        except RecordError as error:
+            self.broken.append(str(error))
 
     @property
     def first_preferred(self) -> float | None:
@@ -134,10 +135,9 @@ def describe(
     context: Context | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Description:
-    """Read all rows, and the headers of a sample of the images.
+    """Read all rows, and the headers of the first 500 images.
 
-    The sample is 500 image files drawn at random, always the same ones, or the first 500 images of a data set that
-    carries all of them. Memory grows with the pairs, some 100 bytes for each.
+    Memory grows with the pairs, some 100 bytes for each.
 
     Args:
         data: the data set.
@@ -149,58 +149,20 @@ def describe(
         RecordError: a row is broken.
         InputError: a file cannot be read, or no group has a compared pair.
     """
-    found, sample = Description(data.name, context), Sample()
-    for number, (group, files) in enumerate(data.with_files()):
+    found = Description(data.name, context)
+    for number, group in enumerate(data.outline()):
         if number % 1024 == 0:
             progress(number)
-        if group.place not in without and found.add(group):
-            sample.add(group, files)
+        if group.place not in without:
+            found.add(group)
     if not found.counts["pairs"]:
         raise InputError(data.path, "has no group in which somebody compared two images", cure="give judged groups")
-    looked_at: dict[str, Group] = {}
-    for group, name in sample.images or first_carried(data, without):
-        looked_at.setdefault(name, group)
-    for name, group in looked_at.items():
-        try:
-            found.sizes.append(image_size(data, group, name))
-        except RecordError as error:
-            found.broken.append(str(error))
+    seen = set[str]()
+    for group in data:
+        for name in group.images if group.place not in without and len(seen) < _SAMPLE else ():
+            if name not in seen:
+                seen.add(name)
+                found.look_at(data, group, name)
+        if len(seen) >= _SAMPLE:
+            break
     return found
-
-
-class Sample:
-    """A random sample of the image files, the same one at every run."""
-
-    def __init__(self) -> None:
-        self.images: list[tuple[Group, str]] = []
-        self._seen = 0
-        self._random = random.Random(0)  # noqa: S311  # nothing secret
-
-    def add(self, group: Group, names: Iterable[str]) -> None:
-        """Draw some of the images of a group."""
-        for name in names:
-            self._seen += 1
-            slot = self._seen - 1 if self._seen <= _SAMPLE else self._random.randrange(self._seen)
-            if slot < _SAMPLE:
-                self.images[slot : slot + 1] = [(group, name)]
-
-
-def first_carried(data: DataSet, without: Collection[str]) -> Iterator[tuple[Group, str]]:
-    """Read the first images of a data set that has no image files."""
-    groups = (group for part in data.parts() for group in data.read_part(part) if group.place not in without)
-    return itertools.islice(((group, name) for group in groups for name in group.images), _SAMPLE)
-
-
-def image_size(data: DataSet, group: Group, name: str) -> tuple[int, int]:
-    """Return width and height of an image as they are stored; it is not decoded.
-
-    Raises:
-        RecordError: it is not there or cannot be opened.
-    """
-    image = data.image(group, name)
-    try:
-        with Image.open(image) if isinstance(image, Path) else image as opened:
-            return opened.size
-    except Exception as error:  # formats raise what they like while their headers are read
-        place = f"{group.place}: image {name!r}"
-        raise RecordError(place, f"cannot be opened ({error})", cure="make or download it") from error

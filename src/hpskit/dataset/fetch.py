@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
-from hpskit.errors import InputError
+from hpskit.errors import InputError, listed, shown
 from hpskit.files import publish, publish_folder
 from hpskit.hub import HubFile, home, hub_file, hub_files
 
@@ -39,6 +39,11 @@ ARCHIVE = re.compile(
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RuntimeError)
 """Errors of the libraries for a damaged archive; the last for one with a password, or packed in an unknown way."""
 
+
+_LARGEST_NOTE = 1 << 20
+"""Bytes of a long name, or of other notes on the next member, which are read whole."""
+_EXPANSION, _SMALL = 100, 1 << 28
+"""Times its own size, besides 256 MB, that an archive may take; images get hardly smaller, annotations a tenth."""
 
 _IMAGEREWARD = {
     split: (f"metadata-{split}.parquet", f"images/{split}/*.zip") for split in ("test", "validation", "train")
@@ -163,8 +168,7 @@ def _some(files: Iterable[HubFile]) -> str:
     """Name the first files of a listing; those of one folder and ending are one pattern."""
     paths = [PurePosixPath(file.path) for file in files]
     names = [str(path.with_name(f"*{''.join(path.suffixes[-2:])}") if path.parent.name else path) for path in paths]
-    names = [*dict.fromkeys(names)]
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return listed(dict.fromkeys(names), 12)
 
 
 def _cure(name: str) -> str:
@@ -245,9 +249,11 @@ def unpack(archive: str, parts: Sequence[Path], folder: Path, progress: Callable
     kind = match["kind"] if match else "tar"
     with publish_folder(folder) as temporary:
         try:
+            members = Members(sum(part.stat().st_size for part in parts))
             with io.BufferedReader(Joined(parts)) as stream:
-                members = unzip(stream, temporary) if kind == "zip" else untar(stream, temporary, kind != "tar")
-                for number, _ in enumerate(members, 1):
+                plain: Any = gzip.GzipFile(fileobj=stream) if kind in ("tar.gz", "tgz") else stream
+                done = unzip(stream, temporary, members) if kind == "zip" else untar(plain, temporary, members)
+                for number, _ in enumerate(done, 1):
                     progress(folder.name, number)
         except _BROKEN as error:
             found = f"is not a whole archive that can be trusted ({error})"
@@ -260,35 +266,79 @@ def unpack(archive: str, parts: Sequence[Path], folder: Path, progress: Callable
             top.rmdir()
 
 
-def untar(stream: IO[bytes], folder: Path, compressed: bool) -> Iterator[None]:
+class Header(tarfile.TarInfo):
+    """A member of a tar file whose header is sound: one that is damaged is no end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if bytes(buf).strip(b"\0"):
+                raise tarfile.ReadError(f"a header is damaged ({error})") from error
+            raise
+        if header.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE) and header.size > _LARGEST_NOTE:
+            raise tarfile.ReadError(f"a header says that it is {header.size:,} bytes long")
+        return header
+
+
+def untar(stream: IO[bytes], folder: Path, members: Members) -> Iterator[None]:
     """Unpack a tar file, one member at a time."""
-    unpacked = gzip.GzipFile(fileobj=stream) if compressed else stream
-    with tarfile.open(fileobj=unpacked, mode="r|") as packed:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as packed:
         for member in packed:
-            if not (member.isfile() or member.isdir()):
-                raise tarfile.TarError(f"{member.name!r} is a link or a device, expected files and folders")
-            packed.extract(member, folder, filter="data")  # refuses what would lie outside
+            members.check(member.name, member.size, file=member.isreg(), folder=member.isdir())
+            packed.extract(member, folder, filter="data")
             yield
-    if compressed:
-        while unpacked.read(1 << 20):  # to the checksum: tarfile is content with an archive that is cut off
-            pass
-    else:
-        stream.seek(-tarfile.BLOCKSIZE, io.SEEK_END)
-        if stream.read().strip(b"\0"):
+        tail = packed.fileobj
+        assert tail is not None
+        if tail.tell() <= packed.offset:
             raise EOFError("it was cut off: no empty block marks its end")
+        while rest := tail.read(1 << 20):  # to the end, where a compressed file has its checksum
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError("something follows the block that marks its end")
+        if tail.tell() % tarfile.BLOCKSIZE:
+            raise EOFError("it does not consist of whole blocks")
 
 
-def unzip(stream: IO[bytes], folder: Path) -> Iterator[None]:
+def unzip(stream: IO[bytes], folder: Path, members: Members) -> Iterator[None]:
     """Unpack a zip file, one member at a time."""
     with zipfile.ZipFile(stream) as packed:
         for member in packed.infolist():
-            path = PurePosixPath(member.filename)
-            if path.is_absolute() or ".." in path.parts or "\\" in member.filename:
-                raise zipfile.BadZipFile(f"{member.filename!r} would lie outside the folder")
-            if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise zipfile.BadZipFile(f"{member.filename!r} is a link or a device, expected files and folders")
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            members.check(
+                member.filename,
+                member.file_size,
+                file=not member.is_dir() and kind in (0, stat.S_IFREG),
+                folder=member.is_dir() and kind in (0, stat.S_IFDIR),
+            )
             packed.extract(member, folder)  # compares the checksum
             yield
+
+
+class Members:
+    """What has come out of an archive so far, to see whether the next member can be trusted."""
+
+    def __init__(self, packed: int) -> None:
+        self._room = _EXPANSION * packed + _SMALL
+        self._names: set[str] = set()
+
+    def check(self, name: str, size: int, *, file: bool, folder: bool) -> None:
+        """See that a member is a file or a folder inside, is there once, and no bomb.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if not (file or folder):
+            raise ValueError(f"{shown(name)} is a link or a device, expected files and folders")
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+            raise ValueError(f"{shown(name)} would lie outside the folder")
+        if file and str(path) in self._names:
+            raise ValueError(f"{shown(name)} is there twice")
+        self._names.add(str(path))
+        self._room -= size
+        if self._room < 0:
+            raise ValueError(f"it would take more than {_EXPANSION} times its size on the disk")
 
 
 class Joined(io.RawIOBase):

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.records import Pair
-
-__all__ = ["Group", "Judgement", "compared", "compared_pairs", "orders", "pairs"]
+__all__ = ["Group", "Judgement", "compared", "compared_pairs", "orders"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,13 +97,6 @@ def compared(group: Group) -> Iterator[tuple[int, int, int, int]]:
                 halves += judgement.votes * (1 + (first < second) - (first > second))
         if votes:
             yield one, other, halves, votes
-
-
-def pairs(group: Group) -> Iterator[Pair]:
-    """Make a record of every two images of a group that somebody compared."""
-    for one, other, halves, votes in compared(group):
-        first, second = group.images[one], group.images[other]
-        yield Pair(prompt=group.prompt, first=first, second=second, first_share=halves / (2 * votes), votes=votes)
 
 
 def compared_pairs(group: Group) -> int:

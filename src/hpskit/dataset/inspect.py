@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,18 +13,15 @@ from typing import Any, TypeAlias
 from hpskit.dataset.duplicates import pixels_of
 from hpskit.dataset.group import Group, Judgement
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import ImageError
-from hpskit.files import explain
+from hpskit.errors import ImageError, listed, shown
 
-__all__ = ["PROBLEMS", "REMARKS", "Inspection", "find_files", "inspect"]
+__all__ = ["PROBLEMS", "REMARKS", "Inspection", "inspect"]
 
 PROBLEMS = ("broken row", "missing image", "empty image", "broken image", "same image twice")
 """Kinds of findings that make a data set unsound; the last is a group that compares an image with itself."""
 REMARKS = ("duplicate group", "contradiction", "published order", "same image")
 """Kinds of findings that are worth a look; people may well contradict one another."""
 
-Remark: TypeAlias = Callable[[str, str], None]
-"""Receives a finding: its kind, and a line that says where it is."""
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 """Receives a step, how much of it is done, and of how much (None: not known)."""
 
@@ -35,8 +32,8 @@ _AT_ONCE = 256
 class Inspection:
     """Counts and findings. Memory grows with distinct images and prompts only."""
 
-    def __init__(self, data: DataSet, shown: int) -> None:
-        self.data, self.shown = data, shown
+    def __init__(self, data: DataSet, show: int) -> None:
+        self.data, self.show = data, show
         self.counts: Counter[str] = Counter()
         """Numbers of `to_json`, and `first`: comparisons that prefer the image that is listed first."""
         self.group_sizes: Counter[int] = Counter()
@@ -99,7 +96,7 @@ class Inspection:
     def remark(self, kind: str, line: str) -> None:
         """Count a finding, and list it if it is one of the first."""
         self.findings[kind] += 1
-        if self.findings[kind] <= self.shown:
+        if self.findings[kind] <= self.show:
             self.listed.setdefault(kind, []).append(line)
 
     def add(self, group: Group) -> None:
@@ -118,7 +115,7 @@ class Inspection:
         for name, data in group.embedded.items():
             self.embedded.add(name)
             if not data:
-                self.remark("empty image", f"{group.place}: image {name!r} has 0 bytes")
+                self.remark("empty image", f"{group.place}: image {shown(name)} has 0 bytes")
         self.add_judgements(group)
         self.compare_with_seen(group)
 
@@ -189,7 +186,7 @@ def inspect(
     *,
     images: bool = True,
     decode: bool = False,
-    shown: int = 5,
+    show: int = 5,
     progress: Progress = lambda *_: None,
 ) -> Inspection:
     """Read all rows and look for all images; nothing stops at the first thing that is wrong.
@@ -198,22 +195,24 @@ def inspect(
         data: the data set.
         images: look for the image files.
         decode: decode every image, and compare their contents.
-        shown: findings of each kind that are listed; all are counted.
+        show: findings of each kind that are listed; all are counted.
         progress: see `Progress`.
 
     Raises:
         InputError: a file cannot be read at all.
     """
-    found = Inspection(data, shown)
+    found = Inspection(data, show)
     for number, group in enumerate(data.groups(lambda error: found.remark("broken row", str(error))), 1):
         found.add(group)
         if number % 1024 == 0:
             progress("reading", number, None)
     if images:
         progress("looking for images", 0, None)
-        there = find_files(data, found.files, found.remark)
+        missing = {name: (kind, line) for name, kind, line in data.missing(found.files)}
+        for kind, line in missing.values():
+            found.remark(kind, line)
         if decode:
-            _decode(found, there, progress)
+            _decode(found, [name for name in found.files if name not in missing], progress)
     elif found.files:
         found.not_checked.append("whether image files are there (--no-images)")
     if not (images and decode):
@@ -221,57 +220,9 @@ def inspect(
     return found
 
 
-def find_files(data: DataSet, images: Mapping[str, str], remark: Remark) -> dict[str, int]:
-    """Return the size in bytes of each file that is there and not empty, by its name; the others are remarked.
-
-    Each folder is listed once, which finds missing files without a question for every image.
-
-    Args:
-        data: the data set, for the folder that names start from.
-        images: name -> place of the group that names it.
-        remark: is told of `missing image` and `empty image`.
-    """
-    folders: dict[str, list[str]] = {}
-    for name in images:
-        folders.setdefault(os.path.dirname(name), []).append(name)  # noqa: PTH120  # 5 times as fast as Path.parent
-    found: dict[str, int] = {}
-    for folder, names in folders.items():
-        root, reason = data.image_path(folder), ""
-        try:
-            sizes = list_sizes(root, {name.rpartition("/")[2] for name in names})
-        except OSError as error:
-            sizes, reason = {}, f" ({explain(error)})"
-        for name in names:
-            if size := sizes.get(name.rpartition("/")[2]):
-                found[name] = size
-            elif size == 0:
-                remark("empty image", f"{images[name]}: image {name!r} has 0 bytes in {root}")
-            else:
-                remark("missing image", f"{images[name]}: image {name!r} is not in {root}{reason}")
-    return found
-
-
-def list_sizes(folder: Path, wanted: Collection[str]) -> dict[str, int]:
-    """List the size in bytes of each wanted file in a folder.
-
-    Raises:
-        OSError: the folder cannot be listed.
-    """
-    sizes: dict[str, int] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name in wanted:
-                try:
-                    if entry.is_file():
-                        sizes[entry.name] = entry.stat().st_size
-                except OSError:  # a link that leads nowhere or to itself
-                    continue
-    return sizes
-
-
-def _decode(found: Inspection, names: Iterable[str], progress: Progress) -> None:
+def _decode(found: Inspection, names: Sequence[str], progress: Progress) -> None:
     """Decode every distinct image once, in threads, and find those of the same pixels."""
-    data, total = found.data, len(found.embedded) + len([*names])
+    data, total = found.data, len(found.embedded) + len(names)
     by_pixels: dict[bytes, list[str]] = {}
     found.images_decoded = 0
     images = itertools.chain(((name, found.files[name], data.image_path(name)) for name in names), _carried(found))
@@ -280,7 +231,7 @@ def _decode(found: Inspection, names: Iterable[str], progress: Progress) -> None
             outcomes = pool.map(pixels_or_problem, (image for *_, image in batch))
             for (name, place, _), outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, str):
-                    found.remark("broken image", f"{place}: image {name!r}: {outcome}")
+                    found.remark("broken image", f"{place}: image {shown(name)}: {outcome}")
                 else:
                     by_pixels.setdefault(outcome, []).append(name)
             found.images_decoded += len(batch)
@@ -288,8 +239,7 @@ def _decode(found: Inspection, names: Iterable[str], progress: Progress) -> None
     same = {name: pixels for pixels, names in by_pixels.items() if len(names) > 1 for name in names}
     for pixels in dict.fromkeys(same.values()):
         names = by_pixels[pixels]
-        listed = ", ".join(repr(name) for name in names[:5]) + (" …" if len(names) > 5 else "")
-        found.remark("same image", f"{len(names)} names of one picture: {listed}")
+        found.remark("same image", f"{len(names)} names of one picture: {listed(map(shown, names))}")
     for group in data.groups(lambda _: None) if same else ():
         pictures = [same[name] for name in group.images if name in same]
         if len(set(pictures)) < len(pictures):

@@ -7,7 +7,8 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from hpskit.dataset.formats import Layout, hpd, imagereward, ours, parquet, pickapic
 from hpskit.dataset.group import Group
 from hpskit.errors import ImageError, InputError, RecordError, shown
-from hpskit.files import expand, explain, inside
+from hpskit.files import check_regular, expand, explain, inside
 from hpskit.hub import home
 from hpskit.rows import Filled, Report, read_entries, read_row_group, refuse, row_groups
 
@@ -142,21 +143,28 @@ class DataSet:
         return inside(path, folders, f"{group.place}: image {shown(name)}")
 
     def own_image(self, group: Group, name: str) -> Encoded:
-        """Read an image to copy or embed it; the file is one of the data set's own, and begins like an image.
+        """Read an image to copy or embed it: one that rows carry, or a file of the data set's own; see `encoded`.
 
         Raises:
             InputError: see `own_image_path`.
-            RecordError: see `image`.
+        """
+        if name not in group.embedded:
+            self.own_image_path(group, name)
+        return self.encoded(group, name)
+
+    def encoded(self, group: Group, name: str) -> Encoded:
+        """Read the bytes of an image, which begin like one.
+
+        Raises:
+            RecordError: see `image`; or a file begins like no image.
         """
         from hpskit.pixels import Encoded
 
-        if (data := group.embedded.get(name)) is not None:
-            return Encoded(data, f"{group.place}: image {shown(name)}")
-        path = self.own_image_path(group, name)
         with self._usable(group, name):
-            encoded = Encoded.read(path)
-            open_carried(encoded.data)
-        return encoded
+            data = group.embedded.get(name)
+            found = Encoded.read(self.image_path(name)) if data is None else Encoded(data, name)
+            open_carried(found.data)
+        return found
 
     def image(self, group: Group, name: str) -> Path | Image.Image:
         """Return the path of an image's file, or an image opened from embedded bytes, not decoded yet.
@@ -171,6 +179,28 @@ class DataSet:
                 return open_carried(data)
             pixels.check_file(self.image_path(name))
         return self.image_path(name)
+
+    def missing(self, images: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+        """Look for image files, without opening them.
+
+        Args:
+            images: name -> place of the group that names it.
+
+        Yields:
+            Of each that is not there or empty: name, `missing image` or `empty image`, and a line that says where.
+        """
+        for name, place in images.items():
+            where = f"{place}: image {shown(name)}"
+            try:
+                status = os.stat(os.path.join(self.image_root, name))  # noqa: PTH116, PTH118  # 5 times as fast as Path
+            except (OSError, ValueError) as error:
+                reason = "" if isinstance(error, FileNotFoundError) else f" ({explain(error)})"
+                yield name, "missing image", f"{where} is not in {self.image_path(name).parent}{reason}"
+            else:
+                if not stat.S_ISREG(status.st_mode):
+                    yield name, "missing image", f"{where} is no file"
+                elif not status.st_size:
+                    yield name, "empty image", f"{where} has 0 bytes in {self.image_path(name).parent}"
 
     @contextlib.contextmanager
     def _usable(self, group: Group, name: str) -> Iterator[None]:
@@ -236,11 +266,11 @@ def locate(path_or_name: str | os.PathLike[str]) -> tuple[Path, str]:
     """Return the path that is meant, which may be that of a fetched data set, and its name for reports."""
     path = expand(path_or_name)
     owner, *parts = str(path_or_name).split("/")
-    if parts and not path.exists():
+    if parts and not os.path.lexists(path):
         fetched = home() / "datasets" / f"{owner}--{parts[0]}"
         if fetched.is_dir():
             return fetched.joinpath(*parts[1:]), str(path_or_name)
-    whole = path.resolve()
+    whole = Path(os.path.realpath(path))
     return path, whole.name if path.is_dir() else f"{whole.parent.name}/{whole.name}"
 
 
@@ -252,12 +282,16 @@ def find_files(path: Path) -> tuple[Path, ...]:
         if not path.is_dir():
             found = splits(path.parent).get(path.name)
             if not found:
+                if os.path.lexists(path):
+                    check_regular(path)
                 cure = "check the path; a data set of the hub is brought by `hpskit data fetch NAME`"
                 raise InputError(path, "no such file or folder", cure=cure)
             return found
         names = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
         by_split = splits(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
     parts = {file for files in by_split.values() for file in files}
     candidates = {file.name: (file,) for file in names if file not in parts} | by_split

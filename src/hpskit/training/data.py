@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from hpskit.dataset.describe import Context, Description, describe
 from hpskit.dataset.duplicates import Leaks, check_leaks
 from hpskit.dataset.group import Group, Judgement, compared_pairs, orders
-from hpskit.dataset.inspect import find_files
 from hpskit.dataset.reading import DataSet, Part, open_data
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.models.clip import token_counter, tokenizer
@@ -233,10 +232,11 @@ def missing_images(data: DataSet) -> Missing:
     for group, names in data.with_files():
         for name in names:
             places.setdefault(name, group.place)
-    lines: list[str] = []
-    missing = places.keys() - find_files(data, places, lambda _, line: lines.append(line)).keys()
-    groups = (group.place for group, names in data.with_files() if not missing.isdisjoint(names)) if missing else ()
-    return Missing(lines, frozenset(groups))
+    missing = {name: line for name, _, line in data.missing(places)}
+    groups = (
+        (group.place for group, names in data.with_files() if not missing.keys().isdisjoint(names)) if missing else ()
+    )
+    return Missing([*missing.values()], frozenset(groups))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

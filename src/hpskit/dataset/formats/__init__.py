@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, TypeAlias
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self, TypeAlias
+
+from pydantic import AfterValidator, Field, StringConstraints
 
 from hpskit.dataset.group import Group, compared_pairs, orders
-from hpskit.errors import RecordError
-from hpskit.records import parse_row
+from hpskit.errors import InputError, RecordError, shown
 from hpskit.rows import Report
-from hpskit.schema import Strict
+from hpskit.schema import Expected, Strict, parse
 
-__all__ = ["LABELS", "Entries", "Layout", "Loss", "lose_description", "lose_of_pairs"]
+__all__ = [
+    "LABELS",
+    "Count",
+    "Entries",
+    "ImageName",
+    "Images",
+    "Layout",
+    "Loss",
+    "PartialRanks",
+    "Ranks",
+    "Text",
+    "Texts",
+    "check_lengths",
+    "check_meta",
+    "distinct_images",
+    "lose_description",
+    "lose_of_pairs",
+]
 
 Entries: TypeAlias = Iterator[tuple[str, dict[str, Any]]]
 """Place in words and content of each row."""
@@ -20,6 +39,65 @@ Loss: TypeAlias = Callable[[str], None]
 
 LABELS: dict[tuple[float | None, float | None], tuple[int, int]] = {(1, 0): (1, 2), (0, 1): (2, 1), (0.5, 0.5): (1, 1)}
 """Labels of two images -> their ranks."""
+
+
+def distinct_images(images: tuple[str, ...], *, field: str = "") -> tuple[str, ...]:
+    """Return the images of a group, if all are different.
+
+    Raises:
+        InputError: one is there twice.
+    """
+    if len(set(images)) < len(images):
+        twice = next(name for number, name in enumerate(images) if name in images[:number])
+        raise InputError(field, f"names {twice!r} twice", expected="each image once", cure="remove one with its rank")
+    return images
+
+
+Text = Annotated[str, StringConstraints(pattern=r"\S"), Expected("a text that is not blank, of whole characters")]
+"""No half of a surrogate pair is in a text, because it could be written nowhere."""
+ImageName = Annotated[str, StringConstraints(pattern=r"\A[^\x00]+\z"), Expected("a file name, without NUL")]
+"""A path or a label; not empty."""
+Images = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"\A[^\x00]+\z")], ...],
+    Field(strict=False, min_length=2),
+    Expected("a list of at least two file names, without NUL"),
+    AfterValidator(distinct_images),
+]
+"""The images of a group, all different."""
+_LARGEST = 1_000_000
+Count = Annotated[int, Field(ge=1, le=_LARGEST), Expected(f"a whole number from 1 to {_LARGEST:,}")]
+"""Votes: more is a slip of the pen, and votes are counted out one by one."""
+_Rank = Annotated[int, Field(ge=1, le=_LARGEST)]
+_RANKS = f"whole numbers from 1 to {_LARGEST:,}, one for each image (1 is best, equal ranks are a tie)"
+Ranks = Annotated[tuple[_Rank, ...], Field(strict=False), Expected(_RANKS)]
+PartialRanks = Annotated[tuple[_Rank | None, ...], Field(strict=False), Expected(f"{_RANKS}, null for not ranked")]
+Texts = Annotated[tuple[Text, ...], Field(strict=False), Expected("a list of texts, one for each image")]
+
+
+def check_lengths(images: Sequence[str], **fields: Sequence[object] | None) -> None:
+    """See that fields hold a value for every image, if they are there.
+
+    Raises:
+        InputError: there are fewer or more.
+    """
+    for field, values in fields.items():
+        if values is not None and len(values) != len(images):
+            found = f"has {len(values)} values for {len(images)} images"
+            raise InputError(field, found, expected="one for each", cure="add or remove values or images")
+
+
+def check_meta(field: str, meta: Mapping[str, Any]) -> None:
+    """See that an object can be written as JSON in UTF-8.
+
+    Raises:
+        InputError: it has a number without end, half of a surrogate pair, or too many levels.
+    """
+    try:
+        if meta:
+            json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        expected = "an object {…} with finite numbers, whole characters and not too many levels"
+        raise InputError(field, f"is {shown(meta)}", expected=expected) from None
 
 
 class Layout(Strict):
@@ -38,11 +116,20 @@ class Layout(Strict):
         return frozenset(f.alias or name for name, f in cls.model_fields.items() if f.is_required())
 
     @classmethod
+    def of(cls, value: object, place: str) -> Self:
+        """Make a row of what was read; see `hpskit.schema.parse`.
+
+        Raises:
+            RecordError: a field is missing, unknown, or not what it should be.
+        """
+        return parse(cls, value, place, error=RecordError, cure="correct it or remove the row")
+
+    @classmethod
     def read(cls, entries: Entries, report: Report) -> Iterator[Group]:
         """Read all rows, in order. `report` receives the error of a broken row, and the next one is read."""
         for place, value in entries:
             try:
-                row = parse_row(cls, value, place)
+                row = cls.of(value, place)
             except RecordError as error:
                 report(error)
             else:

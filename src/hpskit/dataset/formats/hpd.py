@@ -17,10 +17,21 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from hpskit.dataset.formats import LABELS, Layout, Loss, lose_description, lose_of_pairs
+from hpskit.dataset.formats import (
+    LABELS,
+    ImageName,
+    Images,
+    Layout,
+    Loss,
+    Ranks,
+    Text,
+    check_lengths,
+    distinct_images,
+    lose_description,
+    lose_of_pairs,
+)
 from hpskit.dataset.group import Group, Judgement, orders
 from hpskit.errors import InputError
-from hpskit.records import ImageName, Images, Ranks, Text, check_lengths, distinct_images
 from hpskit.schema import Expected, Strict
 
 __all__ = ["PairRow", "RankedRow", "VotedRow", "test_rows", "train_rows"]

@@ -12,10 +12,9 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from hpskit.dataset.formats import Entries, Layout
+from hpskit.dataset.formats import Count, Entries, ImageName, Images, Layout, Ranks, Text, check_lengths, check_meta
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import RecordError, shown
-from hpskit.records import Count, ImageName, Images, Ranks, Text, check_lengths, check_meta, parse_row
 from hpskit.rows import Report
 
 __all__ = ["ImageRow", "RankedRow"]
@@ -73,7 +72,7 @@ class ImageRow(Layout):
         prompts: dict[str, dict[str, tuple[str, ImageRow]]] = {}
         for place, value in entries:
             try:
-                row = parse_row(cls, value, place)
+                row = cls.of(value, place)
                 images = prompts.setdefault(row.prompt_id, {})
                 row.check_with(place, images)
             except RecordError as error:

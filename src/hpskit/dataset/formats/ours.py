@@ -1,36 +1,105 @@
-"""hpskit's own text layouts: `rankings.jsonl` and `pairs.jsonl`, lines of the records `Ranking` and `Pair`."""
+"""hpskit's own text layouts: `rankings.jsonl` and `pairs.jsonl`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Self
 
-from hpskit.dataset.formats import Entries, Layout, Loss, lose_of_pairs
-from hpskit.dataset.group import Group, Judgement, orders, pairs
-from hpskit.errors import RecordError
-from hpskit.records import Pair, Ranking, parse_row
+from pydantic import Field, model_validator
+
+from hpskit.dataset.formats import (
+    Count,
+    Entries,
+    ImageName,
+    Images,
+    Layout,
+    Loss,
+    PartialRanks,
+    Text,
+    Texts,
+    check_lengths,
+    check_meta,
+    distinct_images,
+    lose_of_pairs,
+)
+from hpskit.dataset.group import Group, Judgement, compared, orders
+from hpskit.errors import InputError, RecordError, shown
 from hpskit.rows import Report
+from hpskit.schema import Expected
 
 __all__ = ["PairRow", "RankingRow", "RankingRows", "pair_rows"]
 
 _CURE = "give it another group, or repeat what the first line says"
 
 
-class PairRow(Layout, Pair):
-    """A line of `pairs.jsonl`."""
+class PairRow(Layout):
+    """A line of `pairs.jsonl`: two images made for one prompt, and how people judged them."""
 
     layout = "pairs"
     folders = ("images",)
+
+    prompt: Text
+    first: ImageName
+    """Path, from the folder `images` beside the file, or else from its own."""
+    second: ImageName
+    """Path; another image than `first`."""
+    first_share: Annotated[float, Field(ge=0, le=1), Expected("a number from 0 to 1")]
+    """Share of votes for the first image; a tie counts one half to each."""
+    votes: Count
+    """The number of people who judged the pair. `first_share` is a multiple of one half vote."""
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that the fields fit one another."""
+        distinct_images((self.first, self.second), field="second")
+        halves = 2 * self.first_share * self.votes
+        if abs(halves - round(halves)) > 1e-3:
+            expected = f"a whole number of halves of {self.votes} votes"
+            raise InputError("first_share", f"is {self.first_share}", expected=expected)
+        return self
 
     def to_group(self, place: str) -> Group:
         return Group(place=place, prompt=self.prompt, images=(self.first, self.second), judgements=_votes(self))
 
 
-class RankingRow(Layout, Ranking):
-    """A line of `rankings.jsonl`: a judgement of a group."""
+class RankingRow(Layout):
+    """A line of `rankings.jsonl`: the order that one person, or several who agreed, gave to a group."""
 
     layout = "rankings"
     folders = ("images",)
+
+    group: Annotated[Text | int, Expected("a name or a number, the same in all lines of the group")]
+    """The same in all lines of a group, which follow one another. A number is a group without a name of its own."""
+    prompt: Text
+    """The same in all lines of a group, as are `images`, `sources`, `category` and `meta`."""
+    images: Images
+    """All different: paths that start from the folder `images` beside the file, or else from its own."""
+    ranks: PartialRanks | None
+    """A rank for each image: 1 is best, equal ranks are a tie, None was not ranked. None for all: nobody judged yet."""
+    annotator: Text | None = None
+    """The same word for the same person throughout; None if it is not known who it was."""
+    votes: Count = 1
+    """The number of people who gave exactly this ranking."""
+    published: bool = False
+    """True if this is no vote, but the order that the data set publishes for all its annotators together."""
+    sources: Texts | None = None
+    """The generator of each image, if it is known."""
+    category: Text | None = None
+    """Style or kind of the prompt, if it is known."""
+    meta: dict[str, Any] = Field(default_factory=dict)
+    """Anything else that JSON can hold."""
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that the fields fit one another."""
+        check_lengths(self.images, ranks=self.ranks, sources=self.sources)
+        check_meta("meta", self.meta)
+        if self.published and (self.ranks is None or None in self.ranks):
+            raise InputError("ranks", f"is {shown(self.ranks)}", expected="a rank of every image in a published order")
+        if (self.published or self.ranks is None) and (self.annotator is not None or self.votes != 1):
+            what = "a published order is nobody's vote" if self.published else "without ranks nobody has judged it"
+            raise InputError("published" if self.published else "ranks", f"goes with a vote, but {what}")
+        return self
 
     @classmethod
     def read(cls, entries: Entries, report: Report) -> Iterator[Group]:
@@ -39,7 +108,7 @@ class RankingRow(Layout, Ranking):
         seen = set[str | int]()
         for here, value in entries:
             try:
-                line = parse_row(cls, value, here)
+                line = cls.of(value, here)
                 same = bool(lines) and lines[0].group == line.group
                 if same:
                     line.check_with(here, lines)
@@ -94,7 +163,7 @@ class RankingRow(Layout, Ranking):
         )
 
 
-def _votes(pair: Pair) -> tuple[Judgement, ...]:
+def _votes(pair: PairRow) -> tuple[Judgement, ...]:
     """Return the votes behind a share, with as few ties among them as it allows."""
     halves = round(2 * pair.first_share * pair.votes)
     first, tied = divmod(halves, 2)
@@ -105,13 +174,22 @@ def _votes(pair: Pair) -> tuple[Judgement, ...]:
 def pair_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
     """Write a group as lines of `pairs.jsonl`."""
     lose_of_pairs(group, lose)
-    written = [*pairs(group)]
+    written = [
+        PairRow(
+            prompt=group.prompt,
+            first=group.images[one],
+            second=group.images[other],
+            first_share=halves / (2 * votes),
+            votes=votes,
+        )
+        for one, other, halves, votes in compared(group)
+    ]
     if any(_ties(pair, group) != sum(j.votes for j in _votes(pair) if j.ranks == (1, 1)) for pair in written):
         lose("how many votes are ties (their half votes are written)")
-    yield from (pair.to_json() for pair in written)
+    yield from (pair.model_dump() for pair in written)
 
 
-def _ties(pair: Pair, group: Group) -> int:
+def _ties(pair: PairRow, group: Group) -> int:
     first, second = group.images.index(pair.first), group.images.index(pair.second)
     tied = (j.votes for j in orders(group) if j.ranks[first] is not None and j.ranks[first] == j.ranks[second])
     return sum(tied)
@@ -135,7 +213,7 @@ class RankingRows:
             self._names.add(name)
 
         def line(**judgement: Any) -> dict[str, Any]:
-            record = Ranking(
+            record = RankingRow(
                 group=name,
                 prompt=group.prompt,
                 images=group.images,
@@ -144,7 +222,7 @@ class RankingRows:
                 meta=dict(group.meta),
                 **judgement,
             )
-            return record.to_json()
+            return record.model_dump(exclude_defaults=True)
 
         if group.rank is not None:
             yield line(ranks=group.rank, published=True)

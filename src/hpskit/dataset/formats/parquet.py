@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hpskit.dataset.formats import Layout
+from hpskit.dataset.formats import Count, Images, Layout, PartialRanks, Ranks, Text, Texts, check_lengths, check_meta
 from hpskit.dataset.group import Group, Judgement
-from hpskit.records import Count, Images, PartialRanks, Ranks, Text, Texts, check_lengths, check_meta
 from hpskit.schema import Expected, Strict
 
 if TYPE_CHECKING:

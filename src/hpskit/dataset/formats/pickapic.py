@@ -13,10 +13,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hpskit.dataset.formats import LABELS, Layout
+from hpskit.dataset.formats import LABELS, Layout, Text
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
-from hpskit.records import Text
 from hpskit.schema import Expected
 
 __all__ = ["ChoiceRow"]
