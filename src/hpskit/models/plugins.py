@@ -199,7 +199,8 @@ class CheckedNetwork:
             what = f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}" if kind == "Tensor" else kind
             expected = f"floats ({rows}{', any' if dimensions == 2 else ','})"
             raise ModelError(f"{self.name}: {method}", f"returned {what}", expected=expected, cure="correct it")
-        return found.float()
+        checked: Tensor = found.float()
+        return checked
 
 
 def _identity(made: Any, plugin: Plugin, source: str, precision: str) -> ScorerInfo:

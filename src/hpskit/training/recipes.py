@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from pydantic.functional_validators import AfterValidator
 
 from hpskit.errors import InputError, shown
-from hpskit.files import expand, explain
+from hpskit.files import expand, read_bytes
 from hpskit.schema import Strict, nearest, parse
 
 __all__ = ["RECIPES", "Loss", "Name", "Recipe", "Settings", "Weighting", "hpsv2", "read_recipe", "tiny"]
@@ -73,10 +73,9 @@ class Settings(Strict):
             InputError: the file cannot be read, is not TOML, or a setting is wrong.
         """
         path = expand(path)
+        content = read_bytes(path)
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
+            values = tomllib.loads(content.decode())
         except (ValueError, RecursionError) as error:
             raise InputError(path, f"is not TOML ({error})", expected="lines such as lr = 1e-6") from error
         return parse(cls, values, path)
