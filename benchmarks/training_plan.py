@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import logsigmoid, normalize
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpskit.models.clip import build
+from hpskit.models.architecture import build
 from hpskit.training.recipes import Recipe, hpsv2
 from hpskit.training.student import Student
 

@@ -90,7 +90,7 @@ def test_folders_can_be_taken_in_at_a_glance(folder: str) -> None:
 @pytest.mark.parametrize("command", house.STAGES)
 def test_commands_need_few_modules(command: str) -> None:
     needed = house.closure(SRC, command)
-    assert len(needed) <= house.NEEDS.get(command, house.CLOSURE), sorted(needed)
+    assert len(needed) <= house.CLOSURE, sorted(needed)
 
 
 def test_most_functions_have_a_plain_name() -> None:

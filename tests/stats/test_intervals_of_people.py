@@ -15,7 +15,7 @@ from hpskit.stats import (
     leave_one_out_agreement,
     pair_accuracy,
 )
-from hpskit.stats.intervals import PeopleMeasure
+from hpskit.stats.agreement import PeopleMeasure
 
 MEASURES: list[PeopleMeasure] = ["annotator_vs_annotator", "leave_one_out", "inclusive"]
 

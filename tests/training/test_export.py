@@ -19,7 +19,7 @@ from hpskit.cli import export as command
 from hpskit.errors import CheckpointError, InputError, OutputError
 from hpskit.evaluation.run import Evaluation
 from hpskit.evaluation.run import run as evaluate
-from hpskit.models.clip import tokenizer
+from hpskit.models.architecture import tokenizer
 from hpskit.models.store import locate
 from hpskit.models.training_record import read_record
 from hpskit.pixels import Preprocessing, to_tensor

@@ -18,8 +18,8 @@ from conftest import TINY
 from error_fields import at
 from hpskit import load_scorer
 from hpskit.errors import CheckpointError, InputError
+from hpskit.models.architecture import build
 from hpskit.models.checkpoint import file_hash, write_tensors
-from hpskit.models.clip import build
 from hpskit.pixels import to_tensor
 from hpskit.training.losses import pair_loss
 from hpskit.training.recipes import Recipe, hpsv2, tiny

@@ -13,9 +13,16 @@ from hpskit.dataset.group import Group
 from hpskit.errors import InputError
 from hpskit.evaluation.judging import OWN_RULE, Intervals, Settings
 from hpskit.stats.accuracy import Accuracy, pair_accuracy
-from hpskit.stats.agreement import PEOPLE_RULES, annotator_agreement, leave_one_out_agreement
+from hpskit.stats.agreement import (
+    PEOPLE_RULES,
+    PeopleMeasure,
+    annotator_agreement,
+    bootstrap_people,
+    bootstrap_scores,
+    leave_one_out_agreement,
+)
 from hpskit.stats.blocks import Floats
-from hpskit.stats.intervals import Interval, PeopleMeasure, bootstrap_people, bootstrap_scores
+from hpskit.stats.intervals import Interval
 
 __all__ = [
     "CEILINGS",

@@ -3,7 +3,8 @@
 - `registry`: which models there are, and which class runs each kind.
 - `network`: what a network must offer. `loading`: from a name or a file to a network.
 - `store`: files on this machine. `checkpoint`: tensors in a file. `training_record`: prompts that a model has seen.
-- `clip`: HPS v1, HPS v2 and CLIP score, on open_clip. `packed`: the same in bfloat16 on a CPU.
+- `architecture`: networks of open_clip, empty and filled. `clip`: HPS v1, HPS v2 and CLIP score on them. `packed`: the
+  same in bfloat16 on a CPU.
 - `mini`, `pickscore`, `aesthetic`, `imagereward`, `random_scores`: one further scorer each.
 - `plugins`: scorers that other people wrote.
 

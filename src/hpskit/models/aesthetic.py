@@ -13,8 +13,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from hpskit.models.architecture import fill
 from hpskit.models.checkpoint import check_names
-from hpskit.models.clip import ClipScoreNetwork, fill
+from hpskit.models.clip import ClipScoreNetwork
 from hpskit.models.network import Blueprint, ImageNetwork
 
 __all__ = ["AestheticNetwork", "RegressionHead"]

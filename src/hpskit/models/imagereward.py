@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from hpskit.errors import CheckpointError, MissingExtraError
 from hpskit.models.aesthetic import RegressionHead
+from hpskit.models.architecture import fill
 from hpskit.models.checkpoint import Weights, check_names
-from hpskit.models.clip import fill, warn_of_long_prompt
+from hpskit.models.clip import warn_of_long_prompt
 from hpskit.models.network import Blueprint, Network, autocast
 from hpskit.pixels import Preprocessing
 

@@ -31,6 +31,8 @@ from hpskit.stats.agreement import (
     PEOPLE_RULES,
     agreement_by_gap,
     annotator_agreement,
+    bootstrap_people,
+    bootstrap_scores,
     krippendorff_alpha,
     leave_one_out_agreement,
 )
@@ -50,8 +52,6 @@ from hpskit.stats.intervals import (
     bootstrap_accuracy,
     bootstrap_difference,
     bootstrap_mean,
-    bootstrap_people,
-    bootstrap_scores,
     check_settings,
 )
 from hpskit.stats.model_scores import (

@@ -1,26 +1,51 @@
 """How well people agree: the ceiling for any scorer, and whether there is anything to learn.
 
 A ceiling is comparable with a scorer's accuracy only under the same rule and against the same thing: a scorer against
-the mean of ten people competes with one person against the mean of the *other* nine. A tally takes a weight for each
-judgement: 1 here; `intervals` draws them.
+the mean of ten people competes with one person against the mean of the *other* nine.
+
+`bootstrap_people` and `bootstrap_scores` ask what other prompts and other people would have said. Named annotators are
+drawn as persons; without names judgements are drawn within each group. Intervals over prompts alone lack that the same
+few persons recur: with 12 persons and 60 prompts, simulated 95 % intervals held the truth in some 40 % of the cases,
+those with names in 92 to 97 %, and those without in 97 to 98 %, as they count the noise of judgements twice. Ten
+judgements drawn with replacement are some six, so resampled figures lie too low: the interval is moved up to the figure.
+
+Source of the intervals: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
-from hpskit.stats.accuracy import Accuracy
-from hpskit.stats.blocks import Ballots, Flags, Floats, Rows, ballots, equal_blocks, read_scores, read_votes, require
+from hpskit.stats.accuracy import Accuracy, averaged_terms
+from hpskit.stats.blocks import (
+    Ballots,
+    Flags,
+    Floats,
+    Index,
+    Rows,
+    ballots,
+    cluster_labels,
+    equal_blocks,
+    read_scores,
+    read_votes,
+    require,
+)
+from hpskit.stats.intervals import Interval, Resampling, check_settings, percentiles, times_drawn
 from hpskit.stats.rules import ACCURACY_RULES, PairRule, signs
 
 PEOPLE_RULES = ("ties-half", "hpdv2", "imagereward")
 """Rules that make sense between people: the others need probabilities or look at the winner alone."""
+
+PeopleMeasure: TypeAlias = Literal["annotator_vs_annotator", "leave_one_out", "inclusive"]
+"""`annotator_agreement`, or `leave_one_out_agreement` without and with `inclusive`."""
+
+_PEOPLE_DRAWS_AT_ONCE = 32
 
 Tally: TypeAlias = tuple[Floats, Floats]
 """Credit and number of comparisons, (groups, draws) each."""
@@ -38,6 +63,14 @@ class GapBin:
     """One person against the mean of the others of the same group."""
     scores: Accuracy | None
     """The scorer against the same means, once for each person left out: the very same comparisons."""
+
+
+class PeopleResampling(Resampling, total=False):
+    """Options of an interval over prompts and people."""
+
+    annotators: Sequence[Sequence[Hashable]] | None
+    """One name per judgement of each group, the same for the same person throughout; None if the data do not say who is
+    who."""
 
 
 def annotator_agreement(votes: Sequence[ArrayLike], *, rule: str = "ties-half") -> Accuracy:
@@ -215,3 +248,107 @@ def tally_once(votes: Rows, tally: Callable[[Ballots, Floats], Tally], rule: Pai
         credit, compared = tally(part, np.ones((len(part.groups), 1, part.ahead.shape[1])))
         correct[part.groups], weight[part.groups] = credit[:, 0], compared[:, 0]
     return Accuracy(correct=correct, weight=weight, averaging=rule.averaging)
+
+
+def bootstrap_people(
+    votes: Sequence[ArrayLike], measure: PeopleMeasure, *, rule: str = "ties-half", **options: Unpack[PeopleResampling]
+) -> Interval:
+    """Interval of an agreement of people over prompts and annotators, by one of `PEOPLE_RULES`.
+
+    400 groups of 9 images and 10 judgements take some 2 seconds for 1,000 resamples.
+    """
+    chosen = people_rule(rule)
+    tallies: dict[str, Callable[[Ballots, Floats], Tally]] = {
+        "annotator_vs_annotator": lambda part, weights: against_each_other(part, weights, chosen),
+        "leave_one_out": lambda part, weights: against_others(part, weights, chosen),
+        "inclusive": lambda part, weights: against_others(part, weights, chosen, inclusive=True),
+    }
+    require(measure in tallies, "measure", measure, f"one of {', '.join(tallies)}")
+    return _two_way(read_votes(votes), tallies[measure], chosen, **options)
+
+
+def bootstrap_scores(
+    scores: Sequence[ArrayLike],
+    votes: Sequence[ArrayLike],
+    *,
+    rule: str = "ties-half",
+    **options: Unpack[PeopleResampling],
+) -> Interval:
+    """Interval of the accuracy of scores against the mean of the votes, over prompts and annotators.
+
+    The value differs from that of `pair_accuracy` where a data set publishes ranks of its own that break ties. `rule`
+    is one of `PEOPLE_RULES`.
+    """
+    chosen = people_rule(rule)
+    given = read_scores(scores)
+
+    def tally(part: Ballots, weights: Floats) -> Tally:
+        return scores_against_all(part, weights, chosen, given.stacked(part.groups))
+
+    return _two_way(read_votes(votes, given), tally, chosen, **options)
+
+
+def _two_way(
+    votes: Rows,
+    tally: Callable[[Ballots, Floats], Tally],
+    rule: PairRule,
+    annotators: Sequence[Sequence[Hashable]] | None = None,
+    clusters: ArrayLike | None = None,
+    resamples: int = 1_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval over prompts and people, moved so that the mean of the resampled figures is the figure."""
+    check_settings(resamples, level)
+    persons = None if annotators is None else _persons(annotators, votes)
+    measured = tally_once(votes, tally, rule)
+    used = np.flatnonzero(measured.weight > 0)
+    prompts = np.full(len(votes.shapes), -1)  # -1: nothing to compare, no part of the sample
+    prompts[used] = np.unique(cluster_labels(clusters, len(prompts))[used], return_inverse=True)[1]
+    total = int(prompts.max()) + 1
+    if total < 2:
+        raise InputError("prompts", f"are {total} with something to compare", expected="at least 2")
+    rng = np.random.default_rng(seed)
+    first_judgement = votes.shapes[:, 0].cumsum() - votes.shapes[:, 0]
+    sums = np.zeros((2, resamples))
+    for start in range(0, resamples, _PEOPLE_DRAWS_AT_ONCE):
+        own = sums[:, start : start + _PEOPLE_DRAWS_AT_ONCE]
+        draws = own.shape[1]
+        drawn = np.pad(times_drawn(rng, draws, total), ((0, 0), (0, 1)))  # the last is for -1
+        people = None if persons is None else times_drawn(rng, draws, int(persons.max()) + 1)
+        for part in ballots(votes, draws):
+            times = drawn[:, prompts[part.groups]].T
+            judgements = part.ahead.shape[1]
+            if persons is not None and people is not None:
+                rows = first_judgement[part.groups][:, None] + np.arange(judgements)
+                terms = averaged_terms(*tally(part, people[:, persons[rows]].transpose(1, 0, 2)), rule.averaging)
+                own += [(term * times).sum(axis=0) for term in terms]
+            elif times.any():  # each group as often as it was drawn: every copy gets judgements of its own
+                place, draw = (np.repeat(index, times[times > 0].astype(np.intp)) for index in np.nonzero(times))
+                copies = Ballots(
+                    groups=part.groups[place], ahead=part.ahead[place], ranked=part.ranked[place], images=part.images
+                )
+                weights = times_drawn(rng, len(draw), judgements)[:, None]
+                terms = averaged_terms(*tally(copies, weights), rule.averaging)
+                own += [np.bincount(draw, weights=term[:, 0], minlength=draws) for term in terms]
+    empty = sums[1] == 0  # nobody was left to be compared in that resample
+    values = np.where(empty, np.nan, sums[0] / np.where(empty, 1, sums[1]))
+    low, high, count = percentiles(values, level)
+    bias = float(np.nanmean(values)) - measured.value
+    ends = {"low": max(0.0, low - bias), "high": min(1.0, high - bias)}
+    return Interval(value=measured.value, **ends, level=level, resamples=count)
+
+
+def _persons(annotators: Sequence[Sequence[Hashable]], votes: Rows) -> Index:
+    """Number the person of every judgement of all groups, (judgements,)."""
+    if len(annotators) != len(votes.shapes):
+        raise InputError("annotators", f"have {len(annotators)} groups", expected=f"{len(votes.shapes)}, as the votes")
+    numbers: dict[Hashable, int] = {}
+    for group, (names, judgements) in enumerate(zip(annotators, votes.shapes[:, 0].tolist(), strict=True)):
+        if len(names) != judgements or len(set(names)) != len(names) or None in names:
+            place, found = f"annotators: group {group}", f"has the names {list(names)}"
+            cure = "leave annotators out if the data do not name the persons"
+            raise InputError(place, found, expected=f"{judgements} different ones, one per judgement", cure=cure)
+        for name in names:
+            numbers.setdefault(name, len(numbers))
+    return np.array([numbers[name] for names in annotators for name in names], dtype=np.intp)

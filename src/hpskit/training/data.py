@@ -30,7 +30,7 @@ from hpskit.dataset.duplicates import Leaks, check_leaks
 from hpskit.dataset.group import Group, Judgement, compared_pairs, orders
 from hpskit.dataset.reading import DataSet, Part, open_data
 from hpskit.errors import InputError, RecordError, shown
-from hpskit.models.clip import token_counter, tokenizer
+from hpskit.models.architecture import token_counter, tokenizer
 from hpskit.pages.format import counted
 
 __all__ = [

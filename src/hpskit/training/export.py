@@ -33,8 +33,8 @@ from torch.nn.functional import normalize
 from hpskit import __version__
 from hpskit.errors import InputError, MissingExtraError, OutputError
 from hpskit.files import expand, publish, publish_folder, publish_json, read_json, sha256_file
-from hpskit.models.checkpoint import file_hash, write_tensors
-from hpskit.models.clip import build, check_names, fill, image_size, tokenizer
+from hpskit.models.architecture import build, fill, image_size, tokenizer
+from hpskit.models.checkpoint import check_names, file_hash, write_tensors
 from hpskit.models.registry import MODELS, OPEN_CLIP_SAFE_FILE
 from hpskit.models.store import Located, locate
 from hpskit.models.training_record import record_path

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hpskit.errors import InputError
-from hpskit.models.clip import build, check_names, encode_text, fill, image_size, keep_residual_in_float32, tokenizer
+from hpskit.models.architecture import build, encode_text, fill, image_size, keep_residual_in_float32, tokenizer
+from hpskit.models.checkpoint import check_names
 from hpskit.models.store import locate
 from hpskit.pixels import Preprocessing
 from hpskit.training.loader import Batch

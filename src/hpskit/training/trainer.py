@@ -19,7 +19,8 @@ import torch
 from hpskit import __version__
 from hpskit.errors import OutputError
 from hpskit.files import publish, publish_json
-from hpskit.models.clip import build, check_names, tokenizer
+from hpskit.models.architecture import build, tokenizer
+from hpskit.models.checkpoint import check_names
 from hpskit.models.registry import find
 from hpskit.models.store import cached, is_path, locate
 from hpskit.models.training_record import HeldOut, write_record
