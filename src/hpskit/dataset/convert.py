@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -105,6 +106,8 @@ def to_parquet(data: DataSet, out: Path, images: bool, progress: Callable[[int],
     """Write a data set as hpskit's parquet file, which holds everything; see `convert`."""
     if out.suffix.lower() != ".parquet":
         raise OutputError(out, f"ends in {out.suffix!r}", expected=".parquet")
+    if os.path.lexists(out):
+        raise OutputError(out, "exists", expected="a new file", cure="remove it or choose another")
     number = carried = 0
     with publish(out) as temporary, ParquetWriter(temporary) as writer:
         for number, group in enumerate(data, 1):

@@ -193,7 +193,12 @@ def fetch(model: Model, to: Path | None = None) -> Path:
         _located(have, model)
         return have
     with _one_maker(target):
-        if have is not None:
+        if target.exists() and to is not None:
+            _located(target, model, trust_receipt=False)  # a copy that is there already, or somebody's file
+            if have is not None and sha256_file(target) != sha256_file(have):
+                cure = "choose another --to, or move it away"
+                raise OutputError(target, "is there already and is something else", cure=cure)
+        elif have is not None:
             _located(have, model, trust_receipt=False)
             with publish(target) as temporary:
                 shutil.copyfile(have, temporary)

@@ -25,7 +25,6 @@ from markupsafe import Markup
 
 from hpskit import __version__
 from hpskit.errors import DivergedError, InputError, shown
-from hpskit.files import publish, publish_json
 from hpskit.pages.charts import (
     Axis,
     Cell,
@@ -41,7 +40,7 @@ from hpskit.pages.charts import (
     value_axis,
 )
 from hpskit.pages.page import page
-from hpskit.stage import Progress, alone_in
+from hpskit.stage import Progress, alone_in, check_free, publish
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import RunConfig, RunFolder, best_validation, lines_of
 from hpskit.training.trainer import TrainConfig, train
@@ -51,6 +50,7 @@ __all__ = ["Grid", "Sweep", "SweepPoint", "ablate", "ablation_page", "ablation_t
 Row = Mapping[str, Any]
 """A run in `ablation.json`."""
 
+_FORMAT, _RECORD, _PRODUCTS = "hpskit ablation 1", "ablation.json", ("ablation.html", "ablation.md")
 _LONGEST = 24
 """Characters of a label; of a longer one, such as a path, the end is shown."""
 _OTHER_LOSS = frozenset({"loss", "margin", "tie_share", "rating", "rating_step", "weighting"})
@@ -154,6 +154,7 @@ def ablate(
         OutputError: a run there was made with other settings, another process is at work there, or something cannot be
             written.
     """
+    check_free(sweep.base.out, _RECORD, _PRODUCTS, _FORMAT)
     with alone_in(sweep.base.out):
         done = [point for point in sweep.grid.points if sweep.is_done(point)]
         todo = [point for point in sweep.grid.points if point not in done]
@@ -254,7 +255,7 @@ def publish_result(sweep: Sweep, stopped: Mapping[str, str]) -> dict[str, Any]:
     best = max(judged, key=lambda row: (row["accuracy"]["value"], -row["loss"] if compare else 0), default=None)
     first = configs[0].model_dump(mode="json")
     result = {
-        "format": "hpskit ablation 1",
+        "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": sweep.base.command,
         "recipe": sweep.base.recipe.model_dump(mode="json"),
@@ -264,10 +265,8 @@ def publish_result(sweep: Sweep, stopped: Mapping[str, str]) -> dict[str, Any]:
         "runs": rows,
         "best": best and best["name"],
     }
-    for name, text in (("ablation.html", ablation_page(result)), ("ablation.md", ablation_table(result))):
-        with publish(sweep.base.out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    publish_json(sweep.base.out / "ablation.json", result)
+    page, table = ablation_page(result).encode(), ablation_table(result).encode()
+    publish(sweep.base.out, _RECORD, result, dict(zip(_PRODUCTS, (page, table), strict=True)))
     return result
 
 

@@ -124,7 +124,7 @@ def run(config: Chrominance, progress: Progress = lambda _what, _done, _total: N
     for folder in folders:
         if len(folder.files) < 2:
             raise InputError(folder.root, "holds one image", expected="at least 2", cure="add images of that model")
-    check_free(config.out, _RECORD, (), _FORMAT)
+    check_free(config.out, _RECORD, ("chrominance.html", "chrominance.svg", "densities.npz"), _FORMAT)
     total, done = sum(len(folder.files) for folder in folders), itertools.count(1)
     settings = {"format": _FORMAT, "size": config.size}
     with ledger_until_published(config.out / f"{_RECORD}.partial", settings) as ledger:

@@ -127,7 +127,7 @@ def run(
     models = open_folders([value for value in config.images if value not in files])
     reference = open_folder(expand(config.reference))
     check_sets(models, reference, results)
-    check_free(config.out, _RECORD, (), _FORMAT)
+    check_free(config.out, _RECORD, ("metrics.html",), _FORMAT)
     inception = Inception(find_weights(config.weights), config.device)
     features, facts = features_of([reference, *models], inception, config.out / "features.ledger", progress)
     subset = min(_KID_SUBSET, min(map(len, features)) // 2)
