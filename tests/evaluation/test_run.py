@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -130,9 +131,31 @@ def test_a_missing_image_is_found_before_any_scoring(data: Path, tmp_path: Path)
     (data.parent / "test/3-4.png").unlink()
     (data.parent / "test/1-0.png").write_bytes(b"not an image")
     config = Evaluation(data=data, out=tmp_path / "out")
-    with pytest.raises(InputError, check=at(data, found="2 of 5 groups", cure="--on-error skip")):
+    both = r"2 of 5 groups .*entry 2 .*1-0.png.*; .*entry 4 .*3-4.png"
+    with pytest.raises(InputError, match=both, check=at(data, cure="--on-error skip")):
         run(config, lambda: pytest.fail("scorers were loaded although images are missing"))
     assert not (tmp_path / "out").exists()
+
+
+def test_only_images_of_the_data_sets_own_folder_are_shown(data: Path, tmp_path: Path) -> None:
+    """Those from elsewhere are scored all the same."""
+    private = tmp_path / "private.png"
+    (data.parent / "test/0-0.png").rename(private)
+    (data.parent / "test/0-0.png").symlink_to(private)
+    dull = Sharpness("dull", -1)
+    for out, allowed, pictures in ((tmp_path / "out", False, 9), (tmp_path / "out", True, 10)):
+        assert evaluate(data, out, dull, allow_outside=allowed).result["data"]["groups"] == 5
+        page = (out / "report.html").read_text()
+        assert (page.count("data:image/jpeg;base64,"), page.count("not shown")) == (pictures, 10 - pictures)
+
+
+@pytest.mark.parametrize("scale", [3e36, 1e-36, 0])
+def test_scores_of_any_size_have_a_result_and_a_page_of_short_figures(
+    scale: float, small_data: Path, tmp_path: Path
+) -> None:
+    result = evaluate(small_data, tmp_path, Sharpness("odd", -scale)).result
+    assert result["scorers"][0]["accuracy"]["top-1"]["value"] == (0 if scale else 0.25)
+    assert not re.search(r"\d{13}", re.sub(r'"data:[^"]*"|sha256:\w*', "", (tmp_path / "report.html").read_text()))
 
 
 def test_skipped_groups_leave_every_scorer(data: Path, tmp_path: Path) -> None:
@@ -306,7 +329,15 @@ def test_a_scorer_without_probabilities_has_no_threshold(factor: float, small_da
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("tie_threshold", 2), ("rule", "best"), ("resamples", 10), ("seed", -1), ("level", 0), ("level", 1)],
+    [
+        ("tie_threshold", 2),
+        ("rule", "best"),
+        ("resamples", 10),
+        ("resamples", 10**9),
+        ("seed", -1),
+        ("level", 0),
+        ("level", 1),
+    ],
 )
 def test_bad_settings(tmp_path: Path, name: str, value: object) -> None:
     given: Any = {name: value}

@@ -265,6 +265,7 @@ def test_changed_input_or_output_is_refused(config: ScoreFile, scorer: Preferenc
         ({"image": "images/0.png", "prompt": "x", "score": 1}, "'score'", "needed for the output"),
         ({"image": "images", "prompt": "x"}, "images", "is a directory"),
         ({"image": "", "prompt": "x"}, "'image'", "is empty"),
+        ({"image": {"bytes": "x" * 10**6}, "prompt": "x"}, "'image'", "xx…, expected the path of a file"),
         ({"image": "images/0.png", "prompt": "x \ud83d y"}, "'prompt'", "is not Unicode text"),
         ({"image": "images/0.png", "prompt": "x", "note": "\ud83d"}, "'note'", "cannot be handed on"),
     ],

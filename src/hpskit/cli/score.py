@@ -133,8 +133,9 @@ def _print_table(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImag
     table = new_table(prompt, "rank", "image", "score", *preferred, words=["image"])
     for line in ranking:
         style = "bold green" if line.rank == 1 and len(ranking) > 1 else ""
+        score = f"{line.score:.2f}" if abs(line.score) < 1e12 else f"{line.score:.4g}"
         probability = [] if line.probability is None else [f"{line.probability:.1%}"]
-        table.add_row(str(line.rank), Text(line.image), f"{line.score:.2f}", *probability, style=style)
+        table.add_row(str(line.rank), Text(line.image), score, *probability, style=style)
     note = "" if scorer.reads_prompt else " · does not read the prompt"
     show(table, dim=f"{scorer.info.identity}{note}")
 

@@ -45,7 +45,7 @@ class Settings:
         require(self.rule in ACCURACY_RULES, "rule", self.rule, f"one of {', '.join(ACCURACY_RULES)}")
         threshold = self.tie_threshold
         require(0 <= (threshold or 0) <= 1, "tie_threshold", threshold, "a difference of two probabilities, 0 to 1")
-        require(self.resamples >= 100, "resamples", self.resamples, "at least 100")
+        require(100 <= self.resamples <= 1_000_000, "resamples", self.resamples, "100 to 1,000,000")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(0 < self.level < 1, "level", self.level, "a number between 0 and 1")
 

@@ -21,11 +21,12 @@ __all__ = [
 ]
 
 _MINUS = "\N{MINUS SIGN}"
+_LARGEST = 1e12
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Write a number with a real minus sign, and none before 0."""
-    text = f"{value:.{digits}f}"
+    """Write a number with a real minus sign, and none before 0; from a million millions on with its power of ten."""
+    text = f"{value:.{digits}f}" if abs(value) < _LARGEST else f"{value:.4g}"
     return text.replace("-", _MINUS) if float(text) else text.removeprefix("-")
 
 

@@ -26,6 +26,8 @@ from hpskit.stage import Manifest, Progress, check_same_run, ledger_until_publis
 __all__ = ["ScoreFile", "Summary", "run"]
 
 _FORMAT = "hpskit scores 1"
+_COLUMNS = {"image": "the path of a file", "prompt": "a text"}
+"""Columns of the input, and what they hold."""
 _OUTPUT_COLUMNS = ("row", "score", "scorer", "error")
 _CURE = "choose another --out, or delete the file"
 
@@ -204,13 +206,13 @@ def _objection(value: Any) -> str:
 
 
 def _check_columns(row: Mapping[str, Any]) -> None:
-    for column in ("image", "prompt"):
+    for column in _COLUMNS:
         place = f"column {column!r}"
         if column not in row:
             raise RecordError(place, f"is missing (there are: {', '.join(row) or 'none'})")
         value = row[column]
         if not isinstance(value, str):
-            raise RecordError(place, f"is {shown(value)}", expected="a string")
+            raise RecordError(place, f"is {shown(value, 40)}", expected=_COLUMNS[column])
         if not value.strip():
             raise RecordError(place, "is empty")
         if objection := _objection(value):

@@ -44,7 +44,20 @@ class PreferenceScorer(ABC):
         reads_prompt: bool,
         batch_size: int | None,
     ) -> None:
+        """Keep what a scorer states of itself.
+
+        Raises:
+            ModelError: its `log_odds_per_point` or `reads_prompt` is impossible.
+        """
         _check_batch_size(batch_size)
+        number = isinstance(log_odds_per_point, int | float) and not isinstance(log_odds_per_point, bool)
+        if log_odds_per_point is not None and not (number and _sensible(log_odds_per_point)):
+            place, found = f"{info.name}: log_odds_per_point", f"is {log_odds_per_point!r}"
+            expected = "0, a number from 1e-12 to 1e12, or None if differences of scores say nothing of probabilities"
+            raise ModelError(place, found, expected=expected, cure="mend the scorer")
+        if not isinstance(reads_prompt, bool):
+            place, found = f"{info.name}: reads_prompt", f"is {reads_prompt!r}"
+            raise ModelError(place, found, expected="True or False", cure="mend the scorer")
         self.info = info
         """Who gives these scores: model, version, weight hash, preprocessing, precision, package version."""
         self.preprocessing = preprocessing
@@ -271,19 +284,12 @@ class PlainScorer(PreferenceScorer):
         Raises:
             ModelError: its `log_odds_per_point` or `reads_prompt` is impossible.
         """
-        factor, reads_prompt = getattr(plain, "log_odds_per_point", None), getattr(plain, "reads_prompt", True)
-        number = isinstance(factor, int | float) and not isinstance(factor, bool)
-        if factor is not None and not (number and math.isfinite(factor) and factor >= 0):
-            expected = "a number of at least 0, or None if differences of scores say nothing of probabilities"
-            raise ModelError(
-                f"{info.name}: log_odds_per_point", f"is {factor!r}", expected=expected, cure="mend the scorer"
-            )
-        if not isinstance(reads_prompt, bool):
-            raise ModelError(
-                f"{info.name}: reads_prompt", f"is {reads_prompt!r}", expected="True or False", cure="mend the scorer"
-            )
         super().__init__(
-            info, log_odds_per_point=factor, reads_prompt=reads_prompt, batch_size=batch_size, preprocessing=None
+            info,
+            log_odds_per_point=getattr(plain, "log_odds_per_point", None),
+            reads_prompt=getattr(plain, "reads_prompt", True),
+            batch_size=batch_size,
+            preprocessing=None,
         )
         self._plain = plain
         self._scoring = threading.Lock()  # its author was not asked to think of threads
@@ -357,6 +363,11 @@ def load_scorer(
 def streamed(scorer: Scorer) -> PreferenceScorer:
     """Return a scorer that images can be streamed through: itself, or anybody's in a wrapper."""
     return scorer if isinstance(scorer, PreferenceScorer) else PlainScorer(scorer, scorer.info)
+
+
+def _sensible(log_odds_per_point: float) -> bool:
+    """Tell whether scores times this are no infinities and no zeros that they were not: scores are float32."""
+    return log_odds_per_point == 0 or 1e-12 <= log_odds_per_point <= 1e12
 
 
 def _check_batch_size(batch_size: int | None) -> None:

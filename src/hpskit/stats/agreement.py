@@ -7,7 +7,7 @@ the mean of ten people competes with one person against the mean of the *other* 
 drawn as persons; without names judgements are drawn within each group. Intervals over prompts alone lack that the same
 few persons recur: with 12 persons and 60 prompts, simulated 95 % intervals held the truth in some 40 % of the cases,
 those with names in 92 to 97 %, and those without in 97 to 98 %, as they count the noise of judgements twice. Ten
-judgements drawn with replacement are some six, so resampled figures lie too low: the interval is moved up to the figure.
+judgements drawn with replacement are some six, so resampled figures lie too low: the interval is moved up.
 
 Source of the intervals: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1.
 """
