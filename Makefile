@@ -22,7 +22,7 @@ demo: $(STAMP) ## Set up, then the whole story: images, a leaderboard, votes, a 
 test: $(STAMP) ## Set up and run the tests (minutes).
 	$(BIN)/python -m pytest --numprocesses 2
 
-test-slow: $(STAMP) ## The tests that take many minutes or gigabytes (needs ../shared).
+test-slow: $(STAMP) ## The tests that take many minutes or gigabytes.
 	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## Style and types.

@@ -1,9 +1,8 @@
-"""Fixtures that everything shares: the shared sample, photographs, a tiny CLIP, and a home of the tests' own."""
+"""Fixtures that everything shares: photographs, judgements of them, a tiny CLIP, and a home of the tests' own."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
@@ -36,6 +35,7 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from command_inputs import write_judged  # noqa: E402
 from forked_process import ForkedProcess  # noqa: E402
 from hpskit.scoring.contract import Candidate  # noqa: E402
 from suite_material import Brightness, write_renders, write_suite  # noqa: E402
@@ -53,13 +53,9 @@ _TINY_CONFIG = {
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The shared material beside a developer's checkout; a user's machine does not have it."""
-    path = Path(os.environ.get("HPSKIT_SHARED", Path(__file__).parents[2] / "shared"))
-    if not (path / "parity").is_dir():
-        pytest.skip(f"needs the shared sample and the known answers, which are not at {path}")
-    return path
+_REAL_DATA = Path(os.environ.get("HPSKIT_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+collect_ignore = [] if _REAL_DATA.is_dir() else ["test_real_data.py"]
+"""A developer may have real data beside the checkout; nothing depends on them."""
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +73,14 @@ def photograph_files(photographs: list[Image.Image], tmp_path_factory: pytest.Te
     for path, photograph in zip(paths, photographs, strict=True):
         photograph.save(path, quality=92)
     return paths
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up judgements in every layout; changed by none."""
+    folder = tmp_path_factory.mktemp("judged")
+    write_judged(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -162,23 +166,3 @@ def renders(tmp_path: Path) -> Path:
 @pytest.fixture
 def brightness() -> Candidate:
     return Candidate(label="brightness", scorer=Brightness())
-
-
-@pytest.fixture(scope="session")
-def stand_in_b32(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stand_in_checkpoint("ViT-B-32", shared, tmp_path_factory.mktemp("stand-in"))
-
-
-def stand_in_checkpoint(architecture: str, shared: Path, folder: Path) -> Path:
-    """A checkpoint of the published layout with the weights that the known answers were computed with."""
-    spec = importlib.util.spec_from_file_location("stand_in_weights", shared / "parity/weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    weights = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
-    with torch.device("meta"):
-        model = open_clip.create_model(architecture, load_weights=False, device="meta")
-    state = {name: weights.stand_in(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
-    path = folder / f"{architecture}.pt"
-    torch.save({"state_dict": state}, path)
-    return path

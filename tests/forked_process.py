@@ -1,4 +1,4 @@
-"""Processes that are quick to start: forked off one that has imported torch, and nothing of ours.
+"""Processes that are quick to start: forked off one that has imported what others wrote, and nothing of ours.
 
 What is said by environment variables is read as in any new process: hpskit and the hub's client, which read them once,
 are imported by each process itself.
@@ -18,7 +18,8 @@ from pathlib import Path
 __all__ = ["ForkedProcess", "seen_beside_others"]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "torchvision"])  # three of the four seconds that a scorer takes to import
+_CONTEXT.set_forkserver_preload(["torch", "open_clip", "pyarrow.parquet", "accelerate", "scipy.stats"])
+_READ_VARIABLES = "huggingface_hub"  # which open_clip imports
 
 
 class ForkedProcess:
@@ -83,6 +84,8 @@ def _run(code: str, cwd: Path, environment: dict[str, str], output: Path, errors
     for stream, path in ((1, output), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.argv = ["-c"]
+    for name in [name for name in sys.modules if name.partition(".")[0] == _READ_VARIABLES]:
+        del sys.modules[name]
     exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
 
 

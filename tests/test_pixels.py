@@ -37,18 +37,6 @@ from hpskit.pixels.statistics import PLANE, ChromaDensity, gamut_outline, lab_to
 LETTERBOX = Preprocessing()
 
 
-@pytest.mark.parametrize("antialias", [True, False])
-def test_official_transform(shared: Path, antialias: bool) -> None:
-    folder = shared / "parity/preprocess"
-    prefix = "antialias__" if antialias else "no_antialias__"
-    with np.load(folder / "expected.npz") as expected:
-        names = [name for name in expected if name.startswith(prefix)]
-        assert len(names) == 8
-        for name in names:
-            tensor = Preprocessing(antialias=antialias)(to_tensor(folder / name.removeprefix(prefix)))
-            assert np.abs(tensor.numpy() - expected[name]).max() <= 1e-5, name
-
-
 def test_crop_is_torchvisions(photographs: list[Image.Image]) -> None:
     crop = Preprocessing(resize="crop", size=97)
     for photograph in (photographs[0], photographs[1].rotate(90, expand=True), photographs[0].resize((97, 97))):

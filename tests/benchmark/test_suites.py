@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from error_fields import at
-from hpskit.benchmark.suites import KNOWN, STYLES, image_name, open_suite, prompts_sha256, write_prompts
+from hpskit.benchmark.suites import image_name, open_suite, prompts_sha256, write_prompts
 from hpskit.errors import InputError, NotCachedError, OutputError
 
 _TEXTS = ["a cat", 'the word "STOP", in red', "naïve 猫"]
@@ -81,19 +80,6 @@ def test_what_is_written_is_the_same_suite(
 
 def _is_unicode(text: str) -> bool:
     return not any(0xD800 <= ord(character) < 0xE000 for character in text)
-
-
-def test_the_published_suites(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts = shared / "data/prompts"
-    hpsv2 = open_suite(prompts / "hpsv2_benchmark")
-    assert hpsv2.name == "hpsv2"
-    assert hpsv2.categories == STYLES
-    assert hpsv2.sha256 == KNOWN["hpsv2"]
-    assert len(open_suite(prompts / "partiprompts.tsv").prompts) == 1632
-    assert "Gary Marcus et al." in open_suite(prompts / "drawbench.csv").categories
-    shutil.copytree(prompts / "hpsv2_benchmark", tmp_path / "suites/hpsv2")
-    monkeypatch.setenv("HPSKIT_HOME", str(tmp_path))
-    assert open_suite("hpsv2").prompts == hpsv2.prompts
 
 
 def test_prompts_that_only_have_its_name_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

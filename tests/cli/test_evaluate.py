@@ -18,7 +18,7 @@ from conftest import Cli, command_code
 from forked_process import ForkedProcess
 from hpskit.cli import app
 from hpskit.models.store import locate
-from hpskit.models.training_record import write_record
+from hpskit.models.training_record import HeldOut, write_record
 from hpskit.scoring.scorer import load_scorer
 from hpskit.stage import Ledger
 
@@ -50,25 +50,6 @@ def test_table_result_and_page(cli: Cli, data: Path, tmp_path: Path) -> None:
     assert page.count("<img") == page.count('alt="') > 1
 
 
-def test_seen_in_training_is_said_loudly(cli: Cli, shared: Path, tmp_path: Path) -> None:
-    """mini was fitted to this sample; a figure on it must not pass for a result."""
-    sample = shared / "data/hpdv2_sample"
-    entries = json.loads((sample / "test.json").read_text())
-    few = tmp_path / "test.json"
-    few.write_text(json.dumps([entries[number] for number in (2, 32, 0, 1, 3)]))  # the first two are the same
-    command = ("evaluate", "--data", few, "--image-root", sample / "test", "--scorer", "mini", "--resamples", 1000)
-    done = cli(*command, "--out", tmp_path / "out")
-    assert done.returncode == 0
-    assert "warning: mini was trained on this: 5 of 5 groups" in done.stderr
-    assert "note: groups that repeat another: 1; they count" in done.stderr
-    assert "mini seen in training" in done.stdout
-    held_out = json.loads((Path(__file__).parents[2] / "docs/mini.json").read_text())["accuracy"][0]
-    assert re.search(rf"held out.* {100 * held_out:.1f} %", done.stdout)
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    assert (result["data"]["groups"], result["data"]["prompts"]) == (5, 4)
-    assert result["scorers"][0]["accuracy"]["hpdv2"]["value"] > 0.75
-
-
 def test_errors_are_one_line(cli: Cli, data: Path, tmp_path: Path) -> None:
     for arguments, part in {
         ("--data", tmp_path / "nope.json"): "nope.json: no such file",
@@ -95,16 +76,29 @@ def test_thresholds_are_told_where_the_rule_has_one(data: Path, tmp_path: Path) 
     assert "chosen on other prompts" not in given
 
 
-def test_a_checkpoint_that_these_prompts_chose_is_remarked(data: Path, tmp_path: Path) -> None:
+def test_what_a_model_has_seen_is_said(data: Path, tmp_path: Path) -> None:
+    """A figure on what it was trained on must not pass for a result; that its checkpoint was chosen on it is a note."""
     weights = tmp_path / "mine.safetensors"
     located = locate("mini")
     shutil.copyfile(located.weights.path, weights)
-    chosen_on = [row["prompt"] for row in json.loads(data.read_text())][:2]
-    write_record(weights, weight_hash=located.weight_hash, data="others", prompts=["a"], chosen_on=chosen_on)
-    done = invoke("evaluate", "--data", data, "--scorer", weights, "--resamples", 100, "--out", tmp_path / "out")
+    rows = json.loads(data.read_text())
+    prompts = [row["prompt"] for row in rows]
+    repeated = tmp_path / "test.json"
+    repeated.write_text(json.dumps([*rows, rows[0]]))
+    images = ("--image-root", data.parent / "test", "--resamples", 100)
+    command = ("evaluate", "--data", repeated, "--scorer", weights, *images, "--out", tmp_path / "out")
+    write_record(weights, weight_hash=located.weight_hash, data="others", prompts=["a"], chosen_on=prompts[1:3])
+    done = invoke(*command)
     assert re.search(r"^ *mini chosen on this +\d", done.stdout, re.MULTILINE)
     assert "note: the checkpoint of mini was chosen on this: 2 of " in done.stderr
+    assert "note: groups that repeat another: 1; they count" in done.stderr
     assert "warning" not in done.stderr
+    held_out = HeldOut(rule="hpdv2", value=0.8125, low=0.8, high=0.9, source="other prompts")
+    write_record(weights, weight_hash=located.weight_hash, data="these", prompts=prompts, held_out=held_out)
+    done = invoke(*command)
+    assert f"warning: mini was trained on this: {len(rows) + 1} of {len(rows) + 1} groups" in done.stderr
+    assert "mini seen in training" in done.stdout
+    assert re.search(r"held out.* 81\.2 %", done.stdout)
 
 
 def test_one_prompt_has_figures_and_a_note_why_there_are_no_intervals(data: Path, tmp_path: Path) -> None:

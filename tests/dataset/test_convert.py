@@ -188,12 +188,12 @@ def test_the_training_set_of_hpdv2_comes_back(tmp_path: Path, through: str) -> N
     assert json.loads((tmp_path / "back/train.json").read_bytes()) == rows
 
 
-def test_the_sample_comes_back_with_its_images(shared: Path, tmp_path: Path) -> None:
-    data = open_data(shared / "data/hpdv2_sample")
+def test_the_test_set_of_hpdv2_comes_back_with_its_images(judged: Path, tmp_path: Path) -> None:
+    data = open_data(judged / "HPDv2")
     done = convert(data, "parquet", tmp_path / "sample.parquet")
-    assert (done.groups, done.images, done.lost) == (37, 340, {})
+    assert (done.groups, done.images, done.lost) == (12, 48, {})
     done = convert(open_data(tmp_path / "sample.parquet"), "hpdv2", tmp_path / "back")
-    assert (done.groups, done.images) == (37, 322)
+    assert (done.groups, done.images) == (12, 48)
     original, copy = (json.loads((root / "test.json").read_bytes()) for root in (data.path, tmp_path / "back"))
     assert original == copy
     for path in (tmp_path / "back/test").iterdir():

@@ -49,13 +49,13 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert found.warnings() == [f"{data.name}: {contradicted}"]
 
 
-def test_the_same_in_every_layout(tmp_path: Path, shared: Path) -> None:
-    data = open_data(shared / "data/hpdv2_sample")
+def test_the_same_in_every_layout(tmp_path: Path, judged: Path) -> None:
+    data = open_data(judged / "HPDv2")
     convert(data, "parquet", tmp_path / "a.parquet")
     found = describe(data)
-    assert found.lines()[0].endswith(f": 37 groups, 35 prompts, {30 * 36 + 7 * 45:,} compared pairs")
-    assert found.group_sizes == {9: 30, 10: 7}
-    assert len(found.sizes) == 322
+    assert found.lines()[0].endswith(": 12 groups, 12 prompts, 72 compared pairs")
+    assert found.group_sizes == {4: 12}
+    assert len(found.sizes) == 48
     again = describe(open_data(tmp_path / "a.parquet"))
     assert again.lines()[1:] == found.lines()[1:]
 

@@ -24,36 +24,6 @@ from hpskit.dataset.reading import open_data
 from preference_data import TEST_ROW, TRAIN_ROW, groups, pickapic_row, png, stored, write_json
 
 
-def test_the_sample_of_hpdv2(shared: Path) -> None:
-    stages: list[tuple[str, int, int | None]] = []
-    data = open_data(shared / "data/hpdv2_sample")
-    found = inspect(data, decode=True, progress=lambda *stage: stages.append(stage)).to_json()
-    assert stages[-1] == ("decoding", 322, 322)
-    assert (found["groups"], found["prompts"], found["images"]) == (37, 35, 322)
-    assert found["group_sizes"] == {9: 30, 10: 7}
-    assert found["votes_per_group"] == {10: 37}
-    assert found["pairs"] == 30 * 36 + 7 * 45
-    assert found["comparisons"] == found["decided"] == 10 * found["pairs"]
-    assert (found["tied"], found["partial_votes"], found["unjudged_groups"]) == (0, 0, 0)
-    assert (found["images_decoded"], found["not_checked"]) == (322, [])
-    assert found["sound"]
-    assert found["remarks"] == {"duplicate group": 2}
-    assert "entry 25 (line 4082)" in found["listed"]["duplicate group"][0]
-
-
-def test_the_test_set_of_imagereward(shared: Path) -> None:
-    raw = json.loads((shared / "data/imagereward/test.json").read_bytes())
-    ties = sum(a == b for row in raw for a, b in itertools.combinations(row["ranking"], 2))
-    found = inspect(open_data(shared / "data/imagereward"), show=2).to_json()
-    assert (found["groups"], found["annotators"], found["anonymous_votes"], found["tied"]) == (466, 0, 466, ties)
-    assert not found["sound"]
-    assert found["problems"] == {"missing image": found["images"]}
-    assert len(found["listed"]["missing image"]) == 2
-    unlooked = inspect(open_data(shared / "data/imagereward"), images=False).to_json()
-    assert unlooked["sound"]
-    assert len(unlooked["not_checked"]) == 2
-
-
 @settings(max_examples=30)
 @given(st.lists(groups(), min_size=1, max_size=5))
 def test_counts_agree_with_the_definition(made: list[Group]) -> None:

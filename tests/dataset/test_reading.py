@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,28 +14,6 @@ from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError, RecordError
 from hpskit.pixels import open_image
 from preference_data import TEST_ROW, TRAIN_ROW, pickapic_row, png, write_json
-
-
-def test_the_sample_of_hpdv2(shared: Path) -> None:
-    data = open_data(shared / "data/hpdv2_sample")
-    groups = [*data]
-    assert (data.format, data.name, data.image_root.name) == ("hpdv2-test", "hpdv2_sample", "test")
-    assert len(groups) == 37
-    assert sum(len(group.images) for group in groups) == 340
-    assert {group.ranks().shape[0] for group in groups} == {10}
-    for group in groups:
-        assert sorted(group.rank or ()) == [*range(1, len(group.images) + 1)]
-        means = group.ranks().mean(axis=0)[np.argsort(group.rank)]  # the published order is that of the means
-        assert (np.diff(means) >= 0).all()
-    assert open_image(data.image(groups[0], groups[0].images[0])).mode == "RGB"
-    assert [group.place for group in data] == [group.place for group in groups]
-
-
-def test_the_test_set_of_imagereward(shared: Path) -> None:
-    groups = [*open_data(shared / "data/imagereward")]
-    raw = json.loads((shared / "data/imagereward/test.json").read_bytes())
-    assert [group.judgements[0].ranks for group in groups] == [tuple(row["ranking"]) for row in raw]
-    assert groups[0].place.endswith("test.json: entry 1 (line 2)")
 
 
 @pytest.mark.parametrize(("name", "text"), [("mine.toml", "lr = 1e-6\n"), ("votes.csv", "image,prompt\na.jpg,a cat\n")])

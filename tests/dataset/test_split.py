@@ -234,8 +234,8 @@ def test_the_share_is_met_and_the_seed_chooses(tmp_path: Path) -> None:
     assert split(data, share=0.25, seed=1).held_out != parts.held_out
 
 
-def test_a_split_is_written_so_that_its_images_are_found(tmp_path: Path, shared: Path) -> None:
-    data = open_data(shared / "data/hpdv2_sample")
+def test_a_split_is_written_so_that_its_images_are_found(tmp_path: Path, judged: Path) -> None:
+    data = open_data(judged / "HPDv2")
     parts = split(data, share=0.2)
     write_split(data, parts, tmp_path / "deep/parts")
     halves = [open_data(tmp_path / f"deep/parts/{name}.parquet") for name in ("train", "validation")]

@@ -6,6 +6,7 @@ mean nothing, but any difference in architecture, names, tokens, preprocessing o
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping
@@ -89,3 +90,58 @@ def pictures(folder: Path) -> list[Path]:
         paths.append(folder / f"{name}.png")
         image.save(paths[-1])
     return paths
+
+
+def shapes(folder: Path) -> list[Path]:
+    """Those, and a grey one, one with a palette, one of the network's size, and one of seven lines."""
+    paths = pictures(folder)
+    temple = Image.open(paths[0])
+    palette = temple.convert("L").point(lambda value: value // 8)
+    palette.putpalette([value for n in range(32) for value in (8 * n, 255 - 8 * n, n * n // 4)])
+    images = {"grey": temple.convert("L"), "palette": palette, "exact": temple.crop((0, 0, 224, 224))}
+    images["thin"] = temple.crop((0, 200, 600, 207))
+    for name, image in images.items():
+        paths.append(folder / f"{name}.png")
+        image.save(paths[-1])
+    return paths
+
+
+def sample(pixels: torch.Tensor) -> list[float]:
+    """Sixty values of a tensor, at places that were drawn once."""
+    places = np.random.Generator(np.random.PCG64(0)).integers(0, pixels.numel(), size=60)
+    return [round(value, 7) for value in pixels.flatten()[torch.from_numpy(places)].tolist()]
+
+
+def write_benchmark(folder: Path) -> dict[str, int]:
+    """Prompts of two styles in `prompts/`, an image of each in `model/`; not a whole number of the groups of 80 over
+    which the package takes its deviation. Return how many there are."""
+    temple, flower = (Image.open(path) for path in pictures(folder)[:2])
+    styles = {"anime": (temple, 90), "photo": (flower, 170)}
+    (folder / "prompts").mkdir()
+    for style, (image, count) in styles.items():
+        (folder / f"prompts/{style}.json").write_text(json.dumps([f"{style} of {n} things" for n in range(count)]))
+        (folder / "model" / style).mkdir(parents=True)
+        for n in range(count):
+            left, top = n * 37 % 500, n * 23 % 300
+            image.crop((left, top, left + 64, top + 48)).save(folder / f"model/{style}/{n:05d}.jpg", quality=95)
+    return {style: count for style, (_, count) in styles.items()}
+
+
+def rankings() -> list[tuple[list[float], list[int]]]:
+    """Scores of the images of forty groups, some of them equal, and somebody's ranks, some of them tied."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    sizes = rng.integers(2, 11, size=40)
+    drawn = [(rng.normal(0, 1, n).round(1).tolist(), rng.integers(1, n + 1, n).tolist()) for n in sizes]
+    return [(scores, [1, *ranks[1:-1], 2]) for scores, ranks in drawn]
+
+
+# A batch: what people said of five pairs, and of groups of four, two and three images.
+SHARES = (1.0, 0.0, 0.5, 0.3, 1.0)
+SIZES = (4, 2, 3)
+BEST = (2, 0, 1)
+RANKS = (1, 3, 2, 4, 2, 1, 1, 2, 3)
+
+
+def features(name: str, rows: int) -> torch.Tensor:
+    """Rows of sixteen numbers and length 1, as the towers of a network give them."""
+    return torch.nn.functional.normalize(tensor(name, (rows, 16)), dim=-1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from hpskit.models.checkpoint import Weights, write_tensors
 from hpskit.models.registry import MODELS
 from hpskit.models.store import cached
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer
-from hpskit.stats import pair_accuracy
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
@@ -113,13 +111,3 @@ def test_the_weights_say_what_they_are(tmp_path: Path) -> None:
     write_tensors(dict(weights.tensors()), other, {**metadata, "kind": "maxi"})
     with pytest.raises(CheckpointError, check=at(other, found="'maxi'")):
         load_scorer(other)
-
-
-def test_it_has_learned_what_the_card_says(shared: Path, scorer: PreferenceScorer) -> None:
-    """On the groups it was fitted to it must do better than on unseen ones; an honest figure is in docs/mini.json."""
-    sample = shared / "data/hpdv2_sample"
-    groups = json.loads((sample / "test.json").read_text())
-    images = [sample / "test" / name for group in groups for name in group["image_path"]]
-    scores = scorer.score(images, "x").split([len(group["image_path"]) for group in groups])
-    accuracy = pair_accuracy([part.numpy() for part in scores], [group["rank"] for group in groups], "hpdv2").value
-    assert 0.8 <= accuracy <= 1

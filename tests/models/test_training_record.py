@@ -44,12 +44,9 @@ def test_hashes_are_stable() -> None:
     assert prompt_hash(" A  red barn") == "9f2c7d895e46e3f9"
 
 
-def test_mini_says_what_it_has_seen(shared: Path) -> None:
-    located = locate("mini")
-    record = read_record("mini", located.weight_hash)
+def test_mini_says_what_it_has_seen() -> None:
+    record = read_record("mini", locate("mini").weight_hash)
     assert record is not None
-    entries = json.loads((shared / "data/hpdv2_sample/test.json").read_text())
-    assert record.overlap(entry["prompt"] for entry in entries) == len(entries) == 37
     assert record.overlap(["a prompt of nobody"]) == 0
     figures = json.loads((Path(__file__).parents[2] / "docs/mini.json").read_text())
     assert record.held_out is not None

@@ -195,7 +195,7 @@ def test_onnx(run: Path, tmp_path: Path, photograph_files: list[Path], scores: t
 def test_the_official_package_loads_it(
     run: Path, tmp_path: Path, photograph_files: list[Path], scores: torch.Tensor
 ) -> None:
-    """Its own `score`, in an environment of its own; see tests/known/official_score.py."""
+    """Its own `score`, in an environment of its own; see tests/known/make_official.py."""
     python = Path(os.environ.get("HPSKIT_OFFICIAL_PYTHON", ROOT / ".bench/official/bin/python"))
     if not python.is_file():
         pytest.skip(f"needs an environment with hpsv2 1.2.0, which is not at {python}; `make bench` makes one")
@@ -209,7 +209,7 @@ def test_the_official_package_loads_it(
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
     done = subprocess.run(
-        [python, ROOT / "tests/known/official_score.py", tmp_path / "job.json"],
+        [python, ROOT / "tests/known/make_official.py", tmp_path / "job.json"],
         env={**os.environ, "HPS_ROOT": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 
+@functools.cache  # to read its words takes a tenth of a second, and a run asks several times
 def tokenizer(architecture: str) -> Any:
     """Return the function from prompts to (prompts, context) tokens, for a network of open_clip or of hpskit's own.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hpskit.pages.charts import interval, interval_axis, legend
@@ -56,6 +57,7 @@ def figure_file(title: str, drawn: Sequence[Markup], *, columns: int, cell: tupl
     return template.render(title=title, charts=drawn, columns=min(columns, len(drawn)), cell=cell, note=note)
 
 
+@cache  # a template is compiled once in a process
 def environment(*packages: str) -> Environment:
     """Templates of these packages, the first that has one, then of this one; they know `format` and the row charts."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # here: nothing but a page needs it
