@@ -150,12 +150,15 @@ def test_a_damaged_ledger_gives_its_own_values_none_or_an_error(
     damaged = bytearray(kept)
     for place in data.draw(st.lists(st.integers(0, len(kept) - 1), min_size=1, max_size=40)):
         damaged[place] ^= data.draw(st.integers(1, 255))
+    start, size = data.draw(st.integers(0, len(kept))), data.draw(st.sampled_from([0, 16, 400, 3000]))
+    damaged[start : start + size] = bytes(len(damaged[start : start + size]))
     path = tmp_path_factory.mktemp("damaged") / "x.ledger"
     path.write_bytes(damaged[: data.draw(st.integers(1, len(kept)) | st.just(len(kept)))])
     try:
         with Ledger(path, RUN) as ledger:
             found = ledger.get([(str(n),) for n in range(200)])
-            ledger.put([(("0",), 0.5)])
+            ledger.put([((str(n),), n + 0.5) for n in range(200)])
+            assert ledger.get([(str(n),) for n in range(200)]) == [n + 0.5 for n in range(200)]
     except OutputError as error:
         assert "move it away" in error.cure or "delete the file" in error.cure  # noqa: PT017
         return
