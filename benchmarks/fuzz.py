@@ -670,6 +670,7 @@ def worker(seed: int) -> None:
         os.sync = os.fsync = lambda *_: None  # it is not about disks that fail
         most = memory("VmSize") + (3 << 30)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        print("ready", file=answers, flush=True)
         for line in sys.stdin:
             print(json.dumps(try_input(int(line), seed, found)), file=answers, flush=True)
 
@@ -700,6 +701,7 @@ def feed(numbers: Iterator[int], seed: int, done: Callable[[dict[str, Any]], Non
         with subprocess.Popen(words, env=environment, stdin=-1, stdout=-1, text=True, bufsize=1) as process:
             assert process.stdin
             assert process.stdout
+            process.stdout.readline()  # that it is ready
             for number in numbers:
                 process.stdin.write(f"{number}\n")
                 timer = threading.Timer(30 * SECONDS, process.kill)

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from error_fields import at
+from hpskit.benchmark.result import relative_to
 from hpskit.errors import OutputError
-from hpskit.files import unwritten
+from hpskit.files import publish_folder, unwritten
 from hpskit.stage import Ledger, alone_in, check_free, check_space, ledger_until_published, publish
 
 RUN = {"format": "a test 1", "size": 512}
@@ -256,3 +257,12 @@ def test_published_files_are_named_with_their_hashes_and_others_are_left_alone(t
     with pytest.raises(OutputError, check=at(tmp_path / "mine" / "page.html", found="not made by this command")):
         publish(tmp_path / "mine", "study.json", {"format": "study 1"}, {"page.html": b"<p>"})
     assert (tmp_path / "mine" / "page.html").read_text() == "mine"
+
+
+def test_an_output_that_is_a_link_to_itself_is_no_surprise(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    check_space(tmp_path / "loop/out", 1, "a test")
+    assert relative_to(tmp_path / "loop", tmp_path) == "loop"
+    refused = pytest.raises(OutputError, check=at(tmp_path / "loop", found="cannot be written"))
+    with refused, publish_folder(tmp_path / "loop"):
+        pass

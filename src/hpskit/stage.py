@@ -272,7 +272,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     Raises:
         OutputError: there is less.
     """
-    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    there = next(place for place in (folder, *Path(os.path.realpath(folder)).parents) if place.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
         found = f"has {free / 1e9:.2f} GB free"

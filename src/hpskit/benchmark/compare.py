@@ -88,7 +88,7 @@ class Compare:
 
     def called(self) -> tuple[str, str]:
         """Return names that differ."""
-        folders = [expand(folder).resolve().name for folder in (self.first, self.second)]
+        folders = [Path(os.path.realpath(expand(folder))).name for folder in (self.first, self.second)]
         if folders[0] == folders[1]:
             folders = [str(self.first), str(self.second)]
         first, second = (name.strip() or folder for name, folder in zip(self.names, folders, strict=True))
@@ -164,7 +164,7 @@ def run(
         raise OutputError(config.out / _RECORD, f"stands there without its {_LEDGER}", cure=_CURE)
     roots = {"first": config.first, "second": config.second}
     settings = {"format": "hpskit comparison scores 1", "suite_sha256": suite.sha256}
-    settings |= {side: str(relative_to(root, config.out) or root.resolve()) for side, root in roots.items()}
+    settings |= {side: str(relative_to(root, config.out) or os.path.realpath(root)) for side, root in roots.items()}
     with Ledger(config.out / _LEDGER, settings) as ledger:  # until all is published: nobody else writes here
         first, second = (
             Side(name=name, found=found, images=suite_images(suite, found, progress))
@@ -273,7 +273,7 @@ def comparison(
 ) -> dict[str, Any]:
     """Compute everything that `compare.json` holds; see docs/compare.md."""
     first, second = sides
-    one_folder = config.first.resolve() == config.second.resolve()
+    one_folder = os.path.realpath(config.first) == os.path.realpath(config.second)
     categories = np.array([row.category for row in rows])
     texts = text_numbers([row.prompt for row in rows])
     found, differences = [], []

@@ -449,6 +449,6 @@ def repeats_note(texts: NDArray[np.intp]) -> str | None:
 def relative_to(path: Path, folder: Path) -> str | None:
     """Write a path as seen from a folder, with `/`; None if it is no text or there is no way, as between two drives."""
     try:
-        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix().encode().decode()
+        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix().encode().decode()
     except ValueError:
         return None

@@ -184,7 +184,7 @@ def write_split(data: DataSet, parts: Split, out: Path) -> None:
         InputError: the data set has grown since it was split, or an image lies outside of its own folders, which the
             new names would hide; see `DataSet.own_image_path`.
     """
-    here = out.resolve()
+    here = Path(os.path.realpath(out))
     with publish_folder(out) as folder:
         with ParquetWriter(folder / "train.parquet") as train, ParquetWriter(folder / "validation.parquet") as held:
             for number, group in enumerate(data):

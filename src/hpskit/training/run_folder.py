@@ -247,7 +247,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """Name of the run."""
-        return self.path.resolve().name
+        return Path(os.path.realpath(self.path)).name
 
     def check_free(self, resume: bool) -> None:
         """See that a run may write here.
