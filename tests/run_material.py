@@ -28,10 +28,9 @@ def config_of(recipe: Recipe, name: str = "first") -> RunConfig:
     held_out = {"name": "test.json", "path": "data/test.json", "format": "hpdv2-test"}
     return RunConfig(
         recipe=recipe,
-        data=[{**data, "groups": 6_000, "pairs": 6_000, "digest": "a" * 64, "incomplete": 7}],
-        validation=[{**held_out, "groups": 400, "pairs": 15_300, "digest": "b" * 64, "incomplete": 0}],
-        dropped_leaks=12,
-        leaks={"same prompt": 9, "same image": 4},
+        data=[{**data, "groups": 6_000, "pairs": 6_000, "digest": "a" * 64}],
+        validation=[{**held_out, "groups": 400, "pairs": 15_300, "digest": "b" * 64}],
+        left_out=["training groups left out because they share prompts: 12 of 6,012"],
         base=None,
         parameters={"trained": 123_456, "all": 234_567},
         preprocessing="letterbox",

@@ -97,8 +97,7 @@ def test_the_card_says_what_is_known(
     assert "license:" not in card
     assert "these are the weights after step 150" in card
     assert "\nlr = 0.0007\n" in card
-    assert "share something with the validation data: 12 (same prompt: 9, same image: 4).\n" in card
-    assert "\nGroups of train.json left out because image files were missing or empty: 7.\n" in card
+    assert "\ntraining groups left out because they share prompts: 12 of 6,012\n" in card
     block = re.search(r"```python\n(.*?)```", card, re.S)
     assert block
     photographs[0].save(tmp_path / "hub/a.png")

@@ -132,7 +132,7 @@ def test_a_disk_without_room_is_refused_before_the_first_step(undisturbed: tuple
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's own thread
 def test_curves_that_cannot_be_written_are_an_error_that_says_so(disk: Path) -> None:
     run = write_run(disk / "curves")
-    (tracker,) = open_trackers(run, run.config(), after=0, tensorboard=True, wandb=False)
+    (tracker,) = open_trackers(run, after=0, wanted=True)
     filled(disk, 1, 0)("training", 1, 2, {"kind": "step"})
 
     def draw() -> None:

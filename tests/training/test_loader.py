@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from error_fields import at
 from hpskit.dataset.convert import convert
 from hpskit.dataset.formats.parquet import ParquetWriter
-from hpskit.dataset.group import Group, Judgement, pairs
+from hpskit.dataset.group import Group, Judgement, compared
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.errors import InputError, RecordError
 from hpskit.pixels import Preprocessing, to_tensor
@@ -163,10 +164,9 @@ def test_a_batch_is_what_the_data_say(layouts: dict[str, DataSet]) -> None:
                 assert batch.group[at_image] == number
                 at_image += 1
             start = at_image - len(group.images)
-            for expected in pairs(group):
-                first, second = (start + group.images.index(n) for n in (expected.first, expected.second))
-                assert (one[pair], other[pair], votes[pair]) == (first, second, expected.votes)
-                assert shares[pair].item() == pytest.approx(expected.first_share)
+            for first, second, halves, count in compared(group):
+                assert (one[pair], other[pair], votes[pair]) == (start + first, start + second, count)
+                assert shares[pair].item() == pytest.approx(halves / (2 * count))
                 pair += 1
             assert example.votes.sum() == sum(j.votes for j in group.judgements)
             assert len(np.unique(example.ranks, axis=0)) == len(example.ranks)
@@ -264,13 +264,29 @@ def spoiled(folder: Path) -> DataSet:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_image_is_an_error_or_drops_its_group(tmp_path: Path, workers: int) -> None:
     data = spoiled(tmp_path)
-    with pytest.raises(RecordError, match=r"train.json: entry [24] \(line \d+\): image '(1a|3b).png': .*"):
+    with pytest.raises(RecordError, check=at("train.json: entry", cure="--on-broken drop")):
         taken(loader_of(data, pairs=2, workers=workers), 3)
     found = taken(loader_of(data, pairs=1, workers=workers, on_broken="drop"), 6)
     assert sorted(len(batch.prompts) for batch in found) == [0, 0, 1, 1, 1, 1]
     for batch in found:
         assert batch.dropped == 1 - len(batch.prompts)
         assert batch.pixels.shape == (2 * len(batch.prompts), 3, 8, 8)
+
+
+def test_groups_that_are_dropped_keep_nothing_of_their_images(tmp_path: Path) -> None:
+    """An error that is kept keeps its frames, and they keep the pixels."""
+    for number in range(6):
+        (tmp_path / f"{number}.png").write_bytes(png(number)[:40])
+    names = [{**TRAIN_ROW, "file_path": [f"{number}.png", f"{number + 1}.png"]} for number in range(5)]
+    data = open_data(write_json(tmp_path / "train.json", names), image_root=tmp_path)
+    gc.disable()
+    try:
+        readers = [[lambda group=group: (data, group)] for group in data]
+        batches = [*replace(DECODER, on_broken="drop", workers=1).batches(iter(readers))]
+        kept = [found for found in gc.get_objects() if issubclass(type(found), InputError)]
+    finally:
+        gc.enable()
+    assert (sum(batch.dropped for batch in batches), kept) == (5, [])
 
 
 @pytest.mark.parametrize("layout", ["rows", "files"])

@@ -293,7 +293,7 @@ def test_what_the_network_does_not_have(
 
 
 def test_an_architecture_that_is_not_there() -> None:
-    with pytest.raises(CheckpointError, match=f"did you mean '{TINY}'"):
+    with pytest.raises(CheckpointError, check=at(cure=f"did you mean '{TINY}'")):
         Student.build(changed(tiny(), architecture="ViT-tiny-tset"))
 
 
@@ -303,5 +303,5 @@ def test_weights_of_another_architecture(recipe: Recipe, tmp_path: Path) -> None
     cure = f"set architecture={TINY}"
     with pytest.raises(InputError, check=at("weights", found=f"a {TINY}", expected="hpskit-tiny", cure=cure)):
         Student.build(changed(tiny(), weights=str(path)))
-    with pytest.raises(CheckpointError, match=r"is not a checkpoint of hpskit-tiny: .* by --set architecture=…"):
+    with pytest.raises(CheckpointError, check=at(found="of hpskit-tiny", cure="by --set architecture")):
         Student.build(changed(recipe, architecture="hpskit-tiny"))

@@ -22,7 +22,6 @@ from error_fields import at
 from forked_process import ForkedProcess
 from hpskit.cli import train as command
 from hpskit.errors import CheckpointError, InputError, OutputError, RecordError
-from hpskit.files import read_json
 from hpskit.models.training_record import read_record
 from hpskit.scoring.scorer import load_scorer
 from hpskit.stage import alone_in
@@ -107,8 +106,6 @@ def test_a_run_leaves_weights_record_log_and_report(config: TrainConfig) -> None
     steps = [("step", 1), ("step", 2), ("validation", 2), ("step", 3), ("estimate", 3), ("step", 4), ("validation", 4)]
     assert kinds == [("start", 0), *steps, ("end", 4)]
     assert "<svg" in folder.report.read_text()
-    index = read_json(folder.checkpoints / "index.json")
-    assert index == {"last": "step-000004", "best": f"step-{summary.best_step:06d}"}
     assert folder.weights()[0].read_bytes() == folder.model.read_bytes()
     expected = "checkpoints config.json log.jsonl model.safetensors model.training.json report.html summary.json"
     assert sorted(path.name for path in config.out.iterdir()) == expected.split()
@@ -217,7 +214,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
         train(changed(config, "architecture=hpskit-tiny", f"weights={tiny_checkpoint}"))
     shutil.copy(config.data[0], tmp_path)
     (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match=r"train\.json: entry 1 .*'train-0-a\.png' is not in .* and 31 more"):
+    with pytest.raises(InputError, check=at("'train-0-a.png' is not in")):
         train(replace(config, data=(str(tmp_path / "train.json"),)))
     assert not config.out.exists()
 
@@ -396,11 +393,11 @@ def test_layout_and_folder_of_the_images_hold_for_every_data_set(
         shutil.copy(path, tmp_path)
     data, held_out = str(tmp_path / "train.json"), str(tmp_path / "held-out.json")
     options: dict[str, Any] = {"recipe": "tiny", "val": held_out, "settings": [*SETTINGS], "dry_run": True}
-    with pytest.raises(InputError, match=r"'train-0-a\.png' is not in"):
+    with pytest.raises(InputError, check=at("'train-0-a.png' is not in")):
         command.train([data], config.out, **options)
-    with pytest.raises(InputError, match=r"nowhere: is not a folder"):
+    with pytest.raises(InputError, check=at("nowhere", found="is not a folder")):
         command.train([data], config.out, **options, image_root=tmp_path / "nowhere")
-    with pytest.raises(RecordError, match=r"train\.json: entry 1"):
+    with pytest.raises(RecordError, check=at("train.json: entry 1")):
         command.train([data], config.out, **options, data_format="rankings")
     root = Path(config.data[0]).parent / "train"
     command.train([data], config.out, **options, image_root=root, data_format="hpdv2-train")

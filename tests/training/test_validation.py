@@ -120,8 +120,8 @@ def test_groups_without_their_files_stay_out_when_a_file_appears(config: TrainCo
     (facts,) = folder.config().validation
     validations = lines_of(folder.log(), "validation")
     assert [(line["groups"], line["pairs"], line["dropped"]) for line in validations] == [(15, 15, 0)] * 2
-    assert (facts.groups, facts.pairs, facts.incomplete) == (15, 15, 1)
-    assert "left out because image files were missing or empty: 1." in (config.out / "report.html").read_text()
+    assert (facts.groups, facts.pairs) == (15, 15)
+    assert "left out because image files are missing or empty: 1 (first: " in (config.out / "report.html").read_text()
     record = read_record(config.out / "model.safetensors", summary.weight_hash)
     assert record is not None
     assert len(record.chosen_on) == 15

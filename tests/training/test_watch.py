@@ -13,8 +13,6 @@ from hpskit.training.recipes import tiny
 from hpskit.training.watch import (
     Watch,
     inverted_labels,
-    overflowing,
-    recovery,
     runaway_scale,
     stuck,
     window,
@@ -135,18 +133,6 @@ def test_a_network_that_is_surer_but_no_longer_better_is_told_when_guessing_woul
     assert followed(training, above)[0] == [(80, "overfitted")]
 
 
-def test_what_became_better_is_said() -> None:
-    warning = {"kind": "warning", "name": "above", "step": 30, "text": "…"}
-    log = [*(line(step, loss=0.78) for step in range(1, 31)), warning, *(line(step, 0.6) for step in range(31, 60))]
-    assert recovery(warning, log, 200) == "later the loss fell to 0.600"
-    assert recovery(warning, log[:40], 200) is None, "nine steps are too few"
-    assert recovery(warning, [line(step, loss=0.78) for step in range(1, 61)], 200) is None
-    overfitted = {**warning, "name": "overfitted", "step": 60}
-    validated = [validation(20, 0.675), validation(40, 0.72), validation(60, 0.78), validation(80, 0.66)]
-    assert recovery(overfitted, validated[:3], 200) is None
-    assert recovery(overfitted, validated, 200) == "later, at step 80, the validation loss was 0.660"
-
-
 @pytest.mark.parametrize(
     ("first", "now", "limit", "warned"),
     [
@@ -170,11 +156,6 @@ def test_labels_the_wrong_way_round_are_told_from_bad_luck() -> None:
     assert inverted_labels(accuracy(0, 9)) is None  # 1 in 512
     assert inverted_labels(accuracy(0, 10, tied=40))  # 1 in 1,024
     assert inverted_labels(accuracy(0, 0, tied=10)) is None
-
-
-def test_overflow_is_told_only_if_it_goes_on() -> None:
-    assert overflowing(19) is None
-    assert "20 steps" in str(overflowing(20))
 
 
 def test_each_thing_is_said_once_and_not_before_the_warm_up_is_over() -> None:

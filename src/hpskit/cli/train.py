@@ -93,7 +93,6 @@ def train(
     workers: Workers = None,
     device: Annotated[str, typer.Option(help="auto, or cpu to leave GPUs alone.")] = "auto",
     tensorboard: _TensorBoard = None,
-    wandb: Annotated[bool, typer.Option("--wandb", help="Curves in Weights & Biases.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a preference model; kill it at any moment, and --resume goes on as if nothing had been.
@@ -129,7 +128,6 @@ def train(
             workers=workers,
             device=device,
             tensorboard=tensorboard,
-            wandb=wandb,
             command=command_line(),
         )
         (_dry_run if dry_run else _train)(config, as_json)

@@ -274,22 +274,22 @@ class TrainingData:
         sets = (*self.train, self.validation)
         return [describe(data, without=without, context=context, progress=progress) for data in sets]
 
-    def omissions(self) -> list[str]:
-        """List the groups that are left out and why, a line each; most often nothing."""
+    def left_out(self) -> list[str]:
+        """Say which groups are left out and why, a sentence each; most often nothing."""
         found = []
         if self.leaks.found:
             kinds = ", ".join(f"{kind}: {count:,}" for kind, count in self.leaks.counts.items())
             groups = f"{len(self.leaks.groups):,} of {self.leaks.train_groups:,}"
-            why = "training groups left out because they share prompts or images with --val"
+            why = "training groups left out because they share prompts or images with the validation data"
             found.append(f"{why}: {groups} ({kinds})")
         for data, missing in zip((*self.train, self.validation), self.missing, strict=True):
             if missing.files:
-                why = f"{data.path}: groups left out because image files are missing or empty"
+                why = f"{data.name}: groups left out because image files are missing or empty"
                 found.append(f"{why}: {len(missing.groups):,} (first: {missing.files[0]})")
         return found
 
     def facts(self, datasets: Sequence[PreferenceDataset], rating: str | None) -> dict[str, Any]:
-        """Return what `config.json` says of the data: `data`, `validation`, `dropped_leaks` and `leaks`."""
+        """Return what `config.json` says of the data: `data`, `validation` and `left_out`."""
         held_out = PreferenceDataset(self.validation, without=self.incomplete, rating=rating)
         *train, validation = (
             {
@@ -299,16 +299,11 @@ class TrainingData:
                 "groups": len(dataset),
                 "pairs": int(dataset.pairs.sum()),
                 "digest": dataset.digest,
-                "incomplete": len(missing.groups),
+                "ratio": ratio,
             }
-            for dataset, missing in zip([*datasets, held_out], self.missing, strict=True)
+            for dataset, ratio in zip([*datasets, held_out], [*self.ratios, None], strict=True)
         )
-        return {
-            "data": [{**entry, "ratio": ratio} for entry, ratio in zip(train, self.ratios, strict=True)],
-            "validation": [validation],
-            "dropped_leaks": len(self.leaks.groups),
-            "leaks": self.leaks.counts,
-        }
+        return {"data": train, "validation": [validation], "left_out": self.left_out()}
 
     def prompts(self) -> set[str]:
         """Return every prompt that is learned from."""

@@ -7,7 +7,7 @@ import os
 import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 from pydantic.functional_validators import AfterValidator
@@ -46,24 +46,14 @@ Blocks = Annotated[Any, AfterValidator(is_number_of_blocks)]
 class Settings(Strict):
     """Base of recipes: fields that are read from TOML and NAME=VALUE, and written as TOML."""
 
-    ELSEWHERE: ClassVar[Mapping[str, str]] = {}
-    """Name of a field in other programs -> name here."""
-
     @model_validator(mode="before")
     @classmethod
-    def known_fields(cls, values: Any) -> Any:
-        """Take the word "none" for None, which TOML lacks; name the right field in place of an unknown one."""
+    def none_is_a_word(cls, values: Any) -> Any:
+        """Take the word "none" for None, which TOML lacks, where a field may be None."""
         if not isinstance(values, Mapping):
             return values
-        fields, read = cls.model_fields, dict[str, Any]()
-        known = {**dict(zip(fields, fields, strict=True)), **cls.ELSEWHERE}
-        for name, value in values.items():
-            if name not in fields:
-                guess = nearest(name.lower().replace("-", "_"), known)
-                cure = f"did you mean {known[guess]!r}?" if guess else f"the fields are {', '.join(fields)}"
-                raise InputError(name, "is no field", cure=cure)
-            read[name] = None if value == "none" and type(None) in get_args(fields[name].annotation) else value
-        return read
+        optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
+        return {name: None if name in optional and value == "none" else value for name, value in values.items()}
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
@@ -131,33 +121,6 @@ class Recipe(Settings):
     official code or script, N only in notes on the paper. Data, output folder, devices and workers are no part of a
     recipe: they change where a run takes place, not its result.
     """
-
-    ELSEWHERE: ClassVar[Mapping[str, str]] = {
-        other: name
-        for name, others in {
-            "architecture": "model arch network",
-            "weights": "base pretrained init checkpoint",
-            "lr": "learning_rate base_lr",
-            "weight_decay": "wd",
-            "betas": "beta1 beta2",
-            "eps": "epsilon adam_epsilon",
-            "warmup": "warmup_steps",
-            "steps": "epochs iterations max_steps",
-            "batch": "batch_size pairs",
-            "accumulate": "grad_accum accum_freq gradient_accumulation_steps",
-            "image_blocks": "lock_image_unlocked_groups",
-            "text_blocks": "lock_text_unlocked_layers",
-            "precision": "fp16 bf16 amp dtype mixed_precision",
-            "clip": "grad_clip clip_grad_norm max_grad_norm",
-            "ema": "ema_decay",
-            "seed": "random_seed",
-            "validate_every": "val_every eval_steps eval_every",
-            "save_every": "save_steps",
-            "keep": "save_total_limit",
-            "patience": "early_stopping",
-        }.items()
-        for other in others.split()
-    }
 
     architecture: Name = "ViT-H-14"  # S
     """open_clip's name of the network, or `hpskit-tiny`."""

@@ -13,7 +13,6 @@ from hpskit.pages.charts import Frame, Point, Series, axis_for, count_axis, lege
 from hpskit.pages.format import duration
 from hpskit.pages.page import page
 from hpskit.training.run_folder import Line, RunConfig, RunFolder, best_validation, lines_of
-from hpskit.training.watch import recovery
 
 __all__ = ["curves", "publish_report", "report_page"]
 
@@ -50,7 +49,7 @@ def report_page(name: str, config: RunConfig, log: Sequence[Line]) -> str:
     state = f"stopped after step {last['step']:,}" if last and last.get("reason") == "stopped" else ""
     if last is None or last["kind"] == "start":
         state = "under way when this page was written"
-    warnings, facts = lines_of(log, "warning"), config.model_dump()
+    facts = config.model_dump()
     return page(
         "hpskit.training",
         "run.html",
@@ -68,7 +67,7 @@ def report_page(name: str, config: RunConfig, log: Sequence[Line]) -> str:
         },
         best=best,
         validations=validations,
-        warnings=[{**line, "later": recovery(line, log, config.recipe.steps)} for line in warnings],
+        warnings=lines_of(log, "warning"),
         charts=curves(steps, validations, best["step"] if best else None) if steps else [],
         data=[
             (heading, [c for c in _COLUMNS if any(facts.get(c) is not None for facts in sets)], sets)

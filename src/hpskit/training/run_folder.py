@@ -3,7 +3,6 @@
 config.json           recipe, data, first weights, versions
 log.jsonl             a line for each step and validation; docs/training.md says what they hold
 checkpoints/          a folder for each, there whole or not at all:
-  index.json            names of the last and of the best, for readers
   step-000200/          model.safetensors: the network as it is validated; `hpskit score --model` reads it
                         training.safetensors: AdamW's state, and the weights behind a moving average
                         state.json: the rest that the next step depends on, and hashes of the other two
@@ -11,7 +10,6 @@ model.safetensors     the best checkpoint's weights
 model.training.json   hashes of the prompts, so that an evaluation can say what the model has seen and was chosen on
 report.html           see `hpskit.training.report`
 summary.json          written last: it says that the rest is complete
-wandb.json            the id of the curves in Weights & Biases, if there are any
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -116,15 +113,8 @@ class DataFacts(Strict):
     pairs: int
     digest: str
     """SHA-256 over prompts, names of images, judgements and weights."""
-    incomplete: int
-    """Groups that were left out because image files were missing or empty."""
-
-
-class SourceFacts(DataFacts):
-    """A data set that is learned from."""
-
-    ratio: float | None
-    """Its share of the pairs, if that was given."""
+    ratio: float | None = None
+    """Its share of the pairs that are learned from, if that was given."""
 
 
 class FirstWeights(Strict):
@@ -140,12 +130,10 @@ class RunConfig(Strict):
 
     format: Literal["hpskit training run 1"] = "hpskit training run 1"
     recipe: Recipe
-    data: Annotated[tuple[SourceFacts, ...], Field(strict=False)]
+    data: Annotated[tuple[DataFacts, ...], Field(strict=False)]
     validation: Annotated[tuple[DataFacts, ...], Field(strict=False)]
-    dropped_leaks: int
-    """Training groups that were left out because they share something with the validation data."""
-    leaks: dict[str, int]
-    """Kind of leak -> groups."""
+    left_out: Annotated[tuple[str, ...], Field(strict=False)]
+    """Sentences on the groups that the run does not use, and why."""
     base: FirstWeights | None
     """None if they were drawn."""
     parameters: dict[str, int]
@@ -163,20 +151,6 @@ class RunConfig(Strict):
             flat |= {f"data {number}: digest": facts.digest, f"data {number}: ratio": facts.ratio}
         flat |= {f"validation {number}: digest": facts.digest for number, facts in enumerate(self.validation, 1)}
         return {**flat, "first weights": self.base and self.base.weight_hash}
-
-    def left_out(self) -> list[str]:
-        """Say which groups of the data the run did not use, and why, a sentence each."""
-        found = []
-        if self.leaks:
-            kinds = ", ".join(f"{kind}: {count:,}" for kind, count in self.leaks.items())
-            groups = f"{self.dropped_leaks:,} ({kinds})"
-            found.append(f"Training groups left out because they share something with the validation data: {groups}.")
-        found += [
-            f"Groups of {facts.name} left out because image files were missing or empty: {facts.incomplete:,}."
-            for facts in (*self.data, *self.validation)
-            if facts.incomplete
-        ]
-        return found
 
 
 class TrainState(Strict):
@@ -406,7 +380,7 @@ class RunFolder:
             publish_json(folder / "state.json", state.changed(digest=state.digest_of()).model_dump())
 
     def tidy(self, recipe: Recipe, best: int | None) -> None:
-        """Write the index, and remove checkpoints that need not be kept, and what killed processes have left.
+        """Remove checkpoints that need not be kept, and what killed processes have left.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -417,8 +391,6 @@ class RunFolder:
         kept = {*steps[-recipe.keep :], best}
         if recipe.keep_every is not None:
             kept |= {step for step in steps if step % recipe.keep_every == 0}
-        names = {"last": self.checkpoint(steps[-1]).name, "best": best and self.checkpoint(best).name}
-        publish_json(self.checkpoints / "index.json", names)
         for step in steps:
             if step in kept:
                 continue
@@ -509,48 +481,25 @@ class RunLog:
                 tracker.finish()
 
 
-def open_trackers(
-    folder: RunFolder, config: RunConfig, *, after: int, tensorboard: bool | None, wandb: bool
-) -> list[GeneralTracker]:
-    """Open accelerate's trackers that are asked for; `tensorboard` None is if it is installed.
-
-    The id of the curves in Weights & Biases is drawn once and kept in the folder, so that a run that goes on behind
-    the step `after` continues them. Their project is WANDB_PROJECT or else `hpskit`.
+def open_trackers(folder: RunFolder, *, after: int, wanted: bool | None) -> list[GeneralTracker]:
+    """Open TensorBoard behind the step `after`; `wanted` None is if it is installed.
 
     Raises:
-        MissingExtraError: one is asked for but not installed.
-        InputError: Weights & Biases refuses, for example for lack of an account.
+        MissingExtraError: it is asked for but not installed.
         OutputError: the folder cannot be written.
     """
-    from accelerate.tracking import TensorBoardTracker, WandBTracker
+    from accelerate.tracking import TensorBoardTracker
 
-    found: list[GeneralTracker] = []
-    if tensorboard if tensorboard is not None else find_spec("tensorboard") is not None:
-        require("tensorboard", "--tensorboard", "train")
-        with writing(folder.path / "tensorboard"):
-            found.append(TensorBoardTracker("tensorboard", folder.path, purge_step=after + 1))
-            found[-1].start()
-    if wandb:
-        require("wandb", "--wandb", "wandb")
-        path = folder.path / "wandb.json"
-        if not path.exists():
-            publish_json(path, {"id": secrets.token_hex(8)})
-        options = {"name": folder.name, "dir": str(folder.path), "config": config.model_dump(mode="json")}
-        project = os.environ.get("WANDB_PROJECT", "hpskit")
-        found.append(WandBTracker(project, id=read_json(path)["id"], resume="allow", **options))
-        try:
-            found[-1].start()
-        except Exception as error:  # the client's errors have no base but this
-            cure = "`wandb login` names your account; WANDB_MODE=offline keeps the curves on this machine"
-            raise InputError("--wandb", f"is refused by Weights & Biases ({error})", cure=cure) from error
-    return found
-
-
-def require(module: str, option: str, extra: str) -> None:
-    """Raise a MissingExtraError if a module is not installed."""
-    if find_spec(module) is None:
-        cure = f"install it: pip install 'hpskit[{extra}]'"
-        raise MissingExtraError(option, f"needs {module}, which is not installed", cure=cure)
+    installed = find_spec("tensorboard") is not None
+    if not (installed if wanted is None else wanted):
+        return []
+    if not installed:
+        cure = "install it: pip install 'hpskit[train]'"
+        raise MissingExtraError("--tensorboard", "needs tensorboard, which is not installed", cure=cure)
+    with writing(folder.path / "tensorboard"):
+        tracker = TensorBoardTracker("tensorboard", folder.path, purge_step=after + 1)
+        tracker.start()
+    return [tracker]
 
 
 @contextlib.contextmanager

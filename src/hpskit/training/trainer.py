@@ -74,8 +74,6 @@ class TrainConfig(DataConfig):
     """`auto` is a GPU if there is one; `cpu`."""
     tensorboard: bool | None = None
     """Curves for TensorBoard; None is if it is installed."""
-    wandb: bool = False
-    """Curves for Weights & Biases."""
     command: str = ""
     """Command line that makes this again."""
 
@@ -161,7 +159,7 @@ class Trainer:
         if self.is_main:
             tell = lambda done: self.progress("describing", done, None, {})  # noqa: E731
             described = self.data.describe(self.recipe.architecture, tell)
-            for text in (*self.data.omissions(), *(text for found in described for text in found.warnings())):
+            for text in (*self.data.left_out(), *(text for found in described for text in found.warnings())):
                 self.warn(text)
         config = self.run_config()
         with contextlib.ExitStack() as stack:
@@ -179,7 +177,7 @@ class Trainer:
             self.watch = Watch(self.recipe, self.engine.logit_scale)
             self._restore()
             if self.is_main:
-                self.log = stack.enter_context(self._open_log(config))
+                self.log = stack.enter_context(self._open_log())
             self._loop(config)
             self._write("end", time=time.time(), reason=self._reason())
             if self.is_main:
@@ -200,13 +198,11 @@ class Trainer:
         if self.accelerator.scaler is not None and self.state.scaler:
             self.accelerator.scaler.load_state_dict(self.state.scaler)
 
-    def _open_log(self, config: RunConfig) -> RunLog:
+    def _open_log(self) -> RunLog:
         step = self.state.step
         if step:
             self.folder.tidy(self.recipe, self.state.best)
-        trackers = open_trackers(
-            self.folder, config, after=step, tensorboard=self.config.tensorboard, wandb=self.config.wandb
-        )
+        trackers = open_trackers(self.folder, after=step, wanted=self.config.tensorboard)
         log = RunLog(self.folder, after=step, trackers=trackers)
         self.watch.replay(log.lines)
         log.write("start", step, {"time": time.time(), "processes": self.accelerator.num_processes})
@@ -427,7 +423,7 @@ def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: Non
         "bytes": {name: sizes[name] for name in ("memory", "checkpoint", "disk")},
         "resume": folder.state(last).standing(recipe) if last else None,
         "data": [line for found in described for line in found.lines()],
-        "warnings": [*data.omissions(), *(text for found in described for text in found.warnings())],
+        "warnings": [*data.left_out(), *(text for found in described for text in found.warnings())],
         "weights": weights,
         "processes": processes,
         "measured": measured,

@@ -7,10 +7,8 @@ loss of equal scores in the same steps: ln 2 for decided pairs.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, variance
-from typing import Any
 
 from scipy.stats import binomtest
 
@@ -23,7 +21,6 @@ __all__ = [
     "inverted_labels",
     "overfitting",
     "overflowing",
-    "recovery",
     "runaway_scale",
     "stuck",
     "window",
@@ -75,27 +72,36 @@ def squared_error(values: Sequence[float]) -> float:
     return variance(values) / len(values) if len(values) > 1 else math.inf
 
 
-def overfitting(best: Line, last: Sequence[Line], before: Sequence[float], since: Sequence[float]) -> str | None:
+def overfitting(steps: Sequence[Line], validations: Sequence[Line], size: int) -> str | None:
     """Tell if the network learns its data by heart.
 
-    That is: the validation loss is worse than it was, by more than 5 % of that of guessing, twice in a row, while the
-    training loss has fallen by more than two standard errors.
+    That is: the validation loss is worse than its lowest, by more than 5 % of that of guessing, twice in a row, while
+    the training loss has fallen by more than two standard errors. A network whose accuracy has clearly grown is only
+    surer of itself, unless its loss is worse than guessing and its accuracy no longer grows.
 
     Args:
-        best: the validation with the lowest loss.
-        last: the last two.
-        before: training losses of the steps before the best one, at most a window.
-        since: training losses of the last steps since then, at most a window.
+        steps: lines of all steps so far.
+        validations: lines of all validations, at least one.
+        size: steps over which a training loss is looked at.
     """
-    if len(last) < 2 or min(line["loss"] - best["loss"] - _WORSE * line["chance"] for line in last) <= 0:
+    lowest, last = min(validations, key=lambda line: line["loss"]), validations[-1]
+    kept = best_validation(validations) or last
+    if any(line["loss"] - lowest["loss"] <= _WORSE * line["chance"] for line in validations[-2:]):
+        return None
+    value, high = (lowest["accuracy"][end] for end in ("value", "high"))
+    before = [line["loss"] for line in steps if line["step"] <= lowest["step"]][-size:]
+    since = [line["loss"] for line in steps if line["step"] > lowest["step"]][-size:]
+    grown = last["accuracy"]["value"] > (value if high is None else high)
+    if grown and (last is kept or last["loss"] <= last["chance"]):
         return None
     if len(before) < 2 or len(since) < 2:
         return None
     if fmean(before) - fmean(since) <= _ERRORS * math.sqrt(squared_error(before) + squared_error(since)):
         return None
-    rise = f"validation loss {last[-1]['loss']:.3f} is worse than at step {best['step']:,} ({best['loss']:.3f})"
-    fall = f"while the training loss falls ({fmean(before):.3f} to {fmean(since):.3f})"
-    return f"{rise} {fall}: it learns its data by heart"
+    rise = f"validation loss {last['loss']:.3f} is worse than at step {lowest['step']:,} ({lowest['loss']:.3f})"
+    fall = f"while the training loss falls ({fmean(before):.3f} to {fmean(since):.3f}): it learns its data by heart"
+    cure = "fewer steps, patience=2, a lower lr, fewer trained blocks, ema or more data help"
+    return f"{rise} {fall}; the weights of step {kept['step']:,}, the most accurate so far, are kept; {cure}"
 
 
 def runaway_scale(first: float, now: float, limit: float) -> str | None:
@@ -120,101 +126,45 @@ def inverted_labels(credit: Accuracy) -> str | None:
     return f"validation accuracy is {100 * credit.value:.1f} %, which is surely below 50 %; {cause}"
 
 
-def overflowing(skipped: int) -> str | None:
-    """Tell if fp16 has overflowed in so many steps one after the other that the run is not getting anywhere."""
-    if skipped < _MOST_SKIPPED:
+def overflowing(skipped: Sequence[bool]) -> str | None:
+    """Tell if fp16 has overflowed in so many of the last steps, one after the other, that nothing is learned."""
+    if len(skipped) < _MOST_SKIPPED or not all(skipped[-_MOST_SKIPPED:]):
         return None
-    return f"fp16 has overflowed in {skipped} steps in a row, nothing was learned in them; use --set precision=bf16"
-
-
-def recovery(warning: Line, log: Sequence[Line], steps: int) -> str | None:
-    """Say what has become better since a warning; None if nothing has."""
-    if warning["name"] in ("stuck", "above"):
-        last = [line for line in lines_of(log, "step") if line["step"] > warning["step"]][-window(steps) :]
-        if len(last) < window(steps):
-            return None
-        loss, baseline = fmean(line["loss"] for line in last), fmean(line["chance"] for line in last)
-        return f"later the loss fell to {loss:.3f}" if loss < (1 - _LEAST_GAIN) * baseline else None
-    if warning["name"] == "overfitted":
-        found = lines_of(log, "validation")
-        lowest = min(line["loss"] for line in found if line["step"] <= warning["step"])
-        later = min(found, key=lambda line: line["loss"])
-        if later["loss"] < lowest:
-            return f"later, at step {later['step']:,}, the validation loss was {later['loss']:.3f}"
-    return None
+    found = f"fp16 has overflowed in {_MOST_SKIPPED} steps in a row, nothing was learned in them"
+    return f"{found}; use --set precision=bf16"
 
 
 class Watch:
     """Follows a run by the lines of its log and says each thing once."""
 
     def __init__(self, recipe: Recipe, logit_scale: float) -> None:
-        self._recipe, self._first_scale = recipe, logit_scale
-        self._losses = deque[float](maxlen=window(recipe.steps))
-        self._guessing = deque[float](maxlen=window(recipe.steps))
-        self._skipped = 0
-        self._validated = deque[Mapping[str, Any]](maxlen=2)
-        self._lowest: Line | None = None
-        """The validation with the lowest loss."""
-        self._kept: Line | None = None
-        """The one whose weights are kept."""
-        self._before: Sequence[float] = ()
-        """Losses of the steps before the lowest."""
-        self._told = set[str]()
+        self._recipe, self._first_scale, self._window = recipe, logit_scale, window(recipe.steps)
+        self._steps, self._validations, self._told = list[Line](), list[Line](), set[str]()
 
     def replay(self, lines: Sequence[Line]) -> None:
         """Take over the log of earlier parts of the run."""
-        for line in lines:
-            if line["kind"] == "warning":
-                self._told.add(line["name"])
-            elif line["kind"] == "step":
-                self._take(line)
-            elif line["kind"] == "validation":
-                self._compare(line)
+        self._steps += lines_of(lines, "step")
+        self._validations += lines_of(lines, "validation")
+        self._told |= {line["name"] for line in lines_of(lines, "warning")}
 
     def step(self, line: Line) -> Iterator[tuple[str, str]]:
         """Give name and text of each warning after a step."""
-        self._take(line)
-        if line["step"] >= self._recipe.warmup + window(self._recipe.steps):
-            yield from self._once("above", worse_than_guessing(self._losses, self._guessing))
+        self._steps.append(line)
+        last = self._steps[-self._window :]
+        if line["step"] >= self._recipe.warmup + self._window:
+            losses, guessing = ([one[name] for one in last] for name in ("loss", "chance"))
+            yield from self._once("above", worse_than_guessing(losses, guessing))
             if "above" not in self._told:  # else large steps have brought it there, and a higher lr would not help
-                yield from self._once("stuck", stuck(self._losses, self._guessing))
+                yield from self._once("stuck", stuck(losses, guessing))
         scale = runaway_scale(self._first_scale, line["logit_scale"], self._recipe.max_logit_scale)
         yield from self._once("logit_scale", scale)
-        yield from self._once("overflow", overflowing(self._skipped))
+        yield from self._once("overflow", overflowing([one["skipped"] for one in last]))
 
     def validation(self, line: Line, credit: Accuracy) -> Iterator[tuple[str, str]]:
         """Give name and text of each warning after a validation with this credit of every group."""
-        self._compare(line)
+        self._validations.append(line)
         yield from self._once("inverted", inverted_labels(credit))
-        yield from self._once("overfitted", self._overfitted(line))
-
-    def _overfitted(self, line: Line) -> str | None:
-        """A network whose accuracy has clearly grown is not blamed for its loss: it is only surer of itself. Unless the
-        loss is worse than guessing, and the accuracy no longer grows."""
-        assert self._lowest is not None
-        assert self._kept is not None
-        before = self._lowest["accuracy"]
-        better = line["accuracy"]["value"] > (before["value"] if before["high"] is None else before["high"])
-        if better and (line is self._kept or line["loss"] <= line["chance"]):
-            return None
-        since = list(self._losses)[-(line["step"] - self._lowest["step"]) :]
-        found = overfitting(self._lowest, self._validated, self._before, since)
-        if found is None:
-            return None
-        cure = "fewer steps, patience=2, a lower lr, fewer trained blocks, ema or more data help"
-        return f"{found}; the weights of step {self._kept['step']:,}, the most accurate so far, are kept; {cure}"
-
-    def _take(self, line: Line) -> None:
-        self._losses.append(line["loss"])
-        self._guessing.append(line["chance"])
-        self._skipped = self._skipped + 1 if line["skipped"] else 0
-
-    def _compare(self, line: Line) -> None:
-        self._validated.append(line)
-        if self._lowest is None or line["loss"] < self._lowest["loss"]:
-            self._lowest, self._before = line, tuple(self._losses)
-        if self._kept is None or best_validation([self._kept, line]) is line:
-            self._kept = line
+        yield from self._once("overfitted", overfitting(self._steps, self._validations, self._window))
 
     def _once(self, name: str, text: str | None) -> Iterator[tuple[str, str]]:
         if text is not None and name not in self._told:
