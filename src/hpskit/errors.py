@@ -126,6 +126,10 @@ class HpskitError(Exception):
         text += f", expected {printable(self.expected)}" if self.expected else ""
         return text + (f"; {printable(self.cure)}" if self.cure else "")
 
+    def alone(self) -> Self:
+        """Return the same error without its traceback and cause, to be kept as a value: their frames hold images."""
+        return type(self)(self.place, self.found, expected=self.expected, cure=self.cure)
+
     def within(self, place: str | os.PathLike[str]) -> Self:
         """Return the same error with its place inside another: `items.csv: row 7` before `column 'image'`."""
         inner = f"{os.fspath(place)}: {self.place}" if self.place else os.fspath(place)

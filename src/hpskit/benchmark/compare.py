@@ -217,7 +217,7 @@ def find_both(config: Compare, suite: Suite) -> tuple[ImageSet, ImageSet]:
         except RecordError:
             raise
         except InputError as error:
-            problems.append(error)
+            problems.append(error.alone())
     if problems:
         one = problems[0]
         also = "".join(f"; and {other.place} {other.found}" for other in problems[1:] if str(other) != str(one))

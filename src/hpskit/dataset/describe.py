@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from hpskit.dataset.group import Group, compared
-from hpskit.dataset.reading import DataSet, open_carried
+from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError, RecordError
+from hpskit.pixels import check_head
 
 __all__ = ["Context", "Description", "describe"]
 
@@ -81,7 +82,7 @@ class Description:
     def look_at(self, data: DataSet, group: Group, name: str) -> None:
         """Note width and height of an image as they are stored, or what is wrong with it; it is not decoded."""
         try:
-            self.sizes.append(open_carried(data.encoded(group, name).data).size)
+            self.sizes.append(check_head(data.encoded(group, name)))
         except RecordError as error:
             self.broken.append(str(error))
 

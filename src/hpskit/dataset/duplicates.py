@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from hpskit.dataset.group import Group
-from hpskit.dataset.reading import DataSet, open_carried
+from hpskit.dataset.reading import DataSet
 from hpskit.errors import ImageError, InputError
 from hpskit.files import sha256_file
-from hpskit.pixels import open_image
+from hpskit.pixels import Encoded, open_image
 
 __all__ = [
     "SIMILARITY",
@@ -160,11 +160,7 @@ def pixels_of(image: bytes | Path) -> Pixels:
     Raises:
         ImageError: it cannot be decoded.
     """
-    if isinstance(image, Path):
-        decoded = open_image(image)
-    else:
-        with open_carried(image) as stored:
-            decoded = open_image(stored)
+    decoded = open_image(image if isinstance(image, Path) else Encoded(image, "an embedded image"))
     pixels = decoded.tobytes()
     digest = hashlib.sha256(f"{decoded.width}x{decoded.height}\n".encode())
     digest.update(pixels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import re
@@ -21,11 +20,9 @@ from hpskit.hub import home
 from hpskit.rows import Filled, Report, read_entries, read_row_group, refuse, row_groups
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from hpskit.pixels import Encoded
 
-__all__ = ["FORMATS", "DataSet", "Part", "open_carried", "open_data"]
+__all__ = ["FORMATS", "DataSet", "Part", "open_data"]
 
 _LAYOUTS: tuple[type[Layout], ...] = (
     *(hpd.RankedRow, hpd.PairRow, imagereward.RankedRow, imagereward.ImageRow, pickapic.ChoiceRow, hpd.VotedRow),
@@ -158,16 +155,16 @@ class DataSet:
         Raises:
             RecordError: see `image`; or a file begins like no image.
         """
-        from hpskit.pixels import Encoded
+        from hpskit.pixels import Encoded, check_head
 
         with self._usable(group, name):
             data = group.embedded.get(name)
             found = Encoded.read(self.image_path(name)) if data is None else Encoded(data, name)
-            open_carried(found.data)
+            check_head(found)
         return found
 
-    def image(self, group: Group, name: str) -> Path | Image.Image:
-        """Return the path of an image's file, or an image opened from embedded bytes, not decoded yet.
+    def image(self, group: Group, name: str) -> Path | Encoded:
+        """Return the path of an image's file, or its bytes if the data set carries them; both can be scored and opened.
 
         Raises:
             RecordError: there is no such file, or it is empty, or the bytes are no image.
@@ -176,7 +173,9 @@ class DataSet:
 
         with self._usable(group, name):
             if (data := group.embedded.get(name)) is not None:
-                return open_carried(data)
+                encoded = pixels.Encoded(data, f"{len(data):,} bytes")
+                pixels.check_head(encoded)
+                return encoded
             pixels.check_file(self.image_path(name))
         return self.image_path(name)
 
@@ -210,20 +209,6 @@ class DataSet:
         except ImageError as error:
             cure = "bring the image or remove the row; `hpskit data inspect` lists all, --image-root names their folder"
             raise RecordError(f"{group.place}: image {shown(name)}", f"cannot be used ({error})", cure=cure) from error
-
-
-def open_carried(data: bytes) -> Image.Image:
-    """Open an image of a data set from its bytes; it is not decoded yet.
-
-    Raises:
-        ImageError: they are no image.
-    """
-    from PIL import Image
-
-    try:
-        return Image.open(io.BytesIO(data))
-    except Exception as error:  # formats raise what they like while their headers are read
-        raise ImageError(f"{len(data):,} bytes", "are not an image that can be opened") from error
 
 
 def open_data(

@@ -136,7 +136,7 @@ def read_groups(data: DataSet, *, on_error: OnError = "fail", images: bool = Tru
                     check_head(image)
             groups.append(replace(group, embedded={}))
         except InputError as error:
-            problems[group.place] = error
+            problems[group.place] = error.alone()
     total = len(groups) + len(problems)
     if problems and (on_error == "fail" or not groups):
         which = listed([f"{place}: {_reason(place, error)}" for place, error in problems.items()], between="; ")

@@ -5,13 +5,24 @@ preprocess   letterbox, resize and normalise, by one code for files, PIL images 
 statistics   colours
 """
 
-from hpskit.pixels.images import BACKGROUND, Encoded, check_file, check_files, check_head, open_image, thumbnail
+from hpskit.pixels.images import (
+    BACKGROUND,
+    LARGEST,
+    Encoded,
+    check_file,
+    check_files,
+    check_head,
+    open_image,
+    opened,
+    thumbnail,
+)
 from hpskit.pixels.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing, Resize, check_tensor, to_tensor
 
 __all__ = [
     "BACKGROUND",
     "CLIP_MEAN",
     "CLIP_STD",
+    "LARGEST",
     "Encoded",
     "Preprocessing",
     "Resize",
@@ -20,6 +31,7 @@ __all__ = [
     "check_head",
     "check_tensor",
     "open_image",
+    "opened",
     "thumbnail",
     "to_tensor",
 ]

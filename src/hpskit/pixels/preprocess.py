@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from hpskit.errors import ImageError, InputError
-from hpskit.pixels.images import Encoded, open_image
+from hpskit.pixels.images import Encoded, opened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +34,7 @@ Interpolation = Literal["bicubic", "bilinear"]
 _RANGE_TOLERANCE = 1e-3
 _PILLOW_UNIT = 2.0**22
 _LONGEST = 100  # a centre crop enlarges all of the image first
+_AT_ONCE = 2**22  # pixels of a large image that are floats at a time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,19 +80,23 @@ class Preprocessing:
         norm = "" if (self.mean, self.std) == (CLIP_MEAN, CLIP_STD) else f"-mean{self.mean[0]:g}-std{self.std[0]:g}"
         return f"{self.resize}-{self.size}-{self.interpolation}-{filtering}{norm}"
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Map (..., 3, H, W) float in [0, 1] to (..., 3, size, size), normalised. Keeps gradients and device.
+    def __call__(self, pixels: Tensor | Image.Image) -> Tensor:
+        """Map an image to (3, size, size), or (..., 3, H, W) float in [0, 1] to (..., 3, size, size), normalised.
+
+        A tensor keeps its gradient and device. An image, which is of mode RGB, gives what `to_tensor` of it gives, to
+        the last bit, and takes little memory beside itself.
 
         Raises:
-            ImageError: the image is so long and thin that a centre crop by Pillow would take gigabytes.
+            ImageError: the image is so long and thin that a centre crop would take gigabytes.
         """
         import torch
         from torch.nn.functional import pad
 
-        batch = pixels if pixels.ndim == 4 else pixels[None]
-        height, width = batch.shape[-2:]
+        height, width = (pixels.height, pixels.width) if isinstance(pixels, Image.Image) else pixels.shape[-2:]
         new_height, new_width = self._resized(height, width)
-        if (new_height, new_width) != (height, width):
+        batch = self._narrowed(pixels, new_height, new_width) if isinstance(pixels, Image.Image) else pixels
+        batch = batch if batch.ndim == 4 else batch[None]
+        if (new_height, new_width) != batch.shape[-2:]:
             batch = self._interpolated(batch, new_height, new_width)
         top, left = (self.size - new_height) // 2, (self.size - new_width) // 2
         if self.resize.startswith("crop"):
@@ -104,7 +109,25 @@ class Preprocessing:
             torch.tensor(v, dtype=batch.dtype, device=batch.device).view(3, 1, 1) for v in (self.mean, self.std)
         )
         batch = (batch - mean) / std
-        return batch if pixels.ndim == 4 else batch[0]
+        return batch if isinstance(pixels, torch.Tensor) and pixels.ndim == 4 else batch[0]
+
+    def _narrowed(self, image: Image.Image, height: int, width: int) -> Tensor:
+        """Make an image a tensor (3, H, W): of the final size by Pillow, or of the final width if it is large.
+
+        torch resizes along the rows first too, so strips of them give what the whole image gives.
+        """
+        import torch
+
+        if self.pillow:
+            kind = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[self.interpolation]
+            for size in ((width, image.height), (width, height)):
+                image = image.resize(size, kind) if size != image.size else image
+        step = max(1, _AT_ONCE // image.width)
+        if step >= image.height or image.width == width:
+            return _as_tensor(image)
+        strips = ((0, top, image.width, min(top + step, image.height)) for top in range(0, image.height, step))
+        parts = (_as_tensor(image.crop(strip))[None] for strip in strips)
+        return torch.cat([self._interpolated(part, part.shape[-2], width) for part in parts], dim=-2)[0]
 
     def _interpolated(self, batch: Tensor, height: int, width: int) -> Tensor:
         from torch.nn.functional import interpolate
@@ -112,12 +135,7 @@ class Preprocessing:
         if not self.pillow:
             size = (height, width)
             return interpolate(batch, size, mode=self.interpolation, align_corners=False, antialias=self.antialias)
-        if max(height, width) > _LONGEST * self.size:
-            found = f"is {batch.shape[-1]}x{batch.shape[-2]} pixels"
-            raise ImageError("image", found, expected=f"sides of at most {_LONGEST}:1", cure="cut it to what matters")
-        if batch.requires_grad or batch.device.type != "cpu":
-            return _resize_like_pillow(batch, height, width, self.interpolation)
-        return _resize_by_pillow(batch, height, width, self.interpolation)
+        return _resize_like_pillow(batch, height, width, self.interpolation)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after resizing, before padding or cropping."""
@@ -125,25 +143,17 @@ class Preprocessing:
             return self.size, self.size
         if self.resize.startswith("crop"):  # torchvision's Resize truncates the longer side
             short, long = min(height, width), max(height, width)
+            if long > _LONGEST * short:
+                expected, cure = f"sides of at most {_LONGEST}:1", "cut it to what matters"
+                raise ImageError("image", f"is {width}x{height} pixels", expected=expected, cure=cure)
             scaled = int(self.size * long / short)
             return (self.size, scaled) if height <= width else (scaled, self.size)
         scale = self.size / float(max(height, width))  # round() as in the official ResizeMaxSize: half to even
         return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _resize_by_pillow(batch: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
-    """(N, 3, H, W) in [0, 1] on the CPU -> (N, 3, height, width), each value a multiple of 1/255; no gradient."""
-    import torch
-
-    kind = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
-    arrays = _levels(batch).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    narrow = [Image.fromarray(array).resize((width, len(array)), kind) for array in arrays]
-    resized = np.stack([np.asarray(image.resize((width, height), kind)) for image in narrow])
-    return torch.from_numpy(resized).permute(0, 3, 1, 2).contiguous().to(batch.dtype).div_(255)
-
-
 def _resize_like_pillow(batch: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
-    """Compute what `_resize_by_pillow` gives, on any device and with a gradient.
+    """Resize as Pillow does, on any device and with a gradient.
 
     Pillow sums products of 8-bit values and 22-bit weights. float64 holds those sums exactly, so ties fall as they
     do there. A device without float64 (mps) gets float32, where a value may come out one level off.
@@ -212,7 +222,15 @@ def to_tensor(source: str | os.PathLike[str] | Encoded | Image.Image | Tensor) -
     if not isinstance(source, str | os.PathLike | Encoded | Image.Image):
         expected = "a path, a PIL image or a float tensor (3, H, W) in [0, 1]"
         raise InputError("image", f"is of type {type(source).__name__}", expected=expected)
-    array = np.array(open_image(source))  # (H, W, 3) uint8, a copy that torch may own
+    with opened(source) as image:
+        return _as_tensor(image)
+
+
+def _as_tensor(image: Image.Image) -> Tensor:
+    """(3, H, W) float32 in [0, 1] of an image of mode RGB."""
+    import torch
+
+    array = np.array(image)  # (H, W, 3) uint8, a copy that torch may own
     return torch.from_numpy(array).permute(2, 0, 1).contiguous().float().div_(255)
 
 

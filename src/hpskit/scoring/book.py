@@ -219,7 +219,7 @@ def _read(image: Path | Encoded) -> tuple[Encoded | ImageError, str]:
     try:
         encoded = image if isinstance(image, Encoded) else Encoded.read(image)
     except ImageError as error:
-        return error, ""
+        return error.alone(), ""
     return encoded, encoded.sha256
 
 

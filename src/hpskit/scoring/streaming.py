@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from hpskit.errors import ImageError
-from hpskit.pixels import Encoded, Preprocessing, open_image, to_tensor
+from hpskit.pixels import Encoded, Preprocessing, opened, to_tensor
 from hpskit.scoring.contract import ImageLike
 
 __all__ = ["Outcome", "Prepared", "Streamed", "stream"]
@@ -30,9 +29,6 @@ Prepared: TypeAlias = Tensor | Image.Image
 
 Outcome = list[float] | ImageError
 """One score for each scorer, or why the image cannot be scored."""
-
-_OPENING = threading.Lock()
-"""Pillow decodes at first use, and several threads may have been given the same image."""
 
 
 class Streamed(Protocol):
@@ -85,24 +81,19 @@ _Ready: TypeAlias = Mapping[Preprocessing | None, Prepared]
 
 def _prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> _Ready | ImageError:
     try:
-        if isinstance(image, Image.Image):
-            with _OPENING:
-                image = open_image(image)
-        elif None in kinds and isinstance(image, str | os.PathLike | Encoded):
-            image = open_image(image)
         with torch.inference_mode():
-            pixels = torch.empty(0) if isinstance(image, Image.Image) and kinds == {None} else to_tensor(image)
-            return {kind: _as_image(image) if kind is None else kind(pixels) for kind in kinds}
+            if not isinstance(image, str | os.PathLike | Encoded | Image.Image):
+                pixels = to_tensor(image)
+                return {kind: kind(pixels) if kind else _as_image(pixels) for kind in kinds}
+            with opened(image) as decoded:
+                return {kind: kind(decoded) if kind else decoded for kind in kinds}
     except ImageError as error:
-        return error
+        return error.alone()
 
 
-def _as_image(image: ImageLike) -> Image.Image:
-    """Return an image that was opened, or make one of a tensor that was checked."""
-    if isinstance(image, torch.Tensor):
-        levels = (255 * image.detach()).round().clamp(0, 255).to(device="cpu", dtype=torch.uint8)
-        return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
-    return open_image(image)
+def _as_image(pixels: Tensor) -> Image.Image:
+    levels = (255 * pixels.detach()).round().clamp(0, 255).to(device="cpu", dtype=torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
 def _score(scorers: Sequence[Streamed], batch: list[tuple[Future[_Ready | ImageError], str]]) -> list[Outcome]:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from torch import Tensor
 from hpskit.dataset.group import Group, compared_pairs, orders
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import ImageError, InputError, RecordError
-from hpskit.pixels import Preprocessing, to_tensor
+from hpskit.pixels import Preprocessing, opened
 from hpskit.training.data import OnBroken, PreferenceDataset, own_weight, ratings_of
 
 __all__ = ["Batch", "DataLoader", "Decoder", "Example", "epoch_order", "sample", "validation_batches"]
@@ -193,14 +192,12 @@ class Decoder:
             for name in group.images:
                 image = data.image(group, name)
                 try:
-                    pixels.append(self.preprocessing(to_tensor(image)))
+                    with opened(image) as decoded:
+                        pixels.append(self.preprocessing(decoded))
                 except ImageError as error:
                     inner = error.within(f"{group.place}: image {name!r}")
                     cure = "mend it and --resume, or --resume --on-broken drop to do without its group"
                     raise RecordError(inner.place, inner.found, expected=inner.expected, cure=cure) from error
-                finally:
-                    if not isinstance(image, Path):
-                        image.close()
         votes: dict[tuple[int | None, ...], int] = {}
         for judgement in orders(group):
             votes[judgement.ranks] = votes.get(judgement.ranks, 0) + judgement.votes

@@ -38,7 +38,7 @@ from hpskit.models.loading import load_network
 from hpskit.models.mini import MiniNetwork
 from hpskit.models.registry import MODELS
 from hpskit.models.training_record import HeldOut, write_record
-from hpskit.pixels import open_image, to_tensor
+from hpskit.pixels import open_image
 from hpskit.stage import Progress
 from hpskit.training.recipes import Name, Settings
 
@@ -166,8 +166,7 @@ def tabulate(network: MiniNetwork, judged: Judged, progress: Progress) -> Floats
     rng, parts, done = np.random.default_rng(0), list[Floats](), 0
     for kind in (None, *COPIES):
         images = (open_image(judged.data.image(group, name)) for group, name in judged.images)
-        seen = (to_tensor(image if kind is None else spoilt(image, kind, rng)) for image in images)
-        pixels = map(network.preprocessing, seen)
+        pixels = (network.preprocessing(image if kind is None else spoilt(image, kind, rng)) for image in images)
         while batch := list(itertools.islice(pixels, 16)):
             with torch.no_grad():
                 parts.append(network.model.features(torch.stack(batch)).numpy())
