@@ -42,6 +42,7 @@ BUDGETS = {
 OVER = {
     "root": 1_900,
     "pages": 530,
+    "pixels": 1_140,
     "dataset": 2_850,
     "training": 4_620,
     "scoring": 1_080,

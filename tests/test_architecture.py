@@ -105,3 +105,19 @@ def test_most_functions_have_a_plain_name() -> None:
 def test_modules_say_what_they_are_for(path: Path) -> None:
     assert ast.get_docstring(house.parsed(path)), f"{path}: no docstring"
     assert path.stem not in {"utils", "helpers", "common", "misc"}
+
+
+@each_module
+def test_an_error_that_is_kept_lets_go_of_its_frames(path: Path) -> None:
+    """The traceback of an error keeps the images that its frames held; `HpskitError.alone` is without."""
+    for handler in ast.walk(house.parsed(path)):
+        if isinstance(handler, ast.ExceptHandler) and handler.name:
+            for node in ast.walk(handler):
+                kept: list[ast.AST | None] = (
+                    [node.value] if isinstance(node, ast.Return | ast.Yield | ast.Assign) else []
+                )
+                if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("append", "add", "put"):
+                    kept = [*node.args]
+                kept += [item for value in kept if isinstance(value, ast.Tuple) for item in value.elts]
+                names = {value.id for value in kept if isinstance(value, ast.Name)}
+                assert handler.name not in names, f"{path.name}:{node.lineno}: keeps {handler.name}"  # type: ignore[attr-defined]

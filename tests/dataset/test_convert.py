@@ -310,7 +310,7 @@ def test_a_strangers_data_set_takes_no_file_of_mine_along(tmp_path: Path, name: 
     convert(allowed, "parquet", tmp_path / "a.parquet")
     assert next(iter(open_data(tmp_path / "a.parquet"))).embedded[name] == png(1)
     (tmp_path / "private.png").write_text("secret")
-    with pytest.raises(RecordError, check=at(f"image {name!r}", found="are not an image")):
+    with pytest.raises(RecordError, check=at(f"image {name!r}", found="is not an image")):
         convert(allowed, "parquet", tmp_path / "b.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "private.png", "theirs"]
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from conftest import TINY
 from error_fields import at
 from hpskit.errors import ImageError, ModelError
-from hpskit.pixels import Preprocessing
+from hpskit.pixels import Encoded, Preprocessing
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import ImageLike
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer, streamed
 from hpskit.scoring.streaming import stream
+from image_files import encoded
 
 
 class Width:
@@ -86,6 +89,20 @@ def test_a_broken_image_is_an_error_in_its_place(
     assert "is not an image" in str(outcomes[1])
     expected = scorers[2].score(photograph_files, "a").tolist()
     assert [outcomes[0], outcomes[2]] == [pytest.approx([score], abs=1e-4) for score in expected]
+
+
+def test_what_is_broken_keeps_no_pixels(photographs: list[Image.Image]) -> None:
+    """Not even until the garbage is collected: hundreds of broken images would fill the memory."""
+    broken = [Encoded(encoded(photographs[0], "JPEG")[:n], f"cut {n}") for n in range(-400, -100, 10)]
+    gc.collect()
+    gc.disable()
+    try:
+        outcomes = [outcome for batch in stream([streamed(Width())], broken, ["a"] * 30) for outcome in batch]
+        assert {type(outcome) for outcome in outcomes} == {ImageError}
+        held = [image for image in gc.get_objects() if type(image) is JpegImageFile]
+    finally:
+        gc.enable()
+    assert len(held) <= 1
 
 
 def test_a_scorer_of_somebody_else_alone(photograph_files: list[Path], tmp_path: Path) -> None:

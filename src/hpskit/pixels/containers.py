@@ -59,7 +59,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def _broken(what: str) -> ImageError:
-    return ImageError("", f"is broken ({what})", cure=_AGAIN)
+    return ImageError("", f"cannot be decoded ({what})", cure=_AGAIN)
 
 
 def _check(layout: str, misread: Mapping[str, object]) -> None:
@@ -260,7 +260,10 @@ def _bmp(data: bytes) -> Container:
     header, bits, compression = (*struct.unpack_from("<I", data, 14), *struct.unpack_from("<HI", data, 28))
     if header < 40:
         return Container(data=data)
-    masks, layout = struct.unpack_from("<4I", data, 54), f"a BMP of {bits} bits, compression {compression}"
+    masks, layout = (
+        struct.unpack("<4I", data[54:70].ljust(16, b"\0")),
+        f"a BMP of {bits} bits, compression {compression}",
+    )
     alpha = masks[3] if header >= 56 else 0
     misread = {
         "run lengths": compression in (1, 2),

@@ -288,7 +288,8 @@ def _header(data: bytes, draft: int | None) -> tuple[ImageFile.ImageFile, Contai
     container = STRIPPED[name](data) if name in STRIPPED else Container(data=data)
     _checked(container.canvas or (1, 1))
     file = io.BytesIO(container.data) if name == "PPM" else _Whole(container.data)  # Pillow reads past the end of a PPM
-    image = Image.OPEN[name][0](file, "")
+    with _named("", container.layout):
+        image = Image.OPEN[name][0](file, "")
     if draft is not None:
         image.draft(None, (draft, draft))
     elif image.width * image.height > LARGEST and not container.layout:
@@ -322,10 +323,11 @@ def _of_file(image: ImageFile.ImageFile, container: Container) -> Image.Image:
         _paint_key(image, container)
     if image.format == "GIF" and box:
         canvas, place, found = image.size, box[:2], image.crop(box)
+    elif image.format == "PPM" and image.mode == "I":
+        found = image.convert("I;16")
     elif image.format not in STRIPPED:
         orientation = exif_orientation(_exif(image))
-    levels = None if image.format not in ("PNG", "TIFF", "PPM") else container.levels
-    pixels = in_strips(found, partial(_to_rgb, keyed=True, levels=levels))
+    pixels = in_strips(found, partial(_to_rgb, keyed=True, levels=container.levels))
     if image.format in ("PNG", "GIF") and canvas != pixels.size:
         frame, pixels = pixels, Image.new("RGB", canvas, BACKGROUND)
         pixels.paste(frame, place)
@@ -358,11 +360,11 @@ def in_strips(image: Image.Image, change: Callable[[Image.Image], Image.Image]) 
     return result
 
 
-def _to_rgb(image: Image.Image, *, keyed: bool, levels: tuple[int, int] | None = None) -> Image.Image:
+def _to_rgb(image: Image.Image, *, keyed: bool, levels: tuple[int, int] = (0, 0xFFFF)) -> Image.Image:
     """Convert pixels; `keyed` is whether `info["transparency"]` speaks of them."""
     key = image.info.get("transparency") if keyed else None
-    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and levels):
-        black, white = levels or (0, 0xFFFF)
+    if image.mode in _SIXTEEN_BIT:
+        black, white = levels
         shades = ((np.arange(0x10000) - black) * (255 / (white - black))).round().clip(0, 255).astype(np.uint8)
         if isinstance(key, int):  # one level that is not there
             shades[key] = 255
