@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-
 from error_fields import at
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError, RecordError
