@@ -76,7 +76,7 @@ for folder in "${models[@]}"; do
     results+=("$work/results/$name.json")
     folders+=("$name=$folder")
 done
-run hpskit benchmark leaderboard "${results[@]}" --published --out "$work/leaderboard"
+run hpskit benchmark leaderboard "${results[@]}" --published --out "$work/leaderboard" --allow-outside
 
 chapter "Studies: how many prompts are enough, and which colours each model likes"
 run hpskit study prompts "${results[@]}" --out "$work/prompts"

@@ -18,21 +18,11 @@ from PIL import Image, ImageEnhance
 
 from conftest import Cli
 from error_fields import at
-from hpskit.benchmark.studies.chrominance import Chrominance, contour, measure, run
+from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
 from hpskit.benchmark.studies.folders import open_folder, open_folders
 from hpskit.errors import ImageError, InputError, OutputError
 from hpskit.pixels.statistics import ChromaDensity
 from hpskit.stage import Ledger
-
-
-def test_lines_lie_where_the_value_is() -> None:
-    rows, columns = np.indices((41, 41))
-    distance = np.hypot(rows - 20, columns - 20)
-    pieces = np.array(contour(-distance, -10.0))
-    assert np.hypot(pieces[:, 0] - 20, pieces[:, 1] - 20) == pytest.approx(np.full(len(pieces), 10), abs=0.1)
-    lengths = np.hypot(pieces[:, 2] - pieces[:, 0], pieces[:, 3] - pieces[:, 1])
-    assert lengths.sum() == pytest.approx(2 * np.pi * 10, rel=0.02)
-
 
 # Folders
 
@@ -91,18 +81,12 @@ def test_files_that_are_published(models: Path) -> None:
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     assert plot.startswith("<svg")
     assert f"mean C* = {result['models'][1]['chroma']['value']:.1f}" in plot
-    with np.load(out / "densities.npz") as arrays:
-        assert arrays["names"].tolist() == ["base", "vivid"]
-        assert arrays["density_1"].shape == (len(arrays["b"]), len(arrays["a"]))
-        assert arrays["density_1"].sum() == pytest.approx(1)
-        mean_a = (arrays["density_1"].sum(axis=0) * arrays["a"]).sum()
-    assert mean_a == pytest.approx(result["models"][1]["mean_a"], abs=0.1)
 
 
 _KILLED = """
 import time
 from pathlib import Path
-from hpskit.benchmark.studies.chrominance import Chrominance, contour, measure, run
+from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
 from hpskit.pixels.statistics import ChromaDensity
 of = ChromaDensity.of
 ChromaDensity.of = lambda pixels: time.sleep(0.05) or of(pixels)
@@ -127,7 +111,7 @@ def test_killed_at_any_moment_it_goes_on(models: Path, monkeypatch: pytest.Monke
     result = colours(models, "base", "vivid")
     assert 0 < len(measured) < 48
     assert result == colours(models, "base", "vivid", out="anew")
-    assert {path.suffix for path in (models / "out").iterdir()} == {".json", ".html", ".svg", ".npz"}
+    assert {path.suffix for path in (models / "out").iterdir()} == {".json", ".html", ".svg"}
 
 
 def test_a_jpeg_that_is_decoded_small_gives_the_colours_of_the_whole(

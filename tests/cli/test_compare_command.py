@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import Cli
-from suite_material import write_benchmark
+from suite_material import grey, write_benchmark
 
 
 def test_json_is_one_document_and_the_table_fits_a_narrow_terminal(
@@ -26,3 +26,23 @@ def test_json_is_one_document_and_the_table_fits_a_narrow_terminal(
     done = cli(*command, "--out", "out", cwd=tmp_path)
     table = done.stdout[: done.stdout.index("ours is better")]
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_errors_name_the_options_that_there_are(cli: Cli, photographs: list[Image.Image], tmp_path: Path) -> None:
+    write_benchmark(tmp_path, photographs)
+    command = ("compare", "renders/base", "renders/ours/temple", "--out", "out", "--prompts")
+    assert "error: --prompts: is 'missing.csv'" in cli(*command, "missing.csv", cwd=tmp_path).stderr
+    assert "say which is which with --manifest-b" in cli(*command, "suite.jsonl", cwd=tmp_path).stderr
+
+
+def test_a_run_says_how_names_were_read(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "suite.txt").write_text("one\ntwo\n")
+    for number in (1, 2):
+        grey(tmp_path / f"images/{number:04d}.png", 100 * number)
+    words = ("benchmark", "run", "--suite", tmp_path / "suite.txt", "--images", tmp_path / "images", "--name", "m")
+    done = cli(*words, "--out", tmp_path / "r.json", "--scorer", "random")
+    assert "note: numbers start at 1: 0001.png is of the first prompt" in done.stderr
+    names = [row["images"][0]["image"] for row in json.loads((tmp_path / "r.json").read_text())["prompts"]]
+    assert names == ["0001.png", "0002.png"]
+    (tmp_path / "suite.txt").write_text("one\ntwo\nthree\n")
+    assert cli(*words, "--out", tmp_path / "x.json", "--allow-missing").returncode == 2

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hpskit.benchmark.result import Resampling, largest_differences, mean_interval
 from hpskit.pages.charts import round_step
 from hpskit.pages.format import between, p_words, percent, signed
-from hpskit.stats import detectable_difference, holm, paired_difference, scorer_agreement
+from hpskit.stats import holm, paired_difference, scorer_agreement
 
 __all__ = ["agreement_of", "compared", "decimals"]
 
@@ -26,8 +26,6 @@ Floats = NDArray[np.float64]
 
 _ALPHA = 0.05
 """A difference is believed if the permutation test gives a smaller p and the interval leaves out 0."""
-_SIZES = (50, 100, 200, 400, 800, 1600, 3200)
-"""Numbers of prompts for planning, of the sizes that suites have."""
 
 
 def compared(
@@ -60,10 +58,6 @@ def compared(
         "first": mean_interval(first[both], texts[both], **settings),
         "second": mean_interval(second[both], texts[both], **settings),
         "difference": difference,
-        "detectable": [
-            {"prompts": count, "difference": detectable_difference(difference["deviation"], count)}
-            for count in sorted({difference["prompts"], *_SIZES})
-        ],
         "categories": _categories(first, second, categories, texts, settings),
         "histogram": _histogram(ahead[both]),
         "extremes": {

@@ -22,7 +22,7 @@ from hpskit.pages.format import between, number, signed
 from hpskit.pages.page import page
 from hpskit.pixels import Encoded, open_image, thumbnail
 
-__all__ = ["Row", "Shown", "compare_page", "compare_sheet", "contact_sheet", "read_pictures"]
+__all__ = ["compare_page", "compare_sheet", "contact_sheet", "read_pictures"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,48 +139,31 @@ _SCORE = 84
 """Pixels that are kept for a score."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """The two images of one prompt, and their scores as they stand below them."""
-
-    prompt: str
-    first: Image.Image
-    second: Image.Image
-    first_score: str
-    second_score: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """Up to three pairs that belong together."""
-
-    title: str
-    pairs: Sequence[Shown]
+Pair: TypeAlias = tuple[str, tuple[Image.Image, Image.Image], tuple[str, str]]
+"""A prompt, its first and second image, and their scores as they stand below them."""
 
 
 def compare_sheet(result: Mapping[str, Any], pictures: Pictures) -> Image.Image:
     """Draw the pairs that differ most by the first scorer as one picture; if none differs, the first prompts."""
     scorer, names = result["scorers"][0], {side: str(result[side]["name"]) for side in ("first", "second")}
-    rows = []
+    rows: dict[str, list[Pair]] = {}
     for better, cases in shown_pairs(result, scorer).items():
-        pairs = []
+        title = f"Where {names[better]} wins most" if better else "Every prompt has the same score in both"
         for case in cases[:_PAIRS]:
             first, second = (pictures[side, case[side]["image"]].small for side in names)
-            scores = {f"{side}_score": number(case[side]["score"]) for side in names}
+            scores = (number(case["first"]["score"]), number(case["second"]["score"]))
             prompt = result["prompts"][case["prompt"]]["prompt"]
-            pairs.append(Shown(prompt=prompt, first=first, second=second, **scores))
-        title = f"Where {names[better]} wins most" if better else "Every prompt has the same score in both"
-        rows.append(Row(title=title, pairs=pairs))
+            rows.setdefault(title, []).append((prompt, (first, second), scores))
     return contact_sheet(f"{result['verdict']} ({scorer['label']})", (names["first"], names["second"]), rows)
 
 
-def contact_sheet(title: str, names: tuple[str, str], rows: Sequence[Row]) -> Image.Image:
+def contact_sheet(title: str, names: tuple[str, str], rows: Mapping[str, Sequence[Pair]]) -> Image.Image:
     """Draw one or two rows of pairs.
 
     Args:
         title: what the sheet shows, in a sentence of at most two lines.
         names: of the first and of the second side; one that is too long is cut.
-        rows: from top to bottom; pairs beyond the third of a row are left out.
+        rows: pairs by their title, from top to bottom; those beyond the third of a row are left out.
 
     Returns:
         RGB, 1920 x 1080. The font is DejaVu Sans or Arial where there is one, else Pillow's own, which has no accents.
@@ -188,15 +171,14 @@ def contact_sheet(title: str, names: tuple[str, str], rows: Sequence[Row]) -> Im
     sheet = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
     draw, whole = ImageDraw.Draw(sheet), _WIDTH - 2 * _MARGIN
     text(draw, (_MARGIN, 28), title, 34, _INK, width=whole, lines=2)
-    for place, row in enumerate(rows):
+    for place, (heading, pairs) in enumerate(rows.items()):
         top = 128 + 476 * place
         draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill="#d5d8dd", width=2)
-        text(draw, (_MARGIN, top + 12), row.title, 26, _SOFT, width=whole, lines=1)
-        for column, pair in enumerate(row.pairs[:_PAIRS]):
+        text(draw, (_MARGIN, top + 12), heading, 26, _SOFT, width=whole, lines=1)
+        for column, (prompt, images, scores) in enumerate(pairs[:_PAIRS]):
             left, upper = _MARGIN + column * (_PAIR + _GAP), top + 54
             below = upper + _SIDE + 6
-            sides = ((pair.first, pair.first_score, _FIRST), (pair.second, pair.second_score, _SECOND))
-            for half, (image, score, colour) in enumerate(sides):
+            for half, (image, score, colour) in enumerate(zip(images, scores, (_FIRST, _SECOND), strict=True)):
                 x = left + half * (_SIDE + 8)
                 draw.rectangle((x, upper, x + _SIDE - 1, upper + _SIDE - 1), fill=_EMPTY)
                 small = image.convert("RGB")
@@ -204,7 +186,7 @@ def contact_sheet(title: str, names: tuple[str, str], rows: Sequence[Row]) -> Im
                 sheet.paste(small, (x + (_SIDE - small.width) // 2, upper + (_SIDE - small.height) // 2))
                 text(draw, (x, below), score, 22, _INK, width=_SCORE, lines=1)
                 text(draw, (x + _SCORE, below), names[half], 22, colour, width=_SIDE - _SCORE, lines=1)
-            text(draw, (left, below + 32), pair.prompt, 22, _SOFT, width=_PAIR, lines=2)
+            text(draw, (left, below + 32), prompt, 22, _SOFT, width=_PAIR, lines=2)
     return sheet
 
 

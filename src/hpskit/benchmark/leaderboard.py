@@ -15,7 +15,7 @@ from typing import Any
 
 from hpskit import __version__
 from hpskit.benchmark.leaderboard_figures import agreement_of, scorer_board
-from hpskit.benchmark.leaderboard_page import gather_pictures, leaderboard_page, leaderboard_table
+from hpskit.benchmark.leaderboard_page import Part, gather_pictures, leaderboard_page, leaderboard_table
 from hpskit.benchmark.result import (
     Resampling,
     Result,
@@ -94,7 +94,8 @@ def run(config: Leaderboard) -> dict[str, Any]:
         found = f"has no table for {', '.join(board['info']['name'] for board in boards)} on {suite.name!r}"
         expected = "hps-v2.0 or hps-v2.1 on the whole of hpsv2"
         raise InputError("published", found, expected=expected, cure="leave --published out")
-    pictures = gather_pictures(results, boards, config.images, config.out, allow_outside=config.allow_outside)
+    parts = [Part.of(board, config.resampling.level, results) for board in boards]
+    pictures = gather_pictures(results, parts, config.images, config.out, allow_outside=config.allow_outside)
     board = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
@@ -111,7 +112,7 @@ def run(config: Leaderboard) -> dict[str, Any]:
             *pictures.notes,
         ],
     }
-    html, table = leaderboard_page(board, results, pictures), leaderboard_table(board)
+    html, table = leaderboard_page(board, results, parts, pictures), leaderboard_table(board)
     publish(config.out, _RECORD, board, {"leaderboard.html": html.encode(), "leaderboard.md": table.encode()})
     return board
 

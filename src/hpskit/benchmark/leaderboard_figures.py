@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.result import Resampling, Result, figures, largest_differences
+from hpskit.benchmark.result import Resampling, Result, figures
 from hpskit.benchmark.suites import STYLES
 from hpskit.stats import (
     GROUP_SIZE,
@@ -45,7 +45,7 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
 
     Returns:
         `info`, `reads_prompt` (None if no result says), `models` (names, best mean first; ties by name; those that lack
-        an image last), `scopes`, `extremes` and `published`, ready for JSON. In a scope `models` are in that order too,
+        an image last), `scopes` and `published`, ready for JSON. In a scope `models` are in that order too,
         and `differences` are between every two that can be compared, `second` minus `first`, where `second` stands
         higher on the board. `rank`, `strength` and `win_rate` are None for a model that lacks a prompt of the scope, or
         has no other beside it: they are among models that answer the same questions, all of them.
@@ -69,7 +69,6 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
             scope_figures(scope, parts, names, scores, first, resampling)
             for scope in ("", *(sizes if len(sizes) > 1 else ()))
         ],
-        "extremes": extremes(names, scores, first),
         "published": published_for(info.name, first.suite.name, sizes),
     }
 
@@ -150,31 +149,6 @@ def standings(
             "win_rate": float(rates[place]),
         }
     return places
-
-
-def extremes(names: Sequence[str], scores: Floats, first: Result) -> dict[str, Any]:
-    """List prompts where models differ most, where each is best and worst, and where every two differ."""
-
-    def named(differences: Floats) -> list[dict[str, Any]]:
-        rows = ((first.prompts[n], float(differences[n])) for n in largest_differences(differences))
-        return [{"category": row.category, "number": row.number, "difference": value} for row, value in rows]
-
-    return {
-        "spread": named(spread(scores)),
-        "models": [
-            {"name": name, "best": named(margin), "worst": named(-margin)}
-            for name, margin in zip(names, margins(scores), strict=True)
-        ],
-        "pairs": [
-            {
-                "first": names[lower],
-                "second": names[upper],
-                "for_second": named(scores[upper] - scores[lower]),
-                "for_first": named(scores[lower] - scores[upper]),
-            }
-            for upper, lower in itertools.combinations(range(len(names)), 2)
-        ],
-    }
 
 
 def spread(scores: Floats) -> Floats:

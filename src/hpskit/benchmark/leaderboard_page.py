@@ -23,12 +23,12 @@ from hpskit.benchmark.result import Result, largest_differences, relative_to
 from hpskit.benchmark.suites import image_name
 from hpskit.errors import ImageError, InputError
 from hpskit.files import inside
-from hpskit.pages.charts import Axis, Frame, axis_for, element, interval, interval_axis, round_step
+from hpskit.pages.charts import Axis, axis_for, interval, interval_axis
 from hpskit.pages.format import between, counted, number, p_words, percent, signed, whole
 from hpskit.pages.page import environment, page
 from hpskit.pixels import Encoded, open_image, thumbnail
 
-__all__ = ["Pictures", "gather_pictures", "incomplete", "leaderboard_page", "leaderboard_table", "rank_range"]
+__all__ = ["Part", "Pictures", "gather_pictures", "incomplete", "leaderboard_page", "leaderboard_table", "rank_range"]
 
 Floats = NDArray[np.float64]
 Board = Mapping[str, Any]
@@ -59,7 +59,7 @@ class Pictures:
 
 def gather_pictures(
     results: Sequence[Result],
-    boards: Sequence[Board],
+    parts: Sequence[Part],
     folders: Mapping[str, Path],
     out: Path,
     *,
@@ -69,7 +69,7 @@ def gather_pictures(
 
     Args:
         results: one for each model.
-        boards: of which to show the extremes.
+        parts: of each board, which say what readers may open.
         folders: where the images of a model are, if not where its result says.
         out: the folder of the page.
         allow_outside: also show images that a result finds outside of its own folder. It may be a stranger's, and name
@@ -78,6 +78,7 @@ def gather_pictures(
     pictures = Pictures()
     by_name = {result.name: result for result in results}
     files: dict[str, list[Path | None]] = {}
+    hidden = []
     for name, result in by_name.items():
         root = folders.get(name) or result.path.parent / (result.images_root or ".")
         named = [folders.get(name) or result.path.parent]
@@ -85,14 +86,15 @@ def gather_pictures(
         paths = [root / row.images[0].image if row.images and known else None for row in result.prompts]
         files[name] = [path if path and os.path.isfile(path) else None for path in paths]
         if not allow_outside and (outside := files_outside(files[name], named)):
-            what = f"{counted(len(outside), 'image')} of {name} outside of the folder of its result"
-            pictures.notes.append(f"Not shown: {what}. Name theirs with --images, or add --allow-outside.")
+            hidden.append(name)
             files[name] = [None if path in outside else path for path in files[name]]
         pictures.links[name] = link_to(result, files[name], relative_to(root, out))
-    rows = {(row.category, row.number): n for n, row in enumerate(results[0].prompts)}
-    room, changed = _BUDGET - _TABLES * sum(len(board["models"]) for board in boards), Counter[str]()
-    for name, place in dict.fromkeys(likely_opened(boards)):
-        row = rows[place]
+    if hidden:
+        what = f"images of {', '.join(hidden)} that lie outside of the folder of the result"
+        pictures.notes.append(f"Not shown: {what}. Name theirs with --images, or add --allow-outside.")
+    room = _BUDGET - _TABLES * sum(len(part.board["models"]) for part in parts)
+    changed = Counter[str]()
+    for name, row in dict.fromkeys(itertools.chain(*(part.opened() for part in parts))):
         if (path := files[name][row]) is None:
             continue
         try:
@@ -141,30 +143,14 @@ def link_to(result: Result, files: Sequence[Path | None], address: str | None) -
     return {"root": root, "names": [name and quote(name) for name in names]}
 
 
-def likely_opened(boards: Sequence[Board]) -> Iterator[tuple[str, tuple[str, int]]]:
-    """List model and place of the pictures that a reader may open, the likeliest first, some more than once."""
-
-    def of(names: Sequence[str], cases: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, tuple[str, int]]]:
-        yield from ((name, (case["category"], case["number"])) for case in cases for name in names)
-
-    for board in boards:
-        yield from of(board["models"], board["extremes"]["spread"])
-    for board in boards:
-        for model in board["extremes"]["models"]:
-            yield from of([model["name"]], [*model["best"], *model["worst"]])
-    rank = {name: n for board in reversed(boards) for n, name in enumerate(board["models"])}
-    pairs = [pair for board in boards for pair in board["extremes"]["pairs"]]
-    for pair in sorted(pairs, key=lambda pair: abs(rank[pair["first"]] - rank[pair["second"]])):
-        yield from of([pair["first"], pair["second"]], [*pair["for_second"], *pair["for_first"]])
-
-
 # The page
 
 
-def leaderboard_page(board: Mapping[str, Any], results: Sequence[Result], pictures: Pictures) -> str:
+def leaderboard_page(
+    board: Mapping[str, Any], results: Sequence[Result], parts: Sequence[Part], pictures: Pictures
+) -> str:
     """Make the page of what `leaderboard.json` holds, and of the scores by prompt of its results."""
-    by_name = {result.name: result for result in results}
-    rows, parts = results[0].prompts, [Part.of(scorer, board, by_name) for scorer in board["scorers"]]
+    by_name, rows = {result.name: result for result in results}, results[0].prompts
     data = {
         "title": board["title"],
         "prompts": [row.prompt for row in rows],
@@ -201,14 +187,25 @@ class Part:
     """For each scope (one model, another) -> the first less the second; both ways round."""
 
     @classmethod
-    def of(cls, board: Board, whole: Mapping[str, Any], results: Mapping[str, Result]) -> Part:
-        """Take the scores from the results."""
-        scores = np.stack([results[name].scores(board["label"]) for name in board["models"]])
+    def of(cls, board: Board, level: float, results: Sequence[Result]) -> Part:
+        """Take the scores from the results; `level` is that of the intervals."""
+        by_name = {result.name: result for result in results}
+        scores = np.stack([by_name[name].scores(board["label"]) for name in board["models"]])
         deviation = float(np.nanstd(scores))  # a hundredth of it can be seen
         digits = min(9, max(2, 2 - math.floor(math.log10(deviation)))) if deviation > 0 else 2
-        groups = next(iter(results.values())).categories
-        against = [both_ways(scope, 1 - whole["settings"]["level"]) for scope in board["scopes"]]
-        return cls(board=board, digits=digits, scores=scores, groups=groups, against=against)
+        against = [both_ways(scope, 1 - level) for scope in board["scopes"]]
+        return cls(board=board, digits=digits, scores=scores, groups=results[0].categories, against=against)
+
+    def opened(self) -> Iterator[tuple[str, int]]:
+        """List model and number of prompt of the pictures that readers may open, the likeliest first, some twice."""
+        models = list(zip(self.board["models"], self.scores, margins(self.scores), strict=True))
+        for row in largest_differences(spread(self.scores)):
+            yield from ((name, row) for name, *_ in models)
+        for name, _, margin in models:
+            yield from ((name, row) for row in (*largest_differences(margin), *largest_differences(-margin)))
+        for (one, own, _), (other, their, _) in itertools.combinations(models, 2):
+            for row in (*largest_differences(own - their), *largest_differences(their - own)):
+                yield from ((one, row), (other, row))
 
     def for_script(self) -> dict[str, Any]:
         """Return what `leaderboard.js` reads."""
@@ -274,7 +271,7 @@ class Part:
             counted(row["prompts"], "prompt"),
             f"{row['wins']:,}",
             f"{row['losses']:,}",
-            f", {equal:,} {'is' if equal == 1 else 'are'} equal and not drawn" if equal else "",
+            f", {equal:,} {'is' if equal == 1 else 'are'} equal" if equal else "",
             number(row["detectable"], self.digits),
             largest_differences(by_prompt),
         ]
@@ -291,26 +288,6 @@ class Part:
         widest = max(ends, default=0.0) or 1.0
         axes = [axis_for([-part * widest, part * widest]) for part in (1, 0.5, 0.25, 0.1, 0.05)]
         return [(axis.high, interval_axis(axis), interval(axis, 0, 0, 0, colour="c0", title="")) for axis in axes]
-
-    def histogram(self, category: str) -> Markup | None:
-        """Draw an empty histogram of differences by prompt, large enough for every two models; None if all are 0."""
-        scores = np.round(self.scores[:, self.inside(category)], self.digits)
-        pairs = [one - other for one, other in itertools.combinations(scores, 2)]
-        pairs = [pair[np.isfinite(pair)] for pair in pairs]
-        widest = max((float(np.abs(pair).max()) for pair in pairs if len(pair)), default=0.0)
-        if not widest:
-            return None
-        width = round_step(widest / 24)
-        bins = [np.unique(np.floor(pair[pair != 0] / width), return_counts=True)[1] for pair in pairs]
-        share = max(
-            float(100 * counts.max() / len(pair)) for counts, pair in zip(bins, pairs, strict=True) if len(counts)
-        )
-        x_axis = axis_for([-widest, widest], 6, title="difference, points")
-        frame = Frame(x=x_axis, y=axis_for([0, share], 4, title="prompts, %"), height=178)
-        (x, y), (right, top) = frame.at(0, 0), frame.at(1, 1)
-        places = {"data_x": x, "data_across": right - x, "data_y": y, "data_up": y - top, "data_bin": width}
-        bars = element("g", class_="bars", **{name: f"{value:.9g}" for name, value in places.items()})
-        return frame.draw("Histogram of the differences by prompt", bars)
 
 
 def both_ways(scope: Mapping[str, Any], chance: float) -> dict[tuple[str, str], dict[str, Any]]:

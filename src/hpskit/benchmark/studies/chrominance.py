@@ -26,7 +26,7 @@ from hpskit import __version__
 from hpskit.benchmark.result import mean_interval
 from hpskit.benchmark.studies.folders import ImageFolder, measured, open_folders
 from hpskit.errors import InputError
-from hpskit.pages.charts import Axis, Frame, axis_for, colour_of, element
+from hpskit.pages.charts import Axis, Frame, axis_for, element
 from hpskit.pages.page import figure_file, page
 from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.statistics import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity, gamut_outline, lab_to_srgb
@@ -34,7 +34,7 @@ from hpskit.stage import Ledger, Progress, check_free, ledger_until_published, p
 from hpskit.stats import check_settings, holm
 from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
 
-__all__ = ["Chrominance", "Sample", "contour", "measure", "run"]
+__all__ = ["Chrominance", "Sample", "measure", "run"]
 
 _FORMAT = "hpskit chrominance 1"
 _RECORD = "chrominance.json"
@@ -42,10 +42,6 @@ _DIRECTIONS = 16
 _FIGURES = ("chroma", "saturation", "vivid")
 """Figures of each image besides its densities; see `ChromaDensity`."""
 
-SHARES = (0.5, 0.9, 0.99)
-"""Shares of the pixels that the lines hold."""
-_WIDTHS = (1.8, 1.2, 0.7)
-_MOST_TOGETHER = 6
 _FAINTEST = 1e-6
 """Share of the pixels in a bin that is not drawn any more."""
 _BLUR = 1.0
@@ -60,7 +56,6 @@ _FRAME = Frame(
 )
 
 Floats = NDArray[np.float64]
-Segment = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +65,7 @@ class Chrominance:
     images: Sequence[str]
     """`NAME=DIR` or `DIR`, one for each model; every image below the folder counts."""
     out: Path
-    """Folder for `chrominance.json`, `chrominance.html`, `chrominance.svg` and `densities.npz`."""
+    """Folder for `chrominance.json`, `chrominance.html` and `chrominance.svg`."""
     size: int = 256
     """Longest side in pixels that images are reduced to before their colours are taken; smaller ones are left."""
     resamples: int = 1000
@@ -124,7 +119,7 @@ def run(config: Chrominance, progress: Progress = lambda _what, _done, _total: N
     for folder in folders:
         if len(folder.files) < 2:
             raise InputError(folder.root, "holds one image", expected="at least 2", cure="add images of that model")
-    check_free(config.out, _RECORD, ("chrominance.html", "chrominance.svg", "densities.npz"), _FORMAT)
+    check_free(config.out, _RECORD, ("chrominance.html", "chrominance.svg"), _FORMAT)
     total, done = sum(len(folder.files) for folder in folders), itertools.count(1)
     settings = {"format": _FORMAT, "size": config.size}
     with ledger_until_published(config.out / f"{_RECORD}.partial", settings) as ledger:
@@ -227,7 +222,7 @@ def compare_two(first: Sample, second: Sample, config: Chrominance) -> dict[str,
 
 
 def products(result: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, bytes]:
-    """Make the page, the plot and the densities; `result` is what `chrominance.json` holds."""
+    """Make the page and the plot; `result` is what `chrominance.json` holds."""
     maps = {sample.folder.name: (sample.fine, sample.light) for sample in samples}
     panels = density_map(maps)
     pairs = sorted(result["pairs"], key=lambda pair: -pair["wasserstein"]["value"])
@@ -239,23 +234,13 @@ def products(result: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, 
         pairs=pairs,
         axis=axis_for([0.0, *ends]),
         panels=[panel.draw() for panel in panels],
-        colours=[colour_of(n) for n in range(len(panels))],
-        outlines=outline_map(panels),
     )
     named = [
         panel.draw(f"n = {model['images']:,}, mean C* = {model['chroma']['value']:.1f}")
         for panel, model in zip(panels, result["models"], strict=True)
     ]
-    note = "Lines: smallest regions with 50, 90 and 99 % of the pixels. Dashed: what sRGB can show."
-    arrays, shape = io.BytesIO(), (2 * PLANE.shape[0], 2 * PLANE.shape[1])
-    rows = {f"density_{number}": sample.fine.reshape(shape) for number, sample in enumerate(samples)}
-    a, b = (low + FINE_BIN * (np.arange(n) + 0.5) for low, n in ((PLANE.a_low, shape[1]), (PLANE.b_low, shape[0])))
-    np.savez_compressed(arrays, a=a, b=b, names=np.array(list(maps)), **rows)  # type: ignore[arg-type]
-    return {
-        "chrominance.html": html.encode(),
-        "chrominance.svg": figure_file("Chrominance", named, columns=4, cell=(430, 470), note=note).encode(),
-        "densities.npz": arrays.getvalue(),
-    }
+    plot = figure_file("Chrominance", named, columns=4, cell=(430, 470), note="Dashed: what sRGB can show.")
+    return {"chrominance.html": html.encode(), "chrominance.svg": plot.encode()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,27 +250,18 @@ class Panel:
     name: str
     picture: str
     """`data:` address of a PNG that fills the plane."""
-    lines: tuple[str, ...]
-    """SVG path around each of `SHARES`."""
 
     def draw(self, figures: str = "") -> Markup:
         """Draw the plane; with `figures` the name stands above it, and they beside the name."""
         (left, top), (right, bottom) = _FRAME.at(PLANE.a_low, _B_HIGH), _FRAME.at(_A_HIGH, PLANE.b_low)
         place = {"x": left, "y": top, "width": right - left, "height": bottom - top}
-        content = [element("image", preserveAspectRatio="none", href=self.picture, **place)]
-        for line, width in zip(self.lines, _WIDTHS, strict=True):
-            content.append(element("path", class_="shape", stroke_width=width, d=line))
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_FRAME.at(a, b) for a, b in gamut_outline()))
+        content = [element("polygon", class_="axis", stroke_dasharray="6 4", points=points)]
+        content.append(element("image", preserveAspectRatio="none", href=self.picture, **place))
         if figures:
             content.append(element("text", self.name, class_="name", x=left, y=9))
             content.append(element("text", figures, x=right, y=9, text_anchor="end"))
-        return draw_plane(f"Density of the chroma plane, {self.name}", content)
-
-
-def draw_plane(title: str, content: Sequence[Markup]) -> Markup:
-    """Draw the chroma plane with the border of what sRGB can show."""
-    points = (_FRAME.at(a, b) for a, b in gamut_outline())
-    border = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return _FRAME.draw(title, element("polygon", class_="axis", stroke_dasharray="6 4", points=border), *content)
+        return _FRAME.draw(f"Density of the chroma plane, {self.name}", *content)
 
 
 def density_map(maps: Mapping[str, tuple[Floats, Floats]]) -> list[Panel]:
@@ -301,27 +277,7 @@ def density_map(maps: Mapping[str, tuple[Floats, Floats]]) -> list[Panel]:
         for name, parts in maps.items()
     }
     highest = max(float(density.max()) for density, _ in smooth.values())
-    panels = []
-    for name, (density, light) in smooth.items():
-        ordered = np.sort(density.ravel())[::-1]
-        places = np.searchsorted(np.cumsum(ordered), np.array(SHARES) * ordered.sum())
-        levels = ordered[places.clip(max=len(ordered) - 1)]  # of the smallest regions that hold the shares
-        lines = tuple(outline(density, float(level)) for level in levels)
-        panels.append(Panel(name=name, picture=picture_of(density, light, highest), lines=lines))
-    return panels
-
-
-def outline_map(panels: Sequence[Panel]) -> Markup | None:
-    """Draw the inner lines of two to six models in one plane; the first model's are the widest, so that equal ones do
-    not hide one another."""
-    if not 1 < len(panels) <= _MOST_TOGETHER:
-        return None
-    step = min(3.4, 6 / (len(panels) - 1))
-    groups = []
-    for n, panel in enumerate(panels):
-        paths = [element("path", class_="shape", d=line) for line in panel.lines[:2]]
-        groups.append(element("g", *paths, class_=colour_of(n), stroke_width=2.6 + step * (len(panels) - 1 - n)))
-    return draw_plane("Outlines of all models in one chroma plane", groups)
+    return [Panel(name=name, picture=picture_of(density, light, highest)) for name, (density, light) in smooth.items()]
 
 
 def picture_of(density: Floats, light: Floats, highest: float) -> str:
@@ -335,36 +291,3 @@ def picture_of(density: Floats, light: Floats, highest: float) -> str:
     data = io.BytesIO()
     Image.fromarray(np.dstack([colours, alpha])[::-1]).save(data, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
-
-
-def contour(values: Floats, level: float) -> list[Segment]:
-    """Find the pieces (x, y, x, y) of the lines where a grid (rows, columns) passes through a level.
-
-    Each square between four points is cut into two triangles, in which the values are a plane and the line is straight.
-    """
-
-    def crossing(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
-        along = (level - values[one]) / (values[other] - values[one])
-        return float(one[1] + along * (other[1] - one[1])), float(one[0] + along * (other[0] - one[0]))
-
-    pieces = []
-    above = values >= level
-    mixed = above[:-1, :-1].astype(int) + above[1:, :-1] + above[:-1, 1:] + above[1:, 1:]
-    for row, column in np.argwhere((mixed > 0) & (mixed < 4)):
-        square = [(row, column), (row, column + 1), (row + 1, column + 1), (row + 1, column)]
-        for corners in ((square[0], square[1], square[2]), (square[0], square[2], square[3])):
-            sides = itertools.combinations(corners, 2)
-            ends = [crossing(*side) for side in sides if above[side[0]] != above[side[1]]]
-            if ends:
-                pieces.append((*ends[0], *ends[1]))
-    return pieces
-
-
-def outline(density: Floats, level: float) -> str:
-    """Write the line where a density passes through a level as an SVG path in the coordinates of a panel."""
-
-    def at(column: float, row: float) -> str:
-        x, y = _FRAME.at(PLANE.a_low + FINE_BIN * (column + 0.5), PLANE.b_low + FINE_BIN * (row + 0.5))
-        return f"{x:.1f} {y:.1f}"
-
-    return "".join(f"M{at(x0, y0)}L{at(x1, y1)}" for x0, y0, x1, y1 in contour(density, level))

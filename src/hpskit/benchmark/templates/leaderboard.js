@@ -132,7 +132,7 @@ function differences(b, rows) { // on the closest scale that holds them all
 
 function compare({ b, scope, first, second, z, a, d }) {
   if (!d) return;
-  const [value, , , kind, text, interval, p, wins, range, prompts, won, lost, equal, can, ahead] = d;
+  const [, , , kind, text, interval, p, wins, range, prompts, won, lost, equal, can, ahead] = d;
   const [one, other] = [second, first].map((name) => link(name, { model: name })), strong = (words) => el("strong", {}, words);
   fill("verdict", kind === "open" ? ["The data do not decide between ", one, " and ", other, "."]
     : [one, strong(kind === "up" ? " is better than " : " is worse than "), other, ` by ${b.label}.`],
@@ -141,23 +141,10 @@ function compare({ b, scope, first, second, z, a, d }) {
   for (const [name, words] of Object.entries({ second, first, prompts, won, lost, equal, can })) fill(name, words);
   const parts = b.scopes.map((part) => [part.category || "all prompts", part.differences[z][a]]);
   differences(b, parts.filter(([, part]) => part));
-  histogram(D.prompts.map((_, row) => [scope, row]).filter(inside).map(([, row]) => [b.scores[z][row], b.scores[a][row]]), value);
   for (const [name, rows] of [["ahead", ahead], ["behind", scope.differences[a][z].at(-1)]]) {
     const pair = (row) => [second, first].map((who) => picture(who, row, [bold(b, who, row), ` ${who}`]));
     fill(name, rows.map((row) => card(row, ...pair(row))), !rows.length && el("p", { class: "note" }, "On no prompt."));
   }
-}
-
-function histogram(pairs, mean) { // bars in a frame that is there; none of them reaches over 0
-  const [frame] = visible(".bars"), bins = new Map();
-  if (!frame) return;
-  const [x, across, y, up, width] = ["x", "across", "y", "up", "bin"].map((key) => Number(frame.dataset[key]));
-  const found = pairs.filter((pair) => !pair.includes(null)).map(([one, other]) => one - other);
-  for (const v of found) if (v) bins.set(Math.floor(v / width), (bins.get(Math.floor(v / width)) ?? 0) + 1);
-  frame.replaceChildren(...[...bins].map(([bin, n]) => el("rect", { class: `mark ${bin < 0 ? "c1" : "c0"}`, "data-count": n,
-    x: x + across * width * (bin + 0.05), width: across * width * 0.9, y: y - (up * 100 * n) / found.length,
-    height: (up * 100 * n) / found.length })),
-  el("line", { class: "rule thin", x1: x + across * mean, x2: x + across * mean, y1: 10, y2: y, "stroke-dasharray": "2 3" }));
 }
 
 function model({ b, scope, model: name }) {
