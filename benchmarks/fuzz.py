@@ -118,8 +118,7 @@ def read_safetensors(data: bytes) -> Any:
     width, found, end = {"F32": 4, "I64": 8, "F64": 8, "I8": 1}, {}, 0
     try:
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            start, before = entry["data_offsets"][0], end
-            end = entry["data_offsets"][1]
+            before, (start, end) = end, entry["data_offsets"]
             if start != before or width[entry["dtype"]] * math.prod(entry["shape"]) != end - start:
                 raise ValueError("holes, or another shape")
             found[name] = [entry["dtype"], entry["shape"], hashlib.sha256(body[start:end]).hexdigest()]
@@ -526,8 +525,8 @@ def put(rng: Random, target: Target) -> tuple[str, str | None]:
     elif what == "fifo":
         os.mkfifo(path)
     elif what:
-        Path("elsewhere").write_bytes(data)
-        path.symlink_to(Path(what).absolute() if what == "elsewhere" else what)
+        path.with_name("elsewhere").write_bytes(data)
+        path.symlink_to(what)
     else:
         content, what, verdict = damage(rng, path, data)
         path.write_bytes(content)
@@ -564,7 +563,7 @@ def try_input(number: int, seed: int, found: list[Target], keep: Path | None = N
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         if not target.start:
             path.write_bytes(original)
-        Path("elsewhere").unlink(missing_ok=True)
+        path.with_name("elsewhere").unlink(missing_ok=True)
     about = {"number": number, "kind": kind, "command": target.command, "file": target.file, "what": what}
     answer = {"verdict": verdict or "as read", "code": code, "seconds": round(time.process_time() - began, 2)}
     return {**about, **answer, "error": stderr.strip()[-400:], "problems": problems}
