@@ -43,7 +43,7 @@ from damage import MORE, damage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-SECONDS, MEMORY, LONGEST = 20, 400 << 20, 1000
+SECONDS, MEMORY, LONGEST = 20, 400 << 20, 2000
 """Bounds of one input: time, bytes beyond what was taken before it, characters of its error."""
 MEMORY_DISK = "/dev/shm" if os.path.isdir("/dev/shm") else None
 UNSTABLE = re.compile("package|command|time|seconds|.*sha256|files|versions|out|weights")
@@ -476,13 +476,9 @@ def targets() -> list[Target]:
     ):
         for file in files.split():
             add("unfinished runs", f"out/{file}", words, start=f"left-{start}")
-    for file in (
-        "config.json",
-        "log.jsonl",
-        "checkpoints/index.json",
-        *(f"checkpoints/step-000001/{name}" for name in ("state.json", "model.safetensors", "training.safetensors")),
-    ):
-        add("training", f"out/{file}", f"{TRAIN} --resume --out out", start="left-train")
+    for path in sorted(path for path in Path("left-train").rglob("*") if path.is_file()):
+        words = f"{TRAIN} --resume --out out"
+        add("training", str(Path("out", path.relative_to("left-train"))), words, start="left-train")
     return found
 
 
