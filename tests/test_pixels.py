@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import tempfile
@@ -279,6 +280,19 @@ def test_truncated_files_are_refused(
         damaged[len(data) // 2] ^= 0x10
         with pytest.raises(ImageError, check=at("damaged")):
             open_image(Encoded(bytes(damaged), "damaged"))
+
+
+def test_no_flipped_bit_of_a_png_changes_its_pixels() -> None:
+    """Its checksums tell; Pillow asks for none of the pixels, and some streams with a flipped bit can be read."""
+    data = encoded(Image.effect_noise((9, 9), 80), "png")
+    whole, accepted = open_image(Encoded(data, "whole")), 0
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(ImageError):
+            assert open_image(Encoded(bytes(damaged), "damaged")) == whole
+            accepted += 1
+    assert accepted <= 1  # that which turns IEND into a chunk that nobody needs
 
 
 DAMAGED = encoded(Image.effect_noise((40, 30), 80), "jpeg")

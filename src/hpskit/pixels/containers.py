@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from PIL import ImageFile
-
 from hpskit.errors import ImageError
 
 __all__ = ["STRIPPED", "Container", "exif_orientation"]
@@ -80,12 +78,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         content = view[position + 8 : position + 8 + length]
         position += 12 + length
         pixels, critical = kind in (b"IDAT", b"fdAT"), not kind[:1].islower()
-        checked = not pixels or ImageFile.LOAD_TRUNCATED_IMAGES  # pixels have another checksum, if Pillow minds it
-        sound = (
-            zlib.crc32(content, zlib.crc32(kind)).to_bytes(4, "big") == data[position - 4 : position]
-            if checked
-            else True
-        )
+        sound = zlib.crc32(content, zlib.crc32(kind)).to_bytes(4, "big") == data[position - 4 : position]
         known = pixels or kind in (b"IHDR", b"PLTE", b"IEND", b"tRNS", b"eXIf", b"acTL", b"fcTL")
         if critical and not (known and sound):
             raise _broken(f"chunk {kind!r}")
