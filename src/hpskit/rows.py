@@ -27,6 +27,8 @@ CHUNK = 1 << 20
 """Characters of a JSON array that are read at once."""
 _BATCH = 32 << 20
 """Bytes of a parquet file that are decoded at once, about."""
+_WORST = 1 << 31
+"""Bytes that they may be where every row repeats the one value of a dictionary, which 3 kB of file can say."""
 _LONGEST = 64 << 20
 """Characters of a row: nothing that people wrote has a millionth of it, but a file of zeros has no end of a line."""
 _MEND = "correct it or remove it"
@@ -302,7 +304,10 @@ def parquet_rows(
             before, after = after, after + metadata.num_rows
             if only not in (None, group):
                 continue
-            size = min(4096, max(1, _BATCH * metadata.num_rows // max(1, metadata.total_byte_size)))
+            parts = [metadata.column(number) for number in range(metadata.num_columns)]
+            widest = max((part.total_uncompressed_size for part in parts if part.has_dictionary_page), default=1)
+            size = _BATCH * metadata.num_rows // max(1, metadata.total_byte_size)
+            size = max(1, min(4096, size, _WORST // max(1, widest)))
             try:
                 for batch in table.iter_batches(size, row_groups=[group], columns=columns):
                     yield from enumerate(batch.to_pylist(), before + 1)

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from hpskit.errors import InputError, OutputError, RecordError, shown
-from hpskit.files import expand, explain, publish, read_json
+from hpskit.files import expand, publish, read_bytes, read_json
 from hpskit.hub import home, hub_file
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, parse
@@ -209,11 +209,11 @@ def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:
             place = f"{path}: entry {number}"
             yield place, columns(place, entry) if whole_row else {"category": category, "prompt": entry}
     elif path.suffix.lower() == ".txt":
+        content = read_bytes(path)
         try:
-            lines = re.split(r"\r?\n", path.read_text(encoding="utf-8-sig"))  # splitlines() knows ten more line ends
-        except (OSError, UnicodeDecodeError) as error:
-            reason = explain(error) if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise InputError(path, f"cannot be read ({reason})", cure="save it as UTF-8") from error
+            lines = re.split(r"\r?\n", content.decode("utf-8-sig"))  # splitlines() knows ten more line ends
+        except UnicodeDecodeError as error:
+            raise InputError(path, "cannot be read (it is not UTF-8 text)", cure="save it as UTF-8") from error
         yield from ((f"{path}: line {n}", {"prompt": line}) for n, line in enumerate(lines, 1) if line.strip())
     else:
         for number, row in read_rows(path):

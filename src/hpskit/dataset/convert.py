@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -18,10 +17,10 @@ from hpskit.dataset.formats.ours import RankingRows, pair_rows
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import InputError, OutputError
+from hpskit.errors import InputError, OutputError, shown
 from hpskit.files import publish, publish_folder
 
-__all__ = ["TARGETS", "Conversion", "convert", "with_bytes"]
+__all__ = ["TARGETS", "Conversion", "convert"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +84,7 @@ def convert(
             raise InputError(place, f"does not fit: {to} has no place for {what}", cure=cure)
         lost[what] += 1
 
-    number, written = 0, dict[str, bytes | None]()
+    number, written = 0, set[str]()
     file, images_folder, rows_of = TEXT[to]
     write = rows_of()
     with publish_folder(out) as folder:
@@ -111,9 +110,9 @@ def to_parquet(data: DataSet, out: Path, images: bool, progress: Callable[[int],
     number = carried = 0
     with publish(out) as temporary, ParquetWriter(temporary) as writer:
         for number, group in enumerate(data, 1):
-            whole = with_bytes(data, group) if images else replace(group, embedded={})
-            carried += len(whole.embedded)
-            writer.write(whole)
+            carry = group.images if images else ()
+            writer.write(replace(group, embedded={name: data.own_image(group, name).data for name in carry}))
+            carried += len(carry)
             progress(number)
     return Conversion(out=out, groups=number, images=carried, lost={})
 
@@ -129,42 +128,31 @@ def write_rows(rows: Iterator[dict[str, Any]], path: Path) -> None:
         handle.write("\n]\n" if array else "")
 
 
-def with_bytes(data: DataSet, group: Group) -> Group:
-    """Return a group that carries all its images.
-
-    Raises:
-        InputError: one lies outside of the data set's own folders; see `DataSet.own_image_path`.
-        RecordError: one is missing or no image.
-    """
-    return replace(group, embedded={name: data.own_image(group, name).data for name in group.images})
-
-
-def copy_images(data: DataSet, group: Group, folder: Path, written: dict[str, bytes | None]) -> None:
+def copy_images(data: DataSet, group: Group, folder: Path, written: set[str]) -> None:
     """Write the images of a group that are not there yet, as files under their names.
 
     Args:
         data: the data set.
         group: one of its groups.
         folder: where to.
-        written: name of each image that is there -> hash of embedded bytes, None of a file; is added to.
+        written: name of each image that is there; is added to.
 
     Raises:
         InputError: a name leads outside the folder, old or new, or belongs to another image already.
         RecordError: an image is missing or no image.
     """
     for name in group.images:
-        place, embedded = f"{group.place}: image {name!r}", group.embedded.get(name)
-        digest = None if embedded is None else hashlib.sha256(embedded).digest()
-        if written.setdefault(name, b"") == digest:
+        if name in written and name not in group.embedded:
             continue
-        if written[name] != b"":
-            raise InputError(place, "is not the one of that name seen before", cure="rename it")
-        target, parts = folder / name, PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        place, target = f"{group.place}: image {shown(name)}", folder / name
+        if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
             cure = "convert with --no-images, or rename the image"
             raise InputError(place, "would lie outside the new folder", cure=cure)
-        if target.exists():
-            raise InputError(place, "is another way to write a name seen before", cure="rename it")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data.own_image(group, name).data)
-        written[name] = digest
+        content = data.own_image(group, name).data
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            written.add(name)
+        elif name not in written or target.read_bytes() != content:
+            found = "is not the one of that name seen before, or that name was written in another way"
+            raise InputError(place, found, cure="rename it")
