@@ -62,6 +62,8 @@ class Hub:
     requests: list[Request] = field(default_factory=list)
     status: int | None = None
     """Answer everything with this."""
+    page_for: str | None = None
+    """Answer requests whose path has this in it with the page of a network that wants a login, as if all were well."""
     cut_after: int | None = None
     """Close the next transfer of content after so many bytes, once."""
     stop_after: int | None = None
@@ -121,6 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(Request(self.command, self.path, asked, self.headers.get("Authorization")))
         if self.hub.status is not None:
             self._head(self.hub.status, 0)
+        elif self.hub.page_for is not None and self.hub.page_for in self.path:
+            page = b"<!DOCTYPE html><title>Log in</title>"
+            self._head(200, len(page), **{"Content-Type": "text/html"})
+            self.wfile.write(page if self.command == "GET" else b"")
         elif stored := _STORED.fullmatch(self.path):
             self._send(next(file for file in self.hub.files.values() if file.sha256 == stored[1]), start)
         elif listing := _LISTING.fullmatch(self.path):

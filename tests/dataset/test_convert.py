@@ -179,15 +179,6 @@ def test_a_conversion_is_whole_or_refused_and_never_refused_for_nothing(to: str,
             assert meant(open_data(out)) == expected
 
 
-@pytest.mark.parametrize("through", ["jsonl", "parquet"])
-def test_the_training_set_of_hpdv2_comes_back(tmp_path: Path, through: str) -> None:
-    rows = [TRAIN_ROW, {**TRAIN_ROW, "human_preference": [0.5, 0.5]}, {**TRAIN_ROW, "prompt": '"x\n'}]
-    out = tmp_path / "ours.parquet" if through == "parquet" else tmp_path / "ours"
-    convert(open_data(write_json(tmp_path / "train.json", rows)), through, out, images=False)
-    convert(open_data(out), "hpdv2-train", tmp_path / "back", images=False)
-    assert json.loads((tmp_path / "back/train.json").read_bytes()) == rows
-
-
 def test_the_test_set_of_hpdv2_comes_back_with_its_images(judged: Path, tmp_path: Path) -> None:
     data = open_data(judged / "HPDv2")
     done = convert(data, "parquet", tmp_path / "sample.parquet")

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from error_fields import at
-from hpskit.dataset.convert import convert
 from hpskit.dataset.describe import Context, describe
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.errors import InputError
@@ -69,12 +68,6 @@ def test_what_is_left_out_is_not_counted(tmp_path: Path) -> None:
     assert sorted(found.sizes) == [(1, 20), (5, 20), (5, 20), (11, 20)]
     with pytest.raises(InputError, check=at(data.path, found="has no group in which somebody compared two images")):
         describe(data, without=places)
-
-
-def test_parquet_files_that_name_images_are_looked_at_where_these_are(tmp_path: Path) -> None:
-    data = pairs_data(tmp_path, [(f"p{n}", f"a{n}-{n + 1}.png", "b-5.png", [1, 0]) for n in range(30)])
-    convert(data, "parquet", tmp_path / "named.parquet", images=False)
-    assert len(describe(open_data(tmp_path / "named.parquet")).sizes) == 31
 
 
 def test_prompts_that_the_network_does_not_read_to_their_end(tmp_path: Path) -> None:

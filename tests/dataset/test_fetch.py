@@ -13,8 +13,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from conftest import Cli
@@ -23,7 +21,7 @@ from hpskit.dataset.fetch import KNOWN, Wanted, fetch, plan
 from hpskit.errors import InputError, NotCachedError
 from hpskit.files import publish_json
 from hub_server import Hub, serve
-from preference_data import DATABASE_ROW, HPDV3_ROW, TEST_ROW, png
+from preference_data import HPDV3_ROW, TEST_ROW, png
 
 NAMES = TEST_ROW["image_path"]
 
@@ -94,12 +92,18 @@ def test_annotations_alone_and_files_of_any_data_set(cli: Cli, hub: Hub, tmp_pat
     assert (tmp_path / "b" / name).stat().st_nlink > 1  # a large table is not there twice
 
 
-def test_what_the_hub_does_not_have_is_one_line(cli: Cli, hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "reason"), [(None, "the hub answered with status 404"), ("/api/", "what answered is no hub")]
+)
+def test_what_the_hub_does_not_have_is_one_line(
+    cli: Cli, hub: Hub, tmp_path: Path, page: str | None, reason: str
+) -> None:
+    hub.page_for = page
     done = cli("data", "fetch", "ymhao/HPDv2", HPSKIT_HOME=str(tmp_path), HF_ENDPOINT=hub.url)
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("error: ymhao/HPDv2: ")
-    assert "the hub answered with status 404" in line
+    assert reason in line
     assert "On a connected machine run `hpskit data fetch ymhao/HPDv2 --to DIR`" in line
 
 
@@ -191,21 +195,6 @@ def test_a_listing_that_leads_outside_is_refused(offline: Path, tmp_path: Path) 
         fetch(Wanted(name="some/one", files=("*",)), tmp_path / "out")
     with pytest.raises(NotCachedError, check=at("MizzenAI/HPDv3")):
         plan(Wanted(name="MizzenAI/HPDv3"))
-
-
-def test_imagereward_and_its_archives(cli: Cli, hub: Hub, tmp_path: Path) -> None:
-    rows = [{**DATABASE_ROW, "image_path": f"images/test/test_1/{n}.png", "rank": n} for n in (1, 2, 3)]
-    table = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), table)
-    hub.put("datasets/THUDM/ImageRewardDB", "metadata-test.parquet", table.getvalue())
-    packed = zipped({f"{n}.png": png(n) for n in (1, 2, 3)})
-    hub.put("datasets/THUDM/ImageRewardDB", "images/test/test_1.zip", packed)
-    home = {"HPSKIT_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
-    assert cli("data", "fetch", "THUDM/ImageRewardDB", **home).returncode == 0
-    found = cli("data", "inspect", "THUDM/ImageRewardDB", "--decode", "--json", **home)
-    assert found.returncode == 0, found.stderr
-    value = json.loads(found.stdout)
-    assert (value["format"], value["groups"], value["images_decoded"]) == ("imagerewarddb", 1, 3)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")

@@ -20,10 +20,9 @@ from PIL.PngImagePlugin import PngInfo
 from error_fields import at
 from hpskit.dataset.duplicates import check_leaks, pixels_of
 from hpskit.dataset.group import Group, Judgement
-from hpskit.dataset.inspect import inspect
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.dataset.split import split, write_split
-from hpskit.errors import InputError, RecordError
+from hpskit.errors import InputError
 from preference_data import TRAIN_ROW, png, stored, write_json
 
 FEW_WORDS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=12).map(" ".join)
@@ -117,20 +116,6 @@ def test_the_same_pixels_in_other_files_are_found_if_asked_for(tmp_path: Path) -
     (tmp_path / "a/3.png").write_bytes(b"no image, but the same bytes")
     (tmp_path / "b/3.png").write_bytes(b"no image, but the same bytes")
     assert [leak.what for leak in check_leaks([train], [other], pixels=True).found] == ["3.png"]
-
-
-@pytest.mark.parametrize("broken", [b"P6\n4\xff 4\n255\n" + bytes(48), b"\x01\xda\x00\x07" + bytes(508)])
-def test_whatever_pillow_raises_at_an_image_in_a_row_it_is_a_broken_image(tmp_path: Path, broken: bytes) -> None:
-    """A PPM and an SGI file whose headers make it raise ValueError; they are compared by their bytes."""
-    for name, image in (("a", png(1)), ("b", png(2))):
-        group = Group(place="", prompt=name, images=("x", "y"), embedded={"x": broken, "y": image})
-        stored(tmp_path / f"{name}.parquet", [group])
-    one, other = open_data(tmp_path / "a.parquet"), open_data(tmp_path / "b.parquet")
-    assert [leak.what for leak in check_leaks([one], [other], pixels=True).found] == ["x"]
-    assert inspect(one, decode=True).to_json()["problems"] == {"broken image": 1}
-    [group] = one
-    with pytest.raises(RecordError, check=at("a.parquet: row 1: image 'x'", found="cannot be used")):
-        one.image(group, "x")
 
 
 def test_groups_that_are_not_used_leak_nothing(tmp_path: Path) -> None:

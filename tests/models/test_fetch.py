@@ -260,6 +260,8 @@ def test_a_corrupt_download_is_refused_and_removed(
         (500, "status 500", 3),
         ("unreachable", "the hub cannot be reached (", 0),
         ("offline", "HF_HUB_OFFLINE is set", 0),
+        ("page for /", "what answered is no hub", 1),
+        ("page for /stored/", "what answered is no hub", 3),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(
@@ -269,8 +271,11 @@ def test_what_cannot_be_had_is_said_in_one_line(
         machine.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
     elif status == "offline":
         machine.environment["HF_HUB_OFFLINE"] = "1"
+    elif isinstance(status, str):
+        machine.hub.put(REPOSITORY, FILE, b"weights" * 99)
+        machine.hub.page_for = status.removeprefix("page for ")
     else:
-        machine.hub.status = status  # type: ignore[assignment]
+        machine.hub.status = status
     result = cli("models", "fetch", "hps-v2.1", **machine.environment)
     command = "`hpskit models fetch hps-v2.1 --to DIR` (3.9 GB)"
     assert_one_line(result, f"{REPOSITORY}/{FILE}: ", reason, command, machine.home / "models")
