@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from error_fields import at
+from hpskit.dataset.convert import convert
 from hpskit.dataset.describe import Context, describe
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.errors import InputError
