@@ -123,7 +123,9 @@ class Ledger:
             )
         if isinstance(error, OSError) or code in _UNWRITABLE:
             reason = explain(error) if isinstance(error, OSError) else str(error)
-            cure = "what was written before is safe; make room and run the same command again" if needed else _ELSEWHERE
+            full = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+            cure = f"make room, or {_ELSEWHERE}" if full else _ELSEWHERE
+            cure = "what was written before is safe; make room and run the same command again" if needed else cure
             return OutputError(self.path, f"cannot be written ({reason}{room(self.path, needed)})", cure=cure)
         return OutputError(self.path, f"is damaged or no ledger ({error})", cure="move it away to start anew")
 
