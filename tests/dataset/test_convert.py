@@ -24,7 +24,7 @@ from hpskit.dataset.convert import TARGETS, convert
 from hpskit.dataset.group import Group, Judgement
 from hpskit.dataset.reading import open_data
 from hpskit.dataset.split import split, write_split
-from hpskit.errors import InputError, OutputError, RecordError
+from hpskit.errors import InputError, OutputError, RecordError, shown
 from preference_data import (
     HPDV3_ROW,
     IMAGEREWARD_ROW,
@@ -296,12 +296,12 @@ def test_a_strangers_data_set_takes_no_file_of_mine_along(tmp_path: Path, name: 
         lambda: convert(data, "hpdv2-train", tmp_path / "lines"),
         lambda: write_split(data, split(allowed, share=0.5, pixels=False), tmp_path / "parts"),
     ):
-        with pytest.raises(InputError, check=at(f"entry 1 (line 2): image {name!r}", found=" outside ")):
+        with pytest.raises(InputError, check=at(f"entry 1 (line 2): image {shown(name)}", found=" outside ")):
             take()
     convert(allowed, "parquet", tmp_path / "a.parquet")
     assert next(iter(open_data(tmp_path / "a.parquet"))).embedded[name] == png(1)
     (tmp_path / "private.png").write_text("secret")
-    with pytest.raises(RecordError, check=at(f"image {name!r}", found="is not an image")):
+    with pytest.raises(RecordError, check=at(f"image {shown(name)}", found="is not an image")):
         convert(allowed, "parquet", tmp_path / "b.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "private.png", "theirs"]
 
