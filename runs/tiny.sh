@@ -28,7 +28,7 @@ run hpskit agreement --data "$work/votes" --out "$work/agreement"
 
 chapter "Of the prompts a quarter is put aside for the end, and a fifth of the rest chooses the checkpoint"
 run hpskit data split "$work/votes" --share 0.25 --out "$work/aside"
-run hpskit data split "$work/aside/train.parquet" --share 0.2 --out "$work/split"
+run hpskit data split "$work/aside/train.parquet" --share 0.2 --allow-outside --out "$work/split"
 
 chapter "A scorer of our own learns what they like: a network for trying things, from nothing"
 run hpskit train --recipe tiny --set steps=60 --set batch=16 --set validate_every=20 --set save_every=20 \
@@ -36,7 +36,7 @@ run hpskit train --recipe tiny --set steps=60 --set batch=16 --set validate_ever
 
 chapter "How well does it predict what people prefer? These prompts it has not seen"
 model=$work/run/model.safetensors
-run hpskit evaluate --data "$work/aside/validation.parquet" --scorer "$model" --scorer mini --scorer random \
+run hpskit evaluate --allow-outside --data "$work/aside/validation.parquet" --scorer "$model" --scorer mini --scorer random \
     --out "$work/evaluation"
 
 chapter "Is the good model better than the middling one? Each scorer says by how much"

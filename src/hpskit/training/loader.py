@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hpskit.dataset.group import Group, compared_pairs, orders
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import ImageError, InputError, RecordError
+from hpskit.errors import ImageError, InputError, RecordError, shown
 from hpskit.pixels import Preprocessing, opened
 from hpskit.training.data import OnBroken, PreferenceDataset, own_weight, ratings_of
 
@@ -190,12 +190,13 @@ class Decoder:
         pixels = []
         with torch.no_grad():  # not inference_mode, whose tensors no gradient may pass through
             for name in group.images:
-                image = data.image(group, name)
                 try:
-                    with opened(image) as decoded:
+                    with opened(data.image(group, name)) as decoded:
                         pixels.append(self.preprocessing(decoded))
-                except ImageError as error:
-                    inner = error.within(f"{group.place}: image {name!r}")
+                except (ImageError, RecordError) as error:
+                    inner = (
+                        error.within(f"{group.place}: image {shown(name)}") if isinstance(error, ImageError) else error
+                    )
                     cure = "mend it and --resume, or --resume --on-broken drop to do without its group"
                     raise RecordError(inner.place, inner.found, expected=inner.expected, cure=cure) from error
         votes: dict[tuple[int | None, ...], int] = {}
