@@ -515,20 +515,20 @@ def put(rng: Random, target: Target) -> tuple[str, str | None]:
     path = Path(target.file)
     data = path.read_bytes()
     path.unlink()
-    what = rng.choice(("folder", "fifo", path.name, "nothing", "/dev/zero", "elsewhere")) if rng.random() < 0.03 else ""
+    what = rng.choice(("folder", "fifo", path.name, "nothing", "/dev/zero")) if rng.random() < 0.03 else ""
+    verdict: str | None = "refuse"
     if what == "folder":
         path.mkdir()
     elif what == "fifo":
         os.mkfifo(path)
     elif what:
-        path.with_name("elsewhere").write_bytes(data)
         path.symlink_to(what)
     else:
         content, what, verdict = damage(rng, path, data)
         path.write_bytes(content)
-        return what, "same or refuse" if target.start and not target.check else verdict
-    verdict = "same" if what == "elsewhere" else "refuse"
-    return f"is {what}", "same or refuse" if target.start else verdict
+        if verdict is None and target.check:
+            return what, None
+    return what, "same or refuse" if target.start else verdict
 
 
 def kind_of(number: int, seed: int) -> str:
@@ -559,7 +559,6 @@ def try_input(number: int, seed: int, found: list[Target], keep: Path | None = N
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         if not target.start:
             path.write_bytes(original)
-        path.with_name("elsewhere").unlink(missing_ok=True)
     about = {"number": number, "kind": kind, "command": target.command, "file": target.file, "what": what}
     answer = {"verdict": verdict or "as read", "code": code, "seconds": round(time.process_time() - began, 2)}
     return {**about, **answer, "error": stderr.strip()[-400:], "problems": problems}
@@ -607,7 +606,7 @@ def tree() -> set[tuple[str, int, int]]:
     found = set()
     for folder, folders, files in os.walk(".."):
         folders[:] = [name for name in folders if f"{folder}/{name}" not in ("../work/out", "../work/home")]
-        for status, name in ((os.lstat(f"{folder}/{name}"), name) for name in files if name != "elsewhere"):
+        for status, name in ((os.lstat(f"{folder}/{name}"), name) for name in files):
             found.add((f"{folder}/{name}", status.st_size, status.st_mtime_ns))
     return found
 
