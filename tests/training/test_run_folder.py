@@ -66,11 +66,16 @@ def test_a_state_that_was_edited_is_noticed(folder: RunFolder, change: dict[str,
         folder.load(7)
 
 
+SPAN = {"value": 0.5, "low": 0.4, "high": 0.6}
+
+
 @pytest.mark.parametrize(
     "line",
     [
         {"kind": "step", "step": "x"},
         {"kind": "step", "step": 1},
+        {"kind": [], "step": 1},
+        {"kind": "validation", "step": 2, "loss": 1, **dict.fromkeys(("accuracy", "hpdv2"), SPAN)},
         {"kind": "validation", "step": 2, "accuracy": 5, "loss": 1, "hpdv2": 1},
         {"kind": "warning", "step": 1},
         {"kind": "nonsense", "step": 1},

@@ -84,10 +84,13 @@ def _is_text(value: object) -> bool:
 _LINES: Mapping[str, tuple[tuple[str, Callable[[object], bool]], ...]] = {
     "start": (("time", _is_number),),
     "step": (
-        *((name, _is_number) for name in ("loss", "lr", "logit_scale", "images", "seconds")),
+        *((name, _is_number) for name in ("loss", "chance", "lr", "logit_scale", "images", "dropped", "seconds")),
         *((name, _is_figure) for name in ("accuracy", "gradient_norm")),
     ),
-    "validation": (("loss", _is_number), ("accuracy", _is_span), ("hpdv2", _is_span)),
+    "validation": (
+        *((name, _is_number) for name in ("loss", "groups", "pairs")),
+        *((name, _is_span) for name in ("accuracy", "hpdv2")),
+    ),
     "estimate": tuple((name, _is_number) for name in ("seconds_per_step", "seconds_left", "peak_bytes")),
     "warning": (("name", _is_text), ("text", _is_text)),
     "end": (("time", _is_number), ("reason", _is_text)),
@@ -99,7 +102,7 @@ def _is_line(line: Any) -> bool:
     """Tell whether a value is a line of the log, with every field that is read of it."""
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         return False
-    fields = _LINES.get(line.get("kind", ""))
+    fields = _LINES.get(str(line.get("kind")))
     return fields is not None and all(name in line and fits(line[name]) for name, fits in fields)
 
 
