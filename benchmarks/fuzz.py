@@ -250,7 +250,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, str):  # the place of an entry names its line, which depends on the layout
-        return re.sub(r" \(line \d+\)", "", value)
+        return re.sub(r"\bline \d+", "line", value)
     return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
