@@ -157,7 +157,7 @@ def is_count(value: Any) -> bool:
 FIELDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("prompt", "caption", "image_0_uid", "image_1_uid", "prompt_id", "id"), is_text),
     **dict.fromkeys(("image", "path1", "path2", "first", "second"), is_text),
-    **dict.fromkeys(("file_path", "generations", "images"), is_list_of(is_text)),
+    **dict.fromkeys(("file_path", "generations", "images"), is_list_of(lambda name: name == " " or is_text(name))),
     "image_path": lambda value: is_text(value) or is_list_of(is_text)(value),
     "ranking": is_list_of(is_count),
     "ranks": lambda value: value is None or is_list_of(lambda rank: rank is None or is_count(rank))(value),
@@ -240,6 +240,8 @@ def product_of(stdout: str) -> dict[str, Any]:
     for path in (path for path in Path("out").rglob("*") if path.is_file()):
         if path.suffix in READERS and "manifest" not in path.name and path.stem not in ("state", "index", "config"):
             found[str(path)] = READERS[path.suffix](path.read_bytes())
+    if "out/log.jsonl" in found:  # times differ, and what nobody reads may be anything
+        found["out/log.jsonl"] = [[line["kind"], line["step"]] for line in found["out/log.jsonl"]]
     return plain(found)
 
 

@@ -266,6 +266,14 @@ def test_a_foreign_line_is_named_and_nothing_is_cut_off(logged: RunFolder, line:
     assert logged.log_file.read_bytes() == before
 
 
+@pytest.mark.parametrize("kept", [slice(0), slice(50), slice(9, None)])
+def test_a_log_without_steps_before_the_checkpoint_is_refused(logged: RunFolder, kept: slice) -> None:
+    lines = logged.log_file.read_text().splitlines(keepends=True)
+    logged.log_file.write_text("".join(lines[kept]))
+    with pytest.raises(InputError, check=at(logged.log_file, found="of the 120 steps before the checkpoint")):
+        RunLog(logged, after=120)
+
+
 def test_the_page_tells_every_kind_of_line_and_its_fields() -> None:
     section = PAGE.read_text().partition("### Following a run")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\|(.*)\|$", section, re.MULTILINE)

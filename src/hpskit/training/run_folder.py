@@ -445,11 +445,14 @@ class RunLog:
         """Open the log and take back lines of steps after `after`; `trackers` get the curves and are closed with it.
 
         Raises:
-            InputError: a line is not of a training log.
+            InputError: a line is not of a training log, or that of a step is gone.
             OutputError: it cannot be written.
         """
         self.lines = [line for line in folder.log() if line["step"] <= after]
         """Lines that earlier parts of the run have written, up to that step."""
+        if lost := {*range(1, after + 1)} - {line["step"] for line in lines_of(self.lines, "step")}:
+            found = f"has no line of {len(lost):,} of the {after:,} steps before the checkpoint"
+            raise InputError(folder.log_file, found, cure="bring the file again, or begin in another folder")
         self._folder, self._trackers = folder, trackers
         with publish(folder.log_file) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
