@@ -279,6 +279,7 @@ def test_groups_that_are_dropped_keep_nothing_of_their_images(tmp_path: Path) ->
         (tmp_path / f"{number}.png").write_bytes(png(number)[:40])
     names = [{**TRAIN_ROW, "file_path": [f"{number}.png", f"{number + 1}.png"]} for number in range(5)]
     data = open_data(write_json(tmp_path / "train.json", names), image_root=tmp_path)
+    gc.collect()  # what other tests have left
     gc.disable()
     try:
         readers = [[lambda group=group: (data, group)] for group in data]
