@@ -207,6 +207,7 @@ class Target:
         needed = {name: fits for name, fits in FIELDS.items() if name in first and fits(first[name])}
         for row in document:
             value = {name.casefold(): inner for name, inner in row.items()}
+            value = {"votes": 1, **value}  # one is what a row without them has
             if not all(name in value and fits(value[name]) for name, fits in needed.items()):
                 return True
         return self.root is not None and not all(map(self.is_there, document))
@@ -240,7 +241,7 @@ def product_of(stdout: str) -> dict[str, Any]:
     for path in (path for path in Path("out").rglob("*") if path.is_file()):
         if path.suffix in READERS and "manifest" not in path.name and path.stem not in ("state", "index", "config"):
             found[str(path)] = READERS[path.suffix](path.read_bytes())
-    if "out/log.jsonl" in found:  # times differ, and what nobody reads may be anything
+    if "out/log.jsonl" in found:  # times differ
         found["out/log.jsonl"] = [[line["kind"], line["step"]] for line in found["out/log.jsonl"]]
     return plain(found)
 
@@ -312,7 +313,8 @@ def same_means(document: Any, product: Any, _target: Target) -> str:
 def same_fields(document: Any, product: Any, _target: Target) -> str:
     """The fields of the recipe are those of the file."""
     shown = tomllib.loads(product["stdout"])
-    changed = (name for name, value in document.items() if canonical(shown.get(name)) != canonical(value))
+    kinds = {name: (value, isinstance(value, bool)) for name, value in shown.items()}  # 2 is 2.0, and 1 is not true
+    changed = (name for name, value in document.items() if kinds.get(name) != (value, isinstance(value, bool)))
     return next((f"{name} became {shown.get(name)!r}" for name in changed), "")
 
 

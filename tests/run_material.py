@@ -17,7 +17,7 @@ from hpskit.models.store import locate
 from hpskit.models.training_record import write_record
 from hpskit.training.engine import cosine_lr
 from hpskit.training.recipes import Recipe, tiny
-from hpskit.training.run_folder import RunConfig, RunFolder, TrainState
+from hpskit.training.run_folder import RunConfig, RunFolder, TrainState, chained
 from hpskit.training.student import Student
 
 __all__ = ["ablation_of", "config_of", "log_of", "write_run", "write_trained"]
@@ -77,9 +77,9 @@ def log_of(recipe: Recipe, *, best: float = 0.8, warning: bool = False, seed: in
                 "pairs": 15_300,
                 "dropped": 0,
             }
-    if warning:
-        text = "the loss has been at ln 2 for 100 steps; check labels and learning rate"
-        yield {"kind": "warning", "step": 100, "name": "stuck", "text": text}
+        if warning and step == 100:
+            text = "the loss has been at ln 2 for 100 steps; check labels and learning rate"
+            yield {"kind": "warning", "step": 100, "name": "stuck", "text": text}
 
 
 def write_run(path: Path, recipe: Recipe | None = None, **settings: Any) -> RunFolder:
@@ -87,7 +87,7 @@ def write_run(path: Path, recipe: Recipe | None = None, **settings: Any) -> RunF
     recipe = recipe or tiny()
     folder = RunFolder(path)
     publish_json(folder.config_file, config_of(recipe, path.name).model_dump(mode="json"))
-    folder.log_file.write_text("".join(json.dumps(line) + "\n" for line in log_of(recipe, **settings)))
+    folder.log_file.write_text("".join(json.dumps(line) + "\n" for line in chained(log_of(recipe, **settings))))
     return folder
 
 

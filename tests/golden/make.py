@@ -41,7 +41,7 @@ UNSTABLE = {
     *("package", "command", "time", "date", "created", "finished", "started", "seconds", "duration", "memory", "disk"),
     *("versions", "weight_hash", "digest", "hash", "digests", "space", "threads", "hardware", "machine", "environment"),
     *("free_disk", "peak", "peak_bytes", "peak_memory", "seconds_per_step", "seconds_left", "images_per_second"),
-    *("estimate", "bytes", "sha256", "python", "platform", "hpskit"),
+    *("check", "estimate", "bytes", "sha256", "python", "platform", "hpskit"),
 }
 """Fields that differ from machine to machine, or from version to version."""
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import CheckpointError, InputError, OutputError
@@ -22,6 +24,7 @@ from hpskit.training.run_folder import (
     RunLog,
     TrainState,
     best_validation,
+    chained,
     lines_of,
 )
 from run_material import config_of, log_of, write_run
@@ -67,26 +70,6 @@ def test_a_state_that_was_edited_is_noticed(folder: RunFolder, change: dict[str,
 
 
 SPAN = {"value": 0.5, "low": 0.4, "high": 0.6}
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        {"kind": "step", "step": "x"},
-        {"kind": "step", "step": 1},
-        {"kind": [], "step": 1},
-        {"kind": "validation", "step": 2, "loss": 1, **dict.fromkeys(("accuracy", "hpdv2"), SPAN)},
-        {"kind": "validation", "step": 2, "accuracy": 5, "loss": 1, "hpdv2": 1},
-        {"kind": "warning", "step": 1},
-        {"kind": "nonsense", "step": 1},
-        [],
-    ],
-)
-def test_a_line_that_no_run_wrote_is_named(folder: RunFolder, line: object) -> None:
-    folder.log_file.parent.mkdir(exist_ok=True, parents=True)
-    folder.log_file.write_text(json.dumps(line) + "\n")
-    with pytest.raises(InputError, check=at(f"{folder.log_file}: line 1", expected="a training log")):
-        folder.log()
 
 
 def test_the_last_ones_and_the_best_one_stay(folder: RunFolder) -> None:
@@ -241,7 +224,7 @@ def test_the_best_is_the_most_accurate_then_the_least_loss_then_the_first() -> N
 @pytest.fixture
 def logged(folder: RunFolder) -> RunFolder:
     folder.path.mkdir()
-    folder.log_file.write_text("".join(json.dumps(line) + "\n" for line in log_of(tiny(), warning=True)))
+    folder.log_file.write_text("".join(json.dumps(line) + "\n" for line in chained(log_of(tiny(), warning=True))))
     return folder
 
 
@@ -249,11 +232,12 @@ def test_a_log_goes_on_behind_a_step_and_a_torn_end_is_cut_off(logged: RunFolder
     before = logged.log()
     with logged.log_file.open("ab") as handle:
         handle.write('{"kind": "warning", "text": "…'.encode()[:-1])
-    with RunLog(logged, after=120) as log:
+    with RunLog(logged, TrainState(step=120)) as log:
         log.write("warning", 120, {"name": "x", "text": "y"})
+        last = log.check
     after = logged.log()
     assert after[:-1] == log.lines == [line for line in before if line["step"] <= 120]
-    assert after[-1] == {"kind": "warning", "step": 120, "name": "x", "text": "y"}
+    assert after[-1] == {"kind": "warning", "step": 120, "name": "x", "text": "y", "check": last}
 
 
 @pytest.mark.parametrize("line", ["dear diary", "[1]", "", '{"step": 3}', '{"kind": "step"}', "[" * 100_000])
@@ -261,17 +245,40 @@ def test_a_foreign_line_is_named_and_nothing_is_cut_off(logged: RunFolder, line:
     lines = logged.log_file.read_text().splitlines()
     logged.log_file.write_text("\n".join([*lines[:4], line, *lines[4:], '{"kind": "st']))
     before = logged.log_file.read_bytes()
-    with pytest.raises(InputError, check=at(f"{logged.log_file}: line 5", cure="correct or delete the line")):
-        RunLog(logged, after=200)
+    with pytest.raises(InputError, check=at(f"{logged.log_file}: line 5", cure="bring the file again")):
+        RunLog(logged, TrainState(step=200))
     assert logged.log_file.read_bytes() == before
 
 
-@pytest.mark.parametrize("kept", [slice(0), slice(50), slice(9, None)])
-def test_a_log_without_steps_before_the_checkpoint_is_refused(logged: RunFolder, kept: slice) -> None:
-    lines = logged.log_file.read_text().splitlines(keepends=True)
-    logged.log_file.write_text("".join(lines[kept]))
-    with pytest.raises(InputError, check=at(logged.log_file, found="of the 120 steps before the checkpoint")):
-        RunLog(logged, after=120)
+@given(data=st.data())
+def test_a_changed_lost_doubled_or_moved_line_is_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    texts = [json.dumps(line) + "\n" for line in chained(log_of(tiny(), warning=True))]
+    state = TrainState(step=120, log=json.loads([t for t in texts if json.loads(t)["step"] <= 120][-1])["check"])
+    folder.log_file.write_text("".join(texts))
+    with RunLog(folder, state):
+        pass
+    one, other = sorted(data.draw(st.sets(st.integers(0, 99), min_size=2, max_size=2)))
+    changed = data.draw(st.sampled_from(["lose", "double", "swap", "cut", "reorder", "digit"]))
+    if changed == "lose":
+        del texts[one]
+    elif changed == "double":
+        texts.insert(other, texts[one])
+    elif changed == "swap":
+        texts[one], texts[other] = texts[other], texts[one]
+    elif changed == "cut":
+        texts = texts[:one]
+    elif changed == "reorder":
+        texts[one] = json.dumps(dict(reversed(json.loads(texts[one]).items()))) + "\n"
+    else:
+        places = [place for place, letter in enumerate(texts[one]) if letter.isdigit()]
+        place = data.draw(st.sampled_from(places))
+        texts[one] = texts[one][:place] + str((int(texts[one][place]) + 1) % 10) + texts[one][place + 1 :]
+    folder.log_file.write_text("".join(texts))
+    with pytest.raises(InputError, check=at(str(folder.log_file), cure="bring the file again")):
+        RunLog(folder, state)
 
 
 def test_the_page_tells_every_kind_of_line_and_its_fields() -> None:

@@ -1,7 +1,7 @@
 """The folder of a run: settings, log, checkpoints, result. What is read back is what was written, or an error.
 
 config.json           recipe, data, first weights, versions
-log.jsonl             a line for each step and validation; docs/training.md says what they hold
+log.jsonl             a line for each step and validation, each with a hash of itself and all before it
 checkpoints/          a folder for each, there whole or not at all:
   step-000200/          model.safetensors: the network as it is validated; `hpskit score --model` reads it
                         training.safetensors: AdamW's state, and the weights behind a moving average
@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
@@ -46,6 +46,7 @@ __all__ = [
     "Summary",
     "TrainState",
     "best_validation",
+    "chained",
     "lines_of",
     "open_trackers",
 ]
@@ -57,53 +58,13 @@ Line = Mapping[str, Any]
 
 _STEP = re.compile(r"step-(\d{6,})")
 _WEIGHTS, _TRAINING = "model.safetensors", "training.safetensors"
+_NO_LOG = "bring the file again, or begin in another folder"
 _POLICY = {"save_every", "keep", "keep_every"}
 """Fields of the recipe that decide which checkpoints are there, and not what is learned."""
 _CURVES = {
     "step": ("loss", "accuracy", "lr", "logit_scale", "gradient_norm"),
     "validation": ("loss", "accuracy", "hpdv2"),
 }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_figure(value: object) -> bool:
-    return value is None or _is_number(value)
-
-
-def _is_span(value: object) -> bool:
-    return isinstance(value, dict) and all(_is_number(value.get(name)) for name in ("value", "low", "high"))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-_LINES: Mapping[str, tuple[tuple[str, Callable[[object], bool]], ...]] = {
-    "start": (("time", _is_number),),
-    "step": (
-        *((name, _is_number) for name in ("loss", "chance", "lr", "logit_scale", "images", "dropped", "seconds")),
-        *((name, _is_figure) for name in ("accuracy", "gradient_norm")),
-    ),
-    "validation": (
-        *((name, _is_number) for name in ("loss", "groups", "pairs")),
-        *((name, _is_span) for name in ("accuracy", "hpdv2")),
-    ),
-    "estimate": tuple((name, _is_number) for name in ("seconds_per_step", "seconds_left", "peak_bytes")),
-    "warning": (("name", _is_text), ("text", _is_text)),
-    "end": (("time", _is_number), ("reason", _is_text)),
-}
-"""Kind of a line of the log -> the fields that are read of it, and what they must be."""
-
-
-def _is_line(line: Any) -> bool:
-    """Tell whether a value is a line of the log, with every field that is read of it."""
-    if not isinstance(line, dict) or type(line.get("step")) is not int:
-        return False
-    fields = _LINES.get(str(line.get("kind")))
-    return fields is not None and all(name in line and fits(line[name]) for name, fits in fields)
 
 
 class DataFacts(Strict):
@@ -159,9 +120,11 @@ class RunConfig(Strict):
 class TrainState(Strict):
     """All but tensors that the next step depends on; the content of `state.json`."""
 
-    format: Literal["hpskit training state 2"] = "hpskit training state 2"
+    format: Literal["hpskit training state 3"] = "hpskit training state 3"
     step: int = 0
     """Steps done."""
+    log: str = ""
+    """`check` of the last line of the log."""
     best: int | None = None
     """The best step so far."""
     validation: dict[str, Any] | None = None
@@ -274,18 +237,20 @@ class RunFolder:
         """Read the log of a run that may still be going on; a line that is being written is left out.
 
         Raises:
-            InputError: a line is not of a training log.
+            InputError: a line is not as it was written, or one before it was changed, moved or removed.
         """
         data = self.log_file.read_bytes() if self.log_file.is_file() else b""
-        lines = []
+        lines: list[dict[str, Any]] = []
         for number, text in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
             try:
                 line = json.loads(text)
-            except (ValueError, RecursionError):
-                line = None
-            if not _is_line(line):
-                place, cure = f"{self.log_file}: line {number}", "correct or delete the line"
-                raise InputError(place, f"is {shown(text)}", expected="a line of a training log", cure=cure)
+                fields = {name: value for name, value in line.items() if name != "check"}
+                (right,) = chained([fields], lines)
+            except (ValueError, AttributeError, RecursionError):
+                line = right = None
+            if line is None or json.dumps(line) != json.dumps(right):  # as text, where 1 is neither 1.0 nor true
+                place, expected = f"{self.log_file}: line {number}", "the line that the run wrote there"
+                raise InputError(place, f"is {shown(text)}", expected=expected, cure=_NO_LOG)
             lines.append(line)
         return lines
 
@@ -424,6 +389,19 @@ def read_back(model: type[M], path: Path, error: type[OutputError | CheckpointEr
         raise error(wrong.place, wrong.found, expected=wrong.expected, cure=cure) from wrong
 
 
+def chained(lines: Iterable[Line], before: Sequence[Line] = ()) -> list[dict[str, Any]]:
+    """Add to lines of a log, each, a `check` of the line and of all lines before it, the last of which is given.
+
+    Raises:
+        ValueError: a figure is not finite.
+    """
+    check, found = before[-1]["check"] if before else "", []
+    for line in lines:
+        check = hashlib.sha256((check + json.dumps(line, allow_nan=False)).encode()).hexdigest()[:16]
+        found.append({**line, "check": check})
+    return found
+
+
 def lines_of(log: Iterable[Line], kind: str) -> list[Line]:
     """Pick the lines of one kind."""
     return [line for line in log if line["kind"] == kind]
@@ -441,22 +419,28 @@ def best_validation(log: Iterable[Line]) -> Line | None:
 class RunLog:
     """Writes the lines of a run; a line is on the disk when `write` returns. No step is there twice."""
 
-    def __init__(self, folder: RunFolder, *, after: int, trackers: Sequence[GeneralTracker] = ()) -> None:
-        """Open the log and take back lines of steps after `after`; `trackers` get the curves and are closed with it.
+    def __init__(self, folder: RunFolder, state: TrainState, trackers: Sequence[GeneralTracker] = ()) -> None:
+        """Open the log and take back lines of later steps; `trackers` get the curves and are closed with it.
 
         Raises:
-            InputError: a line is not of a training log, or that of a step is gone.
+            InputError: a line from before the checkpoint is not as it was written, or gone.
             OutputError: it cannot be written.
         """
-        self.lines = [line for line in folder.log() if line["step"] <= after]
+        self.lines: list[Line] = [line for line in folder.log() if line["step"] <= state.step]
         """Lines that earlier parts of the run have written, up to that step."""
-        if lost := {*range(1, after + 1)} - {line["step"] for line in lines_of(self.lines, "step")}:
-            found = f"has no line of {len(lost):,} of the {after:,} steps before the checkpoint"
-            raise InputError(folder.log_file, found, cure="bring the file again, or begin in another folder")
+        if state.log and state.log not in {line["check"] for line in self.lines}:
+            found = f"has lost its last lines from before the checkpoint of step {state.step:,}"
+            raise InputError(folder.log_file, found, cure=_NO_LOG)
         self._folder, self._trackers = folder, trackers
         with publish(folder.log_file) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
         self._handle = folder.log_file.open("ab")
+        self._last = self.lines[-1:]
+
+    @property
+    def check(self) -> str:
+        """`check` of the last line."""
+        return self._last[0]["check"] if self._last else ""
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
         """Add a line and return it.
@@ -464,9 +448,10 @@ class RunLog:
         Raises:
             OutputError: it cannot be written.
         """
-        line = {"kind": kind, "step": step, **values}
+        self._last = chained([{"kind": kind, "step": step, **values}], self._last)
+        (line,) = self._last
         with writing(self._folder.log_file):
-            self._handle.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            self._handle.write(json.dumps(line).encode() + b"\n")
             self._handle.flush()
             os.fsync(self._handle.fileno())
         drawn = {f"{kind}/{name}": line[name] for name in _CURVES.get(kind, ()) if line[name] is not None}

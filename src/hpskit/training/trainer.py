@@ -203,7 +203,7 @@ class Trainer:
         if step:
             self.folder.tidy(self.recipe, self.state.best)
         trackers = open_trackers(self.folder, after=step, wanted=self.config.tensorboard)
-        log = RunLog(self.folder, after=step, trackers=trackers)
+        log = RunLog(self.folder, self.state, trackers)
         self.watch.replay(log.lines)
         log.write("start", step, {"time": time.time(), "processes": self.accelerator.num_processes})
         if log.lines:
@@ -284,10 +284,11 @@ class Trainer:
         """Save a checkpoint; every process may hold a part of the weights, the first one writes."""
         random = gathered(self.accelerator, [random_state()])
         weights, training = self.engine.weights(), self.engine.training_state()
-        if not self.is_main:
+        if self.log is None:
             return
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
-        self.state = self.state.changed(position=self.loader.state_dict(), random=random, scaler=scaler)
+        position, log = self.loader.state_dict(), self.log.check
+        self.state = self.state.changed(position=position, random=random, scaler=scaler, log=log)
         metadata = {
             "kind": "hps",
             "architecture": self.recipe.architecture,
