@@ -426,7 +426,7 @@ class RunLog:
             InputError: a line from before the checkpoint is not as it was written, or gone.
             OutputError: it cannot be written.
         """
-        self.lines: list[Line] = [line for line in folder.log() if line["step"] <= state.step]
+        self.lines = [line for line in folder.log() if line["step"] <= state.step]
         """Lines that earlier parts of the run have written, up to that step."""
         if state.log and state.log not in {line["check"] for line in self.lines}:
             found = f"has lost its last lines from before the checkpoint of step {state.step:,}"
