@@ -16,7 +16,20 @@ from typing import get_type_hints
 import typer
 
 from hpskit import __version__
-from hpskit.cli import ablate, agreement, benchmark, compare, data, evaluate, export, models, score, study, train
+from hpskit.cli import (
+    ablate,
+    agreement,
+    benchmark,
+    compare,
+    data,
+    evaluate,
+    export,
+    models,
+    prompts,
+    score,
+    study,
+    train,
+)
 from hpskit.cli.options import echo
 from hpskit.errors import HpskitError, InputError
 
@@ -42,6 +55,7 @@ app.command("ablate")(ablate.ablate)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(study.app, name="study")
 
@@ -55,7 +69,7 @@ def _flowing(text: str) -> str:
     return "\n\n".join(p.removeprefix("\b\n") if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
 
 
-for _group in (app, models.app, data.app, benchmark.app, study.app):
+for _group in (app, models.app, data.app, prompts.app, benchmark.app, study.app):
     for _command in _group.registered_commands:
         assert _command.callback is not None
         _command.help = _flowing(_command.callback.__doc__ or "")

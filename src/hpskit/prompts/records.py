@@ -1,0 +1,118 @@
+"""The three files of prompts, one JSON object a line: raw, clean and chosen; and how each is published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from hpskit.errors import InputError
+from hpskit.files import publish, publish_json, sha256_file
+from hpskit.prompts.clean import Change
+from hpskit.records import M, Text, parse_row
+from hpskit.rows import read_rows
+from hpskit.schema import Strict
+from hpskit.stage import check_free
+
+__all__ = ["STYLES", "ChosenPrompt", "CleanPrompt", "RawPrompt", "Reason", "State", "publish_lines", "read_prompts"]
+
+STYLES = ("anime", "concept-art", "paintings", "photo")
+"""The official names of the styles: animation, concept art, painting and photo."""
+State: TypeAlias = Literal["kept", "review", "rejected"]
+"""Whether a prompt may be chosen, a person has to look at it first, or it may not."""
+
+
+class RawPrompt(Strict):
+    """A prompt as its source has it."""
+
+    id: Text
+    """`SOURCE:` and the source's own id, or the row."""
+    prompt: Text
+    source: Text
+    nsfw: float | None = None
+    """The source's score, 0 to 1, that it is not safe for work; DiffusionDB's 2.0 says that the image was blurred."""
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+class Reason(Strict):
+    """Why a prompt is not kept."""
+
+    rule: str
+    value: str
+    """What the rule found."""
+
+
+class CleanPrompt(Strict):
+    """A prompt after rules and filters."""
+
+    id: Text
+    prompt: Text
+    """After the rules."""
+    raw: Text
+    source: Text
+    nsfw: float | None
+    state: State
+    reasons: Annotated[tuple[Reason, ...], Field(strict=False)]
+    """Why it is not kept: all that was found, even of a prompt that one reason rejects."""
+    changes: Annotated[tuple[Change, ...], Field(strict=False)]
+    tokens: int
+    """As the scorer counts them, with those at the ends."""
+    language: str
+    """ISO 639 code."""
+    language_score: float
+    """0 to 1."""
+    style: Literal["anime", "concept-art", "paintings", "photo"]
+    style_score: float
+    """Probability of the style, 0 to 1."""
+
+
+class ChosenPrompt(Strict):
+    """A prompt of a suite: what `hpskit benchmark run --suite` reads, and where it is from."""
+
+    category: Text
+    """The style."""
+    number: int
+    """Within the style, from 0."""
+    prompt: Text
+    id: Text
+    source: Text
+    tokens: int
+
+
+def read_prompts(path: Path, model: type[M]) -> Iterator[M]:
+    """Read a file of prompts.
+
+    Raises:
+        InputError: it cannot be read or is empty.
+        RecordError: a line is not what it should be.
+    """
+    number = 0
+    for number, row in read_rows(path):
+        yield parse_row(model, row, f"{path}: row {number}")
+    if not number:
+        raise InputError(path, "has no prompts", expected="at least one")
+
+
+def publish_lines(out: Path, kind: str, facts: dict[str, Any], records: Iterable[Strict]) -> None:
+    """Publish records as JSON lines, whole or not at all, then `NAME.manifest.json` with how they came about.
+
+    Args:
+        out: a .jsonl file; one that another command made is not replaced.
+        kind: the `format` of the manifest.
+        facts: its content; it may be filled while `records` are made.
+        records: the lines.
+
+    Raises:
+        InputError: the name does not end in .jsonl.
+        OutputError: the files cannot be written.
+    """
+    if out.suffix != ".jsonl":
+        raise InputError("--out", f"is {str(out)!r}", expected="a name that ends in .jsonl")
+    manifest = f"{out.stem}.manifest.json"
+    check_free(out.parent, manifest, [out.name], kind)
+    with publish(out, sweep=True) as temporary, temporary.open("w", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(record.model_dump(), ensure_ascii=False) + "\n" for record in records)
+    publish_json(out.parent / manifest, {"format": kind, **facts, "files": {out.name: sha256_file(out)}})
