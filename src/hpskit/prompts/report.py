@@ -57,7 +57,13 @@ def report(path: Path, out: Path) -> dict[str, Any]:
     else:
         cure = "run `hpskit prompts clean` first"
         raise InputError(path, "is no file of clean or chosen prompts", cure=cure)
-    common = {"package": f"hpskit {__version__}", "name": path.name, "before": None, "samples": {}, "reasons": []}
+    common: dict[str, Any] = {
+        "package": f"hpskit {__version__}",
+        "name": path.name,
+        "before": None,
+        "samples": {},
+        "reasons": [],
+    }
     with publish(out) as temporary:
         temporary.write_text(prompts_page({**common, "changes": None, **facts}), "utf-8")
     return facts
@@ -75,7 +81,7 @@ def _of_chosen(path: Path) -> dict[str, Any]:
     manifest = path.with_name(f"{path.stem}.manifest.json")
     value = read_json(manifest) if manifest.exists() else {}
     found = TextIndex(prompt.prompt for prompt in prompts).clusters()
-    clusters = [(prompts[leader].prompt, size, []) for leader, size in found.largest(_CLUSTERS)]
+    clusters = [(prompts[leader].prompt, size, ()) for leader, size in found.largest(_CLUSTERS)]
     examples = {style: [p.prompt[:_SHOWN] for p in prompts if p.category == style][: 2 * _EXAMPLES] for style in STYLES}
     return {
         **_facts(prompts, {"chosen": len(prompts)}),
@@ -109,10 +115,10 @@ def _of_clean(path: Path) -> dict[str, Any]:
                 excuses[key].append(shown)
             if reason.rule == "duplicate":
                 clusters[reason.value.partition(LIKE)[2]].append(prompt.prompt[:_SHOWN])
-        for key in {(change.kind, change.rule) for change in prompt.changes}:
-            changes[key] += 1
-            if len(edits[key]) < _EXAMPLES:
-                edits[key].append(_edit(prompt, key))
+        for edit in {(change.kind, change.rule) for change in prompt.changes}:
+            changes[edit] += 1
+            if len(edits[edit]) < _EXAMPLES:
+                edits[edit].append(_edit(prompt, edit))
     largest = sorted(clusters, key=lambda leader: -len(clusters[leader]))[:_CLUSTERS]
     for prompt in read_prompts(path, CleanPrompt):
         if prompt.id in largest:

@@ -68,7 +68,7 @@ def judged(prompt: RawPrompt, settings: Filters) -> CleanPrompt:
         tokens=tokens,
         language=language.language,
         language_score=round(language.score, 3),
-        style=style,  # type: ignore[arg-type]  # one of STYLES
+        style=style,
         style_score=round(style_score, 3),
     )
 

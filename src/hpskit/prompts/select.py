@@ -15,7 +15,7 @@ from hpskit import __version__
 from hpskit.errors import InputError
 from hpskit.files import sha256_file
 from hpskit.prompts.duplicates import normal, signatures
-from hpskit.prompts.records import STYLES, ChosenPrompt, CleanPrompt, publish_lines, read_prompts
+from hpskit.prompts.records import STYLES, ChosenPrompt, CleanPrompt, Style, publish_lines, read_prompts
 
 __all__ = ["FORMAT", "LENGTHS", "length_of", "select_prompts", "shares", "summary"]
 
@@ -56,18 +56,18 @@ def select_prompts(
     """
     kept = [prompt for prompt in read_prompts(path, CleanPrompt) if prompt.state == "kept"]
     kept = [prompt for prompt in kept if not per_style or prompt.style_score >= certainty]
-    styles = Counter(prompt.style for prompt in kept)
+    styles: Counter[Style] = Counter(prompt.style for prompt in kept)
     if per_style:
         if n % len(STYLES):
             raise InputError("--n", f"is {n}", expected=f"a multiple of {len(STYLES)}, the number of styles")
         wanted = dict.fromkeys(STYLES, n // len(STYLES))
     else:
         wanted = shares(styles, min(n, len(kept)))
-    for style, number in {"": n, **wanted}.items():
-        there = styles[style] if style else len(kept)
+    needed = [("", n, len(kept)), *((f" of the style {name}", wanted[name], styles[name]) for name in wanted)]
+    for of, number, there in needed:
         if there < number:
-            found = f"has {there:,} kept prompts{f' of the style {style}' if style else ''}"
-            raise InputError(path, found, expected=f"{number:,} or more", cure="give a smaller --n, or more prompts")
+            cure = "give a smaller --n, or more prompts"
+            raise InputError(path, f"has {there:,} kept prompts{of}", expected=f"{number:,} or more", cure=cure)
     generator = np.random.default_rng(seed)
     chosen = sorted(place for style in STYLES for place in _of_style(kept, style, wanted.get(style, 0), generator))
     facts = {
@@ -83,13 +83,13 @@ def select_prompts(
         "before": summary(kept),
         "after": summary([kept[place] for place in chosen]),
     }
-    numbers: Counter[str] = Counter()
+    numbers: Counter[Style] = Counter()
     rows = []
     for prompt in sorted((kept[place] for place in chosen), key=lambda prompt: STYLES.index(prompt.style)):
+        row = {"prompt": prompt.prompt, "id": prompt.id, "source": prompt.source}
         number = numbers[prompt.style]
+        rows.append(ChosenPrompt(category=prompt.style, number=number, tokens=prompt.tokens, **row))
         numbers[prompt.style] += 1
-        row = {"category": prompt.style, "number": number, "prompt": prompt.prompt, "id": prompt.id}
-        rows.append(ChosenPrompt(**row, source=prompt.source, tokens=prompt.tokens))
     publish_lines(out, FORMAT, facts, rows)
     return facts
 

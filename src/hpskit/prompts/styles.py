@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.prompts.records import STYLES
+from hpskit.prompts.records import STYLES, Style
 
 __all__ = ["SLOTS", "style_of", "weigh"]
 
@@ -42,7 +42,7 @@ def weigh(counts: Counter[int], rarity: NDArray[np.float32]) -> tuple[NDArray[np
     return slots, values / max(float(np.linalg.norm(values)), 1e-9)
 
 
-def style_of(text: str) -> tuple[str, float]:
+def style_of(text: str) -> tuple[Style, float]:
     """Return the likeliest style and its probability, 0.25 to 1."""
     weights, bias, rarity = _model()
     slots, values = weigh(features(text), rarity)
