@@ -52,6 +52,7 @@ def write_inputs(folder: Path) -> None:
     write_scoring(folder)
     write_suite(folder)
     write_judged(folder)
+    write_raw_prompts(folder)
     write_task(folder / "judged", pairs=16, seed=0)
     write_task(folder / "judged", pairs=8, seed=0, held_out=True)
 
@@ -187,3 +188,14 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_json(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def write_raw_prompts(folder: Path) -> None:
+    """A log of raw prompts with some of what is wrong with them, and captions of photographs."""
+    things = ("temple", "harbour", "kitchen", "orchard", "lighthouse", "library", "station", "bakery")
+    ways = ("oil painting of a {} , 8 k, artstation ", "concept art of a {}, trending on artstation", "anime style {}")
+    rows = [{"prompt": ways[n % 3].format(thing), "nsfw": n / 100} for n, thing in enumerate(things)]
+    rows += [{"prompt": "Anime style kitchen!"}, {"prompt": "a letter to someone@example.com", "nsfw": 0.9}]
+    write_lines(folder / "log.jsonl", [{"id": f"{n:03d}", **row} for n, row in enumerate(rows)])
+    notes = [{"image_id": n, "id": n, "caption": f"A man standing in a {thing}."} for n, thing in enumerate(things)]
+    write_json(folder / "captions.json", {"annotations": notes})

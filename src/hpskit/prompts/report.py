@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from markupsafe import Markup
 
@@ -15,7 +15,7 @@ from hpskit.files import publish, read_json
 from hpskit.pages.charts import Bar, Frame, bar_chart, category_axis, count_axis, value_axis
 from hpskit.pages.page import page
 from hpskit.prompts.duplicates import TextIndex
-from hpskit.prompts.records import STYLES, ChosenPrompt, CleanPrompt, read_prompts
+from hpskit.prompts.records import STYLES, ChosenPrompt, CleanPrompt, State, read_prompts
 from hpskit.prompts.run import LIKE
 from hpskit.prompts.select import summary
 from hpskit.rows import read_rows
@@ -125,8 +125,8 @@ def _of_clean(path: Path) -> dict[str, Any]:
             names[prompt.id] = prompt.prompt[:_SHOWN]
     manifest = path.with_name(f"{path.stem}.manifest.json")
     return {
-        **_facts(kept, dict(states)),
-        "touched": dict(touched),
+        **_facts(kept, {state: states[state] for state in get_args(State)}),
+        "touched": {name: touched[name] for name in ("any", "beyond repair")},
         "reasons": [(state, rule, count, excuses[state, rule]) for (state, rule), count in reasons.most_common()],
         "changes": [(kind, rule, count, edits[kind, rule]) for (kind, rule), count in changes.most_common()],
         "clusters": [
