@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import Json, echo_json, new_table, progress_bar, show, step_progress
+from hpskit.cli.options import Json, echo, echo_json, new_table, progress_bar, show, step_progress
 
 __all__ = ["app"]
 
@@ -49,9 +49,9 @@ def import_(
         echo_json(done)
         return
     for name, facts in done["sources"].items():
-        typer.echo(f"{name}: {facts['prompts']:,} prompts")
+        echo(f"{name}: {facts['prompts']:,} prompts")
     if done["left_out"]:
-        typer.echo(f"warning: rows left out: {len(done['left_out']):,}; the first: {done['left_out'][0]}", err=True)
+        echo(f"warning: rows left out: {len(done['left_out']):,}; the first: {done['left_out'][0]}", err=True)
 
 
 @app.command()
@@ -136,7 +136,7 @@ def report(
     from hpskit.prompts.report import report as write_report
 
     found = write_report(prompts, out)
-    typer.echo(f"{out}: " + ", ".join(f"{count:,} {state}" for state, count in found["states"].items()))
+    echo(f"{out}: " + ", ".join(f"{count:,} {state}" for state, count in found["states"].items()))
 
 
 def _print_selection(done: Mapping[str, Any], out: Path) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from hpskit.errors import InputError
+from hpskit.errors import InputError, RecordError
 from hpskit.files import publish, publish_json, sha256_file
 from hpskit.prompts.clean import Change
-from hpskit.records import M, Text, parse_row
 from hpskit.rows import read_rows
-from hpskit.schema import Strict
+from hpskit.schema import Expected, Strict, parse
 from hpskit.stage import check_free
 
 __all__ = [
@@ -25,10 +24,13 @@ __all__ = [
     "Reason",
     "State",
     "Style",
+    "parse_prompt",
     "publish_lines",
     "read_prompts",
 ]
 
+M = TypeVar("M", bound=Strict)
+Text = Annotated[str, StringConstraints(pattern=r"\S"), Expected("a text that is not blank, of whole characters")]
 Style: TypeAlias = Literal["anime", "concept-art", "paintings", "photo"]
 STYLES: tuple[Style, ...] = get_args(Style)
 """The official names of the styles: animation, concept art, painting and photo."""
@@ -45,7 +47,7 @@ class RawPrompt(Strict):
     source: Text
     nsfw: float | None = None
     """The source's score, 0 to 1, that it is not safe for work; DiffusionDB's 2.0 says that the image was blurred."""
-    meta: dict[str, Any] = Field(default_factory=dict)
+    meta: dict[str, Text | int | float] = Field(default_factory=dict)
 
 
 class Reason(Strict):
@@ -92,6 +94,15 @@ class ChosenPrompt(Strict):
     tokens: int
 
 
+def parse_prompt(model: type[M], row: object, place: str) -> M:
+    """Make a record of a row.
+
+    Raises:
+        RecordError: a field is not what it should be.
+    """
+    return parse(model, row, place, error=RecordError, cure="correct it or remove the row")
+
+
 def read_prompts(path: Path, model: type[M]) -> Iterator[M]:
     """Read a file of prompts.
 
@@ -101,7 +112,7 @@ def read_prompts(path: Path, model: type[M]) -> Iterator[M]:
     """
     number = 0
     for number, row in read_rows(path):
-        yield parse_row(model, row, f"{path}: row {number}")
+        yield parse_prompt(model, row, f"{path}: row {number}")
     if not number:
         raise InputError(path, "has no prompts", expected="at least one")
 
@@ -123,6 +134,6 @@ def publish_lines(out: Path, kind: str, facts: dict[str, Any], records: Iterable
         raise InputError("--out", f"is {str(out)!r}", expected="a name that ends in .jsonl")
     manifest = f"{out.stem}.manifest.json"
     check_free(out.parent, manifest, [out.name], kind)
-    with publish(out, sweep=True) as temporary, temporary.open("w", encoding="utf-8") as handle:
+    with publish(out) as temporary, temporary.open("w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(record.model_dump(), ensure_ascii=False) + "\n" for record in records)
     publish_json(out.parent / manifest, {"format": kind, **facts, "files": {out.name: sha256_file(out)}})

@@ -18,8 +18,7 @@ import numpy as np
 from hpskit import __version__
 from hpskit.errors import InputError, RecordError
 from hpskit.files import expand, read_json, sha256_file
-from hpskit.prompts.records import RawPrompt, publish_lines
-from hpskit.records import check_meta, parse_row
+from hpskit.prompts.records import RawPrompt, parse_prompt, publish_lines
 from hpskit.rows import Report, Row, json_lines, parquet_errors, parquet_rows, read_rows, readable, refuse
 
 __all__ = ["FORMAT", "import_prompts", "raw_prompts"]
@@ -115,12 +114,11 @@ def raw_prompts(path: Path, source: str, column: str = "", report: Report = refu
     for number, row in _rows(path, column, report):
         place = f"{path}: row {number}"
         text = text if text in row else _text_column(path, list(row), column)
-        own = next((row[name] for name in _ID if row.get(name) not in (None, "")), number)
+        own = next((row[name] for name in _ID if _is_filled(row.get(name))), number)
         try:
-            meta = {name: row[name] for name in _META if row.get(name) is not None}
-            check_meta("meta", meta)
+            meta = {name: row[name] for name in _META if _is_filled(row.get(name))}
             value = {"id": f"{source}:{own}", "prompt": _usable(row[text], text), "source": source, "meta": meta}
-            prompt = parse_row(RawPrompt, value | {"nsfw": _score(row)}, place)
+            prompt = parse_prompt(RawPrompt, value | {"nsfw": _score(row)}, place)
         except InputError as error:
             inner = error if error.place.startswith(place) else error.within(place)
             report(RecordError(inner.place, inner.found, expected=inner.expected, cure=inner.cure))
@@ -183,11 +181,16 @@ def _usable(prompt: object, column: str) -> object:
     return prompt
 
 
+def _is_filled(value: object) -> bool:
+    """Tell a value from none, which is NaN in tables that pandas wrote."""
+    return value not in (None, "") and value == value
+
+
 def _score(row: dict[str, Any]) -> float | None:
     """Return the highest of a row's scores; None if there is none."""
     found = []
     for name in _NSFW:
-        if (value := row.get(name)) not in (None, ""):
+        if _is_filled(value := row.get(name)):
             try:
                 found.append(float(value))
             except (TypeError, ValueError):
