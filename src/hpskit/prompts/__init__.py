@@ -1,0 +1,1 @@
+"""Prompts: from raw logs to a clean set; sources, cleaning, filters, duplicates, styles, selection, report."""

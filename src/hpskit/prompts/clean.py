@@ -1,0 +1,618 @@
+"""Rules that make a prompt say what is to be seen, and nothing that only a generator reads.
+
+Three passes in this order, since each needs what the one before it leaves: *repair* of the text (mojibake, digits and
+hyphens that a tokeniser took apart), *syntax* of user interfaces (weights, alternations, LoRA tags, settings), and
+*boosters* (quality, sites, renderers, cameras, stacks of artists, a second medium). Every change names its rule and
+its place in the raw text. What the rules do not understand they leave, and mark for review.
+
+The paper (section 3.1) has ChatGPT do this; the words here are those that DiffusionDB repeats most.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from hpskit.schema import Strict
+
+__all__ = ["Change", "Cleaned", "Kind", "clean"]
+
+Kind: TypeAlias = Literal["repair", "syntax", "booster"]
+"""Class of a change: of the text alone, of a user interface's syntax, or of words for a generator."""
+
+
+class Change(Strict):
+    """One edit, by what it did to the raw text."""
+
+    rule: str
+    """Name of the rule, such as `artists`."""
+    kind: Kind
+    start: int
+    """First character in the raw text that went."""
+    end: int
+    """Character after the last one."""
+    text: str
+    """The raw text there."""
+    put: str
+    """What stands there now; often empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cleaned:
+    """A prompt after the rules."""
+
+    text: str
+    """Never blank if the raw text was not."""
+    changes: tuple[Change, ...]
+    """In the order in which they were made; an edit may lie inside what an earlier one had put there."""
+    review: str
+    """Why a person should look at it; empty if nobody has to."""
+
+
+def clean(raw: str) -> Cleaned:
+    """Apply all rules to one prompt.
+
+    Never raises, whatever the brackets do, and is idempotent: a clean text stays as it is.
+    """
+    if len(raw) > _LONGEST:
+        return Cleaned(text=raw, changes=(), review=f"has {len(raw):,} characters, more than {_LONGEST:,}")
+    draft = Draft(raw)
+    repair(draft)
+    review = syntax(draft)
+    if not content(draft.text):
+        return Cleaned(text=raw, changes=(), review="holds no word")
+    draft, spare = draft.copy(), draft
+    boosters(draft)
+    if content(draft.text) < min(2, content(spare.text)):
+        return Cleaned(
+            text=spare.text, changes=tuple(spare.changes), review=review or "says hardly anything but boosters"
+        )
+    return Cleaned(text=draft.text, changes=tuple(draft.changes), review=review)
+
+
+def content(text: str) -> int:
+    """Count words, emoji among them."""
+    return len(re.findall(r"[^\W_]+|[^\s\x00-\x7f]", text))
+
+
+_LONGEST = 20_000
+
+
+class Draft:
+    """A text under change that knows where in the raw text each of its characters comes from."""
+
+    def __init__(self, raw: str) -> None:
+        self.raw = raw
+        self.text = raw
+        self.changes: list[Change] = []
+        self._from = list(range(len(raw)))
+        self._to = list(range(1, len(raw) + 1))
+
+    def copy(self) -> Draft:
+        """Return another draft that can be changed on its own."""
+        other = Draft("")
+        other.raw, other.text, other.changes = self.raw, self.text, list(self.changes)
+        other._from, other._to = list(self._from), list(self._to)
+        return other
+
+    def lost(self, after: int | None, before: int | None) -> bool:
+        """Say whether words of the raw text went between two characters; None is the start or the end."""
+        start = 0 if after is None else self._to[after]
+        return bool(re.search(r"\w", self.raw[start : None if before is None else self._from[before]]))
+
+    def replace(self, start: int, end: int, put: str, rule: str, kind: Kind) -> None:
+        """Put a text in the place of the characters from `start` to `end`, which are at least one."""
+        first, last = self._from[start], max(self._to[start:end])
+        found = self.raw[first:last]
+        self.changes.append(Change(rule=rule, kind=kind, start=first, end=last, text=found, put=put))
+        self.text = self.text[:start] + put + self.text[end:]
+        self._from[start:end] = [first] * len(put)
+        self._to[start:end] = [last] * len(put)
+
+    def sub(self, pattern: re.Pattern[str], put: str | Callable[[re.Match[str]], str], rule: str, kind: Kind) -> None:
+        """Replace every match, from the last to the first, that this changes."""
+        for match in reversed(list(pattern.finditer(self.text))):
+            new = match.expand(put) if isinstance(put, str) else put(match)
+            if new != match[0]:
+                self.replace(match.start(), match.end(), new, rule, kind)
+
+
+# Repair
+
+_INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]+")
+"""No joiners: emoji and several scripts need them."""
+_SPLIT_DIGITS = re.compile(r"(?<![\w.])\d(?: \d)+(?![\w.])")
+_SPLIT_UNIT = re.compile(r"(?<![\w.])(y )?\d+ (k \d\d|k|d|mm|st|nd|rd|th|s|p)(?![\w'])", re.IGNORECASE)
+_SPLIT_WORDS = re.compile(r"(?<=\w) - (?=\w)")
+_SPLIT_APOSTROPHE = re.compile(r"(?<=\w) ' (?=(?:s|t|re|ll|ve|d|m)\b)")
+_BEFORE_MARK = re.compile(r"\s+(?=[,;](?:\s|$)|[.!?](?:\s|$))")
+_MARKS = re.compile(
+    r"([,;])(?:\s*[,;])+|[,;]\s*(?=[.!?](?:\s|$))|(?<=[.!?]) ?[,;](?=\s|$)|\A[\s,;.]+(?!\w)|\A[\s,;]+|[\s,;]+\Z"
+)
+_BLANKS = re.compile(r"[^\S ]\s*|\s{2,}")
+
+
+def repair(draft: Draft) -> None:
+    """Mend the text, whatever it says."""
+    if fixed := mended(draft.text):
+        draft.replace(0, len(draft.text), fixed, "mojibake", "repair")
+    draft.sub(_INVISIBLE, "", "invisible", "repair")
+    draft.sub(_BLANKS, " ", "blanks", "repair")
+    draft.sub(_SPLIT_DIGITS, joined_digits, "digits", "repair")
+    draft.sub(_SPLIT_UNIT, lambda match: match[0].replace(" ", ""), "digits", "repair")
+    draft.sub(_SPLIT_APOSTROPHE, "'", "apostrophe", "repair")
+    draft.sub(_SPLIT_WORDS, hyphen_of(draft.text), "hyphen", "repair")
+    tidy(draft, "repair")
+
+
+def tidy(draft: Draft, kind: Kind) -> None:
+    """Put right blanks and marks between words."""
+    draft.sub(_BLANKS, " ", "blanks", kind)
+    draft.sub(_BEFORE_MARK, "", "marks", kind)
+    draft.sub(_MARKS, lambda match: match[1] or "", "marks", kind)
+
+
+def mended(text: str) -> str:
+    """Return the text without mojibake and HTML entities, as `ftfy` has it; empty if nothing was wrong."""
+    import ftfy
+
+    fixed = ftfy.fix_text(text, uncurl_quotes=False, fix_latin_ligatures=False, fix_character_width=False)
+    return fixed if fixed != text else ""
+
+
+def joined_digits(match: re.Match[str]) -> str:
+    """Join `1 9 5 0`; people who count write `1 2 3`."""
+    digits = match[0].split(" ")
+    counted = all(int(after) - int(digit) == 1 for digit, after in itertools.pairwise(digits))
+    return match[0] if counted and len(digits) > 2 else "".join(digits)
+
+
+def hyphen_of(text: str) -> Callable[[re.Match[str]], str]:
+    """Say for each ` - ` whether it was a hyphen: beside a known part, or in a text that a tokeniser took apart.
+
+    Such a text is in small letters throughout and has no other hyphen; a dash before an article stays even there.
+    """
+    parts = frozenset(words()["hyphenated"])
+    split = text == text.lower() and not re.search(r"\w-\w", text)
+
+    def put(match: re.Match[str]) -> str:
+        before = re.findall(r"\w+$", text[: match.start()])[0]
+        after = re.findall(r"^\w+", text[match.end() :])[0]
+        if {before.lower(), after.lower()} & parts:
+            return "-"
+        return "-" if split and after not in ("a", "an", "by", "with", "and", "of") and not after.isdigit() else " - "
+
+    return put
+
+
+# Syntax
+
+_TAG = re.compile(r"<(?:lora|lyco|hypernet|embedding|lora_?\w*)\s*:[^<>]*>", re.IGNORECASE)
+_NEGATIVE = re.compile(r"[\s,.;]*\bnegative prompts?\s*:.*?(?=\bsteps\s*:\s*\d|\Z)", re.IGNORECASE | re.DOTALL)
+_SETTINGS = re.compile(
+    r"[\s,.;]*\bsteps\s*:\s*\d+\s*,.*?\b(?:sampler|cfg scale|seed|size)\s*:.*\Z"
+    r"|(?:^|\s)-\s?(?:[whnscWHNSC])\s?\d+(?:\.\d+)?(?=\s|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+_OPTION = re.compile(
+    r"(?:^|\s)(?:--|\u2014|- - )\s?(?:ar|aspect|v|version|q|quality|s|stylize|c|chaos|no|seed|iw|niji|testp?|creative|"
+    r"hd|upbeta|uplight|tile|w|h|stop|video|style|wallpaper|beta|sameseed|repeat)\b(?:(?!\s(?:--|\u2014)).)*",
+    re.IGNORECASE | re.DOTALL,
+)
+_PARTS = re.compile(r"(?:\s*: ?:+\s*(?:-?\d*\.?\d+(?=[\s,]|\Z))?)+[\s:]*")
+_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BOTH = re.compile(r"\s+AND\s+(?::?\s*\d+(?:\.\d+)?\s+)?(?=\S)")
+_PIPE = re.compile(r"\s*\|+[\s|]*")
+_STRESS = re.compile(r"(?<=[a-z]{3})\++(?=[\s,.)]|$)", re.IGNORECASE)
+_SHOUT = re.compile(r"\s*!(?:\s*!)+(\s*)")
+_ESCAPED = re.compile(r"\\([()\[\]{}])")
+_UNKNOWN = re.compile(r"__[\w/*-]+__|\$\{")
+_NUMBER = re.compile(r"\s*-?\d*\.?\d+\s*")
+_PREFIX = re.compile(r"\s*(?:\d+(?:\.\d+)?::|\d*(?:-\d+)?\$\$(?:[^|$]*\$\$)?)")
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+def syntax(draft: Draft) -> str:
+    """Take out what only user interfaces read; return why a person should look at it, or an empty text."""
+    draft.sub(_TAG, " ", "tag", "syntax")
+    draft.sub(_NEGATIVE, " ", "negative", "syntax")
+    draft.sub(_SETTINGS, " ", "settings", "syntax")
+    draft.sub(_OPTION, " ", "option", "syntax")
+    review = "holds a wildcard, whose words are not here" if _UNKNOWN.search(draft.text) else ""
+    groups, unmatched = brackets(draft.text)
+    while gone := unwrapped(draft.text, groups):
+        for start, end, rule in reversed(gone):
+            draft.replace(start, end, "", rule, "syntax")
+        groups, _ = brackets(draft.text)
+    draft.sub(_ESCAPED, r"\1", "escape", "syntax")
+    draft.sub(_PARTS, ", ", "parts", "syntax")
+    draft.sub(_BREAK, ", ", "break", "syntax")
+    if draft.text != draft.text.upper():
+        draft.sub(_BOTH, " and ", "and", "syntax")
+    draft.sub(_PIPE, ", ", "pipe", "syntax")
+    draft.sub(_STRESS, "", "stress", "syntax")
+    draft.sub(_SHOUT, lambda match: ", " if match[1] else "", "stress", "syntax")
+    tidy(draft, "syntax")
+    return review or ("has brackets that do not match" if unmatched else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A pair of brackets that match."""
+
+    start: int
+    end: int
+    """Place of the closing one."""
+    marks: tuple[int, ...]
+    """Places of `|` and `:` inside, but in no inner pair."""
+
+
+def brackets(text: str) -> tuple[list[Group], bool]:
+    """Match brackets, inner ones first; say whether some are left over. A backslash takes a bracket its meaning."""
+    found, opened, left = [], list[tuple[int, list[int]]](), False
+    marks: list[int] = []
+    skip = False
+    for place, mark in enumerate(text):
+        if skip or mark == "\\":
+            skip = not skip
+        elif mark in _CLOSING:
+            opened.append((place, marks))
+            marks = []
+        elif mark in ")]}":
+            if opened and _CLOSING[text[opened[-1][0]]] == mark:
+                start, outer = opened.pop()
+                found.append(Group(start, place, tuple(marks)))
+                marks = outer
+            else:
+                left = left or text[place - 1 : place] not in (":", ";")  # no face
+        elif mark in "|:":
+            marks.append(place)
+    return found, left or any(text[start - 1 : start] not in (":", ";") for start, _ in opened)
+
+
+def unwrapped(text: str, groups: Sequence[Group]) -> list[tuple[int, int, str]]:
+    """Say which characters go so that of each group the words stay that the picture shows: (start, end, rule)."""
+    ends = {group.start: group.end for group in groups}
+    gone: list[tuple[int, int, str]] = []
+    for group in groups:
+        start, end = group.start, group.end
+        if text[start] == "(":
+            weight = bool(group.marks) and _NUMBER.fullmatch(text, group.marks[-1] + 1, end)
+            outer, after = start - 1 - blanks_before(text, start), end + 1 + blanks_after(text, end + 1)
+            inner, before = start + 1 + blanks_after(text, start + 1), end - 1 - blanks_before(text, end)
+            nested = ends.get(outer) == after and text[outer] == "("
+            nests = ends.get(inner) == before and text[inner] == "("
+            if weight:
+                gone += [(start, start + 1, "weight"), (group.marks[-1], end + 1, "weight")]
+            elif nested or nests or not text[start + 1 : end].strip():
+                gone += [(start, start + 1, "weight"), (end, end + 1, "weight")]
+        else:
+            first, last, rule = chosen(text, group)
+            gone += [(start, first, rule), (last, end + 1, rule)]
+    return outermost(gone)
+
+
+def blanks_before(text: str, place: int) -> int:
+    """Count the blanks before a place."""
+    return len(text[:place]) - len(text[:place].rstrip())
+
+
+def blanks_after(text: str, place: int) -> int:
+    """Count the blanks from a place on."""
+    return len(text[place:]) - len(text[place:].lstrip())
+
+
+def chosen(text: str, group: Group) -> tuple[int, int, str]:
+    """Pick what stays of `[…]` or `{…}`: its first and last character, and the name of the rule.
+
+    Of alternatives the first that says something; of `[from:to:when]` what is there for the longer time.
+    """
+    start, end = group.start + 1, group.end
+    bars = [place for place in group.marks if text[place] == "|"]
+    if bars:
+        edges = [start - 1, *bars, end]
+        parts = [(before + 1, after) for before, after in itertools.pairwise(edges)]
+        first, last = next(((a, b) for a, b in parts if text[a:b].strip()), parts[0])
+        if prefix := _PREFIX.match(text, first, last):
+            first = prefix.end()
+        return first, last, "alternation"
+    colons = [place for place in group.marks if text[place] == ":"]
+    if text[group.start] == "[" and colons and _NUMBER.fullmatch(text, colons[-1] + 1, end):
+        before = (start, colons[0])
+        after = (colons[0] + 1, colons[-1]) if len(colons) > 1 else before
+        late = 0.5 < float(text[colons[-1] + 1 : end]) < 1
+        first, last = before if late or not text[slice(*after)].strip() else after
+        return first, last, "schedule"
+    return start, end, "weight"
+
+
+def outermost(spans: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    """Drop spans that lie within others, and empty ones."""
+    kept: list[tuple[int, int, str]] = []
+    for span in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if span[0] < span[1] and (not kept or span[1] > kept[-1][1]):
+            kept.append(span if not kept or span[0] >= kept[-1][1] else (kept[-1][1], span[1], span[2]))
+    return kept
+
+
+# Boosters
+
+_FILL = (
+    r"and|with|in|on|at|an?|the|of|for|is|are|its|very|so|as|by|using|made|style|image|shot|taken|created|trending|featured|top|"
+    r"popular|rendered|rendering|render|contest|winner|front page|more|please|much|lots?|extreme|h[dq]|\d{4}|&"
+)
+_SHOWN = (
+    r"(?:(?:and|that|which) )?(?:it )?(?:(?:has|have|can|could|is|was|are|be|been|currently) )*"
+    r"(?:trend(?:ing|s)?|featured|popular|posted|shared|published|seen|shown|winner|available|found|displayed|showcased|"
+    r"uploaded)(?: \w+ly)? (?:on|in|at|from|of) (?:the )?"
+)
+_MADE = (
+    r"(?:and )?(?:(?:as )?(?:rendered|render(?:ing)?|made|created|done|modelled|realized|utilizing) )?"
+    r"(?:in|with|by|using|on|from|via|utilizing) (?:the )?"
+)
+_TAKEN = r"(?:and )?(?:shot|taken|photographed|captured|filmed) (?:on|with|by|using|in|at) (?:an? |the )?"
+_LENS = (
+    r"(?:with |on |through )?(?:an? )?\d{2,3} ?mm(?: lens| lense)?(?: f ?/? ?\d(?:\. ?\d)?)?"
+    r"|f ?/? ?\d\. ?\d"
+)
+_VAST = r"(?:highly|hyper|ultra|super|extremely|insanely|intricately|incredibly|very|extreme)[ -]{1,3}detail(?:ed|s)?"
+_BODY = r"(?:face|faces|eyes|hands|hair|skin|features|body|skull|armou?r|head)"
+_DETAIL = (
+    rf"(?:,? in an? \b{_VAST}(?: and \w+)? (?:style|manner|way)|\b{_VAST}(?:,| and)(?= \w)|"
+    rf"(?:,|,? and)[ ]{_VAST}(?= [a-z])|\b{_VAST}(?! {_BODY}))"
+)
+_SIZE = (
+    r"(?<!y)(?:2|4|5|6|8|1[026]|32|64)k(?: ?(?:uhd|hdr?|resolution|ultra hd|quality|textures?|high definition))*"
+    r"(?! ?(?:run|tv|monitor|people|race|marathon|screen|lines))"
+)
+_SITE = (
+    r"(?:on |from |(?<!an )(?<!the ))(?:art ?station|cgsociety|deviantart|pixiv fanbox)(?: ?h[dq])?"
+    r"(?! contest| style| award)"
+)
+_ENGINE = r"octane render(?:ed|er|ing)?(?! of)|unreal engine(?: ?\d)?(?: render(?:ed|ing)?)?|v-?ray"
+_KIND_OF_ART = r"(?:digital|concept|fantasy|comic|cover|anime|beautiful|epic|in the|character|fan|splash|game)"
+_LEAD = (
+    rf"(?:(?P<noun>(?:{_KIND_OF_ART} )?(?:art(?:work)?|art ?style|style|part) )|"
+    r"(?:(?:as )?(?:depicted|featured|shown|portrayed|rendered) in (?:an )?art(?:work)?|designed|created|painted|"
+    r"illustrated|drawn|made|styled|photographed|inspired|directed|depicted) )?"
+    r"(?:by|of(?= artists))(?: (?:the )?artists?)?"
+    r"|(?:in )?(?:the )?(?:art ?)?styles? of|in the manner of|inspired by|influenced by"
+    r"|featuring (?:artwork|art|work) by"
+)
+_BETWEEN = re.compile(
+    r"\s*(?:[,;/+&|]|\band\b|\bx\b|\bmeets\b|\bmixed with\b)[\s,]*(?:(?:and|&)\s+)?"
+    r"(?:(?:art |style )?(?:by|of)\s+)?|\s+",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"[^\W\d_][\w'.\u2019-]*(?: (?:[^\W\d_]\. ?)*[^\W\d_][\w'.\u2019-]*){0,3}")
+_ARTICLE = re.compile(r"\b(an?) (?=(\w+))", re.IGNORECASE)
+_STOPS = re.compile(
+    r"\s*(?:[,;]|(?<!\b[a-z])(?<!\bst)(?<!\bdr)(?<!\bmr)(?<!\bmrs)(?<!\bvs)\.(?=\s|$)|\s[+/-]\s)\s*", re.IGNORECASE
+)
+_GOES_ON = re.compile(r"(?:on|in|at|under|beside|with|of|for)\b", re.IGNORECASE)
+_DULL = frozenset(
+    ("a", "an", "the", "with", "in", "on", "at", "his", "her", "its", "wearing", "style", "art", "painting", "by")
+)
+"""Words that are in no name."""
+_MANY = 3
+"""Artists from which on their names are a spell rather than a style."""
+
+
+@cache
+def words() -> dict[str, list[str]]:
+    """Read the words of the rules."""
+    return tomllib.loads((files("hpskit.prompts") / "words.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def pattern(name: str) -> re.Pattern[str]:
+    """Compile a pattern over the lists of words."""
+    lists = {key: "(?:" + "|".join(sorted(entries, key=len, reverse=True)) + ")" for key, entries in words().items()}
+    any_of = "|".join(lists[key] for key in ("quality", "resolution", "sites", "renderers", "cameras"))
+    texts = {
+        "booster": rf"(?:{any_of})",
+        "alone": rf"(?:(?:{any_of}|{_FILL})(?![\w'])[\s!&+/.:-]*)+",
+        "media": rf"(?:an? |the |in |as (?:an? )?)?{lists['media']}(?: style)?",
+        "artist": lists["artists"],
+        "lead": rf"(?:(?P<by>{_LEAD})\s+(?=\w)|{lists['artists']}(?![\w'-]))",
+        "sites": rf"(?:{_SHOWN}{lists['sites']}(?: and {lists['sites']})?|{_SITE})",
+        "renderers": rf"(?:{_MADE}{lists['renderers']}(?: render(?:er|ing)?)?|{_ENGINE})",
+        "cameras": rf"(?:{_TAKEN}{lists['cameras']}|{_LENS})",
+        "detail": _DETAIL,
+        "quality": r"(?:award[ -]winning|(?:best|high|top)[ -]quality|high[ -]resolution)",
+        "resolution": rf"(?:(?:in |at |and )?{_SIZE}|u?hdr|uhd|ultra hd|full hd|fhd)",
+    }
+    starts = "" if name == "detail" else r"(?<![\w'-])"
+    ends = "" if name == "lead" else r"(?![\w'-])"
+    return re.compile(f"{starts}{texts[name]}{ends}", re.IGNORECASE)
+
+
+def boosters(draft: Draft) -> None:
+    """Take out what a generator reads and nobody sees, until nothing more is found."""
+    before = ""
+    while before != draft.text:
+        before = draft.text
+        boosters_once(draft)
+
+
+def boosters_once(draft: Draft) -> None:
+    """Apply each rule once."""
+    artists(draft)
+    drop(draft, alone(draft.text), "alone")
+    for rule in ("sites", "renderers", "cameras", "detail", "quality", "resolution"):
+        draft.sub(pattern(rule), "", rule, "booster")
+    tidy(draft, "booster")
+    drop(draft, alone(draft.text), "alone")
+    drop(draft, contradicting(draft.text), "medium")
+    drop(draft, repeated(draft.text), "repeat")
+    articles(draft)
+    loose_ends(draft)
+    tidy(draft, "booster")
+
+
+_AT_END = re.compile(
+    r"(?:[\s,;]+(?:and|by|in|with|of|on|at|as|is|the|an?|art by|&|\+|-|/))+\s*(?=[.!?]?\Z)", re.IGNORECASE
+)
+_AT_START = re.compile(r"\A(?:(?:and|&|\+|-|/|by)\s+)+", re.IGNORECASE)
+
+
+def segments(text: str) -> list[tuple[int, int]]:
+    """Split at commas, ends of sentences and loose signs: (start, end) of what is not empty."""
+    edges = [(0, 0), *((match.start(), match.end()) for match in _STOPS.finditer(text)), (len(text), len(text))]
+    return [(end, start) for (_, end), (start, _) in itertools.pairwise(edges) if end < start]
+
+
+def drop(draft: Draft, parts: Sequence[tuple[int, int]], rule: str) -> None:
+    """Take out segments, each with the mark that parts it from its neighbour."""
+    every = segments(draft.text)
+    kept = [part for part in every if part not in parts]
+    for part in reversed(parts):
+        after = [other for other in every if other[0] > part[0]]
+        before = [other for other in kept if other[0] < part[0]]
+        if any(other in kept for other in after) or not before:
+            start, end = part[0], after[0][0] if after else part[1]
+        else:  # nothing that stays follows: the mark before goes along
+            start, end = max(before[-1][1], every[every.index(part) - 1][1]), part[1]
+        draft.replace(start, end, "", rule, "booster")
+
+
+def alone(text: str) -> list[tuple[int, int]]:
+    """Find segments in which nothing could be seen in a picture."""
+    parts = segments(text)
+    found = [part for part in parts if only_boosters(text[slice(*part)])]
+    if found and found[0] == parts[0] and len(parts) > 1 and _GOES_ON.match(text, parts[1][0]):
+        return found[1:]  # what the first one names is the subject
+    return found
+
+
+def only_boosters(segment: str) -> bool:
+    """Say whether a segment is made of boosters and small words; `a smooth` or `and smooth` belongs to what follows."""
+    if len(segment) > 120 or re.match(r"an? (?!.*masterpiece)|the |and [\w-]+\Z", segment, re.IGNORECASE):
+        return False
+    segment = segment.strip("()[]{}\"' ")
+    return bool(pattern("alone").fullmatch(segment) and pattern("booster").search(segment))
+
+
+def artists(draft: Draft) -> None:
+    """Take out a stack of artists, wherever its names stand; one or two are a style, and stay."""
+    runs, place = list[tuple[int, int, int]](), 0
+    while lead := pattern("lead").search(draft.text, place):
+        end, count = names(draft.text, lead.end() if lead["by"] else lead.start(), bool(lead["by"]))
+        start = lead.start()
+        if lead["noun"] and not whole(draft.text, start, len(draft.text)):  # the noun belongs to what is before it
+            start = lead.end("noun")
+        if count and (lead["by"] or whole(draft.text, start, end)):
+            runs.append((start, end, count))
+        place = max(end, lead.end())
+    if sum(count for _, _, count in runs) >= _MANY:
+        for start, end, _ in reversed(runs):
+            draft.replace(start, end, "", "artists", "booster")
+        tidy(draft, "booster")
+
+
+def whole(text: str, start: int, end: int) -> bool:
+    """Say whether a part of the text stands alone between commas, but for an "and" before it."""
+    return bool(
+        re.search(r"(?:\A|[,;.|]\s*(?:and\s+|&\s*)?)\Z", text[:start]) and re.match(r"\s*(?:\Z|[,;.|])", text[end:])
+    )
+
+
+def names(text: str, start: int, led: bool) -> tuple[int, int]:
+    """Follow a list of names from `start`: the place after the last one, and how many they are.
+
+    A name is a known artist or, in a list that begins with "by", up to four words of which one is in no dictionary.
+    """
+    end, count, place, joined = start, 0, start, False
+    while place < len(text):
+        if known := pattern("artist").match(text, place):
+            end = known.end()
+        elif led and (stranger := _NAME.match(text, place)) and (length := of_name(text, stranger, joined)):
+            end = place + length
+        else:
+            break
+        count += 1
+        between = _BETWEEN.match(text, end)
+        if between is None:
+            break
+        led = led and not between[0].isspace()
+        joined = count > 1 and "," not in between[0] and ";" not in between[0]
+        place = between.end()
+    return end, count
+
+
+def of_name(text: str, match: re.Match[str], joined: bool) -> int:
+    """Return the length of the name that a list goes on with, or 0; two plain words are one after an "and"."""
+    found = re.split(r" (?:and|x|with|in|on|at|of|from|as|for|meets)\b", match[0])[0].rstrip(".-'")
+    parts = found.lower().split()
+    rest = text[match.start() + len(found) :]
+    if not re.match(r"\s*(?:[,;.|/+&]|\Z|and\b|x\b)", rest) or _DULL.intersection(parts):
+        return 0
+    strange = any(len(part) > 2 and part.strip(".") not in vocabulary() for part in parts)
+    titled = text != text.lower() and all(part[0].isupper() for part in found.split())
+    return len(found) if strange or titled or (joined and len(parts) == 2) else 0
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Read the words that CLIP's tokenizer knows as one token: some 30,000 of the commonest in captions."""
+    import gzip
+    from importlib.util import find_spec
+
+    spec = find_spec("open_clip")
+    assert spec is not None
+    assert spec.origin is not None
+    merges = (
+        gzip.decompress((Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
+    )
+    pairs = (line.split() for line in merges[1 : 49152 - 256 - 2 + 1])
+    return frozenset("".join(pair).removesuffix("</w>") for pair in pairs if pair and pair[-1].endswith("</w>"))
+
+
+def contradicting(text: str) -> list[tuple[int, int]]:
+    """Find segments that only name a medium, after one was named."""
+    found, named = [], False
+    for part in segments(text):
+        segment = text[slice(*part)]
+        if pattern("media").fullmatch(segment):
+            if named:
+                found.append(part)
+            named = True
+        else:
+            named = named or bool(pattern("media").search(segment))
+    return found
+
+
+def repeated(text: str) -> list[tuple[int, int]]:
+    """Find segments that stand in the text already."""
+    seen, found = set[str](), []
+    for part in segments(text):
+        segment = text[slice(*part)].lower()
+        if segment in seen:
+            found.append(part)
+        seen.add(segment)
+    return found
+
+
+def articles(draft: Draft) -> None:
+    """Put `a` or `an` right where the word after it went."""
+    for match in reversed(list(_ARTICLE.finditer(draft.text))):
+        if draft.lost(match.end(1) - 1, match.end()):
+            vowel = re.match(r"(?!eu|uni|use|one\b)[aeiou]|hour|honest", match[2], re.IGNORECASE)
+            right = match[1][0] + ("n" if vowel else "")
+            if right != match[1]:
+                draft.replace(match.start(1), match.end(1), right, "article", "booster")
+
+
+def loose_ends(draft: Draft) -> None:
+    """Take out small words that led to what is gone, at the end and at the start."""
+    if draft.text and draft.lost(len(draft.text.rstrip(" .!?")) - 1, None):
+        draft.sub(_AT_END, "", "marks", "booster")
+    if draft.text and draft.lost(None, 0):
+        draft.sub(_AT_START, "", "marks", "booster")

@@ -1,0 +1,130 @@
+"""The rules: what they take out, what they leave, and that every change can be traced in the raw text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpskit.prompts.clean import clean
+
+each = pytest.mark.parametrize
+
+
+@each(
+    ("raw", "expected"),
+    [
+        ("8 k photo of a dog, 1 9 5 0 s, sci - fi ", "photo of a dog, 1950s, sci-fi"),
+        ("cyberpunk 2 0 7 7, nba 2 k 2 2, y 2 k", "cyberpunk 2077, nba 2k22, y2k"),
+        ("it ' s a close - up of spider - man", "it's a close-up of spider-man"),
+        ("a cat and 1 2 3 go", "a cat and 1 2 3 go"),
+        ("Portrait - of a man", "Portrait - of a man"),
+        ("&amp; a cat\u200b on Ã©toffe", "& a cat on étoffe"),
+        ("a man ,, with\n\na hat , ", "a man, with a hat"),
+    ],
+)
+def test_text_that_a_tokeniser_took_apart_is_put_together(raw: str, expected: str) -> None:
+    assert clean(raw).text == expected
+
+
+@each(
+    ("raw", "expected"),
+    [
+        ("[a cat|(a dog:1.1)]", "a cat"),  # nested weight in an alternation
+        ("a [|red|] cat", "a red cat"),  # empty alternatives
+        ("a [foo : 0.1 ] cat", "a foo cat"),  # blanks before the bracket
+        ("[black:white:0.25] dog", "white dog"),
+        ("[black:white:0.75] dog", "black dog"),
+        ("(red hair:1.3), ((smile)), ( ( hat ) ), [blush]", "red hair, smile, hat, blush"),
+        ("a man (left) and a woman \\(right\\)", "a man (left) and a woman (right)"),
+        ("cat++ on a mat BREAK BREAK a dog", "cat on a mat, a dog"),
+        ("<lora:__my_style__:0.8> a cat", "a cat"),  # the name of a tag is no wildcard
+        ("{3::red|blue} cat, {2$$tin|gold} box", "red cat, tin box"),
+        ("a cat --ar 16:9 --no dogs, birds --v 5", "a cat"),
+        ("cat::2 dog::-1", "cat, dog"),
+        ("a cat\nNegative prompt: ugly,\nbad hands\nSteps: 20, Sampler: Euler a, Seed: 1, Size: 8x8", "a cat"),
+        ("a cat | a mat || a hat", "a cat, a mat, a hat"),
+        ("anime!! girl!!! smiles!", "anime, girl, smiles!"),
+    ],
+)
+def test_syntax_of_user_interfaces_goes(raw: str, expected: str) -> None:
+    cleaned = clean(raw)
+    assert cleaned.text == expected
+    assert {change.kind for change in cleaned.changes} >= {"syntax"}
+
+
+@each(
+    ("raw", "expected"),
+    [
+        ("a cat, highly detailed, 8k, octane render, trending on artstation", "a cat"),
+        ("a cat, intricate and highly detailed digital art by artgerm, wlop and mucha", "a cat, intricate digital art"),
+        ("a fox by greg rutkowski, oil on canvas", "a fox by greg rutkowski, oil on canvas"),  # one is a style
+        ("a fox, art by artgerm and greg rutkowski and jane qwertz", "a fox"),  # a stranger among the known
+        ("A highly detailed oil painting of an owl.", "An oil painting of an owl."),
+        ("A tower featuring intricate and highly detailed city walls.", "A tower featuring intricate city walls."),
+        ("a fox, digital painting, concept art, illustration", "a fox, digital painting"),  # the first medium stands
+        ("an owl and a dog, shot on canon eos 5d, 35mm lens, f/1.8, bokeh", "an owl and a dog"),
+        ("a candid 35mm photo of a dog", "a candid photo of a dog"),
+        ("A dice in artwork by Ann Bo that is trending on Artstation.", "A dice in artwork by Ann Bo."),
+        ("a cat, a cat, on a mat", "a cat, on a mat"),
+    ],
+)
+def test_boosters_go(raw: str, expected: str) -> None:
+    assert clean(raw).text == expected
+
+
+@each(
+    "text",
+    [
+        "a dog sits in a white car :)",
+        "Two cats and three red dogs without collars.",
+        "nikon camera, on a wooden table",  # a subject, not a spell
+        "A beautiful, smooth stone in sharp light",
+        "the maya temple in a 5k run",
+        "blender full of fruit beside an iphone",
+        "c++ book, 18+ sign",
+        "Martin Luther King speaks at the Washington mall",
+        "a bathroom with a towel hanging near by",
+        "A man with a wet face, on a perfect circle",
+        "🦄",
+    ],
+)
+def test_what_can_be_seen_stays(text: str) -> None:
+    assert clean(text).text == text
+    assert not clean(text).review
+
+
+@each(
+    ("raw", "reason"),
+    [
+        ("[|", "no word"),
+        ("((((((a cat", "brackets"),
+        ("a __color__ cat", "wildcard"),
+        ("masterpiece, 8k, trending on artstation", "boosters"),
+        ("||", "no word"),
+        ("x" * 5_000_000, "characters"),
+    ],
+)
+def test_what_is_unclear_is_left_and_marked(raw: str, reason: str) -> None:
+    cleaned = clean(raw)
+    assert reason in cleaned.review
+    assert cleaned.text.strip()
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [*"()[]{}|:\\<>,.;!-+_ ", "cat", "8 k", "highly detailed", "by artgerm", "and wlop", "0.5", "::", "--ar"]
+    ),
+    max_size=40,
+).map("".join)
+
+
+@given(PIECES | st.text(max_size=60))
+def test_nothing_breaks_the_rules_and_every_change_has_its_place(raw: str) -> None:
+    cleaned = clean(raw)
+    assert bool(cleaned.text.strip()) == bool(raw.strip())
+    for change in cleaned.changes:
+        assert raw[change.start : change.end] == change.text
+        assert change.text != change.put
+    if not cleaned.changes:
+        assert cleaned.text == raw
