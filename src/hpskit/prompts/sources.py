@@ -190,7 +190,8 @@ def _score(row: dict[str, Any]) -> float | None:
     """Return the highest of a row's scores; None if there is none."""
     found = []
     for name in _NSFW:
-        if _is_filled(value := row.get(name)):
+        value: Any = row.get(name)
+        if _is_filled(value):
             try:
                 found.append(float(value))
             except (TypeError, ValueError):
