@@ -40,7 +40,7 @@ BUDGETS = {
 }
 """Lines that a room may have when it is finished. The modules that are in no room, with `rows/`, are the root."""
 OVER = {
-    "prompts": 1_850,
+    "prompts": 2_130,
     "root": 1_980,
     "pages": 530,
     "pixels": 1_140,
@@ -49,7 +49,7 @@ OVER = {
     "scoring": 1_090,
     "evaluation": 1_545,
     "stats": 2_505,
-    "benchmark": 4_170,
+    "benchmark": 3_545,
     "cli": 2_640,
 }
 """Rooms that are not down to their budgets yet, and the lines beyond which they may not grow again."""

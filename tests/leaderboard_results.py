@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from hpskit.benchmark.result import FORMAT, ScoredImage, ScoredPrompt, figures
-from hpskit.benchmark.suites import prompts_sha256
+from hpskit.prompts.suites import prompts_sha256
 from hpskit.records import ScorerInfo
 
 Prompts = Sequence[tuple[str, str]]

@@ -18,7 +18,6 @@ import pytest
 import torch
 
 from hpskit import load_scorer
-from hpskit.benchmark.suites import KNOWN, STYLES, open_suite
 from hpskit.dataset.convert import convert
 from hpskit.dataset.inspect import inspect
 from hpskit.dataset.reading import open_data
@@ -26,6 +25,7 @@ from hpskit.models.checkpoint import Weights
 from hpskit.models.registry import MODELS
 from hpskit.models.store import locate
 from hpskit.models.training_record import read_record
+from hpskit.prompts.suites import KNOWN, STYLES, open_suite
 from hpskit.stats import agreement_by_gap, annotator_agreement, leave_one_out_agreement, pair_accuracy
 
 ROOT = Path(__file__).parents[1]

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from hpskit.benchmark.layout import find_images
-from hpskit.benchmark.suites import STYLES, Suite, make_suite, rows_of, style_prompts
 from hpskit.dataset.fetch import Wanted, fetch
 from hpskit.errors import InputError
 from hpskit.hub import hub_files
+from hpskit.images.layout import find_images
 from hpskit.models.loading import load_network
 from hpskit.models.network import Network, choose_device
 from hpskit.pixels import check_files
+from hpskit.prompts.suites import STYLES, Suite, make_suite, rows_of, style_prompts
 from hpskit.records import ScorerInfo
 from hpskit.scoring.scorer import NetworkScorer
 from hpskit.stats.model_scores import style_result

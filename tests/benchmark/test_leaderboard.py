@@ -19,9 +19,9 @@ from error_fields import at
 from hpskit.benchmark.leaderboard import Leaderboard, run
 from hpskit.benchmark.leaderboard_figures import agreement_of, margins, published_for, scorer_board, spread
 from hpskit.benchmark.result import Resampling, read_result
-from hpskit.benchmark.suites import STYLES
 from hpskit.errors import InputError
 from hpskit.files import sha256_file
+from hpskit.prompts.suites import STYLES
 from leaderboard_results import two_styles, write_result
 
 PROMPTS = two_styles(60)

@@ -12,13 +12,13 @@ import pytest
 from browser import excess, needs_chromium, quiet_page
 from conftest import Cli
 from error_fields import at
-from hpskit.benchmark.suites import open_suite
 from hpskit.errors import InputError
 from hpskit.prompts.filters import count_tokens, detect_language, personal_data, unsafe_words
 from hpskit.prompts.records import STYLES, CleanPrompt, RawPrompt, read_prompts
 from hpskit.prompts.run import Filters, clean_file, judged
 from hpskit.prompts.select import farthest, length_of, select_prompts, shares
 from hpskit.prompts.styles import style_of
+from hpskit.prompts.suites import open_suite
 
 EVIL = "a knight <img src=x onerror=alert(1)><script>alert(2)</script> {{ 7 * 7 }} in a hall of mirrors"
 RAW: dict[str, tuple[str, float | None]] = {

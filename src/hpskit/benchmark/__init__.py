@@ -1,6 +1,5 @@
 """Compare text-to-image models by the images that they make for a suite of prompts.
 
-suites       the prompts               layout   which image belongs to which prompt
 run          images in, a result out   verify   whether a result is true of its images
 result       the scores of one model, and what several results must share
 

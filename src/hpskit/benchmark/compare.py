@@ -22,7 +22,6 @@ import numpy as np
 from hpskit import __version__
 from hpskit.benchmark.compare_figures import agreement_of, compared
 from hpskit.benchmark.compare_page import compare_page, compare_sheet, read_pictures
-from hpskit.benchmark.layout import ImageSet, Match, find_images
 from hpskit.benchmark.result import (
     Resampling,
     ScoredImage,
@@ -34,9 +33,10 @@ from hpskit.benchmark.result import (
     text_numbers,
 )
 from hpskit.benchmark.run import SuiteImage, score_images, scored_images, suite_images
-from hpskit.benchmark.suites import Suite, SuitePrompt, open_suite
 from hpskit.errors import InputError, OutputError, RecordError, shown
 from hpskit.files import expand, inside
+from hpskit.images.layout import ImageSet, Match, find_images
+from hpskit.prompts.suites import Suite, SuitePrompt, open_suite
 from hpskit.schema import parse
 from hpskit.scoring.book import Book
 from hpskit.scoring.contract import Candidate, check_candidates
@@ -56,17 +56,17 @@ class Compare:
     """Settings of a comparison."""
 
     first: Path
-    """Folder of the images to compare with; see `hpskit.benchmark.layout.find_images`."""
+    """Folder of the images to compare with; see `hpskit.images.layout.find_images`."""
     second: Path
     """Folder of the images that may be better."""
     prompts: str | os.PathLike[str]
-    """Name, file or folder of the suite; see `hpskit.benchmark.suites.open_suite`."""
+    """Name, file or folder of the suite; see `hpskit.prompts.suites.open_suite`."""
     out: Path
     """Folder for the results; the scores in it are used again."""
     manifests: tuple[Path | None, Path | None] = (None, None)
     """Tables that say which image of each folder belongs to which prompt; None is the official layout."""
     match: Match = "auto"
-    """How names of images are read; see `hpskit.benchmark.layout.Match`."""
+    """How names of images are read; see `hpskit.images.layout.Match`."""
     names: tuple[str, str] = ("", "")
     """Names of the two; empty is the name of the folder."""
     allow_missing: bool = False

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.benchmark.result import Resampling, Result, figures
-from hpskit.benchmark.suites import STYLES
+from hpskit.prompts.suites import STYLES
 from hpskit.stats import (
     GROUP_SIZE,
     bradley_terry_interval,

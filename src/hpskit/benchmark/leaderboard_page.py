@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from hpskit.benchmark.leaderboard_figures import margins, spread
 from hpskit.benchmark.result import Result, largest_differences, relative_to
-from hpskit.benchmark.suites import image_name
 from hpskit.errors import ImageError, InputError
 from hpskit.files import inside
 from hpskit.pages.charts import Axis, axis_for, interval, interval_axis
 from hpskit.pages.format import between, counted, number, p_words, percent, signed, whole
 from hpskit.pages.page import environment, page
 from hpskit.pixels import Encoded, open_image, thumbnail
+from hpskit.prompts.suites import image_name
 
 __all__ = ["Part", "Pictures", "gather_pictures", "incomplete", "leaderboard_page", "leaderboard_table", "rank_range"]
 

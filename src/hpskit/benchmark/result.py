@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from hpskit.benchmark.suites import SuitePrompt, prompts_sha256
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.files import read_json
+from hpskit.prompts.suites import SuitePrompt, prompts_sha256
 from hpskit.records import ScorerInfo
 from hpskit.schema import Strict, parse
 from hpskit.scoring.contract import Candidate

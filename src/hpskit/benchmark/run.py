@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
-from hpskit.benchmark.layout import ImageSet, Match, find_images
 from hpskit.benchmark.result import (
     FORMAT,
     Result,
@@ -30,9 +29,10 @@ from hpskit.benchmark.result import (
     read_result,
     relative_to,
 )
-from hpskit.benchmark.suites import Suite, open_suite
 from hpskit.errors import ImageError, InputError, OutputError, listed
 from hpskit.files import publish_json
+from hpskit.images.layout import ImageSet, Match, find_images
+from hpskit.prompts.suites import Suite, open_suite
 from hpskit.schema import parse
 from hpskit.scoring.book import Book, read_images
 from hpskit.scoring.contract import Candidate, Scorer, check_candidates
@@ -51,9 +51,9 @@ class BenchmarkRun:
     """Settings of a run."""
 
     suite: str | os.PathLike[str]
-    """Name, file or folder; see `hpskit.benchmark.suites.open_suite`."""
+    """Name, file or folder; see `hpskit.prompts.suites.open_suite`."""
     images: Path
-    """Folder of the model's images; see `hpskit.benchmark.layout.find_images`."""
+    """Folder of the model's images; see `hpskit.images.layout.find_images`."""
     name: str
     """Name of the model in tables."""
     out: Path
@@ -61,7 +61,7 @@ class BenchmarkRun:
     manifest: Path | None = None
     """Table that says which image belongs to which prompt; None is the official layout."""
     match: Match = "auto"
-    """How names of images are read; see `hpskit.benchmark.layout.Match`."""
+    """How names of images are read; see `hpskit.images.layout.Match`."""
     allow_missing: bool = False
     """Score what is there; the result is marked as incomplete."""
     allow_identical: bool = False

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from hpskit.benchmark.layout import Match, find_images
 from hpskit.benchmark.result import Result, ScoredImage, ScorerResult, figures, read_result
-from hpskit.benchmark.suites import KNOWN, SUITES, Suite, image_name, open_suite
 from hpskit.errors import ImageError, InputError, ModelError, NotCachedError, listed
+from hpskit.images.layout import Match, find_images
+from hpskit.prompts.suites import KNOWN, SUITES, Suite, image_name, open_suite
 from hpskit.records import ScorerInfo
 from hpskit.scoring.book import read_images
 from hpskit.scoring.contract import Scorer

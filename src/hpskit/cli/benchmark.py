@@ -65,7 +65,7 @@ def prompts(
     \b
     hpskit benchmark prompts --suite hpsv2 --out suite/
     """
-    from hpskit.benchmark.suites import open_suite, write_prompts
+    from hpskit.prompts.suites import open_suite, write_prompts
 
     found = open_suite(suite)
     path = write_prompts(found, out)

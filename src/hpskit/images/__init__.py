@@ -1,1 +1,6 @@
-"""Images for prompts: the contract of generators, and the painter, which needs no download."""
+"""Images for prompts: generators, runs that make or bring images, and which image belongs to which prompt.
+
+contract     the promises of a generator           painter, diffusion, openai_api, command, captions   one kind each
+plan         which images a run makes              run       making them, killed and gone on with
+layout       the image of each prompt in a folder  check     what is wrong with images, on one page
+"""

@@ -22,10 +22,9 @@ from pydantic import Field
 
 from hpskit import __version__
 from hpskit.errors import InputError, shown
-from hpskit.images.contract import GeneratorInfo
-from hpskit.schema import Strict
+from hpskit.images.contract import GeneratorInfo, GeneratorSettings
 
-__all__ = ["SETTINGS", "Painter", "PainterSettings", "Scene", "Thing", "read_scene"]
+__all__ = ["SETTINGS", "Painter", "PainterSettings", "Scene", "Settings", "Thing", "load", "read_scene"]
 
 Array = NDArray[Any]
 Piece = tuple[Any, Array]
@@ -39,9 +38,11 @@ AIR = {time: np.array([ImageColor.getrgb(code) for code in codes]) / 255 for tim
 OUTDOORS = (*DATA["heights"], *DATA["blooms"], *DATA["coast"], *DATA["outdoors"])
 
 
-class PainterSettings(Strict):
+class PainterSettings(GeneratorSettings):
     """How the painter paints; the defaults are its best. `SETTINGS` holds three qualities, best first."""
 
+    kind: str = "painter"
+    name: str = "painter"
     size: Annotated[int, Field(ge=64, le=1024)] = 512
     """Width and height in pixels."""
     care: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -118,8 +119,8 @@ class Painter:
     @property
     def info(self) -> GeneratorInfo:
         """Name, version and all settings."""
-        settings = self.settings.model_dump()
-        return GeneratorInfo(name="painter", version="2.0", settings=settings, package=f"hpskit {__version__}")
+        own = self.settings.own()
+        return GeneratorInfo(name="painter", version="2.0", settings=own, package=f"hpskit {__version__}")
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """N prompts and N seeds -> N square RGB images.
@@ -134,6 +135,9 @@ class Painter:
         if wrong := [seed for seed in seeds if not isinstance(seed, int | np.integer) or seed < 0]:
             raise InputError("painter: seed", f"is {shown(wrong[0])}", expected="a whole number from 0")
         return [paint(prompt, int(seed), self.settings) for prompt, seed in zip(prompts, seeds, strict=True)]
+
+
+Settings, load = PainterSettings, Painter
 
 
 def paint(prompt: str, seed: int, settings: PainterSettings) -> Image.Image:

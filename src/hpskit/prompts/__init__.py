@@ -1,1 +1,1 @@
-"""Prompts: from raw logs to a clean set; sources, cleaning, filters, duplicates, styles, selection, report."""
+"""Prompts: suites of them, and the way from raw logs to a clean set: sources, rules, filters, duplicates, styles."""

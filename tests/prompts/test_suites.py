@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from error_fields import at
-from hpskit.benchmark.suites import image_name, open_suite, prompts_sha256, write_prompts
 from hpskit.errors import InputError, NotCachedError, OutputError
+from hpskit.prompts.suites import image_name, open_suite, prompts_sha256, write_prompts
 
 _TEXTS = ["a cat", 'the word "STOP", in red', "naïve 猫"]
 

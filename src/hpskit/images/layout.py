@@ -20,10 +20,10 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, field_validator
 
-from hpskit.benchmark.suites import Suite, SuitePrompt, image_name
 from hpskit.errors import ImageError, InputError, RecordError, listed, printable, shown
 from hpskit.files import explain
 from hpskit.pixels import check_head
+from hpskit.prompts.suites import Suite, SuitePrompt, image_name
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, nearest, parse
 

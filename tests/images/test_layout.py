@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from error_fields import at
-from hpskit.benchmark.layout import ImageSet, find_images
-from hpskit.benchmark.suites import Suite, open_suite
 from hpskit.errors import InputError, RecordError
+from hpskit.images.layout import ImageSet, find_images
+from hpskit.prompts.suites import Suite, open_suite
 from suite_material import grey
 
 
