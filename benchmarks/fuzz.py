@@ -328,7 +328,7 @@ def same_weights(_document: Any, product: Any, target: Target) -> str:
 
 
 def same_facts(document: Any, _product: Any, target: Target) -> str:
-    """A result with other scores, hashes, prompts or figures does not pass a check; what a scorer is, it takes as told."""
+    """A result with other scores, hashes, prompts or figures does not pass a check; who scored is taken as told."""
     one, other = (
         [plain(whole["prompts"]), [plain(scorer | {"info": 0, "reads_prompt": 0}) for scorer in whole["scorers"]]]
         for whole in (document, target.document)
