@@ -66,12 +66,13 @@ class Ledger:
     Keys are kept as digests of 16 bytes. Each value has a checksum; an entry that was damaged counts as missing.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, run: Mapping[str, Any], *, wait: float = 0) -> None:
         """Open the ledger, or make it.
 
         Args:
             path: the file.
             run: what must be equal for two runs to be parts of one, ready for JSON.
+            wait: seconds to wait for another process that has it, for those that share one and keep it shortly.
 
         Raises:
             OutputError: it belongs to another run, another process writes it, it is damaged or no ledger, or it cannot
@@ -81,7 +82,7 @@ class Ledger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _check_kind(path)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=wait)
         except (OSError, sqlite3.Error) as error:
             raise self._refusal(error) from error
         try:

@@ -1,7 +1,8 @@
 """The command line: one small module per command group, no logic of its own.
 
 Results go to standard output, progress and warnings to standard error. Exit status: 0 done, 1 a data set that was
-inspected is not sound, 2 an error of input, model or output (one line says which), 130 interrupted.
+inspected is not sound, 2 an error of input, model or output (one line says which), 3 images are missing, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hpskit.cli import (
     data,
     evaluate,
     export,
+    images,
     models,
     prompts,
     score,
@@ -56,6 +58,7 @@ app.command("export")(export.export)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(images.app, name="images")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(study.app, name="study")
 
@@ -69,7 +72,7 @@ def _flowing(text: str) -> str:
     return "\n\n".join(p.removeprefix("\b\n") if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
 
 
-for _group in (app, models.app, data.app, prompts.app, benchmark.app, study.app):
+for _group in (app, models.app, data.app, prompts.app, images.app, benchmark.app, study.app):
     for _command in _group.registered_commands:
         assert _command.callback is not None
         _command.help = _flowing(_command.callback.__doc__ or "")

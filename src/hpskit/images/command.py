@@ -79,11 +79,13 @@ class Command:
                 return Outcome(reason="start", said=printable(str(error), _SAID))
             said = printable(log.read_bytes()[-4 * _SAID :].decode(errors="replace").strip(), _SAID)
             if status is None:
-                return Outcome(reason="timeout", said=f"after {self.settings.timeout:g} s; {said}")
+                return Outcome(
+                    reason="timeout", said="; ".join(filter(None, (f"after {self.settings.timeout:g} s", said)))
+                )
             if status:
-                return Outcome(reason="exit", said=f"status {status}; {said}")
+                return Outcome(reason="exit", said="; ".join(filter(None, (f"status {status}", said))))
             if not out.is_file():
-                return Outcome(reason="no-image", said=f"nothing at {{out}}; {said}")
+                return Outcome(reason="no-image", said="; ".join(filter(None, ("nothing at {out}", said))))
             data = out.read_bytes()
         try:
             open_image(Encoded(data, "{out}"))

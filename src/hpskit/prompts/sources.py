@@ -19,6 +19,7 @@ from hpskit import __version__
 from hpskit.errors import InputError, RecordError
 from hpskit.files import expand, read_json, sha256_file
 from hpskit.prompts.records import RawPrompt, parse_prompt, publish_lines
+from hpskit.prompts.suites import LONGEST
 from hpskit.rows import Report, Row, json_lines, parquet_errors, parquet_rows, read_rows, readable, refuse
 
 __all__ = ["FORMAT", "import_prompts", "raw_prompts"]
@@ -28,8 +29,6 @@ _TEXT = ("prompt", "caption", "text", "prompts", "captions")
 _ID = ("id", "image_name", "ranking_id")
 _NSFW = ("nsfw", "prompt_nsfw", "image_nsfw")
 _META = ("image_id", "prompt_nsfw", "image_nsfw")
-LONGEST = 20_000
-"""Characters of a prompt; more are a file in the wrong place, or a quotation mark that is never closed."""
 
 
 def import_prompts(

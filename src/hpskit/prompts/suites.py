@@ -29,6 +29,7 @@ from hpskit.schema import Strict, parse
 
 __all__ = [
     "KNOWN",
+    "LONGEST",
     "STYLES",
     "SUITES",
     "Suite",
@@ -52,10 +53,12 @@ KNOWN = {"hpsv2": "9efced44e673c1e81bbf48a8117e29e3afec57fce6624aec647e9845c2c81
 _FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt")
 _LONGEST = 120
 """Bytes of a category's name."""
+LONGEST = 20_000
+"""Characters of a prompt; more are a file in the wrong place, or a quotation mark that is never closed."""
 _UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 
 Row = tuple[str, dict[str, Any]]
-"""Place of a prompt, and its `prompt`, and perhaps `category` and `number`."""
+"""Place of a prompt, and its `prompt`, and perhaps `category`, `number` and `id`."""
 
 
 def _folder_name(category: str) -> str:
@@ -71,6 +74,9 @@ def _text(prompt: str) -> str:
     if not prompt.strip() or prompt.encode(errors="ignore").decode() != prompt:
         cure = "fill it in, remove the row, or save the file as UTF-8"
         raise RecordError("", f"is {shown(prompt)}", expected="Unicode text that is not blank", cure=cure)
+    if len(prompt) > LONGEST:
+        cure = "look for a quotation mark that is not closed, or for the wrong column"
+        raise RecordError("", f"has {len(prompt):,} characters", expected=f"at most {LONGEST:,}", cure=cure)
     return prompt
 
 
@@ -161,8 +167,12 @@ def published_suite(name: str) -> Suite:
 def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite:
     """Number and check the prompts of a suite; their categories must be able to be folders side by side."""
     counts: Counter[str] = Counter()
-    prompts = []
+    prompts, ids = [], dict[str, str]()
     for place, row in rows:
+        own = shown(row.pop("id", ""), 400)
+        if own not in ("''", "None", "nan") and (other := ids.setdefault(own, place)) != place:
+            cure = "correct it, or give the column another name"
+            raise RecordError(f"{place}: id", f"is {own}, as in {other}", expected="each id once", cure=cure)
         stated = row.pop("number", None)
         category = row.pop("category", None)
         value = {**row, "category": "" if category is None else category, "number": 0}
@@ -177,9 +187,9 @@ def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite
         raise InputError(path, "has no prompts", expected="at least one", cure="add some")
     seen: dict[str, str] = {}
     for category in counts:
-        other = seen.setdefault(category.casefold(), category)
-        if other != category:  # where capitals do not count they would share a folder
-            raise InputError(path, f"has categories {other!r} and {category!r}, which differ in capitals only")
+        twin = seen.setdefault(category.casefold(), category)
+        if twin != category:  # where capitals do not count they would share a folder
+            raise InputError(path, f"has categories {twin!r} and {category!r}, which differ in capitals only")
     if "" in seen and len(seen) > 1:
         found = "has some prompts with a category and some without"
         raise InputError(path, found, expected="all or none", cure="fill in the column 'category'")
@@ -226,7 +236,7 @@ def columns(place: str, row: dict[str, Any]) -> dict[str, Any]:
     if "prompt" not in found:
         there = f"is missing (there are: {', '.join(row) or 'none'})"
         raise RecordError(f"{place}: column 'prompt'", there, cure="add or rename it")
-    return {name: found[name] for name in ("category", "prompt", "number") if name in found}
+    return {name: found[name] for name in ("category", "prompt", "number", "id") if name in found}
 
 
 def style_prompts(style: str) -> Path:

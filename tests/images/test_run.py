@@ -1,0 +1,322 @@
+"""Runs of generators: every image is there whole or has its reason, whatever ends the run; none is made twice."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Cli
+from error_fields import at
+from forked_process import ForkedProcess
+from hpskit.errors import ImageError, InputError, OutputError, RecordError
+from hpskit.files import sha256_file
+from hpskit.images.layout import find_images
+from hpskit.images.plan import load_generator, read_generators, seed_of
+from hpskit.images.run import GenerateRun, Made, generate, import_images
+from hpskit.prompts.suites import Suite, SuitePrompt, open_suite
+from hpskit.rows import read_rows
+
+PAINTER = '[[generator]]\nkind = "painter"\nname = "fine"\nsize = 64\n'
+WORDS = ("a castle", "three red boats", "a lake at dawn", "two yellow birds", "a night of stars", "a bowl of apples")
+
+Run = Callable[..., Made]
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    rows = [{"category": style, "prompt": f"{words} {style}"} for style in ("anime", "photo") for words in WORDS]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return open_suite(path)
+
+
+@pytest.fixture
+def run(tmp_path: Path, suite: Suite) -> Run:
+    def start(toml: str, **settings: Any) -> Made:
+        path = tmp_path / "gen.toml"
+        path.write_text(toml)
+        return generate(
+            GenerateRun(**{"suite": suite, "generators": read_generators(path), "out": tmp_path / "out", **settings})
+        )
+
+    return start
+
+
+def command(script: str, name: str = "sh", more: str = "") -> str:
+    """A generator that is a shell script; `$1` is the prompt, `$2` the seed, `$3` the file."""
+    words = json.dumps(["sh", "-c", script, "sh", "{prompt}", "{seed}", "{out}"])
+    return f'[[generator]]\nkind = "command"\nname = "{name}"\ncommand = {words}\n{more}\n'
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return [row for _, row in read_rows(out / "images.jsonl")]
+
+
+def test_what_comes_out_is_what_a_benchmark_reads(run: Run, suite: Suite, tmp_path: Path) -> None:
+    made = run(PAINTER + PAINTER.replace("fine", "poor") + "care = 0.1\nimages = 2")
+    assert made.states == {"fine": {"done": 12}, "poor": {"done": 24}}
+    assert not made.missing
+    fine, poor = (find_images(suite, tmp_path / "out" / name) for name in ("fine", "poor"))
+    assert [len(paths) for paths in fine.images] == [1] * 12
+    assert [len(paths) for paths in poor.images] == [2] * 12
+    rows = rows_of(tmp_path / "out")
+    assert len({row["id"] for row in rows}) == 36
+    for row in rows:
+        path = tmp_path / "out" / row["file"]
+        assert row["sha256"] == sha256_file(path)
+        assert row["size"] == [64, 64]
+        (painted,) = load_generator(read_generators(tmp_path / "gen.toml")[row["generator"] == "poor"]).generate(
+            [row["prompt"]], [row["seed"]]
+        )
+        assert np.array_equal(np.asarray(painted), np.asarray(Image.open(path)))
+    assert json.loads((tmp_path / "out/fine.json").read_text())["name"] == "painter"
+
+
+def test_two_generators_begin_from_the_same_seeds_and_samples_do_not() -> None:
+    prompt, other = (SuitePrompt(category="photo", number=n, prompt="x") for n in (0, 1))
+    seeds = [seed_of(0, prompt, 0), seed_of(0, prompt, 1), seed_of(0, other, 0), seed_of(1, prompt, 0)]
+    assert len(set(seeds)) == 4
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_the_same_run_again_makes_nothing_and_a_damaged_image_again(run: Run, tmp_path: Path) -> None:
+    run(PAINTER)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/fine").rglob("*.png")}
+    first, *_ = files
+    before = first.read_bytes()
+    first.write_bytes(before[:100])
+    run(PAINTER)
+    assert first.read_bytes() == before
+    assert [path for path, when in files.items() if path.stat().st_mtime_ns != when] == [first]
+
+
+def test_a_failed_image_keeps_its_reason_and_is_tried_again_only_when_asked(run: Run, tmp_path: Path) -> None:
+    failing = command('case $1 in "a castle"*) echo no castles >&2; exit 3;; esac; cp base.png "$3"'.replace(
+        "base.png", str(tmp_path / "base.png")
+    ))  # fmt: skip
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "base.png")
+    made = run(failing)
+    assert made.states == {"sh": {"failed: exit": 2, "done": 10}}
+    assert made.missing == 2
+    (row, _) = (row for row in rows_of(tmp_path / "out") if row["state"] == "failed")
+    assert (row["said"], row["tries"]) == ("status 3; no castles", 1)
+    run(failing)
+    assert {row["tries"] for row in rows_of(tmp_path / "out")} == {1}
+    run(failing, retry_failed="timeout")
+    assert {row["tries"] for row in rows_of(tmp_path / "out")} == {1}
+    run(failing, retry_failed="exit")
+    assert Counter(row["tries"] for row in rows_of(tmp_path / "out")) == {1: 10, 2: 2}
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "state", "said"),
+    [
+        ("true", "", "failed: no-image", "nothing at {out}"),
+        ('echo text > "$3"', "", "failed: no-image", "is not an image"),
+        ('echo late; sleep 60 & sleep 60', "timeout = 0.2", "failed: timeout", "after 0.2 s; late"),
+        ("kill -9 $$", "", "failed: exit", "status -9"),
+    ],
+)  # fmt: skip
+def test_programs_that_fail(run: Run, tmp_path: Path, script: str, more: str, state: str, said: str) -> None:
+    prompts = tmp_path / "one.txt"
+    prompts.write_text("a castle\n")
+    began = time.monotonic()
+    made = run(command(script, more=more), suite=open_suite(prompts))
+    assert made.states == {"sh": {state: 1}}
+    assert said in rows_of(tmp_path / "out")[0]["said"]
+    assert time.monotonic() - began < 30
+
+
+def test_a_program_gets_the_prompt_as_it_is(run: Run, tmp_path: Path) -> None:
+    """What looks like a place of the command, a quotation mark or an option is but text."""
+    prompt = "{seed} $(touch pwned) \"'; {out} --help {prompt}"
+    (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": prompt}) + "\n")
+    Image.new("RGB", (8, 8)).save(tmp_path / "base.png")
+    script = f'printf %s "$1" > {tmp_path}/said; printf %s "$2" > {tmp_path}/seed; cp {tmp_path}/base.png "$3"'
+    run(command(script), suite=open_suite(tmp_path / "one.jsonl"))
+    assert (tmp_path / "said").read_text() == prompt
+    assert int((tmp_path / "seed").read_text()) == rows_of(tmp_path / "out")[0]["seed"]
+
+
+def test_bytes_of_a_program_are_kept_as_they_are(run: Run, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((16, 16), 40).convert("RGB").save(buffer, "WEBP")
+    (tmp_path / "base.webp").write_bytes(buffer.getvalue())
+    run(command(f'cp {tmp_path}/base.webp "$3"'))
+    assert (tmp_path / "out/sh/photo/00003.webp").read_bytes() == buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("toml", "place", "found"),
+    [
+        ('[[generator]]\nkind = "paintre"\nname = "x"', "generator 1: kind", "'paintre'"),
+        ('[[generator]]\nkind = "painter"\nname = "x"\nsizes = 3', "generator 1: sizes", ""),
+        ('[[generator]]\nkind = "painter"\nname = "../x"', "generator 1: name", "../x"),
+        ('[[generator]]\nkind = "painter"\nname = "images"', "name", "'images'"),
+        (PAINTER + PAINTER, "generator 2: name", "again"),
+        ("[generator]\nkind = 3", "gen.toml", "no [[generator]]"),
+        ("seed = 3\n" + PAINTER, "gen.toml", "'seed'"),
+        ("[[", "gen.toml", "is not TOML"),
+        ('[[generator]]\nkind = "command"\nname = "x"\ncommand = ["sh", "{prompt}"]', "command", "sh {prompt}"),
+        (
+            '[[generator]]\nkind = "command"\nname = "x"\ncommand = ["no-such", "{prompt}", "{out}"]',
+            "command",
+            "no-such",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(run: Run, tmp_path: Path, toml: str, place: str, found: str) -> None:
+    with pytest.raises(InputError, check=at(place, found=found)):
+        run(toml)
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_other_settings_or_prompts_are_refused(run: Run, suite: Suite, tmp_path: Path) -> None:
+    run(PAINTER)
+    before = (tmp_path / "out/images.jsonl").read_bytes()
+    with pytest.raises(OutputError, check=at(tmp_path / "out/fine", found="care", cure="another name")):
+        run(PAINTER + "care = 0.5")
+    with pytest.raises(OutputError, check=at(tmp_path / "out/fine", found="seed")):
+        run(PAINTER, seed=1)
+    fewer = Suite(name="x", source="x", prompts=suite.prompts[:3])
+    with pytest.raises(OutputError, check=at(tmp_path / "out/.images.ledger", found="suite")):
+        run(PAINTER, suite=fewer)
+    assert (tmp_path / "out/images.jsonl").read_bytes() == before
+
+
+def test_what_others_put_there_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    foreign = tmp_path / "out/fine/notes.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    with pytest.raises(OutputError, check=at(tmp_path / "out/fine", found="not made by this command")):
+        run(PAINTER)
+    shutil.rmtree(tmp_path / "out")
+    run(PAINTER, suite=Suite(name="x", source="x", prompts=()))
+    ours = tmp_path / "out/fine/anime/00000.png"
+    assert not ours.exists()
+
+
+def test_generators_can_be_added_and_rows_of_others_stay(run: Run, suite: Suite, tmp_path: Path) -> None:
+    run(PAINTER)
+    run(PAINTER.replace("fine", "second"))
+    brought = import_images(suite, find_images(suite, tmp_path / "out/fine"), "third", tmp_path / "out")
+    assert brought.states == {"third": {"done": 12}}
+    assert Counter(row["generator"] for row in rows_of(tmp_path / "out")) == {"fine": 12, "second": 12, "third": 12}
+    for row in rows_of(tmp_path / "out"):
+        path = tmp_path / "out" / row["file"]
+        assert path.read_bytes() == (tmp_path / "out/fine" / path.relative_to(path.parents[1])).read_bytes()
+
+
+def test_broken_images_are_not_brought_in(suite: Suite, tmp_path: Path) -> None:
+    for number in range(12):
+        style, place = ("anime", number) if number < 6 else ("photo", number - 6)
+        path = tmp_path / f"mine/{style}/{place:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((8, 8), 40).save(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ImageError, check=at(path)):
+        import_images(suite, find_images(suite, tmp_path / "mine"), "mine", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_without_room_is_named_before_it_is_full(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(total=10**9, used=10**9, free=10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, check=at(tmp_path / "out", expected="more images of fine")):
+        run(PAINTER)
+    assert Counter(row["state"] for row in rows_of(tmp_path / "out")) == {"done": 4, "pending": 8}
+    monkeypatch.undo()
+    assert run(PAINTER).states == {"fine": {"done": 12}}
+
+
+@pytest.mark.parametrize("length", [5_000_000])
+def test_a_prompt_of_5_mb_is_one_error(tmp_path: Path, length: int) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "x" * length}) + "\n")
+    with pytest.raises(RecordError, check=at("p.jsonl: row 1: prompt", found="5,000,000 characters")) as caught:
+        open_suite(tmp_path / "p.jsonl")
+    assert len(str(caught.value)) < 400
+
+
+def test_two_prompts_of_one_id_are_one_error(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(
+        '{"id": "a", "prompt": "x"}\n{"id": "b", "prompt": "y"}\n{"id": "a", "prompt": "z"}'
+    )
+    with pytest.raises(RecordError, check=at("p.jsonl: row 3: id", found="row 1")):
+        open_suite(tmp_path / "p.jsonl")
+
+
+def test_the_command_says_what_is_missing_by_its_status(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a castle\nno boats\n")
+    (tmp_path / "gen.toml").write_text(PAINTER + command('case $1 in no*) exit 1;; esac; cp "$0" "$3"'))
+    words = ["images", "generate", "--prompts", "p.txt", "--generators", "gen.toml", "--out", "out"]
+    done = cli(*words, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "missing: 2 images" in done.stderr
+    (tmp_path / "gen.toml").write_text(PAINTER)
+    done = cli(*words, "--json", cwd=tmp_path)
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"states": {"fine": {"done": 2}}, "missing": 0}
+
+
+CODE = """
+from pathlib import Path
+from hpskit.images.plan import read_generators
+from hpskit.images.run import GenerateRun, generate
+from hpskit.prompts.suites import open_suite
+generate(GenerateRun(suite=open_suite("prompts.jsonl"), generators=read_generators(Path("gen.toml")), out=Path("out")))
+"""
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_every_image_is_there_or_has_its_reason(
+    kills: int, run: Run, suite: Suite, tmp_path: Path
+) -> None:
+    """5 % of the programs fail; the images are those of a run that was left alone, byte for byte."""
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "base.png")
+    script = f'[ $(($2 % 20)) = 0 ] && exit 1; sleep 0.0$(($2 % 9)); cp {tmp_path}/base.png "$3"; echo "$2" >> "$3"'
+    toml = PAINTER + "images = 5\n" + command(script, more="images = 5\nbatch = 3")
+    alone = run(toml, out=tmp_path / "alone")
+    rng = random.Random(kills)
+    for _ in range(kills):
+        process = ForkedProcess(CODE, cwd=tmp_path)
+        time.sleep(rng.uniform(0.3, 1.2))
+        process.send_signal(signal.SIGKILL)
+        process.finish()
+    rows = rows_of(tmp_path / "out") if (tmp_path / "out/images.jsonl").exists() else []
+    assert run(toml).states == alone.states
+    assert {row["state"] for row in rows} <= {"done", "failed", "pending"}
+    for one, other in zip(rows_of(tmp_path / "alone"), rows_of(tmp_path / "out"), strict=True):
+        assert {**one, "seconds": 0, "tries": 0} == {**other, "seconds": 0, "tries": 0}
+        if one["state"] == "done":
+            assert (tmp_path / "alone" / one["file"]).read_bytes() == (tmp_path / "out" / one["file"]).read_bytes()
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_several_processes_share_a_plan(run: Run, suite: Suite, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "base.png")
+    script = f'sleep 0.05; echo "$2" >> {tmp_path}/made; cp {tmp_path}/base.png "$3"'
+    (tmp_path / "gen.toml").write_text(command(script, more="images = 4\nbatch = 2"))
+    processes = [ForkedProcess(CODE, cwd=tmp_path) for _ in range(3)]
+    for process in processes:
+        done = process.finish()
+        assert done.returncode == 0, done.stderr
+    seeds = (tmp_path / "made").read_text().split()
+    assert len(seeds) == len(set(seeds)) == 48, "each image is made once"
+    assert {row["state"] for row in rows_of(tmp_path / "out")} <= {"done", "pending"}
+    assert run((tmp_path / "gen.toml").read_text()).states == {"sh": {"done": 48}}
+    assert len((tmp_path / "made").read_text().split()) == 48
