@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
-# The whole story on a laptop, in a minute or two and with nothing downloaded: images, a leaderboard, people who judge,
-# a scorer of one's own, and how good it is. runs/hpdv2.sh tells it again with the data and the network of the paper.
-# Usage: runs/tiny.sh [FOLDER [N]]    # FOLDER is new, tiny/ unless given; N: paint every Nth of the 40 prompts only
+# The whole story on a laptop, in a minute or two and with nothing downloaded: prompts, images, a leaderboard, people who
+# judge, a scorer of one's own, and how good it is. runs/hpdv2.sh tells it again with the data and the network of the paper.
+# Usage: runs/tiny.sh [FOLDER [N]]    # FOLDER is new, tiny/ unless given; N: number of prompts, 40 unless given
 set -euo pipefail
 
-work=${1:-tiny} every=${2:-1}
+work=${1:-tiny} prompts=${2:-40}
 here=$(cd "$(dirname "$0")" && pwd)
 chapter() { printf '\n# %s\n' "$*"; }
 run() { printf '\n$ %s\n' "$*" && "$@"; }
 mkdir "$work"
 
-chapter "Three models paint the same prompts: a good one, a middling one, and a poor one"
-awk "NR % $every == 0" "$here/demo_prompts.jsonl" >"$work/suite.jsonl"
-run python "$here/tiny.py" paint "$work/suite.jsonl" "$work/images"
+chapter "Prompts as people type them are cleaned, and some of them chosen"
+run hpskit prompts import "$here/raw_prompts.txt" --out "$work/raw.jsonl"
+run hpskit prompts clean "$work/raw.jsonl" --out "$work/clean.jsonl"
+run hpskit prompts select "$work/clean.jsonl" --n "$prompts" --out "$work/suite.jsonl"
+run hpskit prompts report "$work/clean.jsonl" --out "$work/prompts.html"
+
+chapter "Three models paint them: a good one, a middling one, and a poor one"
+run hpskit images generate --prompts "$work/suite.jsonl" --generators "$here/painters.toml" --out "$work/images"
+run hpskit images check "$work/images" --out "$work/images.html"
 
 chapter "The embedded scorer judges them, and the leaderboard finds their order"
 for model in fine plain poor; do
@@ -22,7 +28,7 @@ done
 run hpskit benchmark leaderboard "$work"/results/*.json --out "$work/leaderboard" --allow-outside
 
 chapter "Five people rank the images of each prompt; they are made up, and err now and then"
-run python "$here/tiny.py" vote "$work/suite.jsonl" "$work/images" "$work/votes"
+run python "$here/tiny.py" "$work/suite.jsonl" "$work/images" "$work/votes"
 run hpskit data inspect "$work/votes"
 run hpskit agreement --data "$work/votes" --out "$work/agreement"
 
@@ -44,4 +50,4 @@ run hpskit compare "$work/images/plain" "$work/images/fine" --prompts "$work/sui
     --scorer mini --out "$work/compared"
 
 chapter "Pages to open in a browser"
-ls "$work"/{leaderboard/leaderboard,agreement/report,run/report,evaluation/report,compared/compare}.html
+ls "$work"/{prompts,images,leaderboard/leaderboard,agreement/report,run/report,evaluation/report,compared/compare}.html

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_story_comes_out(tmp_path: Path) -> None:
     """The truth is known: the order of the painters, and what the made-up people like."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = ["bash", str(ROOT / "runs/tiny.sh"), "story", "2"]
+    command = ["bash", str(ROOT / "runs/tiny.sh"), "story", "20"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "story"
