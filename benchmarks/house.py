@@ -56,7 +56,7 @@ OVER = {
 """Rooms that are not down to their budgets yet, and the lines beyond which they may not grow again."""
 FILES = 15
 """Modules in a folder."""
-CLOSURE = 46
+CLOSURE = 45
 """Modules that a command's stage may import, itself and everything they import included."""
 PRIVATE = 0.35
 """Share of the functions whose names begin with an underscore."""
@@ -73,7 +73,7 @@ STAGES = {
     "study chrominance": ("benchmark.studies.chrominance",),
     "study metrics": ("benchmark.studies.distribution_metrics",),
     "evaluate": ("evaluation.run", "scoring.scorer"),
-    "agreement": ("evaluation.agreement|evaluation.people",),
+    "agreement": ("evaluation.people|evaluation.agreement",),
     "score": ("scoring.scorer",),
     "score --pairs": ("scoring.files",),
     "data inspect": ("dataset.inspect|dataset.inspection",),

@@ -12,8 +12,7 @@ from error_fields import at
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.agreement import Agreement, run
-from hpskit.evaluation.judging import Intervals, Settings
-from hpskit.evaluation.people import ceilings, places
+from hpskit.evaluation.judging import Intervals, Settings, ceilings, places
 from judged_photographs import entry
 
 RANKS = ([1, 2, 3, 4], [1, 3, 2, 4], [2, 1, 3, 4])

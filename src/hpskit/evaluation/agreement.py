@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,19 +13,11 @@ import numpy as np
 from hpskit import __version__
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError
-from hpskit.evaluation.groups import EvaluationSet, read_groups
-from hpskit.evaluation.judging import OWN_RULE, Intervals, Settings
-from hpskit.evaluation.people import (
-    CEILINGS,
-    GAP_BINS,
-    ceilings,
-    judged_twice,
-    places,
-    test_set_of,
-    two_way_of_people,
-)
+from hpskit.evaluation import judging
+from hpskit.evaluation.groups import EvaluationSet, check_same_data, read_groups
+from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import agreement_page
-from hpskit.evaluation.run import check_same_data
+from hpskit.files import json_text
 from hpskit.stage import Manifest, publish, read_manifest
 from hpskit.stats.agreement import PEOPLE_RULES, agreement_by_gap, krippendorff_alpha
 from hpskit.stats.blocks import Floats, require
@@ -67,7 +58,7 @@ class Agreement:
 
     def settings(self, layout: str) -> Settings:
         """Check the settings, with the rule that suits a layout if none was asked for."""
-        rule = self.rule or OWN_RULE.get(layout)
+        rule = self.rule or judging.OWN_RULE.get(layout)
         rule = rule if rule in PEOPLE_RULES else "ties-half"
         return Settings(rule=rule, persons=self.persons, resamples=self.resamples, seed=self.seed)
 
@@ -84,14 +75,13 @@ def run(config: Agreement) -> dict[str, Any]:
     before = None if config.out is None else read_manifest(config.out, _MANIFEST, _PRODUCTS, model=Manifest)
     found = read_groups(data, images=False)
     check_same_data(config.out or Path(), before, found.sha256)
-    result = {
-        "format": _FORMAT,
-        "package": f"hpskit {__version__}",
-        "command": config.command,
-        **study(found, settings),
-    }
+    about = {"format": _FORMAT, "package": f"hpskit {__version__}", "command": config.command}
+    result = about | study(found, settings)
     if config.out is not None:
-        _publish(config.out, result)
+        run = {"data_sha256": found.sha256, "settings": result["settings"], "package": result["package"]}
+        products = (json_text(result).encode(), agreement_page(result).encode())
+        manifest = {"format": _MANIFEST, "run": run}
+        publish(config.out, "manifest.json", manifest, dict(zip(_PRODUCTS, products, strict=True)))
     return result
 
 
@@ -104,19 +94,19 @@ def study(data: EvaluationSet, settings: Settings) -> dict[str, Any]:
         InputError: no two people can be compared; or persons are to be resampled and annotators have no names.
     """
     every = Intervals(clusters=data.clusters(), settings=settings)
-    kept, intervals = judged_twice(data.groups, every)
+    kept, intervals = judging.judged_twice(data.groups, every)
     expected = "two people who judged the same images"
     if not kept:
         cure = "give a split that keeps single judgements"
         raise InputError(data.data.path, "has no group with two judgements", expected=expected, cure=cure)
     groups = [data.groups[number] for number in kept]
-    votes = [places(group) for group in groups]
-    layout = data.data.format
-    rules = {
-        rule: ceilings(groups, replace(intervals, settings=replace(settings, rule=rule)), test_set_of(layout, rule))
-        for rule in PEOPLE_RULES
-    }
+    votes = [judging.places(group) for group in groups]
+    rules = {}
+    for rule in PEOPLE_RULES:
+        by_rule = replace(intervals, settings=replace(settings, rule=rule))
+        rules[rule] = judging.ceilings(groups, by_rule, judging.test_set_of(data.data.format, rule))
     measured = {row["key"] for row in rules[settings.rule]}
+    ceilings = [own for own in judging.CEILINGS if own.key in measured]
     if not measured and rules["ties-half"]:
         found = f"has only pairs that people tied as the rule {settings.rule!r} looks at them"
         raise InputError(data.data.path, found, cure="choose another --rule")
@@ -128,7 +118,7 @@ def study(data: EvaluationSet, settings: Settings) -> dict[str, Any]:
     def by_gap() -> list[dict[str, Any]]:
         return [
             {"gap": [part.low, part.high], "comparisons": part.people.pairs, **intervals.accuracy(part.people)}
-            for part in agreement_by_gap(votes, bins=GAP_BINS)
+            for part in agreement_by_gap(votes, bins=judging.GAP_BINS)
         ]
 
     return {
@@ -137,7 +127,7 @@ def study(data: EvaluationSet, settings: Settings) -> dict[str, Any]:
         "judged_prompts": len(np.unique(intervals.clusters)),
         "settings": {**asdict(settings), "resampled": "prompts"},
         "rules": rules,
-        "two_way": [two_way_of_people(own, groups, intervals) for own in CEILINGS if own.key in measured],
+        "two_way": [judging.two_way_of_people(own, groups, intervals) for own in ceilings],
         "split_half": _or_reason(reasons, "split-half reliability", lambda: _split_half(votes, settings)),
         "krippendorff_alpha": _or_reason(reasons, "Krippendorff's alpha", lambda: krippendorff_alpha(votes)),
         "gap": _or_reason(reasons, "agreement by gap", by_gap),
@@ -183,13 +173,3 @@ def _growth(votes: Votes, intervals: Intervals) -> dict[str, Any]:
         "needed": [{"accuracy": target, "annotators": curve.annotators_for(target)} for target in _TARGETS],
         "worst_residual": curve.worst_residual,
     }
-
-
-def _publish(out: Path, result: dict[str, Any]) -> None:
-    """Publish result and page, and the manifest last."""
-    run = {"data_sha256": result["data"]["sha256"], "settings": result["settings"], "package": result["package"]}
-    products = {
-        "result.json": (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        "report.html": agreement_page(result).encode(),
-    }
-    publish(out, "manifest.json", {"format": _MANIFEST, "run": run}, products)

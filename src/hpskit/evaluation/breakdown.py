@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
-from hpskit.evaluation.judging import Intervals
-from hpskit.evaluation.people import GAP_BINS, judged_twice, places
+from hpskit.evaluation.judging import GAP_BINS, Intervals, judged_twice, places
 from hpskit.pixels import open_image, thumbnail
 from hpskit.stats.accuracy import Accuracy, pair_outcomes
 from hpskit.stats.agreement import agreement_by_gap

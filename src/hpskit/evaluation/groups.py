@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import InputError, listed
+from hpskit.errors import InputError, OutputError, listed
 from hpskit.pixels import Encoded, check_head
+from hpskit.stage import Manifest
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule
 
-__all__ = ["EvaluationSet", "OnError", "read_groups"]
+__all__ = ["EvaluationSet", "OnError", "check_same_data", "read_groups"]
 
 OnError = Literal["fail", "skip"]
 
@@ -147,6 +148,13 @@ def read_groups(data: DataSet, *, on_error: OnError = "fail", images: bool = Tru
         raise InputError(data.path, "has no groups", expected="at least one")
     skipped = {place: _reason(place, error) for place, error in problems.items()}
     return EvaluationSet(data=data, groups=tuple(groups), sha256=digest.hexdigest(), skipped=skipped)
+
+
+def check_same_data(out: Path, manifest: Manifest | None, data_sha256: str) -> None:
+    """See that a folder holds nothing about other data."""
+    if manifest is not None and (found := manifest.run.get("data_sha256")) != data_sha256:
+        cure = "choose another --out"
+        raise OutputError(out, f"holds results on other data ({found!r})", expected=repr(data_sha256), cure=cure)
 
 
 def _reason(place: str, error: InputError) -> str:

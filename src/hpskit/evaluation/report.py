@@ -10,19 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpskit.evaluation.people import TEST_SETS
-from hpskit.pages.charts import (
-    Axis,
-    Frame,
-    Point,
-    Series,
-    axis_for,
-    category_axis,
-    colour_of,
-    interval,
-    legend,
-    line_chart,
-)
+from hpskit.evaluation.judging import TEST_SETS
+from hpskit.pages import charts
+from hpskit.pages.charts import Axis, Frame, Point, Series
 from hpskit.pages.format import percent
 from hpskit.pages.page import page
 
@@ -40,7 +30,7 @@ def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, st
         thumbnails: (place, image) -> `data:` address, for the disagreements of the result.
     """
     scorers, rule = result["scorers"], result["settings"]["rule"]
-    colour = {scorer["label"]: colour_of(place) for place, scorer in enumerate(scorers)}
+    colour = {scorer["label"]: charts.colour_of(place) for place, scorer in enumerate(scorers)}
     held_out = [scorer["training"]["held_out"] for scorer in scorers]
     rows = [*(scorer["accuracy"][rule] for scorer in scorers), *result["people"]]
     rows += [row for row in held_out if row and row["rule"] == rule]
@@ -92,7 +82,7 @@ def agreement_page(result: Mapping[str, Any]) -> str:
 def _axis(rows: Iterable[Row], title: str = "") -> Axis:
     """An axis in percent that holds 50 and all rows with their intervals."""
     ends = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
-    return axis_for([50.0, *(100 * end for end in ends)], title=title)
+    return charts.axis_for([50.0, *(100 * end for end in ends)], title=title)
 
 
 def _ends(row: Row) -> tuple[float | None, float | None]:
@@ -101,7 +91,7 @@ def _ends(row: Row) -> tuple[float | None, float | None]:
 
 def _bar(axis: Axis, row: Row, colour: str, name: str, *, hollow: bool = False) -> Markup:
     title = f"{name}: {percent(row['value'], 1)}"
-    return interval(axis, 100 * row["value"], *_ends(row), colour=colour, title=title, hollow=hollow)
+    return charts.interval(axis, 100 * row["value"], *_ends(row), colour=colour, title=title, hollow=hollow)
 
 
 def _series(name: str, colour: str, rows: Sequence[Row | None], labels: Sequence[str]) -> Series:
@@ -119,9 +109,9 @@ def _series(name: str, colour: str, rows: Sequence[Row | None], labels: Sequence
 def _lines(x_title: str, y_title: str, series: Sequence[Series], labels: Sequence[str]) -> Markup:
     """Series over the parts of a breakdown, in percent."""
     ends = [end for one in series for point in one.points for end in (point.y, point.low, point.high)]
-    y_axis = axis_for([50.0, *(end for end in ends if end is not None)], title=y_title)
-    frame = Frame(x=category_axis(labels, title=x_title), y=y_axis)
-    return line_chart(f"{y_title} against {x_title}", frame, series)
+    y_axis = charts.axis_for([50.0, *(end for end in ends if end is not None)], title=y_title)
+    frame = Frame(x=charts.category_axis(labels, title=x_title), y=y_axis)
+    return charts.line_chart(f"{y_title} against {x_title}", frame, series)
 
 
 def _breakdown(result: Mapping[str, Any], name: str, colour: Mapping[str, str], x_title: str) -> Markup | None:
@@ -134,7 +124,7 @@ def _breakdown(result: Mapping[str, Any], name: str, colour: Mapping[str, str], 
     if any(part["people"] for part in parts):
         people = _series("one annotator", "people", [part["people"] for part in parts], labels)
         series.append(replace(people, dashed=True))
-    return _lines(x_title, "pairs right, %", series, labels) + legend(series)
+    return _lines(x_title, "pairs right, %", series, labels) + charts.legend(series)
 
 
 def _calibration(scorer: Mapping[str, Any], colour: str) -> Markup:
@@ -150,10 +140,10 @@ def _calibration(scorer: Mapping[str, Any], colour: str) -> Markup:
         for row in found["bins"]
     ]
     diagonal = Series(name="", colour="quoted", points=[Point(x=n, y=n) for n in (0, 1)], marks=False, dashed=True)
-    x_axis, y_axis = (axis_for([0, 1], title=title) for title in ("modelled probability", "share of the people"))
+    x_axis, y_axis = (charts.axis_for([0, 1], title=title) for title in ("modelled probability", "share of the people"))
     title = f"Calibration of {scorer['label']}, n = {found['pairs']} pairs"
     frame = Frame(x=x_axis, y=y_axis, height=296, grid="xy")
-    return line_chart(title, frame, [Series(name=scorer["label"], colour=colour, points=points), diagonal])
+    return charts.line_chart(title, frame, [Series(name=scorer["label"], colour=colour, points=points), diagonal])
 
 
 def _chosen(thresholds: Sequence[float]) -> str:

@@ -21,21 +21,13 @@ import numpy as np
 
 from hpskit import __version__
 from hpskit.dataset.reading import open_data
-from hpskit.errors import ImageError, InputError, OutputError
+from hpskit.errors import ImageError, InputError
+from hpskit.evaluation import judging
 from hpskit.evaluation.breakdown import breakdowns, disagreements, pair_up, thumbnails
-from hpskit.evaluation.groups import EvaluationSet, OnError, read_groups
-from hpskit.evaluation.judging import (
-    OWN_RULE,
-    Intervals,
-    Settings,
-    accuracy_of,
-    calibration_of,
-    correlation_of,
-    cross_fitted_of,
-)
-from hpskit.evaluation.people import PUBLISHED, ceilings, published_for, test_set_of, two_way_of_scores
+from hpskit.evaluation.groups import EvaluationSet, OnError, check_same_data, read_groups
+from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import evaluation_page
-from hpskit.files import read_json
+from hpskit.files import json_text, read_json
 from hpskit.models.training_record import TrainingRecord
 from hpskit.pixels import Encoded
 from hpskit.scoring.book import Book, Request, stopped
@@ -45,7 +37,7 @@ from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.blocks import Floats
 from hpskit.stats.correlation import kendall_tau_b, spearman
 
-__all__ = ["Evaluation", "Summary", "check_same_data", "evaluate", "group_rows", "run"]
+__all__ = ["Evaluation", "Summary", "evaluate", "group_rows", "run"]
 
 _FORMAT = "hpskit evaluation 1"
 _MANIFEST = "hpskit evaluation 1 manifest"
@@ -87,7 +79,7 @@ class Evaluation:
     def settings(self, data_format: str) -> Settings:
         """Check the settings, with the rule that suits a layout if none was asked for."""
         return Settings(
-            rule=self.rule or OWN_RULE.get(data_format, "ties-half"),
+            rule=self.rule or judging.OWN_RULE.get(data_format, "ties-half"),
             tie_threshold=self.tie_threshold,
             persons=self.persons,
             resamples=self.resamples,
@@ -99,15 +91,12 @@ class Evaluation:
 class Summary:
     """A finished run."""
 
-    out: Path
     result: dict[str, Any]
     resumed: int
     """Scores that an earlier run had made."""
 
 
-def run(
-    config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda _what, _done, _total: None
-) -> Summary:
+def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda *_: None) -> Summary:
     """Score what is not scored yet, judge, and publish.
 
     Args:
@@ -137,7 +126,7 @@ def run(
         groups, scores = scored.groups, scored.scores
         header = json.loads(json.dumps(_header(config, settings, scored, candidates)))
         if before is not None and before.run == header and before.holds(config.out):
-            return Summary(out=config.out, result=read_json(config.out / "result.json"), resumed=scored.known)
+            return Summary(result=read_json(config.out / "result.json"), resumed=scored.known)
         result = {
             "format": _FORMAT,
             "package": f"hpskit {__version__}",
@@ -152,7 +141,7 @@ def run(
         }
         page = evaluation_page(result, thumbnails(groups.data, wanted))
         products: dict[str, bytes | Iterator[bytes]] = {
-            "result.json": (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+            "result.json": json_text(result).encode(),
             "groups.jsonl": (
                 (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
                 for row in group_rows(groups, candidates, scores, settings)
@@ -160,18 +149,7 @@ def run(
             "report.html": page.encode(),
         }
         publish(config.out, "manifest.json", {"format": _MANIFEST, "run": header}, products)
-        return Summary(out=config.out, result=result, resumed=scored.known)
-
-
-def check_same_data(out: Path, manifest: Manifest | None, data_sha256: str) -> None:
-    """See that a folder holds nothing about other data.
-
-    Raises:
-        OutputError: it does.
-    """
-    if manifest is not None and (found := manifest.run.get("data_sha256")) != data_sha256:
-        cure = "choose another --out"
-        raise OutputError(out, f"holds results on other data ({found!r})", expected=repr(data_sha256), cure=cure)
+        return Summary(result=result, resumed=scored.known)
 
 
 def _check_probabilities(candidates: Sequence[Candidate], settings: Settings) -> None:
@@ -203,19 +181,19 @@ def _score(
         RecordError: an image cannot be decoded, in mode `fail`; what was scored before is kept.
     """
     numbers: dict[tuple[str, str], int] = {}  # (place, image) -> number of its request
-    files: dict[tuple[str, str], int] = {}  # (prompt, image) -> the same: a file of several groups is read once
+    requests: dict[tuple[str, str], int] = {}  # a file of several groups of one prompt is read once
     places: list[str] = []
     total = len({(name, group.prompt) for group in groups.groups for name in group.images})
     broken: dict[int, ImageError] = {}
 
     def asked() -> Iterator[Request]:
         for group, name, image in groups.images():
-            number = None if isinstance(image, Encoded) else files.get((group.prompt, name))
-            if number is None:
-                number = files[group.prompt, name] = len(places)
+            key = (group.place if isinstance(image, Encoded) else group.prompt, name)
+            if key not in requests:
+                requests[key] = len(places)
                 places.append(group.place)
                 yield image, group.prompt
-            numbers[group.place, name] = number
+            numbers[group.place, name] = requests[key]
 
     def cannot(number: int, error: ImageError) -> None:
         broken[number] = error
@@ -283,7 +261,7 @@ def evaluate(
     groups, intervals = data.groups, Intervals(clusters=data.clusters(), settings=settings)
     verdicts = [group.verdicts() for group in groups]
     pairs = pair_up(groups)
-    test_set = test_set_of(data.data.format, settings.rule)
+    test_set = judging.test_set_of(data.data.format, settings.rule)
     odds = {candidate.label: _log_odds(candidate, own) for candidate, own in zip(candidates, scores, strict=True)}
     headline = {label: pair_accuracy(own, verdicts, rules[settings.rule]) for label, own in odds.items()}
     scorers, conflicts = [], {}
@@ -298,26 +276,26 @@ def evaluate(
                 "info": info.to_json(),
                 "reads_prompt": candidate.scorer.reads_prompt,
                 "training": _training(candidate.training, [group.prompt for group in groups]),
-                "published": published_for(info.name, test_set),
-                "accuracy": accuracy_of(log_odds, verdicts, intervals),
-                "kendall_tau_b": correlation_of(kendall_tau_b(log_odds, verdicts), intervals),
-                "spearman": correlation_of(spearman(log_odds, verdicts), intervals),
-                "two_way": two_way_of_scores(own, groups, intervals),
+                "published": judging.published_for(info.name, test_set),
+                "accuracy": judging.accuracy_of(log_odds, verdicts, intervals),
+                "kendall_tau_b": judging.correlation_of(kendall_tau_b(log_odds, verdicts), intervals),
+                "spearman": judging.correlation_of(spearman(log_odds, verdicts), intervals),
+                "two_way": judging.two_way_of_scores(own, groups, intervals),
                 "pickapic": {
                     "tie_threshold": settings.tie_threshold or 0.0,
-                    "cross_fitted": cross_fitted_of(log_odds, verdicts, intervals) if free else None,
+                    "cross_fitted": judging.cross_fitted_of(log_odds, verdicts, intervals) if free else None,
                 },
-                "calibration": None if probabilities is None else calibration_of(pairs, probabilities),
+                "calibration": None if probabilities is None else judging.calibration_of(pairs, probabilities),
             }
         )
         conflicts[label] = disagreements(pairs, groups, own)
         for case in conflicts[label]:
             chance = _probabilities(candidate, np.array([case["scorer_score"] - case["people_score"]]))
             case["probability"] = None if chance is None else float(chance[0])
-    people = ceilings(groups, intervals, test_set)
+    people = judging.ceilings(groups, intervals, test_set)
     published = [
         {"name": row.name, "value": value, "people": row.people, "note": row.note}
-        for row in PUBLISHED  # figures of people only where none were measured
+        for row in judging.PUBLISHED  # figures of people only where none were measured
         if test_set and (value := row.on(test_set)) is not None and not (people and row.people)
     ]
     return {
