@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from hpskit.benchmark.result import FORMAT, ScoredImage, ScoredPrompt, figures
-from hpskit.prompts.suites import prompts_sha256
+from hpskit.benchmark.result import FORMAT, ScoredImage, ScoredPrompt, SuiteInfo, figures
+from hpskit.prompts.suites import Suite
 from hpskit.records import ScorerInfo
 
 Prompts = Sequence[tuple[str, str]]
@@ -84,13 +84,7 @@ def write_result(
         "meta": dict(meta or {}),
         "versions": {"python": "3.11"},
         "images_root": "images",
-        "suite": {
-            "name": suite,
-            "source": "a test",
-            "sha256": prompts_sha256(prompts),
-            "prompts": len(rows),
-            "categories": [{"name": name, "prompts": count + 1} for name, count in seen.items()],
-        },
+        "suite": SuiteInfo.of(Suite(name=suite, source="a test", prompts=rows)).model_dump(),
         "scorers": [
             {
                 "label": label,

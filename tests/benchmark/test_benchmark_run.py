@@ -42,7 +42,7 @@ def scored(score: float) -> ScoredImage:
 def test_scores_figures_and_identity(config: BenchmarkRun, brightness: Candidate) -> None:
     summary = run(replace(config, meta={"steps": 50}), lambda: [brightness])
     result = read_result(config.out)
-    assert result.to_json() == summary.result.to_json()
+    assert result.model_dump(mode="json") == summary.result.model_dump(mode="json")
     # grey level plus length of the prompt: "a 0" has 3, "b c 0" has 5 characters
     assert result.scores("brightness").tolist() == [13.0, 25.0, 26.0, 27.0, 14.0, 15.0, 16.0]
     assert result.categories.tolist() == ["a", "b c", "b c", "b c", "a", "a", "a"]
@@ -308,7 +308,7 @@ Change = Callable[[dict[str, Any]], object]
 def test_a_file_that_is_no_result_is_refused(
     change: Change, place: str, found: str, config: BenchmarkRun, brightness: Candidate
 ) -> None:
-    value = run(config, lambda: [brightness]).result.to_json()
+    value = run(config, lambda: [brightness]).result.model_dump(mode="json")
     change(value)
     config.out.write_text(json.dumps(value))
     with pytest.raises(InputError, check=at(f"{config.out}: {place}", found=found)):
@@ -325,7 +325,7 @@ def test_a_file_that_is_no_result_is_refused(
     ],
 )
 def test_what_no_page_can_hold_is_refused(change: Change, config: BenchmarkRun, brightness: Candidate) -> None:
-    value = run(config, lambda: [brightness]).result.to_json()
+    value = run(config, lambda: [brightness]).result.model_dump(mode="json")
     change(value)
     config.out.write_text(json.dumps(value))
     with pytest.raises(InputError, check=at(config.out, found="is not JSON")):
@@ -338,7 +338,7 @@ def first_image(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_no_field_that_is_gone_or_odd_gives_a_traceback(config: BenchmarkRun, brightness: Candidate) -> None:
-    value = run(config, lambda: [brightness]).result.to_json()
+    value = run(config, lambda: [brightness]).result.model_dump(mode="json")
 
     def places(part: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         inner = part.items() if isinstance(part, dict) else enumerate(part[:1]) if isinstance(part, list) else ()
@@ -406,7 +406,7 @@ def test_verify_accepts_what_is_true(config: BenchmarkRun, brightness: Candidate
 def test_verify_finds_what_is_not(
     change: Change, what: str, detail: str, config: BenchmarkRun, brightness: Candidate
 ) -> None:
-    value = run(config, lambda: [brightness]).result.to_json()
+    value = run(config, lambda: [brightness]).result.model_dump(mode="json")
     change(value)
     config.out.write_text(json.dumps(value))
     done = verify(config.out, config.images, lambda _info: brightness.scorer)
@@ -441,7 +441,7 @@ def test_a_constant_shift_is_found_in_low_precision(config: BenchmarkRun, bright
     """Each score is within what bf16 may differ by, and yet all together are not."""
     scorer = Brightness()
     scorer.info = scorer.info.model_copy(update={"precision": "bf16"})
-    value = run(config, lambda: [Candidate(label="brightness", scorer=scorer)]).result.to_json()
+    value = run(config, lambda: [Candidate(label="brightness", scorer=scorer)]).result.model_dump(mode="json")
     assert verify(config.out, config.images, lambda _info: scorer).passed
     for row in value["prompts"]:
         row["images"][0]["scores"]["brightness"] += 0.09

@@ -18,6 +18,7 @@ from PIL import Image, ImageEnhance
 
 from conftest import Cli
 from error_fields import at
+from hpskit.benchmark.result import Resampling
 from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
 from hpskit.benchmark.studies.folders import open_folder, open_folders
 from hpskit.errors import ImageError, InputError, OutputError
@@ -48,7 +49,7 @@ def models(tmp_path: Path, crops: list[Image.Image]) -> Path:
 
 def colours(models: Path, *names: str, out: str = "out", **more: Any) -> dict[str, Any]:
     given = [f"{name}={models / name}" for name in names]
-    return run(Chrominance(images=given, out=models / out, resamples=200, **more))
+    return run(Chrominance(images=given, out=models / out, resampling=Resampling(resamples=200), **more))
 
 
 def test_recoloured_copies_are_found_and_equal_copies_are_not(models: Path) -> None:

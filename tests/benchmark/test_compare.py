@@ -437,7 +437,7 @@ def test_missing_images_of_both_folders_are_one_error(config: Compare, folders: 
     assert caught.value.place == str(first)
     assert "1 missing: temple/00001" in caught.value.found
     assert f"{second} has images" in caught.value.found
-    assert "2 missing: flower/00004 to 00005" in caught.value.found
+    assert "2 missing: flower/00004, flower/00005" in caught.value.found
     assert "--allow-missing" in caught.value.cure
     found = run(replace(both, allow_missing=True), lambda: [sharpness()]).result
     assert found["compared"] == PROMPTS - 3

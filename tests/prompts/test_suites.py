@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError, NotCachedError, OutputError
-from hpskit.prompts.suites import image_name, open_suite, prompts_sha256, write_prompts
+from hpskit.prompts.suites import Suite, SuitePrompt, image_name, open_suite, write_prompts
 
 _TEXTS = ["a cat", 'the word "STOP", in red', "naïve 猫"]
 
@@ -52,9 +52,10 @@ def test_a_folder_of_lists_has_their_names_as_categories(tmp_path: Path) -> None
         ("photo", 1, "photo 1"),
     ]
     assert [image_name(prompt) for prompt in suite.prompts[1:3]] == ["anime/00001.jpg", "photo/00000.jpg"]
-    hashes = {
-        prompts_sha256(rows) for rows in ([("", "a"), ("", "b")], [("", "b"), ("", "a")], [("", "ab")], [("x", "a")])
-    }
+    hashes = set()
+    for number, rows in enumerate(([("", "a"), ("", "b")], [("", "b"), ("", "a")], [("", "ab")], [("x", "a")])):
+        prompts = [SuitePrompt(category=category, number=0, prompt=prompt) for category, prompt in rows]
+        hashes.add(Suite(name=f"{number}", source="", prompts=prompts).sha256)
     assert len(hashes) == 4
 
 

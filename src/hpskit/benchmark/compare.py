@@ -139,11 +139,7 @@ class ComparedScorer(ScorerAbout):
     """Number of these prompts that the scorer was fitted to, and the data that they were part of."""
 
 
-def run(
-    config: Compare,
-    load: Callable[[], Sequence[Candidate]],
-    progress: Progress = lambda _what, _done, _total: None,
-) -> Summary:
+def run(config: Compare, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda *_: None) -> Summary:
     """Score what is not scored yet, compare, and publish.
 
     Args:

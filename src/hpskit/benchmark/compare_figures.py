@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from hpskit.benchmark.result import Resampling, largest_differences, mean_interval
 from hpskit.pages.charts import round_step
 from hpskit.pages.format import between, p_words, percent, signed
-from hpskit.stats import holm, paired_difference, scorer_agreement
+from hpskit.stats.blocks import Floats, Index
+from hpskit.stats.comparison import holm, paired_difference
+from hpskit.stats.correlation import scorer_agreement
 
 __all__ = ["agreement_of", "compared", "decimals"]
-
-Floats = NDArray[np.float64]
 
 _ALPHA = 0.05
 """A difference is believed if the permutation test gives a smaller p and the interval leaves out 0."""
@@ -34,7 +34,7 @@ def compared(
     categories: NDArray[np.str_],
     names: tuple[str, str],
     resampling: Resampling,
-    texts: NDArray[np.intp] | None = None,
+    texts: Index | None = None,
 ) -> dict[str, Any]:
     """Compute everything about two sets of images by one scorer, ready for JSON; see docs/compare.md.
 
@@ -103,7 +103,7 @@ def _categories(
     first: Floats,
     second: Floats,
     categories: NDArray[np.str_],
-    texts: NDArray[np.intp],
+    texts: Index,
     settings: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """Each category of a suite that has several; p-values corrected for their number by Holm."""

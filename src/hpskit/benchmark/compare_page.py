@@ -8,7 +8,6 @@ import itertools
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,18 +24,8 @@ from hpskit.pixels import Encoded, open_image, thumbnail
 __all__ = ["compare_page", "compare_sheet", "contact_sheet", "read_pictures"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """An image as page and sheet show it."""
-
-    address: str
-    """`data:` address of a small JPEG."""
-    small: Image.Image
-    """As large as the sheet has room for."""
-
-
-Pictures: TypeAlias = Mapping[tuple[str, str], Picture]
-"""By side, `first` or `second`, and name of the image."""
+Pictures: TypeAlias = Mapping[tuple[str, str], Image.Image]
+"""Images no larger than the sheet has room for, by side, `first` or `second`, and name."""
 
 
 def shown_pairs(result: Mapping[str, Any], scorer: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -44,12 +33,13 @@ def shown_pairs(result: Mapping[str, Any], scorer: Mapping[str, Any]) -> dict[st
     cases = {side: found for side in ("second", "first") if (found := scorer["extremes"][f"for_{side}"])}
     if cases:
         return cases
-    equal = [(n, row) for n, row in enumerate(result["prompts"]) if row["first"] and row["second"]][:_PAIRS]
-    first = [
-        {side: {**row[side][0], "score": row[side][0]["scores"][scorer["label"]]} for side in ("first", "second")}
-        for _, row in equal
-    ]
-    return {"": [{"prompt": n, **sides} for (n, _), sides in zip(equal, first, strict=True)]}
+    equal = []
+    for n, row in enumerate(result["prompts"]):
+        if row["first"] and row["second"]:
+            images = {side: row[side][0] for side in ("first", "second")}
+            scored = {side: {**image, "score": image["scores"][scorer["label"]]} for side, image in images.items()}
+            equal.append({"prompt": n, **scored})
+    return {"": equal[:_PAIRS]}
 
 
 def read_pictures(result: Mapping[str, Any], roots: Mapping[str, Path]) -> Pictures:
@@ -61,22 +51,14 @@ def read_pictures(result: Mapping[str, Any], roots: Mapping[str, Path]) -> Pictu
     hashes = {
         (side, image["image"]): image["sha256"] for row in result["prompts"] for side in roots for image in row[side]
     }
-    pictures: dict[tuple[str, str], Picture] = {}
-    for scorer in result["scorers"]:
-        for case in itertools.chain(*shown_pairs(result, scorer).values()):
-            for side in roots:
-                key = (side, case[side]["image"])
-                if key in pictures:
-                    continue
-                encoded = Encoded.read(roots[side] / case[side]["image"])
-                if encoded.sha256 != hashes[key]:
-                    raise InputError(
-                        encoded.place, "was changed after it was scored", cure="run the same command again"
-                    )
-                image = open_image(encoded)
-                small = image.copy()
-                small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-                pictures[key] = Picture(address=thumbnail(image), small=small)
+    cases = itertools.chain(*(own for scorer in result["scorers"] for own in shown_pairs(result, scorer).values()))
+    pictures = {}
+    for side, name in dict.fromkeys((side, case[side]["image"]) for case in cases for side in roots):
+        encoded = Encoded.read(roots[side] / name)
+        if encoded.sha256 != hashes[side, name]:
+            raise InputError(encoded.place, "was changed after it was scored", cure="run the same command again")
+        pictures[side, name] = open_image(encoded)
+        pictures[side, name].thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return pictures
 
 
@@ -86,7 +68,7 @@ def compare_page(result: Mapping[str, Any], pictures: Pictures) -> str:
         "hpskit.benchmark",
         "compare.html",
         result=result,
-        thumbnails={key: picture.address for key, picture in pictures.items()},
+        thumbnails={key: thumbnail(picture) for key, picture in pictures.items()},
         axes={scorer["label"]: effect_axis(scorer) for scorer in result["scorers"]},
         histograms={scorer["label"]: histogram(scorer) for scorer in result["scorers"]},
         effect=effect,
@@ -150,7 +132,7 @@ def compare_sheet(result: Mapping[str, Any], pictures: Pictures) -> Image.Image:
     for better, cases in shown_pairs(result, scorer).items():
         title = f"Where {names[better]} wins most" if better else "Every prompt has the same score in both"
         for case in cases[:_PAIRS]:
-            first, second = (pictures[side, case[side]["image"]].small for side in names)
+            first, second = (pictures[side, case[side]["image"]] for side in names)
             scores = (number(case["first"]["score"]), number(case["second"]["score"]))
             prompt = result["prompts"][case["prompt"]]["prompt"]
             rows.setdefault(title, []).append((prompt, (first, second), scores))
@@ -163,7 +145,8 @@ def contact_sheet(title: str, names: tuple[str, str], rows: Mapping[str, Sequenc
     Args:
         title: what the sheet shows, in a sentence of at most two lines.
         names: of the first and of the second side; one that is too long is cut.
-        rows: pairs by their title, from top to bottom; those beyond the third of a row are left out.
+        rows: pairs by their title, from top to bottom; those beyond the third of a row are left out. Images are of
+            `_SIDE` pixels at most.
 
     Returns:
         RGB, 1920 x 1080. The font is DejaVu Sans or Arial where there is one, else Pillow's own, which has no accents.
@@ -181,9 +164,7 @@ def contact_sheet(title: str, names: tuple[str, str], rows: Mapping[str, Sequenc
             for half, (image, score, colour) in enumerate(zip(images, scores, (_FIRST, _SECOND), strict=True)):
                 x = left + half * (_SIDE + 8)
                 draw.rectangle((x, upper, x + _SIDE - 1, upper + _SIDE - 1), fill=_EMPTY)
-                small = image.convert("RGB")
-                small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-                sheet.paste(small, (x + (_SIDE - small.width) // 2, upper + (_SIDE - small.height) // 2))
+                sheet.paste(image, (x + (_SIDE - image.width) // 2, upper + (_SIDE - image.height) // 2))
                 text(draw, (x, below), score, 22, _INK, width=_SCORE, lines=1)
                 text(draw, (x + _SCORE, below), names[half], 22, colour, width=_SIDE - _SCORE, lines=1)
             text(draw, (left, below + 32), prompt, 22, _SOFT, width=_PAIR, lines=2)

@@ -18,19 +18,13 @@ from numpy.typing import NDArray
 
 from hpskit.benchmark.result import Resampling, Result, figures
 from hpskit.prompts.suites import STYLES
-from hpskit.stats import (
-    GROUP_SIZE,
-    bradley_terry_interval,
-    holm,
-    paired_differences,
-    rank_intervals,
-    scorer_agreement,
-    win_matrix,
-)
+from hpskit.stats.blocks import Flags, Floats, Index
+from hpskit.stats.comparison import holm, paired_differences, rank_intervals
+from hpskit.stats.correlation import scorer_agreement
+from hpskit.stats.model_scores import GROUP_SIZE
+from hpskit.stats.strengths import bradley_terry_interval, win_matrix
 
 __all__ = ["agreement_of", "margins", "published_for", "scorer_board", "spread"]
-
-Floats = NDArray[np.float64]
 
 _STRENGTH_RESAMPLES = 1_000
 """The most that strengths take: each is a fit of its own, and the ends of intervals are steady by then."""
@@ -119,9 +113,9 @@ def scope_figures(
 
 def standings(
     scores: Floats,
-    texts: NDArray[np.intp],
+    texts: Index,
     categories: NDArray[np.str_],
-    decided: NDArray[np.bool_],
+    decided: Flags,
     resampling: Resampling,
 ) -> list[dict[str, Any]]:
     """Compute rank, strength and mean win rate of each model that has all prompts; None for the others.

@@ -26,11 +26,10 @@ from hpskit.pages.charts import Axis, axis_for, interval, interval_axis
 from hpskit.pages.format import between, counted, number, p_words, percent, signed, whole
 from hpskit.pages.page import environment, page
 from hpskit.pixels import Encoded, open_image, thumbnail
-from hpskit.prompts.suites import image_name
+from hpskit.stats.blocks import Flags, Floats
 
 __all__ = ["Part", "Pictures", "gather_pictures", "incomplete", "leaderboard_page", "leaderboard_table", "rank_range"]
 
-Floats = NDArray[np.float64]
 Board = Mapping[str, Any]
 """What `leaderboard.json` holds for one scorer."""
 
@@ -239,7 +238,7 @@ class Part:
             "scopes": scopes,
         }
 
-    def inside(self, category: str) -> NDArray[np.bool_]:
+    def inside(self, category: str) -> Flags:
         """(prompts,): those of a category; all of them for an empty one."""
         return self.groups == category if category else np.ones(len(self.groups), dtype=bool)
 

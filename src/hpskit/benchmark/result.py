@@ -21,11 +21,13 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.files import read_json
-from hpskit.prompts.suites import SuitePrompt, prompts_sha256
+from hpskit.prompts.suites import Suite, SuitePrompt
 from hpskit.records import ScorerInfo
 from hpskit.schema import Strict, parse
 from hpskit.scoring.contract import Candidate
-from hpskit.stats import bootstrap_mean, style_result
+from hpskit.stats.blocks import Floats, Index
+from hpskit.stats.intervals import bootstrap_mean
+from hpskit.stats.model_scores import style_result
 
 __all__ = [
     "CategoryFigures",
@@ -54,8 +56,6 @@ __all__ = [
 
 FORMAT: Final = "hpskit benchmark result 1"
 CURE = "make it again with `hpskit benchmark run`"
-
-Floats = NDArray[np.float64]
 
 _LONGEST_PATH, _LONGEST_NAME = 1_000, 255
 """Bytes of the path of an image from its folder, and of a part of it, as disks have them."""
@@ -195,14 +195,14 @@ class SuiteInfo(ResultPart):
     categories: Annotated[tuple[CategorySize, ...], FromList]
 
     @classmethod
-    def of(cls, name: str, source: str, prompts: Sequence[SuitePrompt]) -> Self:
+    def of(cls, suite: Suite) -> Self:
         """Describe a suite."""
-        sizes = Counter(prompt.category for prompt in prompts)
+        sizes = Counter(prompt.category for prompt in suite.prompts)
         return cls(
-            name=name,
-            source=source,
-            sha256=prompts_sha256((prompt.category, prompt.prompt) for prompt in prompts),
-            prompts=len(prompts),
+            name=suite.name,
+            source=suite.source,
+            sha256=suite.sha256,
+            prompts=len(suite.prompts),
             categories=tuple(CategorySize(name=name, prompts=size) for name, size in sizes.items()),
         )
 
@@ -239,7 +239,7 @@ class Result(ResultPart):
             for m, image in enumerate(row.images):
                 if missing := set(self.labels) - image.scores.keys():
                     contradiction(f"prompts[{n}].images[{m}].scores.{missing.pop()}", None, "a number")
-        for name, value in SuiteInfo.of(self.suite.name, self.suite.source, self.prompts):
+        for name, value in SuiteInfo.of(self.own_suite):
             if (stated := getattr(self.suite, name)) != value:
                 contradiction(f"suite.{name}", stated, f"{shown(value)}, which is that of its prompts")
         counts = {len(row.images) for row in self.prompts}
@@ -248,6 +248,11 @@ class Result(ResultPart):
         if self.complete != (len(counts) == 1):
             contradiction("complete", self.complete, "true just when every prompt has as many images as the others")
         return self
+
+    @property
+    def own_suite(self) -> Suite:
+        """The suite that the prompts make, whatever the file says of it."""
+        return Suite(name=self.suite.name, source=self.suite.source, prompts=self.prompts)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -260,7 +265,7 @@ class Result(ResultPart):
         return np.array([row.category for row in self.prompts], dtype=np.str_)
 
     @cached_property
-    def texts(self) -> NDArray[np.intp]:
+    def texts(self) -> Index:
         """(prompts,): equal numbers for prompts with one text; see `text_numbers`."""
         return text_numbers([row.prompt for row in self.prompts])
 
@@ -280,10 +285,6 @@ class Result(ResultPart):
         """(prompts,): the mean score of each prompt's images, NaN where there is none."""
         self.scorer(label)
         return mean_scores((row.images for row in self.prompts), label)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the whole document, ready for `json.dumps`."""
-        return self.model_dump(mode="json")
 
 
 def contradiction(place: str, found: object, expected: str) -> None:
@@ -316,7 +317,7 @@ def mean_scores(images: Iterable[Sequence[ScoredImage]], label: str) -> Floats:
     return np.array([np.mean(scores) if scores else np.nan for scores in own], dtype=np.float64)
 
 
-def text_numbers(texts: Sequence[str]) -> NDArray[np.intp]:
+def text_numbers(texts: Sequence[str]) -> Index:
     """(prompts,): the number of each text, from 0 in order of appearance.
 
     The images of one text are not independent of one another: whatever resamples prompts draws such prompts together.
@@ -326,7 +327,7 @@ def text_numbers(texts: Sequence[str]) -> NDArray[np.intp]:
     return np.array(numbers, dtype=np.intp)
 
 
-def mean_interval(values: Floats, clusters: NDArray[np.intp] | None = None, **options: Any) -> dict[str, float | None]:
+def mean_interval(values: Floats, clusters: Index | None = None, **options: Any) -> dict[str, float | None]:
     """Compute `value`, the mean of what is not NaN, and its interval `low`, `high` by `hpskit.stats.bootstrap_mean`.
 
     The ends are None if fewer than two different prompts have a value: one says nothing of others.
@@ -438,7 +439,7 @@ def common_scorers(results: Sequence[Result], wanted: Sequence[str] = ()) -> lis
     return list(dict.fromkeys(labels))
 
 
-def repeats_note(texts: NDArray[np.intp]) -> str | None:
+def repeats_note(texts: Index) -> str | None:
     """Tell the reader that prompts repeat one another; None if none does. `texts` are as of `text_numbers`."""
     if not (repeated := len(texts) - len(np.unique(texts))):
         return None

@@ -118,11 +118,7 @@ class SuiteImage:
     """SHA-256 of the file, 64 hex digits."""
 
 
-def run(
-    config: BenchmarkRun,
-    load: Callable[[], Sequence[Candidate]],
-    progress: Progress = lambda _what, _done, _total: None,
-) -> Summary:
+def run(config: BenchmarkRun, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda *_: None) -> Summary:
     """Score the images of a suite, and publish the result.
 
     Args:
@@ -165,7 +161,7 @@ def run(
         own = scored_images(images, book, identities)
         rows = [ScoredPrompt(**prompt.model_dump(), images=own[n]) for n, prompt in enumerate(suite.prompts)]
         result = make_result(config, suite, found, rows, kept, candidates, earlier)
-        publish_json(config.out, result.to_json())
+        publish_json(config.out, result.model_dump(mode="json"))
     return Summary(result=result, resumed=resumed, identical=identical, found=found)
 
 
@@ -244,7 +240,6 @@ def make_result(
     earlier: Result | None,
 ) -> Result:
     """Put the result together; what an earlier one says of suite and settings stays if this run does not say it."""
-    named = earlier.suite if earlier else suite  # the prompts are the same, whatever their file is called today
     new = [
         {**described(candidate), "command": config.command, "versions": versions(), **figures(rows, candidate.label)}
         for candidate in candidates
@@ -259,7 +254,7 @@ def make_result(
         "meta": dict(config.meta) or (earlier.meta if earlier else {}),
         "versions": versions(),
         "images_root": relative_to(config.images, config.out.parent),
-        "suite": SuiteInfo.of(named.name, named.source, suite.prompts),
+        "suite": earlier.suite if earlier else SuiteInfo.of(suite),  # of the same prompts
         "scorers": [*kept, *new],
         "prompts": rows,
     }

@@ -15,7 +15,7 @@ import numpy as np
 from hpskit.benchmark.result import Result, ScoredImage, ScorerResult, figures, read_result
 from hpskit.errors import ImageError, InputError, ModelError, NotCachedError, listed
 from hpskit.images.layout import Match, find_images
-from hpskit.prompts.suites import KNOWN, SUITES, Suite, image_name, open_suite
+from hpskit.prompts.suites import KNOWN, SUITES, image_name, open_suite
 from hpskit.records import ScorerInfo
 from hpskit.scoring.book import read_images
 from hpskit.scoring.contract import Scorer
@@ -81,7 +81,7 @@ def verify(
     manifest: Path | None = None,
     match: Match = "auto",
     tolerance: float | None = None,
-    progress: Progress = lambda _what, _done, _total: None,
+    progress: Progress = lambda *_: None,
 ) -> Verification:
     """Check a result against the images that it speaks of.
 
@@ -146,8 +146,7 @@ def check_places(result: Result, folder: Path, manifest: Path | None, match: Mat
     """See whether each prompt has the images that belong to it: all of them, and no other prompt's."""
     rows = result.prompts
     try:
-        suite = Suite(name=result.suite.name, source="", prompts=rows)
-        found = find_images(suite, folder, manifest=manifest, match=match, allow_missing=True)
+        found = find_images(result.own_suite, folder, manifest=manifest, match=match, allow_missing=True)
     except InputError as error:
         return Check("places", False, str(error))
     wrong = []

@@ -50,9 +50,11 @@ def chrominance(
     \b
     hpskit study chrominance base=renders/base tuned=renders/tuned --out colours/
     """
+    from hpskit.benchmark.result import Resampling
     from hpskit.benchmark.studies.chrominance import Chrominance, run
 
-    config = Chrominance(images=images, out=out, size=size, resamples=resamples, command=command_line())
+    resampling = Resampling(resamples=resamples)
+    config = Chrominance(images=images, out=out, size=size, resampling=resampling, command=command_line())
     with progress_bar() as bar:
         result = run(config, step_progress(bar))
     if as_json:

@@ -8,7 +8,6 @@ Only the head of a file is looked at, not its pixels.
 
 from __future__ import annotations
 
-import itertools
 import os
 import posixpath
 import re
@@ -25,7 +24,7 @@ from hpskit.files import explain
 from hpskit.pixels import check_head
 from hpskit.prompts.suites import Suite, SuitePrompt, image_name
 from hpskit.rows import read_rows
-from hpskit.schema import Strict, nearest, parse
+from hpskit.schema import Strict, parse
 
 __all__ = ["ImageSet", "Match", "find_images"]
 
@@ -297,7 +296,7 @@ def check(suite: Suite, folder: Path, found: Found, allow_missing: bool, option:
         raise InputError(
             folder,
             f"holds no image of the suite{instead}",
-            expected=f"{image_name(suite.prompts[0])} and so on{near(suite, folder)}",
+            expected=f"{image_name(suite.prompts[0])} and so on",
             cure=f"name them so (`hpskit benchmark prompts` lists the names), or say which is which with {option}",
         )
     unusable = []
@@ -320,39 +319,17 @@ def check(suite: Suite, folder: Path, found: Found, allow_missing: bool, option:
         problems.append(f"{listed(found.unsure, 20)}: where the first prompt is missing, all others may be one off")
         cure += f", or say --match number if numbers do start at 0, or which image is whose with {option}"
     elif not allow_missing and (absent := missing(suite, found)):
-        problems.append(f"{len(absent)} missing: {listed(ranges(absent), 20)}{near(suite, folder)}")
+        problems.append(f"{len(absent)} missing: {listed(absent, 20)}")
         cure += ", or score what is there with --allow-missing"
     if problems:
         raise InputError(folder, f"has images that do not fit the suite: {'; '.join(problems)}", cure=cure)
 
 
-def missing(suite: Suite, found: Found) -> list[tuple[str, int, int | None]]:
-    """List category, number and sample of what is not there; each prompt is to have as many images as the others."""
+def missing(suite: Suite, found: Found) -> list[str]:
+    """Name what is not there, `anime/00003` or `anime/00013_2`; each prompt is to have as many images as the others."""
     samples = sorted({sample for files in found.files.values() for sample in files})
-    absent: list[tuple[str, int, int | None]] = []
+    absent = []
     for prompt in suite.prompts:
-        there = found.files.get((prompt.category, prompt.number))
-        gone = [sample for sample in samples if sample not in there] if there else [None]
-        absent += [(prompt.category, prompt.number, sample) for sample in gone]
-    return sorted(absent, key=lambda place: suite.categories.index(place[0]))
-
-
-def ranges(places: Sequence[tuple[str, int, int | None]]) -> list[str]:
-    """Write category, number and sample as `anime/00003`, `anime/00007 to 00012`, `anime/00013_2`."""
-    found = []
-    for (category, sample, _), group in itertools.groupby(
-        enumerate(places), key=lambda one: (one[1][0], one[1][2], one[1][1] - one[0] if one[1][2] is None else one[0])
-    ):
-        numbers = [number for _, (_, number, _) in group]
-        end = f"_{sample}" if sample is not None else f" to {numbers[-1]:05d}" if len(numbers) > 1 else ""
-        found.append(f"{category}/" * bool(category) + f"{numbers[0]:05d}{end}")
-    return found
-
-
-def near(suite: Suite, folder: Path) -> str:
-    """Hint at a folder that has nearly the name of a category; empty if there is none."""
-    there = {path.name.casefold(): path.name for path in folder.iterdir() if path.is_dir()}
-    for category in suite.categories:
-        if category and category not in there.values() and (close := nearest(category.casefold(), there)):
-            return f" (is the folder {there[close]!r} meant to be {category!r}?)"
-    return ""
+        there, name = found.files.get((prompt.category, prompt.number)), image_name(prompt, "")
+        absent += [f"{name}_{sample}" for sample in samples if sample not in there] if there else [name]
+    return sorted(absent)

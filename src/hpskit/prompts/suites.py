@@ -14,7 +14,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +36,6 @@ __all__ = [
     "SuitePrompt",
     "image_name",
     "open_suite",
-    "prompts_sha256",
     "style_prompts",
     "write_prompts",
 ]
@@ -109,13 +108,8 @@ class Suite:
     @cached_property
     def sha256(self) -> str:
         """64 hex digits over category and text of every prompt in order, whatever file holds them."""
-        return prompts_sha256((prompt.category, prompt.prompt) for prompt in self.prompts)
-
-
-def prompts_sha256(prompts: Iterable[tuple[str, str]]) -> str:
-    """Hash (category, prompt) in order: 64 hex digits."""
-    text = json.dumps([list(both) for both in prompts], ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+        rows = [[prompt.category, prompt.prompt] for prompt in self.prompts]
+        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
 def image_name(prompt: SuitePrompt, ending: str = ".jpg") -> str:
@@ -198,7 +192,7 @@ def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite
     if known is None and name in KNOWN:
         what = f"{path}: these are not the published prompts of {name}, do not compare with its tables"
         warnings.warn(what, stacklevel=3)
-    return Suite(name=known or name, source=source, prompts=suite.prompts)
+    return replace(suite, name=known or name)
 
 
 def rows_of(path: Path, category: str | None = None) -> Iterator[Row]:

@@ -13,7 +13,7 @@ import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpskit import __version__
-from hpskit.benchmark.result import mean_interval
+from hpskit.benchmark.result import Resampling, mean_interval
 from hpskit.benchmark.studies.folders import ImageFolder, measured, open_folders
 from hpskit.errors import InputError
 from hpskit.pages.charts import Axis, Frame, axis_for, element
@@ -31,7 +31,8 @@ from hpskit.pages.page import figure_file, page
 from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.statistics import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity, gamut_outline, lab_to_srgb
 from hpskit.stage import Ledger, Progress, check_free, ledger_until_published, publish
-from hpskit.stats import check_settings, holm
+from hpskit.stats.blocks import Floats
+from hpskit.stats.comparison import holm
 from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
 
 __all__ = ["Chrominance", "Sample", "measure", "run"]
@@ -55,8 +56,6 @@ _FRAME = Frame(
     grid="xy",
 )
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chrominance:
@@ -68,21 +67,12 @@ class Chrominance:
     """Folder for `chrominance.json`, `chrominance.html` and `chrominance.svg`."""
     size: int = 256
     """Longest side in pixels that images are reduced to before their colours are taken; smaller ones are left."""
-    resamples: int = 1000
-    """Bootstrap resamples of the images, and deals of the permutation test."""
-    level: float = 0.95
-    """Nominal coverage of the intervals, 0 to 1."""
-    seed: int = 0
+    resampling: Resampling = field(default_factory=lambda: Resampling(resamples=1000))
+    """Bootstraps of the images, and deals of the permutation test."""
     command: str = ""
     """The command that makes this again."""
 
-    @property
-    def resampling(self) -> dict[str, Any]:
-        """Settings of intervals and tests."""
-        return {"resamples": self.resamples, "level": self.level, "seed": self.seed}
-
     def __post_init__(self) -> None:
-        check_settings(self.resamples, self.level)
         if not 16 <= self.size <= 4096:
             raise InputError("size", f"is {self.size}", expected="16 to 4096 pixels")
 
@@ -104,7 +94,7 @@ class Sample:
     """(3, images): chroma, saturation and share of vivid pixels; see `ChromaDensity`."""
 
 
-def run(config: Chrominance, progress: Progress = lambda _what, _done, _total: None) -> dict[str, Any]:
+def run(config: Chrominance, progress: Progress = lambda *_: None) -> dict[str, Any]:
     """Measure all images, compare the models, and publish; killed and run again it continues.
 
     Returns:
@@ -182,30 +172,31 @@ def reduced(encoded: Encoded, size: int) -> Image.Image:
 
 def compare(samples: Sequence[Sample], config: Chrominance) -> dict[str, Any]:
     """Compute everything that is said of the samples, ready for JSON; see docs/studies.md."""
-    pairs = [compare_two(first, second, config) for first, second in itertools.combinations(samples, 2)]
+    pairs = [compare_two(first, second, config.resampling) for first, second in itertools.combinations(samples, 2)]
     for name in ("wasserstein", "jensen_shannon"):
         for pair, p_value in zip(pairs, holm([pair[name]["p_value"] for pair in pairs]), strict=True):
             pair[name]["p_adjusted"] = float(p_value)
-    models = []
+    models, resampling = [], asdict(config.resampling)
     for sample in samples:
         both = zip(_FIGURES, sample.figures, strict=True)
-        intervals = {name: mean_interval(values, **config.resampling) for name, values in both}
+        intervals = {name: mean_interval(values, **resampling) for name, values in both}
         a, b = sample.densities.mean(axis=0, dtype=np.float64) @ PLANE.centres
         models.append({**sample.folder.facts(sample.digests), **intervals, "mean_a": float(a), "mean_b": float(b)})
-    settings = {"size": config.size, "bin": BIN, "vivid": VIVID, "directions": _DIRECTIONS, **config.resampling}
+    settings = {"size": config.size, "bin": BIN, "vivid": VIVID, "directions": _DIRECTIONS, **resampling}
     return {"settings": settings, "models": models, "pairs": pairs}
 
 
-def compare_two(first: Sample, second: Sample, config: Chrominance) -> dict[str, Any]:
+def compare_two(first: Sample, second: Sample, resampling: Resampling) -> dict[str, Any]:
     """Compute the distances of two samples, and the difference of their mean chroma with its percentile interval."""
     paired = first.folder.keys == second.folder.keys
     measures = (SlicedWasserstein(PLANE.centres, _DIRECTIONS), jensen_shannon)
-    wasserstein, js = compare_densities(first.densities, second.densities, measures, paired=paired, **config.resampling)
-    rng = np.random.default_rng(config.seed)
+    densities, options = (first.densities, second.densities), asdict(resampling)
+    wasserstein, js = compare_densities(*densities, measures, paired=paired, **options)
+    rng = np.random.default_rng(resampling.seed)
     chroma, other_chroma = first.figures[0], second.figures[0]
-    drawn = draw_weights(len(chroma), config.resamples, rng)
-    other = drawn if paired else draw_weights(len(other_chroma), config.resamples, rng)
-    ends = ((1 - config.level) / 2, (1 + config.level) / 2)
+    drawn = draw_weights(len(chroma), resampling.resamples, rng)
+    other = drawn if paired else draw_weights(len(other_chroma), resampling.resamples, rng)
+    ends = ((1 - resampling.level) / 2, (1 + resampling.level) / 2)
     low, high = np.quantile(other @ other_chroma - drawn @ chroma, ends)
     difference = float(other_chroma.mean() - chroma.mean())
     return {

@@ -37,7 +37,7 @@ from hpskit.pages.page import page
 from hpskit.pixels import Encoded, open_image
 from hpskit.scoring.contract import Candidate, Scorer
 from hpskit.stage import Ledger, Progress, check_free, publish
-from hpskit.stats import kendall_tau_b, spearman
+from hpskit.stats.correlation import kendall_tau_b, spearman
 
 __all__ = [
     "METRICS",
@@ -99,11 +99,7 @@ class Metrics:
             raise InputError("clip", f"is {self.clip!r}", expected="clip-score or clip-score:ARCH:PRETRAINED")
 
 
-def run(
-    config: Metrics,
-    load_clip: Callable[[], Scorer],
-    progress: Progress = lambda _what, _done, _total: None,
-) -> dict[str, Any]:
+def run(config: Metrics, load_clip: Callable[[], Scorer], progress: Progress = lambda *_: None) -> dict[str, Any]:
     """Measure all models, compare them with what scorers say, and publish; killed and run again it continues.
 
     Args:

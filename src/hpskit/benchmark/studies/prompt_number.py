@@ -23,7 +23,8 @@ from hpskit.pages.charts import Frame, Point, Series, axis_for, colour_of, eleme
 from hpskit.pages.format import digits_for
 from hpskit.pages.page import figure_file, page
 from hpskit.stage import publish
-from hpskit.stats import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
+from hpskit.stats.blocks import Floats, Index
+from hpskit.stats.model_scores import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
 
 __all__ = ["PromptNumber", "run"]
 
@@ -31,8 +32,6 @@ _COUNTS = (10, 20, 50, 100, 200, 400, 800, 1600, 3200)
 """Numbers of prompts that the curves go through, besides that of the suite."""
 _SEEN = 0.005
 """A chart of chances that are all below this is an empty frame, and is not drawn."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +52,6 @@ class PromptNumber:
     """Same seed, same study."""
     command: str = ""
     """The command that makes this again; stands on the page."""
-
-    @property
-    def draws(self) -> dict[str, int]:
-        """Settings of the draws."""
-        return {"resamples": self.resamples, "seed": self.seed}
 
     def __post_init__(self) -> None:
         if not 0 < self.resolution < math.inf:
@@ -80,11 +74,12 @@ def run(config: PromptNumber) -> dict[str, Any]:
     labels = common_scorers(results, config.scorers)
     if not labels:
         raise InputError("results", "have no scorer in common", cure="score the models with the same scorer")
+    settings = {"resolution": config.resolution, "level": 0.95, "power": 0.8}
     study = {
         "format": "hpskit prompt number study 1",
         "package": f"hpskit {__version__}",
         "command": config.command,
-        "settings": {"resolution": config.resolution, "level": 0.95, "power": 0.8, **config.draws},
+        "settings": {**settings, "resamples": config.resamples, "seed": config.seed},
         "suite": results[0].suite.model_dump(mode="json"),
         "models": [result.name for result in results],
         "scorers": [scorer_study(label, results, config) for label in labels],
@@ -140,7 +135,7 @@ def no_order(scores: Floats) -> bool:
 def scope_study(
     category: str,
     scores: Floats,
-    texts: NDArray[np.intp],
+    texts: Index,
     categories: NDArray[np.str_] | None,
     names: Sequence[str],
     config: PromptNumber,
@@ -154,7 +149,8 @@ def scope_study(
     curve = []
     if not no_order(scores):
         counts = sorted({prompts, *(count for count in _COUNTS if count >= fewest)})
-        curve = wrong_order_curve(scores, counts, categories=categories, clusters=texts, **config.draws)
+        draws = {"resamples": config.resamples, "seed": config.seed}
+        curve = wrong_order_curve(scores, counts, categories=categories, clusters=texts, **draws)
     needed = prompts_needed(largest, config.resolution)
     # Fewer prompts may be enough for that power, but too few for any permutation test.
     at_least = needed > 1 and detectable_difference(largest, needed - 1) <= config.resolution
