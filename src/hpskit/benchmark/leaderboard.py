@@ -16,14 +16,7 @@ from typing import Any
 from hpskit import __version__
 from hpskit.benchmark.leaderboard_figures import agreement_of, scorer_board
 from hpskit.benchmark.leaderboard_page import Part, gather_pictures, leaderboard_page, leaderboard_table
-from hpskit.benchmark.result import (
-    Resampling,
-    Result,
-    read_results,
-    relative_to,
-    repeats_note,
-    same_scorer,
-)
+from hpskit.benchmark.result import Resampling, Result, read_results, relative_to, repeats_note, same_scorer
 from hpskit.errors import InputError, shown
 from hpskit.files import sha256_file
 from hpskit.stage import check_free, publish

@@ -215,7 +215,7 @@ def compare_two(first: Sample, second: Sample, resampling: Resampling) -> dict[s
 def products(result: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, bytes]:
     """Make the page and the plot; `result` is what `chrominance.json` holds."""
     maps = {sample.folder.name: (sample.fine, sample.light) for sample in samples}
-    panels = density_map(maps)
+    pictures = density_map(maps)
     pairs = sorted(result["pairs"], key=lambda pair: -pair["wasserstein"]["value"])
     ends = [pair["wasserstein"][name] for pair in pairs for name in ("value", "high", "chance")]
     html = page(
@@ -224,39 +224,31 @@ def products(result: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, 
         result=result,
         pairs=pairs,
         axis=axis_for([0.0, *ends]),
-        panels=[panel.draw() for panel in panels],
+        panels=[panel(name, picture) for name, picture in pictures.items()],
     )
-    named = [
-        panel.draw(f"n = {model['images']:,}, mean C* = {model['chroma']['value']:.1f}")
-        for panel, model in zip(panels, result["models"], strict=True)
-    ]
+    named = []
+    for model in result["models"]:
+        figures = f"n = {model['images']:,}, mean C* = {model['chroma']['value']:.1f}"
+        named.append(panel(model["name"], pictures[model["name"]], figures))
     plot = figure_file("Chrominance", named, columns=4, cell=(430, 470), note="Dashed: what sRGB can show.")
     return {"chrominance.html": html.encode(), "chrominance.svg": plot.encode()}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
-    """One model's density, ready to be drawn."""
-
-    name: str
-    picture: str
-    """`data:` address of a PNG that fills the plane."""
-
-    def draw(self, figures: str = "") -> Markup:
-        """Draw the plane; with `figures` the name stands above it, and they beside the name."""
-        (left, top), (right, bottom) = _FRAME.at(PLANE.a_low, _B_HIGH), _FRAME.at(_A_HIGH, PLANE.b_low)
-        place = {"x": left, "y": top, "width": right - left, "height": bottom - top}
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_FRAME.at(a, b) for a, b in gamut_outline()))
-        content = [element("polygon", class_="axis", stroke_dasharray="6 4", points=points)]
-        content.append(element("image", preserveAspectRatio="none", href=self.picture, **place))
-        if figures:
-            content.append(element("text", self.name, class_="name", x=left, y=9))
-            content.append(element("text", figures, x=right, y=9, text_anchor="end"))
-        return _FRAME.draw(f"Density of the chroma plane, {self.name}", *content)
+def panel(name: str, picture: str, figures: str = "") -> Markup:
+    """Draw the plane of one model; with `figures` the name stands above it, and they beside the name."""
+    (left, top), (right, bottom) = _FRAME.at(PLANE.a_low, _B_HIGH), _FRAME.at(_A_HIGH, PLANE.b_low)
+    place = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_FRAME.at(a, b) for a, b in gamut_outline()))
+    content = [element("polygon", class_="axis", stroke_dasharray="6 4", points=points)]
+    content.append(element("image", preserveAspectRatio="none", href=picture, **place))
+    if figures:
+        content.append(element("text", name, class_="name", x=left, y=9))
+        content.append(element("text", figures, x=right, y=9, text_anchor="end"))
+    return _FRAME.draw(f"Density of the chroma plane, {name}", *content)
 
 
-def density_map(maps: Mapping[str, tuple[Floats, Floats]]) -> list[Panel]:
-    """Prepare the panels of several models, on one scale.
+def density_map(maps: Mapping[str, tuple[Floats, Floats]]) -> dict[str, str]:
+    """Draw the densities of several models on one scale: `data:` addresses of PNGs that fill the plane.
 
     `maps` are mean density and density times L* of each model, both (bins of half the width of `PLANE`,).
     """
@@ -268,7 +260,7 @@ def density_map(maps: Mapping[str, tuple[Floats, Floats]]) -> list[Panel]:
         for name, parts in maps.items()
     }
     highest = max(float(density.max()) for density, _ in smooth.values())
-    return [Panel(name=name, picture=picture_of(density, light, highest)) for name, (density, light) in smooth.items()]
+    return {name: picture_of(density, light, highest) for name, (density, light) in smooth.items()}
 
 
 def picture_of(density: Floats, light: Floats, highest: float) -> str:

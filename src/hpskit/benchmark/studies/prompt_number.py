@@ -30,8 +30,6 @@ __all__ = ["PromptNumber", "run"]
 
 _COUNTS = (10, 20, 50, 100, 200, 400, 800, 1600, 3200)
 """Numbers of prompts that the curves go through, besides that of the suite."""
-_SEEN = 0.005
-"""A chart of chances that are all below this is an empty frame, and is not drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,26 +174,21 @@ def products(study: Mapping[str, Any]) -> dict[str, bytes]:
     drawn: list[Markup] = []
     shown = {}
     for scorer in study["scorers"]:
-        errors, chances = panels(scorer)
+        charts = panels(scorer)
         series = curves(scorer, "difference_error")
         named = [("people", scorer["label"]), *((one.colour, one.name) for one in series)]
         names = [
             element("text", name, class_=f"name {colour}", x=360, y=24 + 16 * n, text_anchor="end")
             for n, (colour, name) in enumerate(named)
         ]
-        drawn += [element("g", errors["chart"], *names)]
-        drawn += [chances["chart"] or element("text", chances["words"], x=12, y=34)]
-        digits = decimals(scorer["scopes"][0]["curve"])
-        shown[scorer["label"]] = {"panels": [errors, chances], "legend": legend(series), "digits": digits}
+        errors, chances = charts.values()
+        drawn += [element("g", errors, *names), chances]
+        digits = digits_for([point["detectable"] for point in scorer["scopes"][0]["curve"]], least=3)
+        shown[scorer["label"]] = {"panels": charts, "legend": legend(series), "digits": digits}
     title = f"How many prompts: {study['suite']['name']}"
     plot = figure_file(title, drawn, columns=2, cell=(380, 280))
     html = page("hpskit.benchmark.studies", "prompt_number.html", result=study, shown=shown)
     return {"prompts.html": html.encode(), "prompts.svg": plot.encode()}
-
-
-def decimals(curve: Sequence[Mapping[str, Any]]) -> int:
-    """Return the digits of errors and of what can be detected: the least of the latter keeps two figures."""
-    return digits_for([point["detectable"] for point in curve], least=3)
 
 
 def curves(scorer: Mapping[str, Any], figure: str, scale: float = 1) -> list[Series]:
@@ -214,9 +207,9 @@ def curves(scorer: Mapping[str, Any], figure: str, scale: float = 1) -> list[Ser
     ]
 
 
-def panels(scorer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Draw the errors and the chances of a scorer: `title` and `chart`, or `words` for chances that cannot be seen."""
-    found: list[dict[str, Any]] = []
+def panels(scorer: Mapping[str, Any]) -> dict[str, Markup]:
+    """Draw the errors and the chances of a scorer, each by its title."""
+    found = {}
     for figure, scale, title, y_title in (
         ("difference_error", 1, "Error of a difference", "standard error of a difference, points"),
         ("wrong_order", 100, "Chance of a wrong order", "chance of a wrong order, %"),
@@ -224,15 +217,9 @@ def panels(scorer: Mapping[str, Any]) -> list[dict[str, Any]]:
         series = curves(scorer, figure, scale)
         points = [point for one in series for point in one.points]
         highest, counts = max(point.y or 0.0 for point in points), sorted({point.x for point in points})
-        if figure == "wrong_order" and highest < scale * _SEEN:
-            what = f"{math.ceil(10 * highest) / 10:.1f} % or less" if highest else "None in any draw"
-            words = f"{what}, with {counts[0]:,.0f} prompts or more"
-            found.append({"title": title, "chart": None, "words": words})
-            continue
         frame = Frame(
             x=value_axis(counts, [f"{count:,.0f}" for count in counts], title="prompts", logarithmic=True),
             y=axis_for([0.0, highest], steps=4, title=y_title),
         )
-        chart = line_chart(f"{title} against the number of prompts", frame, series)
-        found.append({"title": title, "chart": chart, "words": ""})
+        found[title] = line_chart(f"{title} against the number of prompts", frame, series)
     return found
