@@ -12,17 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hpskit.stats import (
-    Accuracy,
-    bootstrap_accuracy,
-    bootstrap_people,
-    bradley_terry_interval,
-    krippendorff_alpha,
-    pair_accuracy,
-    paired_differences,
-    rank_intervals,
-    wrong_order_curve,
-)
+from hpskit.stats.accuracy import Accuracy, pair_accuracy
+from hpskit.stats.agreement import bootstrap_people, krippendorff_alpha
+from hpskit.stats.comparison import paired_differences, rank_intervals
+from hpskit.stats.intervals import bootstrap_accuracy
+from hpskit.stats.model_scores import wrong_order_curve
+from hpskit.stats.strengths import bradley_terry_interval
 
 rng = np.random.default_rng(0)
 BOARD = rng.normal(0, 0.3, 20)[:, None] + rng.normal(27, 1, (20, 3200))

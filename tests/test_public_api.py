@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import hpskit
+from hpskit import stats
 
 PUBLIC = {"HpskitError", "PreferenceScorer", "RankedImage", "Scorer", "ScorerInfo", "__version__", "load_scorer"}
 
@@ -23,9 +25,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         hpskit.scorer_load  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["hpskit", "hpskit.cli", "hpskit.errors", "hpskit.models.registry", "hpskit.stats"])
+FIGURES = ", ".join(f"hpskit.stats.{path.stem}" for path in Path(stats.__path__[0]).glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("module", ["hpskit", "hpskit.cli", "hpskit.errors", "hpskit.models.registry", FIGURES])
 def test_importing_needs_no_torch(module: str) -> None:
-    slow = {"torch", "pyarrow", "open_clip", "krippendorff", *(["scipy"] if module == "hpskit.stats" else [])}
+    slow = {"torch", "pyarrow", "open_clip", "krippendorff", *(["scipy"] if module == FIGURES else [])}
     code = f"import sys, {module}; print(sorted({slow} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

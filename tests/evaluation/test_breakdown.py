@@ -10,7 +10,7 @@ import pytest
 from hpskit.dataset.group import Group, Judgement
 from hpskit.evaluation.breakdown import breakdowns, disagreements, pair_up
 from hpskit.evaluation.judging import Intervals, Settings, calibration_of
-from hpskit.stats import PairVotes
+from hpskit.stats.calibration import PairVotes
 
 
 def group(number: int, category: str, *sources: str) -> Group:

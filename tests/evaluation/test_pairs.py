@@ -11,7 +11,7 @@ from error_fields import at
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
 from hpskit.evaluation.breakdown import pair_up
-from hpskit.stats import pair_accuracy
+from hpskit.stats.accuracy import pair_accuracy
 from preference_data import groups
 
 

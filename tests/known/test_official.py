@@ -18,7 +18,7 @@ from hpskit.evaluation.run import Evaluation, run
 from hpskit.models import loading
 from hpskit.pixels import Preprocessing, to_tensor
 from hpskit.scoring.contract import Candidate
-from hpskit.stats import pair_accuracy
+from hpskit.stats.accuracy import pair_accuracy
 from hpskit.training.engine import cosine_lr
 from hpskit.training.losses import best_of_group_loss, margin_ranking_loss, pair_loss
 

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import (
-    ACCURACY_RULES,
-    Accuracy,
-    pair_accuracy,
-    pair_outcomes,
-    pickapic_cross_fitted,
-    pickapic_rule,
-    pickapic_threshold,
-)
+from hpskit.stats.accuracy import Accuracy, pair_accuracy, pair_outcomes, pickapic_cross_fitted, pickapic_threshold
+from hpskit.stats.rules import ACCURACY_RULES, pickapic_rule
 
 NAN = math.nan
 NOTHING = at("accuracy", found="nothing to compare")

@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import calibration, pair_votes
+from hpskit.stats.calibration import calibration, pair_votes
 
 pair = st.tuples(st.floats(0.01, 0.99), st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[1] + p[2] > 0)
 pairs = st.lists(pair, min_size=1, max_size=30)

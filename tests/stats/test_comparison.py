@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import PairedDifference, bootstrap_mean, holm, paired_difference, paired_differences
+from hpskit.stats.comparison import PairedDifference, holm, paired_difference, paired_differences
+from hpskit.stats.intervals import bootstrap_mean
 
 lattice = st.lists(st.integers(-3, 3), min_size=2, max_size=9)
 p_values = st.lists(st.floats(0, 0.1) | st.floats(0, 1), max_size=12)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import kendall_tau_b, scorer_agreement, spearman
+from hpskit.stats.correlation import kendall_tau_b, scorer_agreement, spearman
 
 NAN = math.nan
 

@@ -9,12 +9,8 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import (
-    Accuracy,
-    bootstrap_accuracy,
-    bootstrap_difference,
-    bootstrap_mean,
-)
+from hpskit.stats.accuracy import Accuracy
+from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_difference, bootstrap_mean
 from hpskit.stats.rules import Averaging
 
 

@@ -7,15 +7,15 @@ import pytest
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import (
+from hpskit.stats.accuracy import pair_accuracy
+from hpskit.stats.agreement import (
+    PeopleMeasure,
     annotator_agreement,
-    bootstrap_accuracy,
     bootstrap_people,
     bootstrap_scores,
     leave_one_out_agreement,
-    pair_accuracy,
 )
-from hpskit.stats.agreement import PeopleMeasure
+from hpskit.stats.intervals import bootstrap_accuracy
 
 MEASURES: list[PeopleMeasure] = ["annotator_vs_annotator", "leave_one_out", "inclusive"]
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import (
+from hpskit.stats.comparison import paired_difference
+from hpskit.stats.model_scores import (
     PromptCountPoint,
     detectable_difference,
     difference_deviations,
-    paired_difference,
     prompts_needed,
     style_result,
     wrong_order_curve,

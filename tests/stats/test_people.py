@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import (
-    Accuracy,
-    agreement_by_gap,
-    annotator_agreement,
-    krippendorff_alpha,
-    leave_one_out_agreement,
-)
+from hpskit.stats.accuracy import Accuracy
+from hpskit.stats.agreement import agreement_by_gap, annotator_agreement, krippendorff_alpha, leave_one_out_agreement
 
 NAN = math.nan
 PEOPLE_RULES = ["ties-half", "hpdv2", "imagereward"]

@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import RankIntervals, paired_difference, rank_intervals
+from hpskit.stats.comparison import RankIntervals, paired_difference, rank_intervals
 
 tables = st.tuples(st.integers(2, 5), st.integers(2, 12)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.integers(-4, 4).map(lambda step: step / 10))

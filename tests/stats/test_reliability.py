@@ -11,7 +11,7 @@ import scipy.stats
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import accuracy_by_annotators, split_half
+from hpskit.stats.reliability import accuracy_by_annotators, split_half
 
 NAN = math.nan
 

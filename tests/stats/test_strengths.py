@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats import bradley_terry, bradley_terry_interval, win_counts, win_matrix
+from hpskit.stats.strengths import bradley_terry, bradley_terry_interval, win_counts, win_matrix
 
 counts = st.integers(2, 6).flatmap(lambda models: arrays(np.int64, (models, models), elements=st.integers(0, 40)))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpskit.stats import Accuracy
+from hpskit.stats.accuracy import Accuracy
 from hpskit.training.recipes import tiny
 from hpskit.training.watch import (
     Watch,

@@ -64,7 +64,7 @@ class Settings:
     rule: str = "ties-half"
     """Named rule of the headline figures, of differences and of breakdowns."""
     tie_threshold: float | None = None
-    """Tie threshold of the rule `pickapic`, see `hpskit.stats.pickapic_rule`; None was not given and is 0."""
+    """Tie threshold of the rule `pickapic`, see `hpskit.stats.rules.pickapic_rule`; None was not given and is 0."""
     persons: bool = False
     """Whether the same annotator name means the same person in all groups, so that persons can be resampled."""
     resamples: int = 10_000

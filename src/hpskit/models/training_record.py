@@ -32,7 +32,7 @@ class HeldOut(Strict):
     """Accuracy of a model on prompts that its fit had not seen, with its 95 % interval."""
 
     rule: str
-    """Named rule of the accuracy, a key of `hpskit.stats.ACCURACY_RULES`."""
+    """Named rule of the accuracy, a key of `hpskit.stats.rules.ACCURACY_RULES`."""
     value: Share
     low: Share
     high: Share
