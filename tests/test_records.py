@@ -9,6 +9,7 @@ import pytest
 from error_fields import at
 from hpskit.errors import RecordError
 from hpskit.records import ScorerInfo
+from hpskit.schema import parse
 
 INFO = ScorerInfo(
     name="hps-v2.1",
@@ -26,7 +27,7 @@ INFO = ScorerInfo(
 def test_the_information_on_a_scorer_comes_back() -> None:
     value = json.loads(json.dumps(INFO.to_json()))
     assert value["identity"] == INFO.identity
-    assert ScorerInfo.from_json(value, "here") == INFO
+    assert parse(ScorerInfo, value, "here") == INFO
 
 
 @pytest.mark.parametrize("name", sorted(ScorerInfo.model_fields))
@@ -34,7 +35,7 @@ def test_whatever_changes_a_score_changes_the_identity(name: str) -> None:
     changed = INFO.model_copy(update={name: "sha256:" + "cd" * 32 if name == "weight_hash" else "other"})
     assert (changed.identity != INFO.identity) is (name not in ("scale", "licence"))
     with pytest.raises(RecordError, check=at(f"there: {name}", found="is None")):
-        ScorerInfo.from_json({**INFO.to_json(), name: None}, "there")
+        parse(ScorerInfo, {**INFO.to_json(), name: None}, "there", error=RecordError)
 
 
 def test_a_local_checkpoint_may_be_renamed() -> None:

@@ -16,15 +16,7 @@ if TYPE_CHECKING:
     from hpskit.scoring.contract import Scorer
     from hpskit.scoring.scorer import PreferenceScorer, load_scorer
 
-__all__ = [
-    "HpskitError",
-    "PreferenceScorer",
-    "RankedImage",
-    "Scorer",
-    "ScorerInfo",
-    "__version__",
-    "load_scorer",
-]
+__all__ = ["HpskitError", "PreferenceScorer", "RankedImage", "Scorer", "ScorerInfo", "__version__", "load_scorer"]
 
 _HOMES = {
     "HpskitError": "hpskit.errors",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from pydantic import ConfigDict, computed_field
 
-from hpskit.errors import RecordError
-from hpskit.schema import Strict, parse
+from hpskit.schema import Strict
 
 __all__ = ["RankedImage", "ScorerInfo"]
 
@@ -61,15 +60,6 @@ class ScorerInfo(Strict):
     def to_json(self) -> dict[str, Any]:
         """Return all fields and the identity, ready for `json.dumps`."""
         return self.model_dump()
-
-    @classmethod
-    def from_json(cls, value: object, place: str) -> Self:
-        """Read what `to_json` wrote; `place` is named in errors.
-
-        Raises:
-            RecordError: a field is missing or not a string.
-        """
-        return parse(cls, value, place, error=RecordError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

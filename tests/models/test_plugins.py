@@ -18,6 +18,7 @@ from error_fields import at
 from hpskit import __version__, load_scorer
 from hpskit.errors import ImageError, InputError, ModelError, UnknownModelError
 from hpskit.models.plugins import plugins
+from hpskit.scoring.streaming import stream
 from judged_photographs import write_data
 
 PAGE = Path(__file__).parents[2] / "docs/baselines.md"
@@ -200,9 +201,9 @@ def test_every_kind_of_image(tmp_path: Path, lamps: list[Path]) -> None:
     with pytest.raises(InputError, check=at(found="int")):
         scorer.score([3], "a lamp")  # type: ignore[list-item]
     (tmp_path / "broken.png").write_text("hello")
-    outcomes = [o for batch in scorer.stream([tmp_path / "broken.png", *lamps], ["a", "b", "c"]) for o in batch]
+    outcomes = [o for batch in stream([scorer], [tmp_path / "broken.png", *lamps], ["a", "b", "c"]) for o in batch]
     assert isinstance(outcomes[0], ImageError)
-    assert outcomes[1:] == [40, 200]
+    assert outcomes[1:] == [[40], [200]]
 
 
 def test_no_probability_is_invented(tmp_path: Path, lamps: list[Path]) -> None:

@@ -266,8 +266,8 @@ def test_changed_input_or_output_is_refused(config: ScoreFile, scorer: Preferenc
         ({"image": "images", "prompt": "x"}, "images", "is a directory"),
         ({"image": "", "prompt": "x"}, "'image'", "is empty"),
         ({"image": {"bytes": "x" * 10**6}, "prompt": "x"}, "'image'", "xx…, expected the path of a file"),
-        ({"image": "images/0.png", "prompt": "x \ud83d y"}, "'prompt'", "is not Unicode text"),
-        ({"image": "images/0.png", "prompt": "x", "note": "\ud83d"}, "'note'", "cannot be handed on"),
+        ({"image": "images/0.png", "prompt": "x \ud83d y"}, "'prompt'", "cannot be written as JSON"),
+        ({"image": "images/0.png", "prompt": "x", "note": "\ud83d"}, "'note'", "cannot be written as JSON"),
     ],
 )
 def test_bad_rows(tmp_path: Path, items: Path, row: dict[str, Any], column: str, found: str) -> None:

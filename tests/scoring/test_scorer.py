@@ -23,6 +23,7 @@ from hpskit.errors import CheckpointError, ImageError, InputError, ModelError, U
 from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.scorer import NetworkScorer, PlainScorer, load_scorer
+from hpskit.scoring.streaming import stream
 
 PROMPTS = ["a temple", "a flower in the sun", "a temple", "snow", "a flower", "a very old temple by a lake at night"]
 
@@ -262,7 +263,7 @@ def test_what_cannot_be_is_named(tiny_checkpoint: Path, scorer: NetworkScorer, p
     with pytest.raises(InputError, check=at("images", expected="(N, 3, H, W)")):
         scorer.score(photograph_files, "a", grad=True)
     with pytest.raises(InputError, check=at("prompts[1]", found="is empty")):
-        list(scorer.stream(photograph_files, ["a", " "]))
+        scorer.score(photograph_files[:2], ["a", " "])
     for name, value in (("batch_size", 0), ("precision", "int8"), ("device", "tpu")):
         with pytest.raises(InputError, check=at(name, found=str(value))):
             load_scorer("mini", **{name: value})
@@ -289,9 +290,9 @@ def test_what_a_stream_cannot_use_comes_out_in_its_place(
     scorer: NetworkScorer, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
     mixed = [pictures[0], tmp_path / "nope.png", pictures[1], tmp_path, pictures[2]]
-    outcomes = [outcome for batch in scorer.stream(mixed, ["a"] * 5) for outcome in batch]
+    outcomes = [outcome for batch in stream([scorer], mixed, ["a"] * 5) for outcome in batch]
     assert [isinstance(outcome, ImageError) for outcome in outcomes] == [False, True, False, True, False]
-    usable = [outcome for outcome in outcomes if isinstance(outcome, float)]
+    usable = [outcome[0] for outcome in outcomes if isinstance(outcome, list)]
     assert usable == pytest.approx(scorer.score(pictures[:3], "a").tolist(), abs=1e-4)
 
 

@@ -6,29 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from hpskit.pages import format as figures
 from hpskit.pages.charts import interval, interval_axis, legend
-from hpskit.pages.format import (
-    between,
-    counted,
-    digits_for,
-    number,
-    p_figure,
-    percent,
-    points,
-    signed,
-    thousands,
-    whole,
-)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
 __all__ = ["environment", "figure_file", "page"]
-
-_FIGURES = (between, counted, digits_for, number, p_figure, percent, points, signed, thousands, whole)
-_CHARTS = (interval, interval_axis, legend)
-"""What every template can call."""
 
 
 def page(package: str, template: str, *, result: Mapping[str, Any], **facts: Any) -> str:
@@ -64,5 +49,6 @@ def environment(*packages: str) -> Environment:
 
     loader = ChoiceLoader([PackageLoader(package) for package in (*packages, "hpskit.pages")])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    found.globals.update({function.__name__: function for function in (*_FIGURES, *_CHARTS)})
+    found.globals.update({name: getattr(figures, name) for name in figures.__all__})
+    found.globals.update(interval=interval, interval_axis=interval_axis, legend=legend)
     return found

@@ -86,8 +86,8 @@ class Book:
         requests: Iterable[Request],
         *,
         broken: Callable[[int, ImageError], None],
-        progress: Callable[[int], None] = lambda _done: None,
-        continuing: Callable[[int], None] = lambda _known: None,
+        progress: Callable[[int], None] = lambda *_: None,
+        continuing: Callable[[int], None] = lambda *_: None,
     ) -> Filled:
         """Score what is not in the book yet, a batch at a time; each batch is on disk before the next.
 
@@ -223,7 +223,7 @@ def _read(image: Path | Encoded) -> tuple[Encoded | ImageError, str]:
     return encoded, encoded.sha256
 
 
-def read_images(paths: Iterable[Path], progress: Callable[[int], None] = lambda _done: None) -> list[str]:
+def read_images(paths: Iterable[Path], progress: Callable[[int], None] = lambda *_: None) -> list[str]:
     """Hash image files: the SHA-256 of each, in order.
 
     Raises:

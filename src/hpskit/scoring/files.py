@@ -50,8 +50,6 @@ class ScoreFile:
             raise InputError("out", f"is {str(self.out)!r}", expected="a name that ends in '.jsonl'")
         if os.path.realpath(self.out) == os.path.realpath(self.items):
             raise InputError("out", f"is the input itself, {str(self.items)!r}", cure="choose another name")
-        if self.on_error not in ("fail", "skip"):
-            raise InputError("on_error", f"is {self.on_error!r}", expected="'fail' or 'skip'")
 
     @property
     def root(self) -> Path:
@@ -73,7 +71,6 @@ class ScoreFile:
 class Summary:
     """A finished run."""
 
-    out: Path
     rows: int
     skipped: int
     resumed: int
@@ -102,11 +99,7 @@ class _Manifest(Manifest):
     scorer: dict[str, Any]
 
 
-def run(
-    config: ScoreFile,
-    load: Callable[[], PreferenceScorer],
-    progress: Progress = lambda _what, _done, _total: None,
-) -> Summary:
+def run(config: ScoreFile, load: Callable[[], PreferenceScorer], progress: Progress = lambda *_: None) -> Summary:
     """Score every row; continue where a killed run stopped.
 
     Args:
@@ -150,7 +143,7 @@ def run(
         }
         products = {config.out.name: _lines(scorer.info, book, rows, digests)}
         publish(config.out.parent, config.manifest.name, record, products)
-    return Summary(out=config.out, rows=len(rows), skipped=skipped, resumed=filled.known)
+    return Summary(rows=len(rows), skipped=skipped, resumed=filled.known)
 
 
 def _fill(
@@ -206,22 +199,19 @@ def _objection(value: Any) -> str:
 
 
 def _check_columns(row: Mapping[str, Any]) -> None:
-    for column in _COLUMNS:
+    for column, what in _COLUMNS.items():
         place = f"column {column!r}"
         if column not in row:
             raise RecordError(place, f"is missing (there are: {', '.join(row) or 'none'})")
-        value = row[column]
-        if not isinstance(value, str):
-            raise RecordError(place, f"is {shown(value, 40)}", expected=_COLUMNS[column])
+        if not isinstance(value := row[column], str):
+            raise RecordError(place, f"is {shown(value, 40)}", expected=what)
         if not value.strip():
             raise RecordError(place, "is empty")
-        if objection := _objection(value):
-            raise RecordError(place, f"is not Unicode text ({objection})")
     for name, value in row.items():
         if name in _OUTPUT_COLUMNS:
             raise RecordError(f"column {name!r}", "is needed for the output", cure="rename it")
         if objection := _objection(value):
-            raise RecordError(f"column {name!r}", f"cannot be handed on as JSON ({objection})", cure="leave it out")
+            raise RecordError(f"column {name!r}", f"cannot be written as JSON ({objection})", cure="leave it out")
 
 
 def _refusal(config: ScoreFile, rows: list[_Row], good: int) -> InputError:
@@ -249,7 +239,7 @@ def _summary(config: ScoreFile) -> Summary:
     """Count the rows of a complete output, whose hash is known to be right."""
     scores = [row["score"] for _, row in read_rows(config.out)]
     skipped = scores.count(None)
-    return Summary(out=config.out, rows=len(scores), skipped=skipped, resumed=len(scores) - skipped)
+    return Summary(rows=len(scores), skipped=skipped, resumed=len(scores) - skipped)
 
 
 def _hash_of(digests: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -51,7 +51,10 @@ class PreferenceScorer(ABC):
         """
         _check_batch_size(batch_size)
         number = isinstance(log_odds_per_point, int | float) and not isinstance(log_odds_per_point, bool)
-        if log_odds_per_point is not None and not (number and _sensible(log_odds_per_point)):
+        # scores times this are to be no infinities, and no zeros that they were not: scores are float32
+        if log_odds_per_point is not None and not (
+            number and (log_odds_per_point == 0 or 1e-12 <= log_odds_per_point <= 1e12)
+        ):
             place, found = f"{info.name}: log_odds_per_point", f"is {log_odds_per_point!r}"
             expected = "0, a number from 1e-12 to 1e12, or None if differences of scores say nothing of probabilities"
             raise ModelError(place, found, expected=expected, cure="mend the scorer")
@@ -118,13 +121,16 @@ class PreferenceScorer(ABC):
         listed: list[ImageLike] = [images] if one else list(images)  # type: ignore[arg-type, list-item]
         texts = _aligned(prompts, len(listed))
         scores: list[float] = []
-        for batch in self.stream(listed, texts):
+        for batch in stream([self], listed, texts):
             for outcome in batch:
                 if isinstance(outcome, ImageError):
                     index = len(scores)
                     named = isinstance(listed[index], str | os.PathLike)
                     raise outcome if named else outcome.within(f"images[{index}]")
-                scores.append(outcome)
+                if not math.isfinite(outcome[0]):  # a NaN would come out as a rank like any other
+                    found = f"gives the score {outcome[0]}"
+                    raise ModelError(self.info.name, found, expected="a number", cure="mend the scorer")
+                scores += outcome
             if progress is not None:
                 progress(len(scores))
         return torch.tensor(scores, dtype=torch.float32)
@@ -167,25 +173,6 @@ class PreferenceScorer(ABC):
             raise InputError("win_probability", f"needs log-odds, which {self.info.name} does not give", cure=cure)
         scores = self.score([first, second], prompt).double()
         return float(torch.sigmoid((scores[0] - scores[1]) * self.log_odds_per_point))
-
-    def stream(self, images: Iterable[ImageLike], prompts: Iterable[str]) -> Iterator[list[float | ImageError]]:
-        """Score pairs in order, a batch at a time, while the next images are being decoded.
-
-        An image that cannot be used comes out as its error, in its place.
-
-        Raises:
-            InputError: a prompt is empty or not a string.
-            ModelError: a score is not finite.
-        """
-        checked = (_check_prompt(f"prompts[{index}]", prompt) for index, prompt in enumerate(prompts))
-        for batch in stream([self], images, checked):
-            yield [outcome if isinstance(outcome, ImageError) else self._finite(outcome[0]) for outcome in batch]
-
-    def _finite(self, score: float) -> float:
-        """Return the score if it is finite: a NaN would come out as a rank like any other."""
-        if not math.isfinite(score):
-            raise ModelError(self.info.name, f"gives the score {score}", expected="a number", cure="mend the scorer")
-        return score
 
 
 class NetworkScorer(PreferenceScorer):
@@ -363,11 +350,6 @@ def load_scorer(
 def streamed(scorer: Scorer) -> PreferenceScorer:
     """Return a scorer that images can be streamed through: itself, or anybody's in a wrapper."""
     return scorer if isinstance(scorer, PreferenceScorer) else PlainScorer(scorer, scorer.info)
-
-
-def _sensible(log_odds_per_point: float) -> bool:
-    """Tell whether scores times this are no infinities and no zeros that they were not: scores are float32."""
-    return log_odds_per_point == 0 or 1e-12 <= log_odds_per_point <= 1e12
 
 
 def _check_batch_size(batch_size: int | None) -> None:

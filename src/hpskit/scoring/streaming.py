@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from PIL import Image
@@ -20,7 +20,10 @@ from hpskit.errors import ImageError
 from hpskit.pixels import Encoded, Preprocessing, opened, to_tensor
 from hpskit.scoring.contract import ImageLike
 
-__all__ = ["Outcome", "Prepared", "Streamed", "stream"]
+if TYPE_CHECKING:
+    from hpskit.scoring.scorer import PreferenceScorer
+
+__all__ = ["Outcome", "Prepared", "stream"]
 
 _DECODED_AHEAD = 2  # batches
 
@@ -31,25 +34,9 @@ Outcome = list[float] | ImageError
 """One score for each scorer, or why the image cannot be scored."""
 
 
-class Streamed(Protocol):
-    """A scorer that images can be streamed through."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images per step."""
-        ...
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """How an image becomes the input; None if the scorer takes the decoded image."""
-        ...
-
-    def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
-        """Score N prepared images for N prompts: (N,)."""
-        ...
-
-
-def stream(scorers: Sequence[Streamed], images: Iterable[ImageLike], prompts: Iterable[str]) -> Iterator[list[Outcome]]:
+def stream(
+    scorers: Sequence[PreferenceScorer], images: Iterable[ImageLike], prompts: Iterable[str]
+) -> Iterator[list[Outcome]]:
     """Score pairs of image and prompt by every scorer. Batches are as large as the smallest that a scorer wants.
 
     Args:
@@ -96,7 +83,7 @@ def _as_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
-def _score(scorers: Sequence[Streamed], batch: list[tuple[Future[_Ready | ImageError], str]]) -> list[Outcome]:
+def _score(scorers: Sequence[PreferenceScorer], batch: list[tuple[Future[_Ready | ImageError], str]]) -> list[Outcome]:
     outcomes = [(future.result(), prompt) for future, prompt in batch]
     ready = [(outcome, prompt) for outcome, prompt in outcomes if not isinstance(outcome, ImageError)]
     if not ready:
