@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from conftest import Cli
 from error_fields import at
-from hpskit.benchmark.leaderboard import Leaderboard, run
-from hpskit.benchmark.leaderboard_figures import agreement_of, margins, published_for, scorer_board, spread
+from hpskit.benchmark.leaderboard import Leaderboard, agreement_of, published_for, run, scorer_board
+from hpskit.benchmark.leaderboard_page import margins, spread
 from hpskit.benchmark.result import Resampling, read_result
 from hpskit.errors import InputError
 from hpskit.files import sha256_file

@@ -18,7 +18,6 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from hpskit.benchmark.leaderboard_figures import margins, spread
 from hpskit.benchmark.result import Result, largest_differences, relative_to
 from hpskit.errors import ImageError, InputError
 from hpskit.files import inside
@@ -287,6 +286,26 @@ class Part:
         widest = max(ends, default=0.0) or 1.0
         axes = [axis_for([-part * widest, part * widest]) for part in (1, 0.5, 0.25, 0.1, 0.05)]
         return [(axis.high, interval_axis(axis), interval(axis, 0, 0, 0, colour="c0", title="")) for axis in axes]
+
+
+def spread(scores: Floats) -> Floats:
+    """(models, prompts) -> (prompts,): highest less lowest score; NaN where fewer than two models have one."""
+    several = np.isfinite(scores).sum(axis=0) > 1
+    found = np.full(scores.shape[1], np.nan)
+    found[several] = np.nanmax(scores[:, several], axis=0) - np.nanmin(scores[:, several], axis=0)
+    return found
+
+
+def margins(scores: Floats) -> Floats:
+    """(models, prompts) -> the same: each score less the mean of the other models for that prompt.
+
+    A single model is compared with its own mean. NaN where a score is missing or has no other beside it.
+    """
+    if len(scores) == 1:
+        return np.asarray(scores - np.nanmean(scores))
+    present, known = np.isfinite(scores), np.nan_to_num(scores)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where there is no other
+        return np.asarray(scores - (known.sum(axis=0) - known) / (present.sum(axis=0) - present))
 
 
 def both_ways(scope: Mapping[str, Any], chance: float) -> dict[tuple[str, str], dict[str, Any]]:

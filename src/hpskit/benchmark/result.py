@@ -328,7 +328,7 @@ def text_numbers(texts: Sequence[str]) -> Index:
 
 
 def mean_interval(values: Floats, clusters: Index | None = None, **options: Any) -> dict[str, float | None]:
-    """Compute `value`, the mean of what is not NaN, and its interval `low`, `high` by `hpskit.stats.bootstrap_mean`.
+    """Compute `value`, the mean of what is not NaN, and its interval `low`, `high` by `bootstrap_mean`.
 
     The ends are None if fewer than two different prompts have a value: one says nothing of others.
     """

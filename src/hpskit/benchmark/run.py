@@ -191,8 +191,7 @@ def identical_images(images: Sequence[SuiteImage]) -> tuple[tuple[str, ...], ...
 def score_images(images: Sequence[SuiteImage], scorers: Sequence[Scorer], book: Book, progress: Progress) -> int:
     """Score what the book does not have yet; return the number of scores that it had.
 
-    Raises:
-        InputError: images cannot be decoded, or changed meanwhile. All the others have been scored by then.
+    An image that cannot be decoded, or has changed meanwhile, is an error when all the others have been scored.
     """
     broken: list[ImageError] = []
     filled = book.fill(
@@ -272,9 +271,7 @@ def versions() -> dict[str, str]:
 def read_earlier(out: Path, name: str, suite: Suite, images: Sequence[SuiteImage]) -> Result | None:
     """Read the result that is to be added to, if there is one.
 
-    Raises:
-        OutputError: it is no result, or one of another model, other prompts or other images: of those that it has none
-            may have changed, be gone, or belong to another prompt.
+    None of its images may have changed, be gone, or belong to another prompt.
     """
     if not os.path.lexists(out):
         return None
@@ -298,12 +295,7 @@ def read_earlier(out: Path, name: str, suite: Suite, images: Sequence[SuiteImage
 def kept_scorers(
     earlier: Result, candidates: Sequence[Candidate], images: Sequence[SuiteImage], *, replace: bool
 ) -> list[ScorerResult]:
-    """List the scorers that a new run does not name; they stay in the result.
-
-    Raises:
-        OutputError: a label means another scorer now (without `replace`), or there are images that a scorer which stays
-            has not scored.
-    """
+    """List the scorers that a new run does not name; they stay in the result, and must have scored all images."""
     named = {candidate.label: candidate.scorer.info for candidate in candidates}
     new_images = len(images) > sum(len(row.images) for row in earlier.prompts)
     kept = []

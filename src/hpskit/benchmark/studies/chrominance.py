@@ -126,11 +126,7 @@ def run(config: Chrominance, progress: Progress = lambda *_: None) -> dict[str, 
 
 
 def measure(folder: ImageFolder, ledger: Ledger, size: int, tick: Any = lambda: None) -> Sample:
-    """Measure the colours of every image of a folder, reduced to `size`; `tick` is called after each image.
-
-    Raises:
-        ImageError: an image is missing or broken.
-    """
+    """Measure the colours of every image of a folder, reduced to `size`; `tick` is called after each image."""
     densities = np.empty((len(folder.files), len(PLANE.centres)), dtype=np.float32)
     maps = np.zeros((2, 4 * len(PLANE.centres)))
     figures, digests = np.empty((len(_FIGURES), len(folder.files))), []

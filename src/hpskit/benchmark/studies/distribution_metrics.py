@@ -245,11 +245,7 @@ def between_halves(reference: Tensor, subset: int) -> dict[str, Any]:
 
 
 def agreement(rows: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> dict[str, Any]:
-    """Correlate the order of models by scorers and by every metric: 1 where both name the same from best to worst.
-
-    Raises:
-        InputError: a label stands for different scorers.
-    """
+    """Correlate the order of models by scorers and by every metric: 1 where both name the same from best to worst."""
     by_name = {result.name: result for result in results}
     ranked = [row for row in rows if row["name"] in by_name]
     labels = common_scorers(results)
@@ -334,12 +330,7 @@ class Inception:
     """The network, loaded once."""
 
     def __init__(self, weights: Path, device: str = "auto") -> None:
-        """Load the network with weights that `find_weights` gave.
-
-        Raises:
-            CheckpointError: the file is not of that network, or holds anything but tensors.
-            InputError: the device is unknown or not there.
-        """
+        """Load the network with weights that `find_weights` gave; a CheckpointError says that they are of another."""
         import torch_fidelity
         from torch_fidelity.utils import create_feature_extractor
 
@@ -367,15 +358,9 @@ class Inception:
         Returns:
             For each image the last pooling layer (2048) and the logits of the classes without bias (1008): float32, as
             base64.
-
-        Raises:
-            ImageError: an image is broken.
         """
-
-        def pixels(image: Encoded) -> Tensor:
-            return torch.from_numpy(np.array(open_image(image))).permute(2, 0, 1)
-
-        tensors = list(pool.map(pixels, images))
+        pixels = pool.map(lambda image: np.array(open_image(image)), images)
+        tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in pixels]
         found = [""] * len(tensors)
         for size in {tensor.shape for tensor in tensors}:
             rows = [number for number, tensor in enumerate(tensors) if tensor.shape == size]

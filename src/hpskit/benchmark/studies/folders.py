@@ -56,8 +56,7 @@ def open_folders(given: Sequence[str]) -> list[ImageFolder]:
     """Open the folders that a command names: `NAME=DIR`, or `DIR`, whose own name is then that of the model.
 
     Raises:
-        InputError: none is given, two have one name, or one cannot be used.
-        ImageError: a file that should be an image cannot be read.
+        InputError: none is given, two have one name, or one cannot be used; see `open_folder`.
     """
     if not given:
         raise InputError("images", "are none", expected="NAME=DIR, once for each model", cure="name a folder")
