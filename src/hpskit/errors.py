@@ -111,14 +111,11 @@ class HpskitError(Exception):
             expected: what should be there, as a noun phrase: `a number from 0 to 1`.
             cure: what the reader can do, as a command to them: `correct it or remove the row`.
         """
-        super().__init__(os.fspath(place), found, expected, cure)
+        super().__init__(os.fspath(place), found)  # what pickle calls this with; the rest it sets itself
         self.place = os.fspath(place)
         self.found = found
         self.expected = expected
         self.cure = cure
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _again, (type(self), self.place, self.found, self.expected, self.cure), self.__dict__
 
     def __str__(self) -> str:
         text = printable(self.place)
@@ -134,11 +131,6 @@ class HpskitError(Exception):
         """Return the same error with its place inside another: `items.csv: row 7` before `column 'image'`."""
         inner = f"{os.fspath(place)}: {self.place}" if self.place else os.fspath(place)
         return type(self)(inner, self.found, expected=self.expected, cure=self.cure)
-
-
-def _again(kind: type[HpskitError], place: str, found: str, expected: str, cure: str) -> HpskitError:
-    """Make an error that another process has sent."""
-    return kind(place, found, expected=expected, cure=cure)
 
 
 class InputError(HpskitError, ValueError):
