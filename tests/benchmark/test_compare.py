@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 from error_fields import at
 from hpskit.benchmark.compare import Compare, run
 from hpskit.benchmark.compare_figures import agreement_of, compared, decimals
-from hpskit.benchmark.compare_page import Pair, contact_sheet, effect_axis, histogram
+from hpskit.benchmark.compare_page import compare_sheet, effect_axis, histogram
 from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.pages.charts import interval_axis
@@ -508,14 +508,24 @@ def test_repeated_prompts_and_images_are_said(config: Compare, folders: Path, tm
 # The sheet
 
 
-def _pair(colours: tuple[str, str], prompt: str = "a prompt") -> Pair:
-    first, second = (Image.new("RGB", (64, 48), colour) for colour in colours)
-    return prompt, (first, second), ("1.00", f"{MINUS}2.00")
+COLOURS = ("#ff0000", "#00ff00", "#0000ff", "#ffff00")
+
+
+def _sheet(verdict: str, names: tuple[str, str], prompt: str, *, pairs: int) -> Image.Image:
+    """The sheet of pairs that are red and green, blue and yellow, and so on, in both of its rows."""
+    cases, pictures = [], {}
+    for n in range(pairs):
+        for side, colour in zip(("first", "second"), COLOURS[2 * (n % 2) :], strict=False):
+            pictures[side, str(n)] = Image.new("RGB", (64, 48), colour)
+        cases.append({"prompt": n, **{side: {"image": str(n), "score": 1 - 3 * n} for side in ("first", "second")}})
+    scorer = {"label": "mini", "extremes": {"for_first": cases, "for_second": cases}}
+    sides = {side: {"name": name} for side, name in zip(("first", "second"), names, strict=True)}
+    result = {"verdict": verdict, "scorers": [scorer], "prompts": [{"prompt": prompt}] * pairs, **sides}
+    return compare_sheet(result, pictures)
 
 
 def test_the_sheet_shows_both_sides_of_each_pair() -> None:
-    pairs = [_pair(("#ff0000", "#00ff00")), _pair(("#0000ff", "#ffff00"))] * 2
-    sheet = contact_sheet("B is better", NAMES, {"Where B wins most": pairs, "Where A wins most": pairs})
+    sheet = _sheet("B is better", NAMES, "a prompt", pairs=4)
     assert sheet.size == (1920, 1080)
     areas = {colour: count for count, colour in sheet.getcolors(1 << 20)}
     assert {(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)} <= areas.keys()
@@ -523,9 +533,8 @@ def test_the_sheet_shows_both_sides_of_each_pair() -> None:
 
 
 def test_words_of_the_sheet_stay_inside() -> None:
-    long = _pair(("#ff0000", "#00ff00"), prompt="an unbroken" + "word" * 200 + " and many more words " * 30)
-    names = ("a name that is far too long for its place", "another")
-    sheet = contact_sheet("title " * 200, names, {"x" * 500: [long] * 3, "y" * 500: [long] * 3})
+    prompt = "an unbroken" + "word" * 200 + " and many more words " * 30
+    sheet = _sheet("title " * 200, ("a name that is far too long for its place" * 12, "x" * 500), prompt, pairs=3)
     ink = np.asarray(sheet.convert("L")) < 250
     assert not ink[:, :44].any()
     assert not ink[:, -44:].any()

@@ -7,7 +7,7 @@ import functools
 import itertools
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,7 +21,7 @@ from hpskit.pages.format import between, number, signed
 from hpskit.pages.page import page
 from hpskit.pixels import Encoded, open_image, thumbnail
 
-__all__ = ["compare_page", "compare_sheet", "contact_sheet", "read_pictures"]
+__all__ = ["compare_page", "compare_sheet", "read_pictures"]
 
 
 Pictures: TypeAlias = Mapping[tuple[str, str], Image.Image]
@@ -121,52 +121,31 @@ _SCORE = 84
 """Pixels that are kept for a score."""
 
 
-Pair: TypeAlias = tuple[str, tuple[Image.Image, Image.Image], tuple[str, str]]
-"""A prompt, its first and second image, and their scores as they stand below them."""
-
-
 def compare_sheet(result: Mapping[str, Any], pictures: Pictures) -> Image.Image:
-    """Draw the pairs that differ most by the first scorer as one picture; if none differs, the first prompts."""
-    scorer, names = result["scorers"][0], {side: str(result[side]["name"]) for side in ("first", "second")}
-    rows: dict[str, list[Pair]] = {}
-    for better, cases in shown_pairs(result, scorer).items():
-        title = f"Where {names[better]} wins most" if better else "Every prompt has the same score in both"
-        for case in cases[:_PAIRS]:
-            first, second = (pictures[side, case[side]["image"]] for side in names)
-            scores = (number(case["first"]["score"]), number(case["second"]["score"]))
-            prompt = result["prompts"][case["prompt"]]["prompt"]
-            rows.setdefault(title, []).append((prompt, (first, second), scores))
-    return contact_sheet(f"{result['verdict']} ({scorer['label']})", (names["first"], names["second"]), rows)
-
-
-def contact_sheet(title: str, names: tuple[str, str], rows: Mapping[str, Sequence[Pair]]) -> Image.Image:
-    """Draw one or two rows of pairs.
-
-    Args:
-        title: what the sheet shows, in a sentence of at most two lines.
-        names: of the first and of the second side; one that is too long is cut.
-        rows: pairs by their title, from top to bottom; those beyond the third of a row are left out. Images are of
-            `_SIDE` pixels at most.
+    """Draw the pairs that differ most by the first scorer as one picture; if none differs, the first prompts.
 
     Returns:
         RGB, 1920 x 1080. The font is DejaVu Sans or Arial where there is one, else Pillow's own, which has no accents.
     """
+    scorer, names = result["scorers"][0], {side: result[side]["name"] for side in ("first", "second")}
     sheet = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
     draw, whole = ImageDraw.Draw(sheet), _WIDTH - 2 * _MARGIN
-    text(draw, (_MARGIN, 28), title, 34, _INK, width=whole, lines=2)
-    for place, (heading, pairs) in enumerate(rows.items()):
+    text(draw, (_MARGIN, 28), f"{result['verdict']} ({scorer['label']})", 34, _INK, width=whole, lines=2)
+    for place, (better, cases) in enumerate(shown_pairs(result, scorer).items()):
+        heading = f"Where {names[better]} wins most" if better else "Every prompt has the same score in both"
         top = 128 + 476 * place
         draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill="#d5d8dd", width=2)
         text(draw, (_MARGIN, top + 12), heading, 26, _SOFT, width=whole, lines=1)
-        for column, (prompt, images, scores) in enumerate(pairs[:_PAIRS]):
+        for column, case in enumerate(cases[:_PAIRS]):
             left, upper = _MARGIN + column * (_PAIR + _GAP), top + 54
             below = upper + _SIDE + 6
-            for half, (image, score, colour) in enumerate(zip(images, scores, (_FIRST, _SECOND), strict=True)):
-                x = left + half * (_SIDE + 8)
+            for half, (side, colour) in enumerate((("first", _FIRST), ("second", _SECOND))):
+                image, x = pictures[side, case[side]["image"]], left + half * (_SIDE + 8)
                 draw.rectangle((x, upper, x + _SIDE - 1, upper + _SIDE - 1), fill=_EMPTY)
                 sheet.paste(image, (x + (_SIDE - image.width) // 2, upper + (_SIDE - image.height) // 2))
-                text(draw, (x, below), score, 22, _INK, width=_SCORE, lines=1)
-                text(draw, (x + _SCORE, below), names[half], 22, colour, width=_SIDE - _SCORE, lines=1)
+                text(draw, (x, below), number(case[side]["score"]), 22, _INK, width=_SCORE, lines=1)
+                text(draw, (x + _SCORE, below), names[side], 22, colour, width=_SIDE - _SCORE, lines=1)
+            prompt = result["prompts"][case["prompt"]]["prompt"]
             text(draw, (left, below + 32), prompt, 22, _SOFT, width=_PAIR, lines=2)
     return sheet
 
