@@ -66,11 +66,7 @@ def room(path: Path, needed: int = 0) -> str:
 
 
 def expand(path: str | os.PathLike[str]) -> Path:
-    """Replace `~` or `~user` at the start of a path by that home.
-
-    Raises:
-        InputError: there is no such user.
-    """
+    """Replace `~` or `~user` at the start of a path by that home; a user who is not known is an InputError."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -226,12 +222,8 @@ def json_text(value: Any) -> str:
 def check_regular(path: Path, *, most: int | None = None) -> None:
     """See that a path leads to a file, and not to a pipe, a device or a folder, before it is opened and waited for.
 
-    Args:
-        path: what somebody named.
-        most: bytes that it may have; None is any number.
-
     Raises:
-        InputError: it does not, or the file is larger.
+        InputError: it does not, or the file has more than `most` bytes.
     """
     try:
         status = path.stat()

@@ -54,11 +54,7 @@ class HubFile:
 def hub_files(repository: str, *, cure: str) -> tuple[HubFile, ...]:
     """List all files of a data set, in the order of their names.
 
-    If the hub cannot be reached, or says no, its last answer on this machine is taken.
-
-    Args:
-        repository: `owner/name`.
-        cure: what to do if they cannot be known; closes the error.
+    If the hub cannot be reached, or says no, its last answer on this machine is taken. `cure` closes the error.
 
     Raises:
         NotCachedError: the hub cannot be asked, and has not been before.
@@ -86,13 +82,8 @@ def hub_file(repository: str, file: str, *, repo_type: str = "model", cure: str)
     """Return a file of the hub, in the Hugging Face cache; a download that was cut off goes on where it stopped.
 
     The hub is asked up to three times within two seconds. If it cannot be reached, or says no, the file that the
-    cache has is taken; otherwise what it announces now is downloaded, and checked against its SHA-256.
-
-    Args:
-        repository: `owner/name`.
-        file: path inside it.
-        repo_type: `model` or `dataset`.
-        cure: what to do if it cannot be had; closes the error.
+    cache has is taken; otherwise what it announces now is downloaded, and checked against its SHA-256. `repo_type` is
+    `model` or `dataset`; `cure` closes the error.
 
     Raises:
         NotCachedError: it is not here and cannot be downloaded.

@@ -52,14 +52,9 @@ def parse(
     error: type[InputError] = InputError,
     cure: str = "correct it",
 ) -> M:
-    """Make a model of what was read.
+    """Make a model of what was read, usually the dict that JSON or TOML gave.
 
-    Args:
-        model: what it should be.
-        value: usually the dict that JSON or TOML gave.
-        place: file and row, for errors.
-        error: which kind to raise.
-        cure: what the reader can do if nothing better is known.
+    `place` is file and row, for errors; `cure` is what the reader can do if nothing better is known.
 
     Raises:
         InputError: (or `error`) the first wrong field, with its value and what was expected; of an unknown field the

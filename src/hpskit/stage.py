@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
+from hpskit import __version__
 from hpskit.errors import InputError, OutputError, shown
 from hpskit.files import explain, held, json_text, publish_json, read_json, room, sha256_file, unwritten
 from hpskit.files import publish as publish_file
@@ -32,6 +33,7 @@ __all__ = [
     "check_free",
     "check_same_run",
     "check_space",
+    "heading",
     "ledger_until_published",
     "publish",
     "read_manifest",
@@ -147,8 +149,7 @@ class Ledger:
     def put(self, entries: Iterable[tuple[Key, Any]]) -> None:
         """Add or replace entries, all of them or none; they are on disk afterwards.
 
-        Args:
-            entries: keys and values; a value is what JSON can hold, without NaN and infinities.
+        Values are what JSON can hold, without NaN and infinities.
 
         Raises:
             OutputError: they cannot be written, for example because the disk is full.
@@ -265,16 +266,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """See that the disk of a folder, which need not exist, has room.
-
-    Args:
-        folder: where the files will be.
-        needed: bytes.
-        what: what they are for, as the error calls it.
-
-    Raises:
-        OutputError: there is less.
-    """
+    """See that the disk of a folder, which need not exist, has `needed` bytes for `what`; less is an OutputError."""
     there = next(place for place in (folder, *Path(os.path.realpath(folder)).parents) if place.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
@@ -287,11 +279,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> None:
     """See that a folder holds nothing of others under the names that a stage is about to write.
 
-    Args:
-        out: the folder; it need not exist.
-        record: name of the stage's JSON document; its `format` tells what it is.
-        products: names of the other files.
-        kind: the `format`.
+    Its JSON document, `record`, is the stage's own if `kind` is its `format`; the folder need not exist.
 
     Raises:
         OutputError: something of another kind is there, or a file of that name cannot be.
@@ -323,6 +311,11 @@ def _stands(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def heading(kind: str, command: str) -> dict[str, Any]:
+    """Begin a document: its format, what makes it, and how to make it again."""
+    return {"format": kind, "package": f"hpskit {__version__}", "command": command}
+
+
 class Manifest(Strict):
     """The record of a stage whose results stand in files of their own."""
 
@@ -344,13 +337,6 @@ def read_manifest(
     out: Path, kind: str, products: Sequence[str], *, record: str = "manifest.json", model: type[Record]
 ) -> Record | None:
     """Read the record of what a stage has made; None if there is none, or not of all products, as after a kill.
-
-    Args:
-        out: the folder.
-        kind: the `format` of the record.
-        products: names of the files that it speaks of.
-        record: its name.
-        model: what it must be.
 
     Raises:
         OutputError: see `check_free`; or the record is damaged.
@@ -374,11 +360,8 @@ def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str
     kill while they take their names leaves a record whose hashes are not those of its files, which `Manifest.holds`
     tells; the very first record says that it is not complete.
 
-    Args:
-        out: the folder.
-        record: name of the record.
-        value: its content, with a `format`; gets `files`, the SHA-256 of each product.
-        products: name of each other file and its bytes, whole or in parts.
+    `value`, the content of the record, has a `format` and gets `files`, the SHA-256 of each product. Bytes of products
+    are whole or in parts.
 
     Raises:
         OutputError: something of another kind is there, or a file cannot be written.

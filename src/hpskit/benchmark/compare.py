@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from hpskit import __version__
 from hpskit.benchmark.compare_figures import agreement_of, compared
 from hpskit.benchmark.compare_page import compare_page, compare_sheet, read_pictures
 from hpskit.benchmark.result import (
@@ -40,7 +39,7 @@ from hpskit.prompts.suites import Suite, SuitePrompt, open_suite
 from hpskit.schema import parse
 from hpskit.scoring.book import Book
 from hpskit.scoring.contract import Candidate, check_candidates
-from hpskit.stage import Ledger, Progress, check_free, publish
+from hpskit.stage import Ledger, Progress, check_free, heading, publish
 
 __all__ = ["Compare", "Summary", "run"]
 
@@ -142,10 +141,7 @@ class ComparedScorer(ScorerAbout):
 def run(config: Compare, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda *_: None) -> Summary:
     """Score what is not scored yet, compare, and publish.
 
-    Args:
-        config: what and where.
-        load: makes the scorers; called only after all images have been found and read.
-        progress: called with what is being done, images done and images in all.
+    `load` makes the scorers; it is called only after all images have been found and read.
 
     Raises:
         InputError: images do not fit the prompts (of both folders in one error), are broken, or fewer than two prompts
@@ -285,9 +281,7 @@ def comparison(
         found.append({**scorer.model_dump(mode="json"), **own})
         differences.append(b - a)
     return {
-        "format": _FORMAT,
-        "package": f"hpskit {__version__}",
-        "command": config.command,
+        **heading(_FORMAT, config.command),
         "verdict": found[0]["verdict"],
         "settings": asdict(config.resampling),
         "suite": {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "prompts": len(rows)},

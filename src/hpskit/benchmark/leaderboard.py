@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit import __version__
 from hpskit.benchmark.leaderboard_page import Part, gather_pictures, leaderboard_page, leaderboard_table
 from hpskit.benchmark.result import Resampling, Result, figures, read_results, relative_to, repeats_note, same_scorer
 from hpskit.prompts.suites import STYLES
 from hpskit.errors import InputError, shown
 from hpskit.files import sha256_file
-from hpskit.stage import check_free, publish
+from hpskit.stage import check_free, heading, publish
 from hpskit.stats.blocks import Flags, Floats, Index
 from hpskit.stats.comparison import holm, paired_differences, rank_intervals
 from hpskit.stats.correlation import scorer_agreement
@@ -107,9 +106,7 @@ def run(config: Leaderboard) -> dict[str, Any]:
     parts = [Part.of(board, config.resampling.level, results) for board in boards]
     pictures = gather_pictures(results, parts, config.images, config.out, allow_outside=config.allow_outside)
     board = {
-        "format": _FORMAT,
-        "package": f"hpskit {__version__}",
-        "command": config.command,
+        **heading(_FORMAT, config.command),
         "title": config.title or f"Text-to-image models on {suite.name}",
         "suite": suite.model_dump(mode="json"),
         "settings": asdict(config.resampling),

@@ -65,13 +65,8 @@ def gather_pictures(
 ) -> Pictures:
     """Find the images for a page in the folder `out`, and make small ones where models differ most.
 
-    Args:
-        results: one for each model.
-        parts: of each board, which say what readers may open.
-        folders: where the images of a model are, if not where its result says.
-        out: the folder of the page.
-        allow_outside: also show images that a result finds outside of its own folder. It may be a stranger's, and name
-            private files.
+    `folders` are those of the images of a model, if they are not where its result says. With `allow_outside` images
+    that a result finds outside of its own folder are shown too: it may be a stranger's, and name private files.
     """
     pictures = Pictures()
     by_name = {result.name: result for result in results}

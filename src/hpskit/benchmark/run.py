@@ -121,10 +121,7 @@ class SuiteImage:
 def run(config: BenchmarkRun, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda *_: None) -> Summary:
     """Score the images of a suite, and publish the result.
 
-    Args:
-        config: what and where.
-        load: makes the scorers; called only after all images have been found and read.
-        progress: called with what is being done, images done and images in all.
+    `load` makes the scorers; it is called only after all images have been found and read.
 
     Raises:
         InputError: the images do not fit the suite, are broken, or are the same for different prompts.

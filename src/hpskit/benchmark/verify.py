@@ -93,7 +93,7 @@ def verify(
         manifest: which image belongs to which prompt, if the result was made with one.
         match: how names are read, as when the result was made.
         tolerance: points by which a score may differ; None is 0.001 in fp32 and 0.1 in low precision.
-        progress: called with what is being done, images done and images in all.
+        progress: see `hpskit.stage.Progress`.
 
     Raises:
         InputError: the file is no result, or its own parts contradict one another.

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hpskit import __version__
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError
 from hpskit.evaluation import judging
@@ -18,7 +17,7 @@ from hpskit.evaluation.groups import EvaluationSet, check_same_data, read_groups
 from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import agreement_page
 from hpskit.files import json_text
-from hpskit.stage import Manifest, publish, read_manifest
+from hpskit.stage import Manifest, heading, publish, read_manifest
 from hpskit.stats.agreement import PEOPLE_RULES, agreement_by_gap, krippendorff_alpha
 from hpskit.stats.blocks import Floats, require
 from hpskit.stats.reliability import accuracy_by_annotators, split_half
@@ -75,7 +74,7 @@ def run(config: Agreement) -> dict[str, Any]:
     before = None if config.out is None else read_manifest(config.out, _MANIFEST, _PRODUCTS, model=Manifest)
     found = read_groups(data, images=False)
     check_same_data(config.out or Path(), before, found.sha256)
-    about = {"format": _FORMAT, "package": f"hpskit {__version__}", "command": config.command}
+    about = heading(_FORMAT, config.command)
     result = about | study(found, settings)
     if config.out is not None:
         run = {"data_sha256": found.sha256, "settings": result["settings"], "package": result["package"]}

@@ -23,12 +23,7 @@ Row = Mapping[str, Any]
 
 
 def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, str], str]) -> str:
-    """The page of an evaluation.
-
-    Args:
-        result: what `result.json` holds.
-        thumbnails: (place, image) -> `data:` address, for the disagreements of the result.
-    """
+    """Make the page of what `result.json` holds; `thumbnails` are by place and name of an image."""
     scorers, rule = result["scorers"], result["settings"]["rule"]
     colour = {scorer["label"]: charts.colour_of(place) for place, scorer in enumerate(scorers)}
     held_out = [scorer["training"]["held_out"] for scorer in scorers]

@@ -32,7 +32,7 @@ from hpskit.models.training_record import TrainingRecord
 from hpskit.pixels import Encoded
 from hpskit.scoring.book import Book, Request, stopped
 from hpskit.scoring.contract import Candidate, Scorer, check_candidates
-from hpskit.stage import Ledger, Manifest, Progress, publish, read_manifest
+from hpskit.stage import Ledger, Manifest, Progress, heading, publish, read_manifest
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.blocks import Floats
 from hpskit.stats.correlation import kendall_tau_b, spearman
@@ -99,10 +99,7 @@ class Summary:
 def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda *_: None) -> Summary:
     """Score what is not scored yet, judge, and publish.
 
-    Args:
-        config: what and where.
-        load: makes the scorers; called only after all groups have been read, judgements and images found.
-        progress: see `hpskit.stage.Progress`.
+    `load` makes the scorers; it is called only after all groups have been read, judgements and images found.
 
     Raises:
         InputError: the data cannot be used, two scorers have one label, or a setting is impossible.
@@ -128,9 +125,7 @@ def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: P
         if before is not None and before.run == header and before.holds(config.out):
             return Summary(result=read_json(config.out / "result.json"), resumed=scored.known)
         result = {
-            "format": _FORMAT,
-            "package": f"hpskit {__version__}",
-            "command": config.command,
+            **heading(_FORMAT, config.command),
             **evaluate(groups, candidates, scores, settings),
         }
         wanted = {
@@ -246,12 +241,6 @@ def evaluate(
     data: EvaluationSet, candidates: Sequence[Candidate], scores: Sequence[Scores], settings: Settings
 ) -> dict[str, Any]:
     """Judge scores on the groups of a data set, ready for JSON; see docs/evaluation.md.
-
-    Args:
-        data: the groups.
-        candidates: the scorers.
-        scores: for each scorer, for each group, (images,).
-        settings: rule, resamples, level and seed.
 
     Raises:
         InputError: people have compared nothing that the rule looks at.

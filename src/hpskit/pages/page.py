@@ -17,26 +17,14 @@ __all__ = ["environment", "figure_file", "page"]
 
 
 def page(package: str, template: str, *, result: Mapping[str, Any], **facts: Any) -> str:
-    """Render a template that extends `page.html`.
-
-    Args:
-        package: the one that has a folder `templates` with the template.
-        template: name of the file.
-        result: what the page shows; its `package` says what made it.
-        facts: whatever else the template uses.
-    """
+    """Render a template in `package` that extends `page.html`; `result["package"]` says what made the page."""
     return environment(package).get_template(template).render(result=result, **facts)
 
 
 def figure_file(title: str, drawn: Sequence[Markup], *, columns: int, cell: tuple[int, int], note: str = "") -> str:
     """Put charts side by side into one SVG file for a paper, in light colours.
 
-    Args:
-        title: of the file.
-        drawn: the charts, from left to right, then downwards.
-        columns: charts in a row.
-        cell: width and height of the room of each chart, which is scaled to fit it.
-        note: a line below the charts.
+    They stand from left to right in `columns`, each scaled to fit a `cell` of this width and height; `note` is below.
     """
     template = environment().get_template("figure.svg")
     return template.render(title=title, charts=drawn, columns=min(columns, len(drawn)), cell=cell, note=note)

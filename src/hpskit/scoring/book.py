@@ -65,11 +65,7 @@ class Book:
         return value if isinstance(value, float) and math.isfinite(value) else None
 
     def score(self, identity: str, sha256: str, prompt: str) -> float:
-        """Return a score that is in the book.
-
-        Raises:
-            KeyError: it is not.
-        """
+        """Return a score that is in the book; if it is not, that is a KeyError."""
         if (found := self.get(identity, sha256, prompt)) is None:
             raise KeyError((identity, sha256, prompt))
         return found
@@ -224,11 +220,7 @@ def _read(image: Path | Encoded) -> tuple[Encoded | ImageError, str]:
 
 
 def read_images(paths: Iterable[Path], progress: Callable[[int], None] = lambda *_: None) -> list[str]:
-    """Hash image files: the SHA-256 of each, in order.
-
-    Raises:
-        ImageError: one is missing, empty or cannot be read.
-    """
+    """Hash image files: the SHA-256 of each, in order; one that cannot be read is an ImageError."""
     digests = []
     for done, (image, digest, _) in enumerate(_read_ahead((path, "") for path in paths), 1):
         if isinstance(image, ImageError):

@@ -102,10 +102,7 @@ class _Manifest(Manifest):
 def run(config: ScoreFile, load: Callable[[], PreferenceScorer], progress: Progress = lambda *_: None) -> Summary:
     """Score every row; continue where a killed run stopped.
 
-    Args:
-        config: what and where.
-        load: makes the scorer; called only after all rows have been checked.
-        progress: see `hpskit.stage.Progress`.
+    `load` makes the scorer; it is called only after all rows have been checked.
 
     Raises:
         InputError: rows that cannot be scored, in mode `fail`: before any scoring if their cause shows without

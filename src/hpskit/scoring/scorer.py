@@ -192,11 +192,7 @@ class NetworkScorer(PreferenceScorer):
         self._lock = threading.Lock()
 
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
-        """N tensors (3, S, S) and N prompts -> (N,) float32, no gradient.
-
-        Raises:
-            ModelError: a score is not finite.
-        """
+        """N tensors (3, S, S) and N prompts -> (N,) float32, no gradient."""
         with torch.inference_mode():
             texts = self._encode_prompts(prompts)
             pixels = torch.stack(list(images))  # type: ignore[arg-type]  # tensors, because there is a preprocessing
@@ -266,11 +262,7 @@ class PlainScorer(PreferenceScorer):
     """Wraps anybody's scorer: files, batches, ranks and clear errors; one thread at a time calls it."""
 
     def __init__(self, plain: Plain, info: ScorerInfo, *, batch_size: int | None = None) -> None:
-        """Use `load_scorer`; this is for objects that a program has made itself.
-
-        Raises:
-            ModelError: its `log_odds_per_point` or `reads_prompt` is impossible.
-        """
+        """Use `load_scorer`; this is for objects that a program has made itself."""
         super().__init__(
             info,
             log_odds_per_point=getattr(plain, "log_odds_per_point", None),
@@ -282,11 +274,7 @@ class PlainScorer(PreferenceScorer):
         self._scoring = threading.Lock()  # its author was not asked to think of threads
 
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
-        """N decoded images and N prompts -> (N,) float32 on the CPU.
-
-        Raises:
-            ModelError: it did not return N numbers.
-        """
+        """N decoded images and N prompts -> (N,) float32 on the CPU."""
         with self._scoring, torch.no_grad(), own_code(f"{self.info.name}: score"):
             found = self._plain.score(list(images), list(prompts))
         try:

@@ -22,7 +22,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from hpskit import __version__
 from hpskit.benchmark.result import Resampling, mean_interval
 from hpskit.benchmark.studies.folders import ImageFolder, measured, open_folders
 from hpskit.errors import InputError
@@ -30,7 +29,7 @@ from hpskit.pages.charts import Axis, Frame, axis_for, element
 from hpskit.pages.page import figure_file, page
 from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.statistics import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity, gamut_outline, lab_to_srgb
-from hpskit.stage import Ledger, Progress, check_free, ledger_until_published, publish
+from hpskit.stage import Ledger, Progress, check_free, heading, ledger_until_published, publish
 from hpskit.stats.blocks import Floats
 from hpskit.stats.comparison import holm
 from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
@@ -116,7 +115,7 @@ def run(config: Chrominance, progress: Progress = lambda *_: None) -> dict[str, 
         samples = [
             measure(folder, ledger, config.size, lambda: progress("measuring", next(done), total)) for folder in folders
         ]
-        about = {"format": _FORMAT, "package": f"hpskit {__version__}", "command": config.command}
+        about = heading(_FORMAT, config.command)
         result = about | compare(samples, config)
         publish(config.out, _RECORD, result, products(result, samples))
     return result

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpskit import __version__
 from hpskit.benchmark.result import Result, common_scorers, read_results
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
@@ -36,7 +35,7 @@ from hpskit.models.network import choose_device
 from hpskit.pages.page import page
 from hpskit.pixels import Encoded, open_image
 from hpskit.scoring.contract import Candidate, Scorer
-from hpskit.stage import Ledger, Progress, check_free, publish
+from hpskit.stage import Ledger, Progress, check_free, heading, publish
 from hpskit.stats.correlation import kendall_tau_b, spearman
 
 __all__ = [
@@ -102,10 +101,7 @@ class Metrics:
 def run(config: Metrics, load_clip: Callable[[], Scorer], progress: Progress = lambda *_: None) -> dict[str, Any]:
     """Measure all models, compare them with what scorers say, and publish; killed and run again it continues.
 
-    Args:
-        config: what and where.
-        load_clip: makes the scorer of CLIPScore; called only if prompts are given.
-        progress: called with what is being done, images done and images in all.
+    `load_clip` makes the scorer of CLIPScore; it is called only if prompts are given.
 
     Returns:
         What `metrics.json` holds.
@@ -137,9 +133,7 @@ def run(config: Metrics, load_clip: Callable[[], Scorer], progress: Progress = l
         for row, model in zip(rows, models, strict=True):
             row["clip_score"] = clip_score(model, config, config.prompts, clip, progress)
     result = {
-        "format": _FORMAT,
-        "package": f"hpskit {__version__}",
-        "command": config.command,
+        **heading(_FORMAT, config.command),
         "settings": {
             "inception": inception.identity,
             "published_weights": inception.published,

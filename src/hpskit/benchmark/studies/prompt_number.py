@@ -16,13 +16,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from hpskit import __version__
 from hpskit.benchmark.result import Result, common_scorers, read_results, repeats_note
 from hpskit.errors import InputError
 from hpskit.pages.charts import Frame, Point, Series, axis_for, colour_of, element, legend, line_chart, value_axis
 from hpskit.pages.format import digits_for
 from hpskit.pages.page import figure_file, page
-from hpskit.stage import publish
+from hpskit.stage import heading, publish
 from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.model_scores import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
 
@@ -74,9 +73,7 @@ def run(config: PromptNumber) -> dict[str, Any]:
         raise InputError("results", "have no scorer in common", cure="score the models with the same scorer")
     settings = {"resolution": config.resolution, "level": 0.95, "power": 0.8}
     study = {
-        "format": "hpskit prompt number study 1",
-        "package": f"hpskit {__version__}",
-        "command": config.command,
+        **heading("hpskit prompt number study 1", config.command),
         "settings": {**settings, "resamples": config.resamples, "seed": config.seed},
         "suite": results[0].suite.model_dump(mode="json"),
         "models": [result.name for result in results],
