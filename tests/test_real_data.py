@@ -25,6 +25,7 @@ from hpskit.models.checkpoint import Weights
 from hpskit.models.registry import MODELS
 from hpskit.models.store import locate
 from hpskit.models.training_record import read_record
+from hpskit.prompts.suites import KNOWN, STYLES, open_suite
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.agreement import agreement_by_gap, annotator_agreement, leave_one_out_agreement
 

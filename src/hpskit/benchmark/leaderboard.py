@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from hpskit.benchmark.leaderboard_page import Part, gather_pictures, leaderboard_page, leaderboard_table
 from hpskit.benchmark.result import Resampling, Result, figures, read_results, relative_to, repeats_note, same_scorer
-from hpskit.prompts.suites import STYLES
 from hpskit.errors import InputError, shown
 from hpskit.files import sha256_file
+from hpskit.prompts.suites import STYLES
 from hpskit.stage import check_free, heading, publish
 from hpskit.stats.blocks import Flags, Floats, Index
 from hpskit.stats.comparison import holm, paired_differences, rank_intervals

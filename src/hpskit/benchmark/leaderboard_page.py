@@ -25,6 +25,7 @@ from hpskit.pages.charts import Axis, axis_for, interval, interval_axis
 from hpskit.pages.format import between, counted, number, p_words, percent, signed, whole
 from hpskit.pages.page import environment, page
 from hpskit.pixels import Encoded, open_image, thumbnail
+from hpskit.prompts.suites import image_name
 from hpskit.stats.blocks import Flags, Floats
 
 __all__ = ["Part", "Pictures", "gather_pictures", "incomplete", "leaderboard_page", "leaderboard_table", "rank_range"]
