@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from hpskit.benchmark.result import Result, ScoredImage, ScorerResult, figures, read_result
-from hpskit.errors import ImageError, InputError, ModelError, NotCachedError, listed
+from hpskit.errors import InputError, ModelError, NotCachedError, listed
 from hpskit.images.layout import Match, find_images
 from hpskit.prompts.suites import KNOWN, SUITES, image_name, open_suite
 from hpskit.records import ScorerInfo
 from hpskit.scoring.book import read_images
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.scorer import streamed
-from hpskit.scoring.streaming import stream
 from hpskit.stage import Progress
 
 __all__ = ["Check", "Verification", "verify"]
@@ -204,16 +203,14 @@ def check_scores(
     if scorer.log_odds_per_point != stated.log_odds_per_point:
         both = f"{stated.log_odds_per_point!r}, the scorer has {scorer.log_odds_per_point!r}"
         return Check(what, False, f"log_odds_per_point is {both}")
-    scores: list[float] = []
-    for outcomes in stream([streamed(scorer)], (path for _, path, _ in images), (prompt for prompt, _, _ in images)):
-        for outcome in outcomes:
-            if isinstance(outcome, ImageError):
-                raise InputError(outcome.place, f"was scored, but {outcome.found}", cure=outcome.cure)
-            scores += outcome
-        progress(f"scoring by {label}", len(scores), len(images))
+    scores = streamed(scorer).score(
+        [path for _, path, _ in images],
+        [prompt for prompt, _, _ in images],
+        progress=lambda done: progress(f"scoring by {label}", done, len(images)),
+    )
     allowed = _TOLERANCE.get(wanted.precision, _STRICT) if tolerance is None else tolerance
-    differences = np.array([image.scores[label] for _, _, image in images]) - scores
-    sizes = np.nan_to_num(np.abs(differences), nan=np.inf)
+    differences = np.array([image.scores[label] for _, _, image in images]) - scores.double().numpy()
+    sizes = np.abs(differences)
     beyond, shift, at = int((sizes > allowed).sum()), float(differences.mean()), int(sizes.argmax())
     detail = f"{len(sizes) - beyond} of {len(sizes)} agree within {allowed:g}"
     detail += f"; differences up to {sizes[at]:.2g} ({images[at][2].image}), {shift:+.2g} on average"

@@ -331,15 +331,13 @@ def _log_odds(candidate: Candidate, scores: Scores) -> Scores:
 
 def _training(record: TrainingRecord | None, prompts: Sequence[str]) -> dict[str, Any]:
     """Count the groups with a prompt that the scorer was trained on, and with one that it was chosen on."""
-    if record is None:
-        return {"known": False, "data": None, "seen": 0, "chosen_on": 0, "groups": len(prompts), "held_out": None}
     return {
-        "known": True,
-        "data": record.data,
-        "seen": record.overlap(prompts),
-        "chosen_on": record.choice_overlap(prompts),
+        "known": record is not None,
+        "data": record.data if record else None,
+        "seen": record.overlap(prompts) if record else 0,
+        "chosen_on": record.choice_overlap(prompts) if record else 0,
         "groups": len(prompts),
-        "held_out": record.held_out.model_dump() if record.held_out else None,
+        "held_out": record.held_out.model_dump() if record and record.held_out else None,
     }
 
 
