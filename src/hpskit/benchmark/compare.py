@@ -32,7 +32,7 @@ from hpskit.benchmark.result import (
     text_numbers,
 )
 from hpskit.benchmark.run import SuiteImage, score_images, scored_images, suite_images
-from hpskit.errors import InputError, OutputError, RecordError, shown
+from hpskit.errors import InputError, OutputError, RecordError, listed, shown
 from hpskit.files import expand, inside
 from hpskit.images.layout import ImageSet, Match, find_images
 from hpskit.prompts.suites import Suite, SuitePrompt, open_suite
@@ -314,8 +314,8 @@ def notes_on_files(sides: Sequence[Side], one_folder: bool, rows: Sequence[Compa
     for side in sides:
         yield from (f"{side.name}: {note}." for note in side.found.notes)
         if side.found.other_folders:
-            listed = ", ".join(side.found.other_folders[:5])
-            yield f"{side.name} has folders that are not of these prompts and were not looked into: {listed}."
+            folders = listed(side.found.other_folders)
+            yield f"{side.name} has folders that are not of these prompts and were not looked into: {folders}."
         prompts_of = Counter(digest for digest, _ in {(image.sha256, image.prompt) for image in side.images})
         if repeated := sum(count for count in prompts_of.values() if count > 1):
             what = "have an image that stands for another prompt too (a filter's black square, perhaps)"

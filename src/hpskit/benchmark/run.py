@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hpskit import __version__
 from hpskit.benchmark.result import (
     FORMAT,
     Result,
@@ -36,7 +35,7 @@ from hpskit.prompts.suites import Suite, open_suite
 from hpskit.schema import parse
 from hpskit.scoring.book import Book, read_images
 from hpskit.scoring.contract import Candidate, Scorer, check_candidates
-from hpskit.stage import Progress, ledger_until_published
+from hpskit.stage import Progress, heading, ledger_until_published
 
 __all__ = ["BenchmarkRun", "SuiteImage", "Summary", "run", "score_images", "scored_images", "suite_images"]
 
@@ -242,10 +241,8 @@ def make_result(
     ]
     value = {
         "path": config.out,
-        "format": FORMAT,
-        "package": f"hpskit {__version__}",
+        **heading(FORMAT, config.command),
         "name": config.name,
-        "command": config.command,
         "complete": found.complete,
         "meta": dict(config.meta) or (earlier.meta if earlier else {}),
         "versions": versions(),

@@ -74,8 +74,7 @@ def run(config: Agreement) -> dict[str, Any]:
     before = None if config.out is None else read_manifest(config.out, _MANIFEST, _PRODUCTS, model=Manifest)
     found = read_groups(data, images=False)
     check_same_data(config.out or Path(), before, found.sha256)
-    about = heading(_FORMAT, config.command)
-    result = about | study(found, settings)
+    result = heading(_FORMAT, config.command) | study(found, settings)
     if config.out is not None:
         run = {"data_sha256": found.sha256, "settings": result["settings"], "package": result["package"]}
         products = (json_text(result).encode(), agreement_page(result).encode())

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpskit.errors import CheckpointError, shown
+from hpskit.errors import CheckpointError, listed, shown
 from hpskit.files import explain, publish
 
 if TYPE_CHECKING:
@@ -253,8 +253,7 @@ def check_names(model: nn.Module, weights: Weights, architecture: str, *, option
     problems = []
     for what, names in (("missing", expected.keys() - found), ("unexpected", found.keys() - expected)):
         if names:
-            more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-            problems.append(f"{what} {', '.join(map(_short, sorted(names)[:_SHOWN_NAMES]))}{more}")
+            problems.append(f"{what} {listed(map(_short, sorted(names)), _SHOWN_NAMES)}")
     wrong = [name for name in expected.keys() & found if expected[name] != found[name]]
     problems += [f"{name} is {shown(found[name])}, expected {expected[name]}" for name in sorted(wrong)[:_SHOWN_NAMES]]
     if problems:

@@ -115,8 +115,7 @@ def run(config: Chrominance, progress: Progress = lambda *_: None) -> dict[str, 
         samples = [
             measure(folder, ledger, config.size, lambda: progress("measuring", next(done), total)) for folder in folders
         ]
-        about = heading(_FORMAT, config.command)
-        result = about | compare(samples, config)
+        result = heading(_FORMAT, config.command) | compare(samples, config)
         publish(config.out, _RECORD, result, products(result, samples))
     return result
 
