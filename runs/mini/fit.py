@@ -20,12 +20,14 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from hpskit import __version__, stats
+from hpskit import __version__
 from hpskit.dataset.group import orders
 from hpskit.dataset.reading import open_data
 from hpskit.files import publish_folder, publish_json
 from hpskit.models.loading import load_network
 from hpskit.models.training_record import HeldOut, write_record
+from hpskit.stats.agreement import annotator_agreement, leave_one_out_agreement
+from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_mean
 from hpskit.training import mini
 from hpskit.training.mini import COPIES, PAIR, Floats, Judged, MiniRecipe, Pairs
 
@@ -121,11 +123,11 @@ def people(judged: Judged, scores: Floats) -> dict[str, list[float]]:
     differences = [pairs.differences([own[rows] for rows in judged.rows]) for own in scores]
     predicted = np.mean([np.where(d > 0, pairs.share, 1 - pairs.share) for d in differences], axis=0)
     of_group = np.bincount(pairs.group, weights=predicted) / np.bincount(pairs.group)
-    agreed = [rule(votes, rule="hpdv2") for rule in (stats.annotator_agreement, stats.leave_one_out_agreement)]
+    agreed = [rule(votes, rule="hpdv2") for rule in (annotator_agreement, leave_one_out_agreement)]
     intervals = {
-        "votes": stats.bootstrap_mean(of_group, clusters=judged.prompt),
-        "annotator_vs_annotator": stats.bootstrap_accuracy(agreed[0], clusters=judged.prompt),
-        "annotator_vs_others": stats.bootstrap_accuracy(agreed[1], clusters=judged.prompt),
+        "votes": bootstrap_mean(of_group, clusters=judged.prompt),
+        "annotator_vs_annotator": bootstrap_accuracy(agreed[0], clusters=judged.prompt),
+        "annotator_vs_others": bootstrap_accuracy(agreed[1], clusters=judged.prompt),
     }
     return {name: [round(value, 4) for value in (i.value, i.low, i.high)] for name, i in intervals.items()}
 

@@ -6,6 +6,7 @@ Parts are by how close the images are, how far people agree, generators, styles,
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,8 +28,9 @@ from hpskit.stats.rules import PairRule
 __all__ = ["breakdowns", "disagreements", "pair_up", "thumbnails"]
 
 _GAPS = 8
-_SHARES = ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.0))
-_LENGTHS = ((1, 5), (6, 10), (11, 20), (21, 40), (41, None))
+_SHARES = (50, 60, 70, 80, 90, 100)
+_LENGTHS = (1, 6, 11, 21, 41)
+"""Where the parts begin."""
 _FEWEST_VOTES = 3
 """Votes that the share of the majority needs to mean something."""
 _FEWEST_PROMPTS = 5
@@ -214,19 +216,15 @@ def _splits(pairs: PairVotes, groups: Sequence[Group]) -> Iterator[_Split]:
         part=np.minimum(pairs.gap.astype(np.int64), _GAPS - 1),
     )
     majority = np.maximum(pairs.share, 1 - pairs.share)
-    part = np.full(len(pairs), -1)
-    for number, (low, high) in enumerate(_SHARES):
-        part[(majority >= low - 1e-9) & ((majority < high - 1e-9) | (high == 1))] = number
+    part = np.digitize(100 * majority + 1e-7, _SHARES[:-1]) - 1
     part[pairs.votes < _FEWEST_VOTES] = -1
-    labels = [f"{100 * low:.0f}-{100 * high:.0f}" for low, high in _SHARES]
+    labels = [f"{low}-{high}" for low, high in itertools.pairwise(_SHARES)]
     unit = "votes for the preferred image, %"
     yield _Split(name="consensus", title="By agreement of the people", unit=unit, labels=labels, part=part)
 
     words = np.array([len(group.prompt.split()) for group in groups])[pairs.group]
-    part = np.full(len(pairs), -1)
-    for number, (least, most) in enumerate(_LENGTHS):
-        part[(words >= least) & (words <= (most or words.max()))] = number
-    labels = [f"{least}-{most}" if most else f"≥ {least}" for least, most in _LENGTHS]
+    labels = [*(f"{low}-{high - 1}" for low, high in itertools.pairwise(_LENGTHS)), f"≥ {_LENGTHS[-1]}"]
+    part = np.digitize(words, _LENGTHS) - 1
     yield _Split(name="length", title="By length of the prompt", unit="words", labels=labels, part=part)
 
     styles = [groups[number].category for number in pairs.group.tolist()]

@@ -26,7 +26,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from pydantic import Field
 from scipy.special import expit
 
-from hpskit import __version__, stats
+from hpskit import __version__
 from hpskit.dataset.duplicates import SIMILARITY
 from hpskit.dataset.group import Group, compared_pairs, orders
 from hpskit.dataset.reading import DataSet
@@ -40,6 +40,9 @@ from hpskit.models.registry import MODELS
 from hpskit.models.training_record import HeldOut, write_record
 from hpskit.pixels import open_image
 from hpskit.stage import Progress
+from hpskit.stats.accuracy import pair_accuracy
+from hpskit.stats.calibration import PairVotes, calibration, pair_votes
+from hpskit.stats.intervals import bootstrap_accuracy
 from hpskit.training.recipes import Name, Settings
 
 __all__ = ["Judged", "MiniRecipe", "lines", "plan", "run"]
@@ -91,7 +94,7 @@ class Judged:
     prompt: NDArray[np.intp]
     """(groups,): number of the prompt."""
     prompts: int
-    votes: stats.PairVotes
+    votes: PairVotes
     pairs: Pairs
     """The same votes, by numbers of images."""
 
@@ -132,7 +135,7 @@ def read_judged(data: DataSet) -> Judged:
     if (prompts := len(set(prompt.tolist()))) < FEWEST_PROMPTS:
         found = f"has {prompts} judged prompts that share no image and are not nearly the same"
         raise InputError(data.path, found, expected=f"at least {FEWEST_PROMPTS} to fit mini", cure="add some")
-    votes = stats.pair_votes([replace(group, judgements=orders(group)).ranks() for group in groups])
+    votes = pair_votes([replace(group, judgements=orders(group)).ranks() for group in groups])
     slots, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)])[votes.group]
     pairs = np.ones(len(votes.share), PAIR)
     pairs["first"], pairs["second"] = slots[starts + votes.first], slots[starts + votes.second]
@@ -246,11 +249,11 @@ def judge(judged: Judged, scores: Floats) -> dict[str, Any]:
     """Say how good held-out scores (repeats, rows) are; the accuracy is [value, low, high], 95 %, over prompts."""
     rule = "hpdv2" if judged.data.format == "hpdv2-test" else "ties-half"
     by_group = [[own[rows] for rows in judged.rows] for own in scores]
-    accuracies = [stats.pair_accuracy(own, [group.verdicts() for group in judged.groups], rule) for own in by_group]
+    accuracies = [pair_accuracy(own, [group.verdicts() for group in judged.groups], rule) for own in by_group]
     mean = replace(accuracies[0], correct=np.mean([accuracy.correct for accuracy in accuracies], axis=0))
-    accuracy = stats.bootstrap_accuracy(mean, clusters=judged.prompt)
+    accuracy = bootstrap_accuracy(mean, clusters=judged.prompt)
     repeated = (np.tile(values, len(scores)) for values in (judged.votes.share, judged.votes.votes))
-    found = stats.calibration(expit(np.concatenate([*map(judged.votes.differences, by_group)])), *repeated, bins=20)
+    found = calibration(expit(np.concatenate([*map(judged.votes.differences, by_group)])), *repeated, bins=20)
     kinds = scores.reshape(len(scores), 1 + len(COPIES), -1)
     beaten = (kinds[:, :1] > kinds[:, 1:]).mean(axis=(0, 2)).round(3).tolist()
     return {
