@@ -180,12 +180,17 @@ def products(study: Mapping[str, Any]) -> dict[str, bytes]:
         ]
         errors, chances = charts.values()
         drawn += [element("g", errors, *names), chances]
-        digits = digits_for([point["detectable"] for point in scorer["scopes"][0]["curve"]], least=3)
+        digits = decimals(scorer["scopes"][0]["curve"])
         shown[scorer["label"]] = {"panels": charts, "legend": legend(series), "digits": digits}
     title = f"How many prompts: {study['suite']['name']}"
     plot = figure_file(title, drawn, columns=2, cell=(380, 280))
     html = page("hpskit.benchmark.studies", "prompt_number.html", result=study, shown=shown)
     return {"prompts.html": html.encode(), "prompts.svg": plot.encode()}
+
+
+def decimals(curve: Sequence[Mapping[str, Any]]) -> int:
+    """Return the digits of errors and of what can be detected: the least of the latter keeps two figures."""
+    return digits_for([point["detectable"] for point in curve], least=3)
 
 
 def curves(scorer: Mapping[str, Any], figure: str, scale: float = 1) -> list[Series]:
