@@ -50,11 +50,12 @@ class PreferenceScorer(ABC):
             ModelError: its `log_odds_per_point` or `reads_prompt` is impossible.
         """
         _check_batch_size(batch_size)
-        number = isinstance(log_odds_per_point, int | float) and not isinstance(log_odds_per_point, bool)
-        # scores times this are to be no infinities, and no zeros that they were not: scores are float32
-        if log_odds_per_point is not None and not (
-            number and (log_odds_per_point == 0 or 1e-12 <= log_odds_per_point <= 1e12)
-        ):
+        sensible = log_odds_per_point is None or (
+            isinstance(log_odds_per_point, int | float)
+            and not isinstance(log_odds_per_point, bool)
+            and (log_odds_per_point == 0 or 1e-12 <= log_odds_per_point <= 1e12)
+        )
+        if not sensible:  # scores are float32: times this they could be infinities, or zeros that they were not
             place, found = f"{info.name}: log_odds_per_point", f"is {log_odds_per_point!r}"
             expected = "0, a number from 1e-12 to 1e12, or None if differences of scores say nothing of probabilities"
             raise ModelError(place, found, expected=expected, cure="mend the scorer")
