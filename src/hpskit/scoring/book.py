@@ -143,15 +143,14 @@ class Book:
         self, scorers: Sequence[Scorer], tasks: Iterable[_Task], broken: Callable[[int, ImageError], None]
     ) -> Iterator[list[_Task]]:
         """Score tasks and put the scores into the ledger; yield each batch that is done."""
-        waiting: deque[_Task] = deque()
-        images, prompts = itertools.tee(_noted(tasks, waiting))
+        waiting, images, prompts = itertools.tee(tasks, 3)
         outcomes_of = stream(
             [streamed(scorer) for scorer in scorers],
             (task.image for task in images),
             (task.prompt for task in prompts),
         )
         for outcomes in outcomes_of:
-            batch = [waiting.popleft() for _ in outcomes]
+            batch = list(itertools.islice(waiting, len(outcomes)))
             self._ledger.put(
                 ((scorer.info.identity, task.sha256, task.prompt), _checked(scorer, task, score))
                 for task, outcome in zip(batch, outcomes, strict=True)
@@ -162,12 +161,6 @@ class Book:
                 if isinstance(outcome, ImageError):
                     broken(task.number, outcome)
             yield batch
-
-
-def _noted(tasks: Iterable[_Task], waiting: deque[_Task]) -> Iterator[_Task]:
-    for task in tasks:
-        waiting.append(task)
-        yield task
 
 
 def _checked(scorer: Scorer, task: _Task, score: float) -> float:
