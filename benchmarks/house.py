@@ -42,14 +42,14 @@ BUDGETS = {
 OVER = {
     "images": 1_840,
     "prompts": 2_130,
-    "root": 1_900,
-    "pages": 500,
+    "root": 1_898,
+    "pages": 498,
     "pixels": 1_140,
     "dataset": 2_990,
     "training": 4_620,
-    "scoring": 1_025,
-    "evaluation": 1_475,
-    "benchmark": 3_375,
+    "scoring": 1_015,
+    "evaluation": 1_468,
+    "benchmark": 3_368,
     "cli": 2_790,
 }
 """Rooms that are not down to their budgets yet, and the lines beyond which they may not grow again."""
