@@ -69,12 +69,9 @@ class Ledger:
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any], *, wait: float = 0) -> None:
-        """Open the ledger, or make it.
+        """Open the ledger, or make it; `run` is what must be equal for two runs to be parts of one, ready for JSON.
 
-        Args:
-            path: the file.
-            run: what must be equal for two runs to be parts of one, ready for JSON.
-            wait: seconds to wait for another process that has it, for those that share one and keep it shortly.
+        `wait` are the seconds to wait for another process that has it, for those that share one and keep it shortly.
 
         Raises:
             OutputError: it belongs to another run, another process writes it, it is damaged or no ledger, or it cannot
