@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from hpskit.models.store import locate
 from hpskit.models.training_record import write_record
 from hpskit.training.engine import cosine_lr
 from hpskit.training.recipes import Recipe, tiny
-from hpskit.training.run_folder import RunConfig, RunFolder, TrainState, chained
+from hpskit.training.run_folder import Line, RunConfig, RunFolder, TrainState, check_of
 from hpskit.training.student import Student
 
-__all__ = ["ablation_of", "config_of", "log_of", "write_run", "write_trained"]
+__all__ = ["ablation_of", "chained", "config_of", "log_of", "write_run", "write_trained"]
 
 
 def config_of(recipe: Recipe, name: str = "first") -> RunConfig:
@@ -82,6 +82,14 @@ def log_of(recipe: Recipe, *, best: float = 0.8, warning: bool = False, seed: in
             yield {"kind": "warning", "step": 100, "name": "stuck", "text": text}
 
 
+def chained(lines: Iterable[Line]) -> Iterator[Line]:
+    """Give each line as a log has it, with its `check`."""
+    check = ""
+    for line in lines:
+        check = check_of(line, check)
+        yield {**line, "check": check}
+
+
 def write_run(path: Path, recipe: Recipe | None = None, **settings: Any) -> RunFolder:
     """`config.json` and `log.jsonl`."""
     recipe = recipe or tiny()
@@ -97,7 +105,9 @@ def write_trained(path: Path) -> Path:
     for step in (150, 200):
         student = Student.build(tiny().model_copy(update={"seed": step}))
         metadata = {"kind": "hps", "architecture": "hpskit-tiny", "name": path.name, "version": f"step {step}"}
-        folder.save(TrainState(step=step, best=150), student.state(), {}, {**metadata, "licence": "unknown"})
+        folder.save(
+            TrainState(step=step, best=150), student.network.state_dict(), {}, {**metadata, "licence": "unknown"}
+        )
     shutil.copyfile(folder.weights("150")[0], folder.model)
     write_record(folder.model, weight_hash=locate(folder.model).weight_hash, data="train.json", prompts=["a red barn"])
     return path

@@ -68,18 +68,18 @@ def test_the_rate_rises_then_falls_and_never_stands_at_zero(total: int, data: st
 def test_the_moving_average_follows_at_its_rate_and_is_what_is_validated(task: TrainConfig) -> None:
     engine = engine_of("ema=0.75")
     data = open_data(task.data[0])
-    batch, expected = batch_of(engine.student, task), copy(engine.student.state())
+    batch, expected = batch_of(engine.student, task), copy(engine.student.network.state_dict())
     for number in range(3):
         engine.step(batch, number)
-        expected = {n: 0.75 * expected[n] + 0.25 * tensor for n, tensor in engine.student.state().items()}
-    before = copy(engine.student.state())
+        expected = {n: 0.75 * expected[n] + 0.25 * tensor for n, tensor in engine.student.network.state_dict().items()}
+    before = copy(engine.student.network.state_dict())
     averaged = engine.weights()
     for name, tensor in expected.items():
         torch.testing.assert_close(averaged[name], tensor, rtol=1e-5, atol=1e-6)
     plain = engine_of()
     plain.student.network.load_state_dict(averaged)
     assert validate(engine, data, DECODER)[0] == validate(plain, data, DECODER)[0]
-    assert all(torch.equal(before[name], tensor) for name, tensor in engine.student.state().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in engine.student.network.state_dict().items())
     plain.student.network.load_state_dict(before)
     assert validate(engine, data, DECODER)[0]["loss"] != validate(plain, data, DECODER)[0]["loss"]
 
@@ -141,19 +141,19 @@ def test_an_overflow_leaves_weights_and_moments_as_they_were_and_halves_the_scal
     accelerator, student = scaled(2.0**40), Student.build(task.recipe)
     engine = Engine(task.recipe, accelerator, student)
     batch = batch_of(student, task)
-    before = copy(student.state())
+    before = copy(student.network.state_dict())
     figures = engine.step(batch, 0)
     assert figures.skipped
     assert figures.gradient_norm is None
     assert accelerator.scaler.get_scale() == 2.0**39
-    assert all(torch.equal(before[name], tensor) for name, tensor in student.state().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in student.network.state_dict().items())
     assert engine.training_state() == {}
     for _ in range(40):
         figures = engine.step(batch, 0)
         if not figures.skipped:
             break
     assert figures.gradient_norm is not None
-    assert not torch.equal(before["visual.proj"], student.state()["visual.proj"])
+    assert not torch.equal(before["visual.proj"], student.network.state_dict()["visual.proj"])
 
 
 @pytest.mark.parametrize("scale", [16.0, 1024.0])

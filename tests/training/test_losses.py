@@ -180,8 +180,6 @@ def test_best_of_group_is_the_first_draw_of_plackett_luce(values: list[float], d
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, check=at("ranks", found="15 images", expected="at most 14")):
         plackett_luce_loss(torch.zeros(16), torch.tensor([16]), torch.tensor([0.0] + [1.0] * 15))
-    with pytest.raises(InputError, check=at("sizes", found="9", expected="8")):
-        best_of_group_loss(NINE[:8], SIZES, torch.tensor([0, 0, 0]))
 
 
 def test_no_groups_are_no_loss() -> None:

@@ -19,15 +19,8 @@ from error_fields import at
 from hpskit.errors import CheckpointError, InputError, OutputError
 from hpskit.files import publish_json, read_json
 from hpskit.training.recipes import Recipe, tiny
-from hpskit.training.run_folder import (
-    RunFolder,
-    RunLog,
-    TrainState,
-    best_validation,
-    chained,
-    lines_of,
-)
-from run_material import config_of, log_of, write_run
+from hpskit.training.run_folder import RunFolder, RunLog, TrainState, best_validation, lines_of
+from run_material import chained, config_of, log_of, write_run
 
 PAGE = Path(__file__).parents[2] / "docs/training.md"
 ONE, TWO = (tiny().with_settings([f"keep={keep}"]) for keep in (1, 2))

@@ -32,6 +32,15 @@ def changed(recipe: Recipe, **fields: Any) -> Recipe:
     return recipe.model_copy(update=fields)
 
 
+def trainable(student: Student) -> list[str]:
+    return [name for name, parameter in student.network.named_parameters() if parameter.requires_grad]
+
+
+def scores_of(student: Student, batch: Any) -> torch.Tensor:
+    scores: torch.Tensor = student(*student.inputs(batch))
+    return scores
+
+
 @pytest.fixture
 def recipe(tiny_checkpoint: Path) -> Recipe:
     return Recipe(architecture=TINY, weights=str(tiny_checkpoint), image_blocks=3, text_blocks=1, precision="fp32")
@@ -49,21 +58,21 @@ def test_logits_are_those_of_the_scorer(recipe: Recipe, tiny_checkpoint: Path, p
     shown = SimpleNamespace(pixels=pixels, prompts=PROMPTS, group=torch.tensor([0, 1]))
     scale = student.network.logit_scale.exp().item()
     expected = load_scorer(tiny_checkpoint, arch=TINY, precision="fp32").score(photographs, PROMPTS)
-    assert (student.scores(shown).detach() * 100 / scale - expected).abs().max() < 1e-4
+    assert (scores_of(student, shown).detach() * 100 / scale - expected).abs().max() < 1e-4
 
 
 def test_what_was_trained_is_scored(recipe: Recipe, batch: SimpleNamespace, tmp_path: Path) -> None:
     """Through a file, from the network of `tiny`, which open_clip alone does not know."""
     student = Student.build(tiny())
     path = tmp_path / "model.safetensors"
-    write_tensors(student.state(), path, {"architecture": tiny().architecture})
+    write_tensors(student.network.state_dict(), path, {"architecture": tiny().architecture})
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))
     shown = SimpleNamespace(pixels=student.preprocessing(image)[None], prompts=["a cat"], group=torch.tensor([0]))
     expected = load_scorer(path, precision="fp32").score([image], "a cat")
     scale = student.network.logit_scale.exp().item()
-    assert (student.scores(shown).detach() * 100 / scale - expected).abs().max() < 1e-4
+    assert (scores_of(student, shown).detach() * 100 / scale - expected).abs().max() < 1e-4
     again = Student.build(changed(tiny(), weights=str(path)))
-    assert again.scores(batch).equal(student.scores(batch))
+    assert scores_of(again, batch).equal(scores_of(student, batch))
 
 
 def official_split(network: nn.Module, image_groups: int, text_layers: int) -> set[str]:
@@ -84,7 +93,7 @@ def official_split(network: nn.Module, image_groups: int, text_layers: int) -> s
 def test_the_official_blocks_of_vit_h() -> None:
     network = build("ViT-H-14")
     student = Student(network, hpsv2())
-    names = set(student.trainable)
+    names = set(trainable(student))
     assert names == official_split(network, 20, 11)
     assert "visual.transformer.resblocks.13.attn.in_proj_weight" in names
     assert "visual.transformer.resblocks.12.attn.in_proj_weight" not in names
@@ -121,17 +130,17 @@ def test_decay_is_split_as_in_the_official_code() -> None:
 )
 def test_few_blocks(recipe: Recipe, image: int, text: int, trained: set[str]) -> None:
     student = Student(build(TINY), changed(recipe, image_blocks=image, text_blocks=text))
-    found = {name for name in student.trainable if not any(name == t or name.startswith(f"{t}.") for t in trained)}
+    found = {name for name in trainable(student) if not any(name == t or name.startswith(f"{t}.") for t in trained)}
     assert not found
-    assert all(any(name == t or name.startswith(f"{t}.") for name in student.trainable) for t in trained)
+    assert all(any(name == t or name.startswith(f"{t}.") for name in trainable(student)) for t in trained)
 
 
 def test_all_is_all(recipe: Recipe) -> None:
     network = build(TINY)
     student = Student(network, changed(recipe, image_blocks="all", text_blocks="all"))
-    assert student.trainable == [name for name, _ in network.named_parameters()]
+    assert trainable(student) == [name for name, _ in network.named_parameters()]
     most = Student(build(TINY), changed(recipe, image_blocks=5, text_blocks=2))
-    left = set(student.trainable) - set(most.trainable)
+    left = set(trainable(student)) - set(trainable(most))
     assert left == {"token_embedding.weight", "positional_embedding"}
 
 
@@ -141,7 +150,7 @@ def test_a_network_with_its_text_tower_apart() -> None:
         network = open_clip.create_model(
             "ViT-B-32-quickgelu", load_weights=False, force_custom_text=True, device="meta"
         )
-    names = {name for name in Student(network, recipe).trainable if name.startswith("text.")}
+    names = {name for name in trainable(Student(network, recipe)) if name.startswith("text.")}
     blocks = {name.split(".")[3] for name in names if "resblocks" in name}
     assert blocks == {"10", "11"}
     assert {name for name in names if "resblocks" not in name} == {
@@ -161,7 +170,7 @@ def test_nothing_of_the_frozen_part_is_kept_for_the_gradient(recipe: Recipe, bat
                 seen[name] = result.requires_grad
 
             block.register_forward_hook(look)
-    student.scores(batch).sum().backward()
+    scores_of(student, batch).sum().backward()
     assert seen == {
         "visual.transformer.0": False,
         "visual.transformer.1": True,
@@ -169,14 +178,14 @@ def test_nothing_of_the_frozen_part_is_kept_for_the_gradient(recipe: Recipe, bat
         "transformer.0": False,
         "transformer.1": True,
     }
-    assert {n for n, p in student.network.named_parameters() if p.grad is not None} == set(student.trainable)
+    assert {n for n, p in student.network.named_parameters() if p.grad is not None} == set(trainable(student))
 
 
 def test_frozen_blocks_copy_no_weight_for_each_image(recipe: Recipe, batch: SimpleNamespace) -> None:
     """Which made them ten times slower than trained ones in bfloat16."""
     student = Student.build(changed(recipe, image_blocks=0, text_blocks=0))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        student.scores(batch)
+        scores_of(student, batch)
     assert "aten::bmm" not in {event.key for event in profile.key_averages()}
 
 
@@ -190,7 +199,7 @@ def test_each_distinct_prompt_is_encoded_once(recipe: Recipe, batch: SimpleNames
 def test_a_batch_of_nothing_takes_part(recipe: Recipe, checkpointing: bool) -> None:
     student = Student.build(changed(recipe, gradient_checkpointing=checkpointing))
     nothing = torch.zeros(0, dtype=torch.long)
-    scores = student.scores(SimpleNamespace(pixels=torch.zeros(0, 3, 64, 64), prompts=[], group=nothing))
+    scores = scores_of(student, SimpleNamespace(pixels=torch.zeros(0, 3, 64, 64), prompts=[], group=nothing))
     assert scores.shape == (0,)
     scores.sum().backward()
     trained = [p for p in student.parameters() if p.requires_grad]
@@ -200,7 +209,7 @@ def test_a_batch_of_nothing_takes_part(recipe: Recipe, checkpointing: bool) -> N
 def test_checkpointing_changes_no_gradient(recipe: Recipe, batch: SimpleNamespace) -> None:
     students = [Student.build(recipe), Student.build(changed(recipe, gradient_checkpointing=True))]
     for student in students:
-        student.scores(batch).square().sum().backward()
+        scores_of(student, batch).square().sum().backward()
     for one, other in zip(*(student.parameters() for student in students), strict=True):
         if one.requires_grad:
             assert one.grad is not None
@@ -218,7 +227,7 @@ def test_one_step_is_that_of_plain_torch_to_the_bit(
     adam = {"lr": recipe.lr, "betas": recipe.betas, "eps": recipe.eps}
     student = Student.build(recipe)
     optimizer = torch.optim.AdamW(student.parameter_groups(recipe), **adam)
-    scores = student.scores(batch)
+    scores = scores_of(student, batch)
     pair_loss(scores[::2], scores[1::2], torch.tensor([1.0, 0.0, 0.5])).sum().backward()
     optimizer.step()
     student.clamp()
@@ -245,7 +254,7 @@ def test_one_step_is_that_of_plain_torch_to_the_bit(
     by_hand.step()
     plain.logit_scale.data.clamp_(0, math.log(100))
 
-    state = student.state()
+    state = student.network.state_dict()
     assert state.keys() == plain.state_dict().keys()
     differ = {
         name: (state[name] - t).abs().max().item() for name, t in plain.state_dict().items() if not state[name].equal(t)
@@ -256,13 +265,13 @@ def test_one_step_is_that_of_plain_torch_to_the_bit(
 def test_the_file_of_the_base_is_left_alone(recipe: Recipe, tmp_path: Path, batch: SimpleNamespace) -> None:
     """Its tensors are memory-mapped: neither training nor loading may write through."""
     path = tmp_path / "base.safetensors"
-    write_tensors(Student.build(recipe).state(), path, {"architecture": TINY})
+    write_tensors(Student.build(recipe).network.state_dict(), path, {"architecture": TINY})
     before = file_hash(path)
     student = Student.build(changed(recipe, weights=str(path)))
     with torch.no_grad():
-        for name in student.trainable:
+        for name in trainable(student):
             student.network.get_parameter(name).add_(1)
-    student.network.load_state_dict({name: tensor + 1 for name, tensor in student.state().items()})
+    student.network.load_state_dict({name: tensor + 1 for name, tensor in student.network.state_dict().items()})
     assert file_hash(path) == before
 
 
@@ -272,7 +281,7 @@ def test_random_weights_follow_the_seed_and_leave_torch_alone() -> None:
     other = Student.build(changed(tiny(), seed=1))
     assert torch.random.get_rng_state().equal(before)
     assert all(a.equal(b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
-    assert not one.state()["visual.proj"].equal(other.state()["visual.proj"])
+    assert not one.network.state_dict()["visual.proj"].equal(other.network.state_dict()["visual.proj"])
 
 
 @pytest.mark.parametrize(
@@ -299,7 +308,7 @@ def test_an_architecture_that_is_not_there() -> None:
 
 def test_weights_of_another_architecture(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "base.safetensors"
-    write_tensors(Student.build(recipe).state(), path, {"architecture": TINY})
+    write_tensors(Student.build(recipe).network.state_dict(), path, {"architecture": TINY})
     cure = f"set architecture={TINY}"
     with pytest.raises(InputError, check=at("weights", found=f"a {TINY}", expected="hpskit-tiny", cure=cure)):
         Student.build(changed(tiny(), weights=str(path)))

@@ -12,7 +12,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from hpskit.errors import DivergedError, InputError, MissingExtraError
+from hpskit.errors import DivergedError, InputError, MissingExtraError, listed
 from hpskit.training.loader import Batch
 from hpskit.training.losses import objective
 from hpskit.training.recipes import Recipe
@@ -34,7 +34,6 @@ __all__ = [
     "Engine",
     "StepFigures",
     "accelerator_for",
-    "any_of",
     "cosine_lr",
     "from_main",
     "gathered",
@@ -48,7 +47,6 @@ NEW_RUN = "the last checkpoint is untouched; lower lr, set clip=1, or use precis
 
 _PREFIX = "network."
 """Prefix of the names of a student's tensors; without it they are open_clip's."""
-_SHOWN_PLACES = 3
 
 T = TypeVar("T")
 
@@ -96,32 +94,25 @@ def accelerator_for(recipe: Recipe, device: str = "auto", *, shard: bool = False
     return accelerator
 
 
-def any_of(accelerator: Accelerator, mine: bool) -> bool:
-    """Tell whether something is so on any process; each must ask."""
-    if accelerator.num_processes == 1:
-        return mine
-    flag = torch.tensor(float(mine), device=accelerator.device)
-    return bool(accelerator.reduce(flag, reduction="sum") > 0)
-
-
-def from_main(accelerator: Accelerator, value: T) -> T:
-    """Return the first process's value on all of them."""
-    if accelerator.num_processes == 1:
-        return value
+def from_main(value: T) -> T:
+    """Return the first process's value on all of them; each must ask."""
     from accelerate.utils import broadcast_object_list
 
     said: T = broadcast_object_list([value])[0]
     return said
 
 
-def gathered(accelerator: Accelerator, items: list[T]) -> list[T]:
-    """Join the items of all processes, on all of them."""
-    if accelerator.num_processes == 1:
-        return items
+def gathered(items: list[T]) -> list[T]:
+    """Join the items of all processes, on all of them; each must ask."""
     from accelerate.utils import gather_object
 
     found: list[T] = gather_object(items)
     return found
+
+
+def summed(mine: Sequence[float]) -> list[float]:
+    """Sum numbers over all processes, each by itself."""
+    return [sum(column) for column in zip(*gathered([mine]), strict=True)]
 
 
 def peak_memory() -> int:
@@ -292,7 +283,7 @@ class Engine:
         equal = torch.zeros(len(batch.pixels), device=self.accelerator.device)
         chance, weight = objective(recipe, equal, batch)  # the weight does not depend on the scores
         counts = (float(chance), float(weight), len(batch.pairs[0]), len(batch.pixels), batch.dropped)
-        chance_sum, weight_sum, pairs, images, dropped = self._summed(*counts)
+        chance_sum, weight_sum, pairs, images, dropped = summed(counts)
         if not weight_sum:
             cure = "`hpskit data inspect --decode` lists broken images"
             raise InputError(f"step {number + 1}", f"has lost all {dropped:.0f} groups of its batch", cure=cure)
@@ -341,7 +332,7 @@ class Engine:
         for _, parameter in self._trained() if self.sharded else ():
             if parameter.ndim == 0 and parameter.grad is not None:  # in no shard: FSDP leaves its gradient alone
                 parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
-        return self._summed(loss, correct, decided)
+        return summed((loss, correct, decided))
 
     def _logits(self, network: Any, batch: Batch) -> Tensor:
         with self.accelerator.autocast(self._casts):
@@ -351,18 +342,8 @@ class Engine:
     def _check_finite(self, what: str, value: float, batch: Batch, number: int) -> None:
         if math.isfinite(value):  # on one device as on all: the values have been summed
             return
-        places = gathered(self.accelerator, [example.place for example in batch.examples])
-        more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
-        rows = ", ".join(places[:_SHOWN_PLACES]) + more
+        rows = listed(gathered([example.place for example in batch.examples]), 3)
         raise DivergedError(f"step {number + 1}: the {what}", f"is {value} on the rows {rows}", cure=NEW_RUN)
-
-    def _summed(self, *values: float) -> list[float]:
-        """Sum numbers over all devices."""
-        if self.accelerator.num_processes == 1:
-            return [*values]
-        mine = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
-        total: list[float] = self.accelerator.reduce(mine, reduction="sum").tolist()
-        return total
 
     @torch.no_grad()
     def scores(self, batch: Batch | None) -> Tensor:

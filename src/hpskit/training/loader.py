@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -87,24 +86,31 @@ class Batch:
         return torch.repeat_interleave(torch.arange(len(self.examples)), self.sizes)
 
     @cached_property
-    def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def compared(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Every pair of images that somebody compared, (pairs,) each.
 
-        First and second image, int64; share of the votes for the first, 0 to 1, a tie counts one half to each; number
-        of votes. The last two are float32.
+        First and second image, int64; votes for the first, for the second and for neither, float64.
         """
-        found: list[tuple[NDArray[Any], ...]] = [(np.empty(0), np.empty(0), np.empty(0), np.empty(0))]
+        found = [np.empty((5, 0))]
         start = 0
         for example in self.examples:
             first, second = np.triu_indices(len(example.pixels), 1)
             ahead = example.ranks[:, second] - example.ranks[:, first]
-            total = example.votes @ ~np.isnan(ahead)
-            share = example.votes @ ((ahead > 0) + 0.5 * (ahead == 0)) / np.maximum(total, 1)
-            seen = total > 0
-            found.append((start + first[seen], start + second[seen], share[seen], total[seen]))
+            votes = [example.votes @ said for said in (ahead > 0, ahead < 0, ahead == 0)]
+            found.append(np.stack([start + first, start + second, *votes])[:, sum(votes) > 0])
             start += len(example.pixels)
-        one, other, shares, votes = (torch.from_numpy(np.concatenate(column)) for column in zip(*found, strict=True))
-        return one.long(), other.long(), shares.float(), votes.float()
+        first, second, wins, losses, ties = torch.from_numpy(np.concatenate(found, axis=1))
+        return first.long(), second.long(), wins, losses, ties
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The pairs that somebody compared: first and second image, share of the votes for the first, number of votes.
+
+        (pairs,) each, the last two float32. A tie counts one half to each image.
+        """
+        first, second, wins, losses, ties = self.compared
+        votes = wins + losses + ties
+        return first, second, ((wins + ties / 2) / votes).float(), votes.float()
 
     @property
     def weight(self) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -193,8 +193,6 @@ def _subsets(count: int) -> tuple[Tensor, Tensor]:
 def _table(values: Tensor, sizes: Tensor, filler: float) -> Tensor:
     """Turn (images,) into (groups, largest size)."""
     counts = sizes.tolist()
-    if sum(counts) != len(values):
-        raise InputError("sizes", f"add up to {sum(counts)}", expected=f"{len(values)}, the number of images")
     if not counts:
         return values.new_zeros((0, 1))
     return pad_sequence([*torch.split(values, counts)], batch_first=True, padding_value=filler)
@@ -244,21 +242,12 @@ def pair_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
 
 def davidson_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
     """Count wins, losses and ties of each pair."""
-    rows = []
-    for group, start, table, votes in _groups(batch):
-        for one, other in itertools.combinations(range(table.shape[1]), 2):
-            ahead = table[:, other] - table[:, one]
-            said = [float(votes[which].sum()) for which in (ahead > 0, ahead < 0, ahead == 0)]
-            if sum(said):
-                rows.append((group, start + one, start + other, *said))
-    columns = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6).T
-    group, first, second = (column.long().to(scores.device) for column in columns[:3])
-    counts = columns[3:].to(scores)
+    first, second, *votes = batch.compared
+    counts = torch.stack(votes).to(scores)
     total = counts.sum(dim=0)
     log_nu = math.log(2 * recipe.tie_share / (1 - recipe.tie_share))
-    wins, losses, ties = counts / total
-    terms = davidson_loss(scores[first], scores[second], wins, losses, ties, log_nu)
-    return Terms(terms, group, total)
+    losses = davidson_loss(scores[first], scores[second], *(counts / total), log_nu)
+    return Terms(losses, batch.group[first], total)
 
 
 def plackett_luce_terms(_: Recipe, scores: Tensor, batch: Batch) -> Terms:
@@ -334,22 +323,15 @@ class Ranking:
     votes: float
 
 
-def _groups(batch: Batch) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """Give number, place of the first image, table of ranks and votes of each group."""
-    start = 0
-    for number, example in enumerate(batch.examples):
-        yield number, start, torch.from_numpy(example.ranks).float(), torch.from_numpy(example.votes).float()
-        start += len(example.pixels)
-
-
 def _rankings(batch: Batch) -> list[Ranking]:
     """List every judgement that compares something, with the images that it ranks."""
-    found = []
-    for group, start, table, votes in _groups(batch):
-        for ranks, count in zip(table, votes.tolist(), strict=True):
+    found, start = [], 0
+    for group, example in enumerate(batch.examples):
+        for ranks, votes in zip(torch.from_numpy(example.ranks).float(), example.votes.tolist(), strict=True):
             ranked = (~ranks.isnan()).nonzero()[:, 0]
             if len(ranked) > 1:
-                found.append(Ranking(group, start + ranked, ranks[ranked], count))
+                found.append(Ranking(group, start + ranked, ranks[ranked], votes))
+        start += len(example.pixels)
     return found
 
 

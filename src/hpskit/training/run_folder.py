@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
@@ -46,7 +46,7 @@ __all__ = [
     "Summary",
     "TrainState",
     "best_validation",
-    "chained",
+    "check_of",
     "lines_of",
     "open_trackers",
 ]
@@ -190,11 +190,7 @@ class RunFolder:
         return Path(os.path.realpath(self.path)).name
 
     def check_free(self, resume: bool) -> None:
-        """See that a run may write here.
-
-        Raises:
-            OutputError: another run is here and shall not go on, or something else is.
-        """
+        """See that a run may write here: nobody else has, or only the run that goes on."""
         if self.config_file.is_file():
             if not resume:
                 cure = "--resume goes on with it; or choose another folder"
@@ -208,14 +204,9 @@ class RunFolder:
         """Write down what a new run is started with, or see that a started one goes on with the same.
 
         Which checkpoints are saved and kept may change, and what becomes of broken images.
-
-        Raises:
-            OutputError: it would go on with something else; or it cannot be written.
         """
         if not self.config_file.is_file():
-            with publish(self.config_file) as temporary:
-                text = json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False)
-                temporary.write_text(text + "\n", encoding="utf-8")
+            publish_json(self.config_file, config.model_dump(mode="json"))
             return
         cure = "put back what the run wrote there, or choose another folder"
         before = read_back(RunConfig, self.config_file, OutputError, cure).decisive()
@@ -223,11 +214,7 @@ class RunFolder:
         check_same_run(self.path, before, dict.fromkeys(before) | config.decisive(), cure=cure)
 
     def config(self) -> RunConfig:
-        """Read what the run was started with.
-
-        Raises:
-            InputError: this is not the folder of a training run.
-        """
+        """Read what the run was started with."""
         if not self.config_file.is_file():
             expected = "the folder that `hpskit train --out` made"
             raise InputError(self.path, "holds no config.json", expected=expected)
@@ -240,26 +227,21 @@ class RunFolder:
             InputError: a line is not as it was written, or one before it was changed, moved or removed.
         """
         data = self.log_file.read_bytes() if self.log_file.is_file() else b""
-        lines: list[dict[str, Any]] = []
+        lines, check = list[dict[str, Any]](), ""
         for number, text in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
             try:
                 line = json.loads(text)
-                fields = {name: value for name, value in line.items() if name != "check"}
-                (right,) = chained([fields], lines)
+                check = check_of(line, check)
             except (ValueError, AttributeError, RecursionError):
-                line = right = None
-            if line is None or json.dumps(line) != json.dumps(right):  # as text, where 1 is neither 1.0 nor true
+                line = {}
+            if line.get("check") != check:
                 place, expected = f"{self.log_file}: line {number}", "the line that the run wrote there"
                 raise InputError(place, f"is {shown(text)}", expected=expected, cure=_NO_LOG)
             lines.append(line)
         return lines
 
     def finished(self) -> Summary | None:
-        """Return the summary of a run that is complete, else None.
-
-        Raises:
-            OutputError: it is damaged, or the weights that it speaks of are gone.
-        """
+        """Return the summary of a run that is complete, else None."""
         if not self.summary_file.is_file():
             return None
         cure = f"delete {self.summary_file}, and --resume makes it again from the checkpoints"
@@ -282,10 +264,6 @@ class RunFolder:
 
         Args:
             checkpoint: `best` by validation, `last`, or the number of a step.
-
-        Raises:
-            InputError: there is no such checkpoint.
-            CheckpointError, OutputError: the file that says which is the best is damaged.
         """
         steps = self.steps()
         step = int(checkpoint) if checkpoint.isdecimal() else max(steps, default=None)
@@ -298,11 +276,7 @@ class RunFolder:
         return self.checkpoint(step) / _WEIGHTS, step
 
     def state(self, step: int) -> TrainState:
-        """Read the state of a checkpoint, without a look at its tensors.
-
-        Raises:
-            CheckpointError: it is not what was written.
-        """
+        """Read the state of a checkpoint, without a look at its tensors."""
         path = self.checkpoint(step) / "state.json"
         state = read_back(TrainState, path, CheckpointError, without(path.parent))
         if state.digest != state.digest_of():
@@ -334,11 +308,7 @@ class RunFolder:
         training: Mapping[str, Tensor],
         metadata: Mapping[str, str],
     ) -> None:
-        """Publish a checkpoint: weights as they are validated, with metadata, and what the next step needs besides.
-
-        Raises:
-            OutputError: it cannot be written; what was there before is still there.
-        """
+        """Publish a checkpoint: weights as they are validated, with metadata, and what the next step needs besides."""
         with publish_folder(self.checkpoint(state.step)) as folder:
             hashes = {
                 _WEIGHTS: write_tensors(weights, folder / _WEIGHTS, metadata),
@@ -348,20 +318,14 @@ class RunFolder:
             publish_json(folder / "state.json", state.changed(digest=state.digest_of()).model_dump())
 
     def tidy(self, recipe: Recipe, best: int | None) -> None:
-        """Remove checkpoints that need not be kept, and what killed processes have left.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
-        steps = self.steps()
+        """Remove checkpoints that need not be kept, and what killed processes have left."""
         for left in self.checkpoints.glob(".step-*.tmp"):  # of any step: a run that goes on may save at others
             shutil.rmtree(left, ignore_errors=True)
+        steps = self.steps()
         kept = {*steps[-recipe.keep :], best}
         if recipe.keep_every is not None:
             kept |= {step for step in steps if step % recipe.keep_every == 0}
-        for step in steps:
-            if step in kept:
-                continue
+        for step in (step for step in steps if step not in kept):
             path = self.checkpoint(step)
             doomed = path.with_name(f".{path.name}.old.tmp")  # so that a kill halfway leaves nothing like a checkpoint
             try:
@@ -389,17 +353,14 @@ def read_back(model: type[M], path: Path, error: type[OutputError | CheckpointEr
         raise error(wrong.place, wrong.found, expected=wrong.expected, cure=cure) from wrong
 
 
-def chained(lines: Iterable[Line], before: Sequence[Line] = ()) -> list[dict[str, Any]]:
-    """Add to lines of a log, each, a `check` of the line and of all lines before it, the last of which is given.
+def check_of(line: Line, before: str) -> str:
+    """Return the `check` of a line of the log, which holds the one `before` it too.
 
     Raises:
         ValueError: a figure is not finite.
     """
-    check, found = before[-1]["check"] if before else "", []
-    for line in lines:
-        check = hashlib.sha256((check + json.dumps(line, allow_nan=False)).encode()).hexdigest()[:16]
-        found.append({**line, "check": check})
-    return found
+    fields = {name: value for name, value in line.items() if name != "check"}
+    return hashlib.sha256((before + json.dumps(fields, allow_nan=False)).encode()).hexdigest()[:16]
 
 
 def lines_of(log: Iterable[Line], kind: str) -> list[Line]:
@@ -419,37 +380,24 @@ def best_validation(log: Iterable[Line]) -> Line | None:
 class RunLog:
     """Writes the lines of a run; a line is on the disk when `write` returns. No step is there twice."""
 
-    def __init__(self, folder: RunFolder, state: TrainState, trackers: Sequence[GeneralTracker] = ()) -> None:
-        """Open the log and take back lines of later steps; `trackers` get the curves and are closed with it.
-
-        Raises:
-            InputError: a line from before the checkpoint is not as it was written, or gone.
-            OutputError: it cannot be written.
-        """
+    def __init__(self, folder: RunFolder, state: TrainState, trackers: Iterable[GeneralTracker] = ()) -> None:
+        """Open the log and take back lines of later steps; `trackers` get the curves and are closed with it."""
         self.lines = [line for line in folder.log() if line["step"] <= state.step]
         """Lines that earlier parts of the run have written, up to that step."""
         if state.log and state.log not in {line["check"] for line in self.lines}:
             found = f"has lost its last lines from before the checkpoint of step {state.step:,}"
             raise InputError(folder.log_file, found, cure=_NO_LOG)
+        self.check: str = self.lines[-1]["check"] if self.lines else ""
+        """`check` of the last line."""
         self._folder, self._trackers = folder, trackers
         with publish(folder.log_file) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
         self._handle = folder.log_file.open("ab")
-        self._last = self.lines[-1:]
-
-    @property
-    def check(self) -> str:
-        """`check` of the last line."""
-        return self._last[0]["check"] if self._last else ""
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Add a line and return it.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        self._last = chained([{"kind": kind, "step": step, **values}], self._last)
-        (line,) = self._last
+        """Add a line and return it."""
+        line = {"kind": kind, "step": step, **values}
+        line["check"] = self.check = check_of(line, self.check)
         with writing(self._folder.log_file):
             self._handle.write(json.dumps(line).encode() + b"\n")
             self._handle.flush()
@@ -473,16 +421,11 @@ class RunLog:
 
 
 def open_trackers(folder: RunFolder, *, after: int, wanted: bool | None) -> list[GeneralTracker]:
-    """Open TensorBoard behind the step `after`; `wanted` None is if it is installed.
-
-    Raises:
-        MissingExtraError: it is asked for but not installed.
-        OutputError: the folder cannot be written.
-    """
+    """Open TensorBoard behind the step `after`; `wanted` None is if it is installed."""
     from accelerate.tracking import TensorBoardTracker
 
     installed = find_spec("tensorboard") is not None
-    if not (installed if wanted is None else wanted):
+    if wanted is False or (wanted is None and not installed):
         return []
     if not installed:
         cure = "install it: pip install 'hpskit[train]'"

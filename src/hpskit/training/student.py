@@ -46,11 +46,7 @@ class Student(nn.Module):
     """open_clip's, under its own names."""
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
-        """Freeze what the recipe freezes; `build` is the usual way to one.
-
-        Raises:
-            InputError: the network has not the towers or blocks that the recipe wants.
-        """
+        """Freeze what the recipe freezes; `build` is the usual way to one."""
         super().__init__()
         if type(network) not in (CLIP, CustomTextCLIP):
             found = f"is {recipe.architecture!r}, a {type(network).__name__}"
@@ -75,10 +71,6 @@ class Student(nn.Module):
         """Make the network of a recipe with its first weights, in training mode.
 
         Frozen tensors stay memory-mapped on a CPU, so that processes share them.
-
-        Raises:
-            InputError: the weights are of another architecture, or blocks are asked for that are not there.
-            CheckpointError, UnknownModelError, NotCachedError: the weights cannot be had or do not fit.
         """
         tokenizer(recipe.architecture)  # which knows whether there is such an architecture
         if recipe.weights is None:
@@ -131,16 +123,6 @@ class Student(nn.Module):
         rows = row_of_group[batch.group.cpu()]
         return pixels.to(device, non_blocking=True), tokens.to(device), rows.to(device)
 
-    def scores(self, batch: Batch) -> Tensor:
-        """Compute the logits of the images of a batch, (N,)."""
-        logits: Tensor = self(*self.inputs(batch))
-        return logits
-
-    @property
-    def trainable(self) -> list[str]:
-        """open_clip's names of the tensors that are trained."""
-        return [name for name, parameter in self.network.named_parameters() if parameter.requires_grad]
-
     def counts(self) -> dict[str, int]:
         """Count the parameters that are trained, and all of them."""
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.parameters()]
@@ -164,10 +146,6 @@ class Student(nn.Module):
         """Bring logit_scale back to [0, ln `max_logit_scale`], after a step."""
         self.network.logit_scale.clamp_(0, self._largest_scale)
 
-    def state(self) -> dict[str, Tensor]:
-        """Return every tensor under open_clip's names, which `hpskit score` and the official code read."""
-        return dict(self.network.state_dict())
-
 
 def put_tokens_first(network: nn.Module) -> None:
     """Let blocks work on (tokens, images, width), as the official code did; scores are the same to the bit.
@@ -184,11 +162,7 @@ def put_tokens_first(network: nn.Module) -> None:
 
 
 def freeze_image_tower(network: Any, blocks: int) -> None:
-    """Train the last `blocks` groups of the image tower only.
-
-    Raises:
-        InputError: it has fewer, or cannot be frozen in part.
-    """
+    """Train the last `blocks` groups of the image tower only."""
     if isinstance(network.visual, VisionTransformer):
         most = len(network.visual.transformer.resblocks) + 2
         if blocks > most:
@@ -204,9 +178,6 @@ def freeze_text_tower(network: nn.Module, blocks: int) -> None:
     """Train the last `blocks` blocks of the text tower only.
 
     Not by open_clip's `lock_text_tower`, which counts otherwise than the official code did.
-
-    Raises:
-        InputError: it has fewer, or cannot be frozen in part.
     """
     named = {
         name.removeprefix("text."): parameter

@@ -29,7 +29,6 @@ from hpskit.training.data import DataConfig, PreferenceDataset, TrainingData, re
 from hpskit.training.engine import (
     Engine,
     accelerator_for,
-    any_of,
     from_main,
     gathered,
     peak_memory,
@@ -166,11 +165,11 @@ class Trainer:
             if self.is_main:
                 stack.enter_context(alone_in(self.folder.path))
                 self.folder.begin(config)
-            mine, main = config.decisive(), from_main(self.accelerator, config.decisive())
+            mine, main = config.decisive(), from_main(config.decisive())
             if mine != main:
                 changed = ", ".join(name for name in mine if mine[name] != main.get(name))
                 raise OutputError(self.folder.path, f"is of a run with another {changed} than this process")
-            summary = from_main(self.accelerator, self.folder.finished() if self.is_main else None)
+            summary = from_main(self.folder.finished() if self.is_main else None)
             if summary is not None:
                 return summary
             self.engine = Engine(self.recipe, self.accelerator, self.student, sharded=self.config.shard)
@@ -182,13 +181,13 @@ class Trainer:
             self._write("end", time=time.time(), reason=self._reason())
             if self.is_main:
                 self._publish()
-        summary = from_main(self.accelerator, self.folder.finished() if self.is_main else None)
+        summary = from_main(self.folder.finished() if self.is_main else None)
         assert summary is not None
         return summary
 
     def _restore(self) -> None:
         """Go back to the last checkpoint, if there is one."""
-        step = from_main(self.accelerator, max(self.folder.steps(), default=0))
+        step = from_main(max(self.folder.steps(), default=0))
         if not step:
             return
         self.state, weights, training = self.folder.load(step)
@@ -217,7 +216,7 @@ class Trainer:
             while not self._reason():
                 self._step(batches, paces)
                 improved = self._due(self.recipe.validate_every) and self._validate()
-                stopped = any_of(self.accelerator, signals.asked)
+                stopped = any(gathered([signals.asked]))
                 if improved or stopped or self._reason() or self._due(self.recipe.save_every):
                     self._save(config)
                 if stopped and not self._reason():
@@ -270,7 +269,7 @@ class Trainer:
         state = self.state
         self.progress("validating", state.step, self.recipe.steps, {})
         found, credit = validate(self.engine, self.data.validation, self.decoder, self.data.incomplete)
-        figures = from_main(self.accelerator, found)  # machines may differ in the last digit
+        figures = from_main(found)  # machines may differ in the last digit
         better, worth = state.validation, (figures["accuracy"]["value"], -figures["loss"])
         improved = better is None or worth > (better["accuracy"]["value"], -better["loss"])
         changes = {"best": state.step, "validation": figures, "worse": 0} if improved else {"worse": state.worse + 1}
@@ -282,7 +281,7 @@ class Trainer:
 
     def _save(self, config: RunConfig) -> None:
         """Save a checkpoint; every process may hold a part of the weights, the first one writes."""
-        random = gathered(self.accelerator, [random_state()])
+        random = gathered([random_state()])
         weights, training = self.engine.weights(), self.engine.training_state()
         if self.log is None:
             return

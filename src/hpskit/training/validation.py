@@ -14,7 +14,7 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import DivergedError, InputError
 from hpskit.stats.accuracy import Accuracy, pair_accuracy
 from hpskit.stats.intervals import bootstrap_accuracy
-from hpskit.training.engine import NEW_RUN, Engine, any_of, gathered
+from hpskit.training.engine import NEW_RUN, Engine, gathered
 from hpskit.training.loader import Batch, Decoder, validation_batches
 from hpskit.training.losses import objective
 
@@ -45,11 +45,11 @@ def validate(
         InputError: there is nothing to compare.
         DivergedError: a score is not finite.
     """
-    recipe, devices = engine.recipe, engine.accelerator
-    pairs = max(1, recipe.batch // (recipe.accumulate * devices.num_processes))
+    recipe = engine.recipe
+    pairs = max(1, recipe.batch // (recipe.accumulate * engine.accelerator.num_processes))
     with engine.averaged():
         mine = score(engine, validation_batches(data, decoder, pairs=pairs, without=without))
-    shares = gathered(devices, [mine])
+    shares = gathered([mine])
     loss, guessing, weight, dropped = (sum(sums) for sums in zip(*(sums for sums, _ in shares), strict=True))
     by_place = {place: scores for _, found in shares for place, scores in found.items()}
     if not by_place:
@@ -88,7 +88,7 @@ def score(
     """
     total, guessing, weights, dropped = 0.0, 0.0, 0.0, 0
     found: dict[str, NDArray[np.float64]] = {}
-    while any_of(engine.accelerator, (batch := next(batches, None)) is not None):
+    while any(gathered([(batch := next(batches, None)) is not None])):
         scores = engine.scores(batch)
         if batch is None:
             continue
