@@ -53,17 +53,16 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
 
 def sweep_of(task: TrainConfig, out: Path, *grid: str, settings: tuple[str, ...] = (), **changes: Any) -> Sweep:
     base = replace(task, recipe=task.recipe.with_settings(settings), out=out, **changes)
-    return Sweep(base=base, grid=parse_grid(base.recipe, grid))
+    return Sweep(base=base, points=parse_grid(base.recipe, grid))
 
 
 def test_a_grid_is_every_combination_in_order() -> None:
-    grid = parse_grid(hpsv2(), ["lr=1e-6,3.3e-6", "image_blocks=10,all"])
-    assert grid.fields == {"lr": (1e-6, 3.3e-6), "image_blocks": (10, "all")}
-    assert [point.name for point in grid.points] == [
+    points = parse_grid(hpsv2(), ["lr=1e-6,3.3e-6", "image_blocks=10,all"])
+    assert [point.name for point in points] == [
         "lr=1e-06,image_blocks=10", "lr=1e-06,image_blocks=all", "lr=3.3e-06,image_blocks=10",
         "lr=3.3e-06,image_blocks=all",
     ]  # fmt: skip
-    assert grid.points[3].recipe == hpsv2().with_settings(["lr=3.3e-6", "image_blocks=all"])
+    assert points[3].recipe == hpsv2().with_settings(["lr=3.3e-6", "image_blocks=all"])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from hpskit.stage import alone_in
 from hpskit.training import trainer
 from hpskit.training.recipes import hpsv2
 from hpskit.training.run_folder import RunFolder, lines_of
-from hpskit.training.trainer import StopSignals, TrainConfig, dry_run, sizes_of, train
+from hpskit.training.trainer import TrainConfig, dry_run, sizes_of, stop_signals, train
 from made_up_task import write_task
 from small_network import SMALL, small_run
 
@@ -297,10 +297,10 @@ def test_a_run_that_is_asked_to_end_saves_first_and_goes_on_as_if_nothing_had_be
 
 
 def test_a_second_signal_ends_at_once_but_not_an_echo_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    with StopSignals() as signals:
+    with stop_signals() as asked:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
-        assert signals.asked
+        assert asked()
         monkeypatch.setattr(trainer, "_ECHO", 0.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -310,7 +310,7 @@ def test_signals_are_left_alone_in_a_thread() -> None:
     found: list[object] = []
 
     def look() -> None:
-        with StopSignals():
+        with stop_signals():
             found.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=look)

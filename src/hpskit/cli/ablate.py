@@ -75,7 +75,7 @@ def ablate(
         device=device,
         command=command_line(),
     )
-    sweep = Sweep(base=base, grid=parse_grid(base.recipe, [*grid, *(more or [])]), jobs=jobs)
+    sweep = Sweep(base=base, points=parse_grid(base.recipe, [*grid, *(more or [])]), jobs=jobs)
     try:
         with progress_bar() as bar:
             result = run(sweep, step_progress(bar), lambda text: echo(f"warning: {text}", err=True))

@@ -42,10 +42,10 @@ from hpskit.pages.charts import (
 from hpskit.pages.page import page
 from hpskit.stage import Progress, alone_in, check_free, publish
 from hpskit.training.recipes import Recipe
-from hpskit.training.run_folder import RunConfig, RunFolder, best_validation, lines_of
+from hpskit.training.run_folder import RunFolder, best_validation, lines_of
 from hpskit.training.trainer import TrainConfig, train
 
-__all__ = ["Grid", "Sweep", "SweepPoint", "ablate", "ablation_page", "ablation_table", "parse_grid", "undecided"]
+__all__ = ["Sweep", "SweepPoint", "ablate", "ablation_page", "ablation_table", "parse_grid", "undecided"]
 
 Row = Mapping[str, Any]
 """A run in `ablation.json`."""
@@ -75,22 +75,20 @@ class SweepPoint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Grid:
-    """Fields of a recipe, the values that each takes, and all their combinations."""
-
-    fields: Mapping[str, tuple[Any, ...]]
-    points: tuple[SweepPoint, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
     """Fields that are varied, and all else that the runs have in common."""
 
     base: TrainConfig
     """Its `out` is the folder of the sweep."""
-    grid: Grid
+    points: tuple[SweepPoint, ...]
     jobs: int = 1
     """Runs at a time, each in a process of its own if there are several; GPUs are dealt out to them in turn."""
+
+    @property
+    def fields(self) -> dict[str, list[Any]]:
+        """The values that each field takes."""
+        settings = [point.settings for point in self.points]
+        return {field: [*dict.fromkeys(values[field] for values in settings)] for field in settings[0]}
 
     def run(self, point: SweepPoint) -> TrainConfig:
         """Return the run of a point."""
@@ -103,12 +101,8 @@ class Sweep:
         return folder.finished() is not None and folder.config().recipe == point.recipe
 
 
-def parse_grid(recipe: Recipe, texts: Sequence[str]) -> Grid:
-    """Read the grid of `lr=1e-6,3.3e-6` and further fields.
-
-    Raises:
-        InputError: not of that form, no such field, a value that it cannot have, or one that is there twice.
-    """
+def parse_grid(recipe: Recipe, texts: Sequence[str]) -> tuple[SweepPoint, ...]:
+    """Read the grid of `lr=1e-6,3.3e-6` and further fields: all combinations of their values."""
     written_values: dict[str, list[str]] = {}
     for text in texts or ("",):
         field, _, listed = text.partition("=")
@@ -126,14 +120,13 @@ def parse_grid(recipe: Recipe, texts: Sequence[str]) -> Grid:
         settings = [f"{field}={text}" for field, text in zip(written_values, combination, strict=True)]
         chosen = recipe.with_settings(settings, "--grid")
         points.append(SweepPoint(settings={field: getattr(chosen, field) for field in written_values}, recipe=chosen))
-    fields = {field: tuple(dict.fromkeys(point.settings[field] for point in points)) for field in written_values}
-    for field, values in fields.items():
-        if len(values) < len(written_values[field]):
+    for field, values in written_values.items():
+        if len({point.settings[field] for point in points}) < len(values):
             raise InputError(f"--grid: {field}", "has a value twice", cure="leave one out")
     if len({point.name for point in points}) < len(points):
         cure = "use values that differ in letters or digits"
         raise InputError("--grid", "has two points of the same name", cure=cure)
-    return Grid(fields=fields, points=tuple(points))
+    return tuple(points)
 
 
 def ablate(
@@ -156,9 +149,9 @@ def ablate(
     """
     check_free(sweep.base.out, _RECORD, _PRODUCTS, _FORMAT)
     with alone_in(sweep.base.out):
-        done = [point for point in sweep.grid.points if sweep.is_done(point)]
-        todo = [point for point in sweep.grid.points if point not in done]
-        total, stopped = len(sweep.grid.points), dict[str, str]()
+        done = [point for point in sweep.points if sweep.is_done(point)]
+        todo = [point for point in sweep.points if point not in done]
+        total, stopped = len(sweep.points), dict[str, str]()
         progress("runs", len(done), total)
         if done:  # all others are compared with it, and the trainer compares it with the data that are there
             train_point(sweep.run(done[0]))
@@ -237,29 +230,24 @@ def visible_gpus() -> list[str]:
 
 
 def publish_result(sweep: Sweep, stopped: Mapping[str, str]) -> dict[str, Any]:
-    """Compare the runs and write table, page and `ablation.json`.
-
-    Raises:
-        InputError: a run was made on other data than the first.
-        OutputError: a file cannot be written.
-    """
-    folders = [RunFolder(sweep.run(point).out) for point in sweep.grid.points]
-    configs = [folder.config() for folder in folders]
-    for folder, config in zip(folders, configs, strict=True):
-        if digests(config) != digests(configs[0]):
+    """Compare the runs and write table, page and `ablation.json`."""
+    folders = [RunFolder(sweep.run(point).out) for point in sweep.points]
+    digests = [[facts.digest for facts in (*it.data, *it.validation)] for it in (f.config() for f in folders)]
+    for folder, digest in zip(folders, digests, strict=True):
+        if digest != digests[0]:
             cure = "the data have changed in between: remove the older run, it is trained again"
             raise InputError(folder.path, "was trained or validated on other data than the first run", cure=cure)
-    rows = [row_of(p, folder, stopped.get(p.name)) for p, folder in zip(sweep.grid.points, folders, strict=True)]
-    judged = [row for row in rows if row["accuracy"] and not row["stopped"]]
-    compare = losses_compare(sweep.grid.fields)
+    rows = [row_of(p, folder, stopped.get(p.name)) for p, folder in zip(sweep.points, folders, strict=True)]
+    judged = [row for row in rows if accuracy_of(row) >= 0]
+    compare = losses_compare(sweep.fields)
     best = max(judged, key=lambda row: (row["accuracy"]["value"], -row["loss"] if compare else 0), default=None)
-    first = configs[0].model_dump(mode="json")
+    first = folders[0].config().model_dump(mode="json")
     result = {
         "format": _FORMAT,
         "package": f"hpskit {__version__}",
         "command": sweep.base.command,
         "recipe": sweep.base.recipe.model_dump(mode="json"),
-        "fields": {field: list(values) for field, values in sweep.grid.fields.items()},
+        "fields": sweep.fields,
         "data": first["data"],
         "validation": first["validation"],
         "runs": rows,
@@ -268,11 +256,6 @@ def publish_result(sweep: Sweep, stopped: Mapping[str, str]) -> dict[str, Any]:
     page, table = ablation_page(result).encode(), ablation_table(result).encode()
     publish(sweep.base.out, _RECORD, result, dict(zip(_PRODUCTS, (page, table), strict=True)))
     return result
-
-
-def digests(config: RunConfig) -> list[str]:
-    """Return what tells the data of a run from others."""
-    return [facts.digest for facts in (*config.data, *config.validation)]
 
 
 def row_of(point: SweepPoint, folder: RunFolder, stopped: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -212,11 +212,11 @@ class Trainer:
 
     def _loop(self, config: RunConfig) -> None:
         batches, paces = iter(self.loader), list[float]()
-        with StopSignals() as signals:
+        with stop_signals() as asked:
             while not self._reason():
                 self._step(batches, paces)
                 improved = self._due(self.recipe.validate_every) and self._validate()
-                stopped = any(gathered([signals.asked]))
+                stopped = any(gathered([asked()]))
                 if improved or stopped or self._reason() or self._due(self.recipe.save_every):
                     self._save(config)
                 if stopped and not self._reason():
@@ -332,32 +332,25 @@ def first_weights(recipe: Recipe) -> FirstWeights | None:
     return FirstWeights(name=located.name, weight_hash=located.weight_hash, licence=licence)
 
 
-class StopSignals:
-    """Lets Ctrl-C and SIGTERM ask for an end instead of making one; a second one does.
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM ask for an end instead of making one; a second one does.
 
-    In a thread that is not the main one signals do what they did.
+    Yields what tells whether somebody has asked. In a thread that is not the main one signals do what they did.
     """
+    asked = list[float]()
 
-    def __init__(self) -> None:
-        self.asked = False
-        """Set when somebody wants an end."""
-        self._since = 0.0
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked and time.monotonic() - self._since > _ECHO:
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if asked and time.monotonic() - asked[0] > _ECHO:
             raise KeyboardInterrupt
-        if not self.asked:
-            self.asked, self._since = True, time.monotonic()
+        asked.append(time.monotonic())
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -368,9 +361,6 @@ def sizes_of(recipe: Recipe) -> dict[str, int]:
         `all` and `trained` parameters; bytes of `memory` (weights, gradients, AdamW's two averages and a moving
         average, in float32: all but what passes through), of a `checkpoint`, and of `disk` (all checkpoints that stand
         there at once, while one more is written, and the final weights).
-
-    Raises:
-        InputError, CheckpointError: the architecture does not exist or does not go with the recipe.
     """
     tokenizer(recipe.architecture)  # which refuses a name that open_clip does not know
     student = Student(build(recipe.architecture), recipe)
@@ -384,11 +374,7 @@ def sizes_of(recipe: Recipe) -> dict[str, int]:
 
 
 def check_room(recipe: Recipe, folder: RunFolder) -> dict[str, int]:
-    """See that the disk has room for the checkpoints of a run, less those that are there; see `sizes_of`.
-
-    Raises:
-        OutputError: it has not.
-    """
+    """See that the disk has room for the checkpoints of a run, less those that are there; see `sizes_of`."""
     sizes = sizes_of(recipe)
     taken = sum(path.stat().st_size for path in folder.checkpoints.rglob("*") if path.is_file())
     check_space(folder.path, sizes["disk"] - taken, "checkpoints (--set keep=1 takes less)")
