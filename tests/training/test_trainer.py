@@ -52,7 +52,7 @@ def changed(config: TrainConfig, *settings: str, **fields: Any) -> TrainConfig:
 
 def story(out: Path, *kinds: str) -> list[dict[str, Any]]:
     return [
-        {key: value for key, value in line.items() if key not in ("seconds", "time")}
+        {key: value for key, value in line.items() if key not in ("seconds", "time", "check")}
         for line in RunFolder(out).log()
         if not kinds or line["kind"] in kinds
     ]

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.dataset.describe import Context, Description, describe
+from hpskit.dataset.describe import Context, describe
 from hpskit.dataset.duplicates import Leaks, check_leaks
 from hpskit.dataset.group import Group, Judgement, compared_pairs, orders
 from hpskit.dataset.reading import DataSet, Part, open_data
@@ -44,8 +44,8 @@ __all__ = [
 
 OnBroken = Literal["fail", "drop"]
 """A group with an image that cannot be used ends the training, or is left out and counted."""
-Count = Callable[[int], None]
-"""Told how many groups are done."""
+Progress = Callable[[str, int], None]
+"""Told what is being done, and for how many groups it is."""
 
 _MOST = 1e6
 """The largest rating; the loss squares it."""
@@ -63,12 +63,7 @@ def own_weight(group: Group) -> float:
 
 
 def ratings_of(group: Group, field: str) -> NDArray[np.float64]:
-    """Return the ratings of the images of a group, (images,); NaN was not rated.
-
-    Args:
-        group: its other fields (`meta`) hold the ratings, a number or null for each image.
-        field: which of them.
-    """
+    """Return the ratings of the images of a group, by a field of its `meta`, (images,); NaN was not rated."""
     values, place = group.meta.get(field), f"{group.place}: {field}"
     if values is None:
         others = [name for name, value in group.meta.items() if isinstance(value, list)]
@@ -109,7 +104,7 @@ class PreferenceDataset:
         *,
         without: Collection[str] = (),
         rating: str | None = None,
-        progress: Count = lambda _: None,
+        progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Read all rows once, without images.
 
@@ -214,10 +209,10 @@ def missing_images(data: DataSet) -> Missing:
 class TrainingData:
     """All data sets of a run, and the groups of them that it leaves out."""
 
-    train: tuple[DataSet, ...]
+    train: tuple[PreferenceDataset, ...]
     ratios: tuple[float | None, ...]
     """Share of the pairs of each, in proportion to the others. None for all: as if they were one data set."""
-    validation: DataSet
+    validation: PreferenceDataset
     leaks: Leaks
     """Training groups that share prompts or images with the validation data; they are left out."""
     missing: tuple[Missing, ...]
@@ -233,13 +228,20 @@ class TrainingData:
         """Places of all groups that are left out."""
         return self.leaks.groups | self.incomplete
 
-    def describe(self, architecture: str, progress: Count = lambda _: None) -> list[Description]:
-        """Describe every data set in numbers, as far as it is used, the validation data last."""
+    @property
+    def sets(self) -> tuple[PreferenceDataset, ...]:
+        """All data sets, the validation data last."""
+        return (*self.train, self.validation)
+
+    def describe(self, architecture: str, progress: Progress = lambda *_: None) -> tuple[list[str], list[str]]:
+        """Describe every data set in numbers, as far as it is used: lines of facts, and of warnings."""
         reader = tokenizer(architecture)
         count, without = token_counter(reader), self.without
         context = Context(tokens=reader.context_length, count=count) if count is not None else None
-        sets = (*self.train, self.validation)
-        return [describe(data, without=without, context=context, progress=progress) for data in sets]
+        tell = partial(progress, "describing")
+        found = [describe(one.data, without=without, context=context, progress=tell) for one in self.sets]
+        facts = [line for description in found for line in description.lines()]
+        return facts, [*self.left_out(), *(line for description in found for line in description.warnings())]
 
     def left_out(self) -> list[str]:
         """Say which groups are left out and why, a sentence each; most often nothing."""
@@ -249,15 +251,14 @@ class TrainingData:
             groups = f"{len(self.leaks.groups):,} of {self.leaks.train_groups:,}"
             why = "training groups left out because they share prompts or images with the validation data"
             found.append(f"{why}: {groups} ({kinds})")
-        for data, missing in zip((*self.train, self.validation), self.missing, strict=True):
+        for dataset, missing in zip(self.sets, self.missing, strict=True):
             if missing.files:
-                why = f"{data.name}: groups left out because image files are missing or empty"
+                why = f"{dataset.data.name}: groups left out because image files are missing or empty"
                 found.append(f"{why}: {len(missing.groups):,} (first: {missing.files[0]})")
         return found
 
-    def facts(self, datasets: Sequence[PreferenceDataset], rating: str | None) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return what `config.json` says of the data: `data`, `validation` and `left_out`."""
-        held_out = PreferenceDataset(self.validation, without=self.incomplete, rating=rating)
         *train, validation = (
             {
                 "name": dataset.data.name,
@@ -268,19 +269,19 @@ class TrainingData:
                 "digest": dataset.digest,
                 "ratio": ratio,
             }
-            for dataset, ratio in zip([*datasets, held_out], [*self.ratios, None], strict=True)
+            for dataset, ratio in zip(self.sets, [*self.ratios, None], strict=True)
         )
         return {"data": train, "validation": [validation], "left_out": self.left_out()}
 
     def prompts(self) -> set[str]:
         """Return every prompt that is learned from."""
-        groups, without = itertools.chain.from_iterable(data.outline() for data in self.train), self.without
+        groups, without = itertools.chain.from_iterable(one.data.outline() for one in self.train), self.without
         return {group.prompt for group in groups if group.place not in without}
 
     def validation_prompts(self) -> set[str]:
         """Return every prompt that checkpoints are chosen by."""
         without = self.incomplete
-        return {group.prompt for group in self.validation.outline() if group.place not in without}
+        return {group.prompt for group in self.validation.data.outline() if group.place not in without}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -303,8 +304,10 @@ class DataConfig:
     """Fate of a group with an image that cannot be used."""
 
 
-def read_data(config: DataConfig, progress: Count = lambda _: None) -> TrainingData:
+def read_data(config: DataConfig, rating: str | None = None, progress: Progress = lambda *_: None) -> TrainingData:
     """Open all data sets, and see that their images are there and that training and validation share nothing.
+
+    `rating` is the field with the ratings that every group must have; None if the loss needs none.
 
     Raises:
         InputError: a data set cannot be opened, image files are missing or empty, or they share something.
@@ -330,10 +333,18 @@ def read_data(config: DataConfig, progress: Count = lambda _: None) -> TrainingD
     if len(prompts) < 2:  # one prompt has no interval, and images that people tied throughout say nothing at all
         found = f"has {counted(len(prompts), 'prompt')} with images of which people preferred one"
         raise InputError(held_out.path, found, expected="at least two for validation")
-    leaks = check_leaks(train, [held_out], pixels=config.compare_pixels, without=without, progress=progress)
+    tell = partial(progress, "comparing with validation")
+    leaks = check_leaks(train, [held_out], pixels=config.compare_pixels, without=without, progress=tell)
     if not config.drop_leaks:
         leaks.refuse()
-    return TrainingData(train=train, ratios=ratios, validation=held_out, leaks=leaks, missing=missing)
+    indexed = partial(PreferenceDataset, rating=rating, progress=partial(progress, "reading"))
+    return TrainingData(
+        train=tuple(indexed(data, without=without | leaks.groups) for data in train),
+        ratios=ratios,
+        validation=indexed(held_out, without=without),
+        leaks=leaks,
+        missing=missing,
+    )
 
 
 def parse_source(text: str, opened: Callable[[str], DataSet] = open_data) -> tuple[DataSet, float | None]:

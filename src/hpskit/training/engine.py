@@ -52,17 +52,7 @@ T = TypeVar("T")
 
 
 def accelerator_for(recipe: Recipe, device: str = "auto", *, shard: bool = False) -> Accelerator:
-    """Take the devices of this run, as `torchrun` or `accelerate launch` have arranged them.
-
-    Args:
-        recipe: its precision is used.
-        device: `auto`, or `cpu` to leave GPUs alone.
-        shard: weights are to be in shards.
-
-    Raises:
-        MissingExtraError: accelerate is not installed.
-        InputError: the devices cannot do the precision, or cannot be used as they were started.
-    """
+    """Take the devices of this run, as `torchrun` or `accelerate launch` have arranged them."""
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
@@ -162,9 +152,6 @@ def shard(student: Student, device: torch.device) -> None:
     """Spread the tensors of a student over all processes, in place, each along its first dimension.
 
     logit_scale, which has no dimension, stays whole on every device, and nobody sums its gradient but the caller.
-
-    Raises:
-        InputError: torch is too old.
     """
     from torch.distributed import get_world_size
     from torch.distributed.device_mesh import init_device_mesh
@@ -270,12 +257,7 @@ class Engine:
         return ((name, p) for name, p in self.student.named_parameters() if p.requires_grad)
 
     def step(self, batch: Batch, number: int) -> StepFigures:
-        """Learn one batch.
-
-        Raises:
-            DivergedError: the loss or the gradient is not finite, and the weights are those of before the step.
-            InputError: every group of the batch was left out.
-        """
+        """Learn one batch. If loss or gradient is not finite, the weights stay those of before the step."""
         recipe = self.recipe
         lr = cosine_lr(number, base_lr=recipe.lr, warmup=recipe.warmup, total=recipe.steps)
         for group in self.optimizer.param_groups:

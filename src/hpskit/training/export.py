@@ -229,11 +229,7 @@ def model_card(subject: Subject, described: Mapping[str, str], evaluations: list
 
 
 def evaluated(path: Path, located: Located) -> dict[str, Any]:
-    """Return the accuracy of a model in a `result.json` of `hpskit evaluate`.
-
-    Raises:
-        InputError: it is no such file, or of other weights.
-    """
+    """Return the accuracy of a model in a `result.json` of `hpskit evaluate`."""
     result = read_json(path)
     if not isinstance(result, Mapping) or "scorers" not in result or "rules" not in result:
         cure = "give the result.json of `hpskit evaluate`"
@@ -259,12 +255,7 @@ class Tower(nn.Module):
 
 
 def write_onnx(subject: Subject, config: Export) -> float:
-    """Write a folder with both towers; return the largest difference of a score to torch, in points.
-
-    Raises:
-        MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
-        OutputError: it cannot be written, or its scores are not those of torch.
-    """
+    """Write a folder with both towers; return the largest difference of a score to torch, in points."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

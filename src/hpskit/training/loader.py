@@ -188,11 +188,7 @@ class Decoder:
             raise
 
     def decode(self, data: DataSet, group: Group) -> Example:
-        """Decode the images of a group, each once.
-
-        Raises:
-            RecordError: an image is missing or broken; the error names file, row and image.
-        """
+        """Decode the images of a group, each once."""
         pixels = []
         with torch.no_grad():  # not inference_mode, whose tensors no gradient may pass through
             for name in group.images:
@@ -308,15 +304,11 @@ class DataLoader:
         Raises:
             RecordError: an image cannot be used (with `on_broken="fail"`); file and row are named.
         """
-        states = deque[State]()
-
-        def planned() -> Iterator[list[Reader]]:
-            for batch, state in self._sample(self._state):
-                states.append(state)
-                yield [partial(self._read, *entry) for entry in batch[self._decoder.rank :: self._decoder.world]]
-
-        for batch in self._decoder.batches(planned()):
-            self._state = states.popleft()
+        ahead, drawn = itertools.tee(self._sample(self._state))
+        rank, world = self._decoder.rank, self._decoder.world
+        planned = ([partial(self._read, *entry) for entry in entries[rank::world]] for entries, _ in ahead)
+        for batch, (_, state) in zip(self._decoder.batches(planned), drawn, strict=False):
+            self._state = state
             yield batch
 
     def _read(self, source: int, number: int) -> tuple[DataSet, Group]:
@@ -328,11 +320,7 @@ class DataLoader:
         return dict(self._state)
 
     def load_state_dict(self, state: State) -> None:
-        """Go on behind the batch after which `state_dict` was asked for, in whatever process.
-
-        Raises:
-            InputError: it is the position in other data sets.
-        """
+        """Go on behind the batch after which `state_dict` was asked for, in whatever process."""
         if not all(len(state.get(name, ())) == len(self.datasets) for name in ("groups", "pairs")):
             raise InputError("position", f"is {state}", expected=f"groups and pairs of {len(self.datasets)} data sets")
         self._state = {name: [*state[name]] for name in ("groups", "pairs")}

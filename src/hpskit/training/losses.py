@@ -1,8 +1,8 @@
 """Losses: from scores and what people said of the images to one number. Pure functions of tensors.
 
-`scores` are logits, logit_scale x cosine: one unit is one unit of log-odds, higher is better. `sizes` holds the number
-of images of each group; scores and ranks of all groups stand one behind the other, (sum of sizes,). Rank 1 is best,
-equal ranks are a tie, NaN was not ranked.
+`scores` are logits, logit_scale x cosine: one unit is one unit of log-odds, higher is better. `sizes`, (groups,),
+holds the number of images of each group; scores and ranks of all groups stand one behind the other, (images,). Rank 1
+is best, equal ranks are a tie, NaN was not ranked.
 
 Each loss gives a number for every pair, group or image; `objective` weights and sums them as the recipe wants it.
 """
@@ -24,15 +24,7 @@ from hpskit.errors import InputError
 from hpskit.training.loader import Batch
 from hpskit.training.recipes import Recipe
 
-__all__ = [
-    "best_of_group_loss",
-    "davidson_loss",
-    "margin_ranking_loss",
-    "objective",
-    "pair_loss",
-    "plackett_luce_loss",
-    "rating_loss",
-]
+__all__ = ["objective"]
 
 _FILLER_SCORE, _FILLER_RANK = -1.0, 10.0
 """Padding of small groups in the official margin loss."""
@@ -43,13 +35,9 @@ _MOST_TIED = 14
 def pair_loss(first: Tensor, second: Tensor, share_first: Tensor) -> Tensor:
     """Return the cross-entropy between how people chose in pairs and the softmax of the two scores, (pairs,).
 
-    With shares 1, 0 and 0.5 its sum is the official loss. With the shares of several annotators, and their number as
-    weight, it is the likelihood of all their votes (Bradley & Terry 1952).
-
-    Args:
-        first: (pairs,) scores of the first images.
-        second: (pairs,) scores of the second.
-        share_first: (pairs,) share of the votes for the first, 0 to 1; a tie counts one half.
+    `share_first` is the share of the votes for the first image, 0 to 1; a tie counts one half. With shares 1, 0 and 0.5
+    the sum is the official loss. With the shares of several annotators, and their number as weight, it is the
+    likelihood of all their votes (Bradley & Terry 1952).
 
     Source: `HPSLoss` of the official code; arXiv 2306.09341, section 4.
     """
@@ -60,10 +48,7 @@ def pair_loss(first: Tensor, second: Tensor, share_first: Tensor) -> Tensor:
 def best_of_group_loss(scores: Tensor, sizes: Tensor, best: Tensor) -> Tensor:
     """Return the cross-entropy of the best image of each group among all of the group, (groups,).
 
-    Args:
-        scores: (images,).
-        sizes: (groups,).
-        best: (groups,) place of the best image in its group, from 0.
+    `best` is the place of that image in its group, (groups,) from 0.
 
     Source: `PreferenceLoss` of the official code.
     """
@@ -77,13 +62,8 @@ def margin_ranking_loss(scores: Tensor, sizes: Tensor, ranks: Tensor, *, margin:
     The loss of a group is the mean over its comparisons.
 
     As in the official code each image is compared with itself too, which adds a constant; and a group smaller than the
-    largest is filled up with images of score -1 and rank 10. Give groups of one size to do without fillers.
-
-    Args:
-        scores: (images,).
-        sizes: (groups,).
-        ranks: (images,), all ranked.
-        margin: in units of score x rank.
+    largest is filled up with images of score -1 and rank 10. Give groups of one size to do without fillers. `margin` is
+    in units of score x rank; all images are ranked.
 
     Source: `RankingLoss` of the official code.
     """
@@ -113,13 +93,8 @@ def davidson_loss(
     whatever nu is, and a tie pulls as half a win for each does, as it counts everywhere in hpskit. In the model of Rao
     & Kupper (1967) ties are a threshold that moves the odds of the decided pairs too.
 
-    Args:
-        first: (pairs,) scores of the first images.
-        second: (pairs,) scores of the second.
-        wins: (pairs,) votes for the first.
-        losses: (pairs,) votes for the second.
-        ties: (pairs,) votes for neither.
-        log_nu: logarithm of nu; equally good images are tied with probability nu / (2 + nu). Minus infinity is no ties.
+    `wins`, `losses` and `ties` are votes for the first image, for the second and for neither. Equally good images are
+    tied with probability nu / (2 + nu); a `log_nu` of minus infinity is no ties.
 
     Source: Davidson 1970, On extending the Bradley-Terry model to accommodate ties in paired comparison experiments.
     """
@@ -141,13 +116,8 @@ def plackett_luce_loss(scores: Tensor, sizes: Tensor, ranks: Tensor) -> Tensor:
     probability that *one* of the orders comes up, which survival analysis takes, would be 1 for two tied images, and
     the tie would teach nothing.) It is computed exactly, over all sets of tied images.
 
-    Args:
-        scores: (images,).
-        sizes: (groups,).
-        ranks: (images,): one ranking of each group. Repeat a group's scores for further annotators.
-
-    Raises:
-        InputError: more than 14 images of a ranking are tied with each other.
+    `ranks` holds one ranking of each group; repeat a group's scores for further annotators. More than 14 images that
+    are tied with each other are an error.
 
     Source: Luce 1959, Individual choice behavior; Plackett 1975, The analysis of permutations; for ties, Cao et al.
     2007, Learning to rank: from pairwise approach to listwise approach.

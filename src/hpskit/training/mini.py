@@ -107,12 +107,7 @@ class Judged:
 
 
 def read_judged(data: DataSet) -> Judged:
-    """Read all groups and see that they can be fitted to and that their images are there, without decoding them.
-
-    Raises:
-        InputError: too few prompts with judgements, or too many images.
-        RecordError: a row is not what it should be, or an image is missing.
-    """
+    """Read all groups and see that they can be fitted to and that their images are there, without decoding them."""
     numbers, bonds, seen = dict[bytes | Path, int](), Bonds(), set[Any]()
     groups, images, rows = list[Group](), list[tuple[Group, str]](), list[NDArray[np.intp]]()
     for group in filter(compared_pairs, data):
@@ -280,14 +275,7 @@ def plan(data: DataSet, recipe: MiniRecipe) -> list[str]:
 def run(
     data: DataSet, out: Path, recipe: MiniRecipe, command: str = "", progress: Progress = lambda *_: None
 ) -> dict[str, Any]:
-    """Cross-validate, fit to everything, and publish the folder `out`, whole or not at all; return the figures.
-
-    Raises:
-        InputError: the data cannot be fitted to.
-        RecordError: a row or an image cannot be used.
-        OutputError: the folder is not new, or cannot be written.
-        MissingExtraError: scikit-learn is not installed.
-    """
+    """Cross-validate, fit to everything, and publish the folder `out`, whole or not at all; return the figures."""
     if importlib.util.find_spec("sklearn") is None:
         raise MissingExtraError("--recipe mini", "needs scikit-learn", cure="pip install 'hpskit[train]'")
     with publish_folder(out) as folder:

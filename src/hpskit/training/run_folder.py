@@ -286,11 +286,7 @@ class RunFolder:
         return state
 
     def load(self, step: int) -> tuple[TrainState, dict[str, Tensor], dict[str, Tensor]]:
-        """Read a checkpoint, every byte of it: state, weights and the tensors of training, memory-mapped.
-
-        Raises:
-            CheckpointError: it is not what was written.
-        """
+        """Read a checkpoint, every byte of it: state, weights and the tensors of training, memory-mapped."""
         state, folder = self.state(step), self.checkpoint(step)
         for path in (folder / _WEIGHTS, folder / _TRAINING):
             try:
@@ -342,11 +338,7 @@ def without(folder: Path) -> str:
 
 
 def read_back(model: type[M], path: Path, error: type[OutputError | CheckpointError], cure: str) -> M:
-    """Read what a run wrote.
-
-    Raises:
-        OutputError, CheckpointError: (`error`) it is not what was written.
-    """
+    """Read what a run wrote; `error` is raised if it is something else."""
     try:
         return parse(model, read_json(path), path)
     except InputError as wrong:

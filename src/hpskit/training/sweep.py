@@ -137,15 +137,7 @@ def ablate(
     """Train every point of the grid that is not trained yet, and compare all of them.
 
     A run that stops while it trains, because its loss is no longer finite, is part of the result, as it says something
-    of its settings; started again, it is tried again from its last checkpoint.
-
-    Returns:
-        The content of `ablation.json`.
-
-    Raises:
-        InputError: recipe or data cannot be used.
-        OutputError: a run there was made with other settings, another process is at work there, or something cannot be
-            written.
+    of its settings; started again, it is tried again from its last checkpoint. Returns the content of `ablation.json`.
     """
     check_free(sweep.base.out, _RECORD, _PRODUCTS, _FORMAT)
     with alone_in(sweep.base.out):

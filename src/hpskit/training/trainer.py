@@ -25,7 +25,7 @@ from hpskit.models.registry import find
 from hpskit.models.store import cached, is_path, locate
 from hpskit.models.training_record import HeldOut, write_record
 from hpskit.stage import alone_in, check_space
-from hpskit.training.data import DataConfig, PreferenceDataset, TrainingData, read_data
+from hpskit.training.data import DataConfig, TrainingData, read_data
 from hpskit.training.engine import (
     Engine,
     accelerator_for,
@@ -112,18 +112,9 @@ class Trainer:
         self.folder.check_free(config.resume)
         if self.is_main and not self.folder.summary_file.is_file():
             check_room(recipe, self.folder)
-        self.data = data or read_data(config, lambda done: progress("comparing with validation", done, None, {}))
+        self.data = data or read_data(config, recipe.rated, self._reading)
         torch.manual_seed(recipe.seed + self.accelerator.process_index)  # of what a network drops
         self.student = Student.build(recipe)
-        self.datasets = [
-            PreferenceDataset(
-                one,
-                without=self.data.without,
-                rating=recipe.rated,
-                progress=lambda done: progress("reading", done, None, {}),
-            )
-            for one in self.data.train
-        ]
         self.decoder = Decoder(
             preprocessing=self.student.preprocessing,
             workers=config.workers,
@@ -133,17 +124,20 @@ class Trainer:
             world=self.accelerator.num_processes,
         )
         self.loader = DataLoader(
-            self.datasets, self.decoder, ratios=self.data.ratios, pairs=recipe.batch, seed=recipe.seed
+            self.data.train, self.decoder, ratios=self.data.ratios, pairs=recipe.batch, seed=recipe.seed
         )
         self.state = TrainState()
         self.log: RunLog | None = None
         """The first process's; None elsewhere."""
 
+    def _reading(self, what: str, groups: int) -> None:
+        self.progress(what, groups, None, {})
+
     def run_config(self) -> RunConfig:
         """Return what `config.json` says of this run."""
         return RunConfig(
             recipe=self.recipe,
-            **self.data.facts(self.datasets, self.recipe.rated),
+            **self.data.facts(),
             base=first_weights(self.recipe),
             parameters=self.student.counts(),
             preprocessing=self.student.preprocessing.name,
@@ -156,9 +150,8 @@ class Trainer:
     def run(self) -> Summary:
         """Go from the last checkpoint, or from the beginning, to the end; see `train`."""
         if self.is_main:
-            tell = lambda done: self.progress("describing", done, None, {})  # noqa: E731
-            described = self.data.describe(self.recipe.architecture, tell)
-            for text in (*self.data.left_out(), *(text for found in described for text in found.warnings())):
+            _, warnings = self.data.describe(self.recipe.architecture, self._reading)
+            for text in warnings:
                 self.warn(text)
         config = self.run_config()
         with contextlib.ExitStack() as stack:
@@ -268,7 +261,7 @@ class Trainer:
         """Validate, and tell whether this is the best step so far."""
         state = self.state
         self.progress("validating", state.step, self.recipe.steps, {})
-        found, credit = validate(self.engine, self.data.validation, self.decoder, self.data.incomplete)
+        found, credit = validate(self.engine, self.data.validation.data, self.decoder, self.data.incomplete)
         figures = from_main(found)  # machines may differ in the last digit
         better, worth = state.validation, (figures["accuracy"]["value"], -figures["loss"])
         improved = better is None or worth > (better["accuracy"]["value"], -better["loss"])
@@ -308,12 +301,12 @@ class Trainer:
         source, _ = self.folder.weights(str(best))
         with publish(self.folder.model) as temporary:
             shutil.copyfile(source, temporary)
-        chosen = f"{self.data.validation.name}, on which the checkpoint was chosen too"
+        chosen = f"{self.data.validation.data.name}, on which the checkpoint was chosen too"
         digest = state.hashes[source.name]
         write_record(
             self.folder.model,
             weight_hash=digest,
-            data=", ".join(data.name for data in self.data.train),
+            data=", ".join(dataset.data.name for dataset in self.data.train),
             prompts=self.data.prompts(),
             held_out=HeldOut(rule="ties-half", **figures["accuracy"], source=chosen),
             chosen_on=self.data.validation_prompts(),
@@ -382,21 +375,14 @@ def check_room(recipe: Recipe, folder: RunFolder) -> dict[str, int]:
 
 
 def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Do all checks of a run and time one step with random weights; write nothing.
-
-    Returns:
-        Sizes, a description of the data, warnings, and the measured step; JSON.
-
-    Raises:
-        InputError, ModelError, OutputError: what `train` would raise.
-    """
+    """Do all checks of a run and time one step with random weights; write nothing. What is found is ready for JSON."""
     recipe, folder = config.recipe, RunFolder(config.out)
     folder.check_free(config.resume)
     sizes = check_room(recipe, folder)
     weights = weights_at_hand(recipe)
     progress("checking the data")
-    data = read_data(config)
-    described = data.describe(recipe.architecture)
+    data = read_data(config, recipe.rated)
+    described, warnings = data.describe(recipe.architecture)
     last = max(folder.steps(), default=0)
     processes, measured, unmeasured = 1, None, unmeasurable(config, sizes["memory"])
     if not unmeasured:
@@ -408,8 +394,8 @@ def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: Non
         "parameters": {name: sizes[name] for name in ("all", "trained")},
         "bytes": {name: sizes[name] for name in ("memory", "checkpoint", "disk")},
         "resume": folder.state(last).standing(recipe) if last else None,
-        "data": [line for found in described for line in found.lines()],
-        "warnings": [*data.left_out(), *(text for found in described for text in found.warnings())],
+        "data": described,
+        "warnings": warnings,
         "weights": weights,
         "processes": processes,
         "measured": measured,

@@ -16,16 +16,7 @@ from hpskit.stats.accuracy import Accuracy
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import Line, best_validation, lines_of
 
-__all__ = [
-    "Watch",
-    "inverted_labels",
-    "overfitting",
-    "overflowing",
-    "runaway_scale",
-    "stuck",
-    "window",
-    "worse_than_guessing",
-]
+__all__ = ["Watch"]
 
 _LEAST_GAIN = 0.01
 """A loss that is below that of guessing by a smaller part of it counts as stuck."""
@@ -78,11 +69,6 @@ def overfitting(steps: Sequence[Line], validations: Sequence[Line], size: int) -
     That is: the validation loss is worse than its lowest, by more than 5 % of that of guessing, twice in a row, while
     the training loss has fallen by more than two standard errors. A network whose accuracy has clearly grown is only
     surer of itself, unless its loss is worse than guessing and its accuracy no longer grows.
-
-    Args:
-        steps: lines of all steps so far.
-        validations: lines of all validations, at least one.
-        size: steps over which a training loss is looked at.
     """
     lowest, last = min(validations, key=lambda line: line["loss"]), validations[-1]
     kept = best_validation(validations) or last
