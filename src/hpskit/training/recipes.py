@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
-from pydantic.functional_validators import AfterValidator
+from pydantic import Field, StringConstraints, model_validator
 
 from hpskit.errors import InputError, shown
 from hpskit.files import expand, read_bytes
-from hpskit.schema import Strict, nearest, parse
+from hpskit.schema import Expected, Strict, nearest, parse
 
 __all__ = ["RECIPES", "Loss", "Name", "Recipe", "Settings", "Weighting", "hpsv2", "read_recipe", "tiny"]
 
@@ -25,22 +23,12 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
-def is_name(value: str | None) -> str | None:
-    """Accept None, or a text that can stand in a file and be read again as itself."""
-    if value == "" or any(unicodedata.category(character) in ("Cc", "Cs") for character in value or ""):
-        raise InputError("", f"is {shown(value)}", expected="a name")
-    return value
-
-
-def is_number_of_blocks(value: Any) -> Any:
-    """Accept a whole number from 0 to 10,000, or `all`."""
-    if value == "all" or (type(value) is int and 0 <= value <= 10_000):
-        return value
-    raise InputError("", f"is {shown(value)}", expected="a whole number from 0 to 10,000, or all")
-
-
-Name = Annotated[str, AfterValidator(is_name)]
-Blocks = Annotated[Any, AfterValidator(is_number_of_blocks)]
+_CHARACTERS, _A_NAME = StringConstraints(pattern=r"\A\P{Cc}+\z"), Expected("a name")
+Name = Annotated[str, _CHARACTERS, _A_NAME]
+"""A text that can stand in a file and be read again as itself."""
+Blocks = Annotated[
+    Annotated[int, Field(ge=0, le=10_000)] | Literal["all"], Expected("a whole number from 0 to 10,000, or all")
+]
 
 
 class Settings(Strict):
@@ -117,7 +105,7 @@ class Recipe(Settings):
 
     architecture: Name = "ViT-H-14"  # S
     """open_clip's name of the network, or `hpskit-tiny`."""
-    weights: Annotated[str | None, AfterValidator(is_name)] = "clip-score"  # S: laion2B-s32B-b79K
+    weights: Annotated[str | None, _CHARACTERS, _A_NAME] = "clip-score"  # S: laion2B-s32B-b79K
     """First weights: a name that `hpskit models` lists, or the path of a checkpoint; None draws them by `seed`."""
     loss: Loss = "pair"  # S: HPSLoss
     """`pair`: the majority's choice in each pair, as the official code; `soft-pair`: the share of votes, each vote
