@@ -59,18 +59,10 @@ def convert(
     """Write a data set in another layout; it appears whole or not at all.
 
     Args:
-        data: the data set.
         to: one of `TARGETS`.
         out: a `.parquet` file, or a new folder for the others.
         images: whether images travel with it, as files in a folder or as bytes in the parquet file.
-        allow_loss: leave out what the target has no place for, and count it.
-        progress: is told how many groups are done.
-
-    Raises:
-        InputError: `to` is unknown, or a loss is not allowed; the error names the group and what would be lost. Or an
-            image lies outside of the data set's own folders; see `DataSet.own_image_path`.
-        RecordError: a row of the data set is broken, or an image is missing or no image.
-        OutputError: it cannot be written, or something stands there.
+        allow_loss: leave out what the target has no place for, and count it; else it is an error.
     """
     if to not in TARGETS:
         raise InputError("--to", f"is {to!r}", expected=f"one of {', '.join(TARGETS)}")
@@ -129,18 +121,7 @@ def write_rows(rows: Iterator[dict[str, Any]], path: Path) -> None:
 
 
 def copy_images(data: DataSet, group: Group, folder: Path, written: set[str]) -> None:
-    """Write the images of a group that are not there yet, as files under their names.
-
-    Args:
-        data: the data set.
-        group: one of its groups.
-        folder: where to.
-        written: name of each image that is there; is added to.
-
-    Raises:
-        InputError: a name leads outside the folder, old or new, or belongs to another image already.
-        RecordError: an image is missing or no image.
-    """
+    """Write the images of a group, as files under their names, that are not yet in `written`, and add them to it."""
     for name in group.images:
         if name in written and name not in group.embedded:
             continue

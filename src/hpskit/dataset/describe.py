@@ -57,9 +57,9 @@ class Description:
     def add(self, group: Group) -> None:
         """Count a group."""
         before = self.counts["pairs"]
-        for one, other, halves, votes in compared(group):
+        for one, other, wins, losses, _ in compared(group):
             self.counts["pairs"] += 1
-            sign = (halves > votes) - (halves < votes)
+            sign = (wins > losses) - (wins < losses)
             self.counts["tied"] += sign == 0
             self.counts["first"] += sign > 0
             first, second = group.images[one], group.images[other]
@@ -141,14 +141,8 @@ def describe(
     Memory grows with the pairs, some 100 bytes for each.
 
     Args:
-        data: the data set.
         without: `place` of groups to leave out.
         context: of the network that shall learn from it, to find prompts that it would not read to their end.
-        progress: is told how many groups are done.
-
-    Raises:
-        RecordError: a row is broken.
-        InputError: a file cannot be read, or no group has a compared pair.
     """
     found = Description(data.name, context)
     for number, group in enumerate(data.outline()):

@@ -98,12 +98,7 @@ class SimilarTexts:
     """
 
     def __init__(self, texts: Sequence[str], similarity: float = SIMILARITY) -> None:
-        """Index texts.
-
-        Args:
-            texts: as `words` makes them; order and repetition of words do not matter.
-            similarity: least Jaccard similarity, above 0 to 1.
-        """
+        """Index texts as `words` makes them; their similarity is above 0 to 1."""
         self.similarity = similarity
         frequency = Counter(word for text in texts for word in {*map(stem, text.split())})
         others = sorted(frequency.keys() - set(_ARTICLES), key=lambda word: (frequency[word], word))
@@ -155,11 +150,7 @@ Image: TypeAlias = bytes | Pixels | Path
 
 
 def pixels_of(image: bytes | Path) -> Pixels:
-    """Decode an image as `open_image` does: upright, RGB, transparency on white, not resized.
-
-    Raises:
-        ImageError: it cannot be decoded.
-    """
+    """Decode an image as `open_image` does: upright, RGB, transparency on white, not resized."""
     decoded = open_image(image if isinstance(image, Path) else Encoded(image, "an embedded image"))
     pixels = decoded.tobytes()
     digest = hashlib.sha256(f"{decoded.width}x{decoded.height}\n".encode())
@@ -170,16 +161,13 @@ def pixels_of(image: bytes | Path) -> Pixels:
 def groups_with_images(data: DataSet, *, pixels: bool) -> Iterator[tuple[Group, list[tuple[str, Image]]]]:
     """Read every group, in order, and each of its images under its name as it is compared.
 
-    Args:
-        data: the data set.
-        pixels: compare what images look like. Every distinct image is decoded once, in threads; some 300 bytes of
-            memory for each. One that cannot be decoded is compared by its bytes.
-
-    Raises:
-        RecordError: a row is broken.
-        InputError: a file cannot be read.
+    With `pixels`, by what images look like: every distinct one is decoded once, in threads, which takes some 300 bytes
+    of memory for each. One that cannot be decoded is compared by its bytes.
     """
-    groups, seen = iter(data), dict[int, Pixels | None]()
+
+    def stored(group: Group) -> list[tuple[str, bytes | Path]]:
+        embedded = group.embedded
+        return [(name, embedded[name] if name in embedded else data.image_path(name)) for name in group.images]
 
     def decoded(image: bytes | Path) -> Pixels | None:
         try:
@@ -190,14 +178,16 @@ def groups_with_images(data: DataSet, *, pixels: bool) -> Iterator[tuple[Group, 
     def key(image: bytes | Path) -> int:
         return hash(image if isinstance(image, bytes) else str(image))
 
+    if not pixels:
+        yield from ((group, [*stored(group)]) for group in data)
+        return
+    groups, seen = iter(data), dict[int, Pixels | None]()
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        while batch := [*itertools.islice(groups, _AT_ONCE if pixels else 1)]:
-            stored = [[(n, g.embedded[n] if n in g.embedded else data.image_path(n)) for n in g.images] for g in batch]
-            if pixels:
-                new = {k: image for images in stored for _, image in images if (k := key(image)) not in seen}
-                seen.update(zip(new, pool.map(decoded, new.values()), strict=True))
-            for group, images in zip(batch, stored, strict=True):
-                yield group, [(name, seen.get(key(image)) or image if pixels else image) for name, image in images]
+        while batch := [(group, stored(group)) for group in itertools.islice(groups, _AT_ONCE)]:
+            new = {k: image for _, images in batch for _, image in images if (k := key(image)) not in seen}
+            seen.update(zip(new, pool.map(decoded, new.values()), strict=True))
+            for group, images in batch:
+                yield group, [(name, seen[key(image)] or image) for name, image in images]
 
 
 class ImageIndex:
@@ -293,9 +283,6 @@ class Leaks:
     found: tuple[Leak, ...]
     """In the order of the training data; a group may be in several."""
     train_groups: int
-    validation_groups: int
-    unread_images: int
-    """Files that could not be read, and so were compared with none."""
 
     @property
     def groups(self) -> frozenset[str]:
@@ -308,11 +295,7 @@ class Leaks:
         return dict(Counter(leak.kind for leak in self.found).most_common())
 
     def refuse(self) -> None:
-        """Raise if anything was found.
-
-        Raises:
-            InputError: how much, the first of it, and what to do.
-        """
+        """Raise if anything was found."""
         if self.found:
             counts = ", ".join(f"{kind}: {count:,}" for kind, count in self.counts.items())
             found = f"shares prompts or images with the training data ({counts}; first: {self.found[0]})"
@@ -324,7 +307,6 @@ def check_leaks(
     train: Sequence[DataSet],
     validation: Sequence[DataSet],
     *,
-    similarity: float = SIMILARITY,
     pixels: bool = False,
     without: Collection[str] = (),
     progress: Callable[[int], None] = lambda _: None,
@@ -332,25 +314,11 @@ def check_leaks(
     """Compare every group of the training data with all of the validation data.
 
     Prompts are the same if their words are, without case, accents and punctuation, and near-duplicates if they have
-    the share `similarity` of their words in common or differ in articles alone, plurals aside. Images are the same if
+    80 % of their words in common or differ in articles alone, plurals aside. Images are the same if
     their bytes are; a file of the training data is read only if a validation image has its size, and memory grows with
     the validation data alone. With `pixels` they are the same if they look the same to the last bit, however they are
-    stored: all images are decoded, and memory grows with all of them.
-
-    Args:
-        train: what is learned.
-        validation: what decides which checkpoint is best, and when to stop.
-        similarity: least Jaccard similarity of near-duplicates, above 0 to 1.
-        pixels: decode all images.
-        without: `place` of groups that neither side uses.
-        progress: is told how many groups of the training data are done.
-
-    Raises:
-        RecordError: a row is broken.
-        InputError: the similarity is out of range.
+    stored: all images are decoded, and memory grows with all of them. Groups at the places `without` are not compared.
     """
-    if not 0 < similarity <= 1:
-        raise InputError("similarity", f"is {similarity}", expected="above 0 and at most 1")
 
     def used(sources: Sequence[DataSet]) -> Iterator[tuple[Group, list[tuple[str, Image]]]]:
         together = (groups_with_images(data, pixels=pixels) for data in sources)
@@ -363,7 +331,7 @@ def check_leaks(
             if index.find(image) is None:
                 index.add(image, len(places))
         places.append(group.place)
-    same_prompt = functools.lru_cache(_KEPT)(prompt_finder(prompts, similarity))
+    same_prompt = functools.lru_cache(_KEPT)(prompt_finder(prompts))
     same_file = functools.lru_cache(_KEPT)(index.find)
     leaks, groups = list[Leak](), 0
     for groups, (group, images) in enumerate(used(train), 1):
@@ -375,17 +343,12 @@ def check_leaks(
             leaks.append(Leak(kind="same image", train=group.place, validation=places[owner], what=name))
         if groups % 256 == 0:
             progress(groups)
-    return Leaks(found=tuple(leaks), train_groups=groups, validation_groups=len(places), unread_images=index.unread)
+    return Leaks(found=tuple(leaks), train_groups=groups)
 
 
-def prompt_finder(prompts: Mapping[str, int], similarity: float) -> Callable[[str], tuple[Kind, int] | None]:
-    """Return what finds the first of `prompts` that is the same as another one, or else the first similar one.
-
-    Args:
-        prompts: as `words` makes them -> the group that has it first.
-        similarity: least Jaccard similarity of near-duplicates.
-    """
-    similar, owners = SimilarTexts([*prompts], similarity), [*prompts.values()]
+def prompt_finder(prompts: Mapping[str, int]) -> Callable[[str], tuple[Kind, int] | None]:
+    """Return what finds the first of `prompts` that is the same as another one, or else the first similar one."""
+    similar, owners = SimilarTexts([*prompts]), [*prompts.values()]
 
     def find(prompt: str) -> tuple[Kind, int] | None:
         text = words(prompt)

@@ -112,12 +112,7 @@ def folder_of(name: str) -> Path:
 
 
 def plan(wanted: Wanted) -> list[Download]:
-    """List what a fetch brings. The hub is asked which files there are; offline, the last answer counts.
-
-    Raises:
-        InputError: the name, the split or a generator is not known, or the data set has no such file.
-        NotCachedError: the hub cannot be asked, and has not been before.
-    """
+    """List what a fetch brings. The hub is asked which files there are; offline, the last answer counts."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", wanted.name):
         raise InputError(repr(wanted.name), "is not the name of a data set on the hub", expected="OWNER/NAME")
     patterns = patterns_of(wanted)
@@ -146,11 +141,7 @@ def plan(wanted: Wanted) -> list[Download]:
 
 
 def patterns_of(wanted: Wanted) -> tuple[str, ...]:
-    """Return the patterns of the files that are wanted; none if it is not known which these are.
-
-    Raises:
-        InputError: the data set has no such split, or no images by generator.
-    """
+    """Return the patterns of the files that are wanted; none if it is not known which these are."""
     if wanted.generators and wanted.name not in GENERATORS:
         found = f"is given, but {wanted.name} has no images by generator"
         raise InputError("--generator", found, expected=", ".join(GENERATORS))
@@ -176,21 +167,10 @@ def _cure(name: str) -> str:
 
 
 def fetch(wanted: Wanted, to: Path | None = None, progress: Callable[[str, int], None] = lambda *_: None) -> Path:
-    """Bring a data set here, or go on where that was interrupted.
+    """Bring a data set here, or go on where that was interrupted; return its folder.
 
-    Args:
-        wanted: what of it.
-        to: folder to put it in; None is this machine's own.
-        progress: is told what is unpacked, and how many files of it are.
-
-    Returns:
-        The folder.
-
-    Raises:
-        InputError: as `plan`, or an archive is broken.
-        NotCachedError: a file is not here and cannot be downloaded.
-        HashMismatchError: what arrived is not what the hub announced.
-        OutputError: it cannot be stored.
+    `to` is the folder to put it in, or this machine's own. `progress` is told what is unpacked, and how many files of
+    it are.
     """
     folder = to or folder_of(wanted.name)
     for download in plan(wanted):
@@ -214,8 +194,7 @@ def fetch(wanted: Wanted, to: Path | None = None, progress: Callable[[str, int],
 def link(source: Path, target: Path) -> bool:
     """Give a second name to the same bytes, which nobody edits in a parquet file: 200 GB need not be there twice.
 
-    Returns:
-        False on another disk, or on one that has no links.
+    False on another disk, or on one that has no links.
     """
     target.unlink()
     try:
@@ -233,17 +212,9 @@ def part_order(name: str) -> tuple[int, str]:
 
 
 def unpack(archive: str, parts: Sequence[Path], folder: Path, progress: Callable[[str, int], None]) -> None:
-    """Unpack into a folder that appears whole; a single folder at the top of the archive is the folder itself.
+    """Unpack into a new folder, which appears whole; a single folder at the top of the archive is the folder itself.
 
-    Args:
-        archive: its name, whose ending says what it is.
-        parts: the files that make it up, in order.
-        folder: a new one.
-        progress: is told the name of the folder, and how many files are in it.
-
-    Raises:
-        InputError: it is damaged, cut off, or has something in it that is neither a file nor a folder inside.
-        OutputError: the folder cannot be written, or is there already.
+    The ending of the name `archive` says what it is; `parts` are the files that make it up, in order.
     """
     match = ARCHIVE.fullmatch(archive)
     kind = match["kind"] if match else "tar"
@@ -323,11 +294,7 @@ class Members:
         self._names: set[str] = set()
 
     def check(self, name: str, size: int, *, file: bool, folder: bool) -> None:
-        """See that a member is a file or a folder inside, is there once, and no bomb.
-
-        Raises:
-            ValueError: it is not.
-        """
+        """See that a member is a file or a folder inside, is there once, and no bomb."""
         if not (file or folder):
             raise ValueError(f"{shown(name)} is a link or a device, expected files and folders")
         path = PurePosixPath(name)

@@ -82,21 +82,22 @@ def orders(group: Group) -> tuple[Judgement, ...]:
     return group.judgements
 
 
-def compared(group: Group) -> Iterator[tuple[int, int, int, int]]:
+def compared(group: Group) -> Iterator[tuple[int, int, int, int, int]]:
     """Compare every two images of a group that somebody compared.
 
     Yields:
-        Numbers of the first and the second image, half votes for the first (a vote is two, a tie one), and votes.
+        Numbers of the first and the second image, votes for the first, for the second, and for neither.
     """
     for one, other in itertools.combinations(range(len(group.images)), 2):
-        votes, halves = 0, 0
+        wins, losses, ties = 0, 0, 0
         for judgement in orders(group):
             first, second = judgement.ranks[one], judgement.ranks[other]
             if first is not None and second is not None:
-                votes += judgement.votes
-                halves += judgement.votes * (1 + (first < second) - (first > second))
-        if votes:
-            yield one, other, halves, votes
+                wins += judgement.votes * (first < second)
+                losses += judgement.votes * (first > second)
+                ties += judgement.votes * (first == second)
+        if wins or losses or ties:
+            yield one, other, wins, losses, ties
 
 
 def compared_pairs(group: Group) -> int:

@@ -22,7 +22,7 @@ from hpskit.dataset.formats import (
     distinct_images,
     lose_of_pairs,
 )
-from hpskit.dataset.group import Group, Judgement, compared, orders
+from hpskit.dataset.group import Group, Judgement, compared
 from hpskit.errors import InputError, RecordError, shown
 from hpskit.rows import Report
 from hpskit.schema import Expected
@@ -174,25 +174,19 @@ def _votes(pair: PairRow) -> tuple[Judgement, ...]:
 def pair_rows(group: Group, lose: Loss) -> Iterator[dict[str, Any]]:
     """Write a group as lines of `pairs.jsonl`."""
     lose_of_pairs(group, lose)
-    written = [
-        PairRow(
+    pairs = [*compared(group)]
+    if any(ties > 1 for *_, ties in pairs):
+        lose("how many votes are ties (their half votes are written)")
+    for one, other, wins, losses, ties in pairs:
+        votes = wins + losses + ties
+        row = PairRow(
             prompt=group.prompt,
             first=group.images[one],
             second=group.images[other],
-            first_share=halves / (2 * votes),
+            first_share=(wins + ties / 2) / votes,
             votes=votes,
         )
-        for one, other, halves, votes in compared(group)
-    ]
-    if any(_ties(pair, group) != sum(j.votes for j in _votes(pair) if j.ranks == (1, 1)) for pair in written):
-        lose("how many votes are ties (their half votes are written)")
-    yield from (pair.model_dump() for pair in written)
-
-
-def _ties(pair: PairRow, group: Group) -> int:
-    first, second = group.images.index(pair.first), group.images.index(pair.second)
-    tied = (j.votes for j in orders(group) if j.ranks[first] is not None and j.ranks[first] == j.ranks[second])
-    return sum(tied)
+        yield row.model_dump()
 
 
 class RankingRows:
