@@ -307,6 +307,7 @@ def check_leaks(
     train: Sequence[DataSet],
     validation: Sequence[DataSet],
     *,
+    similarity: float = SIMILARITY,
     pixels: bool = False,
     without: Collection[str] = (),
     progress: Callable[[int], None] = lambda _: None,
@@ -314,7 +315,7 @@ def check_leaks(
     """Compare every group of the training data with all of the validation data.
 
     Prompts are the same if their words are, without case, accents and punctuation, and near-duplicates if they have
-    80 % of their words in common or differ in articles alone, plurals aside. Images are the same if
+    the share `similarity` of their words in common or differ in articles alone, plurals aside. Images are the same if
     their bytes are; a file of the training data is read only if a validation image has its size, and memory grows with
     the validation data alone. With `pixels` they are the same if they look the same to the last bit, however they are
     stored: all images are decoded, and memory grows with all of them. Groups at the places `without` are not compared.
@@ -331,7 +332,7 @@ def check_leaks(
             if index.find(image) is None:
                 index.add(image, len(places))
         places.append(group.place)
-    same_prompt = functools.lru_cache(_KEPT)(prompt_finder(prompts))
+    same_prompt = functools.lru_cache(_KEPT)(prompt_finder(prompts, similarity))
     same_file = functools.lru_cache(_KEPT)(index.find)
     leaks, groups = list[Leak](), 0
     for groups, (group, images) in enumerate(used(train), 1):
@@ -346,9 +347,9 @@ def check_leaks(
     return Leaks(found=tuple(leaks), train_groups=groups)
 
 
-def prompt_finder(prompts: Mapping[str, int]) -> Callable[[str], tuple[Kind, int] | None]:
+def prompt_finder(prompts: Mapping[str, int], similarity: float) -> Callable[[str], tuple[Kind, int] | None]:
     """Return what finds the first of `prompts` that is the same as another one, or else the first similar one."""
-    similar, owners = SimilarTexts([*prompts]), [*prompts.values()]
+    similar, owners = SimilarTexts([*prompts], similarity), [*prompts.values()]
 
     def find(prompt: str) -> tuple[Kind, int] | None:
         text = words(prompt)
