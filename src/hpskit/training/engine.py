@@ -8,7 +8,6 @@ needs GPUs: this is tested on CPUs.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 import os
 import sys
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
 from hpskit.errors import DivergedError, InputError, MissingExtraError, listed
 from hpskit.training.loader import Batch
@@ -148,52 +146,42 @@ def cosine_lr(step: int, *, base_lr: float, warmup: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) * base_lr
 
 
-def shard(student: Student, device: torch.device) -> None:
+def shard(student: Student, device: torch.device) -> set[str]:
     """Spread the tensors of a student over all processes, in place, each along its first dimension.
 
-    logit_scale, which has no dimension, stays whole on every device, and nobody sums its gradient but the caller.
+    Those that have no dimension, such as logit_scale, get one. Returns their names.
     """
     from torch.distributed import get_world_size
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    if "ignored_params" not in inspect.signature(fully_shard).parameters:
-        found = f"torch {torch.__version__} cannot leave logit_scale whole"
-        raise InputError("--shard", found, cure="install a newer torch")
+    scalars = {name for name, parameter in student.named_parameters() if not parameter.ndim}
+    for name in scalars:
+        owner, _, own = name.rpartition(".")
+        value = student.get_parameter(name)
+        setattr(student.get_submodule(owner), own, nn.Parameter(value.detach().reshape(1), value.requires_grad))
     mesh = init_device_mesh(device.type, (get_world_size(),))
-    whole = {parameter for parameter in student.parameters() if parameter.ndim == 0}
-    for parameter in whole:
-        parameter.data = parameter.data.to(device)
     for block in [*transformer_blocks(student)]:
         fully_shard(block, mesh=mesh)
     # Also after a forward pass that no backward pass follows, or a validation would leave its weights to the next step.
-    fully_shard(student, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+    fully_shard(student, mesh=mesh, reshard_after_forward=True)
+    return scalars
 
 
 def transformer_blocks(module: nn.Module) -> Iterator[nn.Module]:
     """Give the outermost members of lists of modules, whatever their library calls them."""
     for child in module.children():
         if isinstance(child, nn.ModuleList | nn.Sequential):
-            yield from (member for member in child if any(p.ndim for p in member.parameters()))
+            yield from (member for member in child if any(True for _ in member.parameters()))
         else:
             yield from transformer_blocks(child)
 
 
-def clip_sharded(parameters: Iterator[nn.Parameter], limit: float) -> Tensor:
-    """Bring the norm of all gradients, in shards or whole, down to `limit`, in place; return what it was, 0-d."""
-    from torch.distributed import all_reduce
+def whole(tensor: Tensor) -> Tensor:
+    """Put a tensor together that may be in shards; then each process must ask."""
     from torch.distributed.tensor import DTensor
 
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    parts = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
-    whole = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
-    squares = get_total_norm(parts).to(whole[0].device) ** 2  # on the CPU if nothing in shards is trained
-    all_reduce(squares)
-    total = (squares + get_total_norm(whole) ** 2).sqrt()
-    factor = torch.clamp(limit / (total + 1e-6), max=1.0)  # as torch's clip_grad_norm_
-    for gradient in (*parts, *whole):
-        gradient.mul_(factor)
-    return total
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,18 +220,14 @@ class Engine:
 
         self.recipe, self.accelerator, self.student, self.sharded = recipe, accelerator, student, sharded
         self._casts = AutocastKwargs(cache_enabled=not sharded)  # a cache would keep every block that is taken apart
-        self.model: Any = student
-        if sharded:
-            shard(student, accelerator.device)
-        else:
-            self.model = accelerator.prepare(student)
+        self._scalars = shard(student, accelerator.device) if sharded else set()
+        self.model: Any = student if sharded else accelerator.prepare(student)
         groups = student.parameter_groups(recipe)
         names = {id(parameter): name for name, parameter in student.named_parameters()}
         self._group_names = [[names[id(parameter)] for parameter in group["params"]] for group in groups]
-        # What is in shards and logit_scale cannot be multiplied in one kernel (`foreach`, torch's choice on GPUs).
-        foreach = False if sharded else None
-        adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, foreach=foreach)
-        self.optimizer = accelerator.prepare(adamw)
+        self.optimizer = accelerator.prepare(
+            torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+        )
         self._average: dict[str, Tensor] = {}
         if recipe.ema is not None:
             self._average = {name: p.detach().clone() for name, p in self._trained()}
@@ -251,7 +235,7 @@ class Engine:
     @property
     def logit_scale(self) -> float:
         """Factor of the cosines, as it is now."""
-        return float(self.student.network.logit_scale.detach().exp())
+        return float(whole(self.student.network.logit_scale.detach()).exp())
 
     def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.student.named_parameters() if p.requires_grad)
@@ -272,8 +256,7 @@ class Engine:
         loss, correct, decided = self._gradient(batch, weight_sum)
         self._check_finite("loss", loss, batch, number)
         limit = math.inf if recipe.clip is None else recipe.clip
-        clip = clip_sharded if self.sharded else self.accelerator.clip_grad_norm_
-        norm = float(clip(self.model.parameters(), limit))
+        norm = float(whole(self.accelerator.clip_grad_norm_(self.model.parameters(), limit)))
         if self.accelerator.scaler is None:  # with one, an overflow is nothing but a step that is left out
             self._check_finite("gradient", norm, batch, number)
         self.optimizer.step()
@@ -311,9 +294,6 @@ class Engine:
             agreement = torch.sign(scores.detach()[first] - scores.detach()[second]) * torch.sign(share - 0.5)
             correct += float(((1 + agreement) / 2)[share != 0.5].sum())  # a tied score is one half
             decided += int((share != 0.5).sum())
-        for _, parameter in self._trained() if self.sharded else ():
-            if parameter.ndim == 0 and parameter.grad is not None:  # in no shard: FSDP leaves its gradient alone
-                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
         return summed((loss, correct, decided))
 
     def _logits(self, network: Any, batch: Batch) -> Tensor:
@@ -368,8 +348,12 @@ class Engine:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         state = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-        tensors = {name.removeprefix(_PREFIX): t for name, t in state.items() if isinstance(t, Tensor)}
-        return {name: tensor.contiguous() for name, tensor in tensors.items()}
+        tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+        return {name.removeprefix(_PREFIX): self._published(name, tensor) for name, tensor in tensors.items()}
+
+    def _published(self, name: str, tensor: Tensor) -> Tensor:
+        """Return a tensor as a file has it, without the dimension that shards need."""
+        return (tensor.reshape(()) if name in self._scalars else tensor).cpu().contiguous()
 
     def training_state(self) -> dict[str, Tensor]:
         """Return AdamW's tensors as `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME`.
@@ -383,25 +367,25 @@ class Engine:
         if self.optimizer.state:  # before the first step, which fp16 may put off, asking would make one
             found = get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=options)
         tensors = {
-            f"{kind}/{name.removeprefix(_PREFIX)}": tensor
+            f"{kind}/{name.removeprefix(_PREFIX)}": self._published(name, tensor)
             for name, kinds in found.get("state", {}).items()  # other processes than the first get nothing
             for kind, tensor in kinds.items()
         }
         if self._average:
             tensors |= {f"weights/{name}": t for name, t in self._whole().items() if _PREFIX + name in self._average}
-        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        return tensors
 
     def restore(self, weights: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
         """Take back what `weights()` and `training_state()` gave."""
         from torch.distributed.checkpoint import state_dict
 
         options = state_dict.StateDictOptions(full_state_dict=True)
-        kinds: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in training.items():
+        kinds: dict[str, dict[str, Any]] = {}
+        for key, tensor in (*training.items(), *((f"averaged/{name}", tensor) for name, tensor in weights.items())):
             kind, _, name = key.partition("/")
-            kinds.setdefault(kind, {})[_PREFIX + name] = tensor
-        raw = kinds.pop("weights", {})
-        averaged: dict[str, Any] = {_PREFIX + name: tensor for name, tensor in weights.items()}
+            in_shards = _PREFIX + name in self._scalars and kind != "step"
+            kinds.setdefault(kind, {})[_PREFIX + name] = tensor.reshape(1) if in_shards else tensor
+        raw, averaged = kinds.pop("weights", {}), kinds.pop("averaged")
         state_dict.set_model_state_dict(self.model, averaged, options=options)
         if raw:
             self._average = {name: p.detach().clone() for name, p in self._trained()}
