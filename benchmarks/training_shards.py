@@ -41,7 +41,7 @@ def work(options: argparse.Namespace) -> None:
     seconds = []
     for number in range(options.steps):
         began = time.perf_counter()
-        loss = engine.step(batch, number).loss
+        loss = engine.step(batch, number)["loss"]
         seconds.append(time.perf_counter() - began)
     peaks = accelerator.gather(torch.tensor([peak_gigabytes()]))
     if accelerator.is_main_process:

@@ -133,7 +133,6 @@ def test_another_checkpoint_has_a_record_without_the_figures_of_the_best(run: Pa
         (InputError, at(cure="--arch"), {"source": "tiny"}),
         (CheckpointError, None, {"source": "tiny", "architecture": "hpskit-tiny"}),
         (InputError, at("--arch", found="hpskit-tiny"), {"architecture": "ViT-H-14"}),
-        (InputError, at("--to", found="'tar'", expected="official, huggingface, onnx"), {"layout": "tar"}),
         (InputError, at("--evaluation", found="official"), {"evaluations": (Path("result.json"),)}),
     ],
 )

@@ -87,10 +87,10 @@ def test_every_loss_learns_by_heart(rated: Path, tiny_checkpoint: Path, loss: st
     loader = DataLoader([dataset], decoder, ratios=[None], pairs=recipe.batch, seed=recipe.seed)
     engine = Engine(recipe, accelerator_for(recipe, "cpu"), student)
     figures = [engine.step(batch, number) for number, batch in enumerate(itertools.islice(loader, recipe.steps))]
-    assert figures[-1].chance == pytest.approx(figures[0].chance, rel=1e-6)
-    assert figures[-1].loss < 0.9 * min(figures[0].loss, figures[0].chance)
+    assert figures[-1]["chance"] == pytest.approx(figures[0]["chance"], rel=1e-6)
+    assert figures[-1]["loss"] < 0.9 * min(figures[0]["loss"], figures[0]["chance"])
     validated, _ = validate(engine, open_data(rated / "train"), decoder)
-    assert validated["chance"] == pytest.approx(figures[0].chance, rel=1e-5), "whatever was learned"
+    assert validated["chance"] == pytest.approx(figures[0]["chance"], rel=1e-5), "whatever was learned"
     assert validated["loss"] < 0.9 * validated["chance"]
 
 

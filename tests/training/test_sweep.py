@@ -74,9 +74,9 @@ def test_a_grid_is_every_combination_in_order() -> None:
         (["image_block=1"], "--grid: image_block", "is no field"),
         (["lr=fast"], "--grid: lr", "'fast'"),
         (["steps=100,4000"], "--grid: warmup", "500"),
-        (["lr=1e-6,0.000001"], "--grid: lr", "twice"),
+        (["lr=1e-6,0.000001"], "--grid", "two points of the same name"),
         (["lr=1e-6", "lr=1e-5"], "--grid: lr", "twice"),
-        (["betas=[0.9,0.98]"], "--grid: betas", "commas"),
+        (["betas=[0.9,0.98]"], "--grid: betas", "'[0.9'"),
         (["weights=a/b.pt,a-b.pt"], "--grid", "two points of the same name"),
     ],
 )

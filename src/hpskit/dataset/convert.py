@@ -20,7 +20,7 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError, OutputError, shown
 from hpskit.files import publish, publish_folder
 
-__all__ = ["TARGETS", "Conversion", "convert"]
+__all__ = ["Conversion", "convert"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +43,6 @@ TEXT: dict[str, tuple[str, str, Callable[[], Rows]]] = {
     "pairs": ("pairs.jsonl", "images", lambda: pair_rows),
 }
 """Name of each text layout -> its file, the folder beside it that the images lie in, and what writes its rows."""
-TARGETS = (*TEXT, "parquet")
-"""The layouts that `convert` writes."""
 
 
 def convert(
@@ -59,13 +57,11 @@ def convert(
     """Write a data set in another layout; it appears whole or not at all.
 
     Args:
-        to: one of `TARGETS`.
+        to: `parquet` or a key of `TEXT`.
         out: a `.parquet` file, or a new folder for the others.
         images: whether images travel with it, as files in a folder or as bytes in the parquet file.
         allow_loss: leave out what the target has no place for, and count it; else it is an error.
     """
-    if to not in TARGETS:
-        raise InputError("--to", f"is {to!r}", expected=f"one of {', '.join(TARGETS)}")
     if to == "parquet":
         return to_parquet(data, out, images, progress)
     lost: Counter[str] = Counter()

@@ -179,7 +179,8 @@ def groups_with_images(data: DataSet, *, pixels: bool) -> Iterator[tuple[Group, 
         return hash(image if isinstance(image, bytes) else str(image))
 
     if not pixels:
-        yield from ((group, [*stored(group)]) for group in data)
+        for group in data:
+            yield group, [*stored(group)]
         return
     groups, seen = iter(data), dict[int, Pixels | None]()
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

@@ -12,7 +12,6 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NEW_RUN",
     "Engine",
-    "StepFigures",
     "accelerator_for",
     "cosine_lr",
     "from_main",
@@ -184,30 +182,6 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepFigures:
-    """Figures of a step, over all devices; the fields of its line in the log."""
-
-    loss: float
-    """Mean of the batch before the step, by the weights of the recipe."""
-    chance: float
-    """Loss of equal scores: ln 2 for decided pairs."""
-    accuracy: float | None
-    """Share of the batch's pairs that the scores order as people do before the step, a tied score one half; pairs
-    that people tied are left out. None if they tied all."""
-    lr: float
-    logit_scale: float
-    """After the step."""
-    gradient_norm: float | None
-    """Before it is clipped; None if fp16 overflowed."""
-    pairs: int
-    images: int
-    dropped: int
-    """Groups that were left out because of a broken image."""
-    skipped: bool
-    """fp16 overflowed, so that the weights stayed as they were and the scale of the loss was halved."""
-
-
 class Engine:
     """A student on its devices with its optimiser.
 
@@ -240,8 +214,15 @@ class Engine:
     def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.student.named_parameters() if p.requires_grad)
 
-    def step(self, batch: Batch, number: int) -> StepFigures:
-        """Learn one batch. If loss or gradient is not finite, the weights stay those of before the step."""
+    def step(self, batch: Batch, number: int) -> dict[str, Any]:
+        """Learn one batch. If loss or gradient is not finite, the weights stay those of before the step.
+
+        Returns:
+            The fields of its line in the log, over all devices. Loss and accuracy are those before the step, by the
+            weights of the recipe; `chance` is the loss of equal scores. Of the pairs that people did not tie,
+            `accuracy` is the share in their order, a tied score one half; None if they tied all. `gradient_norm` is
+            that before clipping. Where fp16 overflowed it is None, nothing was learned, and `skipped` is true.
+        """
         recipe = self.recipe
         lr = cosine_lr(number, base_lr=recipe.lr, warmup=recipe.warmup, total=recipe.steps)
         for group in self.optimizer.param_groups:
@@ -266,18 +247,18 @@ class Engine:
         with torch.no_grad():
             for name, parameter in self._trained() if recipe.ema is not None else ():
                 self._average[name].lerp_(parameter, 1 - (recipe.ema or 0))
-        return StepFigures(
-            loss=loss / weight_sum,
-            chance=chance_sum / weight_sum,
-            accuracy=correct / decided if decided else None,
-            lr=lr,
-            logit_scale=self.logit_scale,
-            gradient_norm=norm if math.isfinite(norm) else None,
-            pairs=int(pairs),
-            images=int(images),
-            dropped=int(dropped),
-            skipped=bool(self.accelerator.optimizer_step_was_skipped),
-        )
+        return {
+            "loss": loss / weight_sum,
+            "chance": chance_sum / weight_sum,
+            "accuracy": correct / decided if decided else None,
+            "lr": lr,
+            "logit_scale": self.logit_scale,
+            "gradient_norm": norm if math.isfinite(norm) else None,
+            "pairs": int(pairs),
+            "images": int(images),
+            "dropped": int(dropped),
+            "skipped": bool(self.accelerator.optimizer_step_was_skipped),
+        }
 
     def _gradient(self, batch: Batch, weight: float) -> list[float]:
         """Leave the gradient in the parameters; return loss, correct and decided pairs, each summed over devices."""

@@ -306,7 +306,9 @@ class DataLoader:
         """
         ahead, drawn = itertools.tee(self._sample(self._state))
         rank, world = self._decoder.rank, self._decoder.world
-        planned = ([partial(self._read, *entry) for entry in entries[rank::world]] for entries, _ in ahead)
+        planned: Iterator[list[Reader]] = (
+            [partial(self._read, *entry) for entry in entries[rank::world]] for entries, _ in ahead
+        )
         for batch, (_, state) in zip(self._decoder.batches(planned), drawn, strict=False):
             self._state = state
             yield batch

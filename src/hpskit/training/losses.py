@@ -216,8 +216,9 @@ def davidson_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
     counts = torch.stack(votes).to(scores)
     total = counts.sum(dim=0)
     log_nu = math.log(2 * recipe.tie_share / (1 - recipe.tie_share))
-    losses = davidson_loss(scores[first], scores[second], *(counts / total), log_nu)
-    return Terms(losses, batch.group[first], total)
+    wins, losses, ties = counts / total
+    terms = davidson_loss(scores[first], scores[second], wins, losses, ties, log_nu)
+    return Terms(terms, batch.group[first], total)
 
 
 def plackett_luce_terms(_: Recipe, scores: Tensor, batch: Batch) -> Terms:

@@ -111,20 +111,14 @@ def parse_grid(recipe: Recipe, texts: Sequence[str]) -> tuple[SweepPoint, ...]:
         if field in written_values:
             cure = f"write all of its values after one {field}="
             raise InputError(f"--grid: {field}", "is there twice", cure=cure)
-        if field == "betas":
-            cure = "use `hpskit train --set`"
-            raise InputError("--grid: betas", "has commas in its values and cannot be varied here", cure=cure)
         written_values[field] = listed.split(",")
     points = []
     for combination in itertools.product(*written_values.values()):
         settings = [f"{field}={text}" for field, text in zip(written_values, combination, strict=True)]
         chosen = recipe.with_settings(settings, "--grid")
         points.append(SweepPoint(settings={field: getattr(chosen, field) for field in written_values}, recipe=chosen))
-    for field, values in written_values.items():
-        if len({point.settings[field] for point in points}) < len(values):
-            raise InputError(f"--grid: {field}", "has a value twice", cure="leave one out")
     if len({point.name for point in points}) < len(points):
-        cure = "use values that differ in letters or digits"
+        cure = "give each value once, and such that differ in letters or digits"
         raise InputError("--grid", "has two points of the same name", cure=cure)
     return tuple(points)
 

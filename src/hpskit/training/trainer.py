@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -232,7 +232,7 @@ class Trainer:
         figures = self.engine.step(next(batches), self.state.step)
         self.state = self.state.changed(step=self.state.step + 1)
         seconds = time.perf_counter() - began
-        line = self._write("step", **asdict(figures), seconds=round(seconds, 4))
+        line = self._write("step", **figures, seconds=round(seconds, 4))
         if self.log is None:
             return
         self._tell(self.watch.step(line))
@@ -424,7 +424,7 @@ def time_step(trainer: Trainer) -> dict[str, Any]:
     engine.step(batch.split(max(1, len(batch.examples)))[0], 0)
     began = time.perf_counter()
     figures = engine.step(batch, 0)
-    return {"pairs": figures.pairs, "seconds": time.perf_counter() - began, "peak": peak_memory()}
+    return {"pairs": figures["pairs"], "seconds": time.perf_counter() - began, "peak": peak_memory()}
 
 
 def weights_at_hand(recipe: Recipe) -> str:
