@@ -87,11 +87,11 @@ def test_missing_images_are_refused_or_their_groups_left_out(task: Path, layout:
     assert caught.value.place.endswith(" and 1 more")
     found = read(task, data, on_broken="drop")
     places = ("entry 4 (line 1)", "entry 6 (line 1)") if data.endswith(".json") else ("row 4", "row 6")
-    assert found.without == {f"{task / data}: {place}" for place in places}
+    assert found.train[0].without == {f"{task / data}: {place}" for place in places}
     [line] = found.left_out()
     assert f"{data}: groups left out because image files are missing or empty: 2 (first: " in line
     kept = {row["prompt"] for number, row in enumerate(rows_of(task, "train.json")) if number not in (3, 5)}
-    assert found.prompts() == kept
+    assert found.train[0].prompts() == kept
 
 
 def test_a_run_drops_the_same_groups_as_without_these_rows(config: TrainConfig, tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from hpskit.dataset.duplicates import pixels_of
-from hpskit.dataset.group import Group, Judgement
+from hpskit.dataset.group import Group, compared
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import ImageError, listed, shown
 
@@ -123,18 +126,17 @@ class Inspection:
         """Count the votes of a group, and what they say of pairs."""
         n, given = self.counts, 0
         for judgement in group.judgements:
-            votes, ranks = judgement.votes, [rank for rank in judgement.ranks if rank is not None]
+            votes = judgement.votes
             given += votes
             if judgement.annotator is None:
                 n["anonymous_votes"] += votes
             else:
                 self.annotators[judgement.annotator] += votes
-            if len(ranks) < len(judgement.ranks):
-                n["partial_votes"] += votes
-            for first, second in itertools.combinations(ranks, 2):
-                n["comparisons"] += votes
-                if first <= second:
-                    n["tied" if first == second else "first"] += votes
+            n["partial_votes"] += votes * (None in judgement.ranks)
+        for _, _, wins, losses, ties in compared(group) if group.judgements else ():
+            n["comparisons"] += wins + losses + ties
+            n["tied"] += ties
+            n["first"] += wins
         n["votes"] += given
         self.votes_per_group[given] += 1
         if group.rank is not None:
@@ -162,23 +164,15 @@ def preferred(group: Group) -> int:
     """Return a positive number if of a pair the image whose name comes first is preferred, 0 if neither is."""
     if len(group.images) != 2:
         return 0
-    balance = 0
-    for judgement in group.judgements if group.rank is None else (Judgement(ranks=group.rank),):
-        first, second = judgement.ranks
-        if first is not None and second is not None:
-            balance += judgement.votes * ((first < second) - (first > second))
+    decisive = group if group.rank is None else replace(group, judgements=())
+    balance = sum(wins - losses for _, _, wins, losses, _ in compared(decisive))
     return balance if group.images[0] < group.images[1] else -balance
 
 
 def reverses_the_votes(group: Group) -> bool:
     """See whether the published order puts an image before another that has the better mean rank."""
-    known: list[tuple[float, int]] = []
-    for number, rank in enumerate(group.rank or ()):
-        given = [(j.ranks[number], j.votes) for j in group.judgements]
-        ranked = [(own, votes) for own, votes in given if own is not None]
-        if ranked:
-            known.append((sum(own * votes for own, votes in ranked) / sum(votes for _, votes in ranked), rank))
-    return any((a[0] - b[0]) * (a[1] - b[1]) < 0 for a, b in itertools.combinations(known, 2))
+    published, means = group.consensus(), replace(group, rank=None).consensus()
+    return bool((np.subtract.outer(means, means) * np.subtract.outer(published, published) < 0).any())  # never for NaN
 
 
 def inspect(

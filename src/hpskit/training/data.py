@@ -8,7 +8,6 @@ little of it in memory.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import threading
@@ -114,7 +113,7 @@ class PreferenceDataset:
             rating: field with the ratings that every group must have, see `ratings_of`; None if the loss needs none.
             progress: is told how many groups have been read.
         """
-        self.data, self._rating, self._parts = data, rating, data.parts()
+        self.data, self.without, self._rating, self._parts = data, without, rating, data.parts()
         self._lines, self._part, self._row = list[bytes](), array("q"), array("q")
         self._held: OrderedDict[int, list[Group]] = OrderedDict()
         self._lock = threading.Lock()
@@ -146,6 +145,10 @@ class PreferenceDataset:
             ratings_of(group, self._rating)  # to see that they can be used
             values.append(group.meta[self._rating])
         return json.dumps(values).encode() + b"\n"
+
+    def prompts(self) -> set[str]:
+        """Return every prompt of the data set but those of the groups that are left out."""
+        return {group.prompt for group in self.data.outline() if group.place not in self.without}
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -219,16 +222,6 @@ class TrainingData:
     """Of each training set, then of the validation data; their groups are left out."""
 
     @property
-    def incomplete(self) -> frozenset[str]:
-        """Places of the groups that are left out because an image file is missing or empty."""
-        return frozenset().union(*(missing.groups for missing in self.missing))
-
-    @property
-    def without(self) -> frozenset[str]:
-        """Places of all groups that are left out."""
-        return self.leaks.groups | self.incomplete
-
-    @property
     def sets(self) -> tuple[PreferenceDataset, ...]:
         """All data sets, the validation data last."""
         return (*self.train, self.validation)
@@ -236,10 +229,9 @@ class TrainingData:
     def describe(self, architecture: str, progress: Progress = lambda *_: None) -> tuple[list[str], list[str]]:
         """Describe every data set in numbers, as far as it is used: lines of facts, and of warnings."""
         reader = tokenizer(architecture)
-        count, without = token_counter(reader), self.without
+        count, tell = token_counter(reader), partial(progress, "describing")
         context = Context(tokens=reader.context_length, count=count) if count is not None else None
-        tell = partial(progress, "describing")
-        found = [describe(one.data, without=without, context=context, progress=tell) for one in self.sets]
+        found = [describe(one.data, without=one.without, context=context, progress=tell) for one in self.sets]
         facts = [line for description in found for line in description.lines()]
         return facts, [*self.left_out(), *(line for description in found for line in description.warnings())]
 
@@ -272,16 +264,6 @@ class TrainingData:
             for dataset, ratio in zip(self.sets, [*self.ratios, None], strict=True)
         )
         return {"data": train, "validation": [validation], "left_out": self.left_out()}
-
-    def prompts(self) -> set[str]:
-        """Return every prompt that is learned from."""
-        groups, without = itertools.chain.from_iterable(one.data.outline() for one in self.train), self.without
-        return {group.prompt for group in groups if group.place not in without}
-
-    def validation_prompts(self) -> set[str]:
-        """Return every prompt that checkpoints are chosen by."""
-        without = self.incomplete
-        return {group.prompt for group in self.validation.data.outline() if group.place not in without}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

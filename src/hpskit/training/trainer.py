@@ -261,7 +261,8 @@ class Trainer:
         """Validate, and tell whether this is the best step so far."""
         state = self.state
         self.progress("validating", state.step, self.recipe.steps, {})
-        found, credit = validate(self.engine, self.data.validation.data, self.decoder, self.data.incomplete)
+        held_out = self.data.validation
+        found, credit = validate(self.engine, held_out.data, self.decoder, held_out.without)
         figures = from_main(found)  # machines may differ in the last digit
         better, worth = state.validation, (figures["accuracy"]["value"], -figures["loss"])
         improved = better is None or worth > (better["accuracy"]["value"], -better["loss"])
@@ -307,9 +308,9 @@ class Trainer:
             self.folder.model,
             weight_hash=digest,
             data=", ".join(dataset.data.name for dataset in self.data.train),
-            prompts=self.data.prompts(),
+            prompts=set().union(*(dataset.prompts() for dataset in self.data.train)),
             held_out=HeldOut(rule="ties-half", **figures["accuracy"], source=chosen),
-            chosen_on=self.data.validation_prompts(),
+            chosen_on=self.data.validation.prompts(),
         )
         publish_report(self.folder)
         summary = Summary(steps=self.state.step, best_step=best, validation=figures, weight_hash=digest)
