@@ -30,16 +30,7 @@ from hpskit.errors import InputError, RecordError, shown
 from hpskit.models.architecture import token_counter, tokenizer
 from hpskit.pages.format import counted
 
-__all__ = [
-    "DataConfig",
-    "OnBroken",
-    "PreferenceDataset",
-    "TrainingData",
-    "own_weight",
-    "parse_source",
-    "ratings_of",
-    "read_data",
-]
+__all__ = ["DataConfig", "OnBroken", "PreferenceDataset", "TrainingData", "own_weight", "ratings_of", "read_data"]
 
 OnBroken = Literal["fail", "drop"]
 """A group with an image that cannot be used ends the training, or is left out and counted."""

@@ -30,7 +30,6 @@ __all__ = [
     "NEW_RUN",
     "Engine",
     "accelerator_for",
-    "cosine_lr",
     "from_main",
     "gathered",
     "peak_memory",

@@ -12,8 +12,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -168,13 +169,12 @@ def _table(values: Tensor, sizes: Tensor, filler: float) -> Tensor:
     return pad_sequence([*torch.split(values, counts)], batch_first=True, padding_value=filler)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """Losses with the group that each is of, and the number of judgements that it stands for; (terms,) each."""
 
     losses: Tensor
     group: Tensor
-    count: Tensor
+    judgements: Tensor
 
 
 def objective(recipe: Recipe, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -192,7 +192,7 @@ def objective(recipe: Recipe, scores: Tensor, batch: Batch) -> tuple[Tensor, Ten
         nobody compared any images of the batch.
     """
     terms = _TERMS[recipe.loss](recipe, scores.float(), batch)
-    counts = terms.count.to(scores.device, torch.float32)
+    counts = terms.judgements.to(scores.device, torch.float32)
     group = terms.group.to(scores.device)
     weight = batch.weight.to(scores.device, torch.float32)
     if recipe.weighting == "group":
@@ -223,19 +223,17 @@ def davidson_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
 
 def plackett_luce_terms(_: Recipe, scores: Tensor, batch: Batch) -> Terms:
     """Take each person's whole order."""
-    rankings = _rankings(batch)
-    places, sizes, ranks = _flat(rankings, scores)
-    return _of_rankings(rankings, plackett_luce_loss(scores[places], sizes, ranks))
+    return _of_rankings(_rankings(batch), scores, plackett_luce_loss)
 
 
 def margin_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
     """Take rankings of one size at a time, so that nothing is filled up."""
-    rankings = sorted(_rankings(batch), key=lambda ranking: len(ranking.places))
-    losses = [scores.new_zeros(0)]
-    for _, equal in itertools.groupby(rankings, key=lambda ranking: len(ranking.places)):
-        places, sizes, ranks = _flat([*equal], scores)
-        losses.append(margin_ranking_loss(scores[places], sizes, ranks, margin=recipe.margin))
-    return _of_rankings(rankings, torch.cat(losses))
+    by_size: dict[int, list[Ranking]] = {0: []}
+    for ranking in _rankings(batch):
+        by_size.setdefault(len(ranking.places), []).append(ranking)
+    loss = functools.partial(margin_ranking_loss, margin=recipe.margin)
+    terms = [_of_rankings(rankings, scores, loss) for _, rankings in sorted(by_size.items())]
+    return Terms(*(torch.cat(column) for column in zip(*terms, strict=True)))
 
 
 def best_of_group_terms(_: Recipe, scores: Tensor, batch: Batch) -> Terms:
@@ -246,9 +244,8 @@ def best_of_group_terms(_: Recipe, scores: Tensor, batch: Batch) -> Terms:
         tops = (ranking.ranks == ranking.ranks.min()).nonzero()[:, 0].tolist()
         best += tops
         chosen += [Ranking(ranking.group, ranking.places, ranking.ranks, ranking.votes / len(tops)) for _ in tops]
-    places, sizes, _ranks = _flat(chosen, scores)
-    losses = best_of_group_loss(scores[places], sizes, torch.tensor(best, dtype=torch.long))
-    return _of_rankings(chosen, losses)
+    tops_of = torch.tensor(best, dtype=torch.long)
+    return _of_rankings(chosen, scores, lambda scores, sizes, _: best_of_group_loss(scores, sizes, tops_of))
 
 
 def rating_terms(recipe: Recipe, scores: Tensor, batch: Batch) -> Terms:
@@ -306,14 +303,13 @@ def _rankings(batch: Batch) -> list[Ranking]:
     return found
 
 
-def _flat(rankings: Sequence[Ranking], scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Join places of the images, sizes, and ranks, as the losses take them."""
+def _of_rankings(
+    rankings: Sequence[Ranking], scores: Tensor, loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Terms:
+    """Take the loss of rankings by their scores, sizes and ranks."""
     places = torch.cat([torch.zeros(0, dtype=torch.long), *(ranking.places for ranking in rankings)])
     sizes = torch.tensor([len(ranking.places) for ranking in rankings], dtype=torch.long)
     ranks = torch.cat([torch.zeros(0, dtype=torch.float64), *(ranking.ranks for ranking in rankings)])
-    return places.to(scores.device), sizes, ranks.to(scores.device)
-
-
-def _of_rankings(rankings: Sequence[Ranking], losses: Tensor) -> Terms:
+    losses = loss(scores[places.to(scores.device)], sizes, ranks.to(scores.device))
     group = torch.tensor([ranking.group for ranking in rankings], dtype=torch.long)
     return Terms(losses, group, torch.tensor([ranking.votes for ranking in rankings], dtype=torch.float32))
