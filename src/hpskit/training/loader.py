@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hpskit.dataset.group import Group, compared_pairs, orders
 from hpskit.dataset.reading import DataSet
-from hpskit.errors import ImageError, InputError, RecordError, shown
+from hpskit.errors import ImageError, RecordError, shown
 from hpskit.pixels import Preprocessing, opened
 from hpskit.training.data import OnBroken, PreferenceDataset, own_weight, ratings_of
 
@@ -323,9 +323,7 @@ class DataLoader:
 
     def load_state_dict(self, state: State) -> None:
         """Go on behind the batch after which `state_dict` was asked for, in whatever process."""
-        if not all(len(state.get(name, ())) == len(self.datasets) for name in ("groups", "pairs")):
-            raise InputError("position", f"is {state}", expected=f"groups and pairs of {len(self.datasets)} data sets")
-        self._state = {name: [*state[name]] for name in ("groups", "pairs")}
+        self._state = state
 
 
 def validation_batches(
