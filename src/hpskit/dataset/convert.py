@@ -57,11 +57,21 @@ def convert(
     """Write a data set in another layout; it appears whole or not at all.
 
     Args:
-        to: `parquet` or a key of `TEXT`.
+        data: the data set.
+        to: one of `TARGETS`.
         out: a `.parquet` file, or a new folder for the others.
         images: whether images travel with it, as files in a folder or as bytes in the parquet file.
-        allow_loss: leave out what the target has no place for, and count it; else it is an error.
+        allow_loss: leave out what the target has no place for, and count it.
+        progress: is told how many groups are done.
+
+    Raises:
+        InputError: `to` is unknown, or a loss is not allowed; the error names the group and what would be lost. Or an
+            image lies outside of the data set's own folders; see `DataSet.own_image_path`.
+        RecordError: a row of the data set is broken, or an image is missing or no image.
+        OutputError: it cannot be written, or something stands there.
     """
+    if to not in (*TEXT, "parquet"):
+        raise InputError("--to", f"is {to!r}", expected=f"one of {', '.join(TEXT)}, parquet")
     if to == "parquet":
         return to_parquet(data, out, images, progress)
     lost: Counter[str] = Counter()

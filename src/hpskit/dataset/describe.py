@@ -141,8 +141,14 @@ def describe(
     Memory grows with the pairs, some 100 bytes for each.
 
     Args:
+        data: the data set.
         without: `place` of groups to leave out.
         context: of the network that shall learn from it, to find prompts that it would not read to their end.
+        progress: is told how many groups are done.
+
+    Raises:
+        RecordError: a row is broken.
+        InputError: a file cannot be read, or no group has a compared pair.
     """
     found = Description(data.name, context)
     for number, group in enumerate(data.outline()):

@@ -96,7 +96,12 @@ class SimilarTexts:
     """
 
     def __init__(self, texts: Sequence[str], similarity: float = SIMILARITY) -> None:
-        """Index texts as `words` makes them; their similarity is above 0 to 1."""
+        """Index texts.
+
+        Args:
+            texts: as `words` makes them; order and repetition of words do not matter.
+            similarity: least Jaccard similarity, above 0 to 1.
+        """
         self.similarity = similarity
         frequency = Counter(word for text in texts for word in {*map(stem, text.split())})
         others = sorted(frequency.keys() - set(_ARTICLES), key=lambda word: (frequency[word], word))
@@ -148,7 +153,11 @@ Image: TypeAlias = bytes | Pixels | Path
 
 
 def pixels_of(image: bytes | Path) -> Pixels:
-    """Decode an image as `open_image` does: upright, RGB, transparency on white, not resized."""
+    """Decode an image as `open_image` does: upright, RGB, transparency on white, not resized.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
     decoded = open_image(image if isinstance(image, Path) else Encoded(image, "an embedded image"))
     pixels = decoded.tobytes()
     digest = hashlib.sha256(f"{decoded.width}x{decoded.height}\n".encode())
@@ -159,8 +168,14 @@ def pixels_of(image: bytes | Path) -> Pixels:
 def groups_with_images(data: DataSet, *, pixels: bool) -> Iterator[tuple[Group, list[tuple[str, Image]]]]:
     """Read every group, in order, and each of its images under its name as it is compared.
 
-    With `pixels`, by what images look like: every distinct one is decoded once, in threads, which takes some 300 bytes
-    of memory for each. One that cannot be decoded is compared by its bytes.
+    Args:
+        data: the data set.
+        pixels: compare what images look like. Every distinct image is decoded once, in threads; some 300 bytes of
+            memory for each. One that cannot be decoded is compared by its bytes.
+
+    Raises:
+        RecordError: a row is broken.
+        InputError: a file cannot be read.
     """
 
     def stored(group: Group) -> list[tuple[str, bytes | Path]]:
@@ -294,7 +309,11 @@ class Leaks:
         return dict(Counter(leak.kind for leak in self.found).most_common())
 
     def refuse(self) -> None:
-        """Raise if anything was found."""
+        """Raise if anything was found.
+
+        Raises:
+            InputError: how much, the first of it, and what to do.
+        """
         if self.found:
             counts = ", ".join(f"{kind}: {count:,}" for kind, count in self.counts.items())
             found = f"shares prompts or images with the training data ({counts}; first: {self.found[0]})"
@@ -317,7 +336,19 @@ def check_leaks(
     the share `similarity` of their words in common or differ in articles alone, plurals aside. Images are the same if
     their bytes are; a file of the training data is read only if a validation image has its size, and memory grows with
     the validation data alone. With `pixels` they are the same if they look the same to the last bit, however they are
-    stored: all images are decoded, and memory grows with all of them. Groups at the places `without` are not compared.
+    stored: all images are decoded, and memory grows with all of them.
+
+    Args:
+        train: what is learned.
+        validation: what decides which checkpoint is best, and when to stop.
+        similarity: least Jaccard similarity of near-duplicates, above 0 to 1.
+        pixels: decode all images.
+        without: `place` of groups that neither side uses.
+        progress: is told how many groups of the training data are done.
+
+    Raises:
+        RecordError: a row is broken.
+        InputError: the similarity is out of range.
     """
 
     def used(sources: Sequence[DataSet]) -> Iterator[tuple[Group, list[tuple[str, Image]]]]:

@@ -112,7 +112,12 @@ def folder_of(name: str) -> Path:
 
 
 def plan(wanted: Wanted) -> list[Download]:
-    """List what a fetch brings. The hub is asked which files there are; offline, the last answer counts."""
+    """List what a fetch brings. The hub is asked which files there are; offline, the last answer counts.
+
+    Raises:
+        InputError: the name, the split or a generator is not known, or the data set has no such file.
+        NotCachedError: the hub cannot be asked, and has not been before.
+    """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", wanted.name):
         raise InputError(repr(wanted.name), "is not the name of a data set on the hub", expected="OWNER/NAME")
     patterns = patterns_of(wanted)
@@ -167,10 +172,21 @@ def _cure(name: str) -> str:
 
 
 def fetch(wanted: Wanted, to: Path | None = None, progress: Callable[[str, int], None] = lambda *_: None) -> Path:
-    """Bring a data set here, or go on where that was interrupted; return its folder.
+    """Bring a data set here, or go on where that was interrupted.
 
-    `to` is the folder to put it in, or this machine's own. `progress` is told what is unpacked, and how many files of
-    it are.
+    Args:
+        wanted: what of it.
+        to: folder to put it in; None is this machine's own.
+        progress: is told what is unpacked, and how many files of it are.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: as `plan`, or an archive is broken.
+        NotCachedError: a file is not here and cannot be downloaded.
+        HashMismatchError: what arrived is not what the hub announced.
+        OutputError: it cannot be stored.
     """
     folder = to or folder_of(wanted.name)
     for download in plan(wanted):
@@ -212,9 +228,17 @@ def part_order(name: str) -> tuple[int, str]:
 
 
 def unpack(archive: str, parts: Sequence[Path], folder: Path, progress: Callable[[str, int], None]) -> None:
-    """Unpack into a new folder, which appears whole; a single folder at the top of the archive is the folder itself.
+    """Unpack into a folder that appears whole; a single folder at the top of the archive is the folder itself.
 
-    The ending of the name `archive` says what it is; `parts` are the files that make it up, in order.
+    Args:
+        archive: its name, whose ending says what it is.
+        parts: the files that make it up, in order.
+        folder: a new one.
+        progress: is told the name of the folder, and how many files are in it.
+
+    Raises:
+        InputError: it is damaged, cut off, or has something in it that is neither a file nor a folder inside.
+        OutputError: the folder cannot be written, or is there already.
     """
     match = ARCHIVE.fullmatch(archive)
     kind = match["kind"] if match else "tar"

@@ -186,10 +186,14 @@ def inspect(
     """Read all rows and look for all images; nothing stops at the first thing that is wrong.
 
     Args:
+        data: the data set.
         images: look for the image files.
         decode: decode every image, and compare their contents.
         show: findings of each kind that are listed; all are counted.
         progress: see `Progress`.
+
+    Raises:
+        InputError: a file cannot be read at all.
     """
     found = Inspection(data, show)
     for number, group in enumerate(data.groups(lambda error: found.remark("broken row", str(error))), 1):

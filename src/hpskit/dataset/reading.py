@@ -128,7 +128,11 @@ class DataSet:
         return self.image_root / name
 
     def own_image_path(self, group: Group, name: str) -> Path:
-        """Return where an image's file is expected, if it may be copied, embedded or shown: see `files.inside`."""
+        """Return where an image's file is expected, if it may be copied, embedded or shown: see `files.inside`.
+
+        Raises:
+            InputError: it lies outside of the data set's own folders, and that is not allowed.
+        """
         path = self.image_path(name)
         if self.allow_outside:
             return path
@@ -136,13 +140,21 @@ class DataSet:
         return inside(path, folders, f"{group.place}: image {shown(name)}")
 
     def own_image(self, group: Group, name: str) -> Encoded:
-        """Read an image to copy or embed it: one that rows carry, or a file of the data set's own; see `encoded`."""
+        """Read an image to copy or embed it: one that rows carry, or a file of the data set's own; see `encoded`.
+
+        Raises:
+            InputError: see `own_image_path`.
+        """
         if name not in group.embedded:
             self.own_image_path(group, name)
         return self.encoded(group, name)
 
     def encoded(self, group: Group, name: str) -> Encoded:
-        """Read the bytes of an image, which begin like one."""
+        """Read the bytes of an image, which begin like one.
+
+        Raises:
+            RecordError: see `image`; or a file begins like no image.
+        """
         from hpskit.pixels import Encoded, check_head
 
         with self._usable(group, name):
@@ -152,7 +164,11 @@ class DataSet:
         return found
 
     def image(self, group: Group, name: str) -> Path | Encoded:
-        """Return the path of an image's file, or its bytes if rows carry them; both can be scored and opened."""
+        """Return the path of an image's file, or its bytes if the data set carries them; both can be scored and opened.
+
+        Raises:
+            RecordError: there is no such file, or it is empty, or the bytes are no image.
+        """
         from hpskit import pixels
 
         with self._usable(group, name):
@@ -212,6 +228,9 @@ def open_data(
         image_root: folder that image names start from; None is the layout's folder beside the file if there is one
             (`test`, `train`, `images`), else the folder of the file.
         allow_outside: see `DataSet`.
+
+    Raises:
+        InputError: there is no such thing, or it is not clear which file or layout is meant.
     """
     if format != "auto" and format not in FORMATS:
         raise InputError("--format", f"is {format!r}", expected=f"auto or one of {', '.join(FORMATS)}")

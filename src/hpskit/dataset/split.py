@@ -74,11 +74,17 @@ def split(
     brings the part nearer to the share.
 
     Args:
+        data: the data set.
         share: of the groups that are held out, above 0 and below 1.
         seed: another one gives other parts.
         similarity: least Jaccard similarity of near-duplicates, above 0 to 1.
         pixels: decode all images, and compare what they look like; else their bytes, and files are read only where
             sizes are equal.
+        progress: is told what is being done, how much of it is done, and of how much (None: not known).
+
+    Raises:
+        InputError: a number is out of range, or the data set hangs together so much that one part would be empty.
+        RecordError: a row is broken.
     """
     if not 0 < share < 1:
         raise InputError("share", f"is {share}", expected="above 0 and below 1")
@@ -172,6 +178,11 @@ def write_split(data: DataSet, parts: Split, out: Path) -> None:
     """Write `train.parquet`, `validation.parquet` and `split.json` into a new folder, which appears whole.
 
     Images stay where they are: names of files start from the new folder. Images in the data set's own rows travel.
+
+    Raises:
+        OutputError: it cannot be written, or something stands there.
+        InputError: the data set has grown since it was split, or an image lies outside of its own folders, which the
+            new names would hide; see `DataSet.own_image_path`.
     """
     here = Path(os.path.realpath(out))
     with publish_folder(out) as folder:

@@ -44,7 +44,11 @@ _HELD = 512 << 20
 
 
 def own_weight(group: Group) -> float:
-    """Return how much a group counts beside the others: `weight` among its other fields (`meta`), or 1."""
+    """Return how much a group counts beside the others: `weight` among its other fields (`meta`), or 1.
+
+    Raises:
+        RecordError: it is not a number above 0.
+    """
     weight = group.meta.get("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         found, expected = f"is {shown(weight)}", "a number above 0"
@@ -53,7 +57,15 @@ def own_weight(group: Group) -> float:
 
 
 def ratings_of(group: Group, field: str) -> NDArray[np.float64]:
-    """Return the ratings of the images of a group, by a field of its `meta`, (images,); NaN was not rated."""
+    """Return the ratings of the images of a group, (images,); NaN was not rated.
+
+    Args:
+        group: its other fields (`meta`) hold the ratings, a number or null for each image.
+        field: which of them.
+
+    Raises:
+        RecordError: there is no such field, it holds something else, or fewer than two ratings.
+    """
     values, place = group.meta.get(field), f"{group.place}: {field}"
     if values is None:
         others = [name for name, value in group.meta.items() if isinstance(value, list)]

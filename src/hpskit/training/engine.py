@@ -47,7 +47,17 @@ T = TypeVar("T")
 
 
 def accelerator_for(recipe: Recipe, device: str = "auto", *, shard: bool = False) -> Accelerator:
-    """Take the devices of this run, as `torchrun` or `accelerate launch` have arranged them."""
+    """Take the devices of this run, as `torchrun` or `accelerate launch` have arranged them.
+
+    Args:
+        recipe: its precision is used.
+        device: `auto`, or `cpu` to leave GPUs alone.
+        shard: weights are to be in shards.
+
+    Raises:
+        MissingExtraError: accelerate is not installed.
+        InputError: the devices cannot do the precision, or cannot be used as they were started.
+    """
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
@@ -214,13 +224,11 @@ class Engine:
         return ((name, p) for name, p in self.student.named_parameters() if p.requires_grad)
 
     def step(self, batch: Batch, number: int) -> dict[str, Any]:
-        """Learn one batch. If loss or gradient is not finite, the weights stay those of before the step.
+        """Learn one batch.
 
-        Returns:
-            The fields of its line in the log, over all devices. Loss and accuracy are those before the step, by the
-            weights of the recipe; `chance` is the loss of equal scores. Of the pairs that people did not tie,
-            `accuracy` is the share in their order, a tied score one half; None if they tied all. `gradient_norm` is
-            that before clipping. Where fp16 overflowed it is None, nothing was learned, and `skipped` is true.
+        Raises:
+            DivergedError: the loss or the gradient is not finite, and the weights are those of before the step.
+            InputError: every group of the batch was left out.
         """
         recipe = self.recipe
         lr = cosine_lr(number, base_lr=recipe.lr, warmup=recipe.warmup, total=recipe.steps)

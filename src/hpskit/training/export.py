@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import open_clip
 import torch
@@ -72,6 +72,8 @@ class Export:
     """`result.json` of `hpskit evaluate` with this model, for the model card."""
 
     def __post_init__(self) -> None:
+        if self.layout not in get_args(Layout):
+            raise InputError("--to", f"is {self.layout!r}", expected=f"one of {', '.join(get_args(Layout))}")
         if self.evaluations and self.layout != "huggingface":
             raise InputError("--evaluation", f"is for a model card, which {self.layout} has not", cure="leave it out")
 

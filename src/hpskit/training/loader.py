@@ -188,7 +188,11 @@ class Decoder:
             raise
 
     def decode(self, data: DataSet, group: Group) -> Example:
-        """Decode the images of a group, each once."""
+        """Decode the images of a group, each once.
+
+        Raises:
+            RecordError: an image is missing or broken; the error names file, row and image.
+        """
         pixels = []
         with torch.no_grad():  # not inference_mode, whose tensors no gradient may pass through
             for name in group.images:
@@ -322,7 +326,11 @@ class DataLoader:
         return dict(self._state)
 
     def load_state_dict(self, state: State) -> None:
-        """Go on behind the batch after which `state_dict` was asked for, in whatever process."""
+        """Go on behind the batch after which `state_dict` was asked for, in whatever process.
+
+        Raises:
+            InputError: it is the position in other data sets.
+        """
         self._state = state
 
 

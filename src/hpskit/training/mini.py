@@ -275,7 +275,14 @@ def plan(data: DataSet, recipe: MiniRecipe) -> list[str]:
 def run(
     data: DataSet, out: Path, recipe: MiniRecipe, command: str = "", progress: Progress = lambda *_: None
 ) -> dict[str, Any]:
-    """Cross-validate, fit to everything, and publish the folder `out`, whole or not at all; return the figures."""
+    """Cross-validate, fit to everything, and publish the folder `out`, whole or not at all; return the figures.
+
+    Raises:
+        InputError: the data cannot be fitted to.
+        RecordError: a row or an image cannot be used.
+        OutputError: the folder is not new, or cannot be written.
+        MissingExtraError: scikit-learn is not installed.
+    """
     if importlib.util.find_spec("sklearn") is None:
         raise MissingExtraError("--recipe mini", "needs scikit-learn", cure="pip install 'hpskit[train]'")
     with publish_folder(out) as folder:

@@ -45,7 +45,11 @@ class Settings(Strict):
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
-        """Read settings from a file; a field that is not given has its default."""
+        """Read settings from a file; a field that is not given has its default.
+
+        Raises:
+            InputError: the file cannot be read, is not TOML, or a setting is wrong.
+        """
         path = expand(path)
         content = read_bytes(path)
         try:
@@ -64,6 +68,9 @@ class Settings(Strict):
         Args:
             settings: such as `lr=1e-6`, `image_blocks=all`, `betas=[0.9, 0.99]`; values as in TOML, or bare words.
             option: named by errors.
+
+        Raises:
+            InputError: not of the form NAME=VALUE, no such field, a field given twice, or a wrong value.
         """
         changes = dict[str, Any]()
         for setting in settings:
@@ -226,7 +233,11 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {"hpsv2": hpsv2, "tiny": tiny}
 
 
 def read_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
-    """Return the recipe of a name in `RECIPES`, or of a TOML file."""
+    """Return the recipe of a name in `RECIPES`, or of a TOML file.
+
+    Raises:
+        InputError: it is neither, or the file is wrong.
+    """
     text = os.fspath(name_or_path)
     if text in RECIPES:
         return RECIPES[text]()

@@ -24,14 +24,25 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def publish_report(folder: RunFolder) -> None:
-    """Write the report of a run as far as it is."""
+    """Write the report of a run as far as it is.
+
+    Raises:
+        InputError: its settings or its log are damaged.
+        OutputError: it cannot be written.
+    """
     text = report_page(folder.name, folder.config(), folder.log())
     with publish(folder.report) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def report_page(name: str, config: RunConfig, log: Sequence[Line]) -> str:
-    """Return the page of a run, finished or not."""
+    """Return the page of a run, finished or not.
+
+    Args:
+        name: of the run.
+        config: what it was started with.
+        log: its lines.
+    """
     steps, validations, best = lines_of(log, "step"), lines_of(log, "validation"), best_validation(log)
     seconds = sum(line["seconds"] for line in steps)
     last = next((line for line in reversed(log) if line["kind"] in ("start", "end")), None)
@@ -81,7 +92,13 @@ def fact(value: Any) -> str:
 def curves(
     steps: Sequence[Line], validations: Sequence[Line], best_step: int | None
 ) -> list[tuple[str, Markup, Markup | str]]:
-    """Draw loss, accuracy, learning rate, logit_scale, norm of the gradient and speed: title, chart, legend of each."""
+    """Draw loss, accuracy, learning rate, logit_scale, norm of the gradient and speed: title, chart, legend of each.
+
+    Args:
+        steps: lines of the kind `step`, at least one.
+        validations: lines of the kind `validation`.
+        best_step: step of the best checkpoint.
+    """
     highest = max(line["lr"] for line in steps)
     power = math.floor(math.log10(highest)) if highest > 0 else 0
     exponent = str(power).translate(_SUPERSCRIPTS)

@@ -190,7 +190,11 @@ class RunFolder:
         return Path(os.path.realpath(self.path)).name
 
     def check_free(self, resume: bool) -> None:
-        """See that a run may write here: nobody else has, or only the run that goes on."""
+        """See that a run may write here.
+
+        Raises:
+            OutputError: another run is here and shall not go on, or something else is.
+        """
         if self.config_file.is_file():
             if not resume:
                 cure = "--resume goes on with it; or choose another folder"
@@ -204,6 +208,9 @@ class RunFolder:
         """Write down what a new run is started with, or see that a started one goes on with the same.
 
         Which checkpoints are saved and kept may change, and what becomes of broken images.
+
+        Raises:
+            OutputError: it would go on with something else; or it cannot be written.
         """
         if not self.config_file.is_file():
             publish_json(self.config_file, config.model_dump(mode="json"))
@@ -214,7 +221,11 @@ class RunFolder:
         check_same_run(self.path, before, dict.fromkeys(before) | config.decisive(), cure=cure)
 
     def config(self) -> RunConfig:
-        """Read what the run was started with."""
+        """Read what the run was started with.
+
+        Raises:
+            InputError: this is not the folder of a training run.
+        """
         if not self.config_file.is_file():
             expected = "the folder that `hpskit train --out` made"
             raise InputError(self.path, "holds no config.json", expected=expected)
@@ -241,7 +252,11 @@ class RunFolder:
         return lines
 
     def finished(self) -> Summary | None:
-        """Return the summary of a run that is complete, else None."""
+        """Return the summary of a run that is complete, else None.
+
+        Raises:
+            OutputError: it is damaged, or the weights that it speaks of are gone.
+        """
         if not self.summary_file.is_file():
             return None
         cure = f"delete {self.summary_file}, and --resume makes it again from the checkpoints"
@@ -264,6 +279,10 @@ class RunFolder:
 
         Args:
             checkpoint: `best` by validation, `last`, or the number of a step.
+
+        Raises:
+            InputError: there is no such checkpoint.
+            CheckpointError, OutputError: the file that says which is the best is damaged.
         """
         steps = self.steps()
         step = int(checkpoint) if checkpoint.isdecimal() else max(steps, default=None)
@@ -276,7 +295,11 @@ class RunFolder:
         return self.checkpoint(step) / _WEIGHTS, step
 
     def state(self, step: int) -> TrainState:
-        """Read the state of a checkpoint, without a look at its tensors."""
+        """Read the state of a checkpoint, without a look at its tensors.
+
+        Raises:
+            CheckpointError: it is not what was written.
+        """
         path = self.checkpoint(step) / "state.json"
         state = read_back(TrainState, path, CheckpointError, without(path.parent))
         if state.digest != state.digest_of():
@@ -286,7 +309,11 @@ class RunFolder:
         return state
 
     def load(self, step: int) -> tuple[TrainState, dict[str, Tensor], dict[str, Tensor]]:
-        """Read a checkpoint, every byte of it: state, weights and the tensors of training, memory-mapped."""
+        """Read a checkpoint, every byte of it: state, weights and the tensors of training, memory-mapped.
+
+        Raises:
+            CheckpointError: it is not what was written.
+        """
         state, folder = self.state(step), self.checkpoint(step)
         for path in (folder / _WEIGHTS, folder / _TRAINING):
             try:
@@ -304,7 +331,11 @@ class RunFolder:
         training: Mapping[str, Tensor],
         metadata: Mapping[str, str],
     ) -> None:
-        """Publish a checkpoint: weights as they are validated, with metadata, and what the next step needs besides."""
+        """Publish a checkpoint: weights as they are validated, with metadata, and what the next step needs besides.
+
+        Raises:
+            OutputError: it cannot be written; what was there before is still there.
+        """
         with publish_folder(self.checkpoint(state.step)) as folder:
             hashes = {
                 _WEIGHTS: write_tensors(weights, folder / _WEIGHTS, metadata),
@@ -314,7 +345,11 @@ class RunFolder:
             publish_json(folder / "state.json", state.changed(digest=state.digest_of()).model_dump())
 
     def tidy(self, recipe: Recipe, best: int | None) -> None:
-        """Remove checkpoints that need not be kept, and what killed processes have left."""
+        """Remove checkpoints that need not be kept, and what killed processes have left.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
         for left in self.checkpoints.glob(".step-*.tmp"):  # of any step: a run that goes on may save at others
             shutil.rmtree(left, ignore_errors=True)
         steps = self.steps()
@@ -387,7 +422,11 @@ class RunLog:
         self._handle = folder.log_file.open("ab")
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Add a line and return it."""
+        """Add a line and return it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         line = {"kind": kind, "step": step, **values}
         line["check"] = self.check = check_of(line, self.check)
         with writing(self._folder.log_file):
@@ -413,7 +452,12 @@ class RunLog:
 
 
 def open_trackers(folder: RunFolder, *, after: int, wanted: bool | None) -> list[GeneralTracker]:
-    """Open TensorBoard behind the step `after`; `wanted` None is if it is installed."""
+    """Open TensorBoard behind the step `after`; `wanted` None is if it is installed.
+
+    Raises:
+        MissingExtraError: it is asked for but not installed.
+        OutputError: the folder cannot be written.
+    """
     from accelerate.tracking import TensorBoardTracker
 
     installed = find_spec("tensorboard") is not None

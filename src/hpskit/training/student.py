@@ -46,7 +46,11 @@ class Student(nn.Module):
     """open_clip's, under its own names."""
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
-        """Freeze what the recipe freezes; `build` is the usual way to one."""
+        """Freeze what the recipe freezes; `build` is the usual way to one.
+
+        Raises:
+            InputError: the network has not the towers or blocks that the recipe wants.
+        """
         super().__init__()
         if type(network) not in (CLIP, CustomTextCLIP):
             found = f"is {recipe.architecture!r}, a {type(network).__name__}"
@@ -71,6 +75,10 @@ class Student(nn.Module):
         """Make the network of a recipe with its first weights, in training mode.
 
         Frozen tensors stay memory-mapped on a CPU, so that processes share them.
+
+        Raises:
+            InputError: the weights are of another architecture, or blocks are asked for that are not there.
+            CheckpointError, UnknownModelError, NotCachedError: the weights cannot be had or do not fit.
         """
         tokenizer(recipe.architecture)  # which knows whether there is such an architecture
         if recipe.weights is None:

@@ -102,7 +102,11 @@ class Sweep:
 
 
 def parse_grid(recipe: Recipe, texts: Sequence[str]) -> tuple[SweepPoint, ...]:
-    """Read the grid of `lr=1e-6,3.3e-6` and further fields: all combinations of their values."""
+    """Read the grid of `lr=1e-6,3.3e-6` and further fields.
+
+    Raises:
+        InputError: not of that form, no such field, a value that it cannot have, or one that is there twice.
+    """
     written_values: dict[str, list[str]] = {}
     for text in texts or ("",):
         field, _, listed = text.partition("=")
@@ -131,7 +135,15 @@ def ablate(
     """Train every point of the grid that is not trained yet, and compare all of them.
 
     A run that stops while it trains, because its loss is no longer finite, is part of the result, as it says something
-    of its settings; started again, it is tried again from its last checkpoint. Returns the content of `ablation.json`.
+    of its settings; started again, it is tried again from its last checkpoint.
+
+    Returns:
+        The content of `ablation.json`.
+
+    Raises:
+        InputError: recipe or data cannot be used.
+        OutputError: a run there was made with other settings, another process is at work there, or something cannot be
+            written.
     """
     check_free(sweep.base.out, _RECORD, _PRODUCTS, _FORMAT)
     with alone_in(sweep.base.out):

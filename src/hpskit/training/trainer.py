@@ -355,6 +355,9 @@ def sizes_of(recipe: Recipe) -> dict[str, int]:
         `all` and `trained` parameters; bytes of `memory` (weights, gradients, AdamW's two averages and a moving
         average, in float32: all but what passes through), of a `checkpoint`, and of `disk` (all checkpoints that stand
         there at once, while one more is written, and the final weights).
+
+    Raises:
+        InputError, CheckpointError: the architecture does not exist or does not go with the recipe.
     """
     tokenizer(recipe.architecture)  # which refuses a name that open_clip does not know
     student = Student(build(recipe.architecture), recipe)
@@ -376,7 +379,14 @@ def check_room(recipe: Recipe, folder: RunFolder) -> dict[str, int]:
 
 
 def dry_run(config: TrainConfig, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Do all checks of a run and time one step with random weights; write nothing. What is found is ready for JSON."""
+    """Do all checks of a run and time one step with random weights; write nothing.
+
+    Returns:
+        Sizes, a description of the data, warnings, and the measured step; JSON.
+
+    Raises:
+        InputError, ModelError, OutputError: what `train` would raise.
+    """
     recipe, folder = config.recipe, RunFolder(config.out)
     folder.check_free(config.resume)
     sizes = check_room(recipe, folder)

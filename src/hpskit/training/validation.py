@@ -26,15 +26,24 @@ _RESAMPLES = 2_000
 def validate(
     engine: Engine, data: DataSet, decoder: Decoder, without: Collection[str] = ()
 ) -> tuple[dict[str, Any], Accuracy]:
-    """Score every group of a data set once, with the moving average if there is one; every device must call this.
+    """Score every group of a data set once, with the moving average if there is one.
 
-    Groups at the places `without` are left out, and not counted as dropped.
+    Args:
+        engine: every device must call this.
+        data: judged groups.
+        decoder: decodes this device's part.
+        without: `place` of groups to leave out; they are not counted as dropped.
 
     Returns:
         The fields of its line in the log, all devices together, and the credit of each group by the rule `ties-half`.
         `loss` is over single judgements, as in training, and `chance` is that of equal scores. `accuracy` (the credit)
         and `hpdv2`, with 95 % intervals over prompts, are against the order that `hpskit evaluate` judges by: the
         published one of a group, or that of its single judgements.
+
+    Raises:
+        RecordError: a row or an image is broken.
+        InputError: there is nothing to compare.
+        DivergedError: a score is not finite.
     """
     recipe = engine.recipe
     pairs = max(1, recipe.batch // (recipe.accumulate * engine.accelerator.num_processes))

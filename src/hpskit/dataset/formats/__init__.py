@@ -42,7 +42,11 @@ LABELS: dict[tuple[float | None, float | None], tuple[int, int]] = {(1, 0): (1, 
 
 
 def distinct_images(images: tuple[str, ...], *, field: str = "") -> tuple[str, ...]:
-    """Return the images of a group, if all are different."""
+    """Return the images of a group, if all are different.
+
+    Raises:
+        InputError: one is there twice.
+    """
     if len(set(images)) < len(images):
         twice = next(name for number, name in enumerate(images) if name in images[:number])
         raise InputError(field, f"names {twice!r} twice", expected="each image once", cure="remove one with its rank")
@@ -71,7 +75,11 @@ Texts = Annotated[tuple[Text, ...], Field(strict=False), Expected("a list of tex
 
 
 def check_lengths(images: Sequence[str], **fields: Sequence[object] | None) -> None:
-    """See that fields hold a value for every image, if they are there."""
+    """See that fields hold a value for every image, if they are there.
+
+    Raises:
+        InputError: there are fewer or more.
+    """
     for field, values in fields.items():
         if values is not None and len(values) != len(images):
             found = f"has {len(values)} values for {len(images)} images"
@@ -79,7 +87,11 @@ def check_lengths(images: Sequence[str], **fields: Sequence[object] | None) -> N
 
 
 def check_meta(field: str, meta: Mapping[str, Any]) -> None:
-    """See that an object can be written as JSON in UTF-8."""
+    """See that an object can be written as JSON in UTF-8.
+
+    Raises:
+        InputError: it has a number without end, half of a surrogate pair, or too many levels.
+    """
     try:
         if meta:
             json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()
@@ -105,7 +117,11 @@ class Layout(Strict):
 
     @classmethod
     def of(cls, value: object, place: str) -> Self:
-        """Make a row of what was read; see `hpskit.schema.parse`."""
+        """Make a row of what was read; see `hpskit.schema.parse`.
+
+        Raises:
+            RecordError: a field is missing, unknown, or not what it should be.
+        """
         return parse(cls, value, place, error=RecordError, cure="correct it or remove the row")
 
     @classmethod
