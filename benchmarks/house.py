@@ -41,7 +41,7 @@ BUDGETS = {
 """Lines that a room may have when it is finished. The modules that are in no room, with `rows/`, are the root."""
 OVER = {
     "images": 1_840,
-    "prompts": 2_130,
+    "prompts": 2_540,
     "root": 1_900,
     "pages": 498,
     "pixels": 1_140,
@@ -50,7 +50,7 @@ OVER = {
     "scoring": 1_015,
     "evaluation": 1_468,
     "benchmark": 3_368,
-    "cli": 2_790,
+    "cli": 2_810,
 }
 """Rooms that are not down to their budgets yet, and the lines beyond which they may not grow again."""
 FILES = 15

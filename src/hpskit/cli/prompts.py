@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hpskit.cli.options import Json, echo, echo_json, new_table, progress_bar, show, step_progress
+from hpskit.errors import InputError
 
 __all__ = ["app"]
 
@@ -58,7 +59,10 @@ def import_(
 def clean(
     raw: Annotated[Path, typer.Argument(help="What `hpskit prompts import` wrote.")],
     out: Out,
-    _with: Annotated[Literal["rules"], typer.Option("--with", help="What cleans.")] = "rules",
+    cleaner: Annotated[
+        Literal["rules", "llm"], typer.Option("--with", help="What cleans: rules, or a language model (--llm).")
+    ] = "rules",
+    llm: Annotated[Path | None, typer.Option(help="TOML file: model, base_url, prices, budget …")] = None,
     tokens: Annotated[int, typer.Option(min=3, help="Most tokens, as the scorer counts them.")] = 77,
     language: Annotated[
         float, typer.Option(min=0, max=1, help="Certainty from which another language than English rejects.")
@@ -71,18 +75,26 @@ def clean(
 ) -> None:
     """Take out of prompts what only a generator reads, and find those that should not be used. Nothing gets lost.
 
+    A language model is any server of OpenAI's chat completions; each answer is kept as soon as it is there, and checked
+    against the prompt.
+
     Every line of the result has the raw prompt, each change with its rule and place, a state (kept, review, rejected)
     and the reasons for it. Prompts that differ in a number, a colour, a negation or a side are no duplicates.
 
     \b
     hpskit prompts clean raw.jsonl --out clean.jsonl
+    hpskit prompts clean raw.jsonl --with llm --llm llm.toml --out clean.jsonl
     hpskit prompts report clean.jsonl --out clean.html
     """
+    from hpskit.prompts.llm import read_llm_settings
     from hpskit.prompts.run import Filters, clean_file
 
+    if (cleaner == "llm") != (llm is not None):
+        raise InputError("--llm", "is given" if llm else "is missing", expected="--with llm and --llm FILE, or neither")
     settings = Filters(tokens=tokens, language=language, nsfw=nsfw, similarity=similarity)
+    model = read_llm_settings(llm) if llm else None
     with progress_bar() as bar:
-        done = clean_file(raw, out, settings, step_progress(bar))
+        done = clean_file(raw, out, settings, model, step_progress(bar))
     if as_json:
         echo_json(done)
         return

@@ -24,8 +24,8 @@ from hpskit.schema import Strict
 
 __all__ = ["Change", "Cleaned", "Kind", "clean"]
 
-Kind: TypeAlias = Literal["repair", "syntax", "booster"]
-"""Class of a change: of the text alone, of a user interface's syntax, or of words for a generator."""
+Kind: TypeAlias = Literal["repair", "syntax", "booster", "llm"]
+"""Class of a change: of the text alone, of a user interface's syntax, of words for a generator, or a model's answer."""
 
 
 class Change(Strict):

@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 
 from hpskit.errors import InputError, MissingExtraError
 
-__all__ = ["SIMILARITY", "Clusters", "TextIndex", "grams", "guard", "jaccard", "normal"]
+__all__ = ["GUARDED", "SIMILARITY", "Clusters", "TextIndex", "grams", "guard", "jaccard", "normal"]
 
 SIMILARITY = 0.8
 """Share of common character 5-grams (Jaccard) from which two prompts are near-duplicates."""
@@ -56,6 +56,8 @@ _GUARDED = (
 _GUARD = {word: word for word in _GUARDED.split()}
 _GUARD |= {word: str(number) for number, word in enumerate(_NUMBERS.split())}
 _GUARD |= {"gray": "grey"}
+GUARDED = frozenset(_GUARD)
+"""Words that `guard` looks for."""
 
 
 def normal(text: str) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "Reason",
     "State",
     "Style",
+    "check_output",
     "parse_prompt",
     "publish_lines",
     "read_prompts",
@@ -117,6 +118,18 @@ def read_prompts(path: Path, model: type[M]) -> Iterator[M]:
         raise InputError(path, "has no prompts", expected="at least one")
 
 
+def check_output(out: Path, kind: str) -> None:
+    """See that `publish_lines` may write there.
+
+    Raises:
+        InputError: the name does not end in .jsonl.
+        OutputError: something that another command made is there.
+    """
+    if out.suffix != ".jsonl":
+        raise InputError("--out", f"is {str(out)!r}", expected="a name that ends in .jsonl")
+    check_free(out.parent, f"{out.stem}.manifest.json", [out.name], kind)
+
+
 def publish_lines(out: Path, kind: str, facts: dict[str, Any], records: Iterable[Strict]) -> None:
     """Publish records as JSON lines, whole or not at all, then `NAME.manifest.json` with how they came about.
 
@@ -130,10 +143,8 @@ def publish_lines(out: Path, kind: str, facts: dict[str, Any], records: Iterable
         InputError: the name does not end in .jsonl.
         OutputError: the files cannot be written.
     """
-    if out.suffix != ".jsonl":
-        raise InputError("--out", f"is {str(out)!r}", expected="a name that ends in .jsonl")
+    check_output(out, kind)
     manifest = f"{out.stem}.manifest.json"
-    check_free(out.parent, manifest, [out.name], kind)
     with publish(out) as temporary, temporary.open("w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(record.model_dump(), ensure_ascii=False) + "\n" for record in records)
     publish_json(out.parent / manifest, {"format": kind, **facts, "files": {out.name: sha256_file(out)}})

@@ -6,17 +6,20 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
 from hpskit.files import sha256_file
 from hpskit.prompts import filters
-from hpskit.prompts.clean import clean
+from hpskit.prompts.clean import Cleaned, clean
 from hpskit.prompts.duplicates import SIMILARITY, TextIndex
-from hpskit.prompts.records import CleanPrompt, RawPrompt, Reason, State, publish_lines, read_prompts
+from hpskit.prompts.llm import Answers, LlmSettings
+from hpskit.prompts.records import CleanPrompt, RawPrompt, Reason, State, check_output, publish_lines, read_prompts
 from hpskit.prompts.styles import style_of
 from hpskit.schema import Strict
+from hpskit.stage import Ledger
 
 __all__ = ["FORMAT", "LIKE", "Filters", "clean_file", "judged"]
 
@@ -39,9 +42,9 @@ class Filters(Strict):
     """Jaccard similarity of 5-grams, 0.5 to 1, from which two prompts are near-duplicates."""
 
 
-def judged(prompt: RawPrompt, settings: Filters) -> CleanPrompt:
+def judged(prompt: RawPrompt, settings: Filters, cleaner: Callable[[str], Cleaned] = clean) -> CleanPrompt:
     """Clean a prompt and find every reason not to keep it, near-duplicates apart."""
-    done = clean(prompt.prompt)
+    done = cleaner(prompt.prompt)
     text = done.text if done.text.strip() else prompt.prompt
     tokens, language = filters.count_tokens(text), filters.detect_language(text)
     style, style_score = style_of(text)
@@ -77,10 +80,12 @@ def clean_file(
     path: Path,
     out: Path,
     settings: Filters,
+    llm: LlmSettings | None = None,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Clean a file of raw prompts, whole or not at all, and return its manifest with the counts.
 
+    Without `llm` the rules clean; with it a language model does, whose answers stay in a ledger beside `out`.
     Of near-duplicates that nothing rejects, the first is kept. Texts wait in a temporary file beside `out`; about 1 kB
     of memory for each.
 
@@ -90,15 +95,36 @@ def clean_file(
         OutputError: the file cannot be written.
         MissingExtraError: the extra `prompts` is not installed.
     """
+    check_output(out, FORMAT)
+    if llm is None:
+        return _clean_file(path, out, settings, {"with": "rules"}, clean, progress)
+    with Ledger(out.with_name(f".{out.stem}.llm.ledger"), {"format": "hpskit llm answers 1"}) as ledger:
+        answers = Answers(ledger, llm)
+        raw = (prompt.prompt for prompt in read_prompts(path, RawPrompt))
+        asked = [one for some in iter(lambda: [*islice(raw, 10_000)], []) for one in answers.missing(some)]
+        progress("asking the model", 0, len(asked))
+        answers.ask([*dict.fromkeys(asked)], lambda done: progress("asking the model", done, len(asked)))
+        cleaner = {"with": "llm", "model": llm.model, "instruction": answers.instruction, "dollars": answers.spent}
+        return _clean_file(path, out, settings, cleaner, answers.clean, progress)
+
+
+def _clean_file(
+    path: Path,
+    out: Path,
+    settings: Filters,
+    about: dict[str, Any],
+    cleaner: Callable[[str], Cleaned],
+    progress: Callable[[str, int, int | None], None],
+) -> dict[str, Any]:
     facts: dict[str, Any] = {"package": f"hpskit {__version__}"}
-    facts["run"] = {"with": "rules", "raw": path.name, "sha256": sha256_file(path), **settings.model_dump()}
+    facts["run"] = {**about, "raw": path.name, "sha256": sha256_file(path), **settings.model_dump()}
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("states", "reasons", "changes", "changed")}
 
     def lines() -> Iterator[CleanPrompt]:
         with tempfile.TemporaryFile("w+", encoding="utf-8", dir=out.parent) as waiting:
             ids, texts = [], []
             for number, raw in enumerate(read_prompts(path, RawPrompt), 1):
-                prompt = judged(raw, settings)
+                prompt = judged(raw, settings, cleaner)
                 if prompt.state != "rejected":
                     ids.append(prompt.id)
                     texts.append(prompt.prompt)
