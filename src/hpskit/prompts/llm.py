@@ -236,7 +236,7 @@ class Answers:
                 try:
                     await work_on()
                 except HpskitError as error:  # others first get what they have asked and will pay for
-                    stopped.append(error)
+                    stopped.append(error.alone())
 
             async def work_on() -> None:
                 nonlocal done, reserved
