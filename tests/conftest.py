@@ -35,10 +35,10 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from command_inputs import write_judged  # noqa: E402
+from command_inputs import write_inputs  # noqa: E402
 from forked_process import ForkedProcess  # noqa: E402
 from hpskit.scoring.contract import Candidate  # noqa: E402
-from suite_material import Brightness, write_renders, write_suite  # noqa: E402
+from small_inputs import Brightness, write_renders, write_suite  # noqa: E402
 
 settings.register_profile("hpskit", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("hpskit")
@@ -56,6 +56,17 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 _REAL_DATA = Path(os.environ.get("HPSKIT_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 collect_ignore = [] if _REAL_DATA.is_dir() else ["test_real_data.py"]
 """A developer may have real data beside the checkout; nothing depends on them."""
+
+
+SLOWEST = (  # so that no process is left with one of them at the end
+    *("test_tiny", "test_golden", "test_docs", "test_trainer", "test_fetch", "test_killed", "test_files_of_others"),
+    *("test_distributed", "test_full_disk", "test_baselines", "test_convert", "test_learning", "test_stage"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the slowest files first."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST))
 
 
 @pytest.fixture(scope="session")
@@ -76,10 +87,10 @@ def photograph_files(photographs: list[Image.Image], tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="session")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made-up judgements in every layout; changed by none."""
-    folder = tmp_path_factory.mktemp("judged")
-    write_judged(folder)
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small inputs of every kind that commands take; changed by none."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
     return folder
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from hpskit.benchmark.result import FORMAT, ScoredImage, ScoredPrompt, SuiteInfo, figures
 from hpskit.prompts.suites import Suite
 from hpskit.records import ScorerInfo
+from small_inputs import information
 
 Prompts = Sequence[tuple[str, str]]
 """(category, text) of each."""
@@ -22,17 +23,7 @@ Prompts = Sequence[tuple[str, str]]
 
 def info(name: str, digest: str = "a") -> ScorerInfo:
     """A scorer; another digit is another identity."""
-    return ScorerInfo(
-        name=name,
-        version="v1",
-        architecture="ViT-H-14",
-        weight_hash=f"sha256:{digest * 64}",
-        preprocessing="letterbox-224-bicubic-antialias",
-        precision="fp32",
-        scale="log-odds",
-        licence="Apache-2.0",
-        package="hpskit 0.0",
-    )
+    return information(name, version="v1", weight_hash=f"sha256:{digest * 64}", package="hpskit 0.0")
 
 
 def two_styles(count: int) -> list[tuple[str, str]]:

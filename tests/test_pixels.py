@@ -28,7 +28,6 @@ from hpskit.pixels import (
     CLIP_STD,
     Encoded,
     Preprocessing,
-    check_files,
     check_head,
     check_tensor,
     images,
@@ -37,7 +36,7 @@ from hpskit.pixels import (
     preprocess,
     to_tensor,
 )
-from hpskit.pixels.statistics import PLANE, ChromaDensity, gamut_outline, lab_to_srgb, srgb_to_lab
+from hpskit.pixels.statistics import PLANE, ChromaDensity, lab_to_srgb, srgb_to_lab
 from image_files import XMP, bmp, chunk, encoded, tiff
 
 LETTERBOX = Preprocessing()
@@ -252,15 +251,6 @@ def test_broken_files_are_named(tmp_path: Path, content: bytes, found: str) -> N
     if found != "cannot be decoded" or content.startswith(b"P6"):
         with pytest.raises(ImageError, check=at(path)):
             check_head(path)
-
-
-def test_several_files_are_one_error(tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    (tmp_path / "full").write_bytes(b"x")
-    paths = [tmp_path / name for name in ("full", "empty", "gone", "none")]
-    with pytest.raises(ImageError, check=at(paths[1], found="is empty (0 bytes)")) as caught:
-        check_files(paths)
-    assert all(str(path) in caught.value.found for path in paths[2:])
 
 
 @pytest.mark.parametrize("trusting", [False, True])
@@ -515,17 +505,6 @@ def test_there_and_back_and_inside_the_plane(rgb: tuple[int, int, int]) -> None:
     assert (lab_to_srgb(lab) == pixel).all()
     bin_number = int(PLANE.bins(*lab[1:]))
     assert np.abs(PLANE.centres[bin_number] - lab[1:]).max() <= PLANE.width / 2
-
-
-def test_the_outline_holds_every_colour() -> None:
-    """Seen along L*; the border is checked by angle, where it is closest to grey."""
-    grid = np.stack(np.meshgrid(*[np.arange(0, 256, 15)] * 3), axis=-1).reshape(-1, 3).astype(np.uint8)
-    a, b = srgb_to_lab(grid)[:, 1:].T
-    border = gamut_outline(64)
-    angles = np.arctan2(border[:, 1], border[:, 0])
-    order = np.argsort(angles)
-    reach = np.interp(np.arctan2(b, a), angles[order], np.hypot(*border.T)[order], period=2 * np.pi)
-    assert (np.hypot(a, b) <= reach + 1).all()
 
 
 def test_an_image_of_one_colour_is_one_bin() -> None:

@@ -10,18 +10,9 @@ from error_fields import at
 from hpskit.errors import RecordError
 from hpskit.records import ScorerInfo
 from hpskit.schema import parse
+from small_inputs import information
 
-INFO = ScorerInfo(
-    name="hps-v2.1",
-    version="2.1",
-    architecture="ViT-H-14",
-    weight_hash="sha256:" + "ab" * 32,
-    preprocessing="letterbox-224-bicubic-antialias",
-    precision="bf16",
-    scale="100 x cosine",
-    licence="Apache-2.0",
-    package="hpskit 0.1.0",
-)
+INFO = information("hps-v2.1", weight_hash="sha256:" + "ab" * 32)
 
 
 def test_the_information_on_a_scorer_comes_back() -> None:

@@ -21,7 +21,7 @@ from error_fields import at
 from hpskit.benchmark.result import relative_to
 from hpskit.errors import OutputError
 from hpskit.files import publish_folder, unwritten
-from hpskit.stage import Ledger, alone_in, check_free, check_space, ledger_until_published, publish
+from hpskit.stage import Ledger, check_free, check_space, ledger_until_published, publish
 
 RUN = {"format": "a test 1", "size": 512}
 KEYS = st.tuples(st.text(max_size=8), st.text(max_size=8))
@@ -177,12 +177,6 @@ def test_a_changed_entry_counts_as_missing(tmp_path: Path, kept: bytes) -> None:
         assert ledger.get([("27",), ("28",)]) == [None, 28.5]
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, check=at(tmp_path / "file" / "x.ledger", found="cannot be written")):
-        Ledger(tmp_path / "file" / "x.ledger", RUN)
-
-
 @pytest.mark.parametrize(("entries", "stays"), [({}, False), ({("a",): 1}, True)])
 def test_an_unpublished_ledger_stays_if_it_holds_something(
     tmp_path: Path, entries: dict[tuple[str], int], stays: bool
@@ -200,17 +194,6 @@ def test_an_unpublished_ledger_stays_if_it_holds_something(
     with ledger_until_published(path, RUN):
         pass
     assert list(tmp_path.iterdir()) == []
-
-
-def test_one_process_at_a_time_is_alone_in_a_folder(tmp_path: Path) -> None:
-    with (
-        alone_in(tmp_path / "run"),
-        pytest.raises(OutputError, check=at(tmp_path / "run", found="another process")),
-        alone_in(tmp_path / "run"),
-    ):
-        pass
-    with alone_in(tmp_path / "run"):
-        pass
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:

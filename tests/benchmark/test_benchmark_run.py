@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +13,12 @@ import numpy as np
 import pytest
 
 from error_fields import at
-from forked_process import ForkedProcess
-from hpskit.benchmark.result import ScoredImage, ScoredPrompt, figures, mean_scores, read_result
+from hpskit.benchmark.result import ScoredPrompt, figures, read_result
 from hpskit.benchmark.run import BenchmarkRun, run
 from hpskit.benchmark.verify import verify
 from hpskit.errors import InputError, ModelError, OutputError
 from hpskit.scoring.contract import Candidate
-from suite_material import Brightness, grey
+from small_inputs import Brightness, grey
 
 
 @pytest.fixture
@@ -33,10 +29,6 @@ def config(suite_file: Path, renders: Path, tmp_path: Path) -> BenchmarkRun:
 @pytest.fixture
 def double() -> Candidate:
     return Candidate(label="double", scorer=Brightness(2.0))
-
-
-def scored(score: float) -> ScoredImage:
-    return ScoredImage(image="x.png", sha256="0" * 64, scores={"x": score})
 
 
 def test_scores_figures_and_identity(config: BenchmarkRun, brightness: Candidate) -> None:
@@ -59,22 +51,6 @@ def test_scores_figures_and_identity(config: BenchmarkRun, brightness: Candidate
     assert result.images_root == "../renders"
     assert [path.name for path in config.out.parent.iterdir()] == ["result.json"]
     assert summary.resumed == 0
-
-
-def test_groups_keep_their_places_when_images_are_missing() -> None:
-    scores = np.random.default_rng(3).normal(size=200)
-    missing = (0, 1, 2, 80)
-    rows = [
-        ScoredPrompt(category="a", number=n, prompt=str(n), images=() if n in missing else (scored(score),))
-        for n, score in enumerate(scores)
-    ]
-    found = figures(rows, "x", resamples=200)["categories"][0]
-    means = [scores[3:80].mean(), scores[81:160].mean(), scores[160:].mean()]
-    assert found["mean"] == pytest.approx(np.mean(means))
-    assert found["deviation"] == pytest.approx(np.std(means))
-    assert found["value"] == pytest.approx(np.delete(scores, missing).mean())
-    assert found["prompts"] == 196
-    assert mean_scores([(scored(1.0), scored(4.0)), ()], "x").tolist() == pytest.approx([2.5, np.nan], nan_ok=True)
 
 
 def test_a_missing_image_is_an_error_or_marks_the_result(config: BenchmarkRun, brightness: Candidate) -> None:
@@ -176,91 +152,6 @@ def test_scorers_must_differ_and_give_numbers(config: BenchmarkRun, brightness: 
     assert not config.partial.exists(), "nothing is left of what has done nothing"
 
 
-_KILLED = """
-import sys, time
-from pathlib import Path
-sys.path[:0] = [{tests!r}]
-from suite_material import Brightness
-from hpskit.benchmark.run import BenchmarkRun, run
-from hpskit.scoring.contract import Candidate
-class Slow(Brightness):
-    def score(self, images, prompts):
-        time.sleep(0.02)
-        return super().score(images, prompts)
-config = BenchmarkRun(suite={suite!r}, images=Path({images!r}), name="model", out=Path({out!r}))
-marks = Path({marks!r})
-def progress(what, done, total):
-    if what == "scoring" and done >= 10:
-        marks.touch()
-print(run(config, lambda: [Candidate(label="brightness", scorer=Slow())], progress).resumed)
-"""
-
-
-def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
-    count = 80
-    (tmp_path / "suite.json").write_text(json.dumps([f"p{number}" for number in range(count)]))
-    for number in range(count):
-        grey(tmp_path / f"images/{number:05d}.png", number)
-    out = tmp_path / "result.json"
-    names = {"suite": "suite.json", "images": "images", "out": "result.json", "marks": "marks"}
-    places = {name: str(tmp_path / place) for name, place in names.items()}
-    code = _KILLED.format(tests=str(Path(__file__).parents[1]), **places)
-    process = ForkedProcess(code)
-    while process.poll() is None and not (tmp_path / "marks").exists():
-        time.sleep(0.01)
-    process.kill()
-    process.finish()
-    assert not out.exists()
-    assert 10 <= int(ForkedProcess(code).finish().stdout) < count
-    assert read_result(out).scores("brightness").tolist() == [number + len(f"p{number}") for number in range(count)]
-
-
-def test_two_runs_at_once(config: BenchmarkRun, brightness: Candidate, double: Candidate) -> None:
-    """The second is refused while the first scores, and adds to its result afterwards."""
-
-    def load() -> list[Candidate]:
-        with pytest.raises(OutputError, check=at(config.partial, found="another process")):
-            run(config, lambda: [double])
-        return [brightness]
-
-    run(config, load)
-    assert run(config, lambda: [double]).result.labels == ("brightness", "double")
-    assert not config.partial.exists()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs limits of the size of files")
-def test_a_full_disk_loses_nothing(config: BenchmarkRun, brightness: Candidate, double: Candidate) -> None:
-    import resource
-
-    run(config, lambda: [brightness])
-    before = config.out.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before), limits[1]))
-    try:
-        with pytest.raises(OutputError, check=at(cure="make room")):
-            run(config, lambda: [double])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert config.out.read_bytes() == before
-    assert run(config, lambda: [double]).result.labels == ("brightness", "double")
-
-
-def test_unfinished_work_on_another_suite_is_not_mixed_in(
-    config: BenchmarkRun, brightness: Candidate, tmp_path: Path
-) -> None:
-    broken = config.images / "a/00001.png"
-    broken.write_bytes(broken.read_bytes()[:-26])
-    with pytest.raises(InputError):
-        run(config, lambda: [brightness])
-    assert config.partial.exists()
-    grey(broken, 11)
-    (tmp_path / "other.jsonl").write_text(Path(config.suite).read_text().replace("a 0", "a zero"))
-    with pytest.raises(OutputError, check=at(config.partial, found="suite_sha256")):
-        run(replace(config, suite=tmp_path / "other.jsonl"), lambda: [brightness])
-
-
 def test_scores_that_no_figure_can_hold_are_refused(config: BenchmarkRun) -> None:
     with pytest.raises(InputError, check=at(config.images / "a/00000.png: scores.huge", expected="1000000000000")):
         run(config, lambda: [Candidate(label="huge", scorer=Brightness(1e30))])
@@ -312,23 +203,6 @@ def test_a_file_that_is_no_result_is_refused(
     change(value)
     config.out.write_text(json.dumps(value))
     with pytest.raises(InputError, check=at(f"{config.out}: {place}", found=found)):
-        read_result(config.out)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda v: v["meta"].update(x=["\ud83d"]),
-        lambda v: v["meta"].update(x=float("inf")),
-        lambda v: v.update(command="\udcff"),
-        lambda v: first_image(v)["scores"].update(brightness=float("nan")),
-    ],
-)
-def test_what_no_page_can_hold_is_refused(change: Change, config: BenchmarkRun, brightness: Candidate) -> None:
-    value = run(config, lambda: [brightness]).result.model_dump(mode="json")
-    change(value)
-    config.out.write_text(json.dumps(value))
-    with pytest.raises(InputError, check=at(config.out, found="is not JSON")):
         read_result(config.out)
 
 

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from conftest import Cli
 from error_fields import at
 from hpskit.benchmark.result import Resampling
 from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
 from hpskit.benchmark.studies.folders import open_folder, open_folders
-from hpskit.errors import ImageError, InputError, OutputError
-from hpskit.pixels.statistics import ChromaDensity
+from hpskit.errors import ImageError, InputError
 from hpskit.stage import Ledger
 
 # Folders
@@ -84,37 +77,6 @@ def test_files_that_are_published(models: Path) -> None:
     assert f"mean C* = {result['models'][1]['chroma']['value']:.1f}" in plot
 
 
-_KILLED = """
-import time
-from pathlib import Path
-from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
-from hpskit.pixels.statistics import ChromaDensity
-of = ChromaDensity.of
-ChromaDensity.of = lambda pixels: time.sleep(0.05) or of(pixels)
-run(Chrominance(images={images!r}, out=Path({out!r})), lambda what, done, total: print(done, flush=True))
-"""
-
-
-def test_killed_at_any_moment_it_goes_on(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [f"{name}={models / name}" for name in ("base", "vivid")]
-    code = _KILLED.format(images=images, out=str(models / "out"))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()  # the first images are measured
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (models / "out/chrominance.json").exists()
-    with pytest.raises(OutputError, check=at(models / "out/chrominance.json.partial", found="size")):
-        colours(models, "base", "vivid", size=100)
-    measured = []
-    of = ChromaDensity.of
-    monkeypatch.setattr(ChromaDensity, "of", lambda pixels: measured.append(1) or of(pixels))
-    result = colours(models, "base", "vivid")
-    assert 0 < len(measured) < 48
-    assert result == colours(models, "base", "vivid", out="anew")
-    assert {path.suffix for path in (models / "out").iterdir()} == {".json", ".html", ".svg"}
-
-
 def test_a_jpeg_that_is_decoded_small_gives_the_colours_of_the_whole(
     tmp_path: Path, photographs: list[Image.Image]
 ) -> None:
@@ -160,24 +122,3 @@ def test_nothing_is_skipped_and_what_cannot_be_used_is_named(models: Path) -> No
             colours(models, name)
     with pytest.raises(InputError, check=at("size", found="is 8")):
         Chrominance(images=["a"], out=models / "out", size=8)
-
-
-def test_a_folder_with_another_result_is_left_alone(models: Path) -> None:
-    (models / "out").mkdir()
-    record = models / "out/chrominance.json"
-    record.write_text('{"format": "something else"}')
-    with pytest.raises(OutputError, check=at(record, expected="hpskit chrominance 1")):
-        colours(models, "base")
-    assert record.read_text() == '{"format": "something else"}'
-    with pytest.raises(OutputError, check=at(record, found="is a file")):
-        colours(models, "base", out="out/chrominance.json")
-
-
-def test_the_command(models: Path, cli: Cli) -> None:
-    done = cli("study", "chrominance", "a=base", "b=vivid", "--out", "c", "--resamples", 100, cwd=models)
-    assert done.returncode == 0, done.stderr
-    line = r"^ a and b: \d\.\d Lab units \(\d\.\d to \d\.\d\), by chance \d\.\d, p = 0\.0\d+$"
-    assert re.search(line, done.stdout, re.M)
-    assert os.fspath(Path("c/chrominance.html")) in done.stdout
-    record = json.loads((models / "c/chrominance.json").read_text())
-    assert record["command"] == "hpskit study chrominance a=base b=vivid --out c --resamples 100"

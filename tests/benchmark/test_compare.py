@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 import shutil
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,14 @@ from PIL import Image, ImageFilter
 
 from error_fields import at
 from hpskit.benchmark.compare import Compare, run
-from hpskit.benchmark.compare_figures import agreement_of, compared, decimals
+from hpskit.benchmark.compare_figures import agreement_of, compared
 from hpskit.benchmark.compare_page import compare_sheet, effect_axis, histogram
 from hpskit.benchmark.result import Resampling
 from hpskit.errors import InputError, OutputError
 from hpskit.pages.charts import interval_axis
 from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import load_scorer
-from judged_photographs import Sharpness
+from small_inputs import Sharpness
 
 FEW = Resampling(resamples=200)
 NAMES = ("A", "B")
@@ -221,23 +220,6 @@ def test_scorers_agree_or_not(said: list[tuple[str, float]], sentence: str) -> N
     assert [row["spearman"] for row in found["correlations"]] == [1.0] * (len(outcomes) * (len(outcomes) - 1) // 2)
 
 
-def test_one_scorer_has_nothing_to_agree_with() -> None:
-    assert agreement_of([said_by("mini", "better", 0.01)], [np.zeros(3)], "B") is None
-    constant = agreement_of(
-        [said_by("a", "equal", 1), said_by("b", "better", 0.02)], [np.zeros(3), np.arange(3.0)], "B"
-    )
-    assert constant is not None
-    assert constant["correlations"][0]["spearman"] is None
-    assert constant["holm_p"] == {"a": 1, "b": 0.04}
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"), [(0.3, 0.5, 2), (0, 0, 2), (-2, 3, 2), (0.012, 0.019, 3), (1e-9, 3e-9, 6)]
-)
-def test_decimals(low: float, high: float, expected: int) -> None:
-    assert decimals({"low": low, "high": high}) == expected
-
-
 # Files
 
 
@@ -303,63 +285,6 @@ def test_a_scorer_that_has_not_scored_all_images_is_left_out_and_named(
     assert [note for note in result["notes"] if note.startswith("sharp is left out") and "--scorer" in note]
 
 
-class _Interrupted(Sharpness):
-    def score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
-        if len(self.seen) >= PROMPTS:
-            raise KeyboardInterrupt
-        return Sharpness.score(self, images, prompts)
-
-
-def test_what_was_interrupted_continues(config: Compare) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(config, lambda: [Candidate(label="sharp", scorer=_Interrupted())])
-    assert not (config.out / "compare.json").exists()
-    candidate = sharpness()
-    summary = run(config, lambda: [candidate])
-    assert summary.resumed >= 8
-    assert len(candidate.scorer.seen) == 2 * PROMPTS - summary.resumed
-    anew = run(replace(config, out=config.out / "anew"), lambda: [sharpness()]).result
-    assert summary.result["scorers"] == anew["scorers"]
-
-
-def test_what_was_published_stays_until_more_is_complete(config: Compare) -> None:
-    run(config, lambda: [sharpness()])
-    before = (config.out / "compare.json").read_bytes()
-    (config.out / "contact.jpg").unlink()
-    (config.out / "contact.jpg").mkdir()  # cannot be replaced by a file
-    with pytest.raises(OutputError, check=at(config.out / "contact.jpg", found="no file")):
-        run(config, lambda: [sharpness()])
-    assert (config.out / "compare.json").read_bytes() == before
-    (config.out / "contact.jpg").rmdir()
-    # a kill before the very first record was complete, of a run that adds a scorer
-    (config.out / "compare.json").write_text('{"format": "hpskit comparison 1", "complete": false}')
-    again = run(config, lambda: [Candidate(label="mini", scorer=load_scorer("mini"))]).result
-    assert [scorer["label"] for scorer in again["scorers"]] == ["sharp", "mini"]
-    with sqlite3.connect(config.out / "scores.ledger") as ledger:
-        ledger.execute("UPDATE entry SET value = '3' WHERE value LIKE '[%'")
-    ledger.close()
-    with pytest.raises(OutputError, check=at(config.out / "scores.ledger", found="is damaged")):
-        run(config, lambda: [sharpness()])
-
-
-def test_what_others_have_in_the_folder_stays(config: Compare) -> None:
-    config.out.mkdir()
-    (config.out / "contact.jpg").write_text("mine")
-    with pytest.raises(OutputError, check=at(config.out / "contact.jpg", found="not made by this command")):
-        run(config, lambda: pytest.fail("loaded"))
-    with pytest.raises(OutputError, check=at(config.out / ("x" * 300))):
-        run(replace(config, out=config.out / ("x" * 300)), lambda: pytest.fail("loaded"))
-
-
-def test_two_runs_at_once_do_not_mix(config: Compare) -> None:
-    def load() -> list[Candidate]:
-        with pytest.raises(OutputError, check=at(config.out / "scores.ledger", found="another process")):
-            run(config, lambda: pytest.fail("loaded"))
-        return [sharpness()]
-
-    run(config, load)
-
-
 class _Replaces(Sharpness):
     """Puts another image in the place of the first while the last is scored."""
 
@@ -393,16 +318,6 @@ def test_images_that_links_bring_in_need_a_word(config: Compare, folders: Path, 
     with pytest.raises(InputError, check=at(link, found="outside", cure="--allow-outside")):
         run(linked, lambda: pytest.fail("loaded"))
     run(replace(linked, allow_outside=True), lambda: [sharpness()])
-
-
-def test_numbers_from_one_are_said(config: Compare, folders: Path, tmp_path: Path) -> None:
-    for path in (folders / "sharp").rglob("*.png"):
-        target = tmp_path / "sharp" / path.parent.name / f"{int(path.stem) + 1}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-    result = run(replace(config, second=tmp_path / "sharp", names=("A", "B")), lambda: [sharpness()]).result
-    assert result["scorers"][0]["outcome"] == "equal"
-    assert "B: numbers start at 1: temple/1.png is of the first prompt." in result["notes"]
 
 
 def test_several_images_of_a_prompt_count_with_their_mean(folders: Path, config: Compare, tmp_path: Path) -> None:

@@ -125,12 +125,6 @@ def test_agreement_is_one_if_the_best_is_the_best_whichever_way_a_metric_points(
     assert [entry["kendall_tau_b"] for entry in level] == [None] * 3
 
 
-def test_one_label_for_two_scorers_is_refused(tmp_path: Path) -> None:
-    rows = [row("a", 1, 1), row("b", 2, 2)]
-    with pytest.raises(InputError, check=at(f"{tmp_path / 'a.json'} and {tmp_path / 'b.json'}: scorer 's'")):
-        agreement(rows, [result(tmp_path, "a", 1), result(tmp_path, "b", 2, "b")])
-
-
 def test_pages_with_and_without_scores_and_prompts(tmp_path: Path) -> None:
     rows = [
         {**row(name, fid, 5), "images": 3000, "folder": name, "other_files": 0, "sha256": "0" * 64}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from conftest import Cli
 from error_fields import at
 from hpskit.benchmark.leaderboard import Leaderboard, agreement_of, published_for, run, scorer_board
-from hpskit.benchmark.leaderboard_page import margins, spread
 from hpskit.benchmark.result import Resampling, read_result
 from hpskit.errors import InputError
 from hpskit.files import sha256_file
@@ -107,20 +103,6 @@ def test_the_deviation_is_that_of_groups_of_80(tmp_path: Path) -> None:
     assert photo["models"][0]["deviation"] is None  # one group has nothing to deviate from
     assert whole["differences"] == []  # one model is a leaderboard too
     assert whole["models"][0]["rank"] is None
-
-
-@given(st.lists(st.lists(st.floats(-50, 50), min_size=6, max_size=6), min_size=2, max_size=4), st.integers(0, 5))
-def test_margins_are_distances_from_the_mean_of_the_others(scores: list[list[float]], gap: int) -> None:
-    table = np.array(scores)
-    table[0, gap] = np.nan
-    for n, row in enumerate(margins(table)):
-        for prompt, margin in enumerate(row):
-            others = [other for other in np.delete(table[:, prompt], n) if not math.isnan(other)]
-            expected = table[n, prompt] - np.mean(others) if others else math.nan
-            assert margin == pytest.approx(expected, abs=1e-9, nan_ok=True)
-    known = (np.isfinite(table).sum(axis=0)) > 1
-    assert (np.isfinite(spread(table)) == known).all()
-    assert spread(table)[known] == pytest.approx(np.nanmax(table, axis=0)[known] - np.nanmin(table, axis=0)[known])
 
 
 def test_the_page_names_the_prompts_where_models_differ_most(results: list[Path], tmp_path: Path) -> None:

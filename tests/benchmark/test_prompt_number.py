@@ -74,35 +74,6 @@ def test_fewer_than_six_are_never_recommended(study: PromptNumber) -> None:
     assert needed == {"typical": 6, "largest": 6, "at_least": False}
 
 
-def test_chances_of_nothing_are_a_flat_line(study: PromptNumber, tmp_path: Path) -> None:
-    prompts = two_styles(30)
-    easy = np.random.default_rng(0).normal(0, 3, 60)
-    paths = tuple(
-        write_result(tmp_path / f"{name}.json", name, {"mini": scores}, prompts)
-        for name, scores in (("first", easy), ("second", easy + np.linspace(0.9, 1.1, 60)))
-    )
-    run(replace(study, results=paths))
-    plot = ET.fromstring((study.out / "prompts.svg").read_text())  # our own
-    assert len(plot.findall(".//{http://www.w3.org/2000/svg}polyline")) == 6
-
-
-def test_the_pair_that_varies_most_is_named(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    prompts = [("", f"prompt {number}") for number in range(60)]
-    scores = {"a": rng.normal(0, 1, 60), "wild": rng.normal(0, 9, 60), "b": rng.normal(0, 2, 60)}
-    paths = tuple(write_result(tmp_path / f"{n}.json", n, {"mini": s}, prompts) for n, s in scores.items())
-    (scorer,) = run(PromptNumber(results=paths, out=tmp_path / "out", resamples=100))["scorers"]
-    (scope,) = scorer["scopes"]
-    deviations = {
-        (one, other): (scores[other] - scores[one]).std(ddof=1)
-        for one, other in (("a", "wild"), ("a", "b"), ("wild", "b"))
-    }
-    assert scope["deviation"]["largest"] == pytest.approx(max(deviations.values()))
-    assert tuple(scope["deviation"]["pair"]) == max(deviations, key=lambda pair: deviations[pair])
-    assert scope["deviation"]["typical"] == pytest.approx(np.sqrt(np.mean(np.square(list(deviations.values())))))
-    assert 60 in [point["prompts"] for point in scope["curve"]]
-
-
 def test_files(study: PromptNumber) -> None:
     result = run(study)
     assert result == json.loads((study.out / "prompts.json").read_text())
@@ -167,12 +138,6 @@ def test_prompts_that_stand_four_times_are_one_each(study: PromptNumber, tmp_pat
     assert scorer["scopes"][0]["prompts"] == plain["scopes"][0]["prompts"] == 40
     assert scorer["scopes"][0]["needed"] == plain["scopes"][0]["needed"]
     assert scorer["notes"][0].startswith("120 of 160 prompts repeat another")
-
-
-def test_an_absurd_resolution_is_refused(study: PromptNumber) -> None:
-    with pytest.raises(InputError, match="resolution: is 1e-200"):
-        run(replace(study, resolution=1e-200))
-    assert not study.out.exists()
 
 
 def test_what_cannot_be_studied_together(study: PromptNumber, tmp_path: Path) -> None:

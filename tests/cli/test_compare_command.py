@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import Cli
-from suite_material import grey, write_benchmark
+from small_inputs import grey, write_benchmark
 
 
 def test_json_is_one_document_and_the_table_fits_a_narrow_terminal(

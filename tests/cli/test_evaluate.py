@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,17 +12,11 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from conftest import Cli, command_code
-from forked_process import ForkedProcess
+from conftest import Cli
 from hpskit.cli import app
 from hpskit.models.store import locate
 from hpskit.models.training_record import HeldOut, write_record
-from hpskit.scoring.scorer import load_scorer
-from hpskit.stage import Ledger
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-
-from judged_photographs import write_data
+from small_inputs import write_data
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +58,6 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
 
 
-def test_thresholds_are_told_where_the_rule_has_one(data: Path, tmp_path: Path) -> None:
-    command = ("evaluate", "--data", data, "--rule", "pickapic", "--resamples", 100, "--out", tmp_path / "out")
-    chosen = invoke(*command).stdout
-    assert re.search(r"^ *tie threshold 0$", chosen, re.MULTILINE)
-    assert re.search(r"mini with thresholds chosen on other prompts \(0.*\): \d+\.\d % \(", chosen)
-    given = invoke(*command, "--tie-threshold", 0.3).stdout
-    assert re.search(r"^ *tie threshold 0.3$", given, re.MULTILINE)
-    assert "chosen on other prompts" not in given
-
-
 def test_what_a_model_has_seen_is_said(data: Path, tmp_path: Path) -> None:
     """A figure on what it was trained on must not pass for a result; that its checkpoint was chosen on it is a note."""
     weights = tmp_path / "mine.safetensors"
@@ -113,31 +95,3 @@ def test_one_prompt_has_figures_and_a_note_why_there_are_no_intervals(data: Path
     done = invoke("evaluate", "--data", few, *images, "--resamples", 100, "--out", tmp_path / "out")
     assert re.search(r"^ *mini +\d+\.\d % +\d", done.stdout, re.MULTILINE)
     assert "note: the data have one prompt; intervals are over prompts, so there are none" in done.stderr
-
-
-def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:
-    """SIGKILL in the middle of scoring; nothing is lost, nothing is done twice, the result is the same."""
-    data = write_data(tmp_path / "data", photographs, groups=12)
-    common = ["evaluate", "--data", str(data), "--scorer", "mini", "--batch-size", "1", "--precision", "fp32"]
-    common += ["--resamples", "200", "--out"]
-    out = tmp_path / "out"
-    process = ForkedProcess(command_code(["hpskit", *common, str(out)]))
-    deadline = time.monotonic() + 120
-    log = out / "scores.ledger-wal"
-    while not (log.exists() and log.stat().st_size > 60_000):
-        assert process.poll() is None, process.finish().stderr
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.kill()
-    process.finish()
-    assert not (out / "manifest.json").exists()
-    with Ledger(out / "scores.ledger", {"format": "hpskit evaluation scores 1"}) as ledger:
-        kept = len(ledger)
-    assert 6 < kept < 48
-    assert cli(*common, out).returncode == 0
-    with Ledger(out / "scores.ledger", {"format": "hpskit evaluation scores 1"}) as ledger:
-        assert len(ledger) == 48
-    rows = [json.loads(line) for line in (out / "groups.jsonl").read_text().splitlines()]
-    scorer = load_scorer("mini", precision="fp32")
-    expected = [scorer.score([data.parent / "test" / name for name in row["images"]], "x").tolist() for row in rows]
-    assert [row["scores"]["mini"] for row in rows] == [pytest.approx(own, abs=1e-4) for own in expected]

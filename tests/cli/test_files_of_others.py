@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from command_inputs import write_inputs
 from conftest import Cli
 
 RUN = "benchmark run --suite suite.jsonl --images renders/{0} --name {0} --scorer random --out {0}.json"
@@ -17,9 +16,8 @@ RENDERS = "ours=renders/ours base=renders/base"
 
 
 @pytest.fixture(scope="module")
-def inputs(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
+def place(cli: Cli, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(inputs, tmp_path_factory.mktemp("others") / "place"))
     for name in ("ours", "base"):
         assert cli(*RUN.format(name).split(), cwd=folder).returncode == 0
     return folder
@@ -54,14 +52,14 @@ def inputs(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("models fetch mini --to out", "mini.safetensors"),
     ],
 )
-def test_they_are_refused_and_left_alone(command: str, names: str, cli: Cli, inputs: Path) -> None:
-    out = inputs / "out"
+def test_they_are_refused_and_left_alone(command: str, names: str, cli: Cli, place: Path) -> None:
+    out = place / "out"
     for name in names.split():
         for content in (b"mine", json.dumps({"format": "of another program"}).encode()):
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir()
             (out / name).write_bytes(content)
-            done = cli(*command.split(), cwd=inputs)
+            done = cli(*command.split(), cwd=place)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), (name, done)
             assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {name}, name
             assert (out / name).read_bytes() == content

@@ -49,8 +49,8 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert found.warnings() == [f"{data.name}: {contradicted}"]
 
 
-def test_the_same_in_every_layout(tmp_path: Path, judged: Path) -> None:
-    data = open_data(judged / "HPDv2")
+def test_the_same_in_every_layout(tmp_path: Path, inputs: Path) -> None:
+    data = open_data(inputs / "HPDv2")
     convert(data, "parquet", tmp_path / "a.parquet")
     found = describe(data)
     assert found.lines()[0].endswith(": 12 groups, 12 prompts, 72 compared pairs")

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 
 from conftest import Cli
 from error_fields import at
-from hpskit.dataset.fetch import KNOWN, Wanted, fetch, plan
+from hpskit.dataset.fetch import Wanted, fetch, plan
 from hpskit.errors import InputError, NotCachedError
 from hpskit.files import publish_json
 from hub_server import Hub, serve
@@ -39,14 +38,6 @@ def archive(members: dict[str, bytes]) -> bytes:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             packed.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as packed:
-        for name, content in members.items():
-            packed.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -157,14 +148,6 @@ def test_what_is_brought_of_a_data_set(offline: Path, wanted: Wanted, parts: dic
     found = plan(wanted)
     assert {str(part.target): [file.path for file in part.files] for part in found} == parts
     assert sum(part.size for part in found) == sum(len(name) for files in parts.values() for name in files)
-
-
-def test_every_split_is_looked_for_where_it_is(offline: Path) -> None:
-    for name, splits in KNOWN.items():
-        for split, patterns in splits.items():
-            files = [pattern.replace("*", "1" if "tar.gz" not in pattern else "") for pattern in patterns]
-            publish_json(offline / f"datasets--{name.replace('/', '--')}.json", dict.fromkeys(files, 5))
-            assert [file.path for part in plan(Wanted(name=name, split=split)) for file in part.files] == files
 
 
 @pytest.mark.parametrize(

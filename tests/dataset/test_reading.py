@@ -11,7 +11,6 @@ import pytest
 from error_fields import at
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError, RecordError
-from hpskit.pixels import Encoded, open_image
 from preference_data import TEST_ROW, TRAIN_ROW, pickapic_row, png, write_json
 
 
@@ -100,13 +99,3 @@ def test_where_images_are(tmp_path: Path) -> None:
         open_data(tmp_path, image_root=other)
     other.mkdir()
     assert open_data(tmp_path, image_root=other).image_root == other
-
-
-def test_embedded_images_are_opened_without_a_file(tmp_path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist([pickapic_row(jpg_1=b"not an image")]), tmp_path / "a.parquet")
-    [group] = data = open_data(tmp_path / "a.parquet")
-    image = data.image(group, "u1.jpg")
-    assert isinstance(image, Encoded)
-    assert open_image(image).size == (3, 2)
-    with pytest.raises(RecordError, check=at("row 1: image 'u2.jpg'", found="12 bytes: is not an image")):
-        data.image(group, "u2.jpg")

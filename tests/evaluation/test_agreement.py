@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from judged_photographs import entry
 
 from error_fields import at
-from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.agreement import Agreement, run
-from hpskit.evaluation.judging import Intervals, Settings, ceilings, places
-from judged_photographs import entry
 
 RANKS = ([1, 2, 3, 4], [1, 3, 2, 4], [2, 1, 3, 4])
 
@@ -68,26 +66,6 @@ def test_the_rule_is_that_of_the_data_sets_paper(tmp_path: Path) -> None:
     assert Agreement(data=likert).settings("pickapic").rule == "ties-half"  # people give no probabilities
 
 
-def test_places_close_the_gaps() -> None:
-    group = Group(
-        place="",
-        prompt="a cat",
-        images=("a", "b", "c", "d"),
-        judgements=(
-            Judgement(ranks=(7, 2, 2, None), annotator=None, votes=1),
-            Judgement(ranks=(None, 9, 1, 4), annotator=None, votes=1),
-        ),
-    )
-    np.testing.assert_array_equal(places(group), [[3, 1, 1, np.nan], [np.nan, 3, 1, 2]])
-
-
-def test_without_two_judgements_of_a_group_there_are_no_people() -> None:
-    alone = Group(
-        place="", prompt="a cat", images=("a", "b"), judgements=(Judgement(ranks=(1, 2), annotator=None, votes=1),)
-    )
-    assert ceilings([alone, alone], Intervals(clusters=np.array([0, 1]), settings=Settings()), None) == []
-
-
 def test_persons_must_have_names_that_differ(tmp_path: Path) -> None:
     data = write(tmp_path, *[RANKS] * 2)
     entries = json.loads(data.read_text())
@@ -136,17 +114,6 @@ def test_a_rule_that_skips_ties_has_nothing_to_say_of_ties_alone(tmp_path: Path)
         run(Agreement(data=write(tmp_path, *TIED), rule="imagereward", resamples=100))
     with pytest.raises(InputError, check=at("rule", found="'top-1'", expected="ties-half, hpdv2, imagereward")):
         Agreement(data=tmp_path, rule="top-1")
-
-
-def test_one_prompt_has_figures_and_no_intervals(tmp_path: Path) -> None:
-    result = run(Agreement(data=write(tmp_path, RANKS), out=tmp_path / "out", resamples=100))
-    row = result["rules"]["hpdv2"][0]
-    assert (row["value"], row["low"], row["high"]) == (pytest.approx(14 / 18), None, None)
-    both = result["two_way"][0]
-    assert (both["value"], both["low"], both["resamples"]) == (pytest.approx(14 / 18), None, 0)
-    assert result["judged_prompts"] == 1
-    assert result["not_measured"] == {}
-    assert "Intervals are over prompts, so there are none" in (tmp_path / "out/report.html").read_text()
 
 
 def test_persons_widen_the_interval(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.report import agreement_page, evaluation_page
 from hpskit.evaluation.run import evaluate, group_rows
 from hpskit.scoring.contract import Candidate
-from judged_photographs import Sharpness
 from preference_data import groups
+from small_inputs import Sharpness
 
 SETTINGS = Settings(resamples=100)
 

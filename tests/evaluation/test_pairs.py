@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from error_fields import at
 from hpskit.dataset.group import Group, Judgement
-from hpskit.errors import InputError
 from hpskit.evaluation.breakdown import pair_up
-from hpskit.stats.accuracy import pair_accuracy
-from preference_data import groups
 
 
 def group(*ranks: tuple[int | None, ...], votes: tuple[int, ...] = (), rank: tuple[int, ...] | None = None) -> Group:
@@ -38,17 +29,3 @@ def test_a_published_order_says_which_pairs_there_are_and_judgements_their_votes
     assert pairs.share.tolist() == [0, 1, 1, 0.75, 0, 0.5, 1]
     assert pairs.votes.tolist() == [1, 1, 2, 4, 1, 1, 1]
     assert pairs.gap.tolist() == [1, 2, 1.5, 0.5, 1, 0, 1]
-
-
-@settings(max_examples=25)
-@given(st.lists(groups(), min_size=1, max_size=4))
-def test_they_are_the_pairs_that_accuracy_counts(found: list[Group]) -> None:
-    people = [group.verdicts() for group in found]
-    scores = [np.arange(len(group.images), dtype=float) for group in found]
-    try:
-        counted = pair_accuracy(scores, people, "ties-half").weight
-    except InputError:
-        with pytest.raises(InputError, check=at("votes", found="no pair")):
-            pair_up(found)
-        return
-    assert np.bincount(pair_up(found).group, minlength=len(found)).tolist() == counted.tolist()

@@ -12,7 +12,7 @@ from hpskit.evaluation.agreement import Agreement
 from hpskit.evaluation.agreement import run as study
 from hpskit.evaluation.run import Evaluation, run
 from hpskit.scoring.contract import Candidate
-from judged_photographs import Mixed, Sharpness, write_data
+from small_inputs import Mixed, Sharpness, write_data
 
 pytestmark = needs_chromium
 NAMES = ("a scorer with a name of several words", "a-name-without-any-place-to-break-a-line-at")

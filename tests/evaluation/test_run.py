@@ -15,12 +15,11 @@ from PIL import Image
 from error_fields import at
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
-from hpskit.errors import HpskitError, InputError, OutputError, RecordError
+from hpskit.errors import InputError, OutputError, RecordError
 from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.run import Evaluation, Summary, run
-from hpskit.models.training_record import HeldOut, TrainingRecord, prompt_hash
 from hpskit.scoring.contract import Candidate
-from judged_photographs import RADII, Mixed, Sharpness, write_data
+from small_inputs import RADII, Mixed, Sharpness, write_data
 
 
 def evaluate(data: Path, out: Path, *scorers: Sharpness, **options: Any) -> Summary:
@@ -200,39 +199,6 @@ def test_groups_shown_twice_count_but_do_not_narrow_the_interval(data: Path, tmp
         assert figures[0][name] == pytest.approx(figures[1][name])
 
 
-def test_seen_in_training_is_said_everywhere(small_data: Path, tmp_path: Path) -> None:
-    prompts = frozenset(prompt_hash(f"a photograph,  number {n}") for n in range(3))
-    held_out = HeldOut(rule="hpdv2", value=0.7, low=0.6, high=0.8, source="cross-validation")
-    record = TrainingRecord(weight_hash="sha256:none", data="three photographs", prompts=prompts, held_out=held_out)
-    candidates = [
-        Candidate(label="seen", scorer=Sharpness("seen"), training=record),
-        Candidate(label="unknown", scorer=Sharpness("unknown")),
-    ]
-    result = run(Evaluation(data=small_data, out=tmp_path / "out", resamples=200), lambda: candidates).result
-    seen, unknown = (scorer["training"] for scorer in result["scorers"])
-    assert (seen["known"], seen["seen"], seen["groups"], seen["held_out"]["value"]) == (True, 3, 5, 0.7)
-    assert (unknown["known"], unknown["seen"]) == (False, 0)
-    page = (tmp_path / "out/report.html").read_text()
-    assert "<strong>seen was trained on this.</strong> 3 of the 5 groups" in page
-    assert "70.0 % (60.0 to 80.0" in page
-    assert "not recorded: overlap with this data cannot be checked" in page
-
-
-def test_chosen_on_this_is_a_remark_of_its_own(small_data: Path, tmp_path: Path) -> None:
-    """Also on the page of a folder that was evaluated before the record said so."""
-    chosen_on = frozenset(prompt_hash(f"a photograph, number {n}") for n in (1, 3))
-    record = TrainingRecord(weight_hash="sha256:none", data="others", prompts=frozenset(), held_out=None)
-    for said in (record, record.model_copy(update={"chosen_on": chosen_on})):
-        candidate = Candidate(label="it", scorer=Sharpness("it"), training=said)
-        result = run(Evaluation(data=small_data, out=tmp_path / "out", resamples=200), lambda c=candidate: [c]).result
-    assert result["scorers"][0]["training"] == {
-        "known": True, "data": "others", "seen": 0, "chosen_on": 2, "groups": 5, "held_out": None
-    }  # fmt: skip
-    page = (tmp_path / "out/report.html").read_text()
-    assert "<strong>it: its checkpoint was chosen on this.</strong> 2 of the 5 groups" in page
-    assert "seen in training" not in page
-
-
 def rejudged(data: Path, *ranks: list[int]) -> None:
     """The same images, judged by others: all ranks tied in the published order, and these judgements."""
     entries = json.loads(data.read_text())
@@ -305,17 +271,6 @@ def test_the_tie_threshold_is_what_was_asked_for_and_is_said(small_data: Path, t
     assert "differ by at most 0.99" in (tmp_path / "tied/report.html").read_text()
 
 
-def test_the_tie_threshold_is_on_probabilities_not_on_points(small_data: Path, tmp_path: Path) -> None:
-    """The same scores, of which a hundredth is worth as much: the same accuracy at every threshold."""
-    fine, coarse = Sharpness("fine"), Sharpness("coarse", 100.0, log_odds_per_point=0.01)
-    for threshold in (0.2, 0.6, 0.95):
-        out = tmp_path / str(threshold)
-        result = evaluate(small_data, out, fine, coarse, rule="pickapic", tie_threshold=threshold).result
-        values = [scorer["accuracy"]["pickapic"]["value"] for scorer in result["scorers"]]
-        assert values[0] == values[1]
-        assert threshold == 0.2 or 0.5 <= values[0] < 1
-
-
 @pytest.mark.parametrize("factor", [None, 0.0])
 def test_a_scorer_without_probabilities_has_no_threshold(factor: float, small_data: Path, tmp_path: Path) -> None:
     order = Sharpness("order", log_odds_per_point=factor)
@@ -343,27 +298,6 @@ def test_bad_settings(tmp_path: Path, name: str, value: object) -> None:
     given: Any = {name: value}
     with pytest.raises(InputError, check=at(name, found=str(value))):
         Settings(**given) if name == "level" else Evaluation(data=tmp_path, out=tmp_path, **given)
-
-
-def test_scorers_must_differ(small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, check=at("scorers", found="'sharp' twice")):
-        evaluate(small_data, tmp_path / "out", Sharpness(), Sharpness())
-
-
-def test_a_score_that_is_no_number_is_refused(small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(HpskitError, check=at("sharp: ", found="nan")):
-        evaluate(small_data, tmp_path / "out", Sharpness(sign=float("nan")))
-
-
-def test_a_prompt_cannot_break_the_page(tmp_path: Path, photographs: list[Image.Image]) -> None:
-    data = write_data(tmp_path / "data", photographs, groups=2)
-    entries = json.loads(data.read_text())
-    entries[0]["prompt"] = "</style><script>alert(1)</script>"
-    data.write_text(json.dumps(entries))
-    evaluate(data, tmp_path / "out", Sharpness("dull", -1))
-    page = (tmp_path / "out/report.html").read_text()
-    assert "<script" not in page
-    assert "&lt;script&gt;alert(1)" in page
 
 
 def test_published_figures_stand_beside_their_own_rule_only(whole: Path, small_data: Path, tmp_path: Path) -> None:

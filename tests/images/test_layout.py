@@ -13,7 +13,7 @@ from error_fields import at
 from hpskit.errors import InputError, RecordError
 from hpskit.images.layout import ImageSet, find_images
 from hpskit.prompts.suites import Suite, open_suite
-from suite_material import grey
+from small_inputs import grey
 
 
 def test_the_official_layout(suite_file: Path, renders: Path) -> None:
@@ -236,25 +236,6 @@ def test_a_broken_row_of_a_manifest(
     manifest = _manifest(tmp_path, [{"image": "a/00001.png", "number": 0}, row])
     with pytest.raises(RecordError, check=at(f"{manifest}: row 2{place}", found=found)):
         find_images(open_suite(tmp_path / "suite.json"), renders, manifest=manifest)
-
-
-def test_images_that_nobody_asked_for_are_named(suite_file: Path, renders: Path) -> None:
-    for name in ("00000.png", "a/00000.gif", "a/00007.bmp"):
-        shutil.copy(renders / "a/00000.png", renders / name)
-    (renders / "a/notes.txt").touch()
-    found = "3 that belong to no prompt: a/00000.gif, a/00007.bmp, 00000.png"
-    with pytest.raises(InputError, check=at(renders, found=found)):
-        find_images(open_suite(suite_file), renders)
-
-
-def test_a_plain_name_is_one_of_several_images(suite_file: Path, renders: Path) -> None:
-    for path in (*(renders / "a").iterdir(), *(renders / "b c").iterdir()):
-        if path.stem != "00002":
-            shutil.copy(path, path.with_name(f"{path.stem}_1.png"))
-            path.rename(path.with_name(f"{path.stem}_0.png"))
-    with pytest.raises(InputError, check=at(renders, found="2 missing: a/00002_1, b c/00002_1")):
-        find_images(open_suite(suite_file), renders)
-    assert not find_images(open_suite(suite_file), renders, allow_missing=True).complete
 
 
 def test_a_suite_without_categories_lies_in_the_folder_numbered_from_0(tmp_path: Path, renders: Path) -> None:

@@ -15,7 +15,6 @@ from conftest import Cli, command_code
 from forked_process import ForkedProcess
 from hpskit.models.checkpoint import Weights, file_hash
 from hpskit.models.store import locate
-from hub_server import COMMIT
 from weights_on_disk import (
     FILE,
     READY,
@@ -288,21 +287,6 @@ def test_a_file_system_without_links_holds_the_download_once(machine: Machine, s
     assert cli_python(HUB_FILE, HF_HUB_DISABLE_SYMLINKS="1", **machine.environment).returncode == 0
     assert not machine.cached.is_symlink()
     assert [name for name in files_in(machine.cache) if len(name) == 64] == []
-
-
-def test_files_of_datasets_small_and_large(machine: Machine, cli_python: Cli) -> None:
-    machine.hub.put("datasets/zhwang/HPDv2", "benchmark/anime.json", b'["a cat"]', large=False)
-    machine.hub.put("datasets/zhwang/HPDv2", "train.json", b"[1, 2]" * 100)
-    code = """
-from hpskit.hub import hub_file
-for name in ("benchmark/anime.json", "train.json", "none.json"):
-    print(hub_file("zhwang/HPDv2", name, repo_type="dataset", cure="Ask.").read_bytes()[:9])
-"""
-    result = cli_python(code, **machine.environment)
-    assert result.stdout.splitlines() == ["b'[\"a cat\"]'", "b'[1, 2][1,'"]
-    last = result.stderr.splitlines()[-1]
-    assert "zhwang/HPDv2/none.json: is not on this machine and the hub answered with status 404" in last
-    assert (machine.cache / f"datasets--zhwang--HPDv2/snapshots/{COMMIT}/train.json").is_symlink()
 
 
 # --- several processes, and processes that die

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from conftest import TINY, Cli, command_code
+from conftest import TINY, Cli
 from error_fields import at
 from forked_process import ForkedProcess
 from hpskit.errors import InputError, OutputError
@@ -286,34 +285,6 @@ def test_bad_settings(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(InputError, check=at(tmp_path / "a.jsonl", found="no rows")):
         run(ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.jsonl"), lambda: pytest.fail("loaded"))
-
-
-def test_killed_and_run_again_it_continues(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:
-    """SIGKILL in the middle of a real run of the command; nothing is lost and nothing is done twice."""
-    rows = [{"image": f"{number}.png", "prompt": "x"} for number in range(40)]
-    for number, row in enumerate(rows):
-        photographs[number % 2].crop((number, 0, 200 + number, 200)).save(tmp_path / row["image"])
-    items = tmp_path / "items.jsonl"
-    items.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out, partial = tmp_path / "scores.jsonl", tmp_path / "scores.jsonl.partial"
-    command = ["score", "--pairs", str(items), "--batch-size", "1", "--precision", "fp32", "--json", "--out"]
-    process = ForkedProcess(command_code(["hpskit", *command, str(out)]))
-    deadline = time.monotonic() + 120
-    while not (wal := tmp_path / "scores.jsonl.partial-wal").exists() or wal.stat().st_size < 60_000:
-        assert process.poll() is None, process.finish().stderr
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.kill()
-    process.finish()
-    assert not out.exists()
-    assert partial.exists()
-    summary = json.loads(cli(*command, out).stdout)
-    assert 0 < summary["resumed"] < 40
-    assert summary == {"out": str(out), "rows": 40, "skipped": 0, "resumed": summary["resumed"]}
-    final = lines(out)
-    assert [row["row"] for row in final] == [*range(1, 41)]
-    expected = load_scorer("mini", precision="fp32").score([tmp_path / row["image"] for row in rows], "x")
-    assert [row["score"] for row in final] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_a_full_disk_keeps_the_rows_so_far(cli: Cli, tmp_path: Path, photographs: list[Image.Image]) -> None:

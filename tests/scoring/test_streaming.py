@@ -14,11 +14,11 @@ from conftest import TINY
 from error_fields import at
 from hpskit.errors import ImageError, ModelError
 from hpskit.pixels import Encoded, Preprocessing
-from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import ImageLike
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer, streamed
 from hpskit.scoring.streaming import stream
 from image_files import encoded
+from small_inputs import information
 
 
 class Width:
@@ -26,17 +26,7 @@ class Width:
 
     reads_prompt = False
     log_odds_per_point = None
-    info = ScorerInfo(
-        name="width",
-        version="1",
-        architecture="none",
-        weight_hash="none",
-        preprocessing="none",
-        precision="fp32",
-        scale="pixels",
-        licence="Apache-2.0",
-        package="test",
-    )
+    info = information("width")
 
     def score(self, images: list[ImageLike], prompts: list[str]) -> torch.Tensor:
         assert all(isinstance(image, Image.Image) for image in images)
@@ -78,17 +68,6 @@ def test_each_image_is_prepared_once_for_equal_preprocessings(
     monkeypatch.setattr(Preprocessing, "__call__", counted)
     list(stream([scorers[0], scorers[0], scorers[1]], photograph_files, ["a", "b"]))
     assert sorted(done) == sorted([scorers[0].preprocessing.name, scorers[1].preprocessing.name] * 2)
-
-
-def test_a_broken_image_is_an_error_in_its_place(
-    scorers: list[PreferenceScorer], photograph_files: list[Path], tmp_path: Path
-) -> None:
-    (bad := tmp_path / "bad.png").write_bytes(b"not an image")
-    (outcomes,) = stream([scorers[2]], [photograph_files[0], bad, photograph_files[1]], ["a"] * 3)
-    assert isinstance(outcomes[1], ImageError)
-    assert "is not an image" in str(outcomes[1])
-    expected = scorers[2].score(photograph_files, "a").tolist()
-    assert [outcomes[0], outcomes[2]] == [pytest.approx([score], abs=1e-4) for score in expected]
 
 
 def test_what_is_broken_keeps_no_pixels(photographs: list[Image.Image]) -> None:

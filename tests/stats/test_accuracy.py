@@ -113,19 +113,6 @@ def test_a_pair_goes_by_those_who_ranked_both(rule: str, data: list[Judged]) -> 
     assert whole.correct.tolist() == pytest.approx(direct.correct.tolist())
 
 
-def test_no_pair_is_invented() -> None:
-    """Two people saw different images; by mean ranks 0 would be before 2 and 3 before 1, and nobody has said so."""
-    votes = np.array([[1, 2, NAN, NAN], [NAN, NAN, 2, 1]])
-    for rule in PAIR_RULES:
-        for scores in ([4, 3, 1, 2], [2, 1, 3, 4]):
-            accuracy = pair_accuracy([scores], [votes], rule)
-            assert (accuracy.value, accuracy.pairs) == (1, 2)
-    # By mean ranks, 2 for image 0 and 1.5 for image 1, people would prefer 1; all who compared the two prefer 0.
-    turned = np.array([[1, 2, NAN], [3, NAN, 1], [NAN, 1, 2]])
-    assert np.nanmean(turned, axis=0).tolist() == [2, 1.5, 1.5]
-    assert pair_accuracy([[3, 1, 2]], [turned], "ties-half").correct.tolist() == [1]
-
-
 def test_the_best_of_partial_rankings_has_met_all_others() -> None:
     def result(scores: list[float], *votes: list[float]) -> float | None:
         try:
@@ -184,18 +171,6 @@ def test_groups_of_one_prompt_stay_together() -> None:
         assert fitted.correct[group] == pair_accuracy(scores[[group]], ranks[[group]], rule).value
     assert len(thresholds) == 10
     assert len(pickapic_cross_fitted(scores[:4], ranks[:4])[1]) == 4
-
-
-def test_parts_of_groups_and_of_pairs() -> None:
-    outcomes = pair_outcomes([[3, 2, 1], [1, 2]], [[1, 2, 3], [1, 2]], "hpdv2")
-    some = outcomes.accuracy((outcomes.group == 1) | (outcomes.second == 2))
-    assert (some.value, some.pairs, some.weight.tolist()) == (pytest.approx(2 / 3), 3, [2, 1])
-    accuracy = pair_accuracy([[3, 2, 1], [1, 2], [1, 2]], [[1, 2, 3], [1, 2], [1, 1]], "imagereward")
-    assert (accuracy.value, accuracy.groups, accuracy.pairs) == (0.5, 2, 4)
-    assert accuracy.subset(np.array([True, False, True])).value == 1
-    assert accuracy.subset(np.array([1])).value == 0
-    with pytest.raises(InputError, check=NOTHING):
-        accuracy.subset(np.array([2]))
 
 
 @pytest.mark.parametrize(

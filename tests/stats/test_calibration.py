@@ -55,26 +55,6 @@ def test_bins_are_those_of_scikit_learn_both_ways_round() -> None:
     assert result.ece == pytest.approx(float(weights @ np.abs(shares - means)))
 
 
-@given(pairs, st.integers(1, 20))
-def test_which_image_comes_first_does_not_matter(data: list[tuple[float, int, int]], bins: int) -> None:
-    probabilities, shares, votes = columns(data)
-    both = (1 - np.array(probabilities)).tolist()  # rounded once, so that 1 - (1 - p) is p again
-    probabilities = [1 - p for p in both]
-    one = calibration(probabilities, shares, votes, bins=bins)
-    other = calibration(both, [1 - share for share in shares], votes, bins=bins)
-    for name in ("brier", "brier_floor", "log_loss", "log_loss_floor", "ece"):
-        assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-9)
-    assert 0 <= one.ece <= 1
-
-
-def test_a_scorer_that_knows_the_shares_is_calibrated_and_at_the_floor() -> None:
-    shares = [0.1, 0.3, 0.75, 1.0]
-    result = calibration(shares, shares, [10, 10, 4, 7])
-    assert result.ece == pytest.approx(0)
-    assert result.brier == pytest.approx(result.brier_floor)
-    assert result.log_loss == pytest.approx(result.log_loss_floor)
-
-
 def test_certainty_that_is_wrong_costs_everything() -> None:
     result = calibration([1.0, 0.5], [0.5, 0.5])
     assert result.log_loss == math.inf

@@ -55,14 +55,6 @@ def test_tau_counts_the_pairs_that_were_compared() -> None:
     assert np.isnan(spearman([[3, 2, 1]], [votes])).all()  # there is no one order of the three
 
 
-def test_judgements_of_the_same_images_have_one_order() -> None:
-    votes = np.array([[1, 3, NAN, 2], [1, 2, NAN, 3], [2, 3, NAN, 1], [NAN, NAN, 1, NAN]])
-    scores = [9.0, 1.0, 5.0, 4.0]
-    means = np.array([4 / 3, 8 / 3, NAN, 2])
-    for measure in (kendall_tau_b, spearman):
-        assert measure([scores], [votes]).tolist() == measure([scores], [means]).tolist() == pytest.approx([1])
-
-
 def test_the_figures_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     one = rng.normal(size=(5, 40)) + np.arange(5)[:, None] * 0.2

@@ -83,14 +83,6 @@ def test_pairs_find_what_is_lost_between_unpaired_images() -> None:
     assert paired.raw == apart.raw
 
 
-def test_order_and_seed() -> None:
-    first, second = images(20, 0, 7), images(25, 3, 8)
-    one = compare_densities(first, second, (WASSERSTEIN,), resamples=100, seed=3)
-    assert one == compare_densities(first, second, (WASSERSTEIN,), resamples=100, seed=3)
-    assert one != compare_densities(first, second, (WASSERSTEIN,), resamples=100, seed=4)
-    assert compare_densities(second, first, (WASSERSTEIN,), resamples=100)[0].raw == pytest.approx(one[0].raw)
-
-
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(InputError, check=fields("densities", found="1 and 5 images")):
         compare_densities(images(1, 0, 0), images(5, 0, 0), (jensen_shannon,))

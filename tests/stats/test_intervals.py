@@ -73,12 +73,6 @@ def test_a_paired_difference_is_surer_than_its_parts() -> None:
     assert (turned.low, turned.high) == pytest.approx((-difference.high, -difference.low), abs=0.002)
 
 
-def test_a_scorer_does_not_differ_from_itself() -> None:
-    measured = prompts(np.random.default_rng(0), 40)
-    difference = bootstrap_difference(measured, measured)
-    assert (difference.value, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
-
-
 @given(seed=st.integers(0, 10_000), level=st.sampled_from([0.5, 0.8, 0.95]))
 @settings(max_examples=30)
 def test_the_p_value_and_the_interval_say_the_same(seed: int, level: float) -> None:

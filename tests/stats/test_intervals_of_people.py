@@ -113,29 +113,6 @@ def test_ties_of_people_are_not_broken_by_where_images_stand() -> None:
     assert bootstrap_scores([[0, 0]] * 4, [np.array([[2, 1]])] * 4, rule="hpdv2", resamples=50).value == 0
 
 
-def test_a_group_of_its_own_size_may_stay_undrawn() -> None:
-    votes = [*panel(np.random.default_rng(0), np.full(3, 1.0), prompts=6), np.array([[1, 2]]), np.full((2, 3), np.nan)]
-    scores = [np.arange(rows.shape[1]) for rows in votes]
-    for seed in range(5):
-        interval = bootstrap_scores(scores, votes, resamples=1, seed=seed)
-        assert interval.low == interval.high
-    assert interval.value == pytest.approx(
-        pair_accuracy(scores[:7], [r.mean(axis=0) for r in votes[:7]], "ties-half").value
-    )
-
-
-def test_prompts_with_nothing_to_compare_are_no_part_of_the_sample() -> None:
-    rng = np.random.default_rng(0)
-    votes = panel(rng, np.full(4, 1.0), prompts=30)
-    alone = [rows[:1] for rows in votes] + [np.empty((0, 4))]
-    assert bootstrap_people([*votes, *alone], "annotator_vs_annotator").value == pytest.approx(
-        annotator_agreement(votes).value
-    )
-    with_some = bootstrap_people([*votes, *alone], "annotator_vs_annotator")
-    without = bootstrap_people(votes, "annotator_vs_annotator")
-    assert (with_some.low, with_some.high) == pytest.approx((without.low, without.high), abs=0.012)
-
-
 def test_copies_of_a_prompt_are_drawn_together() -> None:
     votes = panel(np.random.default_rng(0), np.full(3, 1.0), prompts=20)
     naive = bootstrap_people(votes * 3, "leave_one_out")

@@ -73,14 +73,6 @@ def test_the_power_of_a_t_test_is_nearly_reached(resolution: float) -> None:
     assert power(needed + 2) > 0.8
 
 
-def test_errors_are_those_of_theory() -> None:
-    scores = models()
-    differences = [(scores[i] - scores[j]).var(ddof=1) for i in range(4) for j in range(i)]
-    for found in wrong_order_curve(scores, [25, 1600], resamples=10):
-        assert found.standard_error == pytest.approx(math.sqrt(scores.var(axis=1, ddof=1).mean() / found.prompts))
-        assert found.difference_error == pytest.approx(math.sqrt(np.mean(differences) / found.prompts))
-
-
 def test_the_chances_are_those_of_a_plain_simulation() -> None:
     scores = models()
     assert wrong_order_curve(scores, [20, 50]) == [point(scores, 20), point(scores, 50)]
@@ -117,20 +109,6 @@ def test_shares_of_the_mean_stay_whatever_the_number() -> None:
     assert [(one.prompts, one.wrong_order) for one in found] == [(1, 0), (10, 0), (11, 0), (999, 0)]
 
 
-def test_a_prompt_that_stands_four_times_is_one() -> None:
-    scores = models(100)
-    four, text = np.repeat(scores, 4, axis=1), np.repeat(np.arange(100), 4)
-    one = point(scores, 50)
-    grouped = point(four, 50, clusters=text)
-    assert grouped.wrong_order == one.wrong_order
-    assert grouped.difference_error == pytest.approx(one.difference_error)
-    assert point(four, 50).difference_error == pytest.approx(one.difference_error, rel=0.01)  # of 50 others, as here
-    across = np.tile(scores, 4), np.tile(np.arange(100), 4), np.repeat(list("abcd"), 100)
-    found = point(across[0], 50, clusters=across[1], categories=across[2])
-    assert found.difference_error == pytest.approx(one.difference_error)
-    assert found.wrong_order == one.wrong_order
-
-
 def test_deviations_are_those_of_the_differences() -> None:
     scores = models()
     style = np.repeat(["photo", "paintings"], [300, 100])
@@ -142,15 +120,6 @@ def test_deviations_are_those_of_the_differences() -> None:
     assert within == pytest.approx(plain, rel=0.02)
     doubled = np.repeat(scores, 2, axis=1)
     assert difference_deviations(doubled, clusters=np.repeat(np.arange(400), 2)) == pytest.approx(plain)
-
-
-def test_incomplete_prompts_are_left_out() -> None:
-    scores = models()
-    holes = scores.copy()
-    holes[2, 300:] = np.nan
-    style = np.repeat(["one", "two"], [150, 250])
-    assert point(holes, 20) == point(scores[:, :300], 20)
-    assert point(holes, 20, categories=style) == point(scores[:, :300], 20, categories=style[:300])
 
 
 def test_style_result_by_hand() -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 from error_fields import at
 from hpskit.dataset.convert import convert
 from hpskit.dataset.reading import open_data
-from hpskit.dataset.split import split, write_split
 from hpskit.errors import InputError
 from hpskit.training.data import DataConfig, TrainingData, parse_source, read_data
 from hpskit.training.run_folder import RunFolder
@@ -173,22 +172,6 @@ def test_prompts_that_are_cut_are_counted_before_the_first_step(config: TrainCon
     change(tmp_path / "train.json", edit)
     [warning] = [line for line in dry_run(config)["warnings"] if "longer" in line]
     assert "train.json: 3 of 16 prompts are longer than the 77 tokens that the network reads" in warning
-
-
-def test_a_split_of_data_is_trained_on(config: TrainConfig, tmp_path: Path) -> None:
-    """Parquet files that name files, as `hpskit data split` writes them."""
-    data = open_data(tmp_path / "train.json")
-    write_split(data, split(data, share=0.4), tmp_path / "parts")
-    parts = replace(
-        config,
-        data=(str(tmp_path / "parts/train.parquet"),),
-        validation=str(tmp_path / "parts/validation.parquet"),
-    )
-    assert train(parts).steps == 1
-    (tmp_path / "train/train-0-a.png").unlink()
-    with pytest.raises(InputError, check=at("train-0-a.png' is not in")):
-        train(replace(parts, out=tmp_path / "again"))
-    assert not (tmp_path / "again").exists()
 
 
 def test_validation_in_which_fewer_than_two_prompts_decide_anything_is_refused(task: Path) -> None:

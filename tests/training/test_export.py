@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from error_fields import at
-from hpskit.cli import export as command
 from hpskit.errors import CheckpointError, InputError, OutputError
 from hpskit.evaluation.run import Evaluation
 from hpskit.evaluation.run import run as evaluate
@@ -26,8 +25,8 @@ from hpskit.pixels import Preprocessing, to_tensor
 from hpskit.scoring.contract import Candidate
 from hpskit.scoring.scorer import load_scorer
 from hpskit.training.export import Export, export
-from judged_photographs import write_data
 from run_material import write_trained
+from small_inputs import write_data
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = ["a temple", "a temple"]
@@ -161,11 +160,6 @@ def test_an_evaluation_of_another_model_is_refused(run: Path, tmp_path: Path) ->
     with pytest.raises(InputError, check=at(path, found="no scorer with the weights sha256:")):
         export(Export(source=run, layout="huggingface", out=tmp_path / "hub", evaluations=(path,)))
     assert not (tmp_path / "hub").exists()
-
-
-def test_the_command_prints_one_document(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command.export(run, "official", tmp_path / "mine.pt", as_json=True)
-    assert json.loads(capsys.readouterr().out)["step"] == 150
 
 
 @pytest.mark.slow

@@ -114,14 +114,6 @@ def test_an_epoch_has_every_group_once_and_each_block_within_one_window(data: An
         assert data.sizes[[*inside]].sum() <= loader_module._WINDOW or len(inside) == 1
 
 
-def test_the_order_of_files_is_any_order_and_another_one_each_time() -> None:
-    files: Any = SimpleNamespace(pairs=np.ones(4), starts=np.array([0, 4]), sizes=np.array([0]))
-    seen = {tuple(epoch_order(files, seed=seed, source=0, epoch=0).tolist()) for seed in range(400)}
-    assert len(seen) == 24
-    found = [epoch_order(files, seed=1, source=s, epoch=e).tolist() for s, e in [(0, 0), (0, 1), (1, 0)]]
-    assert found[0] != found[1] != found[2] != found[0]
-
-
 def test_the_order_is_the_same_in_every_release() -> None:
     """A run that was begun with one release of NumPy and hpskit is resumed with another."""
     data: Any = SimpleNamespace(pairs=np.ones(8), starts=np.array([0, 3, 8]), sizes=np.array([0, 0]))
@@ -139,14 +131,6 @@ def test_ratios_are_kept_at_any_moment(sources: list[Any], data: st.DataObject) 
         total = sum(state["pairs"])
         for drawn, ratio in zip(state["pairs"], ratios, strict=True):
             assert abs(drawn - total * ratio / sum(ratios)) <= 6 * len(sources)  # a group has six pairs at most
-
-
-@given(blocks(), st.integers(1, 8))
-def test_a_sampler_goes_on_from_any_position(data: Any, batches: int) -> None:
-    start = {"groups": [0], "pairs": [0]}
-    whole = [*itertools.islice(sample([data], [1.0], start, pairs=5, seed=2), 12)]
-    again = sample([data], [1.0], whole[batches - 1][1], pairs=5, seed=2)
-    assert [*itertools.islice(again, 12 - batches)] == whole[batches:]
 
 
 def test_a_batch_is_what_the_data_say(layouts: dict[str, DataSet]) -> None:
@@ -223,12 +207,6 @@ def test_it_goes_on_where_it_stopped(layouts: dict[str, DataSet], layout: str, w
         fresh.load_state_dict(states[done - 1])
         assert all(map(same, whole[done:], taken(fresh, 30 - done)))
         assert fresh.state_dict() == states[-1]
-
-
-def test_a_batch_of_pairs_is_as_large_as_asked_for(tmp_path: Path) -> None:
-    data = stored(tmp_path / "pairs.parquet", made_groups(50, size=2))
-    for batch in taken(loader_of(data, pairs=16), 6):
-        assert (len(batch.prompts), len(batch.pairs[0]), len(batch.pixels)) == (16, 16, 32)
 
 
 def test_memory_is_bounded_where_images_are_in_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,8 @@ from hpskit.training.mini import (
     run,
     with_copies,
 )
-from judged_photographs import write_votes
 from preference_data import png
+from small_inputs import write_votes
 
 ROOT = Path(__file__).parents[2]
 QUICK = MiniRecipe(repeats=1, folds=4, penalties=(1.0, 0.3))

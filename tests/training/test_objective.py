@@ -155,27 +155,6 @@ def test_equal_scores_lose_the_variance_of_the_ratings() -> None:
     assert total / weight == pytest.approx(4 * (3 * np.var([1, 2, 6]) + 0) / 5)
 
 
-@given(st.lists(st.floats(-5, 5), min_size=5, max_size=5), st.floats(-30, 30))
-def test_the_gradient_of_ratings_is_that_of_finite_differences_and_moves_no_group(
-    values: list[float], shift: float
-) -> None:
-    batch, recipe = rated([1, 2, 6], [4, 7]), Recipe(loss="rating", rating_step=0.5)
-
-    def loss(scores: list[float]) -> torch.Tensor:
-        return objective(recipe, torch.tensor(scores), batch)[0]
-
-    scores = torch.tensor(values, requires_grad=True)
-    objective(recipe, scores, batch)[0].backward()
-    assert scores.grad is not None
-    steps = [[value + 0.5 * (place == moved) for place, value in enumerate(values)] for moved in range(5)]
-    back = [[value - 0.5 * (place == moved) for place, value in enumerate(values)] for moved in range(5)]
-    differences = [float(loss(up) - loss(down)) for up, down in zip(steps, back, strict=True)]  # exact: it is a square
-    assert scores.grad.tolist() == pytest.approx(differences, abs=1e-3)
-    assert scores.grad[:3].sum().item() == pytest.approx(0, abs=1e-4)
-    moved = [value + shift * (place < 3) for place, value in enumerate(values)]
-    assert float(loss(moved)) == pytest.approx(float(loss(values)), rel=1e-4, abs=1e-3)
-
-
 def test_the_weight_of_a_group() -> None:
     pair: Said = ([[1.0, 2.0]], [1.0], 1.0)
     heavy: Said = ([[1.0, 2.0]], [1.0], 3.0)

@@ -43,13 +43,6 @@ def test_the_lead_says_that_data_were_learned_by_heart() -> None:
     assert "It learned its data by heart: at step 150 validation had become worse" in page
 
 
-def test_names_and_messages_are_text_not_html() -> None:
-    log = [*log_of(tiny()), {"kind": "warning", "step": 5, "name": "odd", "text": "a < b & <script>"}]
-    page = report_page("<b>", config_of(tiny()), log)
-    assert "a &lt; b &amp; &lt;script&gt;" in page
-    assert "<b>" not in page
-
-
 @pytest.mark.parametrize("lines", [[], [step(1)], [step(1), step(2, accuracy=None, gradient_norm=None, loss=None)]])
 def test_an_unfinished_run_has_a_page(lines: list[dict[str, Any]]) -> None:
     page = report_page("first", config_of(tiny()), lines)

@@ -8,7 +8,6 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -60,9 +59,6 @@ def test_a_state_that_was_edited_is_noticed(folder: RunFolder, change: dict[str,
     path.write_text(json.dumps(read_json(path) | change))
     with pytest.raises(CheckpointError, check=at(path, found="not as it was written", cure="--resume")):
         folder.load(7)
-
-
-SPAN = {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
 def test_the_last_ones_and_the_best_one_stay(folder: RunFolder) -> None:
@@ -118,15 +114,6 @@ def test_whatever_has_become_of_a_file_is_noticed_and_the_cure_is_named(folder: 
     folder.load(5)
 
 
-def test_tensors_in_which_a_bit_was_flipped_are_noticed(folder: RunFolder) -> None:
-    save(folder, 5, size=100)
-    path = folder.checkpoint(5) / "model.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:])
-    with pytest.raises(CheckpointError, check=at(path, found="not as it was written")):
-        folder.load(5)
-
-
 @pytest.fixture
 def little_room() -> Iterator[int]:
     """No file may grow beyond 64 KB, as if the disk were full."""
@@ -158,14 +145,6 @@ def test_a_run_is_read_as_it_stands(tmp_path: Path) -> None:
     assert found["step"] == 100
     with pytest.raises(InputError, check=at(folder.path, found="'best'", expected="none was saved yet")):
         folder.weights()
-
-
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, check=at(tmp_path, found="holds no config.json")):
-        RunFolder(tmp_path).config()
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(InputError, check=at(tmp_path / "config.json")):
-        RunFolder(tmp_path).config()
 
 
 def test_a_run_goes_on_with_what_it_was_started_with(folder: RunFolder) -> None:
@@ -202,16 +181,6 @@ def test_the_summary_of_a_finished_run(folder: RunFolder) -> None:
     publish_json(folder.summary_file, {"steps": 6, "best_step": 4, "validation": {}, "weight_hash": "sha256:0"})
     with pytest.raises(OutputError, check=at(folder.model, found="is not there", cure=cure)):
         folder.finished()
-
-
-def test_the_best_is_the_most_accurate_then_the_least_loss_then_the_first() -> None:
-    def line(number: int, accuracy: float, loss: float) -> dict[str, Any]:
-        return {"kind": "validation", "step": number, "loss": loss, "accuracy": {"value": accuracy}}
-
-    found = best_validation([line(1, 0.7, 0.5), line(2, 0.8, 0.6), line(3, 0.8, 0.4), line(4, 0.8, 0.4)])
-    assert found is not None
-    assert found["step"] == 3
-    assert best_validation([]) is None
 
 
 @pytest.fixture

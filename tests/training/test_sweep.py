@@ -23,7 +23,6 @@ from PIL import Image
 from conftest import Cli
 from error_fields import at
 from forked_process import seen_beside_others
-from hpskit.cli.ablate import _print as print_result
 from hpskit.errors import InputError, OutputError
 from hpskit.stage import alone_in
 from hpskit.training.recipes import hpsv2, tiny
@@ -32,8 +31,6 @@ from hpskit.training.sweep import (
     ablate,
     ablation_page,
     ablation_table,
-    axis_of,
-    in_order,
     parse_grid,
     pool_of,
     undecided,
@@ -187,15 +184,6 @@ def test_the_page_shows_a_map_and_a_chart_of_each_field() -> None:
     assert not re.search(r"https?://", page)
 
 
-def test_numbers_are_ordered_and_words_are_not_joined() -> None:
-    result = ablation_of({"lr": [1e-5, 1e-6, 1e-3], "image_blocks": [2, "all"]})
-    lr = axis_of("lr", in_order(result["fields"]["lr"]))
-    assert (lr.labels, lr.logarithmic, lr.title) == (("1e-06", "1e-05", "0.001"), True, "lr (logarithmic)")
-    blocks = axis_of("image_blocks", [2, "all"])
-    assert (blocks.labels, blocks.logarithmic, blocks.title) == (("2", "all"), False, "image_blocks")
-    assert ablation_page(result).count("<polyline") == 2, "one for each value of image_blocks, over lr"
-
-
 def test_what_a_run_had_before_it_stopped_is_in_its_row_and_nowhere_else() -> None:
     result = ablation_of({"lr": [1e-6, 1e-5, 1e-4, 1e-3]})
     accuracy = {"value": 0.99, "low": 0, "high": 1}
@@ -217,15 +205,6 @@ def test_any_number_of_fields(fields: dict[str, list[Any]], charts: int) -> None
     page = ablation_page(ablation_of(fields))
     assert page.count("<svg") == charts
     assert ">nan<" not in page
-
-
-def test_the_table_is_markdown() -> None:
-    lines = ablation_table(ablation_of(FIELDS, stopped=True)).splitlines()
-    assert lines[0] == "| lr | image_blocks | accuracy, % | 95 % interval | hpdv2, % | validation loss | best step |"
-    assert len(lines) == 2 + 9
-    assert lines[2] == "| 1e-06 | 10 | stopped at step 60 |  |  |  |  |"
-    assert [line for line in lines if "**" in line] == [lines[2 + 4]]
-    assert {line.count("|") for line in lines} == {8}
 
 
 LOSSES = {"lr": [1e-6, 1e-5], "loss": ["pair", "best-of-group", "plackett-luce", "davidson"]}
@@ -250,17 +229,6 @@ def test_intervals_that_overlap_decide_nothing() -> None:
     result["runs"][1]["accuracy"]["high"] = 0.755
     assert undecided(result) == 0
     assert "overlap" not in ablation_page(result).split("<h2>")[1]
-
-
-def test_the_terminal_has_the_order_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
-    result = ablation_of({"lr": [1e-5, 1e-6, 1e-4, 1e-3]}, stopped=True)
-    print_result(result, Path("out"))
-    shown = capsys.readouterr().out
-    firsts = re.findall(r"^ +(1e-0\d|0\.\d+) ", shown, re.MULTILINE)
-    page = ablation_page(result)
-    rows = re.findall(r'<tr><td class="num">([^<]*)<', page)
-    assert firsts == rows == ["1e-06", "0.0001", "0.001", "1e-05"]
-    assert [line.split()[0] for line in shown.splitlines() if line.endswith("  best  ")] == ["1e-06"]
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from typing import Any
 
 import open_clip
 import pytest
-import torch
 
 from error_fields import at
 from forked_process import ForkedProcess
@@ -224,15 +223,6 @@ def test_other_ways_to_train(config: TrainConfig, settings: tuple[str, ...]) -> 
     assert math.isfinite(train(changed(config, *settings)).validation["loss"])
 
 
-def test_the_moving_average_is_what_is_validated_and_kept(config: TrainConfig) -> None:
-    summary = train(changed(config, "ema=0.9", "validate_every=4", "save_every=4"))
-    state, weights, training = RunFolder(config.out).load(4)
-    raw = {name.removeprefix("weights/"): t for name, t in training.items() if name.startswith("weights/")}
-    assert raw.keys() == weights.keys()
-    assert any(not torch.equal(raw[name], weights[name]) for name in raw)
-    assert state.hashes["model.safetensors"] == summary.weight_hash
-
-
 def test_curves_for_tensorboard(config: TrainConfig) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -359,14 +349,6 @@ def test_the_command_says_how_to_go_on(config: TrainConfig) -> None:
     (said,) = stopped.value.__notes__
     assert "stopped and saved after step" in said
     assert "the same command with --resume goes on" in said
-
-
-def test_what_is_said_of_ctrl_c_is_true(tmp_path: Path) -> None:
-    assert command._way_on(tmp_path / "run") == "no checkpoint was saved yet, and the same command begins anew"
-    (tmp_path / "config.json").touch()
-    assert command._way_on(tmp_path).endswith("and the same command with --resume begins anew")
-    (tmp_path / "checkpoints/step-000002").mkdir(parents=True)
-    assert command._way_on(tmp_path) == "the same command with --resume goes on behind the last checkpoint"
 
 
 def test_the_command(config: TrainConfig, capsys: pytest.CaptureFixture[str]) -> None:

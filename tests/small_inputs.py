@@ -1,9 +1,10 @@
-"""Small data sets in the layout of HPD v2's test set, with photographs whose quality falls in known steps, and scorers
-that are right about them."""
+"""Small inputs whose truth is known: a suite and its images, photographs of which people like the sharp ones, and
+scorers that are right about them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,29 @@ from PIL import Image, ImageFilter
 
 from hpskit.records import ScorerInfo
 
-__all__ = ["Mixed", "Sharpness", "entry", "write_data", "write_votes"]
-
 _WORDS = ("cat", "dog", "barn", "lake", "tower", "bridge", "garden", "violin", "teapot", "comet")
 RADII = (0, 2, 4, 8)  # of the blur: image 0 is the best, image 3 the worst
+
+
+def grey(path: Path, level: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (level, level, level)).save(path)
+
+
+def write_suite(path: Path) -> Path:
+    """Two categories, four and three prompts, in turn."""
+    rows = [{"category": "a", "prompt": f"a {number}"} for number in range(4)]
+    rows[1:1] = [{"category": "b c", "prompt": f"b c {number}"} for number in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_renders(root: Path) -> Path:
+    """The images of that suite, each of one grey level: category a 10, 11, 12, 13, category b c 20, 21, 22."""
+    for category, start, count in (("a", 10, 4), ("b c", 20, 3)):
+        for number in range(count):
+            grey(root / category / f"{number:05d}.png", start + number)
+    return root
 
 
 def entry(prompt: str, images: list[str], *ranks: list[int]) -> dict[str, Any]:
@@ -62,6 +82,31 @@ def write_votes(folder: Path, photographs: list[Image.Image]) -> Path:
     return folder / "rankings.jsonl"
 
 
+def information(name: str, **known: str) -> ScorerInfo:
+    """What is known of a scorer of the tests."""
+    unknown = dict.fromkeys(("architecture", "weight_hash", "preprocessing", "scale", "licence"), "none")
+    return ScorerInfo(name=name, **{"version": "1", "precision": "fp32", "package": "test", **unknown, **known})
+
+
+class Brightness:
+    """A scorer of somebody's own: the mean grey level in points, 0 to 255, plus the length of the prompt."""
+
+    log_odds_per_point = 0.5
+    reads_prompt = True
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+        self.calls = 0
+        self.info = information("brightness", version=f"{weight:g}", package="tests 1, hpskit 0.1")
+
+    def score(self, images: object, prompts: object) -> torch.Tensor:
+        assert isinstance(images, Sequence)
+        assert isinstance(prompts, Sequence)
+        self.calls += len(images)
+        levels = [float(np.asarray(image.convert("L"), dtype=np.float64).mean()) for image in images]
+        return torch.tensor([self.weight * level + len(p) for level, p in zip(levels, prompts, strict=True)])
+
+
 @dataclass
 class Sharpness:
     """Scores images by their finest detail, so that a blurred copy is always worse; `sign` -1 turns it round."""
@@ -75,17 +120,7 @@ class Sharpness:
 
     @property
     def info(self) -> ScorerInfo:
-        return ScorerInfo(
-            name=self.name,
-            version="1",
-            architecture="none",
-            weight_hash="sha256:none",
-            preprocessing="none",
-            precision="fp32",
-            scale="grey levels",
-            licence="Apache-2.0",
-            package="test",
-        )
+        return information(self.name, weight_hash="sha256:none")
 
     def score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
         self.seen += prompts
@@ -97,6 +132,5 @@ class Mixed(Sharpness):
     """Right about prompts that end in an even number, wrong about the others."""
 
     def score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
-        return Sharpness.score(self, images, prompts) * torch.tensor(
-            [1.0 if p[-1] in "02468" else -1.0 for p in prompts]
-        )
+        right = torch.tensor([1.0 if prompt[-1] in "02468" else -1.0 for prompt in prompts])
+        return Sharpness.score(self, images, prompts) * right
