@@ -20,7 +20,6 @@ from hpskit.files import (
     publish_folder,
     publish_json,
     read_json,
-    sha256_file,
 )
 
 
@@ -132,12 +131,6 @@ def test_a_name_that_leads_out_is_not(own: Path, name: str) -> None:
         inside(own / name, [own], "a.json: row 1")
 
 
-@pytest.mark.parametrize("name", ["a\0.png", "a\ud83d.png"])
-def test_what_names_no_file_is_inside_of_nothing(own: Path, name: str) -> None:
-    with pytest.raises(InputError, check=at("row 1", found="is not the name of a file")):
-        inside(own / name, [own], "row 1")
-
-
 def on_a_full_disk(code: str) -> str:
     """What a process says whose files may have 4 KB."""
     limit = (
@@ -155,11 +148,6 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
     assert "nothing was changed" in said
     assert read_json(path) == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_sha256(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -122,21 +122,6 @@ def test_names_tell_preprocessings_apart() -> None:
     assert len({variant.name for variant in variants}) == len(variants)
 
 
-@pytest.mark.parametrize(
-    ("settings", "found", "expected"),
-    [
-        ({"size": 0}, "is 0", "at least 1 pixel"),
-        ({"resize": "fit"}, "is 'fit'", "letterbox, crop, crop-floor, squash"),
-        ({"interpolation": "lanczos"}, "is 'lanczos'", "bicubic, bilinear"),
-        ({"pillow": True, "antialias": False}, "is False", "True"),
-    ],
-)
-def test_impossible_settings(settings: dict[str, Any], found: str, expected: str) -> None:
-    name = [*settings][-1]
-    with pytest.raises(InputError, check=at(f"preprocessing: {name}", found=found, expected=expected)):
-        Preprocessing(**settings)
-
-
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 60), st.integers(1, 60), st.just(3))))
 def test_both_routes_agree_on_any_image(array: np.ndarray) -> None:
     tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
@@ -180,36 +165,6 @@ def test_every_mode_becomes_rgb(image: Image.Image, expected: list[tuple[int, in
     opened = open_image(image)
     assert opened.mode == "RGB"
     assert [tuple(row) for row in np.asarray(opened)[0].tolist()] == expected
-
-
-@pytest.mark.parametrize(
-    ("format_", "modes"),
-    [
-        ("png", ["RGB", "L", "P", "LA", "RGBA", "I;16"]),
-        ("jpg", ["RGB", "L", "CMYK"]),
-        ("webp", ["RGB", "L", "P", "RGBA"]),
-        ("tiff", ["RGB", "L", "P", "LA", "RGBA", "CMYK", "I;16"]),
-        ("gif", ["RGB", "L", "P"]),
-        ("bmp", ["RGB", "L", "P"]),
-    ],
-)
-def test_every_kind_of_file_can_be_read(tmp_path: Path, format_: str, modes: list[str]) -> None:
-    for mode in modes:
-        path = tmp_path / f"a.{format_}"
-        grey = Image.new("L", (20, 10), 120)
-        (Image.new(mode, (20, 10), 120 * 257) if mode == "I;16" else grey.convert(mode)).save(path)
-        image = open_image(path)
-        assert (image.mode, image.size) == ("RGB", (20, 10))
-        assert np.abs(np.asarray(image).astype(int) - 120).max() <= 3, mode
-
-
-def test_a_transparent_colour_of_a_png_is_flattened(tmp_path: Path) -> None:
-    colour, palette, grey = Image.new("RGB", (4, 4), (1, 2, 3)), Image.new("P", (4, 4), 0), np.uint16([[0, 40_000]])
-    for image, transparency in ((colour, (1, 2, 3)), (palette, 0), (Image.fromarray(grey), 0)):
-        image.save(tmp_path / "a.png", transparency=transparency)
-        opened = open_image(tmp_path / "a.png")
-        assert opened.getpixel((0, 0)) == (255, 255, 255)
-    assert opened.getpixel((1, 0)) == (156, 156, 156), "of 16 bits"
 
 
 def test_exif_orientation_is_applied(tmp_path: Path, photographs: list[Image.Image]) -> None:

@@ -132,18 +132,6 @@ def test_a_pipe_is_refused_because_it_can_be_read_only_once(tmp_path: Path) -> N
         next(read_rows(tmp_path / "a.jsonl"))
 
 
-def test_an_error_in_the_middle_is_told_before_the_rest_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rows, "CHUNK", 1000)
-    (tmp_path / "a.json").write_text('[{"a": x}' + ', {"a": 1}' * 10_000 + "]")
-    with (tmp_path / "a.json").open() as handle:
-        array = rows._Array(tmp_path / "a.json", handle)
-        with pytest.raises(RecordError, check=at("entry 1")):
-            next(array.entries(rows.refuse) if array.sign() == "[" else iter(()))
-        assert len(handle.read()) > 80_000
-
-
 def test_broken_lines_are_told_and_the_others_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a"\n\n3\n{"a": "\xff"}\n{"a": NaN}\n{"a": 2}\n')
@@ -170,21 +158,6 @@ def test_rows_of_a_damaged_table_are_read_as_far_as_they_go(tmp_path: Path) -> N
     values, [error] = read_all(path)
     assert [row["a"] for row in values] == [*range(2000), *range(3000, 4000)]
     assert at(f"{path}: rows 2,001 to 3,000", found="cannot be read (")(error)
-
-
-def test_large_cells_are_read_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise 4,096 rows with an image of a megabyte each would be in memory together."""
-    path, sizes = tmp_path / "a.parquet", []
-    pq.write_table(pa.table({"bytes": [bytes([n]) * 1_000_000 for n in range(64)]}), path, use_dictionary=False)
-    whole = pq.ParquetFile.iter_batches
-
-    def iter_batches(table: pq.ParquetFile, size: int, **options: Any) -> Any:
-        sizes.append(size)
-        return whole(table, size, **options)
-
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
-    assert [place.rpartition(": ")[2] for place, _ in read_entries(path)] == [f"row {n}" for n in range(1, 65)]
-    assert 16 <= max(sizes) <= 40
 
 
 def test_row_groups_are_read_by_themselves_with_the_places_of_the_whole(tmp_path: Path) -> None:

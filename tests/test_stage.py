@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import signal
@@ -21,7 +20,7 @@ from error_fields import at
 from hpskit.benchmark.result import relative_to
 from hpskit.errors import OutputError
 from hpskit.files import publish_folder, unwritten
-from hpskit.stage import Ledger, check_free, check_space, ledger_until_published, publish
+from hpskit.stage import Ledger, check_space, ledger_until_published, publish
 
 RUN = {"format": "a test 1", "size": 512}
 KEYS = st.tuples(st.text(max_size=8), st.text(max_size=8))
@@ -225,21 +224,6 @@ def test_a_record_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
     assert (tmp_path / "study.json").read_bytes() == before["study.json"]
     with pytest.raises(OutputError, check=at(tmp_path / ("x" * 300))):
         publish(tmp_path / ("x" * 300), "study.json", {"format": "study 1"}, {})
-
-
-def test_published_files_are_named_with_their_hashes_and_others_are_left_alone(tmp_path: Path) -> None:
-    publish(tmp_path / "out", "study.json", {"format": "study 1", "n": 3}, {"page.html": b"<p>"})
-    record = json.loads((tmp_path / "out" / "study.json").read_text())
-    assert record["n"] == 3
-    assert record["files"].keys() == {"page.html"}
-    publish(tmp_path / "out", "study.json", {"format": "study 1", "n": 4}, {"page.html": b"<b>"})
-    with pytest.raises(OutputError, check=at(tmp_path / "out" / "study.json", expected="study 2")):
-        check_free(tmp_path / "out", "study.json", (), "study 2")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "page.html").write_text("mine")
-    with pytest.raises(OutputError, check=at(tmp_path / "mine" / "page.html", found="not made by this command")):
-        publish(tmp_path / "mine", "study.json", {"format": "study 1"}, {"page.html": b"<p>"})
-    assert (tmp_path / "mine" / "page.html").read_text() == "mine"
 
 
 def test_an_output_that_is_a_link_to_itself_is_no_surprise(tmp_path: Path) -> None:

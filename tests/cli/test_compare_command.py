@@ -6,33 +6,30 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from conftest import Cli
-from small_inputs import grey, write_benchmark
+from small_inputs import grey
 
 
 def test_json_is_one_document_and_the_table_fits_a_narrow_terminal(
-    cli: Cli, photographs: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    write_benchmark(tmp_path, photographs)
-    command = ("compare", "renders/base", "renders/ours", "--prompts", "suite.jsonl", "--resamples", 100)
-    done = cli(*command, "--out", "out", "--json", cwd=tmp_path)
+    command = ("compare", "renders/other", "renders/ours", "--prompts", "suite.jsonl", "--resamples", 100)
+    done = cli(*command, "--out", tmp_path / "out", "--json", cwd=inputs)
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
     assert document == json.loads((tmp_path / "out/compare.json").read_text())
     assert document["scorers"][0]["outcome"] == "better"
-    done = cli(*command, "--out", "out", cwd=tmp_path)
+    done = cli(*command, "--out", tmp_path / "out", cwd=inputs)
     table = done.stdout[: done.stdout.index("ours is better")]
     assert max(map(len, table.splitlines())) <= 80
 
 
-def test_errors_name_the_options_that_there_are(cli: Cli, photographs: list[Image.Image], tmp_path: Path) -> None:
-    write_benchmark(tmp_path, photographs)
-    command = ("compare", "renders/base", "renders/ours/temple", "--out", "out", "--prompts")
-    assert "error: --prompts: is 'missing.csv'" in cli(*command, "missing.csv", cwd=tmp_path).stderr
-    assert "say which is which with --manifest-b" in cli(*command, "suite.jsonl", cwd=tmp_path).stderr
+def test_errors_name_the_options_that_there_are(cli: Cli, inputs: Path, tmp_path: Path) -> None:
+    command = ("compare", "renders/base", "renders/ours/anime", "--out", tmp_path / "out", "--prompts")
+    assert "error: --prompts: is 'missing.csv'" in cli(*command, "missing.csv", cwd=inputs).stderr
+    assert "say which is which with --manifest-b" in cli(*command, "suite.jsonl", cwd=inputs).stderr
 
 
 def test_a_run_says_how_names_were_read(cli: Cli, tmp_path: Path) -> None:

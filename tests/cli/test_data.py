@@ -48,25 +48,6 @@ def test_inspect_counts_past_a_first_line_that_is_broken(cli: Cli, tmp_path: Pat
     assert next(line for line in done.stdout.splitlines() if "groups" in line).split() == ["groups", "1"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["inspect", "nowhere.json"], "nowhere.json: no such file or folder"),
-        (["inspect", "empty.json"], "empty.json: holds no rows, expected a data set"),
-        (["inspect", "page.json"], "page.json: line 1: is not JSON"),
-        (["convert", "nowhere", "--to", "jsonl", "--out", "x"], "nowhere: no such file or folder"),
-    ],
-)
-def test_errors_are_one_line(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
-    (tmp_path / "empty.json").touch()
-    (tmp_path / "page.json").write_text("<html>")
-    done = cli("data", *arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert message in line
-
-
 def test_a_loss_is_an_error_or_a_warning(cli: Cli, sound: Path, tmp_path: Path) -> None:
     arguments = ("data", "convert", sound, "--to", "hpdv2-train", "--out", tmp_path / "train")
     done = cli(*arguments)

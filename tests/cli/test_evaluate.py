@@ -73,6 +73,9 @@ def test_what_a_model_has_seen_is_said(data: Path, tmp_path: Path) -> None:
     done = invoke(*command)
     assert re.search(r"^ *mini chosen on this +\d", done.stdout, re.MULTILINE)
     assert "note: the checkpoint of mini was chosen on this: 2 of " in done.stderr
+    assert (
+        "<strong>mini: its checkpoint was chosen on this.</strong> 2 of " in (tmp_path / "out/report.html").read_text()
+    )
     assert "note: groups that repeat another: 1; they count" in done.stderr
     assert "warning" not in done.stderr
     held_out = HeldOut(rule="hpdv2", value=0.8125, low=0.8, high=0.9, source="other prompts")
@@ -81,6 +84,9 @@ def test_what_a_model_has_seen_is_said(data: Path, tmp_path: Path) -> None:
     assert f"warning: mini was trained on this: {len(rows) + 1} of {len(rows) + 1} groups" in done.stderr
     assert "mini seen in training" in done.stdout
     assert re.search(r"held out.* 81\.2 %", done.stdout)
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<strong>mini was trained on this.</strong>" in page
+    assert "81.2 % (80.0 to 90.0" in page
 
 
 def test_one_prompt_has_figures_and_a_note_why_there_are_no_intervals(data: Path, tmp_path: Path) -> None:

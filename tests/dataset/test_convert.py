@@ -187,18 +187,6 @@ def test_other_layouts_are_kept_whole(tmp_path: Path, row: dict[str, Any] | None
         assert (tmp_path / "lines/images/u2.jpg").read_bytes() == png(2)
 
 
-def test_pairs_are_the_comparisons(tmp_path: Path) -> None:
-    data = open_data(write_json(tmp_path / "a.json", [TEST_ROW]))
-    done = convert(data, "pairs", tmp_path / "out", images=False, allow_loss=True)
-    shares = [json.loads(line) for line in (tmp_path / "out/pairs.jsonl").read_text().splitlines()]
-    assert [(p["first"], p["second"], p["first_share"], p["votes"]) for p in shares] == [
-        ("a.jpg", "b.jpg", 1.0, 2),
-        ("a.jpg", "c.jpg", 1.0, 2),
-        ("b.jpg", "c.jpg", 0.5, 2),
-    ]
-    assert set(done.lost) == {"annotators", "published orders", "groups of more than two images (written as pairs)"}
-
-
 ONE = Group(place="", prompt="p", images=("a", "b"), judgements=(Judgement(ranks=(1, 2), annotator="u"),))
 PAIRS_LOSE = {"names of groups", "sources", "categories", "field seed", "annotators"}
 LOSSES: list[tuple[str, dict[str, Any], set[str]]] = [

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 
-from error_fields import at
 from hpskit.dataset.convert import convert
 from hpskit.dataset.describe import Context, describe
 from hpskit.dataset.reading import DataSet, open_data
-from hpskit.errors import InputError
 from preference_data import TRAIN_ROW, write_json
 
 
@@ -58,17 +55,6 @@ def test_the_same_in_every_layout(tmp_path: Path, inputs: Path) -> None:
     assert len(found.sizes) == 48
     again = describe(open_data(tmp_path / "a.parquet"))
     assert again.lines()[1:] == found.lines()[1:]
-
-
-def test_what_is_left_out_is_not_counted(tmp_path: Path) -> None:
-    rows = [(f"p{n}", f"a{n}-{10 * n + 1}.png", f"b{n}-5.png", [1, 0]) for n in range(4)]
-    data = pairs_data(tmp_path, rows)
-    places = [group.place for group in data]
-    found = describe(data, without=places[2:])
-    assert (found.counts["judged"], found.counts["prompts"]) == (2, 2)
-    assert sorted(found.sizes) == [(1, 20), (5, 20), (5, 20), (11, 20)]
-    with pytest.raises(InputError, check=at(data.path, found="has no group in which somebody compared two images")):
-        describe(data, without=places)
 
 
 def test_prompts_that_the_network_does_not_read_to_their_end(tmp_path: Path) -> None:

@@ -274,13 +274,6 @@ def test_every_reader_names_the_row_of_an_image_that_is_missing(tmp_path: Path, 
         data.image(group, group.images[0])
 
 
-@pytest.mark.parametrize("field", ["prompt", "rank", "image_path"])
-def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
-    path, places = write_rows(tmp_path, "hpdv2-test", TEST_ROW, {k: v for k, v in TEST_ROW.items() if k != field})
-    with pytest.raises(RecordError, check=at(f"{places[1]}: {field}", found="is missing")):
-        [*open_data(path)]
-
-
 def test_columns_with_gaps_are_read_although_pandas_saves_them_as_floats(tmp_path: Path) -> None:
     gaps = {"num_example_per_prompt": math.nan, "user_id": 31.0, "ranking_id": math.nan}
     path, _ = write_rows(tmp_path, "pickapic", pickapic_row(**gaps))

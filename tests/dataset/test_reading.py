@@ -14,15 +14,6 @@ from hpskit.errors import InputError, RecordError
 from preference_data import TEST_ROW, TRAIN_ROW, pickapic_row, png, write_json
 
 
-@pytest.mark.parametrize(("name", "text"), [("mine.toml", "lr = 1e-6\n"), ("votes.csv", "image,prompt\na.jpg,a cat\n")])
-def test_what_no_layout_is_in_is_not_taken_for_broken_lines(name: str, text: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, check=at(tmp_path / name, found="is not JSON")):
-        open_data(tmp_path / name)
-    write_json(tmp_path / name, [TEST_ROW])
-    assert open_data(tmp_path / name).format == "hpdv2-test", "what is in the file decides, not its name"
-
-
 def test_folders(tmp_path: Path) -> None:
     write_json(tmp_path / "one/test.json", [TEST_ROW])
     (tmp_path / "one/readme.md").write_text("not data")

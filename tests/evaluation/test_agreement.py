@@ -116,15 +116,6 @@ def test_a_rule_that_skips_ties_has_nothing_to_say_of_ties_alone(tmp_path: Path)
         Agreement(data=tmp_path, rule="top-1")
 
 
-def test_persons_widen_the_interval(tmp_path: Path) -> None:
-    """One of three people is odd throughout: who was asked matters more than which prompts."""
-    good, odd = [1, 2, 3, 4, 5], [5, 4, 3, 2, 1]
-    data = write(tmp_path, *[(good, good, odd)] * 20)
-    judgements = run(Agreement(data=data, resamples=300))["two_way"][0]
-    persons = run(Agreement(data=data, resamples=300, persons=True))["two_way"][0]
-    assert persons["high"] - persons["low"] > 1.5 * (judgements["high"] - judgements["low"])
-
-
 def test_a_folder_with_another_result_is_left_alone(tmp_path: Path) -> None:
     first, second = (write(folder, *[RANKS] * n) for folder, n in ((tmp_path / "a", 3), (tmp_path / "b", 4)))
     out = tmp_path / "out"

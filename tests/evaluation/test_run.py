@@ -16,7 +16,6 @@ from error_fields import at
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, OutputError, RecordError
-from hpskit.evaluation.judging import Settings
 from hpskit.evaluation.run import Evaluation, Summary, run
 from hpskit.scoring.contract import Candidate
 from small_inputs import RADII, Mixed, Sharpness, write_data
@@ -280,31 +279,6 @@ def test_a_scorer_without_probabilities_has_no_threshold(factor: float, small_da
     result = evaluate(small_data, tmp_path / "out", order, rule="pickapic", tie_threshold=0).result
     assert result["scorers"][0]["accuracy"]["pickapic"]["value"] == 1
     assert result["scorers"][0]["pickapic"]["cross_fitted"] is None
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("tie_threshold", 2),
-        ("rule", "best"),
-        ("resamples", 10),
-        ("resamples", 10**9),
-        ("seed", -1),
-        ("level", 0),
-        ("level", 1),
-    ],
-)
-def test_bad_settings(tmp_path: Path, name: str, value: object) -> None:
-    given: Any = {name: value}
-    with pytest.raises(InputError, check=at(name, found=str(value))):
-        Settings(**given) if name == "level" else Evaluation(data=tmp_path, out=tmp_path, **given)
-
-
-def test_published_figures_stand_beside_their_own_rule_only(whole: Path, small_data: Path, tmp_path: Path) -> None:
-    assert json.loads((whole / "result.json").read_text())["published"]["test_set"] == "hpdv2-test"
-    other = evaluate(small_data, tmp_path, rule="ties-half").result
-    assert other["published"] == {"test_set": None, "rows": []}
-    assert {row["published"] for row in other["people"]} == {None}
 
 
 def test_one_name_for_two_images_is_two_images(tmp_path: Path, photographs: list[Image.Image]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import json
 import math
 import re
@@ -255,24 +254,28 @@ def stable(value: Any) -> Any:
 
 def differences(stored: Any, found: Any, tolerance: float, place: str = "") -> Iterator[str]:
     """Every place where two outputs are not the same, with both values."""
-    if isinstance(stored, dict) and isinstance(found, dict):
-        for name in [*stored, *(name for name in found if name not in stored)]:
-            if name not in stored or name not in found:
-                yield f"{place}.{name}: only in {'the stored output' if name in stored else 'the new one'}"
-            else:
-                yield from differences(stored[name], found[name], tolerance, f"{place}.{name}")
-    elif isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
-        for number, pair in enumerate(zip(stored, found, strict=True)):
-            yield from differences(*pair, tolerance, f"{place}[{number}]")
-    elif is_number(stored) and is_number(found):
-        if not math.isclose(stored, found, rel_tol=tolerance, abs_tol=tolerance):
-            yield f"{place}: was {stored}, is {found}"
-    elif isinstance(stored, list) and isinstance(found, list):
-        lines = [[json.dumps(line, ensure_ascii=False) for line in value] for value in (stored, found)]
-        yield f"{place}: {len(stored)} entries, now {len(found)}"
-        yield from (f"    {line}" for line in difflib.unified_diff(*lines, lineterm="", n=0))
-    elif stored != found and not (tolerance > PLAIN and is_rounded_alike(stored, found)):
-        yield f"{place}: was {stored!r}, is {found!r}"
+    one, other = (dict(leaves(value, place)) for value in (stored, found))
+    for where in dict.fromkeys([*one, *other]):
+        if where not in one or where not in other:
+            yield f"{where}: only in {'the stored output' if where in one else 'the new one'}: {(one | other)[where]!r}"
+        elif not is_alike(one[where], other[where], tolerance):
+            yield f"{where}: was {one[where]!r}, is {other[where]!r}"
+
+
+def leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Everything that holds nothing else, with its place."""
+    if not isinstance(value, dict | list) or not value:
+        yield place, value
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from leaves(part, f"{place}.{key}")
+
+
+def is_alike(stored: Any, found: Any, tolerance: float) -> bool:
+    """Tell whether two values are the same, or as near as the kind of machine allows."""
+    if is_number(stored) and is_number(found):
+        return math.isclose(stored, found, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(stored == found) or (tolerance > PLAIN and is_rounded_alike(stored, found))
 
 
 def is_rounded_alike(stored: Any, found: Any) -> bool:

@@ -311,21 +311,6 @@ def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path) -> None
         load_scorer(tmp_path / "mine.py")
 
 
-@pytest.mark.parametrize(
-    ("point", "code", "found"),
-    [
-        ("missing_b:load", "", "No module named 'missing_b'"),
-        ("package_b:load", "", "has no attribute 'load'"),
-        ("package_b:load", "def load(): return 3", "a int without score"),
-        ("package_b:load", "load = 3", "is a int"),
-    ],
-)
-def test_packages_that_do_not_fit_are_named(point: str, code: str, found: str, folder: Path) -> None:
-    install(folder, "package_b", {"mine": point}, code)
-    with pytest.raises(ModelError, check=at(f"mine: {point} of package_b", found=found)):
-        load_scorer("mine")
-
-
 def test_nothing_is_imported_before_it_is_asked_for(folder: Path) -> None:
     install(folder, "loud_a", {"loud": "loud_a:load"}, "raise RuntimeError('imported')")
     assert set(plugins()) == {"loud"}

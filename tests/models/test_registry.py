@@ -9,7 +9,7 @@ import pytest
 from error_fields import at
 from hpskit.errors import UnknownModelError
 from hpskit.models.network import Network
-from hpskit.models.registry import DEFAULT_MODEL, MODELS, NETWORKS, Model, find, network_class
+from hpskit.models.registry import MODELS, NETWORKS, Model, find, network_class
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=str)
@@ -48,14 +48,6 @@ def test_a_model_of_the_hub_says_where_it_is_and_how_large(model: Model) -> None
     assert model.size == pytest.approx(4 * parameters, rel=0.05) or model.size == pytest.approx(
         2 * parameters, rel=0.05
     )
-
-
-def test_the_default_is_in_the_wheel_and_small() -> None:
-    model = find(DEFAULT_MODEL)
-    assert model.embedded is not None
-    assert model.embedded.parent.name == "models"
-    assert 0 < model.size <= 20_000_000
-    assert model.size / 4 < model.embedded.stat().st_size <= 20_000_000
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,3 @@ def test_a_gap_breaks_the_line_and_a_titled_one_is_a_cross() -> None:
     assert drawn.count("<polyline") == 2
     assert drawn.count("<circle") == 4
     assert drawn.count("<path") == 1
-
-
-def test_a_column_shows_values_inside_and_as_many_labels_as_fit() -> None:
-    assert "<circle" not in charts.interval(X, 2000, colour="c0", title="far")
-    assert "<circle" in charts.interval(X, 1000, colour="c0", title="at the end")
-    assert charts.interval_axis(axis_for([0, 5])).count("<text") == 6
-    assert charts.interval_axis(axis_for([0, 0.00005])).count("<text") == 3

@@ -119,13 +119,6 @@ def test_what_is_no_suite_is_refused_with_its_place(
         open_suite(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "text"), [("s.tsv", 'prompt\n"a ""b"""\n'), ("s.pdf", "x")])
-def test_what_cannot_be_read_as_rows_is_refused(name: str, text: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=name):
-        open_suite(tmp_path / name)
-
-
 def test_an_unknown_name_lists_the_known_ones_and_what_is_not_here_says_where_it_belongs() -> None:
     with pytest.raises(NotCachedError, check=at(cure="suites/partiprompts.tsv")):
         open_suite("partiprompts")

@@ -13,7 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from conftest import TINY
 from error_fields import at
 from hpskit.errors import ImageError, ModelError
-from hpskit.pixels import Encoded, Preprocessing
+from hpskit.pixels import Encoded
 from hpskit.scoring.contract import ImageLike
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer, streamed
 from hpskit.scoring.streaming import stream
@@ -53,21 +53,6 @@ def test_the_same_scores_as_alone(scorers: list[PreferenceScorer], photograph_fi
         alone = scorer.score(images, prompts).tolist()
         assert [row[column] for row in rows] == pytest.approx(alone, abs=1e-4)
     assert {row[3] for row in rows} == {640.0}
-
-
-def test_each_image_is_prepared_once_for_equal_preprocessings(
-    scorers: list[PreferenceScorer], photograph_files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[str] = []
-    original = Preprocessing.__call__
-
-    def counted(self: Preprocessing, pixels: torch.Tensor) -> torch.Tensor:
-        done.append(self.name)
-        return original(self, pixels)
-
-    monkeypatch.setattr(Preprocessing, "__call__", counted)
-    list(stream([scorers[0], scorers[0], scorers[1]], photograph_files, ["a", "b"]))
-    assert sorted(done) == sorted([scorers[0].preprocessing.name, scorers[1].preprocessing.name] * 2)
 
 
 def test_what_is_broken_keeps_no_pixels(photographs: list[Image.Image]) -> None:

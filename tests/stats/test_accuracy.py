@@ -171,35 +171,3 @@ def test_groups_of_one_prompt_stay_together() -> None:
         assert fitted.correct[group] == pair_accuracy(scores[[group]], ranks[[group]], rule).value
     assert len(thresholds) == 10
     assert len(pickapic_cross_fitted(scores[:4], ranks[:4])[1]) == 4
-
-
-@pytest.mark.parametrize(
-    ("scores", "ranks", "place", "found"),
-    [
-        ([], [], "scores", "0 groups"),
-        ([[1, 2]], [], "ranks", "0 groups"),
-        ([[1, 2]], [[1, 2], [1, 2]], "ranks", "2 groups"),
-        ([[1, 2, 3]], [[1, 2]], "ranks: group 0", "2 images"),
-        ([[1, 2], [1]], [[1, 2], [1]], "scores: group 1", "(1,)"),
-        ([[1, 2], [1, NAN]], [[1, 2], [1, 2]], "scores: group 1", "nan"),
-        ([[1, 2], [1, 2]], [[1, 2], [1, math.inf]], "ranks: group 1", "inf"),
-        ([[2, 1]], [np.empty((0, 2))], "accuracy", "nothing to compare in 1 groups"),
-        ([[2, 1]], [np.array([[1, NAN], [NAN, 1]])], "accuracy", "nothing to compare in 1 groups"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused(scores: list[Any], ranks: list[Any], place: str, found: str) -> None:
-    with pytest.raises(InputError, check=at(place, found=found)):
-        pair_accuracy(scores, ranks, "hpdv2")
-
-
-def test_settings_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, check=at("rule", found="'official'", expected=", ".join(ACCURACY_RULES))):
-        pair_accuracy([[1, 2]], [[1, 2]], "official")
-    with pytest.raises(InputError, check=at("rule", found="'top-1'")):
-        pair_outcomes([[1, 2]], [[1, 2]], "top-1")
-    with pytest.raises(InputError, check=at("threshold", found="1.5")):
-        pickapic_rule(1.5)
-    with pytest.raises(InputError, check=at("prompts", found="are 1 ")):
-        pickapic_cross_fitted([[1, 2], [1, 2], [1, 2]], [[1, 2], [1, 2], [1, NAN]], clusters=[4, 4, 5])
-    with pytest.raises(InputError, check=at("folds", found="1")):
-        pickapic_cross_fitted([[1, 2]], [[1, 2]], folds=1)

@@ -78,20 +78,3 @@ def test_votes_of_pairs_by_hand() -> None:
     for nothing in ([[[1, math.nan]]], [np.empty((0, 2))]):
         with pytest.raises(InputError, check=at("votes", found="no pair")):
             pair_votes(nothing)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "place", "found"),
-    [
-        (([], []), "probabilities", "shape"),
-        (([1.2], [1]), "probabilities", "1.2"),
-        (([0.2], [math.nan]), "shares", "nan"),
-        (([0.2], [0.1, 0.2]), "shares", "(1,), (2,)"),
-        (([0.2], [0.1], [0]), "weights", "0"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused(arguments: tuple[list[float], ...], place: str, found: str) -> None:
-    with pytest.raises(InputError, check=at(place, found=found)):
-        calibration(*arguments)
-    with pytest.raises(InputError, check=at("bins", found="0")):
-        calibration([0.5], [0.5], bins=0)

@@ -12,8 +12,6 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from error_fields import at
-from hpskit.errors import InputError
 from hpskit.stats.correlation import kendall_tau_b, scorer_agreement, spearman
 
 NAN = math.nan
@@ -90,8 +88,3 @@ def test_what_has_no_order_takes_no_part() -> None:
     found = scorer_agreement(one, one)
     assert found.pairs == 0
     assert np.isnan([found.of_means, found.of_differences, found.low, found.high]).all()
-
-
-def test_scores_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(InputError, check=at("scores", found="(2, 2) and (2, 3)")):
-        scorer_agreement([[1, 2], [3, 4]], [[1, 2, 3], [3, 4, 5]])

@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from error_fields import at
-from hpskit.errors import InputError
 from hpskit.stats.accuracy import Accuracy
 from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_difference, bootstrap_mean
 from hpskit.stats.rules import Averaging
@@ -91,19 +89,3 @@ def test_intervals_hold_the_truth_as_often_as_they_say(trials: int) -> None:
     found = [bootstrap_accuracy(prompts(rng, 80), resamples=500, seed=trial) for trial in range(trials)]
     coverage = np.mean([interval.low <= 0.7 <= interval.high for interval in found])
     assert abs(coverage - 0.95) <= 3 * np.sqrt(0.95 * 0.05 / trials)
-
-
-def test_what_gives_no_interval_is_refused() -> None:
-    measured = accuracy([1, 0, 0], [1, 1, 0])
-    with pytest.raises(InputError, check=at("prompts", found="are 1 ")):
-        bootstrap_accuracy(measured, clusters=[5, 5, 6])
-    with pytest.raises(InputError, check=at("clusters", found="(2,)")):
-        bootstrap_accuracy(measured, clusters=[1, 2])
-    with pytest.raises(InputError, check=at("resamples", found="0")):
-        bootstrap_accuracy(measured, resamples=0)
-    with pytest.raises(InputError, check=at("level", found="95")):
-        bootstrap_accuracy(measured, level=95)
-    with pytest.raises(InputError, check=at("difference", found="3 groups averaged over prompts and 2 groups")):
-        bootstrap_difference(measured, measured.subset(np.array([0, 1])))
-    with pytest.raises(InputError, check=at("prompts", found="are 0 ")):
-        bootstrap_mean([np.nan, np.nan])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from error_fields import at
-from hpskit.errors import InputError
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.agreement import (
     PeopleMeasure,
@@ -111,27 +109,3 @@ def test_ties_of_people_are_not_broken_by_where_images_stand() -> None:
     interval = bootstrap_people([np.array([[1, 1], [2, 1]])] * 4, "leave_one_out", rule="hpdv2", resamples=50)
     assert (interval.low, interval.value, interval.high) == (1, 1, 1)
     assert bootstrap_scores([[0, 0]] * 4, [np.array([[2, 1]])] * 4, rule="hpdv2", resamples=50).value == 0
-
-
-def test_copies_of_a_prompt_are_drawn_together() -> None:
-    votes = panel(np.random.default_rng(0), np.full(3, 1.0), prompts=20)
-    naive = bootstrap_people(votes * 3, "leave_one_out")
-    honest = bootstrap_people(votes * 3, "leave_one_out", clusters=[*range(20)] * 3)
-    assert honest.high - honest.low > 1.2 * (naive.high - naive.low)
-
-
-def test_what_gives_no_interval_is_refused() -> None:
-    votes = panel(np.random.default_rng(0), np.full(2, 1.0), prompts=3)
-    with pytest.raises(InputError, check=at("measure", found="best", expected="leave_one_out, inclusive")):
-        bootstrap_people(votes, "best")  # type: ignore[arg-type]
-    with pytest.raises(InputError, check=at("prompts", found="are 1 ")):
-        bootstrap_people(votes, "annotator_vs_annotator", clusters=[1, 1, 1])
-    with pytest.raises(InputError, check=at("annotators", found="1 groups", expected="3")):
-        bootstrap_people(votes, "annotator_vs_annotator", annotators=[["a", "b"]])
-    for names in (["a"], ["a", "a"], ["a", None]):
-        with pytest.raises(InputError, check=at("annotators: group 1", found="'a'", expected="2 different ones")):
-            bootstrap_people(votes, "annotator_vs_annotator", annotators=[["a", "b"], names, ["a", "b"]])
-    with pytest.raises(InputError, check=at("accuracy", found="nothing to compare in 3 groups")):
-        bootstrap_people([rows[:1] for rows in votes], "annotator_vs_annotator")
-    with pytest.raises(InputError, check=at("resamples", found="0")):
-        bootstrap_scores([rows[0] for rows in votes], votes, resamples=0)

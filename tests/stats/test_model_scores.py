@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.stats.comparison import paired_difference
 from hpskit.stats.model_scores import (
     PromptCountPoint,
     detectable_difference,
-    difference_deviations,
     prompts_needed,
     style_result,
     wrong_order_curve,
@@ -61,18 +57,6 @@ def test_what_is_needed_is_just_enough(deviation: float, resolution: float, powe
         assert detectable_difference(deviation, needed - 1, power=power) > resolution * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("resolution", [0.1, 0.3, 0.5])
-def test_the_power_of_a_t_test_is_nearly_reached(resolution: float) -> None:
-    needed = prompts_needed(1, resolution)
-
-    def power(prompts: int) -> float:
-        limit = scipy.stats.t.ppf(0.975, prompts - 1)
-        return float(scipy.stats.nct.sf(limit, prompts - 1, resolution * math.sqrt(prompts)))
-
-    assert 0.77 < power(needed) < 0.805
-    assert power(needed + 2) > 0.8
-
-
 def test_the_chances_are_those_of_a_plain_simulation() -> None:
     scores = models()
     assert wrong_order_curve(scores, [20, 50]) == [point(scores, 20), point(scores, 50)]
@@ -109,19 +93,6 @@ def test_shares_of_the_mean_stay_whatever_the_number() -> None:
     assert [(one.prompts, one.wrong_order) for one in found] == [(1, 0), (10, 0), (11, 0), (999, 0)]
 
 
-def test_deviations_are_those_of_the_differences() -> None:
-    scores = models()
-    style = np.repeat(["photo", "paintings"], [300, 100])
-    plain = difference_deviations(scores)
-    pairs = list(itertools.combinations(range(4), 2))
-    assert plain == pytest.approx([(scores[j] - scores[i]).std(ddof=1) for i, j in pairs])
-    assert plain == pytest.approx([paired_difference(scores[i], scores[j], resamples=1).deviation for i, j in pairs])
-    within = difference_deviations(scores + np.where(style == "photo", 5, 0) * np.arange(4)[:, None], categories=style)
-    assert within == pytest.approx(plain, rel=0.02)
-    doubled = np.repeat(scores, 2, axis=1)
-    assert difference_deviations(doubled, clusters=np.repeat(np.arange(400), 2)) == pytest.approx(plain)
-
-
 def test_style_result_by_hand() -> None:
     result = style_result([1, 3, 5, 7], group_size=2)  # group means 2 and 6
     assert (result.mean, result.deviation) == (4, 2)
@@ -129,36 +100,3 @@ def test_style_result_by_hand() -> None:
     assert (uneven.mean, uneven.deviation) == (4.5, 4.5)
     with pytest.raises(InputError, check=at("scores", expected="at least one score")):
         style_result([])
-
-
-@pytest.mark.slow
-def test_averages_over_many_suites() -> None:
-    """Few resamples show the same disagreement; two equal models look surer than they are, as the docstring warns."""
-    scores = models()[:2]
-    few = [point(scores, 100, resamples=2, seed=seed).disagreement for seed in range(1000)]
-    assert np.mean(few) == pytest.approx(point(scores, 100, resamples=4000).disagreement, abs=0.06)
-    rng = np.random.default_rng(0)
-    found = [point(rng.normal(size=(2, 100)), 100, resamples=100).wrong_order for _ in range(400)]
-    assert np.mean(found) == pytest.approx(0.25, abs=0.03)
-
-
-def test_impossible_questions_are_refused() -> None:
-    with pytest.raises(InputError, check=at("counts", found="0")):
-        wrong_order_curve(models(), [10, 0])
-    with pytest.raises(InputError, check=at("scores", found="0 of 2 prompts")):
-        point([[1, math.nan], [math.nan, 1]], 10)
-    with pytest.raises(InputError, check=at("scores", found="the same mean 1.5")):
-        point([[1, 2], [2, 1]], 10)
-    with pytest.raises(InputError, check=at("resamples", found="1", expected="at least 2")):
-        point(models(), 10, resamples=1)
-    for settings, place in (
-        ({"resolution": 0}, "resolution"),
-        ({"resolution": 1e-200}, "resolution"),
-        ({"level": 1}, "level"),
-        ({"power": 1}, "power"),
-        ({"deviation": math.nan}, "deviation"),
-    ):
-        with pytest.raises(InputError, check=at(place, found=str(settings[place]))):
-            prompts_needed(**{"deviation": 1, "resolution": 0.1, **settings})
-    with pytest.raises(InputError, check=at("prompts", found="0")):
-        detectable_difference(1, 0)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from error_fields import at
-from hpskit.dataset.convert import convert
-from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError
 from hpskit.training.data import DataConfig, TrainingData, parse_source, read_data
 from hpskit.training.run_folder import RunFolder
@@ -37,8 +33,8 @@ def task(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(task: Path, data: str = "train.json", **options: Any) -> TrainingData:
-    return read_data(DataConfig(data=(str(task / data),), validation=str(task / "held-out.json"), **options))
+def read(task: Path, **options: Any) -> TrainingData:
+    return read_data(DataConfig(data=(str(task / "train.json"),), validation=str(task / "held-out.json"), **options))
 
 
 def rows_of(task: Path, name: str) -> list[dict[str, Any]]:
@@ -65,30 +61,16 @@ def test_data_with_a_ratio(task: Path) -> None:
         read_data(DataConfig(data=(), validation=path))
 
 
-def json_layout(_: Path) -> str:
-    return "train.json"
-
-
-def parquet_of_files(task: Path) -> str:
-    convert(open_data(task / "train.json"), "parquet", task / "named.parquet", images=False)
-    shutil.copytree(task / "train", task / "images")
-    return "named.parquet"
-
-
-@pytest.mark.parametrize("layout", [json_layout, parquet_of_files])
-def test_missing_images_are_refused_or_their_groups_left_out(task: Path, layout: Callable[[Path], str]) -> None:
-    data = layout(task)
-    root = open_data(task / data).image_root
-    (root / "train-3-b.png").unlink()
-    (root / "train-5-a.png").write_bytes(b"")
+def test_missing_images_are_refused_or_their_groups_left_out(task: Path) -> None:
+    (task / "train/train-3-b.png").unlink()
+    (task / "train/train-5-a.png").write_bytes(b"")
     with pytest.raises(InputError, check=at(".png' ", cure="--on-broken drop")) as caught:
-        read(task, data)
+        read(task)
     assert caught.value.place.endswith(" and 1 more")
-    found = read(task, data, on_broken="drop")
-    places = ("entry 4 (line 1)", "entry 6 (line 1)") if data.endswith(".json") else ("row 4", "row 6")
-    assert found.train[0].without == {f"{task / data}: {place}" for place in places}
+    found = read(task, on_broken="drop")
+    assert found.without == {f"{task}/train.json: entry {number} (line 1)" for number in (4, 6)}
     [line] = found.left_out()
-    assert f"{data}: groups left out because image files are missing or empty: 2 (first: " in line
+    assert "train.json: groups left out because image files are missing or empty: 2 (first: " in line
     kept = {row["prompt"] for number, row in enumerate(rows_of(task, "train.json")) if number not in (3, 5)}
     assert found.train[0].prompts() == kept
 
@@ -151,14 +133,6 @@ def test_what_is_left_out_for_its_images_leaks_nothing(task: Path) -> None:
     found = read(task, on_broken="drop")
     assert not found.leaks.found
     assert found.leaks.train_groups == PAIRS - 1
-
-
-def test_pixels_are_compared_if_asked_for(task: Path) -> None:
-    with Image.open(task / "train/held-out-1-b.png") as image:
-        image.save(task / "train/train-4-a.png", compress_level=1)
-    read(task)
-    with pytest.raises(InputError, check=at(found="(same image: 1; first: same image: ")):
-        read(task, compare_pixels=True)
 
 
 def test_prompts_that_are_cut_are_counted_before_the_first_step(config: TrainConfig, tmp_path: Path) -> None:

@@ -98,12 +98,6 @@ def test_the_gradient_is_clipped_to_the_norm_of_the_recipe(
     assert float(torch.cat([m.flatten() for m in moments]).norm()) / rate == pytest.approx(expected or norm, rel=1e-3)
 
 
-def test_logit_scale_stays_below_its_limit(task: TrainConfig) -> None:
-    engine = engine_of("max_logit_scale=2")
-    assert engine.logit_scale > 2
-    assert engine.step(batch_of(engine.student, task), 0)["logit_scale"] == pytest.approx(2)
-
-
 def test_scores_that_are_no_numbers_are_an_error_with_a_cure(task: TrainConfig) -> None:
     engine = engine_of()
     torch.nn.init.constant_(engine.student.network.visual.proj, torch.nan)

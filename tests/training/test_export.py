@@ -105,14 +105,6 @@ def test_the_card_says_what_is_known(
     assert -100 <= float(capsys.readouterr().out) <= 100
 
 
-def test_a_file_without_its_run(run: Path, tmp_path: Path) -> None:
-    made = export(Export(source=run / "model.safetensors", layout="huggingface", out=tmp_path / "hub"))
-    card = (made.out / "README.md").read_text()
-    assert made.step is None
-    assert "Nothing is known of it: the weights came without their run." in card
-    assert "Not measured." in card
-
-
 def test_another_checkpoint_has_a_record_without_the_figures_of_the_best(run: Path, tmp_path: Path) -> None:
     made = export(Export(source=run, layout="official", out=tmp_path / "last.pt", checkpoint="last"))
     assert made.step == 200

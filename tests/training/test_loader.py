@@ -301,13 +301,6 @@ def test_validation_has_every_judged_group_once_over_all_processes(layouts: dict
         assert [prompt for batch in batches for prompt in batch.prompts] == judged[rank::world]
 
 
-def test_a_process_may_get_nothing_of_a_batch(layouts: dict[str, DataSet]) -> None:
-    """A batch of one group, and two processes: the second has no images, and goes on with the others."""
-    both = [taken(loader_of(layouts["rows"], pairs=1, rank=rank, world=2), 3) for rank in range(2)]
-    assert [len(batch.prompts) for batch in both[0]] == [1, 1, 1]
-    assert [(len(batch.prompts), len(batch.pixels), len(batch.pairs[0])) for batch in both[1]] == [(0, 0, 0)] * 3
-
-
 def test_data_that_change_under_a_run_are_an_error(tmp_path: Path) -> None:
     data = stored(tmp_path / "a.parquet", made_groups(7))
     loader = loader_of(data)

@@ -29,11 +29,9 @@ from hpskit.training.mini import (
     cross_validate,
     fit,
     lines,
-    logistic_regression,
     plan,
     read_judged,
     run,
-    with_copies,
 )
 from preference_data import png
 from small_inputs import write_votes
@@ -195,16 +193,3 @@ def test_it_finds_what_people_go_by(tmp_path: Path, shuffled: bool) -> None:
     assert (0.35 < right < 0.65) if shuffled else right > 0.9
     if not shuffled:
         assert np.corrcoef(features @ fit(table, pairs, recipe.penalties)[0], truth)[0, 1] > 0.98
-
-
-def test_spoilt_copies_teach_that_damage_is_worse(tmp_path: Path) -> None:
-    features, damage = np.random.default_rng(2).normal(size=(24, 4)), np.array([0.0, 0.0, 2.0, 0.0])
-    found = judged(tmp_path, pairs_of_words())
-    table = np.concatenate([features, *[features + damage] * len(COPIES)])
-    towards = []
-    for weight in (0.0, 0.3, 1.0, 5.0):
-        pairs = with_copies(found, weight)
-        layer = logistic_regression(table[pairs["first"]] - table[pairs["second"]], pairs, 1.0)
-        towards.append(float(layer @ damage / np.linalg.norm(layer)))
-    assert towards == sorted(towards, reverse=True)
-    assert towards[0] > towards[1]

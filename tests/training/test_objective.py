@@ -102,11 +102,6 @@ def test_the_majority_or_every_vote() -> None:
     assert value(batch, "soft-pair", weighting="group") == pytest.approx((each / 6, 1))
 
 
-def test_a_pair_without_majority_is_half_and_half() -> None:
-    batch = batch_of(([[1.0, 2.0], [2.0, 1.0]], [2.0, 2.0], 1.0))
-    assert value(batch, "pair") == pytest.approx(((softplus(0.3) + softplus(-0.3)) / 2, 1))
-
-
 def test_davidson_counts_ties_as_ties() -> None:
     batch = batch_of(([[1.0, 2.0], [2.0, 1.0], [1.0, 1.0]], [3.0, 1.0, 2.0], 1.0))
     nu = 2 * 0.2 / 0.8
@@ -153,12 +148,6 @@ def test_equal_scores_lose_the_variance_of_the_ratings() -> None:
     batch = rated([1, 2, 6], [4, 4])
     total, weight = objective(Recipe(loss="rating", rating_step=2.0), torch.full((5,), 25.0), batch)
     assert total / weight == pytest.approx(4 * (3 * np.var([1, 2, 6]) + 0) / 5)
-
-
-def test_the_weight_of_a_group() -> None:
-    pair: Said = ([[1.0, 2.0]], [1.0], 1.0)
-    heavy: Said = ([[1.0, 2.0]], [1.0], 3.0)
-    assert value(batch_of(pair, heavy), "pair") == pytest.approx((4 * softplus(0.3), 4))
 
 
 @pytest.mark.parametrize("loss", LOSSES)

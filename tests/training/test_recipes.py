@@ -77,15 +77,6 @@ def test_a_file_may_say_little(tmp_path: Path) -> None:
     assert isinstance(found.clip, float)
 
 
-def test_settings() -> None:
-    texts = ["lr=1e-6", "image_blocks = all", "betas=[0.8, 0.9]", "clip=none", "weights=a b/c.pt", "loss=margin"]
-    recipe = tiny().with_settings([*texts, "gradient_checkpointing=true"])
-    assert (recipe.lr, recipe.image_blocks, recipe.betas, recipe.clip) == (1e-6, "all", (0.8, 0.9), None)
-    assert (recipe.weights, recipe.loss, recipe.gradient_checkpointing) == ("a b/c.pt", "margin", True)
-    assert recipe.steps == tiny().steps
-    assert tiny().with_settings(["weights=3"]).weights == "3"
-
-
 @pytest.mark.parametrize(
     ("setting", "place", "found"),
     [

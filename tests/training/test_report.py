@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpskit.training import report
-from hpskit.training.recipes import hpsv2, tiny
-from hpskit.training.report import curves, report_page, stretches
+from hpskit.training.recipes import tiny
+from hpskit.training.report import report_page, stretches
 from run_material import config_of, log_of
 
 
@@ -57,20 +57,6 @@ def test_a_run_that_was_resumed_says_so() -> None:
     assert "The run was interrupted and went on 1 time;" in page
 
 
-def test_where_points_stand() -> None:
-    """Steps 0 to 4 over x 52 to 348; losses 0.4 to 0.8 over y 210 to 14."""
-    span = {"value": 0.6, "low": 0.5, "high": 0.7}
-    validation = {"kind": "validation", "step": 4, "loss": 0.6, "accuracy": span}
-    losses = [step(n, loss=loss, chance=0.8) for n, loss in ((1, 0.8), (2, 0.4), (3, None), (4, 0.8))]
-    loss, accuracy, rate, *_ = (str(chart) for _, chart, _ in curves(losses, [validation], 4))
-    assert 'points="126.00,14.00 200.00,210.00"' in loss, "the step without a figure breaks the line"
-    assert 'cx="348" cy="112"' in loss
-    assert "best checkpoint" in loss
-    low, high = re.findall(r'class="rule thin" x1="348" x2="348" y1="([\d.]+)" y2="([\d.]+)"', accuracy)[0]
-    assert float(low) > float(high), "the lower end is lower on the page"
-    assert "learning rate, 10⁻³" in rate
-
-
 @given(st.integers(0, 2**32 - 1), st.integers(report._POINTS + 1, 4 * report._POINTS))
 def test_a_long_run_is_drawn_as_means_that_lie_in_their_band(seed: int, length: int) -> None:
     losses = np.random.default_rng(seed).uniform(0.1, 1, length).tolist()
@@ -82,9 +68,3 @@ def test_a_long_run_is_drawn_as_means_that_lie_in_their_band(seed: int, length: 
         assert point.high is not None
         assert point.low <= point.y <= point.high
     assert math.fsum(point.y or 0 for point in points) / len(points) == pytest.approx(np.mean(losses), abs=0.05)
-
-
-def test_a_run_of_4000_steps_is_a_small_page() -> None:
-    page = report_page("long", config_of(hpsv2()), list(log_of(hpsv2())))
-    assert len(page) < 250_000
-    assert "is the mean of 14 steps" in page

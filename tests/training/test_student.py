@@ -135,22 +135,6 @@ def test_few_blocks(recipe: Recipe, image: int, text: int, trained: set[str]) ->
     assert all(any(name == t or name.startswith(f"{t}.") for name in trainable(student)) for t in trained)
 
 
-def test_a_network_with_its_text_tower_apart() -> None:
-    recipe = Recipe(architecture="ViT-B-32-quickgelu", image_blocks=1, text_blocks=2)
-    with torch.device("meta"):
-        network = open_clip.create_model(
-            "ViT-B-32-quickgelu", load_weights=False, force_custom_text=True, device="meta"
-        )
-    names = {name for name in trainable(Student(network, recipe)) if name.startswith("text.")}
-    blocks = {name.split(".")[3] for name in names if "resblocks" in name}
-    assert blocks == {"10", "11"}
-    assert {name for name in names if "resblocks" not in name} == {
-        "text.ln_final.weight",
-        "text.ln_final.bias",
-        "text.text_projection",
-    }
-
-
 def test_nothing_of_the_frozen_part_is_kept_for_the_gradient(recipe: Recipe, batch: SimpleNamespace) -> None:
     student = Student.build(recipe)
     seen: dict[str, bool] = {}
@@ -170,14 +154,6 @@ def test_nothing_of_the_frozen_part_is_kept_for_the_gradient(recipe: Recipe, bat
         "transformer.1": True,
     }
     assert {n for n, p in student.network.named_parameters() if p.grad is not None} == set(trainable(student))
-
-
-def test_frozen_blocks_copy_no_weight_for_each_image(recipe: Recipe, batch: SimpleNamespace) -> None:
-    """Which made them ten times slower than trained ones in bfloat16."""
-    student = Student.build(changed(recipe, image_blocks=0, text_blocks=0))
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        scores_of(student, batch)
-    assert "aten::bmm" not in {event.key for event in profile.key_averages()}
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -289,13 +265,3 @@ def test_what_the_network_does_not_have(
 def test_an_architecture_that_is_not_there() -> None:
     with pytest.raises(CheckpointError, check=at(cure=f"did you mean '{TINY}'")):
         Student.build(changed(tiny(), architecture="ViT-tiny-tset"))
-
-
-def test_weights_of_another_architecture(recipe: Recipe, tmp_path: Path) -> None:
-    path = tmp_path / "base.safetensors"
-    write_tensors(Student.build(recipe).network.state_dict(), path, {"architecture": TINY})
-    cure = f"set architecture={TINY}"
-    with pytest.raises(InputError, check=at("weights", found=f"a {TINY}", expected="hpskit-tiny", cure=cure)):
-        Student.build(changed(tiny(), weights=str(path)))
-    with pytest.raises(CheckpointError, check=at(found="of hpskit-tiny", cure="by --set architecture")):
-        Student.build(changed(recipe, architecture="hpskit-tiny"))

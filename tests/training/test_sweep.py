@@ -24,7 +24,6 @@ from conftest import Cli
 from error_fields import at
 from forked_process import seen_beside_others
 from hpskit.errors import InputError, OutputError
-from hpskit.stage import alone_in
 from hpskit.training.recipes import hpsv2, tiny
 from hpskit.training.sweep import (
     Sweep,
@@ -182,29 +181,6 @@ def test_the_page_shows_a_map_and_a_chart_of_each_field() -> None:
     assert "lr=1e-06,image_blocks=10 stopped: step 60: the loss is not finite" in page
     assert page.count('report.html"') == 8
     assert not re.search(r"https?://", page)
-
-
-def test_what_a_run_had_before_it_stopped_is_in_its_row_and_nowhere_else() -> None:
-    result = ablation_of({"lr": [1e-6, 1e-5, 1e-4, 1e-3]})
-    accuracy = {"value": 0.99, "low": 0, "high": 1}
-    result["runs"][1] |= {"stopped": "step 60: the loss is not finite", "accuracy": accuracy}
-    result["best"] = result["runs"][2]["name"]
-    assert ablation_page(result).count("99.0 %") == 1
-
-
-def test_one_ablation_at_a_time(task: TrainConfig, tmp_path: Path) -> None:
-    with alone_in(tmp_path / "out"), pytest.raises(OutputError, check=at("out", found="another process")):
-        ablate(sweep_of(task, tmp_path / "out", "lr=1e-4"))
-    assert not [*(tmp_path / "out").iterdir()]
-
-
-@pytest.mark.parametrize(
-    ("fields", "charts"), [({"lr": [1e-6, 1e-5]}, 1), ({**FIELDS, "seed": [1, 2]}, 4), ({"lr": [1e-6]}, 1)]
-)
-def test_any_number_of_fields(fields: dict[str, list[Any]], charts: int) -> None:
-    page = ablation_page(ablation_of(fields))
-    assert page.count("<svg") == charts
-    assert ">nan<" not in page
 
 
 LOSSES = {"lr": [1e-6, 1e-5], "loss": ["pair", "best-of-group", "plackett-luce", "davidson"]}

@@ -180,18 +180,6 @@ def test_a_folder_in_use_is_left_alone(config: TrainConfig) -> None:
     assert [path.name for path in config.out.iterdir()] == ["thesis.tex"]
 
 
-def test_resuming_with_other_settings_or_data_is_refused(config: TrainConfig, tmp_path: Path) -> None:
-    resumed = stopped(config, 2)
-    write_task(tmp_path, pairs=12, seed=1)
-    for other, found in (
-        (changed(resumed, "lr=1e-5"), "recipe.lr 0.0007"),
-        (replace(resumed, data=(str(tmp_path / "train.json"),)), "data 1: digest"),
-    ):
-        with pytest.raises(OutputError, check=at(config.out, found=found)):
-            train(other)
-    train(resumed)
-
-
 @pytest.mark.parametrize(("file", "what"), [("weights", "the loss"), ("training", "the logit_scale")])
 def test_what_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(config: TrainConfig, file: str, what: str) -> None:
     resumed, folder = stopped(config, 3), RunFolder(config.out)
@@ -204,23 +192,6 @@ def test_what_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(config: Tra
     with pytest.raises(InputError, check=at(f"step 3: {what}", found="nan on the rows", cure="lower lr")):
         train(resumed)
     assert files(folder.checkpoint(2)) == before
-
-
-def test_what_cannot_be_trained_is_refused_before_anything_is_written(
-    config: TrainConfig, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(CheckpointError):
-        train(changed(config, "architecture=hpskit-tiny", f"weights={tiny_checkpoint}"))
-    shutil.copy(config.data[0], tmp_path)
-    (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, check=at("'train-0-a.png' is not in")):
-        train(replace(config, data=(str(tmp_path / "train.json"),)))
-    assert not config.out.exists()
-
-
-@pytest.mark.parametrize("settings", [("precision=bf16",), ("gradient_checkpointing=true", "accumulate=2")])
-def test_other_ways_to_train(config: TrainConfig, settings: tuple[str, ...]) -> None:
-    assert math.isfinite(train(changed(config, *settings)).validation["loss"])
 
 
 def test_curves_for_tensorboard(config: TrainConfig) -> None:
@@ -294,19 +265,6 @@ def test_a_second_signal_ends_at_once_but_not_an_echo_of_the_first(monkeypatch: 
         monkeypatch.setattr(trainer, "_ECHO", 0.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-
-
-def test_signals_are_left_alone_in_a_thread() -> None:
-    found: list[object] = []
-
-    def look() -> None:
-        with stop_signals():
-            found.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    assert found == [signal.getsignal(signal.SIGTERM)]
 
 
 @pytest.fixture(scope="module")

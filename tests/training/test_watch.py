@@ -58,11 +58,6 @@ def test_a_loss_that_is_worse_than_guessing_is_not_stuck() -> None:
     assert worse_than_guessing([2.5] + [LN2] * 19, [LN2] * 20), "one large step, and nothing is learned behind it"
 
 
-def test_a_network_that_large_steps_have_ruined_is_not_sent_to_larger_ones() -> None:
-    losses = [2.5] * 3 + [LN2] * 77
-    assert [name for _, name in followed([0.5] * 20 + losses, [])[0]] == ["above"]
-
-
 def validation(step: int, loss: float, accuracy: float = 0.6) -> dict[str, Any]:
     return {
         "kind": "validation",
@@ -118,15 +113,6 @@ def test_a_run_that_only_wavers_is_not_accused(training: list[float], validated:
     assert followed(training, lines)[0] == []
 
 
-def test_a_network_that_is_surer_but_no_longer_better_is_told_when_guessing_would_do_less_harm() -> None:
-    grown = [validation(20 * n, loss, 0.6 + n / 20) for n, loss in enumerate([0.62, 0.66, 0.68], 1)]
-    training = [0.68] * 20 + [0.5] * 80
-    below = [*grown, validation(80, 0.69, 0.74)]
-    assert followed(training, below)[0] == [], "guessing has 0.693"
-    above = [*grown, validation(80, 0.9, 0.74)]
-    assert followed(training, above)[0] == [(80, "overfitted")]
-
-
 @pytest.mark.parametrize(
     ("first", "now", "limit", "warned"),
     [
@@ -169,14 +155,3 @@ def test_one_good_step_ends_a_row_of_overflows() -> None:
     skips = [step % 20 != 0 for step in range(1, 100)]
     assert not [told for step, skip in enumerate(skips, 1) for told in watch.step(line(step, skipped=skip))]
     assert [name for step in range(100, 125) for name, _ in watch.step(line(step, skipped=True))] == ["overflow"]
-
-
-def test_a_resumed_run_remembers_what_was_said_and_seen() -> None:
-    recipe = tiny().with_settings(["steps=400", "warmup=0"])
-    lines = [line(step, loss=LN2) for step in range(1, window(recipe.steps))]
-    watch = Watch(recipe, 15.0)
-    watch.replay(lines)
-    assert [name for name, _ in watch.step(line(len(lines) + 1, loss=LN2))] == ["stuck"]
-    again = Watch(recipe, 15.0)
-    again.replay([*lines, {"kind": "warning", "step": 3, "name": "stuck", "text": "…"}])
-    assert not [*again.step(line(len(lines) + 1, loss=LN2))]
