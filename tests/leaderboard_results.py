@@ -42,18 +42,8 @@ def write_result(
     colour: int | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A result file whose figures are those of its scores.
-
-    Args:
-        path: of the file.
-        name: of the model.
-        scores: label of a scorer -> (prompts,); NaN in the first is an image that is missing.
-        prompts: of the suite.
-        suite: its name.
-        digest: of the weights of every scorer.
-        colour: 0 to 255: images in that red are made beside the file, in `images/`; none are made if not given.
-        meta: settings of the generator.
-    """
+    """A result file whose figures are those of its scores, of which one that is NaN is an image that is missing; with
+    `colour`, 0 to 255, images in that red are made beside it, in `images/`."""
     columns = {label: np.asarray(column, dtype=float) for label, column in scores.items()}
     seen: dict[str, int] = {}
     rows = []

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
 import json
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -234,30 +232,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
-    """A server on this machine in place of the one that has the file; what it sends can be set."""
-    content = {"file": b"the weights"}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(content["file"])
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            content["asked"] = b"yes"
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        monkeypatch.setattr(stage, "URL", f"http://127.0.0.1:{server.server_port}/{FILE}")
-        yield content
-        server.shutdown()
-        thread.join()
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of this machine in place of the one that is published."""
+    file = tmp_path / "published"
+    file.write_bytes(b"the weights")
+    monkeypatch.setattr(stage, "URL", file.as_uri())
+    return file
 
 
 def test_weights_are_found_or_downloaded_once_and_checked(
-    home: Path, site: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(HashMismatchError, check=at(expected="6726825d…")):
         find_weights()
@@ -268,12 +252,11 @@ def test_weights_are_found_or_downloaded_once_and_checked(
         path = find_weights()
         assert path == home / "originals/inception" / f"weights-{digest}.pth"
         assert path.read_bytes() == b"the weights"
-        del site["asked"]
+        site.unlink()
         assert find_weights() == path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(NotCachedError, check=at(found="HF_HUB_OFFLINE is set", cure="--weights")):
         find_weights()
-    assert "asked" not in site
     for place in (tmp_path / "torch/hub/checkpoints" / FILE, home / "originals/inception" / FILE):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()

@@ -51,6 +51,7 @@ def config(folder: Path, name: str, *settings: str, **changes: Any) -> TrainConf
         validation=str(folder / "held-out.json"),
         out=folder / name,
         tensorboard=False,
+        workers=0,
         **changes,
     )
 

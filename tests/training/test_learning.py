@@ -33,6 +33,7 @@ def trained(folder: Path, *settings: str, rated: bool = False) -> Summary:
             validation=str(folder / f"held-out{ending}"),
             out=folder / "run",
             tensorboard=False,
+            workers=0,
         )
     )
 

@@ -36,6 +36,7 @@ def config(tmp_path: Path) -> TrainConfig:
         validation=str(tmp_path / "held-out.json"),
         out=tmp_path / "run",
         tensorboard=False,
+        workers=0,
     )
 
 
