@@ -217,3 +217,11 @@ def test_what_cannot_be_split_says_so(tmp_path: Path) -> None:
     for name, value in (("share", 1.0), ("share", 0.0), ("similarity", 1.5)):
         with pytest.raises(InputError, check=at(name, found=f"is {value}")):
             split(data, **{name: value})
+
+
+def test_what_shares_nothing_passes(tmp_path: Path) -> None:
+    train = pairs_file(tmp_path / "a/train.json", [("a cat", "1.png", "2.png")])
+    other = pairs_file(tmp_path / "b/test.json", [("a dog", "1.png", "2.png")])  # other images of the same names
+    leaks = check_leaks([train], [other])
+    assert not leaks.found
+    leaks.refuse()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judged_photographs import entry
 
 from error_fields import at
 from hpskit.errors import InputError, OutputError
 from hpskit.evaluation.agreement import Agreement, run
+from small_inputs import entry
 
 RANKS = ([1, 2, 3, 4], [1, 3, 2, 4], [2, 1, 3, 4])
 

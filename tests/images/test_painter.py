@@ -7,12 +7,18 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from conftest import Cli
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.images.painter import SETTINGS, Painter, Thing, read_scene
+from hpskit.images.contract import Generator
+from hpskit.images.painter import SETTINGS, Painter, PainterSettings, Thing, read_scene
+from hpskit.schema import parse
 
 ROWS = [json.loads(line) for line in (Path(__file__).parents[2] / "runs/demo_prompts.jsonl").read_text().splitlines()]
 
@@ -53,6 +59,44 @@ def test_the_same_bytes_in_another_process_and_other_company(cli_python: Cli) ->
     done = cli_python(code, PYTHONHASHSEED="12345")
     alone = [Painter("poor").generate([prompt], [seed])[0] for prompt, seed in zip(prompts, (3, 4), strict=True)]
     assert done.stdout.split() == [hashlib.sha256(image.tobytes()).hexdigest() for image in alone], done.stderr
+
+
+@pytest.mark.parametrize("prompt", ["a mountain lake", "two pears on a table"])
+def test_seed_prompt_and_settings_all_count(prompt: str) -> None:
+    images = [
+        Painter(PainterSettings(size=96, care=care)).generate([text], [seed])[0].tobytes()
+        for text, seed, care in (
+            (prompt, 1, 1.0),
+            (prompt, 2, 1.0),
+            (f"three boats, {prompt}", 1, 1.0),
+            (prompt, 1, 0.9),
+        )
+    ]
+    assert len(set(images)) == len(images)
+
+
+@given(st.integers(64, 160), st.floats(0, 1), st.sampled_from(ROWS), st.integers(0, 2**63 - 1))
+@hypothesis_settings(max_examples=20)
+def test_all_settings_and_seeds_paint(size: int, care: float, row: dict[str, str], seed: int) -> None:
+    painter = Painter(PainterSettings(size=size, care=care))
+    assert isinstance(painter, Generator)
+    (image,) = painter.generate([row["prompt"]], [seed])
+    assert (image.mode, image.size) == ("RGB", (size, size))
+
+
+@pytest.mark.parametrize("subject", ["a {} sea", "a {} sky over hills", "a {} sphere", "a cube on a {} table"])
+def test_colour_words_colour_the_picture(subject: str) -> None:
+    images = Painter(PainterSettings(size=96)).generate([subject.format("red"), subject.format("blue")], [1, 1])
+    red, blue = (np.asarray(image, float).mean(axis=(0, 1)) for image in images)
+    assert red[0] - red[2] > blue[0] - blue[2] + 5
+
+
+def test_settings_are_checked() -> None:
+    assert Painter("plain").info.settings == {"size": 512, "care": 0.5}
+    with pytest.raises(InputError, check=at("painter: settings", found="'superb'")):
+        Painter("superb")
+    with pytest.raises(InputError, check=at("my.toml: care", found="1.5")):
+        parse(PainterSettings, {"care": 1.5}, "my.toml")
 
 
 def test_mini_puts_the_qualities_in_their_order() -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from conftest import Cli
 from error_fields import at
 from hpskit.errors import CheckpointError
 from hpskit.models.checkpoint import Weights, file_hash, read_tensors, weight_hash, write_tensors
@@ -383,3 +384,26 @@ def test_weights_that_no_score_can_come_of_are_refused(value: Tensor, found: str
     for use in (locate, verify):
         with pytest.raises(CheckpointError, check=at(f"{path}: bad", found=found)):
             use(path)
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, cli_python: Cli) -> None:
+    source = saved(tmp_path, {"a": torch.zeros(300_000)})
+    target = tmp_path / "out" / "x.safetensors"
+    code = f"""
+import resource, sys
+from pathlib import Path
+from hpskit.errors import OutputError
+from hpskit.models.checkpoint import read_tensors, write_tensors
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+try:
+    write_tensors(read_tensors(Path({str(source)!r})), Path({str(target)!r}), {{}})
+except OutputError as error:
+    sys.exit(str(error))
+"""
+    result = cli_python(code)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"{target}: cannot be written (")
+    assert "File too large" in result.stderr
+    assert "make room" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(target.parent.iterdir()) == []

@@ -15,6 +15,7 @@ from conftest import Cli, command_code
 from forked_process import ForkedProcess
 from hpskit.models.checkpoint import Weights, file_hash
 from hpskit.models.store import locate
+from hub_server import COMMIT
 from weights_on_disk import (
     FILE,
     READY,
@@ -221,6 +222,19 @@ def test_what_has_arrived_is_kept(trouble: str, start: Start, machine: Machine, 
     assert machine.cached.read_bytes() == large.read_bytes()
 
 
+@pytest.mark.parametrize("remainder", ["right", "too long"])
+def test_a_remainder_that_does_not_fit_does_no_harm(
+    remainder: str, machine: Machine, small: Path, cli_python: Cli
+) -> None:
+    """A hub that sends everything again, or what was never a part of the file."""
+    file, content = machine.offer(small), small.read_bytes()
+    machine.hub.ranges = remainder != "right"
+    machine.partial(file, content[:500] if remainder == "right" else b"x" * (file.size + 1))
+    assert cli_python(HUB_FILE, **machine.environment).returncode == 0
+    assert machine.hub.transfers == ([500] if remainder == "right" else [file.size + 1, 0])
+    assert machine.cached.read_bytes() == content
+
+
 @pytest.mark.parametrize("damage", ["on the way", "in what had arrived"])
 def test_a_corrupt_download_is_refused_and_removed(
     damage: str, machine: Machine, small: Path, cli: Cli, cli_python: Cli
@@ -269,7 +283,37 @@ def test_what_cannot_be_had_is_said_in_one_line(
     assert len(machine.hub.requests) == asked
 
 
+def test_a_file_system_without_links_holds_the_download_once(machine: Machine, small: Path, cli_python: Cli) -> None:
+    machine.offer(small)
+    assert cli_python(HUB_FILE, HF_HUB_DISABLE_SYMLINKS="1", **machine.environment).returncode == 0
+    assert not machine.cached.is_symlink()
+    assert [name for name in files_in(machine.cache) if len(name) == 64] == []
+
+
+def test_files_of_datasets_small_and_large(machine: Machine, cli_python: Cli) -> None:
+    machine.hub.put("datasets/zhwang/HPDv2", "benchmark/anime.json", b'["a cat"]', large=False)
+    machine.hub.put("datasets/zhwang/HPDv2", "train.json", b"[1, 2]" * 100)
+    code = """
+from hpskit.hub import hub_file
+for name in ("benchmark/anime.json", "train.json", "none.json"):
+    print(hub_file("zhwang/HPDv2", name, repo_type="dataset", cure="Ask.").read_bytes()[:9])
+"""
+    result = cli_python(code, **machine.environment)
+    assert result.stdout.splitlines() == ["b'[\"a cat\"]'", "b'[1, 2][1,'"]
+    last = result.stderr.splitlines()[-1]
+    assert "zhwang/HPDv2/none.json: is not on this machine and the hub answered with status 404" in last
+    assert (machine.cache / f"datasets--zhwang--HPDv2/snapshots/{COMMIT}/train.json").is_symlink()
+
+
 # --- several processes, and processes that die
+
+
+def happens_soon(condition: Callable[[], bool]) -> bool:
+    """For what must not happen: it had a second for it, many times what it would take."""
+    deadline = time.monotonic() + 1
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
 
 
 @pytest.mark.parametrize("homes", [1, 2], ids=["one home", "two homes with one cache"])
@@ -283,6 +327,7 @@ def test_two_processes_fetch_at_once(start: Start, homes: int, machine: Machine,
     second = start(FETCH, **machine.environment, HPSKIT_HOME=str(other))
     if homes == 2:
         wait_until(lambda: sum(request.method == "HEAD" for request in hub.requests) == 2, second)
+        assert not happens_soon(lambda: len(hub.transfers) > 1), "both download"
     hub.release.set()
     for process in (first, second):
         done = process.finish()
@@ -291,6 +336,32 @@ def test_two_processes_fetch_at_once(start: Start, homes: int, machine: Machine,
     for folder in (machine.home, other):
         assert files_in(folder / "models") == ["hps-v2.1.safetensors"]
         assert file_hash(folder / READY) == file_hash(large)
+
+
+def test_two_processes_convert_at_once(start: Start, large: Path, machine: Machine, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    code = f"""
+import torch
+from pathlib import Path
+from hpskit.models.store import locate
+Path({str(ready)!r}).touch()
+locate({str(large)!r})
+"""
+    folder = machine.home / "converted"
+    first = start(code)
+    wait_until(lambda: any(path.stat().st_size for path in folder.glob(".*.tmp")), first)
+    first.send_signal(signal.SIGSTOP)  # half-way; it must find its file again
+    assert list(folder.glob("large*")) == [], "it was done before it could be stopped"
+    ready.unlink()
+    second = start(code)
+    wait_until(ready.exists, second)
+    assert not happens_soon(lambda: any(folder.glob("large*"))), "both convert"
+    first.send_signal(signal.SIGCONT)
+    for process in (first, second):
+        done = process.finish()
+        assert done.returncode == 0, done.stderr
+    [name] = files_in(folder)
+    assert file_hash(folder / name) == file_hash(large)
 
 
 def test_a_killed_conversion_leaves_no_half_file(start: Start, tmp_path: Path, machine: Machine) -> None:

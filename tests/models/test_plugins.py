@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from judged_photographs import write_data
 from PIL import Image
 
 from conftest import Cli
@@ -20,6 +19,7 @@ from hpskit import __version__, load_scorer
 from hpskit.errors import ImageError, InputError, ModelError, UnknownModelError
 from hpskit.models.plugins import plugins
 from hpskit.scoring.streaming import stream
+from small_inputs import write_data
 
 PAGE = Path(__file__).parents[2] / "docs/baselines.md"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from safetensors.torch import save_file
 from conftest import TINY, Cli
 from error_fields import at
 from hpskit import load_scorer
-from hpskit.errors import CheckpointError, HashMismatchError, NotCachedError
+from hpskit.errors import CheckpointError, HashMismatchError, NotCachedError, OutputError
 from hpskit.models.checkpoint import file_hash, read_tensors, write_tensors
 from hpskit.models.registry import find
 from hpskit.models.store import fetch, is_path, locate, verify
@@ -48,6 +50,29 @@ def test_a_carried_file_is_the_same_model_by_name_and_by_path(
     info = load_scorer(path, precision="fp32").info
     assert (info.name, info.version, info.architecture, info.licence) == ("ours", "7", TINY, "MIT")
     assert info.weight_hash == load_scorer(tiny_checkpoint, arch=TINY, precision="fp32").info.weight_hash
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("nothing.pt", "No such file"),
+        ("folder.safetensors", "is a directory"),
+        ("pipe.pt", "is not a regular file"),
+        ("weights.onnx", "'.onnx'"),
+        ("x" * 300 + ".pt", "File name too long"),
+        ("weights.onnx/inside.pt", "Not a directory"),
+    ],
+    ids=["missing", "directory", "pipe", "ending", "too long", "below a file"],
+)
+def test_what_is_no_checkpoint_file_is_refused(name: str, found: str, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    os.mkfifo(tmp_path / "pipe.pt")
+    (tmp_path / "weights.onnx").write_text("x")
+    path = tmp_path / name
+    for use in (locate, verify):
+        with pytest.raises(CheckpointError, check=at(path, found=found)):
+            use(path)
+    assert is_path(str(path))
 
 
 @pytest.mark.parametrize(
@@ -201,3 +226,68 @@ def test_verify_says_that_a_pickle_has_changed_since_its_first_use(replaced: boo
 
 
 # --- folders that cannot be written or read
+
+
+DROP = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: permissions bind root as well
+    libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; takes effect with the exec below
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def without_privileges(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    if os.geteuid() == 0:
+        if sys.platform != "linux":
+            pytest.skip("needs Linux, or not to be root: root may read and write everything")
+        command = [sys.executable, "-c", DROP, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_read_only_home_serves_what_is_there(home: Path, small: Path, tmp_path: Path) -> None:
+    ready_file(home, small)
+    pickle, other = (checkpoint(tmp_path / name, 10) for name in ("mine.pt", "other.pt"))
+    locate(pickle)
+    folders = [home, *(path for path in home.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    code = f"""
+from hpskit.errors import OutputError
+from hpskit.models.registry import find
+from hpskit.models.store import fetch, locate, verify
+for name in ("hps-v2.1", {str(pickle)!r}, "mini"):
+    assert locate(name).weight_hash == verify(name).recorded
+for name in ("hps-v2.1", "mini"):
+    print(fetch(find(name)).name)
+try:
+    locate({str(other)!r})
+except OutputError as error:
+    print(error)
+"""
+    result = without_privileges("-c", code)
+    for folder in folders:
+        folder.chmod(0o755)
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["hps-v2.1.safetensors", "mini.safetensors"], result.stderr
+    assert lines[2].startswith(f"{home / 'converted'}/other-")
+    assert "Permission denied" in lines[2]
+    assert "HPSKIT_HOME" in lines[2]
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_file_that_may_not_be_read(ending: str, home: Path, small: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"mine{ending}"
+    write_tensors(read_tensors(small), path, {})
+    path.chmod(0)
+    result = without_privileges("-m", "hpskit", "models", "verify", path)
+    assert_one_line(result, f"{path}: cannot be read (Permission denied")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_target_that_is_no_folder(home: Path, small: Path, tmp_path: Path) -> None:
+    ready_file(home, small)
+    (tmp_path / "stick").write_text("x")
+    with pytest.raises(OutputError, check=at(tmp_path / "stick")):
+        fetch(find("hps-v2.1"), tmp_path / "stick")

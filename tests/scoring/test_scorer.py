@@ -216,7 +216,7 @@ def test_what_cannot_be_is_named(tiny_checkpoint: Path, scorer: NetworkScorer, p
     with pytest.raises(InputError, check=at("images", expected="(N, 3, H, W)")):
         scorer.score(photograph_files, "a", grad=True)
     with pytest.raises(InputError, check=at("prompts[1]", found="is empty")):
-        list(scorer.stream(photograph_files, ["a", " "]))
+        scorer.score(photograph_files[:2], ["a", " "])
 
 
 def test_what_a_stream_cannot_use_comes_out_in_its_place(

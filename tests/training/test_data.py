@@ -68,7 +68,7 @@ def test_missing_images_are_refused_or_their_groups_left_out(task: Path) -> None
         read(task)
     assert caught.value.place.endswith(" and 1 more")
     found = read(task, on_broken="drop")
-    assert found.without == {f"{task}/train.json: entry {number} (line 1)" for number in (4, 6)}
+    assert found.train[0].without == {f"{task}/train.json: entry {number} (line 1)" for number in (4, 6)}
     [line] = found.left_out()
     assert "train.json: groups left out because image files are missing or empty: 2 (first: " in line
     kept = {row["prompt"] for number, row in enumerate(rows_of(task, "train.json")) if number not in (3, 5)}

@@ -265,3 +265,19 @@ def test_what_the_network_does_not_have(
 def test_an_architecture_that_is_not_there() -> None:
     with pytest.raises(CheckpointError, check=at(cure=f"did you mean '{TINY}'")):
         Student.build(changed(tiny(), architecture="ViT-tiny-tset"))
+
+
+def test_a_network_with_its_text_tower_apart() -> None:
+    recipe = Recipe(architecture="ViT-B-32-quickgelu", image_blocks=1, text_blocks=2)
+    with torch.device("meta"):
+        network = open_clip.create_model(
+            "ViT-B-32-quickgelu", load_weights=False, force_custom_text=True, device="meta"
+        )
+    names = {name for name in trainable(Student(network, recipe)) if name.startswith("text.")}
+    blocks = {name.split(".")[3] for name in names if "resblocks" in name}
+    assert blocks == {"10", "11"}
+    assert {name for name in names if "resblocks" not in name} == {
+        "text.ln_final.weight",
+        "text.ln_final.bias",
+        "text.text_projection",
+    }
