@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ Key: TypeAlias = tuple[str, ...]
 _APPLICATION = 0x48505354
 """`HPST` in the header of the file: no other program's database is taken for a ledger."""
 _UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _ELSEWHERE = "choose another output"
 _BEGINNINGS = {
     "": (b"SQLite format 3\0",),
@@ -78,20 +80,22 @@ class Ledger:
                 be written.
         """
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _check_kind(path)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=wait)
-        except (OSError, sqlite3.Error) as error:
-            raise self._refusal(error) from error
-        try:
-            self._begin(run)
-        except (sqlite3.Error, ValueError) as error:  # ValueError: text or JSON that a flipped bit has spoiled
-            self._db.close()
-            raise self._refusal(error) from error
-        except BaseException:
-            self._db.close()
-            raise
+        until = time.monotonic() + wait
+        while True:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _check_kind(path)
+                self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+                with contextlib.ExitStack() as stack:
+                    stack.callback(self._db.close)
+                    self._begin(run)
+                    stack.pop_all()
+                return
+            except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: text or JSON that was damaged
+                busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
+                if not busy or time.monotonic() >= until:
+                    raise self._refusal(error) from error
+            time.sleep(0.01)  # SQLite's own waiting gives up at once where it fears a deadlock
 
     def _begin(self, run: Mapping[str, Any]) -> None:
         # Exclusive locking lasts until the file is closed, and lets WAL do without shared memory (network disks).
@@ -117,7 +121,7 @@ class Ledger:
     def _refusal(self, error: OSError | sqlite3.Error | ValueError, needed: int = 0) -> OutputError:
         """Say why the file cannot be used; `needed` are the bytes that were to be written."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if code in _BUSY:
             return OutputError(
                 self.path, "is being written by another process", cure="wait for it, or choose another output"
             )
