@@ -198,4 +198,7 @@ def write_raw_prompts(folder: Path) -> None:
     rows += [{"prompt": "Anime style kitchen!"}, {"prompt": "a letter to someone@example.com", "nsfw": 0.9}]
     write_lines(folder / "log.jsonl", [{"id": f"{n:03d}", **row} for n, row in enumerate(rows)])
     notes = [{"image_id": n, "id": n, "caption": f"A man standing in a {thing}."} for n, thing in enumerate(things)]
+    painters = (f'[[generator]]\nkind = "painter"\nname = "{name}"\nsize = 64\ncare = {care}\n' for name, care in
+                (("fine", 1.0), ("poor", 0.1)))  # fmt: skip
+    (folder / "painters.toml").write_text("\n".join(painters))
     write_json(folder / "captions.json", {"annotations": notes})

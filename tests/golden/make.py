@@ -198,6 +198,30 @@ CHAINS = {
             ("out/ablation/ablation.json", "out/ablation/ablation.md"),
         ),
     ),
+    "prompts": (
+        Case(
+            "prompts-import",
+            "prompts import log.jsonl coco=captions.json --out raw.jsonl --json",
+            ("raw.jsonl", "raw.manifest.json"),
+        ),
+        Case("prompts-clean", "prompts clean raw.jsonl --out clean.jsonl --json", ("clean.jsonl",)),
+        Case(
+            "prompts-select",
+            "prompts select clean.jsonl --n 4 --per-style --certainty 0 --out prompts.jsonl --json",
+            ("prompts.jsonl",),
+        ),
+        Case(
+            "images-generate",
+            "images generate --prompts suite.jsonl --generators painters.toml --out images --json",
+            ("images/images.jsonl", "images/fine.json"),
+        ),
+        Case(
+            "images-import",
+            "images import renders/ours --as ours --prompts suite.jsonl --out images --json",
+            ("images/images.json",),
+        ),
+        Case("images-check", "images check images --json"),
+    ),
 }
 """Commands that follow on one another in a folder of their own. Missing: `study metrics`, which a test compares with
 two other packages, and `train --recipe mini`."""
