@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
@@ -24,7 +25,7 @@ from forked_process import ForkedProcess
 from hpskit.errors import ImageError, InputError, OutputError, RecordError
 from hpskit.files import sha256_file
 from hpskit.images.layout import find_images
-from hpskit.images.plan import load_generator, read_generators, seed_of
+from hpskit.images.plan import KINDS, load_generator, read_generators, seed_of
 from hpskit.images.run import GenerateRun, Made, generate, import_images
 from hpskit.prompts.suites import Suite, SuitePrompt, open_suite
 from hpskit.rows import read_rows
@@ -274,32 +275,74 @@ def test_the_command_says_what_is_missing_by_its_status(cli: Cli, tmp_path: Path
 
 
 CODE = """
+import resource, signal, sys
 from pathlib import Path
-from hpskit.images.plan import read_generators
+from hpskit.images.plan import KINDS, read_generators
 from hpskit.images.run import GenerateRun, generate
 from hpskit.prompts.suites import open_suite
+sys.path.insert(0, ".")
+KINDS["flaky"] = "flaky"
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (MOST, resource.RLIM_INFINITY))
 generate(GenerateRun(suite=open_suite("prompts.jsonl"), generators=read_generators(Path("gen.toml")), out=Path("out")))
 """
+FLAKY = '''
+import time
+from PIL import Image
+from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Outcome
+
+class Settings(GeneratorSettings):
+    pass
+
+class load:
+    """Of twenty images one is no number, one is refused, one is late; a server is busy for a while now and then."""
+
+    def __init__(self, settings):
+        self.info = GeneratorInfo(name="flaky", version="1", package="test")
+
+    def generate(self, prompts, seeds):
+        time.sleep(0.02)
+        return [self.one(seed) for seed in seeds]
+
+    def one(self, seed):
+        if seed % 20 == 3:
+            return Outcome(reason="nan")
+        if seed % 20 == 7:
+            return Outcome(reason="moderation", said="blocked", final=True)
+        if seed % 20 == 11:
+            return Outcome(reason="timeout")
+        if seed % 20 == 15:
+            time.sleep(0.1)
+        return Image.frombytes("RGB", (48, 48), bytes((seed * i * i) % 251 for i in range(48 * 48 * 3)))
+'''
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_every_image_is_there_or_has_its_reason(
-    kills: int, run: Run, suite: Suite, tmp_path: Path
+    kills: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """5 % of the programs fail; the images are those of a run that was left alone, byte for byte."""
+    """Killed, or on a full disk, with images that are no numbers, refused, late; programs that fail. In the end all are
+    as in a run that was left alone, byte for byte."""
+    (tmp_path / "flaky.py").write_text(FLAKY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(KINDS, "flaky", "flaky")
     Image.new("RGB", (8, 8), "red").save(tmp_path / "base.png")
     script = f'[ $(($2 % 20)) = 0 ] && exit 1; sleep 0.0$(($2 % 9)); cp {tmp_path}/base.png "$3"; echo "$2" >> "$3"'
-    toml = PAINTER + "images = 5\n" + command(script, more="images = 5\nbatch = 3")
+    flaky = '[[generator]]\nkind = "flaky"\nname = "flaky"\nimages = 20\n'
+    toml = PAINTER + "images = 5\n" + flaky + command(script, more="images = 5\nbatch = 3")
     alone = run(toml, out=tmp_path / "alone")
+    assert {"failed: nan", "failed: timeout", "refused: moderation", "done"} == set(alone.states["flaky"])
     rng = random.Random(kills)
-    for _ in range(kills):
-        process = ForkedProcess(CODE, cwd=tmp_path)
+    for number in range(kills):
+        full = number % 4 == 3
+        most = str(rng.choice((3_000, 20_000)) if full else -1)
+        process = ForkedProcess(CODE.replace("MOST", most), cwd=tmp_path)
         time.sleep(rng.uniform(0.3, 1.2))
-        process.send_signal(signal.SIGKILL)
-        process.finish()
-    rows = rows_of(tmp_path / "out") if (tmp_path / "out/images.jsonl").exists() else []
+        with contextlib.suppress(ProcessLookupError):  # done, or stopped by the full disk
+            process.send_signal(signal.SIGKILL)
+        done = process.finish()
+        assert done.returncode in (0, -signal.SIGKILL) or (full and "OutputError" in done.stderr), done.stderr
     assert run(toml).states == alone.states
-    assert {row["state"] for row in rows} <= {"done", "failed", "pending"}
     for one, other in zip(rows_of(tmp_path / "alone"), rows_of(tmp_path / "out"), strict=True):
         assert {**one, "seconds": 0, "tries": 0} == {**other, "seconds": 0, "tries": 0}
         if one["state"] == "done":
@@ -311,7 +354,7 @@ def test_several_processes_share_a_plan(run: Run, suite: Suite, tmp_path: Path) 
     Image.new("RGB", (8, 8), "red").save(tmp_path / "base.png")
     script = f'sleep 0.05; echo "$2" >> {tmp_path}/made; cp {tmp_path}/base.png "$3"'
     (tmp_path / "gen.toml").write_text(command(script, more="images = 4\nbatch = 2"))
-    processes = [ForkedProcess(CODE, cwd=tmp_path) for _ in range(3)]
+    processes = [ForkedProcess(CODE.replace("MOST", "-1"), cwd=tmp_path) for _ in range(3)]
     for process in processes:
         done = process.finish()
         assert done.returncode == 0, done.stderr
