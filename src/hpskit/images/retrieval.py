@@ -1,0 +1,100 @@
+"""Find the image of a folder that fits a prompt best, by the embeddings of a CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from hpskit.errors import InputError, MissingExtraError
+from hpskit.files import expand
+from hpskit.images.repository import Repository, folder_sha256
+from hpskit.pixels import open_image
+from hpskit.schema import Strict
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Retrieve", "Retriever"]
+
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+_BATCH = 32
+
+
+class Retrieve(Strict):
+    """Which images there are to begin from, and how much of one is kept."""
+
+    folder: str
+    strength: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """The a of sqrt(a) x latent + sqrt(1 - a) x noise: 0 is noise alone."""
+    clip: str = "openai/clip-vit-base-patch32"
+    """A CLIP of transformers, on the hub or in a folder, that embeds prompts and images."""
+    revision: str = "main"
+
+
+class Retriever:
+    """An exact search over a folder. Its images are embedded when the first prompt comes."""
+
+    def __init__(self, settings: Retrieve, place: str) -> None:
+        """List the images.
+
+        Raises:
+            InputError: there are none.
+            MissingExtraError: faiss is not installed.
+        """
+        if find_spec("faiss") is None:
+            raise MissingExtraError(f"{place}: retrieve", "needs faiss", cure="pip install 'hpskit[generate]'")
+        self.settings, self.folder = settings, expand(settings.folder)
+        self.paths = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in _ENDINGS)
+        if not self.paths:
+            expected = f"images ({', '.join(_ENDINGS)})"
+            raise InputError(f"{place}: retrieve", f"finds nothing in {self.folder}", expected=expected)
+        self.clip = Repository(settings.clip, settings.revision, "config.json", f"{place}: retrieve")
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The settings, with a hash of all images and the identity of the CLIP."""
+        own = {"strength": self.settings.strength, "clip": self.clip.name, "revision": self.clip.identity}
+        return {**own, "images": f"sha256:{folder_sha256(self.folder, self.paths)}"}
+
+    def name(self, path: Path) -> str:
+        """Return an image as facts name it: from the folder, with `/`."""
+        return path.relative_to(self.folder).as_posix()
+
+    def nearest(self, prompts: Sequence[str]) -> list[Path]:
+        """Return for each prompt the image with the largest cosine."""
+        model, processor = self._clip
+        tokens = processor(text=list(prompts), padding=True, truncation=True, return_tensors="pt")
+        _, found = self._index.search(_normalised(model.get_text_features(**tokens)), 1)
+        return [self.paths[row] for row in found[:, 0]]
+
+    @cached_property
+    def _clip(self) -> tuple[Any, Any]:
+        from transformers import CLIPModel, CLIPProcessor
+
+        source, arguments = self.clip.source, self.clip.arguments
+        with self.clip.loading():
+            model: Any = CLIPModel.from_pretrained(source, **arguments, use_safetensors=True)
+            return model.eval().requires_grad_(False), CLIPProcessor.from_pretrained(source, **arguments)
+
+    @cached_property
+    def _index(self) -> Any:
+        import faiss
+
+        model, processor = self._clip
+        index = faiss.IndexFlatIP(model.config.projection_dim)
+        for start in range(0, len(self.paths), _BATCH):
+            images = [open_image(path) for path in self.paths[start : start + _BATCH]]
+            pixels = processor(images=images, return_tensors="pt")
+            index.add(_normalised(model.get_image_features(**pixels)))
+        return index
+
+
+def _normalised(output: Any) -> Any:
+    """Bring the embeddings of transformers' output to length 1, as a NumPy array (N, width)."""
+    found: torch.Tensor = output.pooler_output
+    return (found / found.norm(dim=-1, keepdim=True)).numpy()
