@@ -1,4 +1,4 @@
-"""The whole story, as a newcomer runs it: runs/tiny.sh with half of its prompts."""
+"""The stories of runs/, as a newcomer runs them: the whole one with half of its prompts, and that of variants."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
+
+import pytest
 
 from conftest import Cli
 
@@ -62,3 +64,18 @@ def test_the_story_comes_out(tmp_path: Path, cli: Cli) -> None:
     compared = json.loads((folder / "compared/compare.json").read_text())
     assert compared["verdict"].startswith("fine is better")
     assert all((tmp_path / page).stat().st_size > 5_000 for page in done.stdout.split("browser\n")[1].split())
+
+
+@pytest.mark.slow
+def test_variants_of_a_model_are_compared(tmp_path: Path) -> None:
+    """Of random weights nothing is known but that each variant makes other images."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["bash", str(ROOT / "runs/lora_and_retrieval.sh"), "story", "4"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "story/images/images.jsonl").read_text().splitlines()]
+    assert len({row["sha256"] for row in rows}) == 12
+    assert len({row["seed"] for row in rows}) == 4
+    assert all(row["facts"]["retrieved"] for row in rows if row["generator"] == "retrieval")
+    for variant in ("lora", "retrieval"):
+        assert (tmp_path / f"story/compared/{variant}/compare.html").stat().st_size > 5_000

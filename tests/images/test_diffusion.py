@@ -177,6 +177,16 @@ def test_a_folder_that_is_no_pipeline(damage: str, disk: Path, tmp_path: Path) -
             made(disk / "plain", device=device).generate(["a cat"], [0])
 
 
+def test_code_of_a_folder_is_not_run(disk: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(disk / "plain", tmp_path / "own-code")
+    (folder / "unet/mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"unet": ["mine", "Mine"]}))
+    with pytest.raises(ModelError, check=at("generator tiny: model", found="own-code")):
+        made(folder).generate(["a cat"], [0])
+    assert not (tmp_path / "ran").exists()
+
+
 # Black images
 
 
@@ -325,7 +335,7 @@ def test_retrieval_finds_the_nearest(disk: Path) -> None:
     photos = [Image.open(path).convert("RGB") for path in retriever.paths]
     found = model.get_image_features(**processor(images=photos, return_tensors="pt")).pooler_output
     cosines = torch.cosine_similarity(texts[:, None], found[None], dim=-1)
-    expected = [retriever.paths[row] for row in cosines.argmax(1)]
+    expected = [retriever.paths[row].relative_to(disk / "photos").as_posix() for row in cosines.argmax(1)]
     assert retriever.nearest(PROMPTS) == expected
 
 

@@ -49,7 +49,7 @@ def one(generator: Generator) -> Outcome:
 def test_an_image_and_its_facts(server: ImagesServer) -> None:
     status, _, body = image(revised_prompt="a grey cat")
     server.says((status, {"x-request-id": "r1"}, body | {"usage": {"output_tokens": 9}, "size": "32x24"}))
-    generator = made(server, size="32x24", quality="low", options={"background": "opaque"})
+    generator = made(server, options={"size": "32x24", "quality": "low"})
     assert isinstance(generator, Generator)
     outcome = one(generator)
     assert outcome.image == png()
@@ -61,7 +61,7 @@ def test_an_image_and_its_facts(server: ImagesServer) -> None:
         "request": "r1",
     }
     (request,) = server.requests
-    expected = {"prompt": "a cat", "model": "gpt-image-2", "size": "32x24", "quality": "low", "background": "opaque"}
+    expected = {"prompt": "a cat", "model": "gpt-image-2", "size": "32x24", "quality": "low"}
     assert request == {**expected, "path": "/v1/images/generations", "key": f"Bearer {KEY}"}
 
 
@@ -71,10 +71,10 @@ def test_nothing_is_sent_that_is_not_set(server: ImagesServer) -> None:
 
 
 def test_info(server: ImagesServer) -> None:
-    info = made(server, size="1024x1024").info
+    info = made(server, options={"size": "1024x1024"}).info
     assert info.name == "gpt-image-2"
     assert info.settings["base_url"] == server.url
-    assert info.settings["size"] == "1024x1024"
+    assert info.settings["options"] == {"size": "1024x1024"}
     assert "no" in info.settings["seed"]
     assert made(server, tries=2, timeout=3.0).info == made(server).info
     assert KEY not in json.dumps(info.to_json())

@@ -26,23 +26,23 @@ class Settings(GeneratorSettings):
     """The folder that `file_name` starts from."""
 
 
-class _Photograph(Strict):
+class _Part(Strict):
+    """A part of COCO's file, as far as it is needed."""
+
     model_config = ConfigDict(extra="ignore")
 
+
+class _Photograph(_Part):
     id: int | str
     file_name: str
 
 
-class _Caption(Strict):
-    model_config = ConfigDict(extra="ignore")
-
+class _Caption(_Part):
     image_id: int | str
     caption: str
 
 
-class _Coco(Strict):
-    model_config = ConfigDict(extra="ignore")
-
+class _Coco(_Part):
     images: list[_Photograph]
     annotations: list[_Caption]
 

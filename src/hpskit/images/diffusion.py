@@ -148,9 +148,9 @@ class Diffusion:
         if "negative_prompt" in options:
             options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
         if self.retriever:
-            paths = self.retriever.nearest(prompts)
-            options["latents"] = self._begin([open_image(path) for path in paths], generators)
-            facts = [{**fact, "retrieved": self.retriever.name(path)} for fact, path in zip(facts, paths, strict=True)]
+            names = self.retriever.nearest(prompts)
+            options["latents"] = self._begin([open_image(self.retriever.folder / name) for name in names], generators)
+            facts = [{**fact, "retrieved": name} for fact, name in zip(facts, names, strict=True)]
         try:
             made = self._pipe(prompt=list(prompts), generator=generators, output_type="np", **options)
         except (AttributeError, TypeError, ValueError) as error:

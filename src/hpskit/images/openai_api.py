@@ -33,7 +33,7 @@ _SAID = 300
 """Characters that are kept of what a server said."""
 _MODERATION = {"moderation_blocked", "content_policy_violation", "content_filter"}
 _NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached"}
-_OURS = ("model", "prompt", "n", "size", "quality", "response_format", "stream", "partial_images")
+_OURS = ("model", "prompt", "n", "response_format", "stream", "partial_images")
 """Fields that are no `options`. OpenAI refuses `response_format`, and through gateways it gives empty answers."""
 
 
@@ -44,10 +44,8 @@ class Settings(GeneratorSettings):
     base_url: str = "https://api.openai.com/v1"
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable with the key, which is kept nowhere else; empty for a server that wants none."""
-    size: str = ""
-    quality: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of the request, such as `background`."""
+    """Further fields of the request: `size`, `quality`, `background` and what else the server knows."""
     image_hosts: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Other hosts than that of `base_url` that images may be fetched from, where the server answers with addresses."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
@@ -126,14 +124,14 @@ class OpenAI:
         import openai
 
         settings, outcome, facts = self.settings, Outcome(), dict[str, Any]()
-        request = {"size": settings.size, "quality": settings.quality}
-        body = {name: value for name, value in request.items() if value} | settings.options
         for attempt in range(settings.tries):
             if self._stopped.is_set():
                 return Outcome(reason="stopped", said=str(self._reason or ""), facts=facts)
             facts["attempts"], header = attempt + 1, None
             try:
-                answer = client.images.with_raw_response.generate(prompt=prompt, model=settings.model, extra_body=body)
+                answer = client.images.with_raw_response.generate(
+                    prompt=prompt, model=settings.model, extra_body=settings.options
+                )
                 return self._image(answer.http_response, facts)
             except openai.APITimeoutError:  # not asked again: it may have been made, and be paid for
                 return Outcome(reason="timeout", said=f"after {settings.timeout:g} s", facts=facts)

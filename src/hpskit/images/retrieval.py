@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -61,16 +60,12 @@ class Retriever:
         own = {"strength": self.settings.strength, "clip": self.clip.name, "revision": self.clip.identity}
         return {**own, "images": f"sha256:{folder_sha256(self.folder, self.paths)}"}
 
-    def name(self, path: Path) -> str:
-        """Return an image as facts name it: from the folder, with `/`."""
-        return path.relative_to(self.folder).as_posix()
-
-    def nearest(self, prompts: Sequence[str]) -> list[Path]:
-        """Return for each prompt the image with the largest cosine."""
+    def nearest(self, prompts: Sequence[str]) -> list[str]:
+        """Return for each prompt the image with the largest cosine, from the folder, with `/`."""
         model, processor = self._clip
         tokens = processor(text=list(prompts), padding=True, truncation=True, return_tensors="pt")
         _, found = self._index.search(_normalised(model.get_text_features(**tokens)), 1)
-        return [self.paths[row] for row in found[:, 0]]
+        return [self.paths[row].relative_to(self.folder).as_posix() for row in found[:, 0]]
 
     @cached_property
     def _clip(self) -> tuple[Any, Any]:

@@ -1,8 +1,12 @@
-"""A text-to-image pipeline of random weights that is written to disk: Stable Diffusion's parts, a few megabytes."""
+"""A text-to-image pipeline of random weights, written to disk: the parts of Stable Diffusion, in a few megabytes.
+
+python runs/tiny_pipeline.py FOLDER     # FOLDER/base, FOLDER/lora.safetensors and FOLDER/clip
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +113,9 @@ def write_clip(folder: Path) -> Path:
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
     CLIPProcessor(processor, write_tokenizer(folder)).save_pretrained(folder)
     return folder
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    write_lora(target / "lora.safetensors")  # with its pipeline, in the folder base
+    write_clip(target / "clip")
