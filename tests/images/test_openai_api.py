@@ -113,15 +113,22 @@ def test_another_variable_or_no_key(server: ImagesServer, monkeypatch: pytest.Mo
         ({"base_url": "ftp://host/v1"}, "base_url"),
         ({"base_url": "http://user:secret@host/v1"}, "base_url"),
         ({"base_url": "http://host/v1?key=secret"}, "base_url"),
+        ({"base_url": "http:///v1"}, "base_url"),
         ({"base_url": "http://[half/v1"}, "base_url"),
+        ({"base_url": "http://host:port/v1"}, "base_url"),
         ({"options": {"response_format": "b64_json"}}, "options"),
         ({"options": {"n": 4}}, "options"),
     ],
 )
 def test_settings_that_do_not_fit(settings: dict[str, Any], place: str, server: ImagesServer) -> None:
-    with pytest.raises(InputError, check=at(f"generator remote: {place}")) as caught:
+    with pytest.raises(InputError, check=at(place)) as caught:
         made(server, **settings)
     assert "secret" not in str(caught.value)
+
+
+def test_addresses_that_fit(server: ImagesServer) -> None:
+    for url in ("http://[::1]:8080/v1", "https://gateway.example/openai/v1/", "http://localhost:8000"):
+        assert made(server, base_url=url).info.settings["base_url"] == url
 
 
 def test_the_model_is_mandatory() -> None:

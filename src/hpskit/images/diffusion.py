@@ -54,8 +54,8 @@ class Settings(GeneratorSettings):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
     """`auto` is a GPU if there is one. Like `offload`, it moves the last bits of an image only."""
-    offload: Literal["none", "model", "sequential"] = "none"
-    """Keep weights in main memory, and on the GPU the model or layer that computes."""
+    offload: bool = False
+    """Keep weights in main memory, and on the GPU only the model that computes."""
     scheduler: str = ""
     """Class of diffusers instead of the pipeline's own, such as `EulerDiscreteScheduler`."""
     scheduler_config: dict[str, Any] = Field(default_factory=dict)
@@ -148,7 +148,7 @@ class Diffusion:
         if "negative_prompt" in options:
             options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
         if self.retriever:
-            names = self.retriever.nearest(prompts)
+            names = self.retriever.nearest(prompts, self._device)
             options["latents"] = self._begin([open_image(self.retriever.folder / name) for name in names], generators)
             facts = [{**fact, "retrieved": name} for fact, name in zip(facts, names, strict=True)]
         try:
@@ -178,10 +178,10 @@ class Diffusion:
             torch.cuda.empty_cache()
         if size > 1:
             self._most = size // 2
-        elif "tiling" not in self._relieved and hasattr(self._pipe, "vae"):
+        elif "tiling" not in self._relieved and hasattr(getattr(self._pipe, "vae", None), "enable_tiling"):
             self._pipe.vae.enable_tiling()
             self._relieved.append("tiling")
-        elif "offload" not in self._relieved and self._device != "cpu" and self.settings.offload == "none":
+        elif "offload" not in self._relieved and self._device != "cpu" and not self.settings.offload:
             self._pipe.enable_model_cpu_offload(device=self._device)
             self._relieved.append("offload")
         else:
@@ -237,15 +237,13 @@ class Diffusion:
             except ValueError:  # "can't find a pipeline linked to": a family that it does not map
                 pipe = diffusers.DiffusionPipeline.from_pretrained(source, **arguments)  # type: ignore[no-untyped-call]
             self._add_loras(pipe)
-            if settings.offload == "model":
+            if settings.offload:
                 pipe.enable_model_cpu_offload(device=self._device)
-            elif settings.offload == "sequential":
-                pipe.enable_sequential_cpu_offload(device=self._device)
             else:
                 pipe.to(self._device)
         pipe.set_progress_bar_config(disable=True)
         logging.set_verbosity_error()  # a truncated prompt is a fact of its image, not a line on the screen
-        if hasattr(pipe, "vae"):
+        if getattr(pipe, "vae", None) is not None:
             decode_again(pipe.vae)
         return pipe
 
@@ -364,8 +362,8 @@ def decode_again(vae: Any) -> None:
     def decode_finite(latents: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         found = decode(latents, *arguments, **options)
         image = found[0]
-        wrong = ~torch.isfinite(image).flatten(1).all(1)
-        if image.dtype != torch.float32 and wrong.any() and torch.isfinite(latents).all():
+        wrong = torch.isfinite(latents).flatten(1).all(1) & ~torch.isfinite(image).flatten(1).all(1)
+        if image.dtype != torch.float32 and wrong.any():
             with in_float32(vae):
                 image[wrong] = decode(latents[wrong].float(), return_dict=False)[0].to(image.dtype)
         return found

@@ -14,14 +14,14 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from hpskit import __version__
 from hpskit.errors import HpskitError, ImageError, InputError, MissingExtraError, printable
 from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Outcome
 from hpskit.pixels import Encoded, open_image
+from hpskit.schema import Expected
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,7 +41,11 @@ class Settings(GeneratorSettings):
     """Which server and model, and how patient to be. `batch` requests are under way at once."""
 
     model: str
-    base_url: str = "https://api.openai.com/v1"
+    base_url: Annotated[
+        str,
+        StringConstraints(pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/@?#\s\[\]:]+)(:\d{1,5})?(/[^?#\s]*)?$"),
+        Expected("http(s)://HOST/PATH without a password"),
+    ] = "https://api.openai.com/v1"
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable with the key, which is kept nowhere else; empty for a server that wants none."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -64,7 +68,7 @@ class OpenAI:
 
         Raises:
             MissingExtraError: openai is not installed.
-            InputError: the key is not there, the address is none, or an option is not the user's.
+            InputError: the key is not there, or an option is not the user's.
         """
         self.settings, self.place = settings, f"generator {settings.name}"
         if find_spec("openai") is None:
@@ -73,13 +77,6 @@ class OpenAI:
         if not (self._key and self._key.isascii() and self._key.isprintable()):
             found = f"names {settings.key_variable}, which holds no key"
             raise InputError(f"{self.place}: key_variable", found, cure=f"set {settings.key_variable}")
-        fits: object = False
-        with suppress(ValueError):  # of half an IPv6 address
-            base = urlsplit(settings.base_url)
-            fits = base.scheme in ("http", "https") and base.hostname and not (base.username or base.query)
-        if not fits:
-            expected = "http(s)://HOST/PATH without a password"
-            raise InputError(f"{self.place}: base_url", "is none", expected=expected, cure="correct it")
         for option in settings.options:
             if option in _OURS:
                 raise InputError(f"{self.place}: options", f"has {option!r}", cure="remove it")

@@ -52,6 +52,7 @@ class Retriever:
         if not self.paths:
             expected = f"images ({', '.join(_ENDINGS)})"
             raise InputError(f"{place}: retrieve", f"finds nothing in {self.folder}", expected=expected)
+        self._index: Any = None
         self.clip = Repository(settings.clip, settings.revision, "config.json", f"{place}: retrieve")
 
     @property
@@ -60,10 +61,13 @@ class Retriever:
         own = {"strength": self.settings.strength, "clip": self.clip.name, "revision": self.clip.identity}
         return {**own, "images": f"sha256:{folder_sha256(self.folder, self.paths)}"}
 
-    def nearest(self, prompts: Sequence[str]) -> list[str]:
+    def nearest(self, prompts: Sequence[str], device: str = "cpu") -> list[str]:
         """Return for each prompt the image with the largest cosine, from the folder, with `/`."""
         model, processor = self._clip
-        tokens = processor(text=list(prompts), padding=True, truncation=True, return_tensors="pt")
+        model.to(device)
+        if self._index is None:
+            self._index = self._embedded(device)
+        tokens = processor(text=list(prompts), padding=True, truncation=True, return_tensors="pt").to(device)
         _, found = self._index.search(_normalised(model.get_text_features(**tokens)), 1)
         return [self.paths[row].relative_to(self.folder).as_posix() for row in found[:, 0]]
 
@@ -76,15 +80,15 @@ class Retriever:
             model: Any = CLIPModel.from_pretrained(source, **arguments, use_safetensors=True)
             return model.eval().requires_grad_(False), CLIPProcessor.from_pretrained(source, **arguments)
 
-    @cached_property
-    def _index(self) -> Any:
+    def _embedded(self, device: str) -> Any:
+        """Embed all images for the search."""
         import faiss
 
         model, processor = self._clip
         index = faiss.IndexFlatIP(model.config.projection_dim)
         for start in range(0, len(self.paths), _BATCH):
             images = [open_image(path) for path in self.paths[start : start + _BATCH]]
-            pixels = processor(images=images, return_tensors="pt")
+            pixels = processor(images=images, return_tensors="pt").to(device)
             index.add(_normalised(model.get_image_features(**pixels)))
         return index
 
@@ -92,4 +96,4 @@ class Retriever:
 def _normalised(output: Any) -> Any:
     """Bring the embeddings of transformers' output to length 1, as a NumPy array (N, width)."""
     found: torch.Tensor = output.pooler_output
-    return (found / found.norm(dim=-1, keepdim=True)).numpy()
+    return (found / found.norm(dim=-1, keepdim=True)).cpu().numpy()
