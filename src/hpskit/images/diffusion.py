@@ -283,7 +283,7 @@ class Diffusion:
         import torch
 
         pipe, settings = self._pipe, self.settings
-        if not hasattr(pipe, "vae") or hasattr(pipe, "_pack_latents") or not hasattr(pipe, "prepare_latents"):
+        if getattr(pipe, "vae", None) is None or hasattr(pipe, "_pack_latents") or not hasattr(pipe, "prepare_latents"):
             found = f"cannot be had with {type(pipe).__name__}"
             raise InputError(f"{self.place}: retrieve", found, expected="a pipeline like Stable Diffusion's or SDXL's")
         size = settings.width or 0, settings.height or 0

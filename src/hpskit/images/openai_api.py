@@ -40,7 +40,7 @@ _OURS = ("model", "prompt", "n", "response_format", "stream", "partial_images")
 class Settings(GeneratorSettings):
     """Which server and model, and how patient to be. `batch` requests are under way at once."""
 
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     base_url: Annotated[
         str,
         StringConstraints(pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/@?#\s\[\]:]+)(:\d{1,5})?(/[^?#\s]*)?$"),

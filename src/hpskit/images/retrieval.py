@@ -30,7 +30,7 @@ class Retrieve(Strict):
     folder: str
     strength: Annotated[float, Field(ge=0, le=1)] = 0.2
     """The a of sqrt(a) x latent + sqrt(1 - a) x noise: 0 is noise alone."""
-    clip: str = "openai/clip-vit-base-patch32"
+    clip: str = "openai/clip-vit-large-patch14"
     """A CLIP of transformers, on the hub or in a folder, that embeds prompts and images."""
     revision: str = "main"
 
