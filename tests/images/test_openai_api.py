@@ -6,8 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from error_fields import at
 from hpskit.errors import InputError
 from hpskit.images.contract import Generator, Outcome
-from hpskit.images.openai_api import OpenAI, Settings, pause
+from hpskit.images.openai_api import OpenAI, Settings
 from hpskit.images.plan import load_generator
 from hpskit.schema import parse
 from images_server import ImagesServer, failure, image, png, serve_images
@@ -277,16 +275,6 @@ def test_the_server_says_how_long(server: ImagesServer) -> None:
     began = time.monotonic()
     assert one(made(server, longest_wait=5.0)).image
     assert 0.4 <= time.monotonic() - began < 2
-
-
-def test_pauses() -> None:
-    assert [pause(attempt, None) for attempt in range(4)] == [0.5, 1, 2, 4]
-    assert pause(0, "7") == 7
-    assert pause(3, "-7") == 4
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30))
-    assert 25 < pause(0, date) <= 30
-    assert pause(0, "Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert pause(1, "soon") == 1
 
 
 def test_a_timeout_is_not_asked_again(server: ImagesServer) -> None:

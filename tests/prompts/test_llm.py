@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from conftest import Cli
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.prompts.llm import INSTRUCTION, LlmSettings, estimate, objection, read_llm_settings
+from hpskit.prompts.llm import INSTRUCTION, LlmSettings, estimate, objection, pause, read_llm_settings
 from hpskit.prompts.records import CleanPrompt, read_prompts
 from hpskit.prompts.run import Filters, clean_file
 
@@ -287,6 +289,21 @@ def test_answers_are_checked_against_the_prompt(raw: str, answer: str, said: str
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_the_check_takes_any_text(raw: str, answer: str) -> None:
     assert isinstance(objection(raw, answer), str)
+
+
+def test_pauses() -> None:
+    """What the server asks for, as seconds or as a date; else longer each time; a quarter more at most."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    for failed, header, least in (
+        (0, None, 0.5),
+        (3, None, 4),
+        (0, "7", 7),
+        (3, "-7", 4),
+        (1, "soon", 1),
+        (0, date, 25),
+    ):
+        assert least <= pause(failed, header) <= max(1.25 * least, 38 * (header == date))
+    assert pause(0, "Wed, 21 Oct 2015 07:28:00 GMT") == 0
 
 
 def test_settings_that_cannot_be_used(tmp_path: Path) -> None:

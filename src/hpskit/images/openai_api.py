@@ -5,13 +5,9 @@ from __future__ import annotations
 import base64
 import itertools
 import os
-import random
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +17,7 @@ from hpskit import __version__
 from hpskit.errors import HpskitError, ImageError, InputError, MissingExtraError, printable
 from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Outcome
 from hpskit.pixels import Encoded, open_image
+from hpskit.prompts.llm import pause
 from hpskit.schema import Expected
 
 if TYPE_CHECKING:
@@ -139,8 +136,7 @@ class OpenAI:
             if outcome.reason not in ("unreachable", "busy", "server"):
                 return outcome
             if attempt + 1 < settings.tries:
-                jitter = random.uniform(1, 1.25)  # noqa: S311  # so that not all ask again at once
-                self._stopped.wait(jitter * min(settings.longest_wait, pause(attempt, header)))
+                self._stopped.wait(min(settings.longest_wait, pause(attempt, header)))
         if outcome.reason == "unreachable":
             self._stop(f"cannot be reached ({outcome.said})", "start the server, or correct base_url")
         return outcome
@@ -209,12 +205,3 @@ class OpenAI:
 
 
 load = OpenAI
-
-
-def pause(attempt: int, header: str | None) -> float:
-    """Return the seconds until the next request: what `Retry-After` says, as seconds or a date, else 0.5, 1, 2, 4 …"""
-    seconds = 0.5 * 2.0**attempt
-    if header:
-        with suppress(ValueError):
-            seconds = float(header) if header[0].isdigit() else parsedate_to_datetime(header).timestamp() - time.time()
-    return max(0.0, seconds)

@@ -88,16 +88,15 @@ def generate(run: GenerateRun) -> Made:
     folder = Folder(run.out, run.suite)
     generators = [load_generator(settings) for settings in run.generators]
     plans = []
-    for settings, generator in zip(run.generators, generators, strict=True):
-        about = generator.info.to_json()
+    for settings, about in zip(run.generators, [one.info.to_json() for one in generators], strict=True):
         info = {name: value for name, value in about.items() if name != "package"}
         plan = make_plan(run.suite, settings, info, run.seed)
         folder.register(settings.name, {**info, "images": settings.images, "seed": run.seed}, about, plan)
         plans.append(plan)
     try:
         with folder.working() as me:
-            for settings, generator, plan in zip(run.generators, generators, plans, strict=True):
-                Worker(folder, me, settings, generator, run).work(plan)
+            for settings, plan in zip(run.generators, plans, strict=True):
+                Worker(folder, me, settings, generators.pop(0), run).work(plan)  # and let its weights go
     finally:  # also of a run that is stopped: what is there can be used
         states = folder.publish()
     return Made(states=states)

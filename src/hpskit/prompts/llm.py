@@ -8,12 +8,15 @@ text; a text is checked against the raw prompt, and what adds or loses something
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
 import re
+import time
 import tomllib
 from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -288,12 +291,12 @@ class Answers:
                         f"{'run the same command later' if again else 'correct the settings'}; answers so far are kept"
                     )
                     raise InputError(place, f"answers {error.status_code} ({reason})", cure=cure) from error
-                await asyncio.sleep(pause(tried, error.response.headers.get("retry-after")))
+                await asyncio.sleep(min(_LONGEST_WAIT, pause(tried - 1, error.response.headers.get("retry-after"))))
             except openai.APIConnectionError as error:  # timeouts too
                 if tried == settings.tries:
                     cure = "check base_url; answers so far are kept"
                     raise InputError(place, f"cannot be reached ({printable(str(error), 200)})", cure=cure) from error
-                await asyncio.sleep(pause(tried, None))
+                await asyncio.sleep(pause(tried - 1, None))
             else:
                 return self._read(response, place)
         raise AssertionError("the last try returns or raises")
@@ -352,11 +355,13 @@ class Pace:
         await asyncio.sleep(turn - now)
 
 
-def pause(tried: int, asked: str | None) -> float:
-    """Return the seconds to wait after a failed try: what the server asks for, else longer each time, with jitter."""
-    try:
-        wanted = float(asked) if asked else 0.0
-    except ValueError:  # a date
-        wanted = 0.0
-    own: float = 0.5 * 2**tried * random.uniform(0.5, 1)  # noqa: S311
-    return min(_LONGEST_WAIT, max(wanted, own))
+def pause(failed: int, header: str | None) -> float:
+    """Return the seconds until the next request after `failed` others: what `Retry-After` says, as seconds or a date.
+
+    Without it 0.5, 1, 2, 4 …; a little more of either, so that not all ask again at once.
+    """
+    seconds = 0.5 * 2.0**failed
+    if header:
+        with contextlib.suppress(ValueError):
+            seconds = float(header) if header[0].isdigit() else parsedate_to_datetime(header).timestamp() - time.time()
+    return max(0.0, seconds) * random.uniform(1, 1.25)  # noqa: S311
