@@ -220,7 +220,7 @@ CHAINS = {
             "images import renders/ours --as ours --prompts suite.jsonl --out images --json",
             ("images/images.json",),
         ),
-        Case("images-check", "images check images --json"),
+        Case("images-check", "images check images --json --out images.html"),
     ),
 }
 """Commands that follow on one another in a folder of their own. Missing: `study metrics`, which a test compares with
