@@ -187,6 +187,12 @@ def test_a_manifest_without_number_0_may_be_one_off(flat: Callable[..., tuple[Su
         find_images(suite, folder, manifest=manifest, match="order")
 
 
+def test_a_folder_with_nearly_the_name_is_pointed_out(suite_file: Path, renders: Path) -> None:
+    (renders / "b c").rename(renders / "B_C")
+    with pytest.raises(InputError, check=at(renders, found="is the folder 'B_C' meant to be 'b c'")):
+        find_images(open_suite(suite_file), renders)
+
+
 def test_a_folder_without_the_images_of_the_suite_is_told_of(suite_file: Path, renders: Path) -> None:
     found = "but 4 other image files, 00000.png for one"
     with pytest.raises(InputError, check=at(renders / "a", found=found, expected="a/00000.jpg")):

@@ -24,7 +24,7 @@ from hpskit.files import explain
 from hpskit.pixels import check_head
 from hpskit.prompts.suites import Suite, SuitePrompt, image_name
 from hpskit.rows import read_rows
-from hpskit.schema import Strict, parse
+from hpskit.schema import Strict, nearest, parse
 
 __all__ = ["ImageSet", "Match", "find_images"]
 
@@ -296,7 +296,7 @@ def check(suite: Suite, folder: Path, found: Found, allow_missing: bool, option:
         raise InputError(
             folder,
             f"holds no image of the suite{instead}",
-            expected=f"{image_name(suite.prompts[0])} and so on",
+            expected=f"{image_name(suite.prompts[0])} and so on{near(suite, folder)}",
             cure=f"name them so (`hpskit benchmark prompts` lists the names), or say which is which with {option}",
         )
     unusable = []
@@ -319,7 +319,7 @@ def check(suite: Suite, folder: Path, found: Found, allow_missing: bool, option:
         problems.append(f"{listed(found.unsure, 20)}: where the first prompt is missing, all others may be one off")
         cure += f", or say --match number if numbers do start at 0, or which image is whose with {option}"
     elif not allow_missing and (absent := missing(suite, found)):
-        problems.append(f"{len(absent)} missing: {listed(absent, 20)}")
+        problems.append(f"{len(absent)} missing: {listed(absent, 20)}{near(suite, folder)}")
         cure += ", or score what is there with --allow-missing"
     if problems:
         raise InputError(folder, f"has images that do not fit the suite: {'; '.join(problems)}", cure=cure)
@@ -333,3 +333,12 @@ def missing(suite: Suite, found: Found) -> list[str]:
         there, name = found.files.get((prompt.category, prompt.number)), image_name(prompt, "")
         absent += [f"{name}_{sample}" for sample in samples if sample not in there] if there else [name]
     return sorted(absent)
+
+
+def near(suite: Suite, folder: Path) -> str:
+    """Hint at a folder that has nearly the name of a category; empty if there is none."""
+    there = {path.name.casefold(): path.name for path in folder.iterdir() if path.is_dir()}
+    for category in suite.categories:
+        if category and category not in there.values() and (close := nearest(category.casefold(), there)):
+            return f" (is the folder {there[close]!r} meant to be {category!r}?)"
+    return ""
