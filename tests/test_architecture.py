@@ -79,12 +79,14 @@ def test_no_import_cycle_between_modules() -> None:
 def test_rooms_keep_to_their_budgets(room: str) -> None:
     """A room past its budget first looks for what can go."""
     assert room in house.BUDGETS, f"{room}: has no budget in benchmarks/house.py"
-    assert house.rooms(SRC)[room] <= house.OVER.get(room, house.BUDGETS[room])
+    lines, budget = house.rooms(SRC)[room], house.BUDGETS[room]
+    assert lines <= budget, f"{room} has {lines:,} lines, of {budget:,} in benchmarks/house.py: see what can go"
 
 
 @pytest.mark.parametrize("folder", sorted(house.folders(SRC)))
 def test_folders_can_be_taken_in_at_a_glance(folder: str) -> None:
-    assert house.folders(SRC)[folder] <= house.FILES
+    count = house.folders(SRC)[folder]
+    assert count <= house.FILES, f"{folder} has {count} modules, {house.FILES} at most: join two that tell one story"
 
 
 @pytest.mark.parametrize("command", house.STAGES)
