@@ -202,8 +202,9 @@ def inspect(
             progress("reading", number, None)
     if images:
         progress("looking for images", 0, None)
-        missing = {name: (kind, line) for name, kind, line in data.missing(found.files)}
-        for kind, line in missing.values():
+        missing = set[str]()
+        for name, kind, line in data.missing(found.files):
+            missing.add(name)
             found.remark(kind, line)
         if decode:
             _decode(found, [name for name in found.files if name not in missing], progress)
