@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from hpskit.schema import Strict
@@ -68,12 +67,10 @@ def clean(raw: str) -> Cleaned:
     review = syntax(draft)
     if not content(draft.text):
         return Cleaned(text=raw, changes=(), review="holds no word")
-    draft, spare = draft.copy(), draft
+    text, changes = draft.text, tuple(draft.changes)
     boosters(draft)
-    if content(draft.text) < min(2, content(spare.text)):
-        return Cleaned(
-            text=spare.text, changes=tuple(spare.changes), review=review or "says hardly anything but boosters"
-        )
+    if content(draft.text) < min(2, content(text)):
+        return Cleaned(text=text, changes=changes, review=review or "says hardly anything but boosters")
     return Cleaned(text=draft.text, changes=tuple(draft.changes), review=review)
 
 
@@ -94,13 +91,6 @@ class Draft:
         self.changes: list[Change] = []
         self._from = list(range(len(raw)))
         self._to = list(range(1, len(raw) + 1))
-
-    def copy(self) -> Draft:
-        """Return another draft that can be changed on its own."""
-        other = Draft("")
-        other.raw, other.text, other.changes = self.raw, self.text, list(self.changes)
-        other._from, other._to = list(self._from), list(self._to)
-        return other
 
     def lost(self, after: int | None, before: int | None) -> bool:
         """Say whether words of the raw text went between two characters; None is the start or the end."""
@@ -129,14 +119,16 @@ class Draft:
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]+")
 """No joiners: emoji and several scripts need them."""
 _SPLIT_DIGITS = re.compile(r"(?<![\w.])\d(?: \d)+(?![\w.])")
-_SPLIT_UNIT = re.compile(r"(?<![\w.])(y )?\d+ (k \d\d|k|d|mm|st|nd|rd|th|s|p)(?![\w'])", re.IGNORECASE)
+_SPLIT_UNIT = re.compile(r"(?<![\w.])(?:2 k \d\d|(?:y )?\d+ (?:k|d|mm|st|nd|rd|th|s|p))(?![\w'])", re.IGNORECASE)
 _SPLIT_WORDS = re.compile(r"(?<=\w) - (?=\w)")
 _SPLIT_APOSTROPHE = re.compile(r"(?<=\w) ' (?=(?:s|t|re|ll|ve|d|m)\b)")
-_BEFORE_MARK = re.compile(r"\s+(?=[,;](?:\s|$)|[.!?](?:\s|$))")
+_BEFORE_MARK = re.compile(r"\s+(?=,|[;.!?]\"?(?:\s|$))")
+_AFTER_MARK = re.compile(r"(?<=[\w)]),(?=[^\W\d_])")
 _MARKS = re.compile(
-    r"([,;])(?:\s*[,;])+|[,;]\s*(?=[.!?](?:\s|$))|(?<=[.!?]) ?[,;](?=\s|$)|\A[\s,;.]+(?!\w)|\A[\s,;]+|[\s,;]+\Z"
+    r"([,;])(?:\s*[,;])+|[,;]\s*(?=[.!?](?:\s|$))|(?<=[.!?]) ?[,;](?=\s|$)|,(?=\"\.)|\A(?:[\s,;]|\.(?!\w))+|[\s,;]+\Z"
 )
 _BLANKS = re.compile(r"[^\S ]\s*|\s{2,}")
+_EMPTY = re.compile(r"\(\s*\)|\[\s*\]|,\s*!+(?=\s*(?:,|\Z))")
 
 
 def repair(draft: Draft) -> None:
@@ -156,6 +148,7 @@ def tidy(draft: Draft, kind: Kind) -> None:
     """Put right blanks and marks between words."""
     draft.sub(_BLANKS, " ", "blanks", kind)
     draft.sub(_BEFORE_MARK, "", "marks", kind)
+    draft.sub(_AFTER_MARK, ", ", "marks", kind)
     draft.sub(_MARKS, lambda match: match[1] or "", "marks", kind)
 
 
@@ -179,13 +172,13 @@ def hyphen_of(text: str) -> Callable[[re.Match[str]], str]:
 
     Such a text is in small letters throughout and has no other hyphen; a dash before an article stays even there.
     """
-    parts = frozenset(words()["hyphenated"])
+    first, second = (frozenset(words()["words"][name]) for name in ("before_hyphen", "after_hyphen"))
     split = text == text.lower() and not re.search(r"\w-\w", text)
 
     def put(match: re.Match[str]) -> str:
         before = re.findall(r"\w+$", text[: match.start()])[0]
         after = re.findall(r"^\w+", text[match.end() :])[0]
-        if {before.lower(), after.lower()} & parts:
+        if before.lower() in first or after.lower() in second:
             return "-"
         return "-" if split and after not in ("a", "an", "by", "with", "and", "of") and not after.isdigit() else " - "
 
@@ -198,19 +191,21 @@ _TAG = re.compile(r"<(?:lora|lyco|hypernet|embedding|lora_?\w*)\s*:[^<>]*>", re.
 _NEGATIVE = re.compile(r"[\s,.;]*\bnegative prompts?\s*:.*?(?=\bsteps\s*:\s*\d|\Z)", re.IGNORECASE | re.DOTALL)
 _SETTINGS = re.compile(
     r"[\s,.;]*\bsteps\s*:\s*\d+\s*,.*?\b(?:sampler|cfg scale|seed|size)\s*:.*\Z"
-    r"|(?:^|\s)-\s?(?:[whnscWHNSC])\s?\d+(?:\.\d+)?(?=\s|$)",
+    r"|(?:^|\s)-\s?(?:[whnscWHNSC])\s?\d+(?:\.\d+)?(?=\s|$)|(?:^|(?<=[\s,]))[hw] \d{3,4}(?=[\s,.]|$)",
     re.IGNORECASE | re.DOTALL,
 )
 _OPTION = re.compile(
     r"(?:^|\s)(?:--|\u2014|- - )\s?(?:ar|aspect|v|version|q|quality|s|stylize|c|chaos|no|seed|iw|niji|testp?|creative|"
-    r"hd|upbeta|uplight|tile|w|h|stop|video|style|wallpaper|beta|sameseed|repeat)\b(?:(?!\s(?:--|\u2014)).)*",
+    r"hd|upbeta|uplight|tile|w|width|h|height|stop|video|style|wallpaper|beta|sameseed|repeat)\b(?:(?!\s(?:--|\u2014)).)*",
     re.IGNORECASE | re.DOTALL,
 )
 _PARTS = re.compile(r"(?:\s*: ?:+\s*(?:-?\d*\.?\d+(?=[\s,]|\Z))?)+[\s:]*")
+_BARE_WEIGHT = re.compile(r"(?<=[a-z)]):\d?\.\d+,?(?=\s|$)", re.IGNORECASE)
+_COLONS = re.compile(r"(?<=\w):(?= )")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 _BOTH = re.compile(r"\s+AND\s+(?::?\s*\d+(?:\.\d+)?\s+)?(?=\S)")
 _PIPE = re.compile(r"\s*\|+[\s|]*")
-_STRESS = re.compile(r"(?<=[a-z]{3})\++(?=[\s,.)]|$)", re.IGNORECASE)
+_STRESS = re.compile(r"(?<=[a-z]{3})\++(?=[\s,.)]|$)|\*{2,}", re.IGNORECASE)
 _SHOUT = re.compile(r"\s*!(?:\s*!)+(\s*)")
 _ESCAPED = re.compile(r"\\([()\[\]{}])")
 _UNKNOWN = re.compile(r"__[\w/*-]+__|\$\{")
@@ -233,6 +228,9 @@ def syntax(draft: Draft) -> str:
         groups, _ = brackets(draft.text)
     draft.sub(_ESCAPED, r"\1", "escape", "syntax")
     draft.sub(_PARTS, ", ", "parts", "syntax")
+    draft.sub(_BARE_WEIGHT, ",", "weight", "syntax")
+    if len(_COLONS.findall(draft.text)) >= _MANY:
+        draft.sub(_COLONS, ",", "colons", "syntax")
     draft.sub(_BREAK, ", ", "break", "syntax")
     if draft.text != draft.text.upper():
         draft.sub(_BOTH, " and ", "and", "syntax")
@@ -285,8 +283,8 @@ def unwrapped(text: str, groups: Sequence[Group]) -> list[tuple[int, int, str]]:
         start, end = group.start, group.end
         if text[start] == "(":
             weight = bool(group.marks) and _NUMBER.fullmatch(text, group.marks[-1] + 1, end)
-            outer, after = start - 1 - blanks_before(text, start), end + 1 + blanks_after(text, end + 1)
-            inner, before = start + 1 + blanks_after(text, start + 1), end - 1 - blanks_before(text, end)
+            outer, after = len(text[:start].rstrip()) - 1, len(text) - len(text[end + 1 :].lstrip())
+            inner, before = end - len(text[start + 1 : end].lstrip()), len(text[:end].rstrip()) - 1
             nested = ends.get(outer) == after and text[outer] == "("
             nests = ends.get(inner) == before and text[inner] == "("
             if weight:
@@ -297,16 +295,6 @@ def unwrapped(text: str, groups: Sequence[Group]) -> list[tuple[int, int, str]]:
             first, last, rule = chosen(text, group)
             gone += [(start, first, rule), (last, end + 1, rule)]
     return outermost(gone)
-
-
-def blanks_before(text: str, place: int) -> int:
-    """Count the blanks before a place."""
-    return len(text[:place]) - len(text[:place].rstrip())
-
-
-def blanks_after(text: str, place: int) -> int:
-    """Count the blanks from a place on."""
-    return len(text[place:]) - len(text[place:].lstrip())
 
 
 def chosen(text: str, group: Group) -> tuple[int, int, str]:
@@ -344,50 +332,8 @@ def outermost(spans: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str
 
 # Boosters
 
-_FILL = (
-    r"and|with|in|on|at|an?|the|of|for|is|are|its|very|so|as|by|using|made|style|image|shot|taken|created|trending|featured|top|"
-    r"popular|rendered|rendering|render|contest|winner|front page|more|please|much|lots?|extreme|h[dq]|\d{4}|&"
-)
-_SHOWN = (
-    r"(?:(?:and|that|which) )?(?:it )?(?:(?:has|have|can|could|is|was|are|be|been|currently) )*"
-    r"(?:trend(?:ing|s)?|featured|popular|posted|shared|published|seen|shown|winner|available|found|displayed|showcased|"
-    r"uploaded)(?: \w+ly)? (?:on|in|at|from|of) (?:the )?"
-)
-_MADE = (
-    r"(?:and )?(?:(?:as )?(?:rendered|render(?:ing)?|made|created|done|modelled|realized|utilizing) )?"
-    r"(?:in|with|by|using|on|from|via|utilizing) (?:the )?"
-)
-_TAKEN = r"(?:and )?(?:shot|taken|photographed|captured|filmed) (?:on|with|by|using|in|at) (?:an? |the )?"
-_LENS = (
-    r"(?:with |on |through )?(?:an? )?\d{2,3} ?mm(?: lens| lense)?(?: f ?/? ?\d(?:\. ?\d)?)?"
-    r"|f ?/? ?\d\. ?\d"
-)
-_VAST = r"(?:highly|hyper|ultra|super|extremely|insanely|intricately|incredibly|very|extreme)[ -]{1,3}detail(?:ed|s)?"
-_BODY = r"(?:face|faces|eyes|hands|hair|skin|features|body|skull|armou?r|head)"
-_DETAIL = (
-    rf"(?:,? in an? \b{_VAST}(?: and \w+)? (?:style|manner|way)|\b{_VAST}(?:,| and)(?= \w)|"
-    rf"(?:,|,? and)[ ]{_VAST}(?= [a-z])|\b{_VAST}(?! {_BODY}))"
-)
-_SIZE = (
-    r"(?<!y)(?:2|4|5|6|8|1[026]|32|64)k(?: ?(?:uhd|hdr?|resolution|ultra hd|quality|textures?|high definition))*"
-    r"(?! ?(?:run|tv|monitor|people|race|marathon|screen|lines))"
-)
-_SITE = (
-    r"(?:on |from |(?<!an )(?<!the ))(?:art ?station|cgsociety|deviantart|pixiv fanbox)(?: ?h[dq])?"
-    r"(?! contest| style| award)"
-)
-_ENGINE = r"octane render(?:ed|er|ing)?(?! of)|unreal engine(?: ?\d)?(?: render(?:ed|ing)?)?|v-?ray"
-_KIND_OF_ART = r"(?:digital|concept|fantasy|comic|cover|anime|beautiful|epic|in the|character|fan|splash|game)"
-_LEAD = (
-    rf"(?:(?P<noun>(?:{_KIND_OF_ART} )?(?:art(?:work)?|art ?style|style|part) )|"
-    r"(?:(?:as )?(?:depicted|featured|shown|portrayed|rendered) in (?:an )?art(?:work)?|designed|created|painted|"
-    r"illustrated|drawn|made|styled|photographed|inspired|directed|depicted) )?"
-    r"(?:by|of(?= artists))(?: (?:the )?artists?)?"
-    r"|(?:in )?(?:the )?(?:art ?)?styles? of|in the manner of|inspired by|influenced by"
-    r"|featuring (?:artwork|art|work) by"
-)
 _BETWEEN = re.compile(
-    r"\s*(?:[,;/+&|]|\band\b|\bx\b|\bmeets\b|\bmixed with\b)[\s,]*(?:(?:and|&)\s+)?"
+    r"\s*(?:[,;/+&|]|\band\b|\bx\b|\bmeets\b|\bmixed with\b|\bor\b)[\s,]*(?:(?:and|or|&)\s+)?"
     r"(?:(?:art |style )?(?:by|of)\s+)?|\s+",
     re.IGNORECASE,
 )
@@ -396,42 +342,47 @@ _ARTICLE = re.compile(r"\b(an?) (?=(\w+))", re.IGNORECASE)
 _STOPS = re.compile(
     r"\s*(?:[,;]|(?<!\b[a-z])(?<!\bst)(?<!\bdr)(?<!\bmr)(?<!\bmrs)(?<!\bvs)\.(?=\s|$)|\s[+/-]\s)\s*", re.IGNORECASE
 )
-_GOES_ON = re.compile(r"(?:on|in|at|under|beside|with|of|for)\b", re.IGNORECASE)
-_DULL = frozenset(
-    ("a", "an", "the", "with", "in", "on", "at", "his", "her", "its", "wearing", "style", "art", "painting", "by")
+_OWN_NOUN = re.compile(
+    r"\b(?:in|with) an? [\w-]+,\s[\w -]*(?:style|image|design|artwork|piece|manner)\Z", re.IGNORECASE
 )
-"""Words that are in no name."""
+"""An adjective and what it belongs to: `in an elegant, intricate style`."""
+_GOES_ON = re.compile(r"(?:on|in|at|under|beside|with|of|for)\b", re.IGNORECASE)
+_SAYS = re.compile(r"\b(?:features|shows|depicts|is)\s+\Z")
+"""A sentence whose object the artists are."""
+_STYLE = re.compile(r"[ -](?:styles?|inspired|portrait|painting|artwork)\b", re.IGNORECASE)
 _MANY = 3
 """Artists from which on their names are a spell rather than a style."""
 
 
 @cache
-def words() -> dict[str, list[str]]:
+def words() -> dict[str, dict[str, list[str]]]:
     """Read the words of the rules."""
     return tomllib.loads((files("hpskit.prompts") / "words.toml").read_text(encoding="utf-8"))
 
 
 @cache
-def pattern(name: str) -> re.Pattern[str]:
-    """Compile a pattern over the lists of words."""
-    lists = {key: "(?:" + "|".join(sorted(entries, key=len, reverse=True)) + ")" for key, entries in words().items()}
-    any_of = "|".join(lists[key] for key in ("quality", "resolution", "sites", "renderers", "cameras"))
-    texts = {
-        "booster": rf"(?:{any_of})",
-        "alone": rf"(?:(?:{any_of}|{_FILL})(?![\w'])[\s!&+/.:-]*)+",
-        "media": rf"(?:an? |the |in |as (?:an? )?)?{lists['media']}(?: style)?",
-        "artist": lists["artists"],
-        "lead": rf"(?:(?P<by>{_LEAD})\s+(?=\w)|{lists['artists']}(?![\w'-]))",
-        "sites": rf"(?:{_SHOWN}{lists['sites']}(?: and {lists['sites']})?|{_SITE})",
-        "renderers": rf"(?:{_MADE}{lists['renderers']}(?: render(?:er|ing)?)?|{_ENGINE})",
-        "cameras": rf"(?:{_TAKEN}{lists['cameras']}|{_LENS})",
-        "detail": _DETAIL,
-        "quality": r"(?:award[ -]winning|(?:best|high|top)[ -]quality|high[ -]resolution)",
-        "resolution": rf"(?:(?:in |at |and )?{_SIZE}|u?hdr|uhd|ultra hd|full hd|fhd)",
-    }
-    starts = "" if name == "detail" else r"(?<![\w'-])"
-    ends = "" if name == "lead" else r"(?![\w'-])"
-    return re.compile(f"{starts}{texts[name]}{ends}", re.IGNORECASE)
+def any_of(name: str) -> str:
+    """Return the expression for one entry of a list of words, or of a piece."""
+    table = words()
+    entries = table["pieces"].get(name) or sorted(table["words"][name], key=len, reverse=True)
+    return filled("(?:" + "|".join(entries) + ")")
+
+
+def filled(text: str) -> str:
+    """Put lists and pieces in the place of their names in braces."""
+    return re.sub(r"\{([a-z_]+)\}", lambda match: any_of(match[1]), text)
+
+
+@cache
+def pattern(text: str) -> re.Pattern[str]:
+    """Compile an expression that names lists in braces; it begins and ends at the edge of a word."""
+    return re.compile(rf"(?:(?<![\w'-])|(?=[, ]))(?:{filled(text)})(?:(?<=[\s-])|(?![\w'-]))", re.IGNORECASE)
+
+
+_BOOSTER = "{quality}|{resolution}|{sites}|{renderers}|{cameras}"
+_ALONE = rf"(?:(?:{_BOOSTER}|{{fill}})(?![\w'])[\s!&+/.:-]*)+"
+_MEDIUM = "(?:an? |the |in |as (?:an? )?)?{media}(?: style)?"
+_LEADS = r"(?P<by>{lead})\s+(?=\w)|{artists}(?![\w'-])|(?<=[,;] )(?P<given>{given})[ -](?=[^\W\d_])"
 
 
 def boosters(draft: Draft) -> None:
@@ -444,11 +395,13 @@ def boosters(draft: Draft) -> None:
 
 def boosters_once(draft: Draft) -> None:
     """Apply each rule once."""
-    artists(draft)
     drop(draft, alone(draft.text), "alone")
-    for rule in ("sites", "renderers", "cameras", "detail", "quality", "resolution"):
-        draft.sub(pattern(rule), "", rule, "booster")
+    for rule, entries in words()["rules"].items():
+        draft.sub(pattern("|".join(entries)), lambda match: match.groupdict().get("keep") or "", rule, "booster")
+    draft.sub(_EMPTY, "", "marks", "booster")
+    loose_ends(draft)
     tidy(draft, "booster")
+    artists(draft)
     drop(draft, alone(draft.text), "alone")
     drop(draft, contradicting(draft.text), "medium")
     drop(draft, repeated(draft.text), "repeat")
@@ -458,7 +411,9 @@ def boosters_once(draft: Draft) -> None:
 
 
 _AT_END = re.compile(
-    r"(?:[\s,;]+(?:and|by|in|with|of|on|at|as|is|the|an?|art by|&|\+|-|/))+\s*(?=[.!?]?\Z)", re.IGNORECASE
+    r"(?:(?:\A|[\s,;]+)(?:and|by|in|with|of|on|at|as|is|the|an?|from|featuring|including|"
+    r"in the style(?: of)?|&|\+|-|/))+(?=\s*(?:[,;.!?]|\Z))",
+    re.IGNORECASE,
 )
 _AT_START = re.compile(r"\A(?:(?:and|&|\+|-|/|by)\s+)+", re.IGNORECASE)
 
@@ -486,7 +441,7 @@ def drop(draft: Draft, parts: Sequence[tuple[int, int]], rule: str) -> None:
 def alone(text: str) -> list[tuple[int, int]]:
     """Find segments in which nothing could be seen in a picture."""
     parts = segments(text)
-    found = [part for part in parts if only_boosters(text[slice(*part)])]
+    found = [part for part in parts if only_boosters(text[slice(*part)]) and not _OWN_NOUN.search(text[: part[1]])]
     if found and found[0] == parts[0] and len(parts) > 1 and _GOES_ON.match(text, parts[1][0]):
         return found[1:]  # what the first one names is the subject
     return found
@@ -494,23 +449,32 @@ def alone(text: str) -> list[tuple[int, int]]:
 
 def only_boosters(segment: str) -> bool:
     """Say whether a segment is made of boosters and small words; `a smooth` or `and smooth` belongs to what follows."""
-    if len(segment) > 120 or re.match(r"an? (?!.*masterpiece)|the |and [\w-]+\Z", segment, re.IGNORECASE):
-        return False
     segment = segment.strip("()[]{}\"' ")
-    return bool(pattern("alone").fullmatch(segment) and pattern("booster").search(segment))
+    if len(segment) > 120 or re.search(r"\ban? (?!.*masterpiece)|^the |^and [\w-]+\Z", segment, re.IGNORECASE):
+        return False
+    return any(
+        pattern(_ALONE).fullmatch(form) and pattern(_BOOSTER).search(form)
+        for form in (segment, segment.replace("-", " "))
+    )
 
 
 def artists(draft: Draft) -> None:
     """Take out a stack of artists, wherever its names stand; one or two are a style, and stay."""
     runs, place = list[tuple[int, int, int]](), 0
-    while lead := pattern("lead").search(draft.text, place):
+    sentence = prose(draft.text)
+    while lead := pattern(_LEADS).search(draft.text, place):
         end, count = names(draft.text, lead.end() if lead["by"] else lead.start(), bool(lead["by"]))
         start = lead.start()
         if lead["noun"] and not whole(draft.text, start, len(draft.text)):  # the noun belongs to what is before it
             start = lead.end("noun")
-        if count and (lead["by"] or whole(draft.text, start, end)):
+        if lead["given"] and not (count > 1 and start):
+            count = 0  # it may be the subject
+        alone = whole(draft.text, start, end) or not (sentence or _STYLE.match(draft.text, end))
+        if count and (lead["by"] or alone):
             runs.append((start, end, count))
         place = max(end, lead.end())
+    if sentence:
+        runs = [run for run in runs if run[2] >= _MANY and not _SAYS.search(draft.text[: run[0]])]
     if sum(count for _, _, count in runs) >= _MANY:
         for start, end, _ in reversed(runs):
             draft.replace(start, end, "", "artists", "booster")
@@ -529,50 +493,81 @@ def names(text: str, start: int, led: bool) -> tuple[int, int]:
 
     A name is a known artist or, in a list that begins with "by", up to four words of which one is in no dictionary.
     """
-    end, count, place, joined = start, 0, start, False
+    end, count, place, joined, spaced = start, 0, start, False, False
     while place < len(text):
-        if known := pattern("artist").match(text, place):
-            end = known.end()
-        elif led and (stranger := _NAME.match(text, place)) and (length := of_name(text, stranger, joined)):
-            end = place + length
-        else:
+        known, stranger = pattern("{artists}").match(text, place), _NAME.match(text, place)
+        length = 0
+        if stranger and not spaced:
+            length = of_name(text, stranger, led, joined)
+            length = length or ((led or count) and before_known(text, stranger, led and not count))
+        if not length and (two := pattern(r"{given} [^\W\d_]+").match(text, place)) and strange(two[0].split()[1]):
+            length = len(two[0])
+        if known is None and not length:
             break
+        end = max(known.end() if known else 0, place + length)
         count += 1
         between = _BETWEEN.match(text, end)
         if between is None:
             break
-        led = led and not between[0].isspace()
+        spaced = between[0].isspace()
         joined = count > 1 and "," not in between[0] and ";" not in between[0]
         place = between.end()
     return end, count
 
 
-def of_name(text: str, match: re.Match[str], joined: bool) -> int:
-    """Return the length of the name that a list goes on with, or 0; two plain words are one after an "and"."""
-    found = re.split(r" (?:and|x|with|in|on|at|of|from|as|for|meets)\b", match[0])[0].rstrip(".-'")
-    parts = found.lower().split()
-    rest = text[match.start() + len(found) :]
-    if not re.match(r"\s*(?:[,;.|/+&]|\Z|and\b|x\b)", rest) or _DULL.intersection(parts):
+def before_known(text: str, match: re.Match[str], first: bool) -> int:
+    """Return the length of up to three words before a known artist, as in `by collier, mucha`; or 0.
+
+    One of them is in no dictionary, but for a single word that is the first.
+    """
+    found = re.split(r" (?:and|or|x)\b", match[0])[0]
+    between, parts = _BETWEEN.match(text, match.start() + len(found)), found.split()
+    if between is None or between[0].isspace() or not pattern("{artists}").match(text, between.end()):
         return 0
-    strange = any(len(part) > 2 and part.strip(".") not in vocabulary() for part in parts)
-    titled = text != text.lower() and all(part[0].isupper() for part in found.split())
-    return len(found) if strange or titled or (joined and len(parts) == 2) else 0
+    like_name = len(parts) <= 3 and not any(map(pattern("{in_no_name}").fullmatch, parts))
+    return len(found) if like_name and (any(map(strange, parts)) or (first and len(parts) == 1)) else 0
+
+
+def strange(word: str) -> bool:
+    """Say whether a word is in no dictionary."""
+    return len(word) > 2 and word.strip(".").lower() not in vocabulary()
+
+
+_ENDS_NAME = re.compile(r"\s*(?:[,;.|/+&]|\Z|and\b|x\b|by\b)", re.IGNORECASE)
+_AFTER_NAME = re.compile(r"\s*(?:with|in|on|at|featuring|using|from|as)\b", re.IGNORECASE)
+
+
+def of_name(text: str, match: re.Match[str], led: bool, joined: bool) -> int:
+    """Return the length of the name that a list goes on with, or 0.
+
+    A name begins with a given name, or has a word that is in no dictionary, or each word has a capital; in a list that
+    no "by" leads, two of these. Two plain words are one after an "and".
+    """
+    found = re.split(r" (?:and|x|with|in|on|at|of(?! the [A-Z])|from|as|for|meets|featuring|using)\b", match[0])[0]
+    found = found.rstrip(".-'")
+    parts = [part for part in re.split(r"[ -]", re.sub(r" the (?:elder|younger)", "", found.lower())) if part]
+    rest = text[match.start() + len(found) :]
+    given = len(parts) > 1 and bool(pattern("{given}").fullmatch(parts[0]))
+    titled = text != text.lower() and all(part[0].isupper() for part in found.split() if part not in ("of", "the"))
+    if not _ENDS_NAME.match(rest) and not (_AFTER_NAME.match(rest) and (given or titled) and led):
+        return 0
+    if any(pattern("{in_no_name}").fullmatch(part.strip(".")) for part in parts[given:]) and not (
+        "of the" in found and titled
+    ):
+        return 0
+    rare = any(strange(part) for part in parts)
+    if not led:
+        return len(found) if 1 < len(parts) < 5 and rare and (given or titled) else 0
+    long = any(len(part) > 2 for part in parts)
+    return len(found) if given or rare or (titled and long) or (joined and len(parts) == 2) else 0
 
 
 @cache
 def vocabulary() -> frozenset[str]:
     """Read the words that CLIP's tokenizer knows as one token: some 30,000 of the commonest in captions."""
-    import gzip
-    from importlib.util import find_spec
+    from open_clip.tokenizer import SimpleTokenizer  # here: it brings torch
 
-    spec = find_spec("open_clip")
-    assert spec is not None
-    assert spec.origin is not None
-    merges = (
-        gzip.decompress((Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
-    )
-    pairs = (line.split() for line in merges[1 : 49152 - 256 - 2 + 1])
-    return frozenset("".join(pair).removesuffix("</w>") for pair in pairs if pair and pair[-1].endswith("</w>"))
+    return frozenset(token.removesuffix("</w>") for token in SimpleTokenizer().encoder if token.endswith("</w>"))
 
 
 def contradicting(text: str) -> list[tuple[int, int]]:
@@ -580,12 +575,9 @@ def contradicting(text: str) -> list[tuple[int, int]]:
     found, named = [], False
     for part in segments(text):
         segment = text[slice(*part)]
-        if pattern("media").fullmatch(segment):
-            if named:
-                found.append(part)
-            named = True
-        else:
-            named = named or bool(pattern("media").search(segment))
+        if named and pattern(_MEDIUM).fullmatch(segment):
+            found.append(part)
+        named = named or bool(pattern(_MEDIUM).search(segment))
     return found
 
 
@@ -611,8 +603,16 @@ def articles(draft: Draft) -> None:
 
 
 def loose_ends(draft: Draft) -> None:
-    """Take out small words that led to what is gone, at the end and at the start."""
-    if draft.text and draft.lost(len(draft.text.rstrip(" .!?")) - 1, None):
-        draft.sub(_AT_END, "", "marks", "booster")
+    """Take out small words that led to what is gone, before a mark, at the end and at the start."""
+    for match in reversed(list(_AT_END.finditer(draft.text))):
+        if draft.lost(match.end() - 1, match.end() if match.end() < len(draft.text) else None):
+            draft.replace(match.start(), match.end(), "", "marks", "booster")
     if draft.text and draft.lost(None, 0):
         draft.sub(_AT_START, "", "marks", "booster")
+        if prose(draft.text) and draft.raw.lstrip()[0].isupper() and draft.text[0].islower():
+            draft.replace(0, 1, draft.text[0].upper(), "capital", "booster")
+
+
+def prose(text: str) -> bool:
+    """Say whether a text is a sentence rather than a list of phrases."""
+    return text.rstrip("\"'").endswith(".")
