@@ -123,10 +123,11 @@ _SPLIT_UNIT = re.compile(r"(?<![\w.])(?:2 k \d\d|(?:y )?\d+ (?:k|d|mm|st|nd|rd|t
 _SPLIT_WORDS = re.compile(r"(?<=\w) - (?=\w)")
 _SPLIT_APOSTROPHE = re.compile(r"(?<=\w) ' (?=(?:s|t|re|ll|ve|d|m)\b)")
 _BEFORE_MARK = re.compile(r"\s+(?=,|[;.!?]\"?(?:\s|$))")
-_AFTER_MARK = re.compile(r"(?<=[\w)]),(?=[^\W\d_])")
+_AFTER_MARK = re.compile(r"(?<=[\w)]),(?=[^\W\d_])|(?<=[^\W\d_]),(?=\d)")
 _MARKS = re.compile(
     r"([,;])(?:\s*[,;])+|[,;]\s*(?=[.!?](?:\s|$))|(?<=[.!?]) ?[,;](?=\s|$)|,(?=\"\.)|\A(?:[\s,;]|\.(?!\w))+|[\s,;]+\Z"
 )
+_WIDE_COMMA = re.compile(r"\s*\uff0c\s*")
 _BLANKS = re.compile(r"[^\S ]\s*|\s{2,}")
 _EMPTY = re.compile(r"\(\s*\)|\[\s*\]|,\s*!+(?=\s*(?:,|\Z))")
 
@@ -137,6 +138,7 @@ def repair(draft: Draft) -> None:
         draft.replace(0, len(draft.text), fixed, "mojibake", "repair")
     draft.sub(_INVISIBLE, "", "invisible", "repair")
     draft.sub(_BLANKS, " ", "blanks", "repair")
+    draft.sub(_WIDE_COMMA, ", ", "marks", "repair")
     draft.sub(_SPLIT_DIGITS, joined_digits, "digits", "repair")
     draft.sub(_SPLIT_UNIT, lambda match: match[0].replace(" ", ""), "digits", "repair")
     draft.sub(_SPLIT_APOSTROPHE, "'", "apostrophe", "repair")
@@ -467,7 +469,7 @@ def artists(draft: Draft) -> None:
         start = lead.start()
         if lead["noun"] and not whole(draft.text, start, len(draft.text)):  # the noun belongs to what is before it
             start = lead.end("noun")
-        if lead["given"] and not (count > 1 and start):
+        if lead["given"] and count < 2 and not runs:
             count = 0  # it may be the subject
         alone = whole(draft.text, start, end) or not (sentence or _STYLE.match(draft.text, end))
         if count and (lead["by"] or alone):
@@ -500,6 +502,8 @@ def names(text: str, start: int, led: bool) -> tuple[int, int]:
         if stranger and not spaced:
             length = of_name(text, stranger, led, joined)
             length = length or ((led or count) and before_known(text, stranger, led and not count))
+        if known and pattern("{artists}").search(text, known.end(), place + length):
+            length = 0  # several with nothing between them
         if not length and (two := pattern(r"{given} [^\W\d_]+").match(text, place)) and strange(two[0].split()[1]):
             length = len(two[0])
         if known is None and not length:
@@ -509,7 +513,7 @@ def names(text: str, start: int, led: bool) -> tuple[int, int]:
         between = _BETWEEN.match(text, end)
         if between is None:
             break
-        spaced = between[0].isspace()
+        led, spaced = led or "by " in between[0], between[0].isspace()
         joined = count > 1 and "," not in between[0] and ";" not in between[0]
         place = between.end()
     return end, count
