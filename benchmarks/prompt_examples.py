@@ -44,9 +44,8 @@ def main() -> None:
             wrong = judged["bad"].get(prompt.id, "")
             mark = f" (marked: {done.review})" if done.review else ""
             verdict = f"**bad**: {wrong}" if wrong else "good"
-            print(
-                f"| {prompt.id.removeprefix(f'{path.stem}:')} | {cell(prompt.prompt)} | {cell(done.text)}{mark} | {verdict} |"
-            )
+            number = prompt.id.removeprefix(f"{path.stem}:")
+            print(f"| {number} | {cell(prompt.prompt)} | {cell(done.text)}{mark} | {verdict} |")
             if found == options.each:
                 break
 
