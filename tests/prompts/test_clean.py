@@ -76,6 +76,7 @@ def test_syntax_of_user_interfaces_goes(raw: str, expected: str) -> None:
         ("a cat in a hat, highly detailed digital painting", "a cat in a hat, digital painting"),
         ("A room with flat shading and hyper-detailed walls.", "A room with flat shading and walls."),
         ("a cat, stunning photo, digital masterpiece", "a cat, photo"),
+        ("statue of a cat in a jungle masterpiece artwork", "statue of a cat in a jungle artwork"),
         ("Intricately detailed image of an owl.", "Image of an owl."),
         ("a cat, shot with Ilford HP5 Plus, Sony Alpha A7 III, 2 0 0 mm f 1 6", "a cat"),
         ("A cat created in Blender, Maya, and Photoshop software.", "A cat."),
@@ -103,6 +104,8 @@ def test_boosters_go(raw: str, expected: str) -> None:
         ("A nun, art like Artgerm's, by wlop and mucha.", "A nun, art like Artgerm's, by wlop and mucha."),
         ("a cat, digital art by artgerm, wlop, mucha", "a cat, digital art"),
         ("a cat, emma watson, artgerm, wlop, mucha", "a cat, emma watson"),
+        ("a cat in a denis villeneuve film, by artgerm, wlop, mucha", "a cat in a denis villeneuve film"),
+        ("hair by artgerm, wlop, kaethe butcher, gradient cyan, brown", "hair, gradient cyan, brown"),
     ],
 )
 def test_a_stack_of_artists_goes_and_what_stands_beside_it_stays(raw: str, expected: str) -> None:

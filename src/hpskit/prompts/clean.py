@@ -123,11 +123,10 @@ _SPLIT_UNIT = re.compile(r"(?<![\w.])(?:2 k \d\d|(?:y )?\d+ (?:k|d|mm|st|nd|rd|t
 _SPLIT_WORDS = re.compile(r"(?<=\w) - (?=\w)")
 _SPLIT_APOSTROPHE = re.compile(r"(?<=\w) ' (?=(?:s|t|re|ll|ve|d|m)\b)")
 _BEFORE_MARK = re.compile(r"\s+(?=,|[;.!?]\"?(?:\s|$))")
-_AFTER_MARK = re.compile(r"(?<=[\w)]),(?=[^\W\d_])|(?<=[^\W\d_]),(?=\d)")
+_AFTER_MARK = re.compile(r"(?<=[\w)]),(?=[^\W\d_])|(?<=[^\W\d_]),(?=\d)|\s*\uff0c\s*")
 _MARKS = re.compile(
     r"([,;])(?:\s*[,;])+|[,;]\s*(?=[.!?](?:\s|$))|(?<=[.!?]) ?[,;](?=\s|$)|,(?=\"\.)|\A(?:[\s,;]|\.(?!\w))+|[\s,;]+\Z"
 )
-_WIDE_COMMA = re.compile(r"\s*\uff0c\s*")
 _BLANKS = re.compile(r"[^\S ]\s*|\s{2,}")
 _EMPTY = re.compile(r"\(\s*\)|\[\s*\]|,\s*!+(?=\s*(?:,|\Z))")
 
@@ -138,7 +137,6 @@ def repair(draft: Draft) -> None:
         draft.replace(0, len(draft.text), fixed, "mojibake", "repair")
     draft.sub(_INVISIBLE, "", "invisible", "repair")
     draft.sub(_BLANKS, " ", "blanks", "repair")
-    draft.sub(_WIDE_COMMA, ", ", "marks", "repair")
     draft.sub(_SPLIT_DIGITS, joined_digits, "digits", "repair")
     draft.sub(_SPLIT_UNIT, lambda match: match[0].replace(" ", ""), "digits", "repair")
     draft.sub(_SPLIT_APOSTROPHE, "'", "apostrophe", "repair")
@@ -350,7 +348,6 @@ _OWN_NOUN = re.compile(
 """An adjective and what it belongs to: `in an elegant, intricate style`."""
 _GOES_ON = re.compile(r"(?:on|in|at|under|beside|with|of|for)\b", re.IGNORECASE)
 _SAYS = re.compile(r"\b(?:features|shows|depicts|is)\s+\Z")
-"""A sentence whose object the artists are."""
 _STYLE = re.compile(r"[ -](?:styles?|inspired|portrait|painting|artwork)\b", re.IGNORECASE)
 _MANY = 3
 """Artists from which on their names are a spell rather than a style."""
@@ -467,12 +464,12 @@ def artists(draft: Draft) -> None:
     while lead := pattern(_LEADS).search(draft.text, place):
         end, count = names(draft.text, lead.end() if lead["by"] else lead.start(), bool(lead["by"]))
         start = lead.start()
-        if lead["noun"] and not whole(draft.text, start, len(draft.text)):  # the noun belongs to what is before it
+        if lead["noun"] and not edges(draft.text, start, end)[0]:  # the noun belongs to what is before it
             start = lead.end("noun")
         if lead["given"] and count < 2 and not runs:
             count = 0  # it may be the subject
-        alone = whole(draft.text, start, end) or not (sentence or _STYLE.match(draft.text, end))
-        if count and (lead["by"] or alone):
+        sides = edges(draft.text, start, end)
+        if count and (lead["by"] or all(sides) or (any(sides) and not (sentence or _STYLE.match(draft.text, end)))):
             runs.append((start, end, count))
         place = max(end, lead.end())
     if sentence:
@@ -483,11 +480,10 @@ def artists(draft: Draft) -> None:
         tidy(draft, "booster")
 
 
-def whole(text: str, start: int, end: int) -> bool:
-    """Say whether a part of the text stands alone between commas, but for an "and" before it."""
-    return bool(
-        re.search(r"(?:\A|[,;.|]\s*(?:and\s+|&\s*)?)\Z", text[:start]) and re.match(r"\s*(?:\Z|[,;.|])", text[end:])
-    )
+def edges(text: str, start: int, end: int) -> tuple[bool, bool]:
+    """Say on which sides a part of the text is parted from the rest by a comma, but for an "and" before it."""
+    before = re.search(r"(?:\A|[,;.|]\s*(?:and\s+|&\s*)?)\Z", text[:start])
+    return bool(before), bool(re.match(r"\s*(?:\Z|[,;.|])", text[end:]))
 
 
 def names(text: str, start: int, led: bool) -> tuple[int, int]:
