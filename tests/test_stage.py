@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from error_fields import at
 from hpskit.benchmark.result import relative_to
 from hpskit.errors import OutputError
 from hpskit.files import publish_folder, unwritten
-from hpskit.stage import Ledger, check_space, ledger_until_published, publish
+from hpskit.stage import Ledger, check_kind, check_space, ledger_until_published, publish
 
 RUN = {"format": "a test 1", "size": 512}
 KEYS = st.tuples(st.text(max_size=8), st.text(max_size=8))
@@ -92,6 +93,25 @@ def test_a_second_writer_is_refused_while_the_first_writes(tmp_path: Path) -> No
         process.kill()
         process.communicate()
     Ledger(path, RUN).close()
+
+
+def test_a_ledger_can_be_opened_while_another_process_closes_it(tmp_path: Path) -> None:
+    """Its log is there at one moment and gone at the next."""
+    path, ended = tmp_path / "x.ledger-wal", threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            path.write_bytes(b"\x37\x7f\x06\x82")
+            path.unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(5_000):
+            check_kind(tmp_path / "x.ledger")
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sqlite3
+import stat
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -84,7 +85,7 @@ class Ledger:
         while True:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _check_kind(path)
+                check_kind(path)
                 self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
                 with contextlib.ExitStack() as stack:
                     stack.callback(self._db.close)
@@ -190,16 +191,17 @@ class Ledger:
         self.close()
 
 
-def _check_kind(path: Path) -> None:
+def check_kind(path: Path) -> None:
     """See that none of the files of a ledger is somebody's, whatever SQLite would make of it."""
     for end, beginnings in _BEGINNINGS.items():
         part = path.with_name(path.name + end)
-        if not part.exists():
+        try:
+            if not stat.S_ISREG(part.stat().st_mode):
+                raise OutputError(part, "is no regular file", expected="a ledger or nothing", cure=_ELSEWHERE)
+            with part.open("rb") as handle:
+                head = handle.read(100)
+        except FileNotFoundError:  # or another process has closed the ledger just now, and removed it
             continue
-        if not part.is_file():
-            raise OutputError(part, "is no regular file", expected="a ledger or nothing", cure=_ELSEWHERE)
-        with part.open("rb") as handle:
-            head = handle.read(100)
         if head and not head.startswith(beginnings):
             raise OutputError(part, "is no ledger", cure=f"move it away or {_ELSEWHERE}")
         if head and not end and head[68:72] != _APPLICATION.to_bytes(4):
