@@ -195,13 +195,12 @@ def check_kind(path: Path) -> None:
     """See that none of the files of a ledger is somebody's, whatever SQLite would make of it."""
     for end, beginnings in _BEGINNINGS.items():
         part = path.with_name(path.name + end)
-        try:
+        head = b""
+        with contextlib.suppress(FileNotFoundError):  # another process may close the ledger just now, and remove it
             if not stat.S_ISREG(part.stat().st_mode):
                 raise OutputError(part, "is no regular file", expected="a ledger or nothing", cure=_ELSEWHERE)
             with part.open("rb") as handle:
                 head = handle.read(100)
-        except FileNotFoundError:  # or another process has closed the ledger just now, and removed it
-            continue
         if head and not head.startswith(beginnings):
             raise OutputError(part, "is no ledger", cure=f"move it away or {_ELSEWHERE}")
         if head and not end and head[68:72] != _APPLICATION.to_bytes(4):

@@ -26,7 +26,7 @@ from hpskit.errors import ImageError, InputError, OutputError, RecordError
 from hpskit.files import sha256_file
 from hpskit.images.layout import find_images
 from hpskit.images.plan import KINDS, load_generator, read_generators, seed_of
-from hpskit.images.run import GenerateRun, Made, generate, import_images
+from hpskit.images.run import Folder, GenerateRun, Made, generate, import_images
 from hpskit.prompts.suites import Suite, SuitePrompt, open_suite
 from hpskit.rows import read_rows
 
@@ -167,6 +167,9 @@ def test_bytes_of_a_program_are_kept_as_they_are(run: Run, tmp_path: Path) -> No
         ('[[generator]]\nkind = "painter"\nname = "x"\nsizes = 3', "generator 1: sizes", ""),
         ('[[generator]]\nkind = "painter"\nname = "../x"', "generator 1: name", "../x"),
         ('[[generator]]\nkind = "painter"\nname = "images"', "name", "'images'"),
+        ('[[generator]]\nkind = "painter"\nname = "images.jsonl"', "name", "'images.jsonl'"),
+        (PAINTER + '[[generator]]\nkind = "painter"\nname = "Fine.JSON"', "name", "'Fine.JSON'"),
+        ('[[generator]]\nkind = "painter"\nname = "x."', "generator 1: name", "'x.'"),
         (PAINTER + PAINTER, "generator 2: name", "again"),
         ("[generator]\nkind = 3", "gen.toml", "no [[generator]]"),
         ("seed = 3\n" + PAINTER, "gen.toml", "'seed'"),
@@ -245,6 +248,105 @@ def test_a_disk_without_room_is_named_before_it_is_full(
     assert run(PAINTER).states == {"fine": {"done": 12}}
 
 
+def test_images_under_way_are_kept_when_the_disk_is_full(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were written are not made, and paid for, again."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "base.png")
+    script = command(f'echo "$2" >> {tmp_path}/made; cp {tmp_path}/base.png "$3"')
+    write, before = Folder.keep, iter(range(3))
+
+    def until_full(*arguments: Any) -> Any:
+        if next(before, None) is None:
+            raise OutputError("disk", "is full")
+        return write(*arguments)
+
+    monkeypatch.setattr(Folder, "keep", until_full)
+    with pytest.raises(OutputError, check=at("disk")):
+        run(script)
+    assert Counter(row["state"] for row in rows_of(tmp_path / "out")) == {"done": 3, "pending": 9}
+    monkeypatch.undo()
+    run(script)
+    assert len((tmp_path / "made").read_text().split()) == 13
+
+
+def two_ways(tmp_path: Path) -> str:
+    """A program that does as `tmp_path/way` says: `png` and `jpg` make an image of that kind, another word none."""
+    for ending in ("png", "jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"base.{ending}")
+    return command(f'cp {tmp_path}/base.$(cat {tmp_path}/way) "$3"')
+
+
+@pytest.mark.parametrize(("way", "state"), [("jpg", "done"), ("none", "failed: exit")])
+def test_a_damaged_image_goes_whatever_comes_in_its_place(run: Run, tmp_path: Path, way: str, state: str) -> None:
+    (tmp_path / "way").write_text("png")
+    toml = two_ways(tmp_path)
+    run(toml)
+    damaged = tmp_path / "out/sh/anime/00000.png"
+    damaged.write_bytes(b"")
+    (tmp_path / "way").write_text(way)
+    assert run(toml).states["sh"][state] >= 1
+    assert not damaged.exists()
+    assert damaged.with_suffix(".jpg").exists() == (way == "jpg")
+
+
+def test_what_somebody_put_in_the_place_of_a_failed_image_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "way").write_text("none")
+    toml = two_ways(tmp_path)
+    run(toml)
+    mine = tmp_path / "out/sh/anime/00000.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert run(toml).states == {"sh": {"failed: exit": 12}}
+    (tmp_path / "way").write_text("png")
+    with pytest.raises(OutputError, check=at(mine, found="not made by this command")):
+        run(toml, retry_failed="all")
+    assert mine.read_text() == "mine"
+
+
+def test_what_another_process_makes_meanwhile_is_nobody_elses(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made between the look at the ledger and the look at the files."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "base.png")
+    toml = command(f'echo "$2" >> {tmp_path}/made; cp {tmp_path}/base.png "$3"')
+    look = Folder.entries
+    others = iter([lambda: run(toml)])
+
+    def look_late(*arguments: Any) -> Any:
+        found = look(*arguments)
+        ledger = arguments[1]
+        if other := next(others, None):
+            ledger.close()
+            other()
+        return found
+
+    monkeypatch.setattr(Folder, "entries", look_late)
+    assert run(toml).states == {"sh": {"done": 12}}
+    assert len((tmp_path / "made").read_text().split()) == 12
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "x "])
+def test_names_that_no_folder_can_have_are_not_brought_in(suite: Suite, run: Run, tmp_path: Path, name: str) -> None:
+    run(PAINTER)
+    with pytest.raises(InputError, check=at("import: name", found=repr(name))):
+        import_images(suite, find_images(suite, tmp_path / "out/fine"), name, tmp_path / "out")
+
+
+def test_other_images_are_not_brought_in_under_a_name_that_has_some(suite: Suite, run: Run, tmp_path: Path) -> None:
+    run(PAINTER + PAINTER.replace("fine", "poor") + "care = 0.1")
+    one, other = (find_images(suite, tmp_path / "out" / name) for name in ("fine", "poor"))
+    import_images(suite, one, "mine", tmp_path / "out")
+    gone = tmp_path / "out/mine/anime/00000.png"
+    gone.unlink()
+    assert import_images(suite, one, "mine", tmp_path / "out").states == {"mine": {"done": 12}}
+    assert gone.exists()
+    before = {path: path.read_bytes() for path in (tmp_path / "out/mine").rglob("*.png")}
+    with pytest.raises(OutputError, check=at(gone, found="another image", cure="another name")):
+        import_images(suite, other, "mine", tmp_path / "out")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out/mine").rglob("*.png")}
+
+
 @pytest.mark.parametrize("length", [5_000_000])
 def test_a_prompt_of_5_mb_is_one_error(tmp_path: Path, length: int) -> None:
     (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "x" * length}) + "\n")
@@ -278,7 +380,7 @@ CODE = """
 import resource, signal, sys
 from pathlib import Path
 from hpskit.images.plan import KINDS, read_generators
-from hpskit.images.run import GenerateRun, generate
+from hpskit.images.run import Folder, GenerateRun, generate
 from hpskit.prompts.suites import open_suite
 sys.path.insert(0, ".")
 KINDS["flaky"] = "flaky"

@@ -22,8 +22,8 @@ class GeneratorSettings(Strict):
     kind: str
     name: Annotated[
         str,
-        StringConstraints(pattern=r"^\w[\w .+-]{0,79}$"),
-        Expected("letters, digits, blanks and . + - _, 80 at most, because a folder gets that name"),
+        StringConstraints(pattern=r"^\w([\w .+-]{0,78}[\w+-])?$"),
+        Expected("letters, digits, blanks and . + - _, 80 at most and no blank or . last, as a folder gets that name"),
     ]
     """Folder of its images."""
     images: Annotated[int, Field(ge=1, le=1000)] = 1

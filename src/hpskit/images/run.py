@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from hpskit.images.contract import Generator, GeneratorSettings, Outcome
 from hpskit.images.plan import Cell, load_generator, make_plan
 from hpskit.pixels import Encoded, check_head, open_image
 from hpskit.rows import read_rows
+from hpskit.schema import parse
 from hpskit.stage import Ledger, check_free, check_same_run, check_space
 from hpskit.stage import publish as publish_products
 
@@ -113,11 +114,12 @@ def import_images(
     """Bring images that somebody else made into the folder of a run, each as it is, as those of a generator.
 
     Raises:
-        ImageError: one cannot be used.
-        OutputError: see `generate`.
+        InputError: the name cannot be that of a generator.
+        ImageError: an image cannot be used.
+        OutputError: other images were brought in under this name; and see `generate`.
     """
     most = max(map(len, images.images))
-    settings = GeneratorSettings(kind="import", name=name, images=most)
+    settings = parse(GeneratorSettings, {"kind": "import", "name": name, "images": most}, "import")
     found: list[tuple[SuitePrompt, int, Path]] = [
         (prompt, sample, path)
         for prompt, paths in zip(suite.prompts, images.images, strict=True)
@@ -130,11 +132,19 @@ def import_images(
     info = {"name": "import", "version": "", "settings": {}}
     plan = make_plan(suite, settings, info, 0)
     folder.register(name, {**info, "images": most}, {**info, "package": f"hpskit {__version__}"}, plan)
-    cells = {(cell.prompt.category, cell.prompt.number, cell.sample): cell for cell in plan}
+    by_place = {(cell.prompt.category, cell.prompt.number, cell.sample): cell for cell in plan}
+    cells = [by_place[prompt.category, prompt.number, sample] for prompt, sample, _ in found]
+    with folder.ledger() as ledger:
+        known = folder.entries(ledger, cells)
+    for cell, (_, _, path), before in zip(cells, found, known, strict=True):
+        if before is None:
+            folder.check_free(cell)
+        elif before["state"] == "done" and before["sha256"] != sha256_file(path):
+            what, cure = f"is another image than {path}", "give the images another name, or choose another --out"
+            raise OutputError(out / before["file"], what, cure=cure)
     try:
-        for number, (prompt, sample, path) in enumerate(found):
+        for number, (cell, (_, _, path)) in enumerate(zip(cells, found, strict=True)):
             progress(f"copying {name}", number, len(found))
-            cell = cells[prompt.category, prompt.number, sample]
             entry = folder.keep(cell, Outcome(image=Encoded.read(path).data, facts={"source": images.name(path)}))
             with folder.ledger() as ledger:
                 ledger.put([(("cell", cell.id), {**entry, "tries": 1})])
@@ -168,7 +178,7 @@ class Folder:
         Raises:
             OutputError: it is another, or something stands under its name that no run has made.
         """
-        if name.casefold() == "images":  # its own files have that name
+        if name.casefold() == "images" or name.casefold().endswith((".json", ".jsonl")):  # names of files beside it
             raise InputError("generator: name", f"is {name!r}", expected="another name")
         key = ("generator", name)
         with self.ledger() as ledger:
@@ -196,8 +206,6 @@ class Folder:
                 yield path.name
         finally:
             path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # others are still at work
-                path.parent.rmdir()
 
     def is_alive(self, worker: str) -> bool:
         """Tell whether the process of a name still works."""
@@ -209,12 +217,37 @@ class Folder:
         except OSError:
             return False
 
-    def entries(self, ledger: Ledger, cells: Sequence[Cell]) -> list[Entry | None]:
+    def entries(self, ledger: Ledger, cells: Iterable[Cell]) -> list[Entry | None]:
         """Return what the ledger holds of some cells."""
         return ledger.get([("cell", cell.id) for cell in cells])
 
+    def check_free(self, cell: Cell) -> None:
+        """See that nothing stands where the image of a cell will be that no run has made.
+
+        Raises:
+            OutputError: something does.
+        """
+        for path in self.places(cell):
+            if os.path.lexists(path):
+                cure = "move it away, or choose another --out"
+                raise OutputError(path, "is there already and was not made by this command", cure=cure)
+
+    def places(self, cell: Cell) -> list[Path]:
+        """List the files that the image of a cell can be."""
+        return [self.out / f"{cell.stem}{ending}" for ending in _ENDINGS.values()]
+
     def keep(self, cell: Cell, outcome: Outcome) -> Entry:
-        """Write the image of a cell, if there is one, and return its entry."""
+        """Write the image of a cell, if there is one, and return its entry.
+
+        What a run has left there goes: a damaged image, or one of another kind that a killed run did not write down.
+        """
+        entry = self._written(cell, outcome)
+        for path in self.places(cell):
+            if path != self.out / entry.get("file", ""):
+                path.unlink(missing_ok=True)
+        return entry
+
+    def _written(self, cell: Cell, outcome: Outcome) -> Entry:
         facts = dict(outcome.facts)
         if outcome.image is None:
             state = "refused" if outcome.final else "failed"
@@ -300,22 +333,25 @@ class Worker:
         """Find what is to do: an image that is not what was written is made again."""
         with self.folder.ledger() as ledger:
             entries = self.folder.entries(ledger, plan)
-        damaged = []
+        left: list[Entry | None] = []
         for number, (cell, entry) in enumerate(zip(plan, entries, strict=True)):
             if number % 100 == 0:
                 self.run.progress(f"looking through {cell.generator}", number, len(plan))
-            if entry is None:
-                for ending in _ENDINGS.values():
-                    if os.path.lexists(path := self.folder.out / f"{cell.stem}{ending}"):
-                        found = "is there already and was not made by this command"
-                        raise OutputError(path, found, cure="move it away, or choose another --out")
-            elif entry["state"] == "done":
+            if entry is not None and entry["state"] == "done":
                 path = self.folder.out / entry["file"]
                 if path.is_file() and sha256_file(path) == entry["sha256"]:
                     continue
-                damaged.append((("cell", cell.id), {"state": "pending", "tries": entry["tries"]}))
             self._todo.append(cell)
+            left.append(entry)
+        damaged = []
         with self.folder.ledger() as ledger:
+            for cell, before, entry in zip(self._todo, left, self.folder.entries(ledger, self._todo), strict=True):
+                if entry != before:  # another process has it
+                    continue
+                if entry is None or self._is_retried(entry):
+                    self.folder.check_free(cell)
+                elif entry["state"] == "done":
+                    damaged.append((("cell", cell.id), {"state": "pending", "tries": entry["tries"]}))
             ledger.put(damaged)
 
     def _claim(self) -> list[tuple[Cell, int]]:
@@ -336,8 +372,10 @@ class Worker:
             if (worker := entry["worker"]) not in alive:
                 alive[worker] = self.folder.is_alive(worker)
             return not alive[worker]
-        retried = entry["state"] == "failed" and self.run.retry_failed in ("all", entry["reason"])
-        return retried or entry["state"] == "pending"
+        return entry["state"] == "pending" or self._is_retried(entry)
+
+    def _is_retried(self, entry: Entry) -> bool:
+        return entry["state"] == "failed" and self.run.retry_failed in ("all", entry["reason"])
 
     def _make(self, batch: Sequence[tuple[Cell, int]]) -> int:
         """Make a batch, write down what became of each cell, and return how many are done."""
@@ -347,11 +385,13 @@ class Worker:
             raise InputError(f"generator {self.settings.name}", f"gave {len(found)} images for {len(batch)} prompts")
         seconds = round((time.perf_counter() - began) / len(batch), 4)
         entries: list[tuple[tuple[str, str], Entry]] = []
-        for (cell, tries), one in zip(batch, found, strict=True):
-            entry = self.folder.keep(cell, one if isinstance(one, Outcome) else Outcome(image=one))
-            entries.append((("cell", cell.id), {**entry, "seconds": seconds, "tries": tries + 1}))
-        with self.folder.ledger() as ledger:
-            ledger.put(entries)
+        try:
+            for (cell, tries), one in zip(batch, found, strict=True):
+                entry = self.folder.keep(cell, one if isinstance(one, Outcome) else Outcome(image=one))
+                entries.append((("cell", cell.id), {**entry, "seconds": seconds, "tries": tries + 1}))
+        finally:  # also if there was no room for all: what is there is not made again
+            with self.folder.ledger() as ledger:
+                ledger.put(entries)
         sizes = [entry["bytes"] for _, entry in entries if entry["state"] == "done"]
         self._sizes += sizes
         return len(sizes)
