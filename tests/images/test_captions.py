@@ -24,6 +24,8 @@ COCO: dict[str, Any] = {
         {"id": 2, "file_name": "flower.jpg", "height": 427},
         {"id": 3, "file_name": "gone.jpg", "height": 427},
         {"id": 4, "file_name": "../secret.jpg", "height": 427},
+        {"id": 5, "file_name": "a\0b.jpg", "height": 427},
+        {"id": 6, "file_name": "a" * 300, "height": 427},
     ],
     "annotations": [
         {"id": 10, "image_id": 1, "caption": "A temple by  a lake.\n"},
@@ -32,6 +34,8 @@ COCO: dict[str, Any] = {
         {"id": 13, "image_id": 2, "caption": "Something outdoors "},
         {"id": 14, "image_id": 3, "caption": "a gone thing"},
         {"id": 15, "image_id": 4, "caption": "a secret"},
+        {"id": 17, "image_id": 5, "caption": "a name with a NUL"},
+        {"id": 18, "image_id": 6, "caption": "a name that is too long"},
         {"id": 16, "image_id": 9, "caption": "of no image"},
     ],
 }
@@ -75,7 +79,18 @@ def test_of_several_the_seed_chooses(table: dict[str, Any]) -> None:
     assert names == ["flower.jpg", "temple.jpg"] * 2
 
 
-@pytest.mark.parametrize("prompt", ["a temple by a lake.", "a gone thing", "a secret", "of no image", ""])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a temple by a lake.",
+        "a gone thing",
+        "a secret",
+        "a name with a NUL",
+        "a name that is too long",
+        "of no image",
+        "",
+    ],
+)
 def test_no_photograph(prompt: str, table: dict[str, Any]) -> None:
     outcome = one(made(table), prompt)
     assert (outcome.reason, outcome.image, outcome.final) == ("no-photograph", None, True)

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hpskit.images.contract import Generator, Outcome
 from hpskit.images.openai_api import OpenAI, Settings
 from hpskit.images.plan import load_generator
 from hpskit.schema import parse
-from images_server import ImagesServer, failure, image, png, serve_images
+from images_server import Answer, ImagesServer, failure, image, png, serve_images
 
 KEY = "a-key-of-no-known-form-17"
 
@@ -114,6 +115,14 @@ def test_another_variable_or_no_key(server: ImagesServer, monkeypatch: pytest.Mo
         ({"base_url": "http:///v1"}, "base_url"),
         ({"base_url": "http://[half/v1"}, "base_url"),
         ({"base_url": "http://host:port/v1"}, "base_url"),
+        ({"base_url": "http://host:65536/v1"}, "base_url"),
+        ({"base_url": "http://a..b/v1"}, "base_url"),
+        ({"base_url": "http://" + "a" * 64 + "/v1"}, "base_url"),
+        ({"base_url": "http://\u2488com/v1"}, "base_url"),
+        ({"timeout": 1e300}, "timeout"),
+        ({"longest_wait": 1e300}, "longest_wait"),
+        ({"options": {"seed": float("nan")}}, "options"),
+        ({"options": {"day": date(2020, 1, 1)}}, "options"),
         ({"options": {"response_format": "b64_json"}}, "options"),
         ({"options": {"n": 4}}, "options"),
     ],
@@ -298,3 +307,33 @@ def test_a_wait_ends_when_another_request_stops_the_run(server: ImagesServer) ->
     with pytest.raises(InputError):
         made(server, longest_wait=60.0).generate(["cat 0", "cat 1"], [0, 1])
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((400, {}, {"error": {"message": "no", "code": [], "type": {}}}), "rejected"),
+        ((200, {}, b"[" * 200_000), "empty"),
+        (
+            (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 +999999999999999999999"}, {"error": {"message": "x"}}),
+            "busy",
+        ),
+    ],
+)
+def test_answers_of_servers_that_know_no_manners(server: ImagesServer, answer: Answer, reason: str) -> None:
+    server.says(answer)
+    assert one(made(server, tries=2)).reason == reason
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"revised_prompt": "half a pair: \ud800"}, {"revised_prompt": f"your key is {KEY}"}, {"size": float("nan")}],
+)
+def test_facts_can_be_written_and_have_no_key(server: ImagesServer, told: dict[str, Any]) -> None:
+    """Otherwise an image that was paid for would be lost, or no run could end any more."""
+    status, headers, body = image(**told)
+    server.says((status, headers, json.dumps(body | told).encode()))
+    outcome = one(made(server))
+    assert outcome.image == png()
+    text = json.dumps(dict(outcome.facts), ensure_ascii=False, allow_nan=False)
+    assert KEY.encode() not in text.encode()

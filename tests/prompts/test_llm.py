@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -26,6 +28,7 @@ from hpskit.prompts.records import CleanPrompt, read_prompts
 from hpskit.prompts.run import Filters, clean_file
 
 KEY = "sk-secret-of-this-test-0123456789"
+OTHER_KEY = "a-key-of-no-known-form-17"
 Reply = dict[str, Any] | tuple[int, dict[str, str], Any]
 """An answer of the model, or status, headers and body."""
 
@@ -150,6 +153,7 @@ def test_an_answer_is_used_and_told(run: Run, model: Model, tmp_path: Path) -> N
         (says("  "), "llm empty"),
         (says("Sure! A cat."), "llm invalid: Sure! A cat."),
         (says({"prompt": "a cat"}), "llm invalid"),
+        (says({"prompt": "a \0cat", "unclear": False}), "llm invalid"),
         (says({"prompt": "a cat", "unclear": False, "why": "x"}), "llm invalid"),
         (says({"prompt": "a cat", "unclear": True}), "llm: cannot be understood"),
         (says({"prompt": " ", "unclear": False}), "llm: cannot be understood"),
@@ -214,6 +218,9 @@ def test_the_wait_that_the_server_asks_for_is_kept(run: Run, model: Model) -> No
         ((200, {}, {"hello": "world"}), "no chat completion"),
         ((200, {"Content_Type": "text/html"}, b"<html>please log in</html>"), "no chat completion"),
         ((200, {}, {"choices": []}), "no chat completion"),
+        ((200, {}, {"choices": {"first": "a cat"}}), "no chat completion"),
+        ((200, {}, b"{"), "no chat completion"),
+        ((200, {}, b"[" * 200_000), "no chat completion"),
     ],
 )
 def test_a_server_that_cannot_be_used_stops_the_run_with_one_line(
@@ -224,6 +231,62 @@ def test_a_server_that_cannot_be_used_stops_the_run_with_one_line(
         run("a cat", "a dog", "a bird")
     assert "\n" not in str(caught.value)
     assert max(model.asked.values()) == 1
+
+
+def test_a_key_that_is_none_is_named_before_anything_is_asked(
+    run: Run, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("schlüssel", "two\nlines"):
+        monkeypatch.setenv("HPSKIT_TEST_KEY", value)
+        with pytest.raises(InputError, check=at("key_variable", found="HPSKIT_TEST_KEY")) as caught:
+            run("a cat")
+        assert value not in str(caught.value)
+    assert not model.asked
+
+
+@pytest.mark.parametrize(
+    "reply", [(400, {}, {"error": {"message": f"policy {OTHER_KEY}"}}), says("", refusal=f"no, {OTHER_KEY}")]
+)
+def test_a_key_that_a_server_repeats_is_written_nowhere(
+    reply: Reply, run: Run, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPSKIT_TEST_KEY", OTHER_KEY)
+    model.reply = lambda *_: reply
+    run("a cat")
+    assert model.keys == {f"Bearer {OTHER_KEY}"}
+    assert all(OTHER_KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, "much", {"prompt_tokens": "7", "completion_tokens": 1}, {"prompt_tokens": -(10**9), "completion_tokens": 0}],
+)
+def test_a_budget_holds_with_a_server_that_does_not_say_what_it_used(run: Run, model: Model, usage: object) -> None:
+    model.reply = lambda prompt, _: {**same(prompt), "usage": usage}  # type: ignore[dict-item]
+    priced = {"price_in": 1000.0, "price_out": 1000.0, "concurrency": 1}
+    with pytest.raises(InputError, check=at("budget", found="is spent after", cure="answers are kept")):
+        run(*(f"a cat and chair {n}" for n in range(4)), **priced, budget=3.6)
+    assert 0 < model.asked.total() < 4
+
+
+def test_an_answer_that_never_ends_is_a_server_that_cannot_be_reached(run: Run, model: Model) -> None:
+    """It sends a little now and then, so that no single piece is late."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n")
+                for _ in range(100):
+                    connection.sendall(b" ")
+                    time.sleep(0.1)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(InputError, check=at(found="cannot be reached")):
+            run("a cat", base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout=0.5, tries=1)
+        thread.join()
+        assert time.monotonic() - began < 5
 
 
 def test_nobody_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,6 +363,7 @@ def test_pauses() -> None:
         (0, "7", 7),
         (3, "-7", 4),
         (1, "soon", 1),
+        (1, "Wed, 21 Oct 2015 07:28:00 +999999999999999999999", 1),
         (0, date, 25),
     ):
         assert least <= pause(failed, header) <= max(1.25 * least, 38 * (header == date))
@@ -313,6 +377,9 @@ def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
         ('model = "m"\nbudget = 3.0', "llm.toml: budget", "no price"),
         ('model = "m"\nconcurency = 3', "llm.toml: concurency", ""),
         ("[", "llm.toml", "is not TOML"),
+        ('model = "m"\nbase_url = "http://127.0.0.1:65536/v1"', "llm.toml: base_url", "65536"),
+        ('model = "m"\nbase_url = "::::"', "llm.toml: base_url", "::::"),
+        ('model = "m"\ntimeout = 1e300', "llm.toml: timeout", ""),
     ):
         path.write_text(text)
         with pytest.raises(InputError, check=at(place, found=found)):

@@ -81,7 +81,11 @@ class Captions:
             return Outcome(reason="no-photograph", said="no caption is this prompt", final=True)
         facts: dict[str, Any] = {"photograph": (name := names[seed % len(names)])}
         path = self.folder / name
-        if not path.resolve().is_relative_to(self.folder.resolve()) or not path.is_file():
+        try:
+            there = path.resolve().is_relative_to(self.folder.resolve()) and path.is_file()
+        except (OSError, ValueError):  # too long for a name, or has a NUL
+            there = False
+        if not there:
             return Outcome(reason="no-photograph", said=f"{name} is not in the folder", final=True, facts=facts)
         return Outcome(image=path.read_bytes(), facts=facts)
 

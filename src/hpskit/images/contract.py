@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from hpskit.schema import Expected, Strict
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Generator", "GeneratorInfo", "GeneratorSettings", "Outcome"]
+__all__ = ["Generator", "GeneratorInfo", "GeneratorSettings", "Options", "Outcome"]
+
+
+def _of_json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except TypeError as error:
+        raise ValueError from error
+    return value
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_of_json), Expected("values that JSON has, so no date, nan or inf")]
+"""Settings that are handed on as they are, and written into the ledger."""
 
 
 class GeneratorSettings(Strict):

@@ -20,7 +20,7 @@ from pydantic import Field
 from hpskit import __version__
 from hpskit.errors import InputError, MissingExtraError, ModelError
 from hpskit.files import check_regular, expand, read_json, sha256_file
-from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Outcome
+from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Options, Outcome
 from hpskit.images.repository import Repository
 from hpskit.images.retrieval import Retrieve, Retriever
 from hpskit.pixels import open_image
@@ -58,14 +58,14 @@ class Settings(GeneratorSettings):
     """Keep weights in main memory, and on the GPU only the model that computes."""
     scheduler: str = ""
     """Class of diffusers instead of the pipeline's own, such as `EulerDiscreteScheduler`."""
-    scheduler_config: dict[str, Any] = Field(default_factory=dict)
+    scheduler_config: Options = Field(default_factory=dict)
     """Changes to its configuration."""
     steps: Annotated[int, Field(ge=1)] | None = None
     guidance: float | None = None
     width: Annotated[int, Field(ge=8)] | None = None
     height: Annotated[int, Field(ge=8)] | None = None
     negative_prompt: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Further arguments of the pipeline's call."""
     lora: Annotated[tuple[Lora, ...], Field(strict=False)] = ()
     retrieve: Retrieve | None = None

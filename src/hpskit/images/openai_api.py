@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from hpskit import __version__
 from hpskit.errors import HpskitError, ImageError, InputError, MissingExtraError, printable
-from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Outcome
+from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Options, Outcome
 from hpskit.pixels import Encoded, open_image
-from hpskit.prompts.llm import pause
-from hpskit.schema import Expected
+from hpskit.prompts.llm import LONGEST_TIMEOUT, Address, pause
 
 if TYPE_CHECKING:
     import httpx2
@@ -38,22 +38,18 @@ class Settings(GeneratorSettings):
     """Which server and model, and how patient to be. `batch` requests are under way at once."""
 
     model: Annotated[str, Field(min_length=1)]
-    base_url: Annotated[
-        str,
-        StringConstraints(pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/@?#\s\[\]:]+)(:\d{1,5})?(/[^?#\s]*)?$"),
-        Expected("http(s)://HOST/PATH without a password"),
-    ] = "https://api.openai.com/v1"
+    base_url: Address = "https://api.openai.com/v1"
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable with the key, which is kept nowhere else; empty for a server that wants none."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Further fields of the request: `size`, `quality`, `background` and what else the server knows."""
     image_hosts: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Other hosts than that of `base_url` that images may be fetched from, where the server answers with addresses."""
-    timeout: Annotated[float, Field(gt=0)] = 600.0
+    timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] = 600.0
     """Seconds for one request."""
     tries: Annotated[int, Field(ge=1, le=20)] = 6
     """Requests for one image while the server is busy or not there."""
-    longest_wait: Annotated[float, Field(ge=0)] = 300.0
+    longest_wait: Annotated[float, Field(ge=0, le=LONGEST_TIMEOUT)] = 300.0
     """Seconds between two of them, also if the server asks for more."""
 
 
@@ -144,7 +140,7 @@ class OpenAI:
     def _refusal(self, error: openai.APIStatusError, facts: Mapping[str, Any]) -> Outcome:
         """Tell what an answer with an error means for its prompt, and for all others."""
         said = self._harmless(error.body.get("message") if isinstance(error.body, dict) else error)
-        words = {error.code, error.type}
+        words = {str(error.code), str(error.type)}
         if words & _MODERATION:
             return Outcome(reason="moderation", said=said, final=True, facts=facts)
         if words & _NO_MONEY or error.status_code in (401, 403, 404):
@@ -168,11 +164,17 @@ class OpenAI:
             found = answer.json()
             first = found["data"][0]
             coded, url = first.get("b64_json"), first.get("url")
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return Outcome(reason="empty", said=self._harmless(answer.text), facts=facts)
         told = {"usage": found.get("usage"), "size": found.get("size"), "revised_prompt": first.get("revised_prompt")}
         told["request"] = answer.headers.get("x-request-id")
-        facts |= {name: value for name, value in told.items() if value}
+        told = {name: value for name, value in told.items() if value}
+        try:  # NaN and half a surrogate pair can be read and not be written
+            text = json.dumps(told, ensure_ascii=False, allow_nan=False)
+            text.encode()
+            facts |= json.loads(text.replace(self._key, "…"))
+        except (ValueError, RecursionError):
+            facts["told"] = self._harmless(told)
         try:
             data = base64.b64decode(coded) if coded else self._fetched(str(url or ""))
             open_image(Encoded(data, "answer"))

@@ -19,18 +19,19 @@ from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hpskit.errors import HpskitError, InputError, MissingExtraError, printable
 from hpskit.files import read_bytes
 from hpskit.prompts.clean import Change, Cleaned
 from hpskit.prompts.clean import clean as clean_by_rules
 from hpskit.prompts.duplicates import GUARDED, guard, normal
-from hpskit.schema import Strict, parse
+from hpskit.schema import Expected, Strict, parse
 from hpskit.stage import Ledger
 
-__all__ = ["Answers", "LlmSettings", "Outcome", "estimate", "objection", "read_llm_settings"]
+__all__ = ["Address", "Answers", "LlmSettings", "Outcome", "estimate", "objection", "pause", "read_llm_settings"]
 
 Outcome = Literal["text", "refusal", "length", "filter", "empty", "invalid"]
 
@@ -69,6 +70,9 @@ _SCHEMA = {
 _CHARACTERS = 3.5
 """Of English text for a token, roughly; the estimate needs no more."""
 _LONGEST_WAIT = 120.0
+LONGEST_TIMEOUT = 86_400.0
+"""Seconds; the clocks of systems cannot hold any number."""
+_ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[!-\"$->@-~]*)?", re.ASCII)
 _FILLING = frozenset(
     """a an the of in on at by with and or to from for as is are its his her their one some that which who while
     into near this it there image picture depicting showing featuring depiction scene view style wearing
@@ -77,11 +81,22 @@ _FILLING = frozenset(
 """Words that an answer may bring to make a sentence; those of them that deny or count are compared by `guard`."""
 
 
+def _usable(address: str) -> str:
+    found = urlsplit(address)  # ValueError: no address of IPv6
+    (found.hostname or "").encode("idna")  # an empty or too long part of a name
+    if not _ADDRESS.fullmatch(address) or not found.hostname or found.port == 0:  # no port, or beyond 65,535
+        raise ValueError
+    return address
+
+
+Address = Annotated[str, AfterValidator(_usable), Expected("http(s)://HOST/PATH without a password")]
+
+
 class LlmSettings(Strict):
     """Which model answers, and how much it may be asked; a TOML file."""
 
     model: str
-    base_url: str = "https://api.openai.com/v1"
+    base_url: Address = "https://api.openai.com/v1"
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable with the key, which is written nowhere; a server without keys needs none."""
     structured: Literal["schema", "object", "none"] = "schema"
@@ -92,7 +107,7 @@ class LlmSettings(Strict):
     per_minute: Annotated[int, Field(ge=1)] = 500
     """Requests."""
     tries: Annotated[int, Field(ge=1, le=20)] = 6
-    timeout: Annotated[float, Field(gt=0, strict=False)] = 60.0
+    timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT, strict=False)] = 60.0
     """Seconds for an answer."""
     price_in: Annotated[float, Field(ge=0, strict=False)] = 0.0
     """US dollars for a million tokens of input."""
@@ -104,7 +119,7 @@ class LlmSettings(Strict):
 class Answer(Strict):
     """What the model is asked to write."""
 
-    prompt: str
+    prompt: Annotated[str, Field(pattern=r"^[^\x00]*$")]
     unclear: bool
 
 
@@ -181,6 +196,7 @@ class Answers:
         """Hash of what the model is told."""
         self.spent = 0.0
         """US dollars, in this run."""
+        self._secret = os.environ.get(settings.key_variable, "").strip()
 
     def _key(self, prompt: str) -> tuple[str, ...]:
         return ("answer", self.settings.model, self.settings.base_url, self.instruction, prompt)
@@ -209,7 +225,9 @@ class Answers:
             InputError: the budget does not suffice or is spent, or the server cannot be used.
             MissingExtraError: the extra `prompts` is not installed.
         """
-        budget = self.settings.budget
+        budget, variable = self.settings.budget, self.settings.key_variable
+        if not (self._secret.isascii() and self._secret.isprintable()):
+            raise InputError("key_variable", f"names {variable}, which holds no key", cure=f"set {variable}")
         if budget is not None and (cost := estimate(prompts, self.settings)[2]) > budget:
             found, cure = f"is ${budget:.2f}", "raise it, or clean fewer prompts"
             raise InputError("budget", found, expected=f"about ${cost:.2f} for {len(prompts):,} prompts", cure=cure)
@@ -227,12 +245,11 @@ class Answers:
             cure = "pip install 'hpskit[prompts]'"
             raise MissingExtraError("--with llm", "needs openai, which is not installed", cure=cure) from error
         settings = self.settings
-        key = os.environ.get(settings.key_variable) or "none"
         waiting = iter(prompts)
         pace = Pace(settings.per_minute)
         done, reserved, stopped = 0, 0.0, list[HpskitError]()
         async with AsyncOpenAI(
-            api_key=key, base_url=settings.base_url, timeout=settings.timeout, max_retries=0
+            api_key=self._secret or "none", base_url=settings.base_url, timeout=settings.timeout, max_retries=0
         ) as client:
 
             async def work() -> None:
@@ -277,12 +294,13 @@ class Answers:
         for tried in range(1, settings.tries + 1):
             await pace.wait()
             try:
-                response = await client.chat.completions.create(**self._request(prompt))
+                async with asyncio.timeout(settings.timeout):  # that of the client is for each piece of an answer
+                    response = await client.chat.completions.create(**self._request(prompt))
             except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
                 cure = f"set the environment variable {settings.key_variable}"
                 raise InputError(place, f"refuses the key ({error.status_code})", cure=cure) from error
             except openai.APIStatusError as error:
-                code, reason = str(getattr(error, "code", "") or ""), printable(str(error), 300)
+                code, reason = str(getattr(error, "code", "") or ""), self._harmless(error)
                 if error.status_code == 400 and re.search("filter|policy|moderation", f"{code} {reason}"):
                     return {"outcome": "filter", "said": reason}
                 again = error.status_code in (408, 409, 429) or error.status_code >= 500
@@ -292,13 +310,18 @@ class Answers:
                     )
                     raise InputError(place, f"answers {error.status_code} ({reason})", cure=cure) from error
                 await asyncio.sleep(min(_LONGEST_WAIT, pause(tried - 1, error.response.headers.get("retry-after"))))
-            except openai.APIConnectionError as error:  # timeouts too
+            except (TimeoutError, openai.APIConnectionError) as error:  # the latter for timeouts too
                 if tried == settings.tries:
                     cure = "check base_url; answers so far are kept"
-                    raise InputError(place, f"cannot be reached ({printable(str(error), 200)})", cure=cure) from error
+                    raise InputError(
+                        place, f"cannot be reached ({self._harmless(error or 'timeout')})", cure=cure
+                    ) from error
                 await asyncio.sleep(pause(tried - 1, None))
+            except (ValueError, RecursionError) as error:  # no JSON
+                found = f"answers with no chat completion ({self._harmless(error)})"
+                raise InputError(place, found, cure="check base_url and model") from error
             else:
-                return self._read(response, place)
+                return self._read(response, prompt, place)
         raise AssertionError("the last try returns or raises")
 
     def _request(self, prompt: str) -> dict[str, Any]:
@@ -315,29 +338,36 @@ class Answers:
             asked["response_format"] = {"type": "json_schema", "json_schema": schema}
         return asked
 
-    def _read(self, response: Any, place: str) -> dict[str, Any]:
+    def _harmless(self, said: object) -> str:
+        """Return what a server said, shortened and without the key."""
+        text = str(said)
+        return printable(text.replace(self._secret, "…") if self._secret else text, 300)
+
+    def _read(self, response: Any, prompt: str, place: str) -> dict[str, Any]:
         """Tell the five ways in which an answer is none, the cut one first: what looks like JSON may be half of it."""
         try:
             choice = response.choices[0]
             message, reason = choice.message, choice.finish_reason
             content = message.content
-        except (AttributeError, TypeError, IndexError):
-            found = f"answers with no chat completion: {printable(str(response), 200)}"
+        except (AttributeError, TypeError, LookupError):
+            found = f"answers with no chat completion: {self._harmless(response)}"
             raise InputError(place, found, cure="check base_url and model") from None
-        if usage := getattr(response, "usage", None):
-            self.spent += dollars(self.settings, usage.prompt_tokens or 0, usage.completion_tokens or 0)
+        usage = getattr(response, "usage", None)
+        tokens = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+        stated = all(isinstance(number, int) and number >= 0 for number in tokens)
+        self.spent += dollars(self.settings, *tokens) if stated else self._most(prompt)  # type: ignore[arg-type]
         if reason == "length":
             return {"outcome": "length", "said": f"longer than {self.settings.most_tokens} tokens"}
         if reason == "content_filter":
             return {"outcome": "filter", "said": ""}
         if refusal := getattr(message, "refusal", None):
-            return {"outcome": "refusal", "said": printable(str(refusal), 300)}
+            return {"outcome": "refusal", "said": self._harmless(refusal)}
         if not isinstance(content, str) or not content.strip():
             return {"outcome": "empty", "said": ""}
         try:
             answer = Answer.model_validate_json(content.strip().removeprefix("```json").strip("`").strip())
         except ValueError:
-            return {"outcome": "invalid", "said": printable(content, 300)}
+            return {"outcome": "invalid", "said": self._harmless(content)}
         return {"outcome": "text", "prompt": " ".join(answer.prompt.split()), "unclear": answer.unclear}
 
 
@@ -362,6 +392,6 @@ def pause(failed: int, header: str | None) -> float:
     """
     seconds = 0.5 * 2.0**failed
     if header:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             seconds = float(header) if header[0].isdigit() else parsedate_to_datetime(header).timestamp() - time.time()
     return max(0.0, seconds) * random.uniform(1, 1.25)  # noqa: S311
