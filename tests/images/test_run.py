@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -374,6 +377,27 @@ def test_the_command_says_what_is_missing_by_its_status(cli: Cli, tmp_path: Path
     done = cli(*words, "--json", cwd=tmp_path)
     assert done.returncode == 0
     assert json.loads(done.stdout) == {"states": {"fine": {"done": 2}}, "missing": 0}
+
+
+def test_a_program_ends_with_the_run_that_is_told_to_end(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a castle\n")
+    (tmp_path / "gen.toml").write_text(command("echo $$ > pid.part; mv pid.part pid; exec sleep 60"))
+    words = ["images", "generate", "--prompts", "p.txt", "--generators", "gen.toml", "--out", "out"]
+    process = subprocess.Popen([sys.executable, "-m", "hpskit", *words], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "pid").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        program = int((tmp_path / "pid").read_text())
+        process.terminate()
+        assert process.wait(60) == 143
+    finally:
+        process.kill()
+        process.wait()
+    with pytest.raises(ProcessLookupError):
+        os.kill(program, 0)
+    assert [row["state"] for row in rows_of(tmp_path / "out")] == ["pending"]
+    assert not list((tmp_path / "out/.workers").iterdir())
 
 
 CODE = """

@@ -42,11 +42,15 @@ def generate(
     printf '[[generator]]\\nkind = "painter"\\nname = "fine"\\n' > gen.toml
     hpskit images generate --prompts prompts.jsonl --generators gen.toml --out images/
     """
+    import signal
+    import sys
+
     from hpskit.images.plan import read_generators
     from hpskit.images.run import GenerateRun
     from hpskit.images.run import generate as make
     from hpskit.prompts.suites import open_suite
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that programs of `command` end too
     suite, settings = open_suite(prompts, option="--prompts"), read_generators(generators)
     with progress_bar() as bar:
         run = GenerateRun(
