@@ -119,7 +119,8 @@ def test_a_failed_image_keeps_its_reason_and_is_tried_again_only_when_asked(run:
     assert (row["said"], row["tries"]) == ("status 3; no castles", 1)
     run(failing)
     assert {row["tries"] for row in rows_of(tmp_path / "out")} == {1}
-    run(failing, retry_failed="timeout")
+    with pytest.raises(InputError, check=at("--retry-failed", found="'timeout'", expected="all, exit")):
+        run(failing, retry_failed="timeout")
     assert {row["tries"] for row in rows_of(tmp_path / "out")} == {1}
     run(failing, retry_failed="exit")
     assert Counter(row["tries"] for row in rows_of(tmp_path / "out")) == {1: 10, 2: 2}
@@ -204,6 +205,26 @@ def test_other_settings_or_prompts_are_refused(run: Run, suite: Suite, tmp_path:
     assert (tmp_path / "out/images.jsonl").read_bytes() == before
 
 
+def test_settings_of_which_nothing_came_may_be_corrected(run: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "base.png")
+    assert run(command("echo one; echo two; exit 3")).said == {("sh", "failed: exit"): "status 3; two"}
+    assert run(command(f'cp {tmp_path}/base.png "$3"')).states == {"sh": {"done": 12}}
+    with pytest.raises(OutputError, check=at(tmp_path / "out/sh", found="settings")):
+        run(command("exit 3"))
+
+
+def test_a_generator_of_which_nothing_came_is_forgotten(run: Run, tmp_path: Path) -> None:
+    run(PAINTER + command("exit 3"))
+    run(PAINTER)
+    assert {row["generator"] for row in rows_of(tmp_path / "out")} == {"fine"}
+
+
+def test_prompts_that_were_not_kept_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "x", "state": "kept"}\n{"prompt": "y", "state": "review"}\n')
+    with pytest.raises(RecordError, check=at("p.jsonl: row 2: state", found="'review'", cure="prompts select")):
+        open_suite(tmp_path / "p.jsonl")
+
+
 def test_what_others_put_there_is_not_overwritten(run: Run, tmp_path: Path) -> None:
     foreign = tmp_path / "out/fine/notes.txt"
     foreign.parent.mkdir(parents=True)
@@ -223,6 +244,7 @@ def test_generators_can_be_added_and_rows_of_others_stay(run: Run, suite: Suite,
     assert brought.states == {"third": {"done": 12}}
     assert Counter(row["generator"] for row in rows_of(tmp_path / "out")) == {"fine": 12, "second": 12, "third": 12}
     for row in rows_of(tmp_path / "out"):
+        assert row["file"].startswith(row["generator"] + "/")
         path = tmp_path / "out" / row["file"]
         assert path.read_bytes() == (tmp_path / "out/fine" / path.relative_to(path.parents[1])).read_bytes()
 

@@ -152,7 +152,7 @@ def test_an_answer_is_used_and_told(run: Run, model: Model, tmp_path: Path) -> N
         (refuses(400, "content_policy_violation"), "llm filter: Error code: 400"),
         (says("  "), "llm empty"),
         (says("Sure! A cat."), "llm invalid: Sure! A cat."),
-        (says({"prompt": "a cat"}), "llm invalid"),
+        (says({"text": "a cat"}), "llm invalid"),
         (says({"prompt": "a \0cat", "unclear": False}), "llm invalid"),
         (says({"prompt": "a cat", "unclear": False, "why": "x"}), "llm invalid"),
         (says({"prompt": "a cat", "unclear": True}), "llm: cannot be understood"),
@@ -186,6 +186,19 @@ def test_an_answer_is_asked_for_once_whatever_becomes_of_the_run(run: Run, model
     assert Counter(model.asked.values()) == {1: 11, 2: 1}
     run(*prompts, prompts[0])
     assert sum(model.asked.values()) == 13, "the same prompt is not asked for twice"
+
+
+def test_a_model_that_never_answers_in_the_form_is_asked_no_more_and_again_when_it_is_mended(
+    run: Run, model: Model
+) -> None:
+    prompts = [f"a cat and chair {n}" for n in range(30)]
+    model.reply = lambda *_: says("Sure! A cat.")
+    with pytest.raises(InputError, check=at(model.url, found="10 times in a row", cure="structured = 'object'")):
+        run(*prompts, concurrency=1)
+    assert sum(model.asked.values()) == 10
+    model.reply = lambda prompt, _: says({"prompt": prompt})
+    assert {prompt.state for prompt in run(*prompts).values()} == {"kept"}
+    assert sum(model.asked.values()) == 40
 
 
 @pytest.mark.parametrize("reply", [refuses(429), refuses(500), refuses(503), refuses(408)])

@@ -129,10 +129,34 @@ def test_personal_data(text: str, kinds: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["A dog sits in a white car", "white toilet and sink", "a fat god in Essex", "a class"]
+    "text",
+    [
+        "A dog sits in a white car",
+        "white toilet and sink",
+        "a fat god in Essex",
+        "a class",
+        "a 40 year old man",
+        "a 5 foot wall",
+    ],
 )
 def test_harmless_words_are_harmless(text: str) -> None:
     assert unsafe_words(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("a n a k e d lady", "words"),
+        ("big breas ts, p a n t i e s", "words"),
+        ("guro art, torture chamber", "words"),
+        ("photo of a swedish 15 year old girl", "minor"),
+        ("a 9yo boy", "minor"),
+        ("a schoolgirl", "minor"),
+    ],
+)
+def test_what_a_person_should_look_at(text: str, rule: str) -> None:
+    assert [reason.rule for reason in unsafe_words(text)] == [rule]
+    assert judged(RawPrompt(id="a", prompt=text, source="s"), Filters()).state == "review"
 
 
 def test_words_alone_reject_nothing() -> None:

@@ -39,8 +39,8 @@ def generate(
     what `hpskit benchmark run --images` reads. Exit status 3 while images are missing.
 
     \b
-    printf '[[generator]]\\nkind = "painter"\\nname = "fine"\\n' > gen.toml
     hpskit images generate --prompts prompts.jsonl --generators gen.toml --out images/
+    hpskit images generate --prompts prompts.jsonl --generators gen.toml --out images/ --retry-failed timeout
     """
     import signal
     import sys
@@ -134,10 +134,10 @@ def _tell(made: Made, out: Path, as_json: bool) -> None:
     if as_json:
         echo_json({"states": made.states, "missing": made.missing})
     else:
-        table = new_table("", "generator", "state", "images", words=["generator", "state"])
+        table = new_table("", "generator", "state", "images", "the first said", words=["state", "the first said"])
         for name, states in made.states.items():
             for state, count in states.items():
-                table.add_row(name, state, f"{count:,}")
+                table.add_row(name, state, f"{count:,}", made.said.get((name, state), ""))
         show(table, dim=str(out))
     if made.missing:
         reasons = _reasons(made.states)

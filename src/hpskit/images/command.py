@@ -23,7 +23,7 @@ __all__ = ["Command", "Settings", "load"]
 
 _PLACES = ("{prompt}", "{prompt_file}", "{seed}", "{out}")
 _SAID = 300
-"""Characters that are kept of what a program said before it failed."""
+"""Characters that are kept of the last line that a program said before it failed."""
 
 
 class Settings(GeneratorSettings):
@@ -77,7 +77,8 @@ class Command:
                 status = _status(words, log, self.settings.timeout)
             except (OSError, ValueError) as error:  # an argument that is too long, or holds a NUL
                 return Outcome(reason="start", said=printable(str(error), _SAID))
-            said = printable(log.read_bytes()[-4 * _SAID :].decode(errors="replace").strip(), _SAID)
+            lines = log.read_bytes()[-4 * _SAID :].decode(errors="replace").strip().splitlines()
+            said = printable(lines[-1] if lines else "", _SAID)
             if status is None:
                 return Outcome(
                     reason="timeout", said="; ".join(filter(None, (f"after {self.settings.timeout:g} s", said)))

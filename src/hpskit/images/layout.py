@@ -297,7 +297,8 @@ def check(suite: Suite, folder: Path, found: Found, allow_missing: bool, option:
             folder,
             f"holds no image of the suite{instead}",
             expected=f"{image_name(suite.prompts[0])} and so on{near(suite, folder)}",
-            cure=f"name them so (`hpskit benchmark prompts` lists the names), or say which is which with {option}",
+            cure=f"name them so (`hpskit benchmark prompts` lists the names), say which is which with {option}, or "
+            "take them in the order of their names (--match order)",
         )
     unusable = []
     for path in (path for samples in found.files.values() for path in samples.values()):

@@ -42,7 +42,7 @@ class Cell:
     """One image that is to be made."""
 
     id: str
-    """32 hex digits over prompt, generator with its settings, and seed."""
+    """32 hex digits over prompt, name of the generator, its settings, and seed."""
     prompt: SuitePrompt
     generator: str
     sample: int
@@ -58,8 +58,9 @@ def read_generators(path: Path) -> tuple[GeneratorSettings, ...]:
     Raises:
         InputError: it cannot be read, or a setting is not what it should be.
     """
+    content = read_bytes(path)
     try:
-        value = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
+        value = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not TOML ({error})", cure="correct it") from error
     tables = value.pop("generator", None)
@@ -102,7 +103,7 @@ def make_plan(suite: Suite, settings: GeneratorSettings, info: Mapping[str, Any]
     for prompt in suite.prompts:
         for sample in range(settings.images):
             own = seed_of(seed, prompt, sample)
-            text = json.dumps([prompt.prompt, dict(info), own])
+            text = json.dumps([prompt.prompt, settings.name, dict(info), own])
             ending = f"_{sample}" if settings.images > 1 else ""
             cell = Cell(
                 id=hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),

@@ -71,6 +71,8 @@ class Made:
 
     states: dict[str, dict[str, int]]
     """Generator -> state, failures with their reason (`failed: timeout`) -> number of images."""
+    said: dict[tuple[str, str], str]
+    """Generator and state -> what was said of the first such image, if anything was."""
 
     @property
     def missing(self) -> int:
@@ -94,13 +96,17 @@ def generate(run: GenerateRun) -> Made:
         plan = make_plan(run.suite, settings, info, run.seed)
         folder.register(settings.name, {**info, "images": settings.images, "seed": run.seed}, about, plan)
         plans.append(plan)
+    folder.check_reason(run.retry_failed)
     try:
         with folder.working() as me:
             for settings, plan in zip(run.generators, plans, strict=True):
                 Worker(folder, me, settings, generators.pop(0), run).work(plan)  # and let its weights go
+    except KeyboardInterrupt as error:
+        error.add_note("the same command goes on with what is done")
+        raise
     finally:  # also of a run that is stopped: what is there can be used
-        states = folder.publish()
-    return Made(states=states)
+        made = folder.publish()
+    return made
 
 
 def import_images(
@@ -149,8 +155,8 @@ def import_images(
             with folder.ledger() as ledger:
                 ledger.put([(("cell", cell.id), {**entry, "tries": 1})])
     finally:
-        states = folder.publish()
-    return Made(states=states)
+        made = folder.publish()
+    return made
 
 
 class Folder:
@@ -183,9 +189,12 @@ class Folder:
         key = ("generator", name)
         with self.ledger() as ledger:
             (known,) = ledger.get([key])
-            if known is not None:
+            made = known is not None and any(path.is_file() for path in (self.out / name).rglob("*"))
+            if known is not None and made:
                 cure = "give the generator another name, or choose another --out"
                 check_same_run(self.out / name, known, decisive, cure=cure)
+            elif known is not None:  # of which nothing came: the settings may be corrected
+                ledger.put([(key, decisive)])
             else:
                 for path in (self.out / name, self.out / f"{name}.json"):
                     if os.path.lexists(path):
@@ -220,6 +229,19 @@ class Folder:
     def entries(self, ledger: Ledger, cells: Iterable[Cell]) -> list[Entry | None]:
         """Return what the ledger holds of some cells."""
         return ledger.get([("cell", cell.id) for cell in cells])
+
+    def check_reason(self, reason: str) -> None:
+        """See that images have failed for the reason for which they shall be tried again.
+
+        Raises:
+            InputError: none has.
+        """
+        with self.ledger() as ledger:
+            entries = self.entries(ledger, self._plan.values())
+        found = sorted({entry["reason"] for entry in entries if entry and entry["state"] == "failed"})
+        if reason not in ("", "all", *found):
+            expected = ", ".join(["all", *found]) if found else "nothing, as no image has failed"
+            raise InputError("--retry-failed", f"is {reason!r}", expected=expected)
 
     def check_free(self, cell: Cell) -> None:
         """See that nothing stands where the image of a cell will be that no run has made.
@@ -263,22 +285,33 @@ class Folder:
         name = path.relative_to(self.out).as_posix()
         return {"state": "done", "file": name, "bytes": len(data), "sha256": image.sha256, "size": size, "facts": facts}
 
-    def publish(self) -> dict[str, dict[str, int]]:
-        """Write the rows of all images, and the record of them; return the number of each state by generator."""
+    def publish(self) -> Made:
+        """Write the rows of all images, and the record of them; return what is there of the generators of this run.
+
+        Of generators of earlier runs those stay that have an image.
+        """
         cells = list(self._plan.values())
         planned = {cell.generator for cell in cells}
         with self.ledger() as ledger:  # until all is written: another process may end just now
             entries = self.entries(ledger, cells)
-            rows = [row for row in self._rows_before() if row["generator"] not in planned]
+            before = list(self._rows_before())
+            others = {row["generator"] for row in before if row["state"] == "done"} - planned
+            rows = [row for row in before if row["generator"] in others]
             rows += [described(cell, entry) for cell, entry in zip(cells, entries, strict=True)]
             states: dict[str, Counter[str]] = {}
+            said: dict[tuple[str, str], str] = {}
             for row in rows:
-                state = f"{row['state']}: {row['reason']}" if row.get("reason") else row["state"]
-                states.setdefault(row["generator"], Counter())[state] += 1
+                name, state = (
+                    row["generator"],
+                    f"{row['state']}: {row['reason']}" if row.get("reason") else row["state"],
+                )
+                states.setdefault(name, Counter())[state] += 1
+                if row.get("said"):
+                    said.setdefault((name, state), row["said"])
             record = {**self._run, "package": f"hpskit {__version__}", "states": states}
             lines = (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
             publish_products(self.out, RECORD, record, {ROWS: lines})
-        return {name: dict(states[name]) for name in states if name in planned}
+        return Made(states={name: dict(states[name]) for name in states if name in planned}, said=said)
 
     def _rows_before(self) -> Iterator[dict[str, Any]]:
         """Read the rows of earlier runs."""

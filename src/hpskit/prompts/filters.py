@@ -24,10 +24,21 @@ NSFW = 0.4
 """Score of the source from which a prompt is rejected."""
 
 _UNSAFE = re.compile(
-    r"\b(nsfw|nudes?|nudity|naked|topless|porn\w*|hentai|erotic\w*|sex|sexual\w*|genitals?|nipples?|orgy|fetish|bdsm|"
-    r"gore|gory|beheaded|decapitat\w*|mutilat\w*|dismember\w*|rape\w*|suicide|corpses?|nazis?|swastikas?)\b",
+    r"\b(nsfw|nudes?|nudity|naked|topless|porn\w*|hentai|erotic\w*|sex|sexy|sexual\w*|genitals?|penis(?:es)?|vaginas?|"
+    r"nipples?|breasts?|boobs?|tits|busty|cleavage|panties|lingerie|thongs?|dildos?|vibrators?|orgy|orgasms?|fetish|bdsm|"
+    r"bondage|milf|loli\w*|ecchi|ahegao|adult (?:movie|film|video)s?|onlyfans|masturbat\w*|seductive|gore|gory|guro|"
+    r"tortur\w*|torment\w*|beheaded|decapitat\w*|mutilat\w*|dismember\w*|behead\w*|rape\w*|suicide|corpses?|nazis?|"
+    r"swastikas?)\b",
     re.IGNORECASE,
 )
+_SPACED = re.compile(r"\b(?:\w ){3,}\w\b")
+"""Letters apart, by which words escape lists."""
+_MINOR = re.compile(
+    r"\b(?:(?:1[0-7]|[1-9])[ -]?(?:years?[ -]?old|yrs?[ -]?old|y\.?o\.?|yo)|underage\w*|preteens?|jailbait|"
+    r"(?:school|teen(?:age)?) ?(?:girls?|boys?))\b",
+    re.IGNORECASE,
+)
+"""Persons of an age at which a person should look at the prompt."""
 _PERSONAL = {
     "mail": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     "url": re.compile(r"\bhttps?://\S+|\bwww\.\S+|\b[\w-]+\.(?:com|net|org|io)/\S*", re.IGNORECASE),
@@ -64,9 +75,11 @@ def luhn(number: str) -> bool:
 
 
 def unsafe_words(text: str) -> list[Reason]:
-    """Find words that a person should look at; the first is the value."""
-    match = _UNSAFE.search(text)
-    return [Reason(rule="words", value=match[0].casefold())] if match else []
+    """Find words that a person should look at, and persons who are not grown up; the first of each is the value."""
+    runs = [match[0].replace(" ", "") for match in _SPACED.finditer(text)]
+    joined = " ".join([text, *runs, *(run[1:] for run in runs)])  # the first letter may be an article
+    kinds = (("words", _UNSAFE.search(joined)), ("minor", _MINOR.search(text)))
+    return [Reason(rule=rule, value=match[0].casefold()) for rule, match in kinds if match]
 
 
 def count_tokens(text: str) -> int:

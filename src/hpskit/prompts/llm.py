@@ -15,7 +15,7 @@ import random
 import re
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,6 +70,10 @@ _SCHEMA = {
 _CHARACTERS = 3.5
 """Of English text for a token, roughly; the estimate needs no more."""
 _LONGEST_WAIT = 120.0
+_NONE = ("invalid", "empty")
+"""Outcomes that another try may better."""
+_WRONG = 10
+"""Answers in a row that are none, after which the model is asked no more."""
 LONGEST_TIMEOUT = 86_400.0
 """Seconds; the clocks of systems cannot hold any number."""
 _ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[!-\"$->@-~]*)?", re.ASCII)
@@ -120,7 +124,7 @@ class Answer(Strict):
     """What the model is asked to write."""
 
     prompt: Annotated[str, Field(pattern=r"^[^\x00]*$")]
-    unclear: bool
+    unclear: bool = False
 
 
 def read_llm_settings(path: Path) -> LlmSettings:
@@ -129,8 +133,9 @@ def read_llm_settings(path: Path) -> LlmSettings:
     Raises:
         InputError: the file cannot be read, or a setting is not what it should be.
     """
+    content = read_bytes(path)
     try:
-        value = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
+        value = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not TOML ({error})", cure="correct it") from error
     settings = parse(LlmSettings, value, path)
@@ -171,8 +176,8 @@ def objection(raw: str, answer: str) -> str:
     share = sum(any(alike(word, other) for other in brought) for word in subject) / max(1, len(subject))
     if subject and share < 0.5:
         return f"loses the subject: {' '.join(sorted(subject))}"
-    left = {change.rule for change in clean_by_rules(answer).changes if change.kind != "repair"}
-    return f"still has {', '.join(sorted(left))}" if left else ""
+    left = [change.text.strip(" ,") for change in clean_by_rules(answer).changes if change.kind != "repair"]
+    return f"still has {', '.join(map(repr, left[:5]))}" if left else ""
 
 
 def words_of(text: str) -> set[str]:
@@ -196,15 +201,17 @@ class Answers:
         """Hash of what the model is told."""
         self.spent = 0.0
         """US dollars, in this run."""
+        self._wrong = 0
         self._secret = os.environ.get(settings.key_variable, "").strip()
 
     def _key(self, prompt: str) -> tuple[str, ...]:
         return ("answer", self.settings.model, self.settings.base_url, self.instruction, prompt)
 
     def missing(self, prompts: Sequence[str]) -> list[str]:
-        """List the prompts that have no answer yet, each once."""
+        """List the prompts that have no answer yet, each once; what was no answer at all is asked for again."""
         found = self._ledger.get([self._key(prompt) for prompt in prompts])
-        return list(dict.fromkeys(prompt for prompt, one in zip(prompts, found, strict=True) if one is None))
+        both = zip(prompts, found, strict=True)
+        return list(dict.fromkeys(one for one, entry in both if not entry or entry["outcome"] in _NONE))
 
     def clean(self, prompt: str) -> Cleaned:
         """Use the answer for a prompt that was asked for."""
@@ -273,6 +280,7 @@ class Answers:
                     finally:
                         reserved -= most
                     self._ledger.put([(self._key(prompt), entry)])
+                    self._see_sense(entry)
                     done += 1
                     progress(done)
 
@@ -281,6 +289,19 @@ class Answers:
                     group.create_task(work())
         if stopped:
             raise stopped[0]
+
+    def _see_sense(self, entry: Mapping[str, Any]) -> None:
+        """Stop asking a model that never answers as it is asked to.
+
+        Raises:
+            InputError: too many answers in a row were none.
+        """
+        self._wrong = self._wrong + 1 if entry["outcome"] in _NONE else 0
+        if self._wrong == _WRONG:
+            other = "none" if self.settings.structured == "object" else "object"
+            found = f"answers {_WRONG} times in a row without the JSON that it is asked for ({entry['said']})"
+            cure = f"try structured = '{other}', or another model"
+            raise InputError(f"{self.settings.base_url}: {self.settings.model}", found, cure=cure)
 
     async def _answer(self, client: Any, prompt: str, pace: Pace) -> dict[str, Any]:
         """Ask once, and again where that can help.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpskit import __version__
+from hpskit.errors import InputError
 from hpskit.files import sha256_file
 from hpskit.prompts import filters
 from hpskit.prompts.clean import Cleaned, clean
@@ -96,6 +97,9 @@ def clean_file(
         MissingExtraError: the extra `prompts` is not installed.
     """
     check_output(out, FORMAT)
+    if path.suffix.lower() != ".jsonl":
+        cure = "run `hpskit prompts import` first"
+        raise InputError(path, "is no file of raw prompts", expected="a .jsonl file that hpskit wrote", cure=cure)
     if llm is None:
         return _clean_file(path, out, settings, {"with": "rules"}, clean, progress)
     with Ledger(out.with_name(f".{out.stem}.llm.ledger"), {"format": "hpskit llm answers 1"}) as ledger:

@@ -167,6 +167,9 @@ def make_suite(name: str, source: str, path: Path, rows: Iterable[Row]) -> Suite
         if own not in ("''", "None", "nan") and (other := ids.setdefault(own, place)) != place:
             cure = "correct it, or give the column another name"
             raise RecordError(f"{place}: id", f"is {own}, as in {other}", expected="each id once", cure=cure)
+        if (state := row.pop("state", "kept")) in ("review", "rejected"):
+            cure = "choose prompts by `hpskit prompts select`"
+            raise RecordError(f"{place}: state", f"is {state!r}", expected="a prompt that was kept", cure=cure)
         stated = row.pop("number", None)
         category = row.pop("category", None)
         value = {**row, "category": "" if category is None else category, "number": 0}
@@ -230,7 +233,7 @@ def columns(place: str, row: dict[str, Any]) -> dict[str, Any]:
     if "prompt" not in found:
         there = f"is missing (there are: {', '.join(row) or 'none'})"
         raise RecordError(f"{place}: column 'prompt'", there, cure="add or rename it")
-    return {name: found[name] for name in ("category", "prompt", "number", "id") if name in found}
+    return {name: found[name] for name in ("category", "prompt", "number", "id", "state") if name in found}
 
 
 def style_prompts(style: str) -> Path:
