@@ -249,6 +249,21 @@ def test_generators_can_be_added_and_rows_of_others_stay(run: Run, suite: Suite,
         assert path.read_bytes() == (tmp_path / "out/fine" / path.relative_to(path.parents[1])).read_bytes()
 
 
+def test_generators_that_differ_in_name_only_have_their_own_images(run: Run, suite: Suite, tmp_path: Path) -> None:
+    """One model under two names, to see how far it differs from itself; or the images of two models, brought in."""
+    made = run(PAINTER + PAINTER.replace("fine", "again"))
+    assert made.states == {"fine": {"done": 12}, "again": {"done": 12}}
+    run(PAINTER.replace("fine", "other") + "care = 0.1")
+    for name, source in (("one", "fine"), ("two", "other")):
+        import_images(suite, find_images(suite, tmp_path / "out" / source), name, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert len({row["file"] for row in rows}) == len(rows) == 60
+    for row in rows:
+        assert row["file"].startswith(f"{row['generator']}/")
+        assert sha256_file(tmp_path / "out" / row["file"]) == row["sha256"]
+    assert run(PAINTER + PAINTER.replace("fine", "again")).states == made.states
+
+
 def test_broken_images_are_not_brought_in(suite: Suite, tmp_path: Path) -> None:
     for number in range(12):
         style, place = ("anime", number) if number < 6 else ("photo", number - 6)
