@@ -64,7 +64,7 @@ function fileOf({ link: from }, row) {
 function picture(name, row, words, full = false) {
   const own = MODEL.get(name), file = fileOf(own, row), sources = flat(full ? [file, own.small[row]] : [own.small[row], file]);
   const image = ([src, ...rest]) => {
-    if (!src) return el("span", { class: "nothing" }, "the image is not beside this page");
+    if (!src) return el("span", { class: "nothing" }, "not shown: the image lies elsewhere (see --allow-outside)");
     const found = el("img", { src, alt: `by ${name}: ${D.prompts[row]}`, loading: "lazy", decoding: "async" });
     found.addEventListener("error", () => found.replaceWith(image(rest)));
     return found;
