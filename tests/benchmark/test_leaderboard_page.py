@@ -205,6 +205,6 @@ def test_an_image_that_went_away_leaves_a_quiet_place(page: Any, address: str, t
     moved = tmp_path / "leaderboard.html"
     moved.write_bytes(Path(address.removeprefix("file://")).read_bytes())
     page.goto(f"{moved.as_uri()}#prompt=anime/7")
-    page.wait_for_selector(".gallery .nothing:text-is('the image is not beside this page')")
+    page.wait_for_selector(".gallery .nothing:has-text('the image lies elsewhere')")
     page.wait_for_function("document.querySelectorAll('.gallery img:not([src^=data])').length === 0")
     page.troubles.clear()  # the browser itself says that a file is missing
