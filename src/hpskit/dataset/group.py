@@ -6,12 +6,12 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Group", "Judgement", "compared", "compared_pairs", "orders"]
+__all__ = ["Group", "Judgement", "Pair", "compared", "compared_pairs", "orders"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,15 +82,16 @@ def orders(group: Group) -> tuple[Judgement, ...]:
     return group.judgements
 
 
-def compared(group: Group) -> Iterator[tuple[int, int, int, int, int]]:
-    """Compare every two images of a group that somebody compared.
+Pair: TypeAlias = tuple[int, int, int, int, int]
+"""Numbers of the first and the second image, votes for the first, for the second, and for neither."""
 
-    Yields:
-        Numbers of the first and the second image, votes for the first, for the second, and for neither.
-    """
+
+def compared(group: Group) -> Iterator[Pair]:
+    """Compare every two images of a group that somebody compared."""
+    judgements = orders(group)
     for one, other in itertools.combinations(range(len(group.images)), 2):
         wins, losses, ties = 0, 0, 0
-        for judgement in orders(group):
+        for judgement in judgements:
             first, second = judgement.ranks[one], judgement.ranks[other]
             if first is not None and second is not None:
                 wins += judgement.votes * (first < second)

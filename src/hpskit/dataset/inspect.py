@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hpskit.dataset.duplicates import pixels_of
-from hpskit.dataset.group import Group, compared
+from hpskit.dataset.group import Group, Pair, compared
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import ImageError, listed, shown
 
@@ -119,10 +119,11 @@ class Inspection:
             self.embedded.add(name)
             if not data:
                 self.remark("empty image", f"{group.place}: image {shown(name)} has 0 bytes")
-        self.add_judgements(group)
-        self.compare_with_seen(group)
+        pairs = list(compared(group))
+        self.add_judgements(group, pairs)
+        self.compare_with_seen(group, pairs)
 
-    def add_judgements(self, group: Group) -> None:
+    def add_judgements(self, group: Group, pairs: Sequence[Pair]) -> None:
         """Count the votes of a group, and what they say of pairs."""
         n, given = self.counts, 0
         for judgement in group.judgements:
@@ -133,7 +134,7 @@ class Inspection:
             else:
                 self.annotators[judgement.annotator] += votes
             n["partial_votes"] += votes * (None in judgement.ranks)
-        for _, _, wins, losses, ties in compared(group) if group.judgements else ():
+        for _, _, wins, losses, ties in pairs if group.judgements else ():
             n["comparisons"] += wins + losses + ties
             n["tied"] += ties
             n["first"] += wins
@@ -147,10 +148,10 @@ class Inspection:
         elif not group.judgements:
             n["unjudged_groups"] += 1
 
-    def compare_with_seen(self, group: Group) -> None:
+    def compare_with_seen(self, group: Group, pairs: Sequence[Pair]) -> None:
         """See whether an earlier group has the same prompt and images, and prefers another one."""
         key = hash((group.prompt, frozenset(group.images)))
-        preference = preferred(group)
+        preference = preferred(group, pairs)
         before = self._seen.get(key)
         if before is None:
             self._seen[key] = (group.place, preference)
@@ -160,12 +161,13 @@ class Inspection:
             self.remark("duplicate group", f"{group.place}: has the prompt and the images of {before[0]}")
 
 
-def preferred(group: Group) -> int:
+def preferred(group: Group, pairs: Sequence[Pair]) -> int:
     """Return a positive number if of a pair the image whose name comes first is preferred, 0 if neither is."""
     if len(group.images) != 2:
         return 0
-    decisive = group if group.rank is None else replace(group, judgements=())
-    balance = sum(wins - losses for _, _, wins, losses, _ in compared(decisive))
+    if group.rank is not None and group.judgements:
+        pairs = list(compared(replace(group, judgements=())))
+    balance = sum(wins - losses for _, _, wins, losses, _ in pairs)
     return balance if group.images[0] < group.images[1] else -balance
 
 
