@@ -17,6 +17,7 @@ each = pytest.mark.parametrize
         ("8 k photo of a dog, 1 9 5 0 s, sci - fi ", "photo of a dog, 1950s, sci-fi"),
         ("cyberpunk 2 0 7 7, nba 2 k 2 2, y 2 k", "cyberpunk 2077, nba 2k22, y2k"),
         ("it ' s a close - up of spider - man", "it's a close-up of spider-man"),
+        ("robot 2 0 2 2 3 d art", "robot 2022 3d art"),
         ("a cat and 1 2 3 go", "a cat and 1 2 3 go"),
         ("Portrait - of a man", "Portrait - of a man"),
         ("&amp; a cat\u200b on Ã©toffe", "& a cat on étoffe"),
@@ -50,6 +51,10 @@ def test_text_that_a_tokeniser_took_apart_is_put_together(raw: str, expected: st
         ("red hair:1.3  roman bath:1.1, mat", "red hair, roman bath, mat"),
         ("bird: a nest: red: sky", "bird, a nest, red, sky"),
         ("a **red** cat, w 640", "a red cat"),
+        ("[--height 512] --v 4 a cat in a wood", "a cat in a wood"),  # an option takes its value only
+        ("a cat, studio photo\u2013beta \u2013ar 2:3", "a cat, studio photo"),
+        ("a cat without a face:2, in a wood : 4", "a cat without a face, in a wood"),
+        ("Prompt: a cat, cfg scale 7, chaos 50", "a cat"),
     ],
 )
 def test_syntax_of_user_interfaces_goes(raw: str, expected: str) -> None:
@@ -79,6 +84,16 @@ def test_syntax_of_user_interfaces_goes(raw: str, expected: str) -> None:
         ("statue of a cat in a jungle masterpiece artwork", "statue of a cat in a jungle artwork"),
         ("Intricately detailed image of an owl.", "Image of an owl."),
         ("a cat, shot with Ilford HP5 Plus, Sony Alpha A7 III, 2 0 0 mm f 1 6", "a cat"),
+        ("a cat, very very beautiful!, maximum image quality, hard focus", "a cat"),
+        (
+            "a knight in high fantasy art trending on artstation pinterest detailed hd 8 k",
+            "a knight in high fantasy art",
+        ),
+        ("a cat, elegant digital painting pixiv", "a cat, elegant digital painting"),
+        ("a knight : happy : artstation behance trends", "a knight : happy"),
+        ("a cat, canon rebel r6, full-frame, Zeiss F1.2 aperture with Hasselblad camera", "a cat"),
+        ("a cat, stunning gameplay, stunning scene, blue light *", "a cat, gameplay, blue light *"),
+        ("a cat, captured in a moody and highly detailed portrait", "a cat, captured in a moody portrait"),
         ("A cat created in Blender, Maya, and Photoshop software.", "A cat."),
     ],
 )
@@ -104,6 +119,14 @@ def test_boosters_go(raw: str, expected: str) -> None:
         ("A nun, art like Artgerm's, by wlop and mucha.", "A nun, art like Artgerm's, by wlop and mucha."),
         ("a cat, digital art by artgerm, wlop, mucha", "a cat, digital art"),
         ("a cat, emma watson, artgerm, wlop, mucha", "a cat, emma watson"),
+        ("a cat, wlop, artgerm, edward hooper", "a cat"),  # a given name after known artists
+        ("a cat by wlop, artgerm, glenn brown, nick alm, blue sky", "a cat, blue sky"),
+        ("a cat, Hieronymous Bosch, wlop, mucha", "a cat"),  # the first name goes along
+        ("a cat by artgerm, wlop, mucha and the chamba", "a cat"),
+        ("a cat by feng zhu graffiti comics, by artgerm, by wlop", "a cat, graffiti comics"),
+        ("a cat, style wlop and artgerm and mucha", "a cat"),
+        ("a cat, jantina peperkamp, artgerm, wlop, blue sky", "a cat, blue sky"),
+        ("art of a chetnik ilya kuvshinov, wlop, mucha", "art of a chetnik"),
         ("a cat in a denis villeneuve film, by artgerm, wlop, mucha", "a cat in a denis villeneuve film"),
         ("hair by artgerm, wlop, kaethe butcher, gradient cyan, brown", "hair, gradient cyan, brown"),
     ],

@@ -118,7 +118,8 @@ class Draft:
 
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]+")
 """No joiners: emoji and several scripts need them."""
-_SPLIT_DIGITS = re.compile(r"(?<![\w.])\d(?: \d)+(?![\w.])")
+_SPLIT_DIGITS = re.compile(r"(?<![\w.])\d(?: \d)+(?![\w.]| d\b)")
+"""The last digit of `2 0 2 2 3 d` belongs to the `d`."""
 _SPLIT_UNIT = re.compile(r"(?<![\w.])(?:2 k \d\d|(?:y )?\d+ (?:k|d|mm|st|nd|rd|th|s|p))(?![\w'])", re.IGNORECASE)
 _SPLIT_WORDS = re.compile(r"(?<=\w) - (?=\w)")
 _SPLIT_APOSTROPHE = re.compile(r"(?<=\w) ' (?=(?:s|t|re|ll|ve|d|m)\b)")
@@ -128,7 +129,7 @@ _MARKS = re.compile(
     r"([,;])(?:\s*[,;])+|[,;]\s*(?=[.!?](?:\s|$))|(?<=[.!?]) ?[,;](?=\s|$)|,(?=\"\.)|\A(?:[\s,;]|\.(?!\w))+|[\s,;]+\Z"
 )
 _BLANKS = re.compile(r"[^\S ]\s*|\s{2,}")
-_EMPTY = re.compile(r"\(\s*\)|\[\s*\]|,\s*!+(?=\s*(?:,|\Z))")
+_EMPTY = re.compile(r"\(\s*\)|\[\s*\]|,\s*[!*+~=#^&-]+(?=\s*(?:,|\Z))|\s:+(?=\s*(?:,|\Z|\s:))|!(?=!)")
 
 
 def repair(draft: Draft) -> None:
@@ -187,6 +188,7 @@ def hyphen_of(text: str) -> Callable[[re.Match[str]], str]:
 
 # Syntax
 
+_LABEL = re.compile(r"\A\s*(?:positive )?prompts?\s*:\s*(?=\w)", re.IGNORECASE)
 _TAG = re.compile(r"<(?:lora|lyco|hypernet|embedding|lora_?\w*)\s*:[^<>]*>", re.IGNORECASE)
 _NEGATIVE = re.compile(r"[\s,.;]*\bnegative prompts?\s*:.*?(?=\bsteps\s*:\s*\d|\Z)", re.IGNORECASE | re.DOTALL)
 _SETTINGS = re.compile(
@@ -194,13 +196,20 @@ _SETTINGS = re.compile(
     r"|(?:^|\s)-\s?(?:[whnscWHNSC])\s?\d+(?:\.\d+)?(?=\s|$)|(?:^|(?<=[\s,]))[hw] \d{3,4}(?=[\s,.]|$)",
     re.IGNORECASE | re.DOTALL,
 )
+_OPTIONS = (
+    r"(?:ar|aspect|version|v|quality|q|stylize|s|chaos|c|seed|iw|niji|testp?|creative|hd|upbeta|uplight|width|w|height|h|"
+    r"stop|video|style|wallpaper|beta|sameseed|repeat|tile)"
+)
 _OPTION = re.compile(
-    r"(?:^|\s)(?:--|\u2014|- - )\s?(?:ar|aspect|v|version|q|quality|s|stylize|c|chaos|no|seed|iw|niji|testp?|creative|"
-    r"hd|upbeta|uplight|tile|w|width|h|height|stop|video|style|wallpaper|beta|sameseed|repeat)\b(?:(?!\s(?:--|\u2014)).)*",
+    r"(?:(?:^|[\s\[(])(?:--|\u2014|- - )\s?|[\u2013\u2014])"
+    r"(?:no\b(?:(?!\s(?:--|\u2014)).)*"
+    rf"|{_OPTIONS}\b(?:[\s:=]*\d[\d.]*(?:\s?[:x/,]\s?\d+)?(?![\w'])| raw\b|(?=\s*[\])]?(?:\s?[-\u2013\u2014]|\Z)))"
+    r"[\])]?)",
     re.IGNORECASE | re.DOTALL,
 )
+"""Of `--no` all that follows goes, of the others their value."""
 _PARTS = re.compile(r"(?:\s*: ?:+\s*(?:-?\d*\.?\d+(?=[\s,]|\Z))?)+[\s:]*")
-_BARE_WEIGHT = re.compile(r"(?<=[a-z)]):\d?\.\d+,?(?=\s|$)", re.IGNORECASE)
+_BARE_WEIGHT = re.compile(r"(?<=[a-z)]) ?: ?(?:\d?\.\d+,?(?=\s|$)|\d(?=\s*(?:,|$))|(?<=\s)\d(?=\s))", re.IGNORECASE)
 _COLONS = re.compile(r"(?<=\w):(?= )")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 _BOTH = re.compile(r"\s+AND\s+(?::?\s*\d+(?:\.\d+)?\s+)?(?=\S)")
@@ -216,6 +225,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 def syntax(draft: Draft) -> str:
     """Take out what only user interfaces read; return why a person should look at it, or an empty text."""
+    draft.sub(_LABEL, "", "label", "syntax")
     draft.sub(_TAG, " ", "tag", "syntax")
     draft.sub(_NEGATIVE, " ", "negative", "syntax")
     draft.sub(_SETTINGS, " ", "settings", "syntax")
@@ -334,13 +344,13 @@ def outermost(spans: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str
 
 _BETWEEN = re.compile(
     r"\s*(?:[,;/+&|]|\band\b|\bx\b|\bmeets\b|\bmixed with\b|\bor\b)[\s,]*(?:(?:and|or|&)\s+)?"
-    r"(?:(?:art |style )?(?:by|of)\s+)?|\s+",
+    r"(?:(?:art |style )?(?:by|of)\s+)?(?:the (?=\w+\s*(?:[,;.]|\Z)))?|\s+",
     re.IGNORECASE,
 )
 _NAME = re.compile(r"[^\W\d_][\w'.\u2019-]*(?: (?:[^\W\d_]\. ?)*[^\W\d_][\w'.\u2019-]*){0,3}")
 _ARTICLE = re.compile(r"\b(an?) (?=(\w+))", re.IGNORECASE)
 _STOPS = re.compile(
-    r"\s*(?:[,;]|(?<!\b[a-z])(?<!\bst)(?<!\bdr)(?<!\bmr)(?<!\bmrs)(?<!\bvs)\.(?=\s|$)|\s[+/-]\s)\s*", re.IGNORECASE
+    r"\s*(?:[,;]|(?<!\b[a-z])(?<!\bst)(?<!\bdr)(?<!\bmr)(?<!\bmrs)(?<!\bvs)\.(?=\s|$)|\s[+/:-]\s)\s*", re.IGNORECASE
 )
 _OWN_NOUN = re.compile(
     r"\b(?:in|with) an? [\w-]+,\s[\w -]*(?:style|image|design|artwork|piece|manner)\Z", re.IGNORECASE
@@ -349,6 +359,12 @@ _OWN_NOUN = re.compile(
 _GOES_ON = re.compile(r"(?:on|in|at|under|beside|with|of|for)\b", re.IGNORECASE)
 _SAYS = re.compile(r"\b(?:features|shows|depicts|is)\s+\Z")
 _STYLE = re.compile(r"[ -](?:styles?|inspired|portrait|painting|artwork)\b", re.IGNORECASE)
+_LAST_WORD = re.compile(r"(?<![\w'-])([^\W\d_]+) \Z")
+_NAME_BEFORE = re.compile(r"[,;] ((?:[^\W\d_]+ ){1,2}[^\W\d_]+), (?:and )?\Z")
+_NEW_PHRASE = re.compile(
+    r"\s+(?!(?:and|in|on|at|of|as|to|is|with|for|from|over|under|by|who|that|styles?)\b|\w+(?:ing|ed)\b)\w",
+    re.IGNORECASE,
+)
 _MANY = 3
 """Artists from which on their names are a spell rather than a style."""
 
@@ -378,7 +394,7 @@ def pattern(text: str) -> re.Pattern[str]:
     return re.compile(rf"(?:(?<![\w'-])|(?=[, ]))(?:{filled(text)})(?:(?<=[\s-])|(?![\w'-]))", re.IGNORECASE)
 
 
-_BOOSTER = "{quality}|{resolution}|{sites}|{renderers}|{cameras}"
+_BOOSTER = "{quality}|{resolution}|{sites}|{renderers}|{cameras}|{settings}"
 _ALONE = rf"(?:(?:{_BOOSTER}|{{fill}})(?![\w'])[\s!&+/.:-]*)+"
 _MEDIUM = "(?:an? |the |in |as (?:an? )?)?{media}(?: style)?"
 _LEADS = r"(?P<by>{lead})\s+(?=\w)|{artists}(?![\w'-])|(?<=[,;] )(?P<given>{given})[ -](?=[^\W\d_])"
@@ -414,6 +430,8 @@ _AT_END = re.compile(
     r"in the style(?: of)?|&|\+|-|/))+(?=\s*(?:[,;.!?]|\Z))",
     re.IGNORECASE,
 )
+_ADJECTIVE_AND = re.compile(r"\b(an? [\w-]+) and (?=[^\W\d_])", re.IGNORECASE)
+"""What is left of `a sharp and detailed portrait`."""
 _AT_START = re.compile(r"\A(?:(?:and|&|\+|-|/|by)\s+)+", re.IGNORECASE)
 
 
@@ -463,21 +481,43 @@ def artists(draft: Draft) -> None:
     sentence = prose(draft.text)
     while lead := pattern(_LEADS).search(draft.text, place):
         end, count = names(draft.text, lead.end() if lead["by"] else lead.start(), bool(lead["by"]))
-        start = lead.start()
-        if lead["noun"] and not edges(draft.text, start, end)[0]:  # the noun belongs to what is before it
-            start = lead.end("noun")
+        start, count = beginning(draft.text, lead, end, count)
         if lead["given"] and count < 2 and not runs:
             count = 0  # it may be the subject
         sides = edges(draft.text, start, end)
-        if count and (lead["by"] or all(sides) or (any(sides) and not (sentence or _STYLE.match(draft.text, end)))):
+        of_phrase = sentence or (count < _MANY and _STYLE.match(draft.text, end))
+        if count and (lead["by"] or all(sides) or (any(sides) and not of_phrase)):
             runs.append((start, end, count))
         place = max(end, lead.end())
     if sentence:
         runs = [run for run in runs if run[2] >= _MANY and not _SAYS.search(draft.text[: run[0]])]
     if sum(count for _, _, count in runs) >= _MANY:
         for start, end, _ in reversed(runs):
-            draft.replace(start, end, "", "artists", "booster")
+            glued = not sentence and re.search(r"\w ?\Z", draft.text[:start]) and _NEW_PHRASE.match(draft.text, end)
+            draft.replace(start, end, ", " if glued else "", "artists", "booster")
         tidy(draft, "booster")
+
+
+def beginning(text: str, lead: re.Match[str], end: int, count: int) -> tuple[int, int]:
+    """Say where a run of names begins, with what is left of the first name, and how many they are."""
+    start = lead.start()
+    if lead["by"]:  # a noun may belong to what is before it
+        return lead.end("noun") if lead["noun"] and not edges(text, start, end)[0] else start, count
+    first = _LAST_WORD.search(text, 0, start) if " " not in lead[0] else None
+    if first and (strange(first[1]) or pattern("{given}").fullmatch(first[1])):
+        if count < 2 and not edges(text, first.start(1), end)[0]:
+            return start, 0  # the first name belongs to the phrase
+        start = first.start(1)
+    return strangers_before(text, start, count) if count > 1 else (start, count)
+
+
+def strangers_before(text: str, start: int, count: int) -> tuple[int, int]:
+    """Go back over the names before a stack, of words in no dictionary, but for what stands first in the text."""
+    while found := _NAME_BEFORE.search(text, 0, start):
+        if not all(map(strange, found[1].split())):
+            break
+        start, count = found.start(1), count + 1
+    return start, count
 
 
 def edges(text: str, start: int, end: int) -> tuple[bool, bool]:
@@ -500,8 +540,10 @@ def names(text: str, start: int, led: bool) -> tuple[int, int]:
             length = length or ((led or count) and before_known(text, stranger, led and not count))
         if known and pattern("{artists}").search(text, known.end(), place + length):
             length = 0  # several with nothing between them
-        if not length and (two := pattern(r"{given} [^\W\d_]+").match(text, place)) and strange(two[0].split()[1]):
-            length = len(two[0])
+        if known and len(rest := text[known.end() : place + length].split()) > 1 and not any(map(strange, rest)):
+            length = 0  # another phrase goes on
+        if known is None and not length and (led or count):
+            length = in_stack(text, place, count)
         if known is None and not length:
             break
         end = max(known.end() if known else 0, place + length)
@@ -528,11 +570,36 @@ def before_known(text: str, match: re.Match[str], first: bool) -> int:
     return len(found) if like_name and (any(map(strange, parts)) or (first and len(parts) == 1)) else 0
 
 
+def in_stack(text: str, place: int, count: int) -> int:
+    """Return the length of two or three words that are a name because of the names around them, or 0.
+
+    They begin with a given name and, until two names stand before them, go on with a word in no dictionary; or all are
+    in no dictionary; or they stand between two names and a known artist.
+    """
+    found = _WORDS.match(text, place)
+    if found is None:
+        return 0
+    first, *others = found[0].split()
+    near = pattern("{artists}|{given} ")
+    ends = _ENDS_NAME.match(text, found.end()) or near.match(text, found.end() + 1)
+    if not ends or pattern("{artists}").match(text, place + len(first) + 1):
+        return 0
+    given = pattern("{given}").fullmatch(first)
+    plain = [bool(pattern("{in_no_name}").fullmatch(word)) for word in (first, *others)]
+    if plain[0] or (any(plain) and not (given and count > 1)):
+        return 0
+    after = _BETWEEN.match(text, found.end())
+    amid = count > 1 and after and not after[0].isspace() and near.match(text, after.end())
+    named = given and (count > 1 or any(map(strange, others)))
+    return len(found[0]) if named or amid or all(map(strange, (first, *others))) else 0
+
+
 def strange(word: str) -> bool:
     """Say whether a word is in no dictionary."""
     return len(word) > 2 and word.strip(".").lower() not in vocabulary()
 
 
+_WORDS = re.compile(r"[^\W\d_]+ [^\W\d_]{2,}(?: [^\W\d_]{3,}(?=\s*(?:[,;.]|\Z)))?(?![\w'-])")
 _ENDS_NAME = re.compile(r"\s*(?:[,;.|/+&]|\Z|and\b|x\b|by\b)", re.IGNORECASE)
 _AFTER_NAME = re.compile(r"\s*(?:with|in|on|at|featuring|using|from|as)\b", re.IGNORECASE)
 
@@ -543,7 +610,9 @@ def of_name(text: str, match: re.Match[str], led: bool, joined: bool) -> int:
     A name begins with a given name, or has a word that is in no dictionary, or each word has a capital; in a list that
     no "by" leads, two of these. Two plain words are one after an "and".
     """
-    found = re.split(r" (?:and|x|with|in|on|at|of(?! the [A-Z])|from|as|for|meets|featuring|using)\b", match[0])[0]
+    found = re.split(
+        r" (?:and|x|with|in|on|at|of(?! the [A-Z])|from|as|for|meets|featuring|using|by)\b|(?<=\w{3})\. ", match[0]
+    )[0]
     found = found.rstrip(".-'")
     parts = [part for part in re.split(r"[ -]", re.sub(r" the (?:elder|younger)", "", found.lower())) if part]
     rest = text[match.start() + len(found) :]
@@ -607,6 +676,9 @@ def loose_ends(draft: Draft) -> None:
     for match in reversed(list(_AT_END.finditer(draft.text))):
         if draft.lost(match.end() - 1, match.end() if match.end() < len(draft.text) else None):
             draft.replace(match.start(), match.end(), "", "marks", "booster")
+    for match in reversed(list(_ADJECTIVE_AND.finditer(draft.text))):
+        if draft.lost(match.end() - 2, match.end()):
+            draft.replace(match.end(1), match.end() - 1, "", "marks", "booster")
     if draft.text and draft.lost(None, 0):
         draft.sub(_AT_START, "", "marks", "booster")
         if prose(draft.text) and draft.raw.lstrip()[0].isupper() and draft.text[0].islower():
