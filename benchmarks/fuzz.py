@@ -158,7 +158,8 @@ def is_count(value: Any) -> bool:
 
 FIELDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("prompt", "caption", "image_0_uid", "image_1_uid", "prompt_id", "id"), is_text),
-    **dict.fromkeys(("image", "path1", "path2", "first", "second"), is_text),
+    "image": is_text,
+    **dict.fromkeys(("path1", "path2", "first", "second"), lambda name: name == " " or is_text(name)),
     **dict.fromkeys(("file_path", "generations", "images"), is_list_of(lambda name: name == " " or is_text(name))),
     "image_path": lambda value: is_text(value) or is_list_of(lambda name: name == " " or is_text(name))(value),
     "ranking": is_list_of(is_count),

@@ -182,6 +182,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("hpdv2-test", {"image_path": ["a.jpg", "", "c"]}, "image_path", "is ['a.jpg', '', 'c']"),
     ("hpdv2-test", {"image_path": ["a.jpg", 3, "c"]}, "image_path", "is ['a.jpg', 3, 'c']"),
     ("hpdv2-test", {"image_path": ["a.jpg", "b\0", "c"]}, "image_path", "b\\x00"),
+    ("pickapic", {"image_0_uid": "a\0b"}, "image_0_uid", "a\\x00b"),
     ("hpdv2-test", {"image_path": ["a", HALF, "c"]}, "image_path", "x\\ud800"),
     ("hpdv2-test", {"raw_annotations": {}}, "raw_annotations", "is {}"),
     ("hpdv2-test", {"raw_annotations": [[1, 2, 3]]}, "raw_annotations[0]", "is [1, 2, 3]"),

@@ -11,7 +11,7 @@ import datetime
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from hpskit.dataset.formats import LABELS, Layout, Text
 from hpskit.dataset.group import Group, Judgement
@@ -59,6 +59,10 @@ Kept = Annotated[
 ]
 
 
+Uid = Annotated[str, StringConstraints(pattern=r"\A[^\x00]*[^\x00\s][^\x00]*\z"), Expected("an id, without NUL")]
+"""Becomes the name of a file."""
+
+
 class ChoiceRow(Layout):
     """A row of any of its files."""
 
@@ -66,8 +70,8 @@ class ChoiceRow(Layout):
     carries = frozenset({"jpg_0", "jpg_1"})
 
     caption: Text
-    image_0_uid: Text
-    image_1_uid: Text
+    image_0_uid: Uid
+    image_1_uid: Uid
     label_0: Label
     label_1: Label
     has_label: Annotated[bool, Expected("true or false")] = True
