@@ -104,11 +104,14 @@ def test_a_ledger_can_be_opened_while_another_process_closes_it(tmp_path: Path) 
             path.write_bytes(b"\x37\x7f\x06\x82")
             path.unlink()
 
+    seen = set[bool]()
     thread = threading.Thread(target=come_and_go)
     thread.start()
     try:
         for _ in range(5_000):
+            seen.add(path.exists())
             check_kind(tmp_path / "x.ledger")
+        assert seen == {True, False}, "it did not come and go while it was looked at"
     finally:
         ended.set()
         thread.join()

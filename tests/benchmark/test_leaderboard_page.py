@@ -207,4 +207,5 @@ def test_an_image_that_went_away_leaves_a_quiet_place(page: Any, address: str, t
     page.goto(f"{moved.as_uri()}#prompt=anime/7")
     page.wait_for_selector(".gallery .nothing:has-text('the image lies elsewhere')")
     page.wait_for_function("document.querySelectorAll('.gallery img:not([src^=data])').length === 0")
+    assert page.locator(".gallery .nothing:has-text('the image lies elsewhere')").count() > 0
     page.troubles.clear()  # the browser itself says that a file is missing

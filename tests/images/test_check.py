@@ -13,12 +13,13 @@ from PIL import Image, ImageChops
 from browser import excess, needs_chromium, quiet_page
 from conftest import Cli
 from error_fields import at
-from hpskit.errors import InputError
+from hpskit.errors import InputError, OutputError
 from hpskit.files import sha256_file
 from hpskit.images.check import check_images, check_page
 from hpskit.images.layout import find_images
 from hpskit.images.painter import Painter, PainterSettings
 from hpskit.images.run import import_images
+from hpskit.pages.page import check_page_free, publish_page
 from hpskit.prompts.suites import open_suite
 
 PROMPTS = ("a castle at sunset", "three red boats", "two yellow birds", "a bowl of apples")
@@ -120,6 +121,26 @@ def test_rows_of_others_lead_nowhere_else(
         check_images(folder)
 
 
+def test_a_page_of_others_is_not_replaced_and_that_is_seen_first(tmp_path: Path) -> None:
+    """By the command, before it looks at a single image."""
+    page = tmp_path / "mine.html"
+    page.write_text("<p>my own page</p>")
+    for write in (lambda: publish_page(page, "x"), lambda: check_page_free(page)):
+        with pytest.raises(OutputError, check=at(page, found="no page of hpskit")):
+            write()
+    assert page.read_text() == "<p>my own page</p>"
+    ours = '<meta name="generator" content="hpskit 0.1.0">'
+    publish_page(tmp_path / "ours.html", ours)
+    publish_page(tmp_path / "ours.html", f"{ours} again")
+    assert (tmp_path / "ours.html").read_text().endswith("again")
+
+
+def test_a_run_without_rows_is_no_sound_run(tmp_path: Path) -> None:
+    (tmp_path / "images.jsonl").touch()
+    with pytest.raises(InputError, check=at(tmp_path / "images.jsonl", found="has no rows")):
+        check_images(tmp_path)
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, check=at(tmp_path, found="no images.jsonl", cure="images import")):
         check_images(tmp_path)
@@ -141,3 +162,8 @@ def test_the_command_and_its_page(made: Callable[[Folder], Path], painted: Folde
         assert page.troubles == []
     with pytest.raises(InputError, check=at("--out")):
         check_page(folder, check_images(folder), tmp_path / "c.txt")
+    (tmp_path / "mine.html").write_text("mine")
+    refused = cli("images", "check", folder, "--out", tmp_path / "mine.html")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is no page of hpskit" in refused.stderr
+    assert (tmp_path / "mine.html").read_text() == "mine"

@@ -281,6 +281,14 @@ def test_pages_fit_a_phone_and_run_nothing(name: str, place: Path) -> None:
         assert page.troubles == []
 
 
+def test_a_raw_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, check=at(tmp_path / "raw.jsonl", found="cannot be read", cure="check the path")):
+        clean_file(tmp_path / "raw.jsonl", tmp_path / "clean.jsonl", Filters())
+    (tmp_path / "raw.txt").write_text("a cat")
+    with pytest.raises(InputError, check=at(tmp_path / "raw.txt", cure="hpskit prompts import")):
+        clean_file(tmp_path / "raw.txt", tmp_path / "clean.jsonl", Filters())
+
+
 def test_a_report_of_something_else(place: Path, cli: Cli) -> None:
     done = cli("prompts", "report", "raw.jsonl", "--out", "raw.html", cwd=place)
     assert done.returncode == 2

@@ -119,3 +119,11 @@ def test_sources_have_names_and_columns(tmp_path: Path) -> None:
     done = import_prompts([f"one={tmp_path / 'a.csv'}", str(tmp_path / "b.csv")], tmp_path / "raw.jsonl", column="wish")
     assert [*done["sources"]] == ["one=a.csv", "b=b.csv"]
     assert [prompt.source for prompt in read_prompts(tmp_path / "raw.jsonl", RawPrompt)] == ["one", "b"]
+
+
+def test_a_source_without_prompts_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "full.txt").write_text("a cat\n")
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(HpskitError, check=at(tmp_path / "empty.txt", found="has no prompts")):
+        import_prompts([str(tmp_path / "full.txt"), str(tmp_path / "empty.txt")], tmp_path / "raw.jsonl")
+    assert not (tmp_path / "raw.jsonl").exists()

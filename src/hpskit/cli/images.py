@@ -107,7 +107,10 @@ def check(
     hpskit images check images/ --out images.html
     """
     from hpskit.images.check import KINDS, check_images, check_page
+    from hpskit.pages.page import check_page_free
 
+    if out is not None:
+        check_page_free(out)
     with progress_bar() as bar:
         found = check_images(images, step_progress(bar))
     if out is not None:

@@ -20,9 +20,9 @@ from PIL import Image
 
 from hpskit import __version__
 from hpskit.errors import ImageError, InputError
-from hpskit.files import inside, publish
+from hpskit.files import inside
 from hpskit.images.run import ROWS
-from hpskit.pages.page import page
+from hpskit.pages.page import page, publish_page
 from hpskit.pixels import Encoded, open_image, thumbnail
 from hpskit.rows import read_rows
 
@@ -93,6 +93,8 @@ def check_images(folder: Path, progress: Callable[[str, int, int | None], None] 
         InputError: the folder holds no run, or a row names a file outside of it.
     """
     rows = list(_rows(folder))
+    if not rows:
+        raise InputError(folder / ROWS, "has no rows", expected="one for each image", cure="make the images again")
     faults = [Fault("missing", row, _why(row)) for row in rows if row["state"] != "done"]
     there = [row for row in rows if row["state"] == "done"]
     seen: dict[str, _Seen] = {}
@@ -215,11 +217,8 @@ def check_page(folder: Path, found: dict[str, Any], out: Path) -> None:
     """Write what `check_images` found as one page, with the images of some prompts side by side.
 
     Raises:
-        InputError: the name does not end in .html.
-        OutputError: the page cannot be written.
+        InputError, OutputError: see `hpskit.pages.page.publish_page`.
     """
-    if out.suffix != ".html":
-        raise InputError("--out", f"is {str(out)!r}", expected="a name that ends in .html")
     by_kind: defaultdict[str, list[Fault]] = defaultdict(list)
     for fault in found["faults"]:
         by_kind[fault.kind].append(fault)
@@ -248,5 +247,4 @@ def check_page(folder: Path, found: dict[str, Any], out: Path) -> None:
         for (category, prompt), own in islice(first.items(), 0, step * _SHEET, step)
     ]
     text = page("hpskit.images", "check.html", result=found, faults=faults, sheet=sheet)
-    with publish(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    publish_page(out, text)

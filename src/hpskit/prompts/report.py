@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from hpskit import __version__
 from hpskit.errors import InputError
-from hpskit.files import publish, read_json
+from hpskit.files import read_json
 from hpskit.pages.charts import Bar, Frame, bar_chart, category_axis, count_axis, value_axis
-from hpskit.pages.page import page
+from hpskit.pages.page import check_page_free, page, publish_page
 from hpskit.prompts.duplicates import TextIndex
 from hpskit.prompts.records import STYLES, ChosenPrompt, CleanPrompt, State, read_prompts
 from hpskit.prompts.run import LIKE
@@ -45,10 +45,9 @@ def report(path: Path, out: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read or is neither.
         RecordError: a line is not what it should be.
-        OutputError: the page cannot be written.
+        OutputError: the page cannot be written, or something else stands there.
     """
-    if out.suffix != ".html":
-        raise InputError("--out", f"is {str(out)!r}", expected="a name that ends in .html")
+    check_page_free(out)
     first = next((row for _, row in read_rows(path)), {})
     if "state" in first:
         facts = _of_clean(path)
@@ -64,8 +63,7 @@ def report(path: Path, out: Path) -> dict[str, Any]:
         "samples": {},
         "reasons": [],
     }
-    with publish(out) as temporary:
-        temporary.write_text(prompts_page({**common, "changes": None, **facts}), "utf-8")
+    publish_page(out, prompts_page({**common, "changes": None, **facts}))
     return facts
 
 

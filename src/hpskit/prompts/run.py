@@ -12,7 +12,7 @@ from typing import Any
 
 from hpskit import __version__
 from hpskit.errors import InputError
-from hpskit.files import sha256_file
+from hpskit.files import check_regular, sha256_file
 from hpskit.prompts import filters
 from hpskit.prompts.clean import Cleaned, clean
 from hpskit.prompts.duplicates import SIMILARITY, TextIndex
@@ -100,6 +100,7 @@ def clean_file(
     if path.suffix.lower() != ".jsonl":
         cure = "run `hpskit prompts import` first"
         raise InputError(path, "is no file of raw prompts", expected="a .jsonl file that hpskit wrote", cure=cure)
+    check_regular(path)
     if llm is None:
         return _clean_file(path, out, settings, {"with": "rules"}, clean, progress)
     with Ledger(out.with_name(f".{out.stem}.llm.ledger"), {"format": "hpskit llm answers 1"}) as ledger:

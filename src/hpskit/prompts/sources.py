@@ -70,6 +70,8 @@ def import_prompts(
                 if len(ids) % 1000 == 0:
                     progress(f"reading {name}", len(ids) - before, None)
                 yield prompt
+            if len(ids) == before:
+                raise InputError(path, "has no prompts", expected="at least one", cure="leave it out")
             digest = sha256_file(path)
             facts["sources"][f"{name}={path.name}"] = {"prompts": len(ids) - before, "sha256": digest}
         _check_distinct(ids, (p for name, path in files for p in raw_prompts(path, name, column, lambda _: None)))
