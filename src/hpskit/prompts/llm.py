@@ -25,9 +25,10 @@ from pydantic import AfterValidator, Field
 
 from hpskit.errors import HpskitError, InputError, MissingExtraError, printable
 from hpskit.files import read_bytes
-from hpskit.prompts.clean import Change, Cleaned
+from hpskit.prompts.clean import Cleaned
 from hpskit.prompts.clean import clean as clean_by_rules
 from hpskit.prompts.duplicates import GUARDED, guard, normal
+from hpskit.prompts.repair import Change
 from hpskit.schema import Expected, Strict, parse
 from hpskit.stage import Ledger
 

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 
 from hpskit.errors import InputError, RecordError
 from hpskit.files import publish, publish_json, sha256_file
-from hpskit.prompts.clean import Change
+from hpskit.prompts.repair import Change
 from hpskit.rows import read_rows
 from hpskit.schema import Expected, Strict, parse
 from hpskit.stage import check_free
