@@ -344,3 +344,16 @@ def test_layout_and_folder_of_the_images_hold_for_every_data_set(
     said = capsys.readouterr().out
     for part in ("16 compared pairs", "6 compared pairs", "drawn by seed", "s a step", "of checkpoints at once"):
         assert part in said
+
+
+def test_signals_are_left_alone_in_a_thread() -> None:
+    found: list[object] = []
+
+    def look() -> None:
+        with stop_signals():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]

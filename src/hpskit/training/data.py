@@ -87,7 +87,7 @@ def ratings_of(group: Group, field: str) -> NDArray[np.float64]:
 class PreferenceDataset:
     """Random access to the groups of a data set in which somebody has compared two images.
 
-    Rows are held as lines of text: 800,000 pairs take 230 MB. Images that rows carry are read a part of the data set at
+    Rows are held as lines of text: 800,000 pairs take 190 MB. Images that rows carry are read a part of the data set at
     a time.
     """
 
