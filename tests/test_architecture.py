@@ -110,6 +110,15 @@ def test_modules_say_what_they_are_for(path: Path) -> None:
 
 
 @each_module
+def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
+    """A fragment such as "What is kept" has to be read twice."""
+    for node in ast.walk(house.parsed(path)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = (ast.get_docstring(node) or "-").split()[0]
+            assert first not in {"How", "Of", "What", "Where", "Whether", "Which", "Who", "Whose"}, f"{path}: {first} …"
+
+
+@each_module
 def test_an_error_that_is_kept_lets_go_of_its_frames(path: Path) -> None:
     """The traceback of an error keeps the images that its frames held; `HpskitError.alone` is without."""
     for handler in ast.walk(house.parsed(path)):

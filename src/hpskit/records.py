@@ -1,4 +1,4 @@
-"""What scorers hand on: who gave a score, and the order that the scores make."""
+"""Records that scorers hand on: who gave a score, and the order that the scores make."""
 
 from __future__ import annotations
 

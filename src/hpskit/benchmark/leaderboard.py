@@ -45,7 +45,7 @@ _FEWEST_IN_CATEGORY = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leaderboard:
-    """Which results to compare, how, and where to put it."""
+    """Settings of a leaderboard: the results, the statistics, and the place of the page."""
 
     results: tuple[Path, ...]
     """Result files of one suite, one for each model."""

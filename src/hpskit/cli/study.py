@@ -42,7 +42,7 @@ def chrominance(
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the images.")] = 1000,
     as_json: Json = False,
 ) -> None:
-    """Where in the chroma plane (CIELAB a*b*) the images of each model lie, and how far models are apart.
+    """Show where in the chroma plane (CIELAB a*b*) the images of each model lie, and how far models are apart.
 
     Every image below a folder counts. OUT/chrominance.html is one file to read and to hand on, OUT/chrominance.svg
     the plot for a paper.
@@ -183,7 +183,8 @@ def prompt_number(
     resamples: Annotated[int, typer.Option(min=100, help="Draws of prompts for each number of them.")] = 1000,
     as_json: Json = False,
 ) -> None:
-    """How many prompts it takes to tell models apart: errors and the chance of a wrong order, by number of prompts.
+    """Find how many prompts it takes to tell models apart: errors and the chance of a wrong order, by number of
+    prompts.
 
     \b
     hpskit study prompts result-*.json --resolution 0.1 --out prompts/

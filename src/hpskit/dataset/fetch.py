@@ -311,7 +311,7 @@ def unzip(stream: IO[bytes], folder: Path, members: Members) -> Iterator[None]:
 
 
 class Members:
-    """What has come out of an archive so far, to see whether the next member can be trusted."""
+    """Count of what has come out of an archive so far, to see whether the next member can be trusted."""
 
     def __init__(self, packed: int) -> None:
         self._room = _EXPANSION * packed + _SMALL

@@ -1,1 +1,1 @@
-"""How well scorers, and people, predict what people preferred: measured, with intervals, and reported."""
+"""Measure and report how well scorers, and people, predict what people preferred, with intervals."""

@@ -35,7 +35,7 @@ Measured = TypeVar("Measured")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """Whose agreement, how, and where to put it."""
+    """Settings of `hpskit agreement`: the data, the rule, and the place of the result."""
 
     data: str | os.PathLike[str]
     """File, folder or name of a data set; see `hpskit.dataset.reading.open_data`."""

@@ -59,7 +59,7 @@ image that is listed first, which in many layouts of pairs is always the preferr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How figures and their intervals are made."""
+    """Settings of figures and their intervals."""
 
     rule: str = "ties-half"
     """Named rule of the headline figures, of differences and of breakdowns."""

@@ -18,7 +18,7 @@ __all__ = ["Captions", "Settings", "load"]
 
 
 class Settings(GeneratorSettings):
-    """Where photographs and captions are."""
+    """Places of photographs and captions."""
 
     captions: str
     """JSON with `images` and `annotations`, for example `captions_val2017.json`."""

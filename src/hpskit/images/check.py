@@ -69,7 +69,7 @@ class Fault(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What is kept of an image's pixels."""
+    """The part of an image's pixels that is kept."""
 
     digest: bytes
     size: tuple[int, int]

@@ -27,7 +27,7 @@ _SAID = 300
 
 
 class Settings(GeneratorSettings):
-    """Which program, and how long it may take."""
+    """Settings of a program, and the time that it may take."""
 
     command: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     """Program and arguments, without a shell. `{prompt}`, `{seed}` and `{out}` are filled in; `{prompt_file}` is a

@@ -30,7 +30,7 @@ Options = Annotated[dict[str, Any], AfterValidator(_of_json), Expected("values t
 
 
 class GeneratorSettings(Strict):
-    """What a table `[[generator]]` says of every kind of generator; each kind adds its own."""
+    """Settings that a table `[[generator]]` has for every kind of generator; each kind adds its own."""
 
     kind: str
     name: Annotated[
@@ -51,7 +51,7 @@ class GeneratorSettings(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratorInfo:
-    """Who made an image. The same info, prompt and seed stand for the same image."""
+    """Identity of a generator. The same info, prompt and seed stand for the same image."""
 
     name: str
     """For example `painter`."""
@@ -69,7 +69,7 @@ class GeneratorInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of one prompt, where there is more to say than an image, or no image."""
+    """Result for one prompt, where there is more to say than an image, or no image."""
 
     image: Image.Image | bytes | None = None
     """An RGB image, or the bytes of an image file, which are kept as they are; None if there is none."""
@@ -89,7 +89,7 @@ class Generator(Protocol):
 
     @property
     def info(self) -> GeneratorInfo:
-        """Who makes these images."""
+        """Identity of the generator."""
         ...
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Image.Image | Outcome]:

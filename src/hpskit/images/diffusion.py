@@ -43,7 +43,7 @@ class Lora(Strict):
 
 
 class Settings(GeneratorSettings):
-    """Which pipeline, and how it is called. What is not set is left to the pipeline."""
+    """Settings of a pipeline and its call. Those that are not given are left to the pipeline."""
 
     model: str
     """Repository of the hub, or a folder; weights are read from .safetensors files only."""
@@ -262,7 +262,7 @@ class Diffusion:
 
     @cached_property
     def _parameters(self) -> dict[str, Any]:
-        """What the pipeline's call may be given, and its defaults."""
+        """Arguments of the pipeline's call, with their defaults."""
         found = inspect.signature(self._pipe.__call__).parameters
         return {name: parameter.default for name, parameter in found.items() if name not in _OURS}
 

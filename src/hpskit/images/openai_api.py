@@ -35,7 +35,7 @@ _OURS = ("model", "prompt", "n", "response_format", "stream", "partial_images")
 
 
 class Settings(GeneratorSettings):
-    """Which server and model, and how patient to be. `batch` requests are under way at once."""
+    """Settings of a server, its model, and our patience. `batch` requests are under way at once."""
 
     model: Annotated[str, Field(min_length=1)]
     base_url: Address = "https://api.openai.com/v1"

@@ -39,7 +39,7 @@ OUTDOORS = (*DATA["heights"], *DATA["blooms"], *DATA["coast"], *DATA["outdoors"]
 
 
 class PainterSettings(GeneratorSettings):
-    """How the painter paints; the defaults are its best. `SETTINGS` holds three qualities, best first."""
+    """Settings of the painter; the defaults are its best. `SETTINGS` holds three qualities, best first."""
 
     kind: str = "painter"
     name: str = "painter"

@@ -64,7 +64,7 @@ class Repository:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What `from_pretrained` is to be called with after the model's name."""
+        """Arguments of `from_pretrained` after the model's name."""
         return {} if self.folder else {"revision": self.identity}
 
     @contextmanager

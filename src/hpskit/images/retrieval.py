@@ -25,7 +25,7 @@ _BATCH = 32
 
 
 class Retrieve(Strict):
-    """Which images there are to begin from, and how much of one is kept."""
+    """Settings of the images to begin from, and of the share of one that is kept."""
 
     folder: str
     strength: Annotated[float, Field(ge=0, le=1)] = 0.2

@@ -67,7 +67,7 @@ class GenerateRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What is there at the end of a run."""
+    """Images that are there at the end of a run, and those that are not."""
 
     states: dict[str, dict[str, int]]
     """Generator -> state, failures with their reason (`failed: timeout`) -> number of images."""

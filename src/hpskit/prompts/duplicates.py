@@ -87,7 +87,7 @@ def jaccard(one: set[str], other: set[str]) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clusters:
-    """What `TextIndex.clusters` found."""
+    """Result of `TextIndex.clusters`."""
 
     leader: NDArray[np.int64]
     """(texts,): number of the text that leads each; a leader leads itself."""

@@ -98,7 +98,7 @@ Address = Annotated[str, AfterValidator(_usable), Expected("http(s)://HOST/PATH 
 
 
 class LlmSettings(Strict):
-    """Which model answers, and how much it may be asked; a TOML file."""
+    """Settings of a language model, and the limits of asking it; a TOML file."""
 
     model: str
     base_url: Address = "https://api.openai.com/v1"
@@ -122,7 +122,7 @@ class LlmSettings(Strict):
 
 
 class Answer(Strict):
-    """What the model is asked to write."""
+    """Answer that the model is asked to write."""
 
     prompt: Annotated[str, Field(pattern=r"^[^\x00]*$")]
     unclear: bool = False
@@ -193,7 +193,7 @@ def alike(one: str, other: str) -> bool:
 
 
 class Answers:
-    """What a model made of prompts, kept in a ledger."""
+    """Answers of a model, kept in a ledger."""
 
     def __init__(self, ledger: Ledger, settings: LlmSettings) -> None:
         self._ledger, self.settings = ledger, settings

@@ -31,7 +31,7 @@ _REJECTING = ("tokens", "language", "nsfw", *filters.SEVERE)
 
 
 class Filters(Strict):
-    """What decides whether a prompt is kept."""
+    """Settings that decide whether a prompt is kept."""
 
     tokens: int = filters.TOKENS
     """Most tokens, as the scorer counts."""

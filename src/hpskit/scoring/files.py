@@ -53,7 +53,7 @@ class ScoreFile:
 
     @property
     def root(self) -> Path:
-        """Where relative image paths start."""
+        """Return the folder that relative image paths start from."""
         return self.items.parent if self.image_root is None else self.image_root
 
     @property

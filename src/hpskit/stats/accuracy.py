@@ -1,4 +1,4 @@
-"""How often a scorer and people prefer the same image, kept by group so that intervals need nothing else."""
+"""Accuracy: the share of pairs of which a scorer and people prefer the same image, by group, for intervals."""
 
 from __future__ import annotations
 

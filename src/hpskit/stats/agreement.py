@@ -1,4 +1,4 @@
-"""How well people agree: the ceiling for any scorer, and whether there is anything to learn.
+"""Agreement of people: the ceiling for any scorer, and a sign of whether there is anything to learn.
 
 A ceiling is comparable with a scorer's accuracy only under the same rule and against the same thing: a scorer against
 the mean of ten people competes with one person against the mean of the *other* nine.

@@ -23,7 +23,7 @@ Measure: TypeAlias = Callable[[Singles, Singles], Floats]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distance:
-    """How far two samples are apart, and how far two samples of one and the same source would be."""
+    """Distance of two samples, and the distance that two samples of one and the same source would have."""
 
     value: float
     """Distance of the sources, net of chance: the root of raw^2 less what chance adds to the square; at least 0."""

@@ -1,4 +1,4 @@
-"""How sure the order by several people is, and how many of them a project needs."""
+"""Reliability of the order by several people, and the number of them that a project needs."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """Which data sets are used, and how."""
+    """Settings of the data: which sets are used, and how."""
 
     data: tuple[str, ...]
     """Data sets to learn from, each alone or with `:RATIO`, its share of the pairs; see `open_data`."""

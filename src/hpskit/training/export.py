@@ -53,7 +53,7 @@ _EXAMPLES = ("a cat", "two dogs on a hill, oil painting", "", "a very long promp
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
-    """Which weights go where, in which layout."""
+    """Settings of an export: weights, target and layout."""
 
     source: Path
     """The folder of a run, or a file of weights."""

@@ -1,4 +1,4 @@
-"""How good a network is on data that it does not learn from."""
+"""Measure how good a network is on data that it does not learn from."""
 
 from __future__ import annotations
 
