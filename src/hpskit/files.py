@@ -12,6 +12,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "publish_json",
     "read_bytes",
     "read_json",
+    "read_toml",
     "room",
     "sha256_file",
 ]
@@ -246,6 +248,21 @@ def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read one TOML document.
+
+    Raises:
+        InputError: the file cannot be read or is not TOML.
+    """
+    content = read_bytes(path)
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            path, f"is not TOML ({error})", expected="lines such as NAME = VALUE", cure="correct it"
+        ) from error
 
 
 def read_json(path: Path) -> Any:

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from conftest import Cli
 from error_fields import at
 from hpskit.errors import InputError
-from hpskit.prompts.llm import INSTRUCTION, LlmSettings, estimate, objection, pause, read_llm_settings
+from hpskit.prompts.llm import INSTRUCTION, LlmSettings, estimate, objection, read_llm_settings
 from hpskit.prompts.records import CleanPrompt, read_prompts
 from hpskit.prompts.run import Filters, clean_file
+from hpskit.remote import pause
 
 KEY = "sk-secret-of-this-test-0123456789"
 OTHER_KEY = "a-key-of-no-known-form-17"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from hpskit import __version__
-from hpskit.errors import HpskitError, ImageError, InputError, MissingExtraError, printable
+from hpskit.errors import HpskitError, ImageError, InputError, MissingExtraError
 from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Options, Outcome
 from hpskit.pixels import Encoded, open_image
-from hpskit.prompts.llm import LONGEST_TIMEOUT, Address, pause
+from hpskit.remote import LONGEST_TIMEOUT, Address, Key, pause
 
 if TYPE_CHECKING:
     import httpx2
@@ -66,10 +65,7 @@ class OpenAI:
         self.settings, self.place = settings, f"generator {settings.name}"
         if find_spec("openai") is None:
             raise MissingExtraError(self.place, "needs openai", cure="pip install 'hpskit[generate]'")
-        self._key = os.environ.get(settings.key_variable, "").strip() if settings.key_variable else "no key"
-        if not (self._key and self._key.isascii() and self._key.isprintable()):
-            found = f"names {settings.key_variable}, which holds no key"
-            raise InputError(f"{self.place}: key_variable", found, cure=f"set {settings.key_variable}")
+        self._key = Key(settings.key_variable, f"{self.place}: key_variable", needed=True)
         for option in settings.options:
             if option in _OURS:
                 raise InputError(f"{self.place}: options", f"has {option!r}", cure="remove it")
@@ -99,7 +95,11 @@ class OpenAI:
             raise self._reason
         settings, pairs = self.settings, zip(prompts, seeds, strict=True)
         self._stopped.clear()
-        server: dict[str, Any] = {"api_key": self._key, "base_url": settings.base_url, "timeout": settings.timeout}
+        server: dict[str, Any] = {
+            "api_key": self._key.value or "none",
+            "base_url": settings.base_url,
+            "timeout": settings.timeout,
+        }
         with openai.OpenAI(**server, max_retries=0) as client, ThreadPoolExecutor(settings.batch) as pool:
             try:
                 outcomes = list(pool.map(lambda pair: self._one(client, pair[0]), pairs))
@@ -126,7 +126,7 @@ class OpenAI:
             except openai.APITimeoutError:  # not asked again: it may have been made, and be paid for
                 return Outcome(reason="timeout", said=f"after {settings.timeout:g} s", facts=facts)
             except openai.APIConnectionError as error:
-                outcome = Outcome(reason="unreachable", said=self._harmless(error.__cause__ or error), facts=facts)
+                outcome = Outcome(reason="unreachable", said=self._key.harmless(error.__cause__ or error), facts=facts)
             except openai.APIStatusError as error:
                 outcome, header = self._refusal(error, facts), error.response.headers.get("retry-after")
             if outcome.reason not in ("unreachable", "busy", "server"):
@@ -139,7 +139,7 @@ class OpenAI:
 
     def _refusal(self, error: openai.APIStatusError, facts: Mapping[str, Any]) -> Outcome:
         """Tell what an answer with an error means for its prompt, and for all others."""
-        said = self._harmless(error.body.get("message") if isinstance(error.body, dict) else error)
+        said = self._key.harmless(error.body.get("message") if isinstance(error.body, dict) else error)
         words = {str(error.code), str(error.type)}
         if words & _MODERATION:
             return Outcome(reason="moderation", said=said, final=True, facts=facts)
@@ -165,21 +165,21 @@ class OpenAI:
             first = found["data"][0]
             coded, url = first.get("b64_json"), first.get("url")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return Outcome(reason="empty", said=self._harmless(answer.text), facts=facts)
+            return Outcome(reason="empty", said=self._key.harmless(answer.text), facts=facts)
         told = {"usage": found.get("usage"), "size": found.get("size"), "revised_prompt": first.get("revised_prompt")}
         told["request"] = answer.headers.get("x-request-id")
         told = {name: value for name, value in told.items() if value}
         try:  # NaN and half a surrogate pair can be read and not be written
             text = json.dumps(told, ensure_ascii=False, allow_nan=False)
             text.encode()
-            facts |= json.loads(text.replace(self._key, "…"))
+            facts |= json.loads(self._key.out_of(text))
         except (ValueError, RecursionError):
-            facts["told"] = self._harmless(told)
+            facts["told"] = self._key.harmless(told)
         try:
             data = base64.b64decode(coded) if coded else self._fetched(str(url or ""))
             open_image(Encoded(data, "answer"))
         except (ValueError, TypeError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return Outcome(reason="no-image", said=self._harmless(error), facts=facts)
+            return Outcome(reason="no-image", said=self._key.harmless(error), facts=facts)
         return Outcome(image=data, facts=facts)
 
     def _fetched(self, address: str) -> bytes:
@@ -200,10 +200,6 @@ class OpenAI:
         with httpx2.stream("GET", url, timeout=self.settings.timeout, follow_redirects=False) as response:
             response.raise_for_status()
             return b"".join(itertools.islice(response.iter_bytes(1 << 20), 100))  # 100 MB, if it never ends
-
-    def _harmless(self, said: object) -> str:
-        """Return what a server said, shortened and without the key."""
-        return printable(str(said).replace(self._key, "…"), _SAID)
 
 
 load = OpenAI

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from hpskit.errors import InputError
-from hpskit.files import read_bytes
+from hpskit.files import read_toml
 from hpskit.images.contract import Generator, GeneratorSettings
 from hpskit.prompts.suites import Suite, SuitePrompt, image_name
 from hpskit.schema import nearest, parse
@@ -58,11 +57,7 @@ def read_generators(path: Path) -> tuple[GeneratorSettings, ...]:
     Raises:
         InputError: it cannot be read, or a setting is not what it should be.
     """
-    content = read_bytes(path)
-    try:
-        value = tomllib.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, f"is not TOML ({error})", cure="correct it") from error
+    value = read_toml(path)
     tables = value.pop("generator", None)
     if value or not isinstance(tables, list) or not tables:
         found = f"has {', '.join(map(repr, value))} at its top" if value else "has no [[generator]]"

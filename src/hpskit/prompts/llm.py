@@ -8,31 +8,25 @@ text; a text is checked against the raw prompt, and what adds or loses something
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import os
-import random
 import re
-import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from hpskit.errors import HpskitError, InputError, MissingExtraError, printable
-from hpskit.files import read_bytes
+from hpskit.errors import HpskitError, InputError, MissingExtraError
+from hpskit.files import read_toml
 from hpskit.prompts.clean import Cleaned
 from hpskit.prompts.clean import clean as clean_by_rules
 from hpskit.prompts.duplicates import GUARDED, guard, normal
 from hpskit.prompts.repair import Change
-from hpskit.schema import Expected, Strict, parse
+from hpskit.remote import LONGEST_TIMEOUT, Address, Key, pause
+from hpskit.schema import Strict, parse
 from hpskit.stage import Ledger
 
-__all__ = ["Address", "Answers", "LlmSettings", "Outcome", "estimate", "objection", "pause", "read_llm_settings"]
+__all__ = ["Answers", "LlmSettings", "Outcome", "estimate", "objection", "read_llm_settings"]
 
 Outcome = Literal["text", "refusal", "length", "filter", "empty", "invalid"]
 
@@ -75,26 +69,12 @@ _NONE = ("invalid", "empty")
 """Outcomes that another try may better."""
 _WRONG = 10
 """Answers in a row that are none, after which the model is asked no more."""
-LONGEST_TIMEOUT = 86_400.0
-"""Seconds; the clocks of systems cannot hold any number."""
-_ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[!-\"$->@-~]*)?", re.ASCII)
 _FILLING = frozenset(
     """a an the of in on at by with and or to from for as is are its his her their one some that which who while
     into near this it there image picture depicting showing featuring depiction scene view style wearing
     standing sitting he she""".split()  # noqa: SIM905
 )
 """Words that an answer may bring to make a sentence; those of them that deny or count are compared by `guard`."""
-
-
-def _usable(address: str) -> str:
-    found = urlsplit(address)  # ValueError: no address of IPv6
-    (found.hostname or "").encode("idna")  # an empty or too long part of a name
-    if not _ADDRESS.fullmatch(address) or not found.hostname or found.port == 0:  # no port, or beyond 65,535
-        raise ValueError
-    return address
-
-
-Address = Annotated[str, AfterValidator(_usable), Expected("http(s)://HOST/PATH without a password")]
 
 
 class LlmSettings(Strict):
@@ -134,12 +114,7 @@ def read_llm_settings(path: Path) -> LlmSettings:
     Raises:
         InputError: the file cannot be read, or a setting is not what it should be.
     """
-    content = read_bytes(path)
-    try:
-        value = tomllib.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, f"is not TOML ({error})", cure="correct it") from error
-    settings = parse(LlmSettings, value, path)
+    settings = parse(LlmSettings, read_toml(path), path)
     if settings.budget is not None and not (settings.price_in or settings.price_out):
         found = "is set, but no price"
         raise InputError(f"{path}: budget", found, expected="price_in and price_out", cure="look them up")
@@ -203,7 +178,7 @@ class Answers:
         self.spent = 0.0
         """US dollars, in this run."""
         self._wrong = 0
-        self._secret = os.environ.get(settings.key_variable, "").strip()
+        self._secret = Key(settings.key_variable, "key_variable", needed=False)
 
     def _key(self, prompt: str) -> tuple[str, ...]:
         return ("answer", self.settings.model, self.settings.base_url, self.instruction, prompt)
@@ -233,9 +208,7 @@ class Answers:
             InputError: the budget does not suffice or is spent, or the server cannot be used.
             MissingExtraError: the extra `prompts` is not installed.
         """
-        budget, variable = self.settings.budget, self.settings.key_variable
-        if not (self._secret.isascii() and self._secret.isprintable()):
-            raise InputError("key_variable", f"names {variable}, which holds no key", cure=f"set {variable}")
+        budget = self.settings.budget
         if budget is not None and (cost := estimate(prompts, self.settings)[2]) > budget:
             found, cure = f"is ${budget:.2f}", "raise it, or clean fewer prompts"
             raise InputError("budget", found, expected=f"about ${cost:.2f} for {len(prompts):,} prompts", cure=cure)
@@ -257,7 +230,7 @@ class Answers:
         pace = Pace(settings.per_minute)
         done, reserved, stopped = 0, 0.0, list[HpskitError]()
         async with AsyncOpenAI(
-            api_key=self._secret or "none", base_url=settings.base_url, timeout=settings.timeout, max_retries=0
+            api_key=self._secret.value or "none", base_url=settings.base_url, timeout=settings.timeout, max_retries=0
         ) as client:
 
             async def work() -> None:
@@ -322,7 +295,7 @@ class Answers:
                 cure = f"set the environment variable {settings.key_variable}"
                 raise InputError(place, f"refuses the key ({error.status_code})", cure=cure) from error
             except openai.APIStatusError as error:
-                code, reason = str(getattr(error, "code", "") or ""), self._harmless(error)
+                code, reason = str(getattr(error, "code", "") or ""), self._secret.harmless(error)
                 if error.status_code == 400 and re.search("filter|policy|moderation", f"{code} {reason}"):
                     return {"outcome": "filter", "said": reason}
                 again = error.status_code in (408, 409, 429) or error.status_code >= 500
@@ -336,11 +309,11 @@ class Answers:
                 if tried == settings.tries:
                     cure = "check base_url; answers so far are kept"
                     raise InputError(
-                        place, f"cannot be reached ({self._harmless(error or 'timeout')})", cure=cure
+                        place, f"cannot be reached ({self._secret.harmless(error or 'timeout')})", cure=cure
                     ) from error
                 await asyncio.sleep(pause(tried - 1, None))
             except (ValueError, RecursionError) as error:  # no JSON
-                found = f"answers with no chat completion ({self._harmless(error)})"
+                found = f"answers with no chat completion ({self._secret.harmless(error)})"
                 raise InputError(place, found, cure="check base_url and model") from error
             else:
                 return self._read(response, prompt, place)
@@ -360,11 +333,6 @@ class Answers:
             asked["response_format"] = {"type": "json_schema", "json_schema": schema}
         return asked
 
-    def _harmless(self, said: object) -> str:
-        """Return what a server said, shortened and without the key."""
-        text = str(said)
-        return printable(text.replace(self._secret, "…") if self._secret else text, 300)
-
     def _read(self, response: Any, prompt: str, place: str) -> dict[str, Any]:
         """Tell the five ways in which an answer is none, the cut one first: what looks like JSON may be half of it."""
         try:
@@ -372,7 +340,7 @@ class Answers:
             message, reason = choice.message, choice.finish_reason
             content = message.content
         except (AttributeError, TypeError, LookupError):
-            found = f"answers with no chat completion: {self._harmless(response)}"
+            found = f"answers with no chat completion: {self._secret.harmless(response)}"
             raise InputError(place, found, cure="check base_url and model") from None
         usage = getattr(response, "usage", None)
         tokens = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
@@ -383,13 +351,13 @@ class Answers:
         if reason == "content_filter":
             return {"outcome": "filter", "said": ""}
         if refusal := getattr(message, "refusal", None):
-            return {"outcome": "refusal", "said": self._harmless(refusal)}
+            return {"outcome": "refusal", "said": self._secret.harmless(refusal)}
         if not isinstance(content, str) or not content.strip():
             return {"outcome": "empty", "said": ""}
         try:
             answer = Answer.model_validate_json(content.strip().removeprefix("```json").strip("`").strip())
         except ValueError:
-            return {"outcome": "invalid", "said": self._harmless(content)}
+            return {"outcome": "invalid", "said": self._secret.harmless(content)}
         return {"outcome": "text", "prompt": " ".join(answer.prompt.split()), "unclear": answer.unclear}
 
 
@@ -405,15 +373,3 @@ class Pace:
         turn = max(now, self._next)
         self._next = turn + self._apart
         await asyncio.sleep(turn - now)
-
-
-def pause(failed: int, header: str | None) -> float:
-    """Return the seconds until the next request after `failed` others: what `Retry-After` says, as seconds or a date.
-
-    Without it 0.5, 1, 2, 4 …; a little more of either, so that not all ask again at once.
-    """
-    seconds = 0.5 * 2.0**failed
-    if header:
-        with contextlib.suppress(ValueError, OverflowError):
-            seconds = float(header) if header[0].isdigit() else parsedate_to_datetime(header).timestamp() - time.time()
-    return max(0.0, seconds) * random.uniform(1, 1.25)  # noqa: S311

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, StringConstraints, model_validator
 
 from hpskit.errors import InputError, shown
-from hpskit.files import expand, read_bytes
+from hpskit.files import expand, read_toml
 from hpskit.schema import Expected, Strict, nearest, parse
 
 __all__ = ["RECIPES", "Loss", "Name", "Recipe", "Settings", "Weighting", "hpsv2", "read_recipe", "tiny"]
@@ -51,12 +51,7 @@ class Settings(Strict):
             InputError: the file cannot be read, is not TOML, or a setting is wrong.
         """
         path = expand(path)
-        content = read_bytes(path)
-        try:
-            values = tomllib.loads(content.decode())
-        except (ValueError, RecursionError) as error:
-            raise InputError(path, f"is not TOML ({error})", expected="lines such as lr = 1e-6") from error
-        return parse(cls, values, path)
+        return parse(cls, read_toml(path), path)
 
     def to_toml(self) -> str:
         """Write every field on a line; the way back is `from_toml`."""
