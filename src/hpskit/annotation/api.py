@@ -1,0 +1,171 @@
+"""The routes of an annotator's page, in JSON; docs/annotation.md has the contract.
+
+Every reply concerns the person of the session alone. Whoever asks for something of somebody else's is told that it is
+not there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import Field, StringConstraints
+from sqlalchemy import Row, select
+
+from hpskit.annotation import votes
+from hpskit.annotation.access import note_seen
+from hpskit.annotation.answers import Answer
+from hpskit.annotation.assignment import get_task
+from hpskit.annotation.guard import Refused, Server, acting, current
+from hpskit.annotation.tables import image, person, task
+from hpskit.schema import Strict
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+AssignmentId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$")]
+Held = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$")]
+Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
+Person = Annotated[Row[Any], Depends(current)]
+Acting = Annotated[Row[Any], Depends(acting)]
+
+
+class Holding(Strict):
+    """Assignments that the page has already."""
+
+    holding: Annotated[tuple[Held, ...], Field(strict=False, max_length=10)] = ()
+
+
+class Draft(Strict):
+    """State of the page before it is submitted."""
+
+    version: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    answer: Answer
+    active_seconds: Seconds = 0.0
+
+
+class Vote(Strict):
+    """An answer that is submitted."""
+
+    assignment: Held
+    revision: Annotated[int, Field(ge=1, le=1_000_000)]
+    answer: Answer
+    active_seconds: Seconds = 0.0
+
+
+class Skip(Strict):
+    """A task that is given back."""
+
+    reason: Annotated[str, StringConstraints(max_length=100)]
+
+
+WAITING = {
+    "wait": "Others are busy with the tasks that are left.",
+    "done": "You have done all tasks that are there for you. Thank you!",
+    "cap": "You have done as many tasks as one person may do. Thank you!",
+}
+
+
+@router.get("/api/me")
+def me(request: Request, who: Person) -> dict[str, Any]:
+    """Tell who is here, and how much is done."""
+    settings = Server.of(request).settings
+    return {
+        "state": who.state,
+        "name": who.name if who.panel is None else "",
+        "done": who.done,
+        "wanted": who.cap or settings.per_person,
+    }
+
+
+@router.post("/api/next")
+def next_task(request: Request, body: Holding, who: Acting) -> dict[str, Any]:
+    """Lease a task, or give the one again that the person holds and the page has not."""
+    server = Server.of(request)
+    if who.state not in ("practice", "work"):
+        return {"task": None, "reason": who.state, "seconds": 0, "text": who.reason}
+    with server.store.write() as connection:
+        found = connection.execute(select(person).where(person.c.id == who.id)).one()
+        note_seen(connection, found, server.store.now())
+        given = get_task(server.store, connection, found, server.settings, body.holding)
+        if given.assignment is None:
+            seconds = max(0.0, given.seconds)
+            return {"task": None, "reason": given.reason, "seconds": seconds, "text": WAITING[given.reason]}
+        now = server.store.now()
+        return {"task": votes.describe(connection, found, given.assignment, server.settings, now)}
+
+
+@router.get("/api/assignments/{number}")
+def one_task(request: Request, number: AssignmentId, who: Person) -> dict[str, Any]:
+    """Return a task that this person holds or has answered."""
+    server = Server.of(request)
+    with server.store.read() as connection:
+        row = votes.owned(connection, who, number)
+        return {"task": votes.describe(connection, who, row, server.settings, server.store.now())}
+
+
+@router.post("/api/assignments/{number}/seen", status_code=204)
+def seen(request: Request, number: AssignmentId, who: Acting) -> Response:
+    """Note that a task came to the screen."""
+    server = Server.of(request)
+    votes.seen(server.store, who, number, server.settings)
+    return Response(status_code=204)
+
+
+@router.put("/api/assignments/{number}/draft")
+def draft(request: Request, number: AssignmentId, body: Draft, who: Acting) -> dict[str, Any]:
+    """Keep what stands on the page."""
+    server = Server.of(request)
+    version = votes.save_draft(
+        server.store, who, number, body.version, body.answer, body.active_seconds, server.settings
+    )
+    return {"version": version}
+
+
+@router.put("/api/votes/{vote_id}")
+def submit(
+    request: Request, vote_id: Annotated[str, Path(max_length=36)], body: Vote, who: Acting
+) -> dict[str, Any]:
+    """Store a vote; the reply is sent when it is on the disk."""
+    server = Server.of(request)
+    reply = votes.submit(
+        server.store, who, body.assignment, vote_id, body.revision, body.answer, body.active_seconds, server.settings
+    )
+    server.after_vote(who.id)
+    return reply
+
+
+@router.post("/api/assignments/{number}/skip")
+def skip(request: Request, number: AssignmentId, body: Skip, who: Acting) -> dict[str, Any]:
+    """Give a task back for good."""
+    server = Server.of(request)
+    return {"skips_left": votes.skip(server.store, who, number, body.reason, server.settings)}
+
+
+@router.get("/api/history")
+def history(request: Request, who: Person) -> dict[str, Any]:
+    """List the last votes of this person."""
+    server = Server.of(request)
+    return {"votes": votes.history(server.store, who, server.settings)}
+
+
+@router.get("/images/{number}/{position}", include_in_schema=False)
+def picture(
+    request: Request, number: AssignmentId, position: Annotated[int, Path(ge=0, le=11)], who: Person
+) -> Response:
+    """Send an image of an assignment, by its position on the page: no name or content hash tells where it is from."""
+    server = Server.of(request)
+    with server.store.read() as connection:
+        row = votes.owned(connection, who, number)
+        if position >= len(row.order):
+            raise Refused(404, "image", "is not there")
+        ids = connection.execute(select(task.c.images).where(task.c.id == row.task)).scalar_one()
+        file = connection.execute(select(image.c.file).where(image.c.id == ids[row.order[position]])).scalar_one()
+    path = server.project.images / file
+    # No ETag, no date: both would be the same wherever this image is seen. The address is this person's alone.
+    reply = FileResponse(path, headers={"Cache-Control": "private, max-age=3600"}, media_type=f"image/{'jpeg' if path.suffix == '.jpg' else 'png'}")
+    for name in ("etag", "last-modified"):
+        del reply.headers[name]
+    return reply

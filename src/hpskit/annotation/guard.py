@@ -1,0 +1,209 @@
+"""Checks that every request passes, before any route sees it, and the one form that every refusal has."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import parse_qs
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy import Row
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hpskit.annotation.access import COOKIE, HEADERS, Limiter, Sessions, may
+from hpskit.annotation.people import Role
+from hpskit.annotation.project import Project
+from hpskit.annotation.store import Store
+from hpskit.annotation.votes import Conflict, Missing
+from hpskit.errors import HpskitError, OutputError
+
+__all__ = ["Guard", "Refused", "Server", "acting", "current", "install", "needs"]
+
+_LARGEST = 64 * 1024
+"""Bytes of a request: an answer has a thousand."""
+
+
+class Refused(HpskitError):
+    """A request that is refused, with its status."""
+
+    def __init__(self, status: int, place: str, found: str, *, expected: str = "", cure: str = "") -> None:
+        super().__init__(place, found, expected=expected, cure=cure)
+        self.status = status
+
+
+class Server:
+    """State of a running server: its project, its database, its sessions."""
+
+    def __init__(self, project: Project, store: Store, *, limit: bool = True) -> None:
+        self.project, self.store = project, store
+        self.sessions = Sessions(str(store.setting("key")))
+        self.limiter = Limiter(burst=120, each_second=20) if limit else None
+        self.doors = Limiter(burst=20, each_second=0.5) if limit else None
+        """For those without a session: links can be tried once in two seconds."""
+        self.to_assess: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self.assessing: threading.Thread | None = None
+
+    @property
+    def settings(self) -> Any:
+        """The settings of the project."""
+        return self.project.settings
+
+    def after_vote(self, number: int) -> None:
+        """Have somebody's votes looked at, after the reply."""
+        self.to_assess.put(number)
+
+    @staticmethod
+    def of(request: Request) -> Server:
+        """Return the server that a request came to."""
+        found: Server = request.app.state.server
+        return found
+
+
+def current(request: Request) -> Row[Any]:
+    """Tell who sent a request.
+
+    Raises:
+        Refused: nobody did whom this project knows; 401.
+    """
+    found: Row[Any] | None = request.scope.get("hpskit.person")
+    if found is None:
+        raise Refused(401, "session", "is over or was never begun", cure="open your link again")
+    return found
+
+
+async def token_of(request: Request) -> str:
+    """Return the token that a script sent in a header or a form in a field."""
+    if header := request.headers.get("x-csrf-token"):
+        return header
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=50)
+        return next(iter(fields.get("csrf", [])), "")
+    return ""
+
+
+def acting(
+    request: Request, who: Annotated[Row[Any], Depends(current)], token: Annotated[str, Depends(token_of)]
+) -> Row[Any]:
+    """Tell who wants to change something, from a page of ours.
+
+    Raises:
+        Refused: another site sent the request; 403.
+    """
+    elsewhere = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    if elsewhere or not Server.of(request).sessions.is_csrf(request.cookies.get(COOKIE, ""), token):
+        raise Refused(403, "X-CSRF-Token", "does not belong to this session", cure="load the page again")
+    return who
+
+
+def needs(role: Role, *, change: bool = False) -> Callable[..., Row[Any]]:
+    """Make a dependency that lets in those with a role; others are told that nothing is there."""
+
+    def check(who: Annotated[Row[Any], Depends(acting if change else current)]) -> Row[Any]:
+        if not may(who, role):
+            raise Refused(404, "page", "is not there")
+        return who
+
+    return check
+
+
+class Guard:
+    """Bounds the size of requests, the rate of each client, and puts the headers of security on every reply."""
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self.app, self.server = app, server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name.lower() for name, _ in message["headers"]}
+                new = ((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
+                message["headers"] = [*message["headers"], *(one for one in new if one[0] not in there)]
+            await send(message)
+
+        if (refusal := await self._refusal(scope)) is not None:
+            await refusal(scope, receive, secured)
+            return
+        await self.app(scope, self._bounded(receive), secured)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        from starlette.concurrency import run_in_threadpool
+
+        request = Request(scope)
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > _LARGEST:
+            return refused(413, "body", f"has {length[:20]} bytes", expected=f"at most {_LARGEST:,}")
+        cookie = request.cookies.get(COOKIE)
+        client = scope["client"][0] if scope.get("client") else ""
+        if not request.url.path.startswith("/static/"):
+            found = await run_in_threadpool(self._person, cookie) if cookie else None
+            scope["hpskit.person"] = found
+            limiter = self.server.limiter if found is not None else self.server.doors
+            wait = limiter.wait(str(found.id) if found is not None else client) if limiter else 0.0
+            if wait:
+                reply = refused(429, "requests", "are too many", cure=f"wait {wait:.0f} seconds")
+                reply.headers["Retry-After"] = str(int(wait) + 1)
+                return reply
+        return None
+
+    def _person(self, cookie: str) -> Row[Any] | None:
+        with self.server.store.read() as connection:
+            return self.server.sessions.person(connection, cookie)
+
+    @staticmethod
+    def _bounded(receive: Receive) -> Receive:
+        size = 0
+
+        async def read() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > _LARGEST:  # without a length, in chunks
+                raise HTTPException(413, "body is too large")
+            return message
+
+        return read
+
+
+def refused(status: int, place: str, found: str, *, expected: str = "", cure: str = "", **facts: Any) -> JSONResponse:
+    """Make the reply of a refusal."""
+    error = HpskitError(place, found, expected=expected, cure=cure)
+    fields = {"place": error.place, "found": found, "expected": expected, "cure": cure, "message": str(error)}
+    return JSONResponse({"error": fields, **facts}, status)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of ours, and every request that is not as described, become a refusal with its fields."""
+
+    @app.exception_handler(HpskitError)
+    def _ours(_: Request, error: HpskitError) -> Response:
+        status, facts = 400, {}
+        if isinstance(error, Refused):
+            status = error.status
+        elif isinstance(error, Missing):
+            status = 404
+        elif isinstance(error, Conflict):
+            status, facts = 409, error.facts
+        elif isinstance(error, OutputError):
+            status = 503
+        return refused(status, error.place, error.found, expected=error.expected, cure=error.cure, **facts)
+
+    @app.exception_handler(RequestValidationError)
+    def _shape(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return refused(400, place, first["msg"])
+
+    @app.exception_handler(HTTPException)
+    def _status(_: Request, error: HTTPException) -> Response:
+        reply = refused(error.status_code, "request", str(error.detail))
+        reply.headers.update(error.headers or {})
+        return reply

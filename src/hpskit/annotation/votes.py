@@ -1,0 +1,384 @@
+"""Votes: stored when acknowledged, once, and as they stood on the page.
+
+The page makes the id of a vote, so that a retry after a lost answer is the same vote and gets the same reply. The last
+answers can be changed for some time; what stood before is in the audit log. Nothing that somebody submitted is thrown
+away: a vote that comes when its task is full is kept as `late`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from hpskit.annotation.answers import (
+    Answer,
+    check_answer,
+    flags_by_place,
+    positions_of,
+    ranks_by_place,
+    ratings_by_place,
+)
+from hpskit.annotation.assignment import end_lease, locked
+from hpskit.annotation.people import set_state
+from hpskit.annotation.project import Settings
+from hpskit.annotation.store import Store, record
+from hpskit.annotation.tables import assignment, image, person, task, vote
+from hpskit.errors import InputError
+from hpskit.stats.vigilance import gold_score
+
+__all__ = ["Conflict", "Missing", "describe", "history", "invalidate", "owned", "return_vote", "save_draft", "seen", "skip", "submit"]
+
+_CHANGEABLE = 5
+"""The last votes of a person that can be changed."""
+_MOST_SECONDS = 24 * 3600.0
+
+
+class Missing(InputError):
+    """Nothing of that name is this person's."""
+
+
+class Conflict(InputError):
+    """Something newer is stored."""
+
+    def __init__(self, place: str, found: str, **facts: Any) -> None:
+        super().__init__(place, found, cure="load the page again")
+        self.facts = facts
+
+
+def owned(connection: Connection, who: Row[Any], number: str) -> Row[Any]:
+    """Read an assignment of this person.
+
+    Raises:
+        Missing: there is none of that name, or it is somebody else's: the two cannot be told apart.
+    """
+    query = select(assignment).where(assignment.c.id == number, assignment.c.person == who.id)
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        raise Missing("assignment", "is not there", expected="one of yours")
+    return found
+
+
+def describe(connection: Connection, who: Row[Any], row: Row[Any], settings: Settings, now: float) -> dict[str, Any]:
+    """Return a task as the page gets it: nothing in it tells the generators, or what others said."""
+    found = connection.execute(select(task).where(task.c.id == row.task)).one()
+    sizes = {
+        one.id: one for one in connection.execute(select(image).where(image.c.id.in_(found.images))).all()
+    }
+    images = [
+        {
+            "position": position,
+            "url": f"/images/{row.id}/{position}",
+            "width": sizes[found.images[place]].width,
+            "height": sizes[found.images[place]].height,
+        }
+        for position, place in enumerate(row.order)
+    ]
+    stored = connection.execute(select(vote).where(vote.c.assignment == row.id)).one_or_none()
+    given = stored and {"id": stored.id, "revision": stored.revision, "answer": positions_of(stored, row.order)}
+    return {
+        "assignment": row.id,
+        "mode": settings.mode,
+        "practice": found.kind == "practice",
+        "prompt": found.prompt,
+        "images": images,
+        "ties": settings.ties,
+        "partial": settings.partial,
+        "none": settings.none,
+        "ratings": settings.ratings,
+        "flags": list(settings.flags),
+        "skip_reasons": list(settings.skip_reasons),
+        "skips_left": max(0, settings.skips - who.skips),
+        "draft": row.draft and {"version": row.draft_version, "answer": row.draft},
+        "vote": given,
+        "returned": stored.reason if stored is not None and stored.state == "returned" else "",
+        "expires_in": max(0.0, row.ends_at - now),
+    }
+
+
+def seen(store: Store, who: Row[Any], number: str, settings: Settings) -> None:
+    """Start the clock of a task that came to the screen, and begin its lease anew."""
+    with store.write() as connection:
+        row = owned(connection, who, number)
+        if row.state == "held":
+            now = store.now()
+            ends = max(row.ends_at, now + 60 * settings.lease_minutes)
+            values = {"seen_at": row.seen_at or now, "ends_at": ends}
+            connection.execute(update(assignment).where(assignment.c.id == row.id).values(values))
+
+
+def save_draft(
+    store: Store, who: Row[Any], number: str, version: int, answer: Answer, seconds: float, settings: Settings
+) -> int:
+    """Keep what stands on the page before it is submitted; return the version that is stored.
+
+    Raises:
+        Conflict: a version that is not older is stored, from another tab; its `facts` hold it.
+    """
+    with store.write() as connection:
+        row = owned(connection, who, number)
+        if row.state not in ("held", "voted"):
+            raise Conflict("assignment", "is no longer yours", version=row.draft_version, answer=row.draft)
+        check_answer(answer, len(row.order), settings, draft=True)
+        plain = answer.model_dump(mode="json")
+        if version <= row.draft_version:
+            if version == row.draft_version and row.draft == plain:
+                return version
+            raise Conflict("draft", f"is of version {version}", version=row.draft_version, answer=row.draft)
+        values = {"draft": plain, "draft_version": version, "active_seconds": max(row.active_seconds, seconds)}
+        connection.execute(update(assignment).where(assignment.c.id == row.id).values(values))
+    return version
+
+
+def submit(
+    store: Store, who: Row[Any], number: str, vote_id: str, revision: int, answer: Answer, seconds: float,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Store a vote, or a changed one; the reply to a repeat is the same.
+
+    Raises:
+        Missing: the assignment is not this person's.
+        InputError: the answer is none that this project takes, or the id is no UUID.
+        Conflict: the id is of another vote, something else is stored, or it can no longer be changed.
+    """
+    check_id(vote_id)
+    with store.write() as connection:
+        row = owned(connection, who, number)
+        found = locked_for_vote(store, connection, row.task)
+        row = owned(connection, who, number)  # as it is now that nobody else changes it
+        check_answer(answer, len(row.order), settings)
+        ranks = ranks_by_place(answer, row.order)
+        content = {
+            "ranks": ranks,
+            "none": answer.none,
+            "ratings": ratings_by_place(answer, row.order),
+            "flags": flags_by_place(answer, row.order),
+        }
+        before = connection.execute(select(vote).where(vote.c.assignment == row.id)).one_or_none()
+        if before is None:
+            reply = _first(store, connection, who, row, found, vote_id, revision, content, seconds, settings)
+        else:
+            reply = _again(store, connection, who, row, found, before, vote_id, revision, content, seconds, settings)
+        return reply
+
+
+def check_id(vote_id: str) -> None:
+    """See that an id is a UUID as it is usually written."""
+    try:
+        right = str(uuid.UUID(vote_id)) == vote_id
+    except ValueError:
+        right = False
+    if not right:
+        raise InputError("vote", f"is {vote_id!r}", expected="a UUID in lower case")
+
+
+def locked_for_vote(store: Store, connection: Connection, number: int) -> Row[Any]:
+    """Read a task, after whoever is changing it has done so."""
+    query = select(task).where(task.c.id == number)
+    return connection.execute(query if store.sqlite else query.with_for_update()).one()
+
+
+def _first(
+    store: Store, connection: Connection, who: Row[Any], row: Row[Any], found: Row[Any], vote_id: str, revision: int,
+    content: Mapping[str, Any], seconds: float, settings: Settings,
+) -> dict[str, Any]:
+    """Store the vote of an assignment that has none."""
+    if row.state == "skipped":
+        raise Conflict("assignment", "was skipped")
+    if connection.execute(select(vote.c.id).where(vote.c.id == vote_id)).one_or_none() is not None:
+        raise Conflict("vote", "is of another task")
+    now = store.now()
+    main = found.kind == "work" and row.round == 0
+    others = found.held - (row.state == "held" and row.round == 0)
+    if main and row.state == "ended":  # leases of others that are over, too, must not keep this vote out
+        others = _live(connection, found.id, now)
+    late = main and (found.done + others >= found.wanted if row.state == "ended" else found.done >= found.wanted)
+    seconds = min(max(0.0, seconds, row.active_seconds), _MOST_SECONDS)
+    connection.execute(
+        insert(vote).values(
+            id=vote_id, assignment=row.id, task=row.task, person=who.id, round=row.round, revision=revision,
+            state="late" if late else "counted", reason="the task was full" if late else "",
+            first_at=now, stored_at=now, active_seconds=seconds, **content,
+        )
+    )
+    end_lease(connection, row, "voted")
+    if main and not late:
+        connection.execute(update(task).where(task.c.id == row.task).values(done=task.c.done + 1))
+    practice = None
+    if found.kind == "practice":
+        practice = _practice(store, connection, who, found, content["ranks"], settings)
+    else:
+        connection.execute(update(person).where(person.c.id == who.id).values(done=person.c.done + 1))
+    done = connection.execute(select(person.c.done).where(person.c.id == who.id)).scalar_one()
+    return {"stored": True, "vote": vote_id, "revision": revision, "done": done, "late": late, "practice": practice}
+
+
+def _live(connection: Connection, number: int, now: float) -> int:
+    query = select(func.count()).where(
+        assignment.c.task == number, assignment.c.round == 0, assignment.c.state == "held", assignment.c.ends_at > now
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def _again(
+    store: Store, connection: Connection, who: Row[Any], row: Row[Any], found: Row[Any], before: Row[Any],
+    vote_id: str, revision: int, content: Mapping[str, Any], seconds: float, settings: Settings,
+) -> dict[str, Any]:
+    """Answer a repeat, or change a vote that may be changed."""
+    same = all(getattr(before, name) == value for name, value in content.items())
+    if before.id != vote_id:
+        raise Conflict("vote", "is there already under another id", vote=before.id, revision=before.revision)
+    reply = {
+        "stored": True, "vote": vote_id, "revision": revision, "done": who.done, "late": before.state == "late",
+        "practice": None,
+    }
+    if revision == before.revision and same:
+        return reply
+    if revision != before.revision + 1:
+        raise Conflict(
+            "revision", f"is {revision}", vote=before.id, revision=before.revision,
+            answer=positions_of(before, row.order),
+        )
+    if not changeable(store, connection, who, before, settings):
+        raise Conflict("vote", "can no longer be changed", vote=before.id, revision=before.revision)
+    now = store.now()
+    record(
+        connection, now, who.name, "change", vote_id, revision=before.revision, ranks=before.ranks, none=before.none,
+        ratings=before.ratings, flags=before.flags, stored_at=before.stored_at,
+    )
+    values = {**content, "revision": revision, "stored_at": now, "active_seconds": max(seconds, before.active_seconds)}
+    if before.state == "returned":
+        values |= {"state": "counted", "reason": ""}
+        end_lease(connection, row, "voted")
+        if found.kind == "work" and row.round == 0:
+            connection.execute(update(task).where(task.c.id == row.task).values(done=task.c.done + 1))
+    connection.execute(update(vote).where(vote.c.id == vote_id).values(values))
+    return reply
+
+
+def changeable(store: Store, connection: Connection, who: Row[Any], row: Row[Any], settings: Settings) -> bool:
+    """Tell whether a vote may be changed: returned by an inspector, or one of the last, and not long ago."""
+    if row.state == "returned":
+        return True
+    practice = select(task.c.kind).where(task.c.id == row.task)
+    if row.state != "counted" or connection.execute(practice).scalar_one() == "practice":
+        return False
+    query = select(vote.c.id).where(vote.c.person == who.id).order_by(vote.c.first_at.desc()).limit(_CHANGEABLE)
+    recent = connection.execute(query).scalars().all()
+    return row.id in recent and store.now() - row.first_at <= 60 * settings.change_minutes
+
+
+def _practice(
+    store: Store, connection: Connection, who: Row[Any], found: Row[Any], ranks: list[int | None], settings: Settings
+) -> dict[str, Any]:
+    """Score a task of the qualification; after the last one the person begins to work, or does not."""
+    scored = gold_score(ranks, found.gold, share=settings.agree_share)
+    scores = [*who.practice, [scored.agreed, scored.pairs] if scored else [0.0, 0]]
+    connection.execute(update(person).where(person.c.id == who.id).values(practice=scores))
+    agreed, pairs = sum(score[0] for score in scores), sum(score[1] for score in scores)
+    share = agreed / pairs if pairs else 1.0
+    total = connection.execute(select(func.count()).where(task.c.kind == "practice")).scalar_one()
+    left = int(total) - len(scores)
+    passed = None if left else share >= settings.practice_score
+    if passed is not None:
+        reason = "" if passed else f"qualification: {share:.0%} of {pairs} clear pairs"
+        set_state(connection, store.now(), "qualification", who, "work" if passed else "rejected", reason)
+    own = scores[-1]
+    return {"score": share, "passed": passed, "left": left, "agreed": own[0], "pairs": own[1]}
+
+
+def skip(store: Store, who: Row[Any], number: str, reason: str, settings: Settings) -> int:
+    """Give a task back for good, with a reason; return how often this person may do so again.
+
+    Raises:
+        InputError: the reason is none of the project's, or no skip is left.
+    """
+    if reason not in settings.skip_reasons:
+        raise InputError("reason", f"is {reason!r}", expected=f"one of {', '.join(settings.skip_reasons)}")
+    with store.write() as connection:
+        row = owned(connection, who, number)
+        found = connection.execute(select(person).where(person.c.id == who.id)).one()
+        if row.state == "skipped":
+            return max(0, settings.skips - int(found.skips))
+        kind = connection.execute(select(task.c.kind).where(task.c.id == row.task)).scalar_one()
+        if row.state != "held" or kind == "practice":
+            raise Conflict("assignment", "cannot be skipped")
+        if found.skips >= settings.skips:
+            raise InputError("skips", f"are {found.skips}", expected=f"at most {settings.skips}", cure="answer the task")
+        end_lease(connection, row, "skipped")
+        connection.execute(update(assignment).where(assignment.c.id == row.id).values(skip_reason=reason))
+        connection.execute(update(person).where(person.c.id == who.id).values(skips=person.c.skips + 1))
+        record(connection, store.now(), who.name, "skip", str(row.task), reason=reason)
+        return max(0, settings.skips - int(found.skips) - 1)
+
+
+def history(store: Store, who: Row[Any], settings: Settings) -> list[dict[str, Any]]:
+    """List the last votes of a person, the newest first."""
+    with store.read() as connection:
+        query = (
+            select(vote, task.c.prompt)
+            .join(task, task.c.id == vote.c.task)
+            .where(vote.c.person == who.id)
+            .order_by(vote.c.first_at.desc())
+            .limit(_CHANGEABLE)
+        )
+        return [
+            {
+                "vote": row.id,
+                "assignment": row.assignment,
+                "prompt": row.prompt,
+                "changeable": changeable(store, connection, who, row, settings),
+            }
+            for row in connection.execute(query).all()
+        ]
+
+
+def _stored(connection: Connection, number: str) -> Row[Any]:
+    found = connection.execute(select(vote).where(vote.c.id == number)).one_or_none()
+    if found is None:
+        raise Missing("vote", f"{number!r} is not there")
+    return found
+
+
+def invalidate(store: Store, number: str, reason: str, *, who: str) -> None:
+    """Take a vote out of all counts, with a reason; its task is open again. The vote stays where it is."""
+    if not reason.strip():
+        raise InputError("reason", "is empty", expected="why the vote does not count")
+    with store.write() as connection:
+        row = _stored(connection, number)
+        if row.state == "invalid":
+            return
+        _uncount(connection, row)
+        connection.execute(update(vote).where(vote.c.id == number).values(state="invalid", reason=reason))
+        record(connection, store.now(), who, "invalidate", number, reason=reason, before=row.state)
+
+
+def return_vote(store: Store, number: str, reason: str, settings: Settings, *, who: str) -> None:
+    """Give a vote back to whoever gave it, with a reason; it counts again when it is submitted again."""
+    if not reason.strip():
+        raise InputError("reason", "is empty", expected="what should be looked at again")
+    with store.write() as connection:
+        row = _stored(connection, number)
+        if row.state != "counted":
+            raise Conflict("vote", f"is {row.state}")
+        _uncount(connection, row)
+        ends = store.now() + 60 * settings.lease_minutes
+        connection.execute(
+            update(assignment).where(assignment.c.id == row.assignment).values(state="held", ends_at=ends)
+        )
+        if row.round == 0:
+            connection.execute(
+                update(task)
+                .where(task.c.id == row.task)
+                .values(held=task.c.held + 1, next_end=func.coalesce(task.c.next_end, ends))
+            )
+        connection.execute(update(vote).where(vote.c.id == number).values(state="returned", reason=reason))
+        record(connection, store.now(), who, "return", number, reason=reason)
+
+
+def _uncount(connection: Connection, row: Row[Any]) -> None:
+    kind = connection.execute(select(task.c.kind).where(task.c.id == row.task)).scalar_one()
+    if row.state == "counted" and row.round == 0 and kind == "work":
+        connection.execute(update(task).where(task.c.id == row.task).values(done=task.c.done - 1))
