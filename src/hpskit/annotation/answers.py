@@ -105,4 +105,9 @@ def positions_of(vote: Any, order: Sequence[int]) -> dict[str, Any]:
             tiers.setdefault(rank, []).append(position[place])
     ratings = None if vote.ratings is None else [vote.ratings[place] for place in order]
     flags = {str(position[int(place)]): flags for place, flags in vote.flags.items()}
-    return {"tiers": [sorted(tiers[rank]) for rank in sorted(tiers)], "none": vote.none, "ratings": ratings, "flags": flags}
+    return {
+        "tiers": [sorted(tiers[rank]) for rank in sorted(tiers)],
+        "none": vote.none,
+        "ratings": ratings,
+        "flags": flags,
+    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from fastapi.responses import FileResponse
 from pydantic import Field, StringConstraints
 from sqlalchemy import Row, select
 
@@ -18,6 +17,7 @@ from hpskit.annotation.access import note_seen
 from hpskit.annotation.answers import Answer
 from hpskit.annotation.assignment import get_task
 from hpskit.annotation.guard import Refused, Server, acting, current
+from hpskit.annotation.people import set_state
 from hpskit.annotation.tables import image, person, task
 from hpskit.schema import Strict
 
@@ -91,6 +91,8 @@ def next_task(request: Request, body: Holding, who: Acting) -> dict[str, Any]:
         note_seen(connection, found, server.store.now())
         given = get_task(server.store, connection, found, server.settings, body.holding)
         if given.assignment is None:
+            if given.reason in ("cap", "done") and found.panel is not None:
+                set_state(connection, server.store.now(), found.panel, found, "finished", given.reason)
             seconds = max(0.0, given.seconds)
             return {"task": None, "reason": given.reason, "seconds": seconds, "text": WAITING[given.reason]}
         now = server.store.now()
@@ -125,9 +127,7 @@ def draft(request: Request, number: AssignmentId, body: Draft, who: Acting) -> d
 
 
 @router.put("/api/votes/{vote_id}")
-def submit(
-    request: Request, vote_id: Annotated[str, Path(max_length=36)], body: Vote, who: Acting
-) -> dict[str, Any]:
+def submit(request: Request, vote_id: Annotated[str, Path(max_length=36)], body: Vote, who: Acting) -> dict[str, Any]:
     """Store a vote; the reply is sent when it is on the disk."""
     server = Server.of(request)
     reply = votes.submit(
@@ -164,8 +164,6 @@ def picture(
         ids = connection.execute(select(task.c.images).where(task.c.id == row.task)).scalar_one()
         file = connection.execute(select(image.c.file).where(image.c.id == ids[row.order[position]])).scalar_one()
     path = server.project.images / file
-    # No ETag, no date: both would be the same wherever this image is seen. The address is this person's alone.
-    reply = FileResponse(path, headers={"Cache-Control": "private, max-age=3600"}, media_type=f"image/{'jpeg' if path.suffix == '.jpg' else 'png'}")
-    for name in ("etag", "last-modified"):
-        del reply.headers[name]
-    return reply
+    kind = "image/jpeg" if path.suffix == ".jpg" else "image/png"
+    # No ETag and no date: both would be the same wherever this image is seen. The address is this person's alone.
+    return Response(path.read_bytes(), media_type=kind, headers={"Cache-Control": "private, max-age=3600"})

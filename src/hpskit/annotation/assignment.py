@@ -129,9 +129,7 @@ def lease(
 ) -> Row[Any]:
     """Write the lease of a task for somebody; one that was over is renewed, with its draft."""
     ends = now + 60 * settings.lease_minutes
-    mine = and_(
-        assignment.c.task == found.id, assignment.c.person == who.id, assignment.c.round == round_
-    )
+    mine = and_(assignment.c.task == found.id, assignment.c.person == who.id, assignment.c.round == round_)
     again = update(assignment).where(mine).values(state="held", held_at=now, ends_at=ends).returning(assignment)
     row = connection.execute(again).one_or_none()
     if row is None:

@@ -179,7 +179,12 @@ def withdraw(store: Store, name: str, *, delete_votes: bool, who: str = "researc
             )
         )
         record(
-            connection, store.now(), "themselves" if who == found.name else who, "withdraw", found.pseudonym,
-            votes=len(votes), deleted=delete_votes,
+            connection,
+            store.now(),
+            "themselves" if who == found.name else who,
+            "withdraw",
+            found.pseudonym,
+            votes=len(votes),
+            deleted=delete_votes,
         )
     return len(votes)

@@ -132,7 +132,9 @@ def make_project(
         left = not folder.is_dir() or {path.name for path in folder.iterdir()} - {"images", "annotation.sqlite"}
         if left:
             raise OutputError(folder, "is there and holds something else", cure="choose a new folder")
-        for path in folder.glob("annotation.sqlite*"):  # of an `init` that was killed: without settings it is no project
+        for path in folder.glob(
+            "annotation.sqlite*"
+        ):  # of an `init` that was killed: without settings it is no project
             path.unlink()
     project.images.mkdir(parents=True, exist_ok=True)
     store = Store(project.database)
@@ -251,7 +253,9 @@ def check_group(group: Group, *, gold: bool) -> None:
         found, cure = f"has {len(group.images)} images", "split it, or leave images out"
         raise InputError(group.place, found, expected=f"{LEAST} to {MOST}", cure=cure)
     if gold and not experts(group):
-        raise InputError(group.place, "has no ranking", expected="those of experts", cure="add `ranks`, or leave it out")
+        raise InputError(
+            group.place, "has no ranking", expected="those of experts", cure="add `ranks`, or leave it out"
+        )
 
 
 def experts(group: Group) -> Sequence[Any]:

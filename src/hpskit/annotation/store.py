@@ -53,7 +53,11 @@ class Store:
             self.sqlite = address.get_backend_name() == "sqlite"
             options: dict[str, Any] = {"connect_args": {"timeout": _WAIT, "check_same_thread": False}}
             self.engine: Engine = create_engine(
-                address, pool_size=20, max_overflow=40, pool_pre_ping=not self.sqlite, **(options if self.sqlite else {})
+                address,
+                pool_size=20,
+                max_overflow=40,
+                pool_pre_ping=not self.sqlite,
+                **(options if self.sqlite else {}),
             )
         except (ArgumentError, NoSuchModuleError) as error:
             expected = "sqlite:///FILE or postgresql://USER@HOST/NAME"
@@ -148,9 +152,7 @@ class Store:
 
 def record(connection: Connection, at: float, who: str, action: str, subject: str, **detail: Any) -> None:
     """Add a line to the audit log, in the transaction of what it tells of."""
-    connection.execute(
-        insert(tables.audit).values(at=at, who=who, action=action, subject=subject, detail=detail)
-    )
+    connection.execute(insert(tables.audit).values(at=at, who=who, action=action, subject=subject, detail=detail))
 
 
 def _prepare(connection: Any, _: object) -> None:

@@ -29,7 +29,19 @@ from hpskit.annotation.tables import assignment, image, person, task, vote
 from hpskit.errors import InputError
 from hpskit.stats.vigilance import gold_score
 
-__all__ = ["Conflict", "Missing", "describe", "history", "invalidate", "owned", "return_vote", "save_draft", "seen", "skip", "submit"]
+__all__ = [
+    "Conflict",
+    "Missing",
+    "describe",
+    "history",
+    "invalidate",
+    "owned",
+    "return_vote",
+    "save_draft",
+    "seen",
+    "skip",
+    "submit",
+]
 
 _CHANGEABLE = 5
 """The last votes of a person that can be changed."""
@@ -64,9 +76,7 @@ def owned(connection: Connection, who: Row[Any], number: str) -> Row[Any]:
 def describe(connection: Connection, who: Row[Any], row: Row[Any], settings: Settings, now: float) -> dict[str, Any]:
     """Return a task as the page gets it: nothing in it tells the generators, or what others said."""
     found = connection.execute(select(task).where(task.c.id == row.task)).one()
-    sizes = {
-        one.id: one for one in connection.execute(select(image).where(image.c.id.in_(found.images))).all()
-    }
+    sizes = {one.id: one for one in connection.execute(select(image).where(image.c.id.in_(found.images))).all()}
     images = [
         {
             "position": position,
@@ -133,7 +143,13 @@ def save_draft(
 
 
 def submit(
-    store: Store, who: Row[Any], number: str, vote_id: str, revision: int, answer: Answer, seconds: float,
+    store: Store,
+    who: Row[Any],
+    number: str,
+    vote_id: str,
+    revision: int,
+    answer: Answer,
+    seconds: float,
     settings: Settings,
 ) -> dict[str, Any]:
     """Store a vote, or a changed one; the reply to a repeat is the same.
@@ -181,8 +197,16 @@ def locked_for_vote(store: Store, connection: Connection, number: int) -> Row[An
 
 
 def _first(
-    store: Store, connection: Connection, who: Row[Any], row: Row[Any], found: Row[Any], vote_id: str, revision: int,
-    content: Mapping[str, Any], seconds: float, settings: Settings,
+    store: Store,
+    connection: Connection,
+    who: Row[Any],
+    row: Row[Any],
+    found: Row[Any],
+    vote_id: str,
+    revision: int,
+    content: Mapping[str, Any],
+    seconds: float,
+    settings: Settings,
 ) -> dict[str, Any]:
     """Store the vote of an assignment that has none."""
     if row.state == "skipped":
@@ -198,9 +222,18 @@ def _first(
     seconds = min(max(0.0, seconds, row.active_seconds), _MOST_SECONDS)
     connection.execute(
         insert(vote).values(
-            id=vote_id, assignment=row.id, task=row.task, person=who.id, round=row.round, revision=revision,
-            state="late" if late else "counted", reason="the task was full" if late else "",
-            first_at=now, stored_at=now, active_seconds=seconds, **content,
+            id=vote_id,
+            assignment=row.id,
+            task=row.task,
+            person=who.id,
+            round=row.round,
+            revision=revision,
+            state="late" if late else "counted",
+            reason="the task was full" if late else "",
+            first_at=now,
+            stored_at=now,
+            active_seconds=seconds,
+            **content,
         )
     )
     end_lease(connection, row, "voted")
@@ -223,30 +256,55 @@ def _live(connection: Connection, number: int, now: float) -> int:
 
 
 def _again(
-    store: Store, connection: Connection, who: Row[Any], row: Row[Any], found: Row[Any], before: Row[Any],
-    vote_id: str, revision: int, content: Mapping[str, Any], seconds: float, settings: Settings,
+    store: Store,
+    connection: Connection,
+    who: Row[Any],
+    row: Row[Any],
+    found: Row[Any],
+    before: Row[Any],
+    vote_id: str,
+    revision: int,
+    content: Mapping[str, Any],
+    seconds: float,
+    settings: Settings,
 ) -> dict[str, Any]:
     """Answer a repeat, or change a vote that may be changed."""
     same = all(getattr(before, name) == value for name, value in content.items())
     if before.id != vote_id:
         raise Conflict("vote", "is there already under another id", vote=before.id, revision=before.revision)
     reply = {
-        "stored": True, "vote": vote_id, "revision": revision, "done": who.done, "late": before.state == "late",
+        "stored": True,
+        "vote": vote_id,
+        "revision": revision,
+        "done": who.done,
+        "late": before.state == "late",
         "practice": None,
     }
     if revision == before.revision and same:
         return reply
     if revision != before.revision + 1:
         raise Conflict(
-            "revision", f"is {revision}", vote=before.id, revision=before.revision,
+            "revision",
+            f"is {revision}",
+            vote=before.id,
+            revision=before.revision,
             answer=positions_of(before, row.order),
         )
     if not changeable(store, connection, who, before, settings):
         raise Conflict("vote", "can no longer be changed", vote=before.id, revision=before.revision)
     now = store.now()
     record(
-        connection, now, who.name, "change", vote_id, revision=before.revision, ranks=before.ranks, none=before.none,
-        ratings=before.ratings, flags=before.flags, stored_at=before.stored_at,
+        connection,
+        now,
+        who.name,
+        "change",
+        vote_id,
+        revision=before.revision,
+        ranks=before.ranks,
+        none=before.none,
+        ratings=before.ratings,
+        flags=before.flags,
+        stored_at=before.stored_at,
     )
     values = {**content, "revision": revision, "stored_at": now, "active_seconds": max(seconds, before.active_seconds)}
     if before.state == "returned":
@@ -306,7 +364,9 @@ def skip(store: Store, who: Row[Any], number: str, reason: str, settings: Settin
         if row.state != "held" or kind == "practice":
             raise Conflict("assignment", "cannot be skipped")
         if found.skips >= settings.skips:
-            raise InputError("skips", f"are {found.skips}", expected=f"at most {settings.skips}", cure="answer the task")
+            raise InputError(
+                "skips", f"are {found.skips}", expected=f"at most {settings.skips}", cure="answer the task"
+            )
         end_lease(connection, row, "skipped")
         connection.execute(update(assignment).where(assignment.c.id == row.id).values(skip_reason=reason))
         connection.execute(update(person).where(person.c.id == who.id).values(skips=person.c.skips + 1))
