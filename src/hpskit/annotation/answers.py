@@ -71,7 +71,7 @@ def _check_ratings(answer: Answer, images: int, settings: Settings) -> None:
 
 
 def ranks_by_place(answer: Answer, order: Sequence[int]) -> list[int | None]:
-    """Return the rank of each image by its place: 1 is best, of a tie of two at 2 the next is 4; None was not ranked."""
+    """Return the rank of each image by its place: 1 is best, after a tie of two at 2 comes 4, None was not ranked."""
     ranks: list[int | None] = [None] * len(order)
     above = 0
     for tier in answer.tiers:

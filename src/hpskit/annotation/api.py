@@ -16,7 +16,7 @@ from hpskit.annotation import votes
 from hpskit.annotation.access import note_seen
 from hpskit.annotation.answers import Answer
 from hpskit.annotation.assignment import get_task
-from hpskit.annotation.guard import Refused, Server, acting, current
+from hpskit.annotation.guard import RefusedError, Server, acting, current
 from hpskit.annotation.people import set_state
 from hpskit.annotation.tables import image, person, task
 from hpskit.schema import Strict
@@ -160,7 +160,7 @@ def picture(
     with server.store.read() as connection:
         row = votes.owned(connection, who, number)
         if position >= len(row.order):
-            raise Refused(404, "image", "is not there")
+            raise RefusedError(404, "image", "is not there")
         ids = connection.execute(select(task.c.images).where(task.c.id == row.task)).scalar_one()
         file = connection.execute(select(image.c.file).where(image.c.id == ids[row.order[position]])).scalar_one()
     path = server.project.images / file

@@ -16,7 +16,7 @@ from sqlalchemy import Row, select, update
 from hpskit import __version__
 from hpskit.annotation import api, lead, panels, people
 from hpskit.annotation.access import COOKIE
-from hpskit.annotation.guard import Guard, Refused, Server, acting, current, install
+from hpskit.annotation.guard import Guard, RefusedError, Server, acting, current, install
 from hpskit.annotation.pages import render, text_page
 from hpskit.annotation.project import Project, open_project
 from hpskit.annotation.quality import assess_until_told
@@ -217,7 +217,7 @@ async def withdraw(request: Request, who: Acting) -> Response:
     """Take somebody out who wants it."""
     server = Server.of(request)
     if (await request.form()).get("confirm") != "yes":
-        raise Refused(400, "confirm", "is missing", expected="yes")
+        raise RefusedError(400, "confirm", "is missing", expected="yes")
     people.withdraw(server.store, who.name, delete_votes=server.settings.withdrawal == "delete", who=who.name)
     reply = message(request, None, "You have withdrawn", "Thank you for the time you gave.")
     reply.delete_cookie(COOKIE)

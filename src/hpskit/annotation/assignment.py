@@ -2,8 +2,8 @@
 
 A task is given as a lease. Whether a lease is over is decided when somebody looks for a task, by the clock, so that no
 job has to end it. A vote that comes after its lease was over counts if the task still wants one; if not it is kept as
-`late`, and counts nowhere. Started tasks come first. Every choice is made inside one transaction: SQLite has one writer,
-PostgreSQL locks the row of the task and passes by rows that another server has locked.
+`late`, and counts nowhere. Started tasks come first. Every choice is made inside one transaction: SQLite has one
+writer, PostgreSQL locks the row of the task and passes by rows that another server has locked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, Select, and_, exists, func, insert, or_,
 
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store
-from hpskit.annotation.tables import assignment, person, task, vote
+from hpskit.annotation.tables import assignment, task, vote
 
 __all__ = ["Given", "end_lease", "get_task", "is_check", "shown_order"]
 
@@ -63,9 +63,9 @@ def get_task(
     if (cap := who.cap or settings.per_person) is not None and who.done + len(kept) >= cap:
         return Given(reason="cap")
     number = who.done + len(kept)
-    if settings.checks == "auto" and is_check(settings.seed, who.id, number):
-        if (check := check_task(connection, who, settings, now)) is not None:
-            return Given(assignment=check)
+    due = settings.checks == "auto" and is_check(settings.seed, who.id, number)
+    if due and (check := check_task(connection, who, settings, now)) is not None:
+        return Given(assignment=check)
     return work_task(store, connection, who, settings, now)
 
 
@@ -219,7 +219,7 @@ def is_check(seed: int, number: int, done: int) -> bool:
 def shown_order(seed: int, task_number: int, person_number: int, images: int, round_: int = 0) -> list[int]:
     """Return the order in which somebody sees the images of a task: order[position] = place.
 
-    It follows from project, task, person and round, so that it can be repeated; it is stored with the vote all the same.
+    It follows from project, task, person and round, so that it can be repeated; it is stored all the same.
     """
     key = f"{seed} {task_number} {person_number} {round_}".encode()
     order = list(range(images))

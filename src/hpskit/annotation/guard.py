@@ -19,16 +19,16 @@ from hpskit.annotation.access import COOKIE, HEADERS, Limiter, Sessions, may
 from hpskit.annotation.people import Role
 from hpskit.annotation.project import Project
 from hpskit.annotation.store import Store
-from hpskit.annotation.votes import Conflict, Missing
+from hpskit.annotation.votes import AbsentError, ConflictError
 from hpskit.errors import HpskitError, OutputError
 
-__all__ = ["Guard", "Refused", "Server", "acting", "current", "install", "needs"]
+__all__ = ["Guard", "RefusedError", "Server", "acting", "current", "install", "needs"]
 
 _LARGEST = 64 * 1024
 """Bytes of a request: an answer has a thousand."""
 
 
-class Refused(HpskitError):
+class RefusedError(HpskitError):
     """A request that is refused, with its status."""
 
     def __init__(self, status: int, place: str, found: str, *, expected: str = "", cure: str = "") -> None:
@@ -68,11 +68,11 @@ def current(request: Request) -> Row[Any]:
     """Tell who sent a request.
 
     Raises:
-        Refused: nobody did whom this project knows; 401.
+        RefusedError: nobody did whom this project knows; 401.
     """
     found: Row[Any] | None = request.scope.get("hpskit.person")
     if found is None:
-        raise Refused(401, "session", "is over or was never begun", cure="open your link again")
+        raise RefusedError(401, "session", "is over or was never begun", cure="open your link again")
     return found
 
 
@@ -92,11 +92,11 @@ def acting(
     """Tell who wants to change something, from a page of ours.
 
     Raises:
-        Refused: another site sent the request; 403.
+        RefusedError: another site sent the request; 403.
     """
     elsewhere = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
     if elsewhere or not Server.of(request).sessions.is_csrf(request.cookies.get(COOKIE, ""), token):
-        raise Refused(403, "X-CSRF-Token", "does not belong to this session", cure="load the page again")
+        raise RefusedError(403, "X-CSRF-Token", "does not belong to this session", cure="load the page again")
     return who
 
 
@@ -105,7 +105,7 @@ def needs(role: Role, *, change: bool = False) -> Callable[..., Row[Any]]:
 
     def check(who: Annotated[Row[Any], Depends(acting if change else current)]) -> Row[Any]:
         if not may(who, role):
-            raise Refused(404, "page", "is not there")
+            raise RefusedError(404, "page", "is not there")
         return who
 
     return check
@@ -186,11 +186,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HpskitError)
     def _ours(_: Request, error: HpskitError) -> Response:
         status, facts = 400, {}
-        if isinstance(error, Refused):
+        if isinstance(error, RefusedError):
             status = error.status
-        elif isinstance(error, Missing):
+        elif isinstance(error, AbsentError):
             status = 404
-        elif isinstance(error, Conflict):
+        elif isinstance(error, ConflictError):
             status, facts = 409, error.facts
         elif isinstance(error, OutputError):
             status = 503

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from sqlalchemy import Row, func, select, update
 
 from hpskit.annotation import people
-from hpskit.annotation.guard import Refused, Server
+from hpskit.annotation.guard import RefusedError, Server
 from hpskit.annotation.project import Panel, Settings
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import person
@@ -57,7 +57,7 @@ def arrive(request: Request, name: str) -> Response:
     server = Server.of(request)
     panel = panel_of(server.settings, name)
     if panel is None:
-        raise Refused(404, "page", "is not there")
+        raise RefusedError(404, "page", "is not there")
     given = [request.query_params.get(parameter, "") for parameter in PARAMETERS[name]]
     who, study, session = given
     if name == "mturk" and session == "ASSIGNMENT_ID_NOT_AVAILABLE":
@@ -68,14 +68,14 @@ def arrive(request: Request, name: str) -> Response:
         reply = message(request, None, "This link is not complete", "Open the study again from the panel's own page.")
         reply.status_code = 400
         return reply
-    found = place(server.store, server.settings, panel, name, who, session)
+    found = place(server.store, panel, name, who, session)
     if found is None:
         text = "All places are taken. You can hand this code in, so that nothing is held against you."
         return message(request, None, "The study is full", text, code=panel.full)
     return signed_in(request, found)
 
 
-def place(store: Store, settings: Settings, panel: Panel, name: str, who: str, session: str) -> Row[Any] | None:
+def place(store: Store, panel: Panel, name: str, who: str, session: str) -> Row[Any] | None:
     """Find the place of a panel's person, or give one; None if all are taken, or nothing is left to do."""
     with store.write() as connection:
         if not store.sqlite:

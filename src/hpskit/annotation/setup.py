@@ -1,7 +1,7 @@
 """Make a project: bring images in so that nothing in them tells where they are from, and write its tasks.
 
 Annotators get copies named by their content, without texts, EXIF data, colour profiles and comments, in which a
-generator may name itself; their pixels are those that scorers see. A JPEG file is stripped, everything else becomes PNG.
+generator may name itself; their pixels are those that scorers see. A JPEG file is stripped, all else becomes PNG.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.containers import STRIPPED
 from hpskit.rows import read_rows
 
-__all__ = ["Source", "Stated", "make_project", "blind"]
+__all__ = ["Source", "Stated", "blind", "make_project"]
 
 LEAST, MOST = 2, 12
 """Images of a task."""

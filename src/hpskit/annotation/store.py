@@ -78,16 +78,19 @@ class Store:
         Raises:
             OutputError: the database cannot be written, for example because the disk is full.
         """
-        with self._one_writer, self._named(), self.engine.connect() as connection:
-            with connection.execution_options(writes=True).begin():
-                yield connection
+        with self._one_writer, self._named(), self._begun(writes=True) as connection:
+            yield connection
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """Hold a transaction that reads one state of the database."""
-        with self._named(), self.engine.connect() as connection:
-            with connection.execution_options(writes=False).begin():
-                yield connection
+        with self._named(), self._begun(writes=False) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _begun(self, *, writes: bool) -> Iterator[Connection]:
+        with self.engine.connect() as connection, connection.execution_options(writes=writes).begin():
+            yield connection
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

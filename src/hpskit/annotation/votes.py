@@ -21,7 +21,7 @@ from hpskit.annotation.answers import (
     ranks_by_place,
     ratings_by_place,
 )
-from hpskit.annotation.assignment import end_lease, locked
+from hpskit.annotation.assignment import end_lease
 from hpskit.annotation.people import set_state
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store, record
@@ -30,8 +30,8 @@ from hpskit.errors import InputError
 from hpskit.stats.vigilance import gold_score
 
 __all__ = [
-    "Conflict",
-    "Missing",
+    "AbsentError",
+    "ConflictError",
     "describe",
     "history",
     "invalidate",
@@ -48,11 +48,11 @@ _CHANGEABLE = 5
 _MOST_SECONDS = 24 * 3600.0
 
 
-class Missing(InputError):
+class AbsentError(InputError):
     """Nothing of that name is this person's."""
 
 
-class Conflict(InputError):
+class ConflictError(InputError):
     """Something newer is stored."""
 
     def __init__(self, place: str, found: str, **facts: Any) -> None:
@@ -64,12 +64,12 @@ def owned(connection: Connection, who: Row[Any], number: str) -> Row[Any]:
     """Read an assignment of this person.
 
     Raises:
-        Missing: there is none of that name, or it is somebody else's: the two cannot be told apart.
+        AbsentError: there is none of that name, or it is somebody else's: the two cannot be told apart.
     """
     query = select(assignment).where(assignment.c.id == number, assignment.c.person == who.id)
     found = connection.execute(query).one_or_none()
     if found is None:
-        raise Missing("assignment", "is not there", expected="one of yours")
+        raise AbsentError("assignment", "is not there", expected="one of yours")
     return found
 
 
@@ -125,18 +125,18 @@ def save_draft(
     """Keep what stands on the page before it is submitted; return the version that is stored.
 
     Raises:
-        Conflict: a version that is not older is stored, from another tab; its `facts` hold it.
+        ConflictError: a version that is not older is stored, from another tab; its `facts` hold it.
     """
     with store.write() as connection:
         row = owned(connection, who, number)
         if row.state not in ("held", "voted"):
-            raise Conflict("assignment", "is no longer yours", version=row.draft_version, answer=row.draft)
+            raise ConflictError("assignment", "is no longer yours", version=row.draft_version, answer=row.draft)
         check_answer(answer, len(row.order), settings, draft=True)
         plain = answer.model_dump(mode="json")
         if version <= row.draft_version:
             if version == row.draft_version and row.draft == plain:
                 return version
-            raise Conflict("draft", f"is of version {version}", version=row.draft_version, answer=row.draft)
+            raise ConflictError("draft", f"is of version {version}", version=row.draft_version, answer=row.draft)
         values = {"draft": plain, "draft_version": version, "active_seconds": max(row.active_seconds, seconds)}
         connection.execute(update(assignment).where(assignment.c.id == row.id).values(values))
     return version
@@ -155,9 +155,9 @@ def submit(
     """Store a vote, or a changed one; the reply to a repeat is the same.
 
     Raises:
-        Missing: the assignment is not this person's.
+        AbsentError: the assignment is not this person's.
         InputError: the answer is none that this project takes, or the id is no UUID.
-        Conflict: the id is of another vote, something else is stored, or it can no longer be changed.
+        ConflictError: the id is of another vote, something else is stored, or it can no longer be changed.
     """
     check_id(vote_id)
     with store.write() as connection:
@@ -210,9 +210,9 @@ def _first(
 ) -> dict[str, Any]:
     """Store the vote of an assignment that has none."""
     if row.state == "skipped":
-        raise Conflict("assignment", "was skipped")
+        raise ConflictError("assignment", "was skipped")
     if connection.execute(select(vote.c.id).where(vote.c.id == vote_id)).one_or_none() is not None:
-        raise Conflict("vote", "is of another task")
+        raise ConflictError("vote", "is of another task")
     now = store.now()
     main = found.kind == "work" and row.round == 0
     others = found.held - (row.state == "held" and row.round == 0)
@@ -271,7 +271,7 @@ def _again(
     """Answer a repeat, or change a vote that may be changed."""
     same = all(getattr(before, name) == value for name, value in content.items())
     if before.id != vote_id:
-        raise Conflict("vote", "is there already under another id", vote=before.id, revision=before.revision)
+        raise ConflictError("vote", "is there already under another id", vote=before.id, revision=before.revision)
     reply = {
         "stored": True,
         "vote": vote_id,
@@ -283,7 +283,7 @@ def _again(
     if revision == before.revision and same:
         return reply
     if revision != before.revision + 1:
-        raise Conflict(
+        raise ConflictError(
             "revision",
             f"is {revision}",
             vote=before.id,
@@ -291,7 +291,7 @@ def _again(
             answer=positions_of(before, row.order),
         )
     if not changeable(store, connection, who, before, settings):
-        raise Conflict("vote", "can no longer be changed", vote=before.id, revision=before.revision)
+        raise ConflictError("vote", "can no longer be changed", vote=before.id, revision=before.revision)
     now = store.now()
     record(
         connection,
@@ -362,7 +362,7 @@ def skip(store: Store, who: Row[Any], number: str, reason: str, settings: Settin
             return max(0, settings.skips - int(found.skips))
         kind = connection.execute(select(task.c.kind).where(task.c.id == row.task)).scalar_one()
         if row.state != "held" or kind == "practice":
-            raise Conflict("assignment", "cannot be skipped")
+            raise ConflictError("assignment", "cannot be skipped")
         if found.skips >= settings.skips:
             raise InputError(
                 "skips", f"are {found.skips}", expected=f"at most {settings.skips}", cure="answer the task"
@@ -398,7 +398,7 @@ def history(store: Store, who: Row[Any], settings: Settings) -> list[dict[str, A
 def _stored(connection: Connection, number: str) -> Row[Any]:
     found = connection.execute(select(vote).where(vote.c.id == number)).one_or_none()
     if found is None:
-        raise Missing("vote", f"{number!r} is not there")
+        raise AbsentError("vote", f"{number!r} is not there")
     return found
 
 
@@ -422,7 +422,7 @@ def return_vote(store: Store, number: str, reason: str, settings: Settings, *, w
     with store.write() as connection:
         row = _stored(connection, number)
         if row.state != "counted":
-            raise Conflict("vote", f"is {row.state}")
+            raise ConflictError("vote", f"is {row.state}")
         _uncount(connection, row)
         ends = store.now() + 60 * settings.lease_minutes
         connection.execute(
