@@ -130,7 +130,7 @@ def start(server: Server, who: Row[Any]) -> None:
         if found.state == "invited":
             now = server.store.now()
             connection.execute(update(person).where(person.c.id == who.id).values(consented_at=now))
-            first = "practice" if has_practice(connection) else "work"
+            first: people.State = "practice" if has_practice(connection) else "work"
             people.set_state(connection, now, found.name, found, first)
 
 

@@ -121,7 +121,8 @@ def next_end(connection: Connection, number: int) -> float | None:
     query = select(func.min(assignment.c.ends_at)).where(
         assignment.c.task == number, assignment.c.round == 0, assignment.c.state == "held"
     )
-    return connection.execute(query).scalar_one()
+    found: float | None = connection.execute(query).scalar_one()
+    return found
 
 
 def lease(
