@@ -6,8 +6,11 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-_APPEND_ONLY = """
+_FUNCTION = """
 CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'append-only'; END $$
+"""
+_TRIGGER = """
+CREATE TRIGGER audit_is_kept BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_append_only()
 """
 _GUARDS = {
     "sqlite": (
@@ -15,8 +18,8 @@ _GUARDS = {
         "CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'append-only'); END",
     ),
     "postgresql": (
-        _APPEND_ONLY,
-        "CREATE TRIGGER audit_is_kept BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_append_only()",
+        _FUNCTION,
+        _TRIGGER,
     ),
 }
 
