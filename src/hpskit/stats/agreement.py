@@ -300,7 +300,7 @@ def _two_way(
 ) -> Interval:
     """Interval over prompts and people, moved so that the mean of the resampled figures is the figure."""
     check_settings(resamples, level)
-    persons = None if annotators is None else _persons(annotators, votes)
+    persons = None if annotators is None else person_numbers(annotators, votes)
     measured = tally_once(votes, tally, rule)
     used = np.flatnonzero(measured.weight > 0)
     prompts = np.full(len(votes.shapes), -1)  # -1: nothing to compare, no part of the sample
@@ -339,8 +339,8 @@ def _two_way(
     return Interval(value=measured.value, **ends, level=level, resamples=count)
 
 
-def _persons(annotators: Sequence[Sequence[Hashable]], votes: Rows) -> Index:
-    """Number the person of every judgement of all groups, (judgements,)."""
+def person_numbers(annotators: Sequence[Sequence[Hashable]], votes: Rows) -> Index:
+    """Number the person of every judgement of all groups, (judgements,), from 0 in the order they appear."""
     if len(annotators) != len(votes.shapes):
         raise InputError("annotators", f"have {len(annotators)} groups", expected=f"{len(votes.shapes)}, as the votes")
     numbers: dict[Hashable, int] = {}
