@@ -161,5 +161,5 @@ function hintOfPair(state) {
   if (obstacle(state) !== null) return hint(state);
   const { tiers, none } = state.now.answer;
   if (none) return "None is acceptable";
-  return tiers.length === 1 ? "Equally good" : `${tiers[0][0] === 0 ? "Left" : "Right"} is better`;
+  return tiers.length === 1 ? "Equally good" : `${nameOf(tiers[0][0])} is better`;
 }

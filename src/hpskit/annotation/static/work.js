@@ -88,6 +88,7 @@ class Work {
     window.scrollTo(0, 0);
     const { task } = screen;
     byId("practice").hidden = !task.practice;
+    byId("prompt").classList.toggle("practice", task.practice);
     byId("back").hidden = this.aside === null;
     byId("submit").textContent = screen.stored ? "Submit change" : "Submit";
     byId("skip").hidden = screen.stored !== null;
