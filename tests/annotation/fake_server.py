@@ -20,9 +20,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from PIL import Image, ImageDraw
+from served import MadeTask, Settings, Stored
 
 import hpskit
-from served import MadeTask, Settings, Stored
 
 ROOM = next(iter(hpskit.__path__)) + "/annotation"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -190,7 +190,9 @@ def build(server: FakeServer) -> FastAPI:
             except Refused as refused:
                 response = refused.answer
         response.headers["Content-Security-Policy"] = POLICY
-        response.headers.setdefault("Cache-Control", "private, max-age=600" if path.startswith("/images") else "no-store")
+        response.headers.setdefault(
+            "Cache-Control", "private, max-age=600" if path.startswith("/images") else "no-store"
+        )
         return response
 
     def page(name: str, **variables: Any) -> HTMLResponse:
@@ -205,7 +207,9 @@ def build(server: FakeServer) -> FastAPI:
         return response
 
     app.get("/")(lambda: page("work.html"))
-    app.get("/instructions")(lambda: page("instructions.html", instructions="<p>Look at the prompt first.</p>", begin="/"))
+    app.get("/instructions")(
+        lambda: page("instructions.html", instructions="<p>Look at the prompt first.</p>", begin="/")
+    )
     app.get("/api/me")(lambda: {"state": "work", "done": len(server.order), "wanted": 100, "name": "A"})
     app.get("/api/history")(server.history)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Error
+from served import MadeTask, Served, served, tasks
 
 from browser import CHROMIUM, excess, needs_chromium
-from served import MadeTask, Served, served, tasks
 
 pytestmark = needs_chromium
 
@@ -40,7 +40,9 @@ def enter(chromium: Any) -> Iterator[Open]:
         context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
         contexts.append(context)
         context.on("weberror", lambda error: troubles.append(str(error.error)))
-        context.on("console", lambda message: message.text.startswith("Failed to load") or troubles.append(message.text))
+        context.on(
+            "console", lambda message: message.text.startswith("Failed to load") or troubles.append(message.text)
+        )
         page = context.new_page()
         page.set_default_timeout(8_000)
         page.goto(server.link)
@@ -106,7 +108,9 @@ def middle(locator: Any) -> tuple[float, float]:
 
 
 @contextmanager
-def refused(page: Any, url: str, *, status: int, times: int, headers: dict[str, str] | None = None) -> Iterator[list[str]]:
+def refused(
+    page: Any, url: str, *, status: int, times: int, headers: dict[str, str] | None = None
+) -> Iterator[list[str]]:
     """Let the first requests to an address fail; the list is of their bodies."""
     bodies: list[str] = []
 
@@ -230,7 +234,9 @@ class Finger:
         points = [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(at)]
         self.glass.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
-    def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 6, *, lift: str = "touchEnd") -> None:
+    def drag(
+        self, start: tuple[float, float], end: tuple[float, float], steps: int = 6, *, lift: str = "touchEnd"
+    ) -> None:
         self.send("touchStart", start)
         for k in range(1, steps + 1):
             share = k / steps
@@ -265,11 +271,13 @@ def scroll_about(page: Any, times: int) -> None:
         boxes = [box for box in (handles.nth(k).bounding_box() for k in range(handles.count())) if box]
         while True:
             x, y = chance.uniform(5, 355), chance.uniform(5, 735)
-            if not any(box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"] for box in boxes):
+            if not any(
+                box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"] for box in boxes
+            ):
                 break
         far = chance.choice([-1, 1]) * chance.uniform(40, 300)
-        finger.drag((x, y), (x + chance.uniform(-30, 30), min(735, max(5, y + far + 0.1))), steps=chance.randint(2, 5),
-                    lift=chance.choice(["touchEnd", "touchEnd", "touchCancel"]))  # fmt: skip
+        end = (x + chance.uniform(-5, 5), y + far if 5 <= y + far <= 735 else y - far)
+        finger.drag((x, y), end, chance.randint(2, 5), lift=chance.choice(["touchEnd", "touchEnd", "touchCancel"]))
 
 
 @pytest.mark.parametrize("times", [50, pytest.param(500, marks=pytest.mark.slow)])
@@ -280,9 +288,9 @@ def test_scrolling_never_reorders(enter: Open, times: int) -> None:
             pick(page, position).tap()
         saved(page)
         before = server.draft(0)
-        moved = page.evaluate("window.scrolled = 0; addEventListener('scroll', () => { window.scrolled += 1 })")
+        page.evaluate("window.scrolled = 0; addEventListener('scroll', () => { window.scrolled += 1 })")
         scroll_about(page, times)
-        assert page.evaluate("window.scrolled") > 10, moved
+        assert page.evaluate("window.scrolled") > 10
         assert shown(page) == [[4], [2], [7]]
         assert page.locator("dialog[open], .menu:visible").count() == 0
         page.wait_for_timeout(700)
@@ -427,7 +435,10 @@ def test_none_is_no_tie(enter: Open) -> None:
         next_task(page, "task 2")
         press(page, "1 2 n Enter")
         page.wait_for_selector("#empty:visible")
-        assert [(vote.answer["tiers"], vote.answer["none"]) for vote in server.votes()] == [([], True), ([[0], [1], [2]], True)]
+        assert [(vote.answer["tiers"], vote.answer["none"]) for vote in server.votes()] == [
+            ([], True),
+            ([[0], [1], [2]], True),
+        ]
 
 
 def test_ratings_and_flags(enter: Open) -> None:
@@ -447,7 +458,7 @@ def test_ratings_and_flags(enter: Open) -> None:
 
 @pytest.mark.parametrize(("key", "expected", "none"), [("ArrowLeft", [[0], [1]], False), ("2", [[1], [0]], False),
                                                        ("t", [[0, 1]], False), ("n", [], True)])  # fmt: skip
-def test_pair(enter: Open, key: str, expected: list[list[int]], none: bool) -> None:  # noqa: FBT001
+def test_pair(enter: Open, key: str, expected: list[list[int]], none: bool) -> None:
     with served(tasks(2, 2, mode="pair"), ties=True) as server:
         page = enter(server)
         press(page, key)
@@ -485,15 +496,25 @@ def test_reload_in_the_middle(enter: Open) -> None:
     with served(tasks(6), ties=True, ratings=3, flags=["broken"]) as server:
         page = enter(server)
         press(page, "5 3 T 1 Shift+Digit3 n")
-        before = page.evaluate("[document.getElementById('grid').innerText, document.getElementById('podium').innerText]")
+        before = page.evaluate(
+            "[document.getElementById('grid').innerText, document.getElementById('podium').innerText]"
+        )
         page.reload()  # within the half second in which nothing has been sent
         ready(page)
         assert shown(page) == [[4, 2], [0]]
-        assert page.evaluate("[document.getElementById('grid').innerText, document.getElementById('podium').innerText]") == before
+        assert (
+            page.evaluate("[document.getElementById('grid').innerText, document.getElementById('podium').innerText]")
+            == before
+        )
         assert page.locator("#none").get_attribute("aria-pressed") == "true"
         saved(page)
         page.wait_for_timeout(700)
-        assert server.draft(0)["answer"] == {"tiers": [[4, 2], [0]], "none": True, "ratings": [3, None, None, None, None, None], "flags": {}}
+        assert server.draft(0)["answer"] == {
+            "tiers": [[4, 2], [0]],
+            "none": True,
+            "ratings": [3, None, None, None, None, None],
+            "flags": {},
+        }
 
 
 def test_draft_follows_to_another_browser(enter: Open) -> None:
@@ -617,7 +638,9 @@ def test_answer_lost_on_its_way_back_is_one_vote(enter: Open) -> None:
 
         def swallow(route: Any) -> None:
             times.append(route.fetch().status)
-            route.abort() if len(times) == 1 else route.fulfill(status=200, json={"stored": True, "done": 1, "practice": None})
+            route.abort() if len(times) == 1 else route.fulfill(
+                status=200, json={"stored": True, "done": 1, "practice": None}
+            )
 
         page.route("**/api/votes/**", swallow)
         press(page, "2 Enter")
@@ -721,7 +744,9 @@ def test_image_that_does_not_load_is_asked_for_again(enter: Open) -> None:
     with served(tasks(2)) as server:
         page = enter(server)
         times = []
-        page.route("**/images/*/1*", lambda route: (times.append(1), route.abort() if len(times) == 1 else route.continue_()))
+        page.route(
+            "**/images/*/1*", lambda route: (times.append(1), route.abort() if len(times) == 1 else route.continue_())
+        )
         page.reload()
         page.wait_for_selector(".card.broken")
         press(page, "1 Enter")
@@ -751,7 +776,10 @@ def test_practice_shows_its_score(enter: Open) -> None:
 def test_nothing_to_do_says_when_to_come_back(enter: Open) -> None:
     with served(tasks(2)) as server:
         page = enter(server)
-        page.route("**/api/next", lambda route: route.fulfill(json={"task": None, "reason": "wait", "seconds": 90, "text": "All are taken."}))
+        page.route(
+            "**/api/next",
+            lambda route: route.fulfill(json={"task": None, "reason": "wait", "seconds": 90, "text": "All are taken."}),
+        )
         press(page, "1 Enter")
         page.locator("#empty").get_by_text("All are taken. Come back in 2 minutes").wait_for()
 
@@ -845,7 +873,10 @@ def test_any_number_of_any_shape_fits(enter: Open, n: int) -> None:
         for width in (360, 390):
             page.set_viewport_size({"width": width, "height": 740})
             page.wait_for_timeout(50)
-            small = [page.locator(".frame img").nth(k).evaluate("(one) => Math.max(one.offsetWidth, one.offsetHeight)") for k in range(n)]
+            small = [
+                page.locator(".frame img").nth(k).evaluate("(one) => Math.max(one.offsetWidth, one.offsetHeight)")
+                for k in range(n)
+            ]
             assert min(small) >= 100
             assert page.locator("#dock").bounding_box()["height"] < 230
 
@@ -862,7 +893,10 @@ def test_nothing_moves_when_images_arrive(enter: Open) -> None:
         assert page.evaluate(where) == before
 
 
-@pytest.mark.parametrize("prompt", ["word " * 400, "x" * 2048, "قطة على كرسي أحمر " * 20, "<script>alert(1)</script><b>bold</b>", "a\nb\nc\nd"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["word " * 400, "x" * 2048, "قطة على كرسي أحمر " * 20, "<script>alert(1)</script><b>bold</b>", "a\nb\nc\nd"],
+)
 def test_prompt_stays_in_sight_and_small(enter: Open, prompt: str) -> None:
     with served([MadeTask(prompt=prompt, sizes=[(512, 512)] * 9)]) as server:
         page = enter(server, **PHONE)
@@ -915,6 +949,66 @@ def test_letters_can_be_switched_off(enter: Open) -> None:
 def test_colours_are_those_of_the_house() -> None:
     house, own = ((SRC / path).read_text() for path in ("pages/templates/style.css", "annotation/static/annotate.css"))
     assert own.startswith(house[: house.index("* {")])
+
+
+# The model by itself
+
+DEEDS = """async (seed) => {
+  const { begin, obstacle, reduce, unranked } = await import("/static/ranking.js");
+  let state = seed;
+  const random = (n) => { state = (state * 1103515245 + 12345) % 2147483648; return Math.floor(state / 65536) % n; };
+  const n = 2 + random(11);
+  const rules = { n, ties: random(2) > 0, partial: random(2) > 0, none: true, ratings: 5, flags: ["broken"] };
+  const types = ["place", "place", "place", "unplace", "better", "worse", "tie", "put", "put", "undo", "redo", "none", "rate", "flag"];
+  let model = begin(rules);
+  const start = JSON.stringify(model.now);
+  for (let step = 0; step < 300; step += 1) {
+    const action = { type: types[random(types.length)], position: random(n), level: 1 + random(5), name: "broken" };
+    if (action.type === "put") action[random(2) ? "gap" : "tier"] = random(model.now.answer.tiers.length + 1);
+    const before = JSON.stringify(model);
+    const after = reduce(model, action);
+    if (JSON.stringify(model) !== before) return ["changed its argument", action];
+    const flat = after.now.answer.tiers.flat();
+    if (new Set(flat).size !== flat.length || after.now.answer.tiers.some((tier) => !tier.length)) return ["broken tiers", action];
+    if (!rules.ties && after.now.answer.tiers.some((tier) => tier.length > 1)) return ["a tie", action];
+    if (flat.length + unranked(after).length !== n) return ["lost an image", action];
+    if (after !== model && !["undo", "redo"].includes(action.type)
+        && JSON.stringify(reduce(after, { type: "undo" }).now) !== JSON.stringify(model.now)) return ["undo is no undo", action];
+    if (!flat.length && !after.now.answer.none && obstacle(after) === null) return ["untouched passes", action];
+    model = after;
+  }
+  while (model.past.length) model = reduce(model, { type: "undo" });
+  return JSON.stringify(model.now) === start ? null : ["undo does not reach the start"];
+}"""
+
+
+def test_model_keeps_its_promises_whatever_is_done(enter: Open) -> None:
+    with served(tasks(2)) as server:
+        page = enter(server)
+        assert [found for seed in range(200) if (found := page.evaluate(DEEDS, seed))] == []
+
+
+def test_sizes_are_within_the_room(enter: Open) -> None:
+    script = """async ([images, room]) => {
+      const { plan, fit } = await import("/static/layout.js");
+      const made = plan(images, room, { gap: 12, foot: 40 });
+      const rows = Math.ceil(images.length / made.columns);
+      const width = made.columns * made.cell.width + 12 * (made.columns - 1);
+      const height = rows * (made.cell.height + 40) + 12 * (rows - 1);
+      const inside = images.map((image) => fit(image, made.cell)).every((size) => size.width <= made.cell.width + 1
+        && size.height <= made.cell.height + 1);
+      return inside && width <= room.width && (made.scrolls || height <= room.height);
+    }"""
+    chance = random.Random(3)
+    with served(tasks(2)) as server:
+        page = enter(server)
+        for _ in range(200):
+            images = [
+                {"width": chance.randint(16, 3000), "height": chance.randint(16, 3000)}
+                for _ in range(chance.randint(2, 12))
+            ]
+            room = {"width": chance.randint(320, 2500), "height": chance.randint(150, 1400)}
+            assert page.evaluate(script, [images, room]), (images, room)
 
 
 # Speed

@@ -30,6 +30,7 @@ export class TaskScreen {
     this.stored = task.vote?.answer ?? null;
     this.going = 0;
     this.done = false;
+    this.active = 0;
   }
 
   /** Put it on the page. */
