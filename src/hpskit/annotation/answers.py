@@ -53,7 +53,7 @@ def check_answer(answer: Answer, images: int, settings: Settings, *, draft: bool
             raise InputError("tiers", f"rank {len(ranked)} of {images} images", expected="all", cure="rank the others")
     _check_ratings(answer, images, settings)
     for name, flags in answer.flags.items():
-        if not name.isdecimal() or int(name) >= images:
+        if name not in map(str, range(images)):
             raise InputError("flags", f"are of image {name!r}", expected=f"a position from 0 to {images - 1}")
         for flag in flags:
             if flag not in settings.flags:
