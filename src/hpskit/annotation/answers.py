@@ -57,7 +57,7 @@ def check_answer(answer: Answer, images: int, settings: Settings, *, draft: bool
 
 def _check_flags(answer: Answer, images: int, settings: Settings) -> None:
     for name, flags in answer.flags.items():
-        if not name.isdecimal() or int(name) >= images:
+        if name not in map(str, range(images)):
             raise InputError("flags", f"are of image {name!r}", expected=f"a position from 0 to {images - 1}")
         for flag in flags:
             if flag not in settings.flags:
