@@ -24,7 +24,7 @@ BUDGETS = {
     "pages": 550,
     "pixels": 1_200,
     "stats": 2_500,
-    "prompts": 2_700,
+    "prompts": 2_850,
     "images": 2_800,
     "annotation": 2_000,
     "dataset": 3_050,

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 
 from hpskit.prompts.boosters import boosters
+from hpskit.prompts.doubts import doubt
 from hpskit.prompts.repair import Change, Draft, repair
 from hpskit.prompts.suites import LONGEST
 from hpskit.prompts.syntax import syntax
@@ -49,7 +50,7 @@ def clean(raw: str) -> Cleaned:
     boosters(draft)
     if content(draft.text) < min(2, content(text)):
         return Cleaned(text=text, changes=changes, review=review or "says hardly anything but boosters")
-    return Cleaned(text=draft.text, changes=tuple(draft.changes), review=review)
+    return Cleaned(text=draft.text, changes=tuple(draft.changes), review=review or doubt(draft))
 
 
 def content(text: str) -> int:
