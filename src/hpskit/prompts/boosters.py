@@ -65,7 +65,7 @@ def pattern(text: str) -> re.Pattern[str]:
 
 _BOOSTER = "{quality}|{resolution}|{sites}|{renderers}|{cameras}|{settings}"
 _ALONE = rf"(?:(?:{_BOOSTER}|{{fill}})(?![\w'])[\s!&+/.:-]*)+"
-_MEDIUM = "(?:an? |the |in |as (?:an? )?)?{media}(?: style)?"
+_MEDIUM = "(?:an? |the |in |as (?:an? )?)?(?:(?:beautiful|clear|nice|exquisite|majestic) )?{media}(?: style)?"
 _LEADS = r"(?P<by>{lead})\s+(?=\w)|{artists}(?![\w'-])|(?<=[,;] )(?P<given>{given})[ -](?=[^\W\d_])"
 
 
@@ -273,7 +273,7 @@ def in_stack(text: str, place: int, count: int) -> int:
         return 0
     after = _BETWEEN.match(text, found.end())
     amid = count > 1 and after and not after[0].isspace() and near.match(text, after.end())
-    named = given and (count > 1 or any(map(strange, others)))
+    named = (given and count > 1) or ((given or count > 2) and any(map(strange, others)))
     return len(found[0]) if named or amid or all(map(strange, (first, *others))) else 0
 
 

@@ -58,15 +58,17 @@ def stack(draft: Draft) -> Iterator[str]:
 
 def like_name(part: str) -> bool:
     """Say whether a segment looks like a name: up to four words, a given name or one in no dictionary among them."""
+    part = part.strip("\"' ")
     if pattern("{studios}").fullmatch(part):
         return True
     if not _NAME.fullmatch(part) or pattern("{artists}").search(part) or " " not in part:
         return False
     first, *others = re.findall(r"[^\W\d_]+", part)
-    if any(pattern("{in_no_name}").fullmatch(word) for word in others):
+    if any(pattern("{in_no_name}").fullmatch(word) for word in others if len(word) > 1):
         return False
     titled = part != part.lower() and all(word[0].isupper() for word in (first, *others)) and len(others) < 3
-    return bool(pattern("{given}").fullmatch(first)) or (titled and any(map(strange, others)))
+    rare = [strange(word) for word in (first, *others)]
+    return bool(pattern("{given}").fullmatch(first)) or all(rare) or (titled and any(rare))
 
 
 def torn(draft: Draft) -> Iterator[str]:
@@ -76,7 +78,7 @@ def torn(draft: Draft) -> Iterator[str]:
         lost = before and (_TAIL.search(before) or _HEAD.match(after))
         if lost and len(phrase) == 1 and not pattern("{may_stand}").fullmatch(first):
             yield f"{first!r} hangs"
-        if (not after.strip() or re.search(r"\w", after)) and pattern("{leads_on}").fullmatch(last):
+        if (len(phrase) == 1 or not after.strip() or re.search(r"\w", after)) and pattern("{leads_on}").fullmatch(last):
             yield f"{last!r} leads to nothing"
         if re.search(r"\w", before) and pattern("{goes_on}").fullmatch(first) and not prose(draft.text):
             yield f"{first!r} follows nothing"
@@ -130,5 +132,5 @@ def taken(draft: Draft) -> Iterator[str]:
         for name in map(str.strip, _BETWEEN.split(names_gone)):
             parts = re.findall(r"[^\W\d_]+", "" if _NO_NAME.fullmatch(name) else name)
             known = pattern("{artists}").search(name) or (parts and pattern("{given}").fullmatch(parts[0]))
-            if parts and not known and not any(map(strange, parts)):
+            if pattern("{worlds}").fullmatch(name) or (parts and not known and not any(map(strange, parts))):
                 yield f"takes {name!r} for an artist"
