@@ -52,6 +52,7 @@ def stack(draft: Draft) -> Iterator[str]:
         count, place = count + some, max(end, lead.end())
         ends += range(lead.start(), place)
     count += sum(like_name(text[start:end]) for start, end in segments(text)[1:] if start not in ends)
+    count += bool(pattern("{given}(?:[. ]+{given}){2}").search(text))
     if count >= (1 if gone else MANY):
         yield "artists are left" if gone else "names many artists"
 
@@ -76,8 +77,9 @@ def torn(draft: Draft) -> Iterator[str]:
     for phrase, before, gaps, after in phrases(draft):
         first, last = phrase[0], phrase[-1]
         lost = before and (_TAIL.search(before) or _HEAD.match(after))
-        if lost and len(phrase) == 1 and not pattern("{may_stand}").fullmatch(first):
-            yield f"{first!r} hangs"
+        said = [word for word in phrase if not pattern("{generic}").fullmatch(word)]
+        if lost and (not said or (len(phrase) == 1 and not pattern("{may_stand}").fullmatch(first))):
+            yield f"{' '.join(phrase)!r} hangs"
         if (len(phrase) == 1 or not after.strip() or re.search(r"\w", after)) and pattern("{leads_on}").fullmatch(last):
             yield f"{last!r} leads to nothing"
         if re.search(r"\w", before) and pattern("{goes_on}").fullmatch(first) and not prose(draft.text):
@@ -91,6 +93,8 @@ def unjoined(before: list[str], gap: str, word: str) -> bool:
     """Say whether words do not go on with a word where others went between them."""
     small, led = pattern("{small}").fullmatch(word), pattern("{small}").match(gap.lstrip())
     if word.lower() == "and" and _BY.match(gap):
+        return True
+    if pattern("{very}").fullmatch(before[-1]):
         return True
     if before[-1].lower() == "and" and len(before) > 1:
         return bool(pattern("{adjective}").fullmatch(before[-2]))
@@ -132,5 +136,12 @@ def taken(draft: Draft) -> Iterator[str]:
         for name in map(str.strip, _BETWEEN.split(names_gone)):
             parts = re.findall(r"[^\W\d_]+", "" if _NO_NAME.fullmatch(name) else name)
             known = pattern("{artists}").search(name) or (parts and pattern("{given}").fullmatch(parts[0]))
-            if pattern("{worlds}").fullmatch(name) or (parts and not known and not any(map(strange, parts))):
+            lower = (
+                name == name.lower() and change.text != change.text.lower() and not pattern("{artists}").search(name)
+            )
+            if (
+                pattern("{worlds}").fullmatch(name)
+                or (parts and lower)
+                or (parts and not known and not any(map(strange, parts)))
+            ):
                 yield f"takes {name!r} for an artist"
