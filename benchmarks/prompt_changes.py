@@ -19,10 +19,10 @@ HEAD = """# What the rules change in the benchmark prompts
 
 The rules of [`hpskit prompts clean`](prompts.md#cleaning) change {changed} of the 3,200 benchmark prompts beyond repair
 of the text, {share:.1f} %, and mark {marked} of them for review, {marked_share:.1f} % of all. The authors of the paper
-had cleaned these prompts with ChatGPT. A line shows what went, ~~crossed out~~, in the words around it, with what was put
-there and the name of the rule; changes of commas and blanks that follow from it are left out. The prompts are published
-under Apache-2.0 with the benchmark; a number is the place in the file of the style, from 0. This page is written by
-`python benchmarks/prompt_changes.py FOLDER`.
+had cleaned these prompts with ChatGPT. A line shows what went, ~~crossed out~~, in the words around it, with what was
+put there and the name of the rule; changes of commas and blanks that follow from it are left out. The prompts are
+published under Apache-2.0 with the benchmark; a number is the place in the file of the style, from 0. This page is
+written by `python benchmarks/prompt_changes.py FOLDER`.
 
 | prompt | change | marked for review |
 |---|---|---|"""

@@ -3,7 +3,8 @@
 Three passes in this order, since each needs what the one before it leaves: *repair* of the text (mojibake, digits and
 hyphens that a tokeniser took apart), *syntax* of user interfaces (weights, alternations, LoRA tags, settings), and
 *boosters* (quality, sites, renderers, cameras, stacks of artists, a second medium). Every change names its rule and
-its place in the raw text. What the rules do not understand they leave, and mark for review.
+its place in the raw text. What the rules do not understand they leave, and mark for review; so is a result that
+`doubts` finds unfinished or torn.
 
 The paper (section 3.1) has ChatGPT do this; the words here are those that DiffusionDB repeats most.
 """
