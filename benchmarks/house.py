@@ -24,7 +24,7 @@ BUDGETS = {
     "pages": 550,
     "pixels": 1_200,
     "stats": 2_500,
-    "prompts": 2_700,
+    "prompts": 2_850,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_800,
     "annotation": 2_000,
     "dataset": 3_050,
