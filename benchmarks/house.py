@@ -24,10 +24,10 @@ BUDGETS = {
     "pages": 550,
     "pixels": 1_200,
     "stats": 3_450,
-    "prompts": 2_700,
+    "prompts": 2_850,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_800,
-    "annotation": 2_000,
-    "dataset": 3_050,
+    "annotation": 4_000,
+    "dataset": 3_150,
     "models": 2_900,
     "training": 4_500,
     "scoring": 1_100,

@@ -86,6 +86,12 @@ def test_the_published_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert open_suite("hpsv2").prompts == suite.prompts
 
 
+def test_the_rules_change_the_benchmark_prompts_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    page = runpy.run_path(str(ROOT / "benchmarks/prompt_changes.py"))["page"](DATA / "prompts/hpsv2_benchmark")
+    assert page == (ROOT / "docs/prompts-benchmark-changes.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_mini_has_learned_and_says_so(entries: list[dict[str, Any]]) -> None:
     """On the groups it was fitted to it must do better than on unseen ones; an honest figure is in docs/mini.json."""

@@ -45,11 +45,17 @@ def hashed(token: str) -> str:
 
 
 def invite(
-    store: Store, names: Sequence[str], *, role: Role = "annotator", who: str = "researcher", cap: int | None = None
+    store: Store,
+    names: Sequence[str],
+    *,
+    role: Role = "annotator",
+    who: str = "researcher",
+    cap: int | None = None,
+    panel: str | None = None,
 ) -> dict[str, str]:
     """Add persons, and return the secret of each one's link; for somebody who is there already the link is made anew.
 
-    The link of before, and every session that it began, are void then.
+    The link of before, and every session that it began, are void then. `panel` is where they are from, if that matters.
 
     Raises:
         InputError: a name is empty, too long or twice there, or somebody has withdrawn.
@@ -64,7 +70,7 @@ def invite(
             token = secrets.token_urlsafe(_TOKEN)
             found = connection.execute(select(person).where(person.c.name == name)).one_or_none()
             if found is None:
-                add_person(connection, store.now(), name, role, link=hashed(token), cap=cap)
+                add_person(connection, store.now(), name, role, link=hashed(token), cap=cap, panel=panel)
             elif found.state == "withdrawn":
                 raise InputError(name, "has withdrawn", expected="somebody who takes part", cure="invite another name")
             else:
