@@ -38,7 +38,7 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, printable
 from hpskit.files import json_text, publish_folder
 from hpskit.stats.agreement import rank_agreement
-from hpskit.stats.consensus import WeightedRanks, reliability_weighted, strengths_with_position
+from hpskit.stats.consensus import WeightedRanks, reliability_weighted
 
 __all__ = ["Aggregate", "Exported", "Vote", "export", "read_tasks", "read_votes"]
 
@@ -132,7 +132,7 @@ def export(
     weighted = weigh(counted)
     lost: Counter[str] = Counter()
     with publish_folder(out) as folder:
-        means = weighted.ranks if aggregate == "weighted" else [plain_means(counted[n]) for n in sorted(counted)]
+        means = weighted.scores if aggregate == "weighted" else [plain_means(counted[n]) for n in sorted(counted)]
         groups = [group_of(tasks[n], counted[n], mean) for n, mean in zip(sorted(counted), means, strict=True)]
         write_data(project, to, folder, groups, [tasks[number] for number in sorted(counted)], lost)
         lines(folder / "votes.jsonl", (vote_row(one, tasks[one.task]) for one in votes))
@@ -349,7 +349,7 @@ def aggregate_rows(
             "votes": len(counted[number]),
             "wanted": tasks[number].wanted,
             "mean_rank": listed(plain),
-            "weighted_mean_rank": listed(weighted.ranks[at]),
+            "weighted_mean_rank": listed(weighted.scores[at]),
             "none_acceptable": sum(one.none for one in counted[number]),
         }
 
@@ -363,16 +363,19 @@ def people_rows(people: Sequence[Any], votes: Sequence[Vote], weighted: Weighted
     """Return what is published of each annotator: nothing that names a person."""
     given = Counter(one.annotator for one in votes)
     counts = Counter(one.annotator for one in votes if not one.excluded)
+    place = {name: at for at, name in enumerate(weighted.people)}
     for row in people:
         if given[row.pseudonym]:
-            found = weighted.people.get(row.pseudonym)
+            at = place.get(row.pseudonym)
+            compared = at is not None and bool(weighted.compared[at])
             yield {
                 "annotator": row.pseudonym,
                 "state": row.state,
+                "simulated": row.panel == "simulated",
                 "votes": given[row.pseudonym],
                 "votes_counted": counts[row.pseudonym],
-                "reliability": None if found is None or math.isnan(found.reliability) else round(found.reliability, 4),
-                "weight": None if found is None else round(found.weight, 4),
+                "reliability": round(float(weighted.reliability[at]), 4) if compared else None,
+                "weight": round(float(weighted.weight[at]), 4) if at is not None else None,
             }
 
 
