@@ -20,12 +20,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from PIL import Image, ImageDraw
-from served import MadeTask, Settings, Stored
 
 import hpskit
+from served import MadeTask, Settings, Stored
 
 ROOM = next(iter(hpskit.__path__)) + "/annotation"
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 PAINT = [(10, 95, 165), (178, 74, 0), (0, 119, 90), (147, 50, 109), (109, 96, 0), (75, 79, 179)]
 
 
@@ -118,7 +121,8 @@ class FakeServer:
         images = [{"position": k, "url": f"/images/{lease.name}/{k}", "width": width, "height": height}
                   for k, (width, height) in enumerate(task.sizes)]  # fmt: skip
         return {
-            "assignment": lease.name, "mode": task.mode, "practice": task.practice, "prompt": task.prompt, "images": images,
+            "assignment": lease.name, "mode": task.mode, "practice": task.practice, "prompt": task.prompt,
+            "images": images,
             "ties": settings.ties, "partial": settings.partial, "none": settings.none, "ratings": settings.ratings,
             "flags": list(settings.flags), "skip_reasons": ["cannot see the images", "the prompt makes no sense"],
             "skips_left": settings.skips - len(self.skipped()), "draft": lease.draft, "vote": lease.vote,
@@ -199,6 +203,8 @@ def build(server: FakeServer) -> FastAPI:
         common = {"project": "Which image is better?", "csrf": server.csrf, "person": "p1", "rules": server.settings}
         return HTMLResponse(pages.get_template(name).render(common | variables))
 
+    add_api(app, server)
+
     @app.get("/join/person")
     def join() -> Response:
         server.cookie, server.csrf = secrets.token_hex(8), secrets.token_hex(8)
@@ -210,6 +216,16 @@ def build(server: FakeServer) -> FastAPI:
     app.get("/instructions")(
         lambda: page("instructions.html", instructions="<p>Look at the prompt first.</p>", begin="/")
     )
+
+    @app.get("/images/{name}/{position}")
+    async def image(name: str, position: int) -> Response:
+        return Response(server.paint(server.made[server.find(name).task], position), media_type="image/png")
+
+    app.mount("/static", StaticFiles(directory=f"{ROOM}/static"))
+    return app
+
+
+def add_api(app: FastAPI, server: FakeServer) -> None:
     app.get("/api/me")(lambda: {"state": "work", "done": len(server.order), "wanted": 100, "name": "A"})
     app.get("/api/history")(server.history)
 
@@ -240,13 +256,6 @@ def build(server: FakeServer) -> FastAPI:
     async def skip(name: str, request: Request) -> Any:
         server.find(name).skipped = (await request.json())["reason"]
         return {"skips_left": server.settings.skips - len(server.skipped())}
-
-    @app.get("/images/{name}/{position}")
-    async def image(name: str, position: int) -> Response:
-        return Response(server.paint(server.made[server.find(name).task], position), media_type="image/png")
-
-    app.mount("/static", StaticFiles(directory=f"{ROOM}/static"))
-    return app
 
 
 @contextmanager
