@@ -84,6 +84,7 @@ def test_next_task_is_loaded_ahead_but_not_seen(enter: Open) -> None:
         page.on("request", lambda request: asked.append(request.url))
         page.wait_for_timeout(500)
         assert server.seen() == [0]
+        asked.clear()
         press(page, "1 2 Enter")
         next_task(page, "task 2")
         page.wait_for_timeout(300)

@@ -84,10 +84,11 @@ def work_task(connection: Connection, who: Row[Any], settings: Settings, now: fl
     """Lease a task that still wants votes and that this person never had."""
     had = exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, assignment.c.state != "ended")
     query = select(task).where(task.c.kind == "work", task.c.done < task.c.wanted, is_free(now), ~had)
-    order = (task.c.done.desc(), task.c.shuffle)
+    order = (task.c.done.desc(), task.c.shuffle) if settings.task_order == "random" else (task.c.shuffle,)
     drawn = list(connection.execute(query.order_by(*order).limit(_CANDIDATES)).all())
-    random.Random(f"{who.id} {who.done} {now}").shuffle(drawn)  # noqa: S311  # spreads people, guards nothing
-    drawn.sort(key=lambda row: row.done + row.held == 0)  # those that were begun first
+    if settings.task_order == "random":
+        random.Random(f"{who.id} {who.done} {now}").shuffle(drawn)  # noqa: S311  # spreads people, guards nothing
+        drawn.sort(key=lambda row: row.done + row.held == 0)  # those that were begun first
     for row in drawn:
         found = locked(connection, row.id)
         if found is not None and ends_leases(connection, found, now):

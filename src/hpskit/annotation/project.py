@@ -55,6 +55,8 @@ class Settings(Strict):
     """Different people for each task; HPD v2 has 10 for its test set."""
     train_overlap: int = Field(default=1, ge=1, le=1000)
     """The same for tasks that are for training; HPD v2 has 1."""
+    task_order: Literal["random", "given"] = "random"
+    """Started tasks first and the rest at random for each person, or all in the order in which they were brought."""
     extra_votes: int = Field(default=0, ge=0, le=1000)
     """Votes that a task may get beyond its overlap, where one more vote may well turn a pair."""
     ties: bool = True

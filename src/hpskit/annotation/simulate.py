@@ -58,10 +58,10 @@ def plan_project(
         by_task.setdefault(one.task, []).append(one)
     several = [array(own) for own in by_task.values() if len(own) > 1]
     if noise is None:
-        noise = fitted_noise(several) if sum(len(own) for own in several) >= 30 else _NOISE  # noqa: PLR2004
+        noise = fitted_noise(several) if sum(len(own) for own in several) >= 30 else _NOISE
     if seconds is None:
         timed = [one.active_seconds / len(one.ranks) for one in votes if one.active_seconds > 0]
-        seconds = float(np.median(timed)) if len(timed) >= 30 else _SECONDS  # noqa: PLR2004
+        seconds = float(np.median(timed)) if len(timed) >= 30 else _SECONDS
     sizes = [len(one.images) for one in work]
     pay = project.settings.pay
     rows = []
@@ -150,7 +150,9 @@ def drive(
     for thread in threads:
         thread.join()
     if failed:
-        raise InputError(base, f"stopped {len(failed)} of {annotators} people ({failed[0]})", cure="see the server's log")
+        raise InputError(
+            base, f"stopped {len(failed)} of {annotators} people ({failed[0]})", cure="see the server's log"
+        )
     return Driven(votes=done[0], seconds=time.monotonic() - begun, waits=waits)
 
 
@@ -231,7 +233,7 @@ class Simulated:
                     found = reply.read()
                 return json.loads(found) if found[:1] == b"{" else None
             except urllib.error.HTTPError as error:
-                if error.code != 429:  # noqa: PLR2004
+                if error.code != 429:
                     raise InputError(path, f"was refused ({error.code}: {error.read()[:300]!r})") from error
                 time.sleep(float(error.headers.get("Retry-After", "1")))
 

@@ -23,7 +23,7 @@ from hpskit.annotation.answers import (
     ranks_by_place,
     ratings_by_place,
 )
-from hpskit.annotation.assignment import end_lease, next_end
+from hpskit.annotation.assignment import end_lease, ends_leases, lease, next_end
 from hpskit.annotation.people import State, locked, set_state
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store, record
@@ -112,14 +112,29 @@ def describe(connection: Connection, who: Row[Any], row: Row[Any], settings: Set
 
 
 def seen(store: Store, who: Row[Any], number: str, settings: Settings) -> None:
-    """Start the clock of a task that came to the screen, and begin its lease anew."""
+    """Start the clock of a task that came to the screen, and begin its lease anew.
+
+    Raises:
+        ConflictError: the lease was over, and the task went to others.
+    """
     with store.write() as connection:
         row = owned(connection, who, number, lock=True)
+        now = store.now()
+        if row.state == "ended" and not renewed(connection, who, row, settings, now):
+            raise ConflictError("assignment", "went to somebody else")
         if row.state == "held":
-            now = store.now()
             ends = max(row.ends_at, now + 60 * settings.lease_minutes)
             values = {"seen_at": row.seen_at or now, "ends_at": ends}
             connection.execute(update(assignment).where(assignment.c.id == row.id).values(values))
+
+
+def renewed(connection: Connection, who: Row[Any], row: Row[Any], settings: Settings, now: float) -> bool:
+    """Give a lease that is over to the same person again, if the task still has room."""
+    found = connection.execute(select(task).where(task.c.id == row.task)).one()
+    room = row.round == 1 or found.kind != "work" or ends_leases(connection, found, now)
+    if room:
+        lease(connection, found, who, row.round, settings, now)
+    return room
 
 
 def save_draft(

@@ -373,24 +373,52 @@ def simulate(
     annotators: Annotated[int, typer.Option(min=2, help="People who rank.")] = 50,
     noise: Annotated[
         float | None,
-        typer.Option(min=0, help="Noise of one person, in units of how far images differ.  \\[default: as in HPD v2]"),
+        typer.Option(min=0, help="Noise of one person; see docs/annotation.md.  \\[default: as in HPD v2]"),
     ] = None,
     bad: Annotated[float, typer.Option(min=0, max=0.9, help="Share of people who do not look.")] = 0.1,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds for one image.  \\[default: 3.5]")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides everything that is drawn.")] = 0,
+    server: Annotated[
+        str, typer.Option(metavar="URL", help="Let them do all tasks of this running server, over HTTP.")
+    ] = "",
+    worth: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GENERATOR=LOGODDS", help="With --server: worth of a generator's images; repeat."),
+    ] = None,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
     """Plan before you pay: accuracy, hours and cost for different numbers of people for each task.
 
-    Nothing is stored. Noise and seconds of a pilot with this project are used where there is one.
+    Nothing is stored, and noise and seconds are those of the votes that the project has. With --server made-up people
+    vote on a running server of the project, to see that it stands so many; exports say that they are made up.
 
     \b
     hpskit annotate simulate project --annotators 50 --bad 0.3
+    hpskit annotate simulate project --annotators 200 --server http://127.0.0.1:8100
     """
-    from hpskit.annotation.simulate import plan_project
+    from hpskit.annotation.simulate import drive, plan_project
 
     found = _open(folder, database)
+    if server:
+        with progress_bar() as bar:
+            driven = drive(
+                found.store,
+                server,
+                annotators=annotators,
+                worth=_worths(worth or []),
+                noise=1.0 if noise is None else noise,
+                seed=seed,
+                progress=step_progress(bar),
+            )
+        waits = {kind: [driven.quantile(kind, share) for share in (0.5, 0.95, 0.99)] for kind in driven.waits}
+        if as_json:
+            return echo_json({"votes": driven.votes, "seconds": driven.seconds, "waits": waits})
+        echo(f"{driven.votes:,} votes of {annotators} people in {driven.seconds:.1f} s")
+        table = new_table("", "request", "median", "95 %", "99 %")
+        for kind, values in waits.items():
+            table.add_row(kind, *(f"{1000 * value:,.0f} ms" for value in values))
+        return show(table, dim=server)
     rows: list[dict[str, Any]] = plan_project(
         found.project, found.store, annotators=annotators, noise=noise, bad=bad, seconds=seconds, seed=seed
     )
@@ -399,12 +427,19 @@ def simulate(
     table = new_table("", "people a task", "pairs right", "tau, weighted", "tau, plain", "hours", "cost")
     for row in rows:
         cost = f"{row['cost']:,.0f} {row['currency']}" if row["cost"] else ""
-        table.add_row(
-            f"{row['overlap']}",
-            f"{row['pairs']:.1%}",
-            f"{row['tau_weighted']:.3f}",
-            f"{row['tau_plain']:.3f}",
-            f"{row['hours']:,.1f}",
-            cost,
-        )
+        figures = (f"{row['pairs']:.1%}", f"{row['tau_weighted']:.3f}", f"{row['tau_plain']:.3f}")
+        table.add_row(f"{row['overlap']}", *figures, f"{row['hours']:,.1f}", cost)
     return show(table, dim="against the order that infinitely many good annotators would give")
+
+
+def _worths(given: list[str]) -> dict[str, float]:
+    from hpskit.errors import InputError
+
+    found = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise InputError("--worth", f"is {text!r}", expected="GENERATOR=NUMBER, such as fine=4") from error
+    return found
