@@ -162,4 +162,5 @@ def _with_others(block: _Block, weight: Floats) -> Floats:
         (side - (side * both).sum(axis=2, keepdims=True) / count) * both for side in (block.ranks, means * both)
     )
     scale = np.sqrt(np.square(own).sum(axis=2) * np.square(rest).sum(axis=2))
-    return np.divide((own * rest).sum(axis=2), scale, out=np.full(scale.shape, np.nan), where=scale > 1e-9)
+    found: Floats = np.divide((own * rest).sum(axis=2), scale, out=np.full(scale.shape, np.nan), where=scale > 1e-9)
+    return found
