@@ -133,7 +133,7 @@ def export(
     lost: Counter[str] = Counter()
     with publish_folder(out) as folder:
         means = weighted.scores if aggregate == "weighted" else [plain_means(counted[n]) for n in sorted(counted)]
-        groups = [group_of(tasks[n], counted[n], mean) for n, mean in zip(sorted(counted), means, strict=True)]
+        groups = [group_of(tasks[n], counted[n], mean, ties=to != "hpdv2") for n, mean in zip(sorted(counted), means, strict=True)]
         write_data(project, to, folder, groups, [tasks[number] for number in sorted(counted)], lost)
         lines(folder / "votes.jsonl", (vote_row(one, tasks[one.task]) for one in votes))
         lines(folder / "aggregates.jsonl", aggregate_rows(tasks, counted, weighted))
@@ -243,15 +243,20 @@ def plain_means(votes: Sequence[Vote]) -> NDArray[np.float64]:
     return np.where(counts > 0, np.nansum(ranks, axis=0) / np.maximum(counts, 1), np.nan)
 
 
-def order_of(mean: NDArray[np.float64]) -> tuple[int, ...] | None:
-    """Turn mean ranks into ranks from 1; equal means share the better rank. None if an image has no mean."""
+def order_of(mean: NDArray[np.float64], *, ties: bool) -> tuple[int, ...] | None:
+    """Turn mean ranks into ranks from 1; None if an image has no mean.
+
+    Equal means share the better rank. Without `ties` the image that stands first gets it: HPD v2's own file does so.
+    """
     if np.isnan(mean).any():
         return None
     rounded = np.round(mean, 9)
-    return tuple(int(1 + (rounded < one).sum()) for one in rounded)
+    if ties:
+        return tuple(int(1 + (rounded < one).sum()) for one in rounded)
+    return tuple((1 + rounded.argsort(kind="stable").argsort()).tolist())
 
 
-def group_of(one: Task, votes: Sequence[Vote], mean: NDArray[np.float64]) -> Group:
+def group_of(one: Task, votes: Sequence[Vote], mean: NDArray[np.float64], *, ties: bool) -> Group:
     """Make the group of a task; its published order is that of these mean ranks, if every image has one."""
     judgements = tuple(Judgement(ranks=vote.ranks, annotator=vote.annotator) for vote in votes)
     return Group(
@@ -262,7 +267,7 @@ def group_of(one: Task, votes: Sequence[Vote], mean: NDArray[np.float64]) -> Gro
         sources=one.sources,
         category=one.category,
         judgements=judgements,
-        rank=order_of(mean) if one.split == "test" else None,
+        rank=order_of(mean, ties=ties) if one.split == "test" else None,
     )
 
 
