@@ -157,9 +157,13 @@ def rank_agreement(
 
     The interval is a bootstrap over prompts, which is widened by what people add if `annotators` name who judged: the
     variances of prompts, people and judgements are estimated by the method of moments (Henderson 1953, Biometrics 9),
-    with Student's quantiles. Without names it is over prompts alone, and too narrow where few
-    people judge all. A bootstrap of people as in `bootstrap_people` would count the noise of a comparison three times:
-    in simulations its 95 % intervals held the truth in 91 to 100 % of the cases, these COVERAGE.
+    with Student's quantiles. Without names it is over prompts alone, and too narrow where few people judge all. In
+    1,000 simulations each of 12 to 60 people of unequal noise, 95 % intervals held the truth in 93 to 96 % of the
+    cases. Those of a bootstrap of people, as in `bootstrap_people`, held it in 91 to 100 %: it counts the noise of a
+    comparison thrice.
+
+    Raises:
+        InputError: no two judgements can be compared, or votes and names do not fit together.
     """
     require(measure in ("tau", "rho"), "measure", measure, "tau or rho")
     check_settings(resamples, level)
