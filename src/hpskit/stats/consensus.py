@@ -301,12 +301,12 @@ def strengths_with_position(
     np.add.at(design, (rows, np.append(left, pairs[0])), 1)
     np.add.at(design, (rows, np.append(right, pairs[1])), -1)
     design[:, total] = np.concatenate([apart, np.zeros(pairs.shape[1]), [1]])
-    found = _logistic(design, np.concatenate([counts, extra], axis=2))
-    found[:, :total] -= found[:, :total].mean(axis=1, keepdims=True)
-    low, high = np.quantile(found[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    fit = _logistic(design, np.concatenate([counts, extra], axis=2))
+    fit[:, :total] -= fit[:, :total].mean(axis=1, keepdims=True)
+    low, high = np.quantile(fit[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
     ends = {"low": float(low[-1]), "high": float(high[-1])}
-    position = Interval(value=float(found[0, -1]), **ends, level=level, resamples=resamples)
-    return PositionStrengths(sources=names, strength=found[0, :-1], low=low[:-1], high=high[:-1], position=position)
+    position = Interval(value=float(fit[0, -1]), **ends, level=level, resamples=resamples)
+    return PositionStrengths(sources=names, strength=fit[0, :-1], low=low[:-1], high=high[:-1], position=position)
 
 
 def _logistic(design: Floats, counts: Floats) -> Floats:

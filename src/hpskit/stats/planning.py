@@ -9,7 +9,7 @@ where 0.668 was measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -64,9 +64,16 @@ class Row:
     """Kendall's tau-a of the mean rank with the truth, mean over the tasks; a tie in the mean counts as 0."""
     weighted_tau: float
     """The same of the reliability-weighted mean rank."""
-    accuracy: float
-    """Share of the pairs of images that the mean rank orders as the truth does, a tie one half: (1 + tau) / 2."""
-    weighted_accuracy: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the pairs of images that the mean rank orders as the truth does, a tie one half."""
+        return (1 + self.tau) / 2
+
+    @property
+    def weighted_accuracy(self) -> float:
+        """The same of the reliability-weighted mean rank."""
+        return (1 + self.weighted_tau) / 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +99,7 @@ class Rankings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlipProbability:
-    """Chance that more votes turn the majority about a pair of images, (groups,) each, 0 to 1/2."""
+    """Chance that one more vote turns the majority about a pair of images, (groups,) each, 0 to 1/2."""
 
     largest: Floats
     """Of the pair of a group where it is largest."""
@@ -121,8 +128,7 @@ def simulate(project: Project, overlap: int, *, seed: int = 0) -> Rankings:
     Raises:
         InputError: `overlap` is less than 1 or more than there are annotators.
     """
-    expected = f"from 1 to the {project.annotators} annotators"
-    require(1 <= overlap <= project.annotators, "overlap", overlap, expected)
+    _check_overlap(project, overlap)
     rng = np.random.default_rng(seed)
     people = rng.random((project.tasks, project.annotators)).argsort(axis=1)[:, :overlap]
     careless = round(project.bad * project.annotators)
@@ -133,7 +139,7 @@ def simulate(project: Project, overlap: int, *, seed: int = 0) -> Rankings:
     seen = quality[:, None] + np.sqrt(project.noise) * rng.normal(size=shape)
     random, page = rng.normal(size=shape), rng.normal(size=shape)  # the order on the page differs for everybody
     seen = np.choose(kind[people][:, :, None], [seen, random, -seen, page])
-    ranks = (-seen).argsort(axis=2).argsort(axis=2) + 1.0
+    ranks: Floats = (-seen).argsort(axis=2).argsort(axis=2).astype(np.float64) + 1
     return Rankings(quality=quality, votes=ranks, annotators=people, bad=np.arange(careless))
 
 
@@ -141,7 +147,7 @@ def plan(project: Project, overlaps: Sequence[int] = (1, 2, 3, 5, 10), *, crowds
     """Forecast what a project finds out and costs at each of some overlaps, by the mean over simulated crowds.
 
     Of a large project 400 tasks are simulated, with at most as many people as leave each of them the rankings that they
-    will have in the whole one. 50 annotators of 9 images take some 0.5 seconds a row. Tau comes out within 2 % of what
+    will have in the whole one. 50 annotators of 9 images take some 0.2 seconds a row. Tau comes out within 2 % of what
     other crowds of the model give, and within 10 % for people of unequal noise and prompts of unequal difficulty
     (`tests/stats/test_planning.py`).
 
@@ -153,62 +159,48 @@ def plan(project: Project, overlaps: Sequence[int] = (1, 2, 3, 5, 10), *, crowds
     tasks = min(project.tasks, _TASKS)
     rows = []
     for overlap in overlaps:
-        require(1 <= overlap <= project.annotators, "overlap", overlap, f"from 1 to {project.annotators} annotators")
+        _check_overlap(project, overlap)
         people = round(project.annotators * tasks / project.tasks)
-        small = Project(
-            images=project.images,
-            tasks=tasks,
-            annotators=min(project.annotators, max(people, overlap, 20)),
-            noise=project.noise,
-            bad=project.bad,
-        )
+        small = replace(project, tasks=tasks, annotators=min(project.annotators, max(people, overlap, 20)))
         taus = []
         for crowd in range(crowds):
             made = simulate(small, overlap, seed=seed + crowd)
-            weighted = reliability_weighted(made.votes, made.annotators.tolist())
+            weighted = reliability_weighted([*made.votes], made.annotators.tolist())
             taus.append((made.tau(made.votes.mean(axis=1)), made.tau(weighted.scores)))
         plain, better = np.mean(taus, axis=0).tolist()
         rankings = project.tasks * overlap
-        rows.append(
-            Row(
-                overlap=overlap,
-                rankings=rankings,
-                hours=rankings * project.seconds / 3600,
-                tau=plain,
-                weighted_tau=better,
-                accuracy=(1 + plain) / 2,
-                weighted_accuracy=(1 + better) / 2,
-            )
-        )
+        hours = rankings * project.seconds / 3600
+        rows.append(Row(overlap=overlap, rankings=rankings, hours=hours, tau=plain, weighted_tau=better))
     return rows
 
 
-def flip_probability(votes: Sequence[ArrayLike], *, more: int = 1, prior: float = 0.5) -> FlipProbability:
-    """Chance that `more` votes turn the majority about pairs of images, ties of which are broken by a coin.
+def flip_probability(votes: Sequence[ArrayLike], *, prior: float = 0.5) -> FlipProbability:
+    """Chance that one more vote turns the majority about pairs of images, whose ties are broken by a coin.
 
     `votes` are (judgements, images) of ranks for each group, NaN was not ranked; a tie is half a vote for each image.
     The share of votes for an image has the prior Beta(`prior`, `prior`): below 1, most pairs are clear. A pair that
-    nobody compared is a coin, 1/2. A further vote given to the group where `mean` is largest tells more than one given
-    to any: FIGURES (`tests/stats/test_planning.py`).
+    nobody compared is a coin, 1/2.
+
+    Further votes belong where `mean` is largest, not `largest`, which goes after true ties. Simulated with a base of
+    three votes and five on average, the accuracy of pairs with the noise of HPD v2 was 0.916 for four
+    images, where five votes for all gave 0.907 and six 0.915, and 0.917 against 0.916 for nine: with many pairs all
+    groups have open ones (`tests/stats/test_planning.py`).
 
     Raises:
-        InputError: `more` or `prior` is out of range.
+        InputError: `prior` is out of range, or votes are not (judgements, images).
     """
-    from scipy.stats import betabinom
-
-    require(more >= 1, "more", more, "1 or more votes")
     require(0 < prior < np.inf, "prior", prior, "above 0, such as 0.5")
     judged = read_votes(votes)
     largest, mean = np.full((2, len(judged.shapes)), 0.5)
-    added = np.arange(more + 1)
     for part in ballots(judged):
         count = part.ranked.sum(axis=1)
-        lead = np.sign(part.ahead).sum(axis=1)
-        cases, place = np.unique(np.stack([count, np.abs(lead)]).reshape(2, -1), axis=1, return_inverse=True)
-        against = betabinom.pmf(
-            added[:, None], more, (cases[0] - cases[1]) / 2 + prior, (cases[0] + cases[1]) / 2 + prior
-        )
-        after = np.sign(cases[1] + more - 2 * added[:, None])
-        turned = (against * np.abs(after - np.sign(cases[1])) / 2).sum(axis=0)[place].reshape(count.shape)
+        lead = np.abs(np.sign(part.ahead).sum(axis=1))
+        against = ((count - lead) / 2 + prior) / (count + 2 * prior)
+        turned = np.where(lead == 0, 0.5, np.where(lead == 1, against / 2, 0))  # a lead of one becomes a tie at most
         largest[part.groups], mean[part.groups] = turned.max(axis=1), turned.mean(axis=1)
     return FlipProbability(largest=largest, mean=mean)
+
+
+def _check_overlap(project: Project, overlap: int) -> None:
+    expected = f"from 1 to the {project.annotators} annotators"
+    require(1 <= overlap <= project.annotators, "overlap", overlap, expected)
