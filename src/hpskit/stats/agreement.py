@@ -157,9 +157,13 @@ def rank_agreement(
 
     The interval is a bootstrap over prompts, which is widened by what people add if `annotators` name who judged: the
     variances of prompts, people and judgements are estimated by the method of moments (Henderson 1953, Biometrics 9),
-    with Student's quantiles. Without names it is over prompts alone, and too narrow where few
-    people judge all. A bootstrap of people as in `bootstrap_people` would count the noise of a comparison three times:
-    in simulations its 95 % intervals held the truth in 91 to 100 % of the cases, these COVERAGE.
+    with Student's quantiles. Without names it is over prompts alone, and too narrow where few people judge all. In
+    1,000 simulations each of 12 to 60 people of unequal noise, 95 % intervals held the truth in 93 to 96 % of the
+    cases. Those of a bootstrap of people, as in `bootstrap_people`, held it in 91 to 100 %: it counts the noise of a
+    comparison thrice.
+
+    Raises:
+        InputError: no two judgements can be compared, or votes and names do not fit together.
     """
     require(measure in ("tau", "rho"), "measure", measure, "tau or rho")
     check_settings(resamples, level)
@@ -199,56 +203,47 @@ def _widening(
     """
     from scipy.stats import norm, t
 
-    def times(*labels: Index) -> Index:
-        """Number the levels of an effect for the comparisons, once for each of the two people if labels are so."""
-        found = labels[0]
-        for label in labels[1:]:
-            found = np.unique(found * (int(label.max()) + 1) + label, return_inverse=True)[1]
+    def sums(levels: Index, weights: Floats) -> Floats:
+        """Sum over the comparisons of each level; an effect of both people has the levels of one, then the other."""
+        found: Floats = np.bincount(levels, weights=np.tile(weights, len(levels) // len(weights)))
         return found
 
     prompts, side = int(prompt.max()) + 1, (1 + level) / 2
-    of_prompts = float(np.square(np.bincount(prompt, weights=residuals)).sum())
+    of_prompts = float(np.square(sums(prompt, residuals)).sum())
+    if of_prompts == 0:
+        return 1.0
     total, degrees = of_prompts * prompts / (prompts - 1), prompts - 1.0
-    if people is not None and of_prompts > 0:
-        either = times(np.unique(np.concatenate(people), return_inverse=True)[1])
-        effects = [prompt, either, times(either, np.tile(prompt, 2)), np.arange(len(residuals))]
-        sums = [np.bincount(effect, weights=np.tile(possible, len(effect) // len(possible))) for effect in effects]
-        forms = [
-            np.square(np.bincount(effect, weights=np.tile(residuals, len(effect) // len(residuals)))).sum()
-            for effect in effects
-        ]
-        expected = np.array(
-            [
-                [_expected(one, other, possible, u, v) for other, v in zip(effects, sums, strict=True)]
-                for one, u in zip(effects, sums, strict=True)
-            ]
-        )
-        variances = np.maximum(np.linalg.lstsq(expected, np.array(forms), rcond=None)[0], 0)
-        parts = variances * [np.square(row).sum() for row in sums]
-        if parts.sum() > total:
-            number = len(sums[1])
-            degrees = parts.sum() ** 2 / (parts[1] ** 2 / max(number - 1, 1) + (parts.sum() - parts[1]) ** 2 / degrees)
-            total = parts.sum()
-    return float(np.sqrt(total / of_prompts) * t.ppf(side, degrees) / norm.ppf(side)) if of_prompts > 0 else 1.0
+    if people is not None:
+        either = np.unique(np.concatenate(people), return_inverse=True)[1]
+        judgement = np.unique(either * prompts + np.tile(prompt, 2), return_inverse=True)[1]
+        effects = [prompt, either, judgement, np.arange(len(residuals))]
+        squares = [float(np.square(sums(effect, residuals)).sum()) for effect in effects]
+        expected = [[_expected(one, other, possible) for other in effects] for one in effects]
+        variances = np.maximum(np.linalg.lstsq(np.array(expected), np.array(squares), rcond=None)[0], 0)
+        parts = [float(v * np.square(sums(e, possible)).sum()) for v, e in zip(variances, effects, strict=True)]
+        if sum(parts) > total:
+            total = sum(parts)
+            rest = (total - parts[1]) ** 2 / degrees
+            degrees = total**2 / (parts[1] ** 2 / max(int(either.max()), 1) + rest)
+    return float(np.sqrt(total / of_prompts) * t.ppf(side, degrees) / norm.ppf(side))
 
 
-def _expected(one: Index, other: Index, possible: Floats, u: Floats, v: Floats) -> float:
+def _expected(one: Index, other: Index, possible: Floats) -> float:
     """Expected sum of squares by the levels of `one` for an effect `other` of variance 1, less the common mean.
 
-    The sums over common levels are a sparse matrix S; this is the squared norm of S - u v' / N.
+    S is how much each two levels have in common, u and v how much each of them has; this is |S - u v' / sum(u)|^2.
     """
-    size = len(possible)
-    rows, columns = (np.concatenate([array] * 2) if len(array) == size else array for array in (one, other))
-    share = np.concatenate([possible] * 2) / (1 if max(len(one), len(other)) > size else 2)
-    if len(one) == len(other) == 2 * size:  # both people of one against both of the other
-        rows, columns = np.concatenate([rows, rows]), np.concatenate([columns, columns[size:], columns[:size]])
-        share = np.concatenate([share, share])
-    key, place = np.unique(rows * (int(columns.max()) + 1) + columns, return_inverse=True)
-    values = np.bincount(place, weights=share)
-    at, to = key // (int(columns.max()) + 1), key % (int(columns.max()) + 1)
+    size, both = len(possible), max(len(one), len(other))
+    rows, columns = (np.tile(levels, both // len(levels)) for levels in (one, other))
+    if len(one) == len(other) > size:  # both people of one against both of the other
+        rows, columns = np.tile(rows, 2), np.concatenate([columns, columns[size:], columns[:size]])
+    width = int(columns.max()) + 1
+    key, place = np.unique(rows * width + columns, return_inverse=True)
+    common = np.bincount(place, weights=np.tile(possible, len(rows) // size))
+    u, v = (np.bincount(levels, weights=np.tile(possible, len(levels) // size)) for levels in (one, other))
     total = possible.sum()
-    found = np.square(values).sum() - 2 * (u[at] * values * v[to]).sum() / total
-    return float(found + np.square(u).sum() * np.square(v).sum() / total**2)
+    crossed = (u[key // width] * common * v[key % width]).sum()
+    return float(np.square(common).sum() - 2 * crossed / total + np.square(u).sum() * np.square(v).sum() / total**2)
 
 
 def _rank_pairs(judged: Rows, persons: Index, measure: str) -> Iterator[tuple[Any, ...]]:

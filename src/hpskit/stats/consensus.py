@@ -1,21 +1,44 @@
-"""Consensus of rankings when some annotators do not look: people count as much as they agree with the others.
+"""Consensus of rankings: who is to be believed, and what the position on the page has to do with it.
 
-Nobody is removed. A person whose ranks do not go with those of the others gets the weight 0, which also handles whoever
-ranks upside down.
+People count as much as they agree with the others, and nobody is removed: a person whose ranks do not go with those of
+the others gets the weight 0, which also handles whoever ranks upside down. Generators get strengths from the same
+rankings, freed of what comes from standing first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hpskit.errors import InputError
 from hpskit.stats.agreement import person_numbers
-from hpskit.stats.blocks import Flags, Floats, Index, Rows, equal_blocks, read_votes
+from hpskit.stats.blocks import (
+    Flags,
+    Floats,
+    Index,
+    Rows,
+    ballots,
+    cluster_labels,
+    equal_blocks,
+    pair_indices,
+    read_votes,
+    require,
+)
+from hpskit.stats.intervals import Interval, Resampling, bootstrap_mean, check_settings, times_drawn
+from hpskit.stats.strengths import bradley_terry
 
-__all__ = ["WeightedRanks", "full_ranks", "reliability_weighted"]
+__all__ = [
+    "PositionStrengths",
+    "WeightedRanks",
+    "full_ranks",
+    "place_by_position",
+    "reliability_weighted",
+    "strengths_with_position",
+]
 
 _ROUNDS = 8
 _PRIOR = 2.0
@@ -42,6 +65,20 @@ class WeightedRanks:
     """Rankings given."""
     compared: Index
     """Rankings that could be compared with others; with 0, reliability and weight are those of the average person."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PositionStrengths:
+    """Strengths of generators, and what a place further down the page is worth, in natural logarithms of the odds."""
+
+    sources: tuple[Hashable, ...]
+    """Names, in the order in which they first appear; the arrays are (sources,) in this order."""
+    strength: Floats
+    """Mean 0; the difference of two is the log-odds that the first's image is preferred at the same place."""
+    low: Floats
+    high: Floats
+    position: Interval
+    """Log-odds gained by each place further from the start: below 0 where people favour what stands first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +201,137 @@ def _with_others(block: _Block, weight: Floats) -> Floats:
     scale = np.sqrt(np.square(own).sum(axis=2) * np.square(rest).sum(axis=2))
     found: Floats = np.divide((own * rest).sum(axis=2), scale, out=np.full(scale.shape, np.nan), where=scale > 1e-9)
     return found
+
+
+def place_by_position(
+    votes: Sequence[ArrayLike], orders: Sequence[ArrayLike], **options: Unpack[Resampling]
+) -> tuple[Interval, ...]:
+    """Mean place of the images shown first, second, … with intervals over prompts: 0 is best, 1 is last.
+
+    `votes` are (judgements, n) of ranks for each group, and `orders` the positions, 0 to n - 1 in any order, at which
+    the same images were shown to the same person. Without position bias every mean is 0.5: positions whose intervals
+    leave that out are biased. A place is the rank among the images that the person ranked, as a share.
+
+    Raises:
+        InputError: votes and orders do not fit together, or a position was shown in fewer than two groups.
+    """
+    judged = read_votes(votes)
+    shown = _read_orders(orders, judged)
+    sums, counts = np.zeros((2, len(judged.shapes), int(judged.shapes[:, 1].max())))
+    for groups in equal_blocks(judged, 4):
+        ranks, positions = full_ranks(judged.stacked(groups)), shown.stacked(groups)
+        known = ~np.isnan(ranks + positions)
+        cells = np.broadcast_to(groups[:, None, None], ranks.shape)[known], positions[known].astype(np.intp)
+        np.add.at(sums, cells, (ranks[known] - 0.5) / ranks.shape[2])
+        np.add.at(counts, cells, 1)
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return tuple(bootstrap_mean(column, **options) for column in means.T)
+
+
+def strengths_with_position(
+    votes: Sequence[ArrayLike],
+    sources: Sequence[Sequence[Hashable]],
+    orders: Sequence[ArrayLike],
+    *,
+    prior: float = 0.5,
+    clusters: ArrayLike | None = None,
+    resamples: int = 1_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> PositionStrengths:
+    """Bradley-Terry strengths of generators from rankings, with a term for the position on the page.
+
+    The log-odds that somebody prefers image i to j are strength i - strength j + position * (place i - place j). Every
+    two images that a person ranked are a match, ties half a win each; two of one generator tell of the position alone.
+    `votes` and `orders` are (judgements, n) for each group, as in `place_by_position`; `sources` name the generators of
+    the n images. `prior` wins are added on both sides of each two generators, as in `bradley_terry`. The pairs of a
+    ranking depend on each other, so intervals are by percentiles over prompts.
+
+    Source: Bradley & Terry 1952; Bugakova et al. 2019, Aggregation of pairwise comparisons with reduction of biases.
+
+    Raises:
+        InputError: arrays do not fit together, or generators were never compared, not even through others.
+    """
+    from scipy.sparse import csr_array
+
+    require(0 < prior < np.inf, "prior", prior, "a number of wins above 0, such as 0.5")
+    check_settings(resamples, level)
+    judged = read_votes(votes)
+    shown = _read_orders(orders, judged)
+    sizes = judged.shapes[:, 1].tolist()
+    for group, (own, size) in enumerate(zip(sources, sizes, strict=len(sources) == len(sizes))):
+        if len(own) != size or len(sources) != len(sizes):
+            found = f"has {len(own)} names, of {len(sources)} groups"
+            raise InputError(f"sources: group {group}", found, expected=f"{size}, of {len(sizes)} groups, as the votes")
+    names = tuple(dict.fromkeys(name for own in sources for name in own))
+    number = {name: place for place, name in enumerate(names)}
+    total, reach = len(names), max(sizes)
+    parts = []
+    for part in ballots(judged, 4):
+        first, second = pair_indices(part.images)
+        made = np.array([[number[name] for name in sources[group]] for group in part.groups])
+        one, other = (np.broadcast_to(made[:, None, index], part.ahead.shape) for index in (first, second))
+        positions = shown.stacked(part.groups)
+        apart = positions[:, :, first] - positions[:, :, second]
+        wins, swap = (1 + np.sign(part.ahead)) / 2, one > other
+        apart, wins = np.where(swap, -apart, apart), np.where(swap, 1 - wins, wins)
+        known = part.ranked & ~np.isnan(apart)
+        pair = np.minimum(one, other) * total + np.maximum(one, other)
+        cell = pair[known] * 2 * reach + apart[known].astype(np.intp) + reach
+        parts.append((np.broadcast_to(part.groups[:, None, None], known.shape)[known], cell, wins[known]))
+    groups, cells, won = (np.concatenate(column) for column in zip(*parts, strict=True))
+    kinds, column = np.unique(cells, return_inverse=True)
+    labels = cluster_labels(clusters, len(sizes))[groups]
+    labels = np.unique(labels, return_inverse=True)[1]
+    shape = (int(labels.max()) + 1, len(kinds))
+    tables = [csr_array((values, (labels, column)), shape=shape) for values in (won, np.ones(len(won)))]
+    left, right, apart = kinds // (2 * reach) // total, kinds // (2 * reach) % total, kinds % (2 * reach) - reach
+    rng = np.random.default_rng(seed)
+    drawn = np.concatenate([np.ones((1, shape[0])), times_drawn(rng, resamples, shape[0])])
+    counts = np.stack([(table.T @ drawn.T).T for table in tables])
+    once = np.zeros((total, total))
+    np.add.at(once, (left, right), counts[0, 0])
+    np.add.at(once, (right, left), (counts[1] - counts[0])[0])
+    bradley_terry(once, prior=prior)  # refuses generators that were never compared
+    pairs = np.unique(np.stack([left, right])[:, left != right], axis=1)
+    extra = np.full((*counts.shape[:2], pairs.shape[1] + 1), prior)
+    extra[1] *= 2
+    design = np.zeros((len(kinds) + pairs.shape[1] + 1, total + 1))
+    rows = np.arange(len(design) - 1)
+    np.add.at(design, (rows, np.append(left, pairs[0])), 1)
+    np.add.at(design, (rows, np.append(right, pairs[1])), -1)
+    design[:, total] = np.concatenate([apart, np.zeros(pairs.shape[1]), [1]])
+    fit = _logistic(design, np.concatenate([counts, extra], axis=2))
+    fit[:, :total] -= fit[:, :total].mean(axis=1, keepdims=True)
+    low, high = np.quantile(fit[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    ends = {"low": float(low[-1]), "high": float(high[-1])}
+    position = Interval(value=float(fit[0, -1]), **ends, level=level, resamples=resamples)
+    return PositionStrengths(sources=names, strength=fit[0, :-1], low=low[:-1], high=high[:-1], position=position)
+
+
+def _logistic(design: Floats, counts: Floats) -> Floats:
+    """Fit (sets, terms) by Newton's method, damped as in `bradley_terry`, to wins and matches (2, sets, rows)."""
+    terms = design.shape[1]
+    products = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
+    found = np.zeros((counts.shape[1], terms))
+    for _ in range(200):
+        chance = 1 / (1 + np.exp(-found @ design.T))
+        slope = (counts[0] - counts[1] * chance) @ design
+        curvature = ((counts[1] * chance * (1 - chance)) @ products).reshape(-1, terms, terms)
+        curvature[:, :-1, :-1] += 1 / terms  # a constant added to all strengths is free
+        step = np.linalg.solve(curvature, slope[:, :, None])[:, :, 0]
+        reach = np.abs(step @ design.T).max(axis=1, keepdims=True)
+        found += step * np.where(reach > 0, np.log1p(reach) / np.where(reach > 0, reach, 1), 1)
+        if reach.max() < 1e-9:
+            return found
+    raise InputError("votes", "give no strengths in 200 steps", expected="rankings of comparable numbers")
+
+
+def _read_orders(orders: Sequence[ArrayLike], judged: Rows) -> Rows:
+    """Check that every ranking has the positions at which its images were shown."""
+    shown = read_votes(orders, name="orders")
+    if shown.shapes.shape != judged.shapes.shape or (shown.shapes != judged.shapes).any():
+        raise InputError("orders", "have other shapes than the votes", expected="(judgements, images) for each group")
+    for place in np.flatnonzero(~np.isnan(shown.flat) & ~np.isin(shown.flat, range(int(shown.shapes[:, 1].max()))))[:1]:
+        raise InputError("orders", f"have {shown.flat[place]:g}", expected="positions from 0, less than the images")
+    return shown
