@@ -124,17 +124,18 @@ def test_drag_by_touch(enter: Open) -> None:
         assert server.draft(0)["answer"]["tiers"] == [[2], [0], [1], [3]]
 
 
+HANDLES = """[...document.querySelectorAll(".handle")].map((one) => one.getBoundingClientRect())
+  .map(({ left, right, top, bottom }) => [left, right, top, bottom])"""
+
+
 def scroll_about(page: Any, times: int) -> None:
     """Random flicks over images, strip and prompt, as fast as a browser takes them."""
     chance, finger = random.Random(7), Finger(page)
-    handles = page.locator(".handle:visible")
     for _ in range(times):
-        boxes = [box for box in (handles.nth(k).bounding_box() for k in range(handles.count())) if box]
+        boxes = page.evaluate(HANDLES)
         while True:
             x, y = chance.uniform(5, 355), chance.uniform(5, 735)
-            if not any(
-                box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"] for box in boxes
-            ):
+            if not any(left <= x <= right and top <= y <= bottom for left, right, top, bottom in boxes):
                 break
         far = chance.choice([-1, 1]) * chance.uniform(40, 300)
         end = (x + chance.uniform(-5, 5), y + far if 5 <= y + far <= 735 else y - far)
