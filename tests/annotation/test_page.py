@@ -78,6 +78,7 @@ def test_keyboard(enter: Open) -> None:
         assert shown(page) == [[2], [3], [0], [1]]
         press(page, "Enter")
         next_task(page, "task 2")
+        saved(page)
         assert tiers(server) == [[[2], [3], [0], [1]]]
         press(page, "= - 0 9 8 7 6 5 4 3 2")
         assert shown(page) == [[k] for k in range(11, -1, -1)]
@@ -85,6 +86,7 @@ def test_keyboard(enter: Open) -> None:
         assert shown(page)[-1] == [0], "a ranked image is picked out, not taken back"
         press(page, "Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert len(server.votes()) == 2
 
 
@@ -96,6 +98,7 @@ def test_keyboard_alone_with_tab_and_enter(enter: Open) -> None:
         assert shown(page) == [[1], [0]]
         press(page, "Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert tiers(server) == [[[1], [0]]]
 
 
@@ -107,6 +110,7 @@ def test_touch(enter: Open) -> None:
         assert shown(page) == [[1], [3], [0], [2]]
         page.locator("#submit").tap()
         next_task(page, "task 2")
+        saved(page)
         assert tiers(server) == [[[1], [3], [0], [2]]]
 
 
@@ -254,6 +258,7 @@ def test_ties(enter: Open) -> None:
         assert shown(page) == [[0, 1], [3], [2]]
         press(page, "Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert tiers(server) == [[[0, 1], [3], [2]]]
 
 
@@ -273,6 +278,7 @@ def test_partial_order(enter: Open) -> None:
         page = enter(server)
         press(page, "4 2 Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert tiers(server) == [[[3], [1]]]
 
 
@@ -291,6 +297,7 @@ def test_none_is_no_tie(enter: Open) -> None:
         next_task(page, "task 2")
         press(page, "1 2 n Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert [(vote.answer["tiers"], vote.answer["none"]) for vote in server.votes()] == [
             ([], True),
             ([[0], [1], [2]], True),
@@ -308,6 +315,7 @@ def test_ratings_and_flags(enter: Open) -> None:
         assert page.locator(".card").nth(0).get_attribute("aria-label") == "Image 1, rank 1 of 2, 1 problem"
         page.click("#submit")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         answer = server.votes()[0].answer
         assert (answer["ratings"], answer["flags"]) == ([2, 4], {"0": ["wrong words"]})
 
@@ -325,6 +333,7 @@ def test_pair(enter: Open, key: str, expected: list[list[int]], none: bool) -> N
         assert server.votes() == []
         press(page, key)
         next_task(page, "task 2")
+        saved(page)
         assert [(vote.answer["tiers"], vote.answer["none"]) for vote in server.votes()] == [(expected, none)]
 
 

@@ -151,6 +151,7 @@ def test_two_tabs(enter: Open) -> None:
         one.wait_for_selector("#empty:visible")
         press(other, "Enter")
         other.get_by_text("An answer was not stored").wait_for()
+        saved(one)
         assert tiers(server) == [[[0], [1], [3], [2]]]
 
 
@@ -229,6 +230,7 @@ def test_refused_answer_is_said_and_kept(enter: Open) -> None:
             page.get_by_text("An answer was not stored: out of order").wait_for()
             page.get_by_role("button", name="Try again").click()
             page.wait_for_selector("#saved[data-state=saved]")
+        saved(page)
         assert tiers(server) == [[[1], [0]]]
 
 
@@ -257,6 +259,7 @@ def test_lease_is_renewed_while_somebody_works_and_asked_about_otherwise(enter: 
         page.get_by_text("The time for this task is over").wait_for()
         press(page, "2 Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert tiers(server) == [[[0], [1], [2]]]
 
 
@@ -277,6 +280,7 @@ def test_late_answer_is_kept(enter: Open) -> None:
         press(page, "1 2 Enter")
         next_task(page, "task 2")
         page.get_by_text("your answer is kept as well").wait_for()
+        saved(page)
         assert [vote.late for vote in server.votes()] == [True]
 
 
