@@ -78,6 +78,7 @@ def test_keyboard(enter: Open) -> None:
         assert shown(page) == [[2], [3], [0], [1]]
         press(page, "Enter")
         next_task(page, "task 2")
+        saved(page)
         assert tiers(server) == [[[2], [3], [0], [1]]]
         press(page, "= - 0 9 8 7 6 5 4 3 2")
         assert shown(page) == [[k] for k in range(11, -1, -1)]
@@ -85,6 +86,7 @@ def test_keyboard(enter: Open) -> None:
         assert shown(page)[-1] == [0], "a ranked image is picked out, not taken back"
         press(page, "Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert len(server.votes()) == 2
 
 
@@ -96,6 +98,7 @@ def test_keyboard_alone_with_tab_and_enter(enter: Open) -> None:
         assert shown(page) == [[1], [0]]
         press(page, "Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert tiers(server) == [[[1], [0]]]
 
 
@@ -107,6 +110,7 @@ def test_touch(enter: Open) -> None:
         assert shown(page) == [[1], [3], [0], [2]]
         page.locator("#submit").tap()
         next_task(page, "task 2")
+        saved(page)
         assert tiers(server) == [[[1], [3], [0], [2]]]
 
 
@@ -124,17 +128,18 @@ def test_drag_by_touch(enter: Open) -> None:
         assert server.draft(0)["answer"]["tiers"] == [[2], [0], [1], [3]]
 
 
+HANDLES = """[...document.querySelectorAll(".handle")].map((one) => one.getBoundingClientRect())
+  .map(({ left, right, top, bottom }) => [left, right, top, bottom])"""
+
+
 def scroll_about(page: Any, times: int) -> None:
     """Random flicks over images, strip and prompt, as fast as a browser takes them."""
     chance, finger = random.Random(7), Finger(page)
-    handles = page.locator(".handle:visible")
     for _ in range(times):
-        boxes = [box for box in (handles.nth(k).bounding_box() for k in range(handles.count())) if box]
+        boxes = page.evaluate(HANDLES)
         while True:
             x, y = chance.uniform(5, 355), chance.uniform(5, 735)
-            if not any(
-                box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"] for box in boxes
-            ):
+            if not any(left <= x <= right and top <= y <= bottom for left, right, top, bottom in boxes):
                 break
         far = chance.choice([-1, 1]) * chance.uniform(40, 300)
         end = (x + chance.uniform(-5, 5), y + far if 5 <= y + far <= 735 else y - far)
@@ -253,6 +258,7 @@ def test_ties(enter: Open) -> None:
         assert shown(page) == [[0, 1], [3], [2]]
         press(page, "Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert tiers(server) == [[[0, 1], [3], [2]]]
 
 
@@ -272,6 +278,7 @@ def test_partial_order(enter: Open) -> None:
         page = enter(server)
         press(page, "4 2 Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert tiers(server) == [[[3], [1]]]
 
 
@@ -290,6 +297,7 @@ def test_none_is_no_tie(enter: Open) -> None:
         next_task(page, "task 2")
         press(page, "1 2 n Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert [(vote.answer["tiers"], vote.answer["none"]) for vote in server.votes()] == [
             ([], True),
             ([[0], [1], [2]], True),
@@ -307,6 +315,7 @@ def test_ratings_and_flags(enter: Open) -> None:
         assert page.locator(".card").nth(0).get_attribute("aria-label") == "Image 1, rank 1 of 2, 1 problem"
         page.click("#submit")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         answer = server.votes()[0].answer
         assert (answer["ratings"], answer["flags"]) == ([2, 4], {"0": ["wrong words"]})
 
@@ -324,6 +333,7 @@ def test_pair(enter: Open, key: str, expected: list[list[int]], none: bool) -> N
         assert server.votes() == []
         press(page, key)
         next_task(page, "task 2")
+        saved(page)
         assert [(vote.answer["tiers"], vote.answer["none"]) for vote in server.votes()] == [(expected, none)]
 
 

@@ -223,7 +223,7 @@ DEEDS = """async (seed) => {
 def test_model_keeps_its_promises_whatever_is_done(enter: Open) -> None:
     with served(tasks(2)) as server:
         page = enter(server)
-        assert [found for seed in range(200) if (found := page.evaluate(DEEDS, seed))] == []
+        assert [found for seed in range(50) if (found := page.evaluate(DEEDS, seed))] == []
 
 
 def test_sizes_are_within_the_room(enter: Open) -> None:

@@ -77,6 +77,41 @@ def test_earlier_task_shows_its_order_and_only_that_changes(enter: Open) -> None
         assert server.votes()[1].revision == 1
 
 
+def test_answer_under_way_is_not_changed_before_it_is_there(enter: Open) -> None:
+    with served(tasks(3, 3, 3)) as server:
+        page = enter(server)
+        press(page, "3 1 Enter")
+        next_task(page, "task 2")
+        saved(page)
+        press(page, "b")
+        page.get_by_role("button", name="task 1").click()
+        next_task(page, "task 1")
+        page.route("**/api/votes/**", lambda route: route.abort())
+        press(page, "2 ArrowUp Enter")
+        next_task(page, "task 2")
+        press(page, "b")
+        page.get_by_role("button", name="task 1").click()
+        page.get_by_text("still on its way").wait_for()
+        page.unroute("**/api/votes/**")
+        saved(page)
+        assert [(vote.revision, vote.answer["tiers"]) for vote in server.votes()] == [(2, [[2], [1], [0]])]
+
+
+def test_instructions_and_back_keep_the_draft(enter: Open) -> None:
+    with served(tasks(3)) as server:
+        page = enter(server)
+        press(page, "3")
+        page.get_by_role("link", name="Instructions").click()
+        page.wait_for_selector("h1:text('Instructions')")
+        page.go_back()
+        ready(page)
+        assert shown(page) == [[2]]
+        press(page, "1")
+        saved(page)
+        page.wait_for_timeout(700)
+        assert server.draft(0)["answer"]["tiers"] == [[2], [0], [1]]
+
+
 def test_next_task_is_loaded_ahead_but_not_seen(enter: Open) -> None:
     with served(tasks(3, 3)) as server:
         asked: list[str] = []
@@ -117,6 +152,7 @@ def test_two_tabs(enter: Open) -> None:
         one.wait_for_selector("#empty:visible")
         press(other, "Enter")
         other.get_by_text("An answer was not stored").wait_for()
+        saved(one)
         assert tiers(server) == [[[0], [1], [3], [2]]]
 
 
@@ -195,6 +231,7 @@ def test_refused_answer_is_said_and_kept(enter: Open) -> None:
             page.get_by_text("An answer was not stored: out of order").wait_for()
             page.get_by_role("button", name="Try again").click()
             page.wait_for_selector("#saved[data-state=saved]")
+        saved(page)
         assert tiers(server) == [[[1], [0]]]
 
 
@@ -223,6 +260,7 @@ def test_lease_is_renewed_while_somebody_works_and_asked_about_otherwise(enter: 
         page.get_by_text("The time for this task is over").wait_for()
         press(page, "2 Enter")
         page.wait_for_selector("#empty:visible")
+        saved(page)
         assert tiers(server) == [[[0], [1], [2]]]
 
 
@@ -243,6 +281,7 @@ def test_late_answer_is_kept(enter: Open) -> None:
         press(page, "1 2 Enter")
         next_task(page, "task 2")
         page.get_by_text("your answer is kept as well").wait_for()
+        saved(page)
         assert [vote.late for vote in server.votes()] == [True]
 
 

@@ -16,7 +16,7 @@ export class Podium {
     this.list = list;
     this.does = does;
     this.items = images.map((image, position) => this.#item(image, position));
-    this.mark = make("div", { class: "drop", hidden: true });
+    this.mark = make("li", { class: "drop", "aria-hidden": "true", hidden: true });
     list.style.setProperty("--n", String(images.length));
     list.classList.toggle("crowded", images.length > 7);
     list.replaceChildren();

@@ -161,6 +161,10 @@ class Work {
       const { votes } = await ask("GET", "/api/history");
       const assignment = await askEarlier(votes);
       if (!assignment) return;
+      if (this.outbox.pending().some((letter) => letter.assignment === assignment)) {
+        toast("That answer is still on its way; try again when it is saved");
+        return;
+      }
       const { task } = await ask("GET", `/api/assignments/${assignment}`);
       if (!task.vote) return void toast("That task can no longer be changed");
       this.aside = this.screen ?? "none";
