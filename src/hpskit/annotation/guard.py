@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -136,7 +137,11 @@ class Guard:
                 message["headers"] = [*message["headers"], *(one for one in new if one[0] not in there)]
             await send(message)
 
-        if (refusal := await self._refusal(scope)) is not None:
+        try:
+            refusal = await self._refusal(scope)
+        except HpskitError as error:  # the database does not answer
+            refusal = refusal_of(error)
+        if refusal is not None:
             await refusal(scope, receive, secured)
             return
         try:
@@ -195,21 +200,28 @@ def refused(status: int, place: str, found: str, *, expected: str = "", cure: st
     return JSONResponse({"error": written, **facts}, status)  # half a character of the request would not be UTF-8
 
 
+def refusal_of(error: HpskitError) -> JSONResponse:
+    """Make the reply that an error of ours is."""
+    status, facts = 400, {}
+    if isinstance(error, RefusedError):
+        status = error.status
+    elif isinstance(error, AbsentError):
+        status = 404
+    elif isinstance(error, ConflictError):
+        status, facts = 409, error.facts
+    elif isinstance(error, OutputError):  # which database it is, and why, is nobody's business but the log's
+        logging.getLogger("hpskit.annotation").error("%s", error)
+        cure = "try again in a moment; what was acknowledged before is safe"
+        return refused(503, "server", "cannot reach its database, or its disk is full", cure=cure)
+    return refused(status, error.place, error.found, expected=error.expected, cure=error.cure, **facts)
+
+
 def install(app: FastAPI) -> None:
     """Let every error of ours, and every request that is not as described, become a refusal with its fields."""
 
     @app.exception_handler(HpskitError)
     def _ours(_: Request, error: HpskitError) -> Response:
-        status, facts = 400, {}
-        if isinstance(error, RefusedError):
-            status = error.status
-        elif isinstance(error, AbsentError):
-            status = 404
-        elif isinstance(error, ConflictError):
-            status, facts = 409, error.facts
-        elif isinstance(error, OutputError):
-            status = 503
-        return refused(status, error.place, error.found, expected=error.expected, cure=error.cure, **facts)
+        return refusal_of(error)
 
     @app.exception_handler(RequestValidationError)
     def _shape(_: Request, error: RequestValidationError) -> Response:
