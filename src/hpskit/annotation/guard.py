@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -23,7 +24,7 @@ from hpskit.annotation.store import Store
 from hpskit.annotation.votes import AbsentError, ConflictError
 from hpskit.errors import HpskitError, OutputError
 
-__all__ = ["Guard", "RefusedError", "Server", "acting", "current", "install", "needs"]
+__all__ = ["Guard", "Kept", "RefusedError", "Server", "acting", "current", "install", "needs"]
 
 _LARGEST = 64 * 1024
 """Bytes of a request: an answer has a thousand."""
@@ -39,6 +40,31 @@ class RefusedError(HpskitError):
         self.status = status
 
 
+class Kept:
+    """Keeps what was dear to make for some seconds, so that many who look at it cost what one costs."""
+
+    def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds, self._clock = seconds, clock
+        self._found: dict[str, tuple[float, Any]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what `make` gave in the last seconds, or what it gives now; those who come meanwhile wait for it."""
+        with self._lock:
+            until, found = self._found.get(name, (-1.0, None))
+            begun = self._clock()
+            if begun >= until:
+                found = make()
+                end = self._clock()
+                self._found[name] = (end + max(self.seconds, 5 * (end - begun)) * (self.seconds > 0), found)
+            return found
+
+    def clear(self) -> None:
+        """Forget all: somebody has changed what it is made of, and wants to see that."""
+        with self._lock:
+            self._found.clear()
+
+
 class Server:
     """State of a running server: its project, its database, its sessions."""
 
@@ -49,6 +75,8 @@ class Server:
         self.doors = Limiter(burst=100, each_second=5) if limit else None
         """For those without a session, by address: a class that shares one gets in; secrets of 192 bits stay secret."""
         self.to_assess: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self.kept = Kept()
+        """Figures of the pages of researchers and inspectors."""
         self.assessing: threading.Thread | None = None
 
     @property
@@ -106,8 +134,9 @@ def acting(
 
 def needs(role: Role, *, change: bool = False) -> Callable[..., Row[Any]]:
     """Make a dependency that lets in those with a role; others are told that nothing is there."""
+    known = Depends(acting if change else current)  # outside: the annotation of `check` is read where `change` is not
 
-    def check(who: Annotated[Row[Any], Depends(acting if change else current)]) -> Row[Any]:
+    def check(who: Row[Any] = known) -> Row[Any]:
         if not may(who, role):
             raise RefusedError(404, "page", "is not there")
         return who
