@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from replay import replay
 
 from hpskit import load_scorer
 from hpskit.annotation.app import create_app
@@ -36,6 +35,7 @@ from hpskit.models.training_record import read_record
 from hpskit.prompts.suites import KNOWN, STYLES, open_suite
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.agreement import agreement_by_gap, annotator_agreement, leave_one_out_agreement
+from replay import replay
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("HPSKIT_SHARED", ROOT.parent / "shared")) / "data"
@@ -157,4 +157,5 @@ def test_mini_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         dict(Weights(path=path, origin=path).tensors()) for path in (tmp_path / "mini/mini.safetensors", embedded)
     )
     for name, tensor in own.items():
-        torch.testing.assert_close(tensor, old[name], rtol=1e-2, atol=1e-2 * float(old[name].abs().max()))  # another CPU stops a step elsewhere
+        near = 1e-2 * float(old[name].abs().max())  # on another CPU the fit stops a step elsewhere
+        torch.testing.assert_close(tensor, old[name], rtol=1e-2, atol=near)
