@@ -3,7 +3,7 @@
 OUT/rankings.jsonl, test.json and train.json, data.parquet or labelstudio.json    the data set, in the wanted layout
 OUT/images/ (or test/ and train/)    its images
 OUT/README.md                 the card: counts, agreement, exclusions, limits
-OUT/about/votes.jsonl         every vote: who (a pseudonym), order shown, ranks, times, kind, whether it counts and why not
+OUT/about/votes.jsonl         every vote: pseudonym, order shown, ranks, times, kind, and why it does not count if so
 OUT/about/aggregates.jsonl    each task's plain and reliability-weighted mean ranks
 OUT/about/annotators.jsonl    each pseudonym's reliability, weight and state
 OUT/about/generators.json     strengths of generators, with a term for the position on the page
