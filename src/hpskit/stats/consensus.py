@@ -52,7 +52,8 @@ class WeightedRanks:
     """Consensus of each group, and how reliable each person is."""
 
     scores: tuple[Floats, ...]
-    """(images,) for each group: weighted mean rank, 1 and more, lower is better; NaN for an image nobody ranked."""
+    """(images,) for each group: weighted mean rank, 1 and more, lower is better; NaN for an image nobody ranked. One
+    that only people of the weight 0 ranked has their plain mean."""
     plain: Flags
     """(groups,): whether the mean is the plain one, since everybody who judged there has the weight 0."""
     people: tuple[Hashable, ...]
@@ -152,12 +153,10 @@ def reliability_weighted(votes: Sequence[ArrayLike], annotators: Sequence[Sequen
     scores: list[Floats] = [np.full(images, np.nan) for images in judged.shapes[:, 1].tolist()]
     plain = np.zeros(len(scores), dtype=np.bool_)
     for block in blocks:
-        own = weight[block.person]
-        plain[block.groups] = own.sum(axis=1) == 0
-        own = np.where(plain[block.groups, None], 1, own)[:, :, None]
-        total = (own * block.ranked).sum(axis=1)
-        unseen = (total == 0) & block.ranked.any(axis=1)  # only by people of the weight 0: their plain mean
-        own = np.where(unseen[:, None, :], 1, own)
+        own = weight[block.person][:, :, None]
+        plain[block.groups] = own.sum(axis=(1, 2)) == 0
+        unheard = (own * block.ranked).sum(axis=1, keepdims=True) == 0  # images that only people of the weight 0 ranked
+        own = np.where(unheard, 1, own)
         total = (own * block.ranked).sum(axis=1)
         means = np.where(total > 0, (own * block.ranks).sum(axis=1) / np.where(total > 0, total, 1), np.nan)
         for group, row in zip(block.groups.tolist(), means, strict=True):

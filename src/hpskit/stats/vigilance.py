@@ -144,12 +144,15 @@ def tau_with_reference(ranks: ArrayLike, references: Sequence[ArrayLike]) -> flo
     """Kendall's tau-b of a ranking (n,) with the mean of others (n,) of the same images; NaN is not ranked.
 
     The result is NaN without a reference, and where one side has no order: a ranking that ties everything says nothing.
+
+    Raises:
+        InputError: the rankings differ in length.
     """
-    if not len(references):
-        return np.nan
-    return float(
-        _compared(np.stack([np.asarray(row, dtype=np.float64) for row in (ranks, *references)])[None])[0][0, 0]
-    )
+    own, *others = (np.asarray(row, dtype=np.float64) for row in (ranks, *references))
+    for place, row in enumerate(others):
+        if row.shape != own.shape or own.ndim != 1:
+            raise InputError(f"references: ranking {place}", f"has shape {row.shape}", expected=f"{own.shape}")
+    return float(_compared(np.stack([own, *others])[None])[0][0, 0])
 
 
 def taus_with_peers(votes: Sequence[ArrayLike], annotators: Sequence[Sequence[Hashable]]) -> PeerTaus:
@@ -189,7 +192,7 @@ def vigilance(taus: ArrayLike, images: ArrayLike, peers: ArrayLike) -> Vigilance
 
     Simulated with the real sample (`python benchmarks/vigilance.py`), nine others: random people are paused after 5
     tasks of nine images in the median and 8 at the 95 % quantile, 10 and 20 tasks of four; reversed ones after 3 and 4;
-    of honest people 1 in 400 within 500 tasks. Of two images it takes 30 tasks. With 30 % of the others random, random
+    of honest people, at most 1 in 400 within 500 tasks. Of two images it takes 30 tasks. With 30 % of the others random, random
     people are found as soon, but honest ones are paused more often: 1 % within 500 tasks with nine others, 2 with four,
     8 with two, 6 with one. So take the votes of paused people out of the means, and let somebody look at a pause.
 
