@@ -191,10 +191,11 @@ def vigilance(taus: ArrayLike, images: ArrayLike, peers: ArrayLike) -> Vigilance
     than for an honest one of that size with that many peers: at most 4, so that a slip pauses nobody.
 
     Simulated with the real sample (`python benchmarks/vigilance.py`), nine others: random people are paused after 5
-    tasks of nine images in the median and 8 at the 95 % quantile, 10 and 20 tasks of four; reversed ones after 3 and 4;
-    of honest people, at most 1 in 400 within 500 tasks. Of two images it takes 30 tasks. With 30 % of the others random, random
-    people are found as soon, but honest ones are paused more often: 1 % within 500 tasks with nine others, 2 with four,
-    8 with two, 6 with one. So take the votes of paused people out of the means, and let somebody look at a pause.
+    tasks of nine images in the median and 8 at the 95 % quantile, 10 and 20 tasks of four; reversed ones after 3 and 4
+    in the median; of 400 honest people at most one within 500 tasks. Of two images it takes some 30 tasks, and up to
+    0.5 % of the honest are paused. With 30 % of the others random, random people are found as soon, but honest ones are
+    paused more often: of nine images 1 % within 500 tasks with nine others, 2 % with four, 8 % with two, 6 % with one.
+    So take the votes of paused people out of the means, and let somebody look at a pause.
 
     Raises:
         InputError: arrays differ in length, or hold what cannot be.
