@@ -35,6 +35,8 @@ from hpskit.models.training_record import read_record
 from hpskit.prompts.suites import KNOWN, STYLES, open_suite
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.agreement import agreement_by_gap, annotator_agreement, leave_one_out_agreement
+from hpskit.stats.planning import fitted_noise
+from hpskit.stats.vigilance import honest_taus, taus_with_peers
 from replay import replay
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +112,16 @@ def test_the_ceilings_of_the_paper(entries: list[dict[str, Any]]) -> None:
     agreement = [point.people.value for point in agreement_by_gap(votes, bins=5)]
     assert agreement == sorted(agreement)
     assert agreement[0] == pytest.approx(0.65, abs=0.03)
+
+
+def test_rankings_are_those_of_the_model(entries: list[dict[str, Any]]) -> None:
+    """One variance, fitted to pairs of people, foretells a person's tau with the mean of the nine others."""
+    votes = [np.array([row["rank"] for row in entry["raw_annotations"]], dtype=float) for entry in entries]
+    assert fitted_noise(votes) == pytest.approx(0.29, abs=0.005)
+    taus = taus_with_peers(votes, [range(10)] * len(votes)).tau
+    assert (taus.mean(), taus.std()) == pytest.approx((0.668, 0.197), abs=0.001)
+    assert honest_taus(9, 9, bad_peers=0).mean() == pytest.approx(taus.mean(), abs=0.01)
+    assert honest_taus(9, 9, bad_peers=0).std() == pytest.approx(taus.std(), abs=0.01)
 
 
 def test_the_published_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
