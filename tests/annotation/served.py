@@ -118,6 +118,7 @@ class Running:
             mode=made[0].mode,
             overlap=1,
             checks="off",
+            practice_score=0.0,
             task_order="given",
             practice_tasks=sum(task.practice for task in made),
         )

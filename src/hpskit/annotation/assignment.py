@@ -69,7 +69,7 @@ def get_task(
     due = settings.checks == "auto" and is_check(settings.seed, who.id, number)
     if due and (check := check_task(connection, who, settings, now)) is not None:
         return Given(assignment=check)
-    return work_task(connection, who, settings, now)
+    return work_task(connection, who, settings, now, holding)
 
 
 def held_by(connection: Connection, number: int, now: float) -> Sequence[Row[Any]]:
@@ -80,9 +80,17 @@ def held_by(connection: Connection, number: int, now: float) -> Sequence[Row[Any
     return connection.execute(query.order_by(assignment.c.held_at, assignment.c.id)).all()
 
 
-def work_task(connection: Connection, who: Row[Any], settings: Settings, now: float) -> Given:
+def had_by(who: Row[Any], holding: Collection[str] = ()) -> ColumnElement[bool]:
+    """Pick tasks that somebody had, or has on the page although the lease is over; a lease that went back is no hold."""
+    kept = or_(assignment.c.state != "ended", assignment.c.id.in_(holding))
+    return exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, kept)
+
+
+def work_task(
+    connection: Connection, who: Row[Any], settings: Settings, now: float, holding: Collection[str] = ()
+) -> Given:
     """Lease a task that still wants votes and that this person never had."""
-    had = exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, assignment.c.state != "ended")
+    had = had_by(who, holding)
     query = select(task).where(task.c.kind == "work", task.c.done < task.c.wanted, is_free(now), ~had)
     order = (task.c.done.desc(), task.c.shuffle) if settings.task_order == "random" else (task.c.shuffle,)
     drawn = list(connection.execute(query.order_by(*order).limit(_CANDIDATES)).all())
@@ -187,9 +195,8 @@ def release(connection: Connection, number: int, *, until: float | None = None) 
 
 def nothing_left(connection: Connection, who: Row[Any], now: float) -> Given:
     """Say why there is no task: nothing is open that this person did not have, or others hold it."""
-    had = exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, assignment.c.state != "ended")
     query = select(func.count(), func.count().filter(is_free(now)), func.min(task.c.next_end)).where(
-        task.c.kind == "work", task.c.done < task.c.wanted, ~had
+        task.c.kind == "work", task.c.done < task.c.wanted, ~had_by(who)
     )
     left, free, first = connection.execute(query).one()
     if not left:
@@ -201,8 +208,7 @@ def nothing_left(connection: Connection, who: Row[Any], now: float) -> Given:
 
 def practice_task(connection: Connection, who: Row[Any], settings: Settings, now: float) -> Given:
     """Give the next task of the qualification; everybody has the same ones."""
-    had = exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, assignment.c.state != "ended")
-    query = select(task).where(task.c.kind == "practice", ~had).order_by(task.c.shuffle).limit(1)
+    query = select(task).where(task.c.kind == "practice", ~had_by(who)).order_by(task.c.shuffle).limit(1)
     found = connection.execute(query).one_or_none()
     if found is None:
         return Given(reason="wait", seconds=5.0)
@@ -217,8 +223,7 @@ def check_task(connection: Connection, who: Row[Any], settings: Settings, now: f
     single = select(task.c.id).where(task.c.kind == "work", task.c.wanted == 1).limit(1)
     if connection.execute(single).one_or_none() is None:
         return None
-    had = exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, assignment.c.state != "ended")
-    gold = select(task).where(task.c.kind == "gold", ~had).order_by(task.c.shuffle).limit(1)
+    gold = select(task).where(task.c.kind == "gold", ~had_by(who)).order_by(task.c.shuffle).limit(1)
     if (found := connection.execute(gold).one_or_none()) is not None:
         return lease(connection, found, who, 0, settings, now)
     again = had.where(assignment.c.round == 1)

@@ -148,7 +148,7 @@ def save_draft(
     with store.write() as connection:
         row = owned(connection, who, number, lock=True)
         if row.state not in ("held", "voted"):
-            raise ConflictError("assignment", "is no longer yours", version=row.draft_version, answer=row.draft)
+            raise ConflictError("assignment", "is no longer yours")
         check_answer(answer, len(row.order), settings, draft=True)
         plain = answer.model_dump(mode="json")
         if version <= row.draft_version:
