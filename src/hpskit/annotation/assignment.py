@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Exists, Row, Select, and_, exists, func, insert, or_, select, update
 
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store
@@ -80,8 +80,8 @@ def held_by(connection: Connection, number: int, now: float) -> Sequence[Row[Any
     return connection.execute(query.order_by(assignment.c.held_at, assignment.c.id)).all()
 
 
-def had_by(who: Row[Any], holding: Collection[str] = ()) -> ColumnElement[bool]:
-    """Pick tasks that somebody had, or has on the page although the lease is over; a lease that went back is no hold."""
+def had_by(who: Row[Any], holding: Collection[str] = ()) -> Exists:
+    """Pick tasks that somebody had, or has on the page although the lease is over; one that went back is open again."""
     kept = or_(assignment.c.state != "ended", assignment.c.id.in_(holding))
     return exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, kept)
 
@@ -226,7 +226,7 @@ def check_task(connection: Connection, who: Row[Any], settings: Settings, now: f
     gold = select(task).where(task.c.kind == "gold", ~had_by(who)).order_by(task.c.shuffle).limit(1)
     if (found := connection.execute(gold).one_or_none()) is not None:
         return lease(connection, found, who, 0, settings, now)
-    again = had.where(assignment.c.round == 1)
+    again = had_by(who).where(assignment.c.round == 1)
     own = (
         select(task)
         .join(vote, vote.c.task == task.c.id)
