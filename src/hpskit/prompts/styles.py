@@ -1,7 +1,7 @@
 """Tell the style of a prompt: animation, concept art, painting or photo, by a linear model in the package.
 
 Words, pairs of words and pieces of words are hashed into a table of weights. `runs/styles/fit.py` fits it to the
-prompts of HPS v2's benchmark, which are labelled by their file; docs/prompts.md says how well.
+prompts of HPS v2's benchmark, which are labelled by their file, helped by raw prompts; docs/prompts.md says how well.
 """
 
 from __future__ import annotations
