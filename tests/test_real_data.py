@@ -5,6 +5,7 @@ Where they are absent nothing of this is collected; every promise has a test on 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import runpy
@@ -16,8 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from replay import replay
 
 from hpskit import load_scorer
+from hpskit.annotation.app import create_app
+from hpskit.annotation.export import export
+from hpskit.annotation.project import Settings as AnnotationSettings
+from hpskit.annotation.quality import standing
+from hpskit.annotation.serving import opened
+from hpskit.annotation.setup import make_project, open_source
 from hpskit.dataset.convert import convert
 from hpskit.dataset.inspect import inspect
 from hpskit.dataset.reading import open_data
@@ -56,6 +64,35 @@ def test_the_sample_of_hpdv2(entries: list[dict[str, Any]], tmp_path: Path) -> N
         assert path.read_bytes() == (SAMPLE / "test" / path.name).read_bytes()
 
 
+def test_rankings_of_hpdv2_given_through_the_server_come_out_as_they_are(
+    entries: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Published orders, every ranking, and both ceilings of the paper."""
+    settings = AnnotationSettings(name="replayed", overlap=10, consent=True, checks="off")
+    made = make_project(tmp_path / "project", settings, open_source(SAMPLE / "test.json"))
+    assert (made.tasks, made.images, made.votes) == (37, 322, 370)
+    found = opened(tmp_path / "project")
+    given = {
+        f"row {row}": {
+            f"work-{number:06d}": entry["raw_annotations"][row]["rank"] for number, entry in enumerate(entries, 1)
+        }
+        for row in range(10)
+    }
+    assert asyncio.run(replay(create_app(found.project, found.store, limit=False), found.store, given)) == 370
+    assert [one.state for one in standing(found.store, settings)] == ["work"] * 10
+    exported = export(found.project, found.store, "hpdv2", tmp_path / "out", aggregate="mean")
+    assert (exported.tasks, exported.votes, exported.excluded) == (37, 370, {})
+    back = json.loads((tmp_path / "out/test.json").read_bytes())
+    for entry, row in zip(entries, back, strict=True):
+        assert (row["prompt"], row["image_path"], row["rank"]) == (entry["prompt"], entry["image_path"], entry["rank"])
+        ranks = [sorted(one["rank"] for one in each["raw_annotations"]) for each in (entry, row)]
+        assert ranks[0] == ranks[1]
+    votes, again = ([group.ranks() for group in open_data(path)] for path in (SAMPLE, tmp_path / "out"))
+    for measure in (annotator_agreement, leave_one_out_agreement):
+        assert measure(again).value == pytest.approx(measure(votes).value, abs=1e-12)
+    found.store.close()
+
+
 def test_the_test_set_of_imagereward() -> None:
     raw = json.loads((DATA / "imagereward/test.json").read_bytes())
     groups = [*open_data(DATA / "imagereward")]
@@ -84,6 +121,12 @@ def test_the_published_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(prompts / "hpsv2_benchmark", tmp_path / "suites/hpsv2")
     monkeypatch.setenv("HPSKIT_HOME", str(tmp_path))
     assert open_suite("hpsv2").prompts == suite.prompts
+
+
+def test_the_rules_change_the_benchmark_prompts_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    page = runpy.run_path(str(ROOT / "benchmarks/prompt_changes.py"))["page"](DATA / "prompts/hpsv2_benchmark")
+    assert page == (ROOT / "docs/prompts-benchmark-changes.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

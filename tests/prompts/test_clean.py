@@ -48,6 +48,8 @@ def test_text_that_a_tokeniser_took_apart_is_put_together(raw: str, expected: st
         ("a cat\nNegative prompt: ugly,\nbad hands\nSteps: 20, Sampler: Euler a, Seed: 1, Size: 8x8", "a cat"),
         ("a cat | a mat || a hat", "a cat, a mat, a hat"),
         ("anime!! girl!!! smiles!", "anime, girl, smiles!"),
+        ("a beautiful!! elf, a toy!! of a cat", "a beautiful elf, a toy of a cat"),  # the phrase goes on
+        ("a palm inside:1.2 a bottle", "a palm inside a bottle"),
         ("red hair:1.3  roman bath:1.1, mat", "red hair, roman bath, mat"),
         ("bird: a nest: red: sky", "bird, a nest, red, sky"),
         ("a **red** cat, w 640", "a red cat"),
@@ -95,6 +97,10 @@ def test_syntax_of_user_interfaces_goes(raw: str, expected: str) -> None:
         ("a cat, stunning gameplay, stunning scene, blue light *", "a cat, gameplay, blue light *"),
         ("a cat, captured in a moody and highly detailed portrait", "a cat, captured in a moody portrait"),
         ("A cat created in Blender, Maya, and Photoshop software.", "A cat."),
+        ("a stunning view of an epic castle, breathtaking atmosphere", "a view of a castle"),
+        ("an ultra intricate and very detailed old map, tack sharp", "an old map"),
+        ("a cat, high defintion, sharp foccus, photorealstic", "a cat"),  # misspelt
+        ("a cat, made with midjourney, 16:9, long exposure time", "a cat"),
     ],
 )
 def test_boosters_go(raw: str, expected: str) -> None:
@@ -129,6 +135,13 @@ def test_boosters_go(raw: str, expected: str) -> None:
         ("art of a chetnik ilya kuvshinov, wlop, mucha", "art of a chetnik"),
         ("a cat in a denis villeneuve film, by artgerm, wlop, mucha", "a cat in a denis villeneuve film"),
         ("hair by artgerm, wlop, kaethe butcher, gradient cyan, brown", "hair, gradient cyan, brown"),
+        ("a cat in the style of stefan kostic, realistic, art by stanley lau and artgerm", "a cat, realistic"),
+        ("an elf, style by donato giancola, wayne reynolds, jeff easley dramatic light", "an elf, dramatic light"),
+        (
+            "a park in the style of famous artists like Claude Monet, Vincent van Gogh, and John Constable, fog",
+            "a park, fog",
+        ),
+        ("a cat by artgerm, wlop, Kawacy, Bluesssatan, blue sky", "a cat, blue sky"),  # strangers of one word
     ],
 )
 def test_a_stack_of_artists_goes_and_what_stands_beside_it_stays(raw: str, expected: str) -> None:
@@ -172,6 +185,30 @@ def test_what_is_unclear_is_left_and_marked(raw: str, reason: str) -> None:
     cleaned = clean(raw)
     assert reason in cleaned.review
     assert cleaned.text.strip()
+
+
+@each(
+    ("raw", "reason"),
+    [
+        ("a cat, 8k, octane rock band", "still has 'octane'"),
+        ("a cat, 8k, hyperrealisitc horse", "may be 'hyperrealistic'"),
+        ("a cat, very detailed, intricate", ""),
+        ("an elf by wlop, artgerm, mucha, red sky, dave melvin", "artists are left"),
+        ("an elf by brom, 8k, dave melvin, red sky, disney", "names many artists"),
+        ("an elf, stunning moss, a hat", "'moss' hangs"),
+        ("we went in 4k hyperdetailed surrealism, a hat", "is torn"),
+        ("a scene directed by, 8k, hat", "leads to nothing"),
+        ("an elf in fog, artstation and moss, a hat", "follows nothing"),
+        ("“an elf in fog, 4k”", "has no partner"),
+        ("a sign that reads 4k, in fog", "may be written there"),
+        ("an elf by wlop, artgerm, mucha and doom", "for an artist"),
+        ("an elf, highly detailed, in fog", ""),
+        ("an elf with a contact lens", ""),  # nothing was changed
+    ],
+)
+def test_a_result_that_is_not_finished_or_torn_is_marked(raw: str, reason: str) -> None:
+    review = clean(raw).review
+    assert (reason in review) if reason else not review, (clean(raw), review)
 
 
 PIECES = st.lists(

@@ -47,13 +47,17 @@ def check_answer(answer: Answer, images: int, settings: Settings, *, draft: bool
     if answer.none and not settings.none:
         raise InputError("none", "is set", expected="a ranking: this project does not ask it")
     if not draft and not answer.none:
-        if len(ranked) < 2:
-            raise InputError("tiers", f"rank {len(ranked)} images", expected="a ranking", cure="rank the images")
-        if len(ranked) < images and not settings.partial:
-            raise InputError("tiers", f"rank {len(ranked)} of {images} images", expected="all", cure="rank the others")
+        least = 2 if settings.partial else images
+        if len(ranked) < least:
+            found, expected = f"rank {len(ranked)} of {images} images", f"{'at least ' * settings.partial}{least}"
+            raise InputError("tiers", found, expected=expected, cure="rank the others")
     _check_ratings(answer, images, settings)
+    _check_flags(answer, images, settings)
+
+
+def _check_flags(answer: Answer, images: int, settings: Settings) -> None:
     for name, flags in answer.flags.items():
-        if not name.isdecimal() or int(name) >= images:
+        if name not in map(str, range(images)):
             raise InputError("flags", f"are of image {name!r}", expected=f"a position from 0 to {images - 1}")
         for flag in flags:
             if flag not in settings.flags:

@@ -17,8 +17,8 @@ from hpskit.annotation.access import note_seen
 from hpskit.annotation.answers import Answer
 from hpskit.annotation.assignment import get_task
 from hpskit.annotation.guard import RefusedError, Server, acting, current
-from hpskit.annotation.people import set_state
-from hpskit.annotation.tables import image, person, task
+from hpskit.annotation.people import locked, set_state
+from hpskit.annotation.tables import image, task
 from hpskit.schema import Strict
 
 __all__ = ["router"]
@@ -84,10 +84,10 @@ def me(request: Request, who: Person) -> dict[str, Any]:
 def next_task(request: Request, body: Holding, who: Acting) -> dict[str, Any]:
     """Lease a task, or give the one again that the person holds and the page has not."""
     server = Server.of(request)
-    if who.state not in ("practice", "work"):
-        return {"task": None, "reason": who.state, "seconds": 0, "text": who.reason}
     with server.store.write() as connection:
-        found = connection.execute(select(person).where(person.c.id == who.id)).one()
+        found = locked(connection, who.id)
+        if found.state not in ("practice", "work"):
+            return {"task": None, "reason": found.state, "seconds": 0, "text": found.reason}
         note_seen(connection, found, server.store.now())
         given = get_task(server.store, connection, found, server.settings, body.holding)
         if given.assignment is None:

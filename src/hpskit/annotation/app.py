@@ -42,6 +42,7 @@ def create_app(project: Project, store: Store, *, limit: bool = True) -> FastAPI
         worker.join(timeout=10)
 
     app = FastAPI(title="hpskit annotate", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.router.redirect_slashes = False  # such a redirect would name the host that the request names
     app.state.server = server
     install(app)
     app.include_router(api.router)
@@ -126,11 +127,11 @@ def home(request: Request) -> Response:
 def start(server: Server, who: Row[Any]) -> None:
     """Let somebody begin: with the qualification if there is one."""
     with server.store.write() as connection:
-        found = connection.execute(select(person).where(person.c.id == who.id)).one()
+        found = people.locked(connection, who.id)
         if found.state == "invited":
             now = server.store.now()
             connection.execute(update(person).where(person.c.id == who.id).values(consented_at=now))
-            first = "practice" if has_practice(connection) else "work"
+            first: people.State = "practice" if has_practice(connection) else "work"
             people.set_state(connection, now, found.name, found, first)
 
 
@@ -170,7 +171,9 @@ async def consent(request: Request, who: Acting) -> Response:
     fields = await request.form()
     if fields.get("agree") != "yes":
         with server.store.write() as connection:
-            found = connection.execute(select(person).where(person.c.id == who.id)).one()
+            found = people.locked(connection, who.id)
+            if found.state != "invited":  # else somebody who is paused would begin anew
+                raise RefusedError(409, "consent", "was given", cure="withdraw on the page My numbers")
             people.set_state(connection, server.store.now(), who.name, found, "invited", "did not agree")
         text = "You do not take part, and nothing is stored about you. Your link stays valid if you change your mind."
         return message(request, None, "Thank you", text, **panels.code_of(server.settings, who, "screened_out"))

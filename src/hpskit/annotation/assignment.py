@@ -3,7 +3,8 @@
 A task is given as a lease. Whether a lease is over is decided when somebody looks for a task, by the clock, so that no
 job has to end it. A vote that comes after its lease was over counts if the task still wants one; if not it is kept as
 `late`, and counts nowhere. Started tasks come first. Every choice is made inside one transaction: SQLite has one
-writer, PostgreSQL locks the row of the task and passes by rows that another server has locked.
+writer, PostgreSQL locks rows, always in one order (person, task, assignment, vote), so that two never wait for each
+other, and passes by tasks that another server has locked.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, insert, or_, select, update
 
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import assignment, task, vote
 
-__all__ = ["Given", "end_lease", "get_task", "is_check", "shown_order"]
+__all__ = ["Given", "end_lease", "get_task", "is_check", "release", "shown_order"]
 
 _CANDIDATES = 24
 """Tasks of which one is drawn: people who come at once do not wait for the same row."""
@@ -49,9 +50,11 @@ def get_task(
 ) -> Given:
     """Give somebody a task, or the one that they hold and have not on the page (`holding`), after a reload.
 
-    `who` is a row of `person` in the state `practice` or `work`. Runs inside a transaction that writes.
+    `who` is a row of `person` in the state `practice` or `work`. Runs inside a transaction that writes and has locked
+    that row.
     """
     now = store.now()
+    release(connection, who.id, until=now)  # what was theirs too long can be given to anybody, and to them again
     kept = held_by(connection, who.id, now)
     for row in kept:
         if row.id not in holding:
@@ -66,7 +69,7 @@ def get_task(
     due = settings.checks == "auto" and is_check(settings.seed, who.id, number)
     if due and (check := check_task(connection, who, settings, now)) is not None:
         return Given(assignment=check)
-    return work_task(store, connection, who, settings, now)
+    return work_task(connection, who, settings, now)
 
 
 def held_by(connection: Connection, number: int, now: float) -> Sequence[Row[Any]]:
@@ -77,26 +80,31 @@ def held_by(connection: Connection, number: int, now: float) -> Sequence[Row[Any
     return connection.execute(query.order_by(assignment.c.held_at, assignment.c.id)).all()
 
 
-def work_task(store: Store, connection: Connection, who: Row[Any], settings: Settings, now: float) -> Given:
+def work_task(connection: Connection, who: Row[Any], settings: Settings, now: float) -> Given:
     """Lease a task that still wants votes and that this person never had."""
     had = exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, assignment.c.state != "ended")
-    free = or_(task.c.done + task.c.held < task.c.wanted, task.c.next_end <= now)
-    query = select(task).where(task.c.kind == "work", task.c.done < task.c.wanted, free, ~had)
-    order = (task.c.done.desc(), task.c.shuffle)
+    query = select(task).where(task.c.kind == "work", task.c.done < task.c.wanted, is_free(now), ~had)
+    order = (task.c.done.desc(), task.c.shuffle) if settings.task_order == "random" else (task.c.shuffle,)
     drawn = list(connection.execute(query.order_by(*order).limit(_CANDIDATES)).all())
-    random.Random(f"{who.id} {who.done} {now}").shuffle(drawn)  # noqa: S311  # spreads people, guards nothing
-    drawn.sort(key=lambda row: row.done + row.held == 0)  # those that were begun first
+    if settings.task_order == "random":
+        random.Random(f"{who.id} {who.done} {now}").shuffle(drawn)  # noqa: S311  # spreads people, guards nothing
+        drawn.sort(key=lambda row: row.done + row.held == 0)  # those that were begun first
     for row in drawn:
-        found = locked(store, connection, row.id)
+        found = locked(connection, row.id)
         if found is not None and ends_leases(connection, found, now):
             return Given(assignment=lease(connection, found, who, 0, settings, now))
     return nothing_left(connection, who, now)
 
 
-def locked(store: Store, connection: Connection, number: int) -> Row[Any] | None:
+def is_free(now: float) -> ColumnElement[bool]:
+    """Pick tasks that may have room for one more: some lease is not taken, or the first of them is over."""
+    return or_(task.c.done + task.c.held < task.c.wanted, task.c.next_end <= now)
+
+
+def locked(connection: Connection, number: int) -> Row[Any] | None:
     """Read a task so that nobody else changes it before this transaction ends; None if somebody is about to."""
     query: Select[Any] = select(task).where(task.c.id == number)
-    return connection.execute(query if store.sqlite else query.with_for_update(skip_locked=True)).one_or_none()
+    return connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
 
 
 def ends_leases(connection: Connection, found: Row[Any], now: float) -> bool:
@@ -121,7 +129,8 @@ def next_end(connection: Connection, number: int) -> float | None:
     query = select(func.min(assignment.c.ends_at)).where(
         assignment.c.task == number, assignment.c.round == 0, assignment.c.state == "held"
     )
-    return connection.execute(query).scalar_one()
+    found: float | None = connection.execute(query).scalar_one()
+    return found
 
 
 def lease(
@@ -160,16 +169,34 @@ def end_lease(connection: Connection, row: Row[Any], state: str) -> None:
         connection.execute(update(task).where(task.c.id == row.task).values(held=task.c.held - 1, next_end=first))
 
 
+def release(connection: Connection, number: int, *, until: float | None = None) -> None:
+    """End all leases of a person, or those that are over at a moment, so that others get the tasks."""
+    held = and_(assignment.c.person == number, assignment.c.state == "held")
+    if until is not None:
+        held = and_(held, assignment.c.ends_at <= until)
+    tasks = connection.execute(select(assignment.c.task).where(held)).scalars().all()
+    if not tasks:
+        return
+    connection.execute(select(task.c.id).where(task.c.id.in_(tasks)).order_by(task.c.id).with_for_update())
+    ended = update(assignment).where(held).values(state="ended").returning(assignment.c.task, assignment.c.round)
+    for row in connection.execute(ended).all():
+        if row.round == 0:
+            first = next_end(connection, row.task)
+            connection.execute(update(task).where(task.c.id == row.task).values(held=task.c.held - 1, next_end=first))
+
+
 def nothing_left(connection: Connection, who: Row[Any], now: float) -> Given:
     """Say why there is no task: nothing is open that this person did not have, or others hold it."""
     had = exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, assignment.c.state != "ended")
-    query = select(func.count(), func.min(task.c.next_end)).where(
+    query = select(func.count(), func.count().filter(is_free(now)), func.min(task.c.next_end)).where(
         task.c.kind == "work", task.c.done < task.c.wanted, ~had
     )
-    left, first = connection.execute(query).one()
+    left, free, first = connection.execute(query).one()
     if not left:
         return Given(reason="done")
-    return Given(reason="wait", seconds=max(5.0, (first or now) - now))
+    if free or first is None:  # others were about to take it in this moment
+        return Given(reason="wait", seconds=5.0)
+    return Given(reason="wait", seconds=max(5.0, first - now))
 
 
 def practice_task(connection: Connection, who: Row[Any], settings: Settings, now: float) -> Given:
@@ -194,7 +221,7 @@ def check_task(connection: Connection, who: Row[Any], settings: Settings, now: f
     gold = select(task).where(task.c.kind == "gold", ~had).order_by(task.c.shuffle).limit(1)
     if (found := connection.execute(gold).one_or_none()) is not None:
         return lease(connection, found, who, 0, settings, now)
-    again = exists().where(assignment.c.task == task.c.id, assignment.c.person == who.id, assignment.c.round == 1)
+    again = had.where(assignment.c.round == 1)
     own = (
         select(task)
         .join(vote, vote.c.task == task.c.id)
@@ -219,9 +246,12 @@ def is_check(seed: int, number: int, done: int) -> bool:
 def shown_order(seed: int, task_number: int, person_number: int, images: int, round_: int = 0) -> list[int]:
     """Return the order in which somebody sees the images of a task: order[position] = place.
 
-    It follows from project, task, person and round, so that it can be repeated; it is stored all the same.
+    It follows from project, task, person and round, so that it can be repeated; it is stored all the same. A hidden
+    repeat is never in the order of the first time, which chance alone would give every second pair.
     """
     key = f"{seed} {task_number} {person_number} {round_}".encode()
     order = list(range(images))
     random.Random(hashlib.blake2b(key, digest_size=16).digest()).shuffle(order)  # noqa: S311
+    if round_ and order == shown_order(seed, task_number, person_number, images):
+        order.reverse()
     return order

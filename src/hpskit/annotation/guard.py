@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -27,6 +28,8 @@ __all__ = ["Guard", "Kept", "RefusedError", "Server", "acting", "current", "inst
 
 _LARGEST = 64 * 1024
 """Bytes of a request: an answer has a thousand."""
+_FIELDS = 50
+"""Fields of a form: ours have three."""
 
 
 class RefusedError(HpskitError):
@@ -69,8 +72,8 @@ class Server:
         self.project, self.store = project, store
         self.sessions = Sessions(str(store.setting("key")))
         self.limiter = Limiter(burst=120, each_second=20) if limit else None
-        self.doors = Limiter(burst=20, each_second=0.5) if limit else None
-        """For those without a session: links can be tried once in two seconds."""
+        self.doors = Limiter(burst=100, each_second=5) if limit else None
+        """For those without a session, by address: a class that shares one gets in; secrets of 192 bits stay secret."""
         self.to_assess: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self.kept = Kept()
         """Figures of the pages of researchers and inspectors."""
@@ -109,7 +112,8 @@ async def token_of(request: Request) -> str:
     if header := request.headers.get("x-csrf-token"):
         return header
     if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=50)
+        text = (await request.body()).decode("utf-8", "replace")
+        fields = parse_qs(text) if text.count("&") < _FIELDS else {}
         return next(iter(fields.get("csrf", [])), "")
     return ""
 
@@ -151,24 +155,39 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        started = False
+
         async def secured(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 there = {name.lower() for name, _ in message["headers"]}
                 new = ((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
                 message["headers"] = [*message["headers"], *(one for one in new if one[0] not in there)]
             await send(message)
 
-        if (refusal := await self._refusal(scope)) is not None:
+        try:
+            refusal = await self._refusal(scope)
+        except HpskitError as error:  # the database does not answer
+            refusal = refusal_of(error)
+        if refusal is not None:
             await refusal(scope, receive, secured)
             return
-        await self.app(scope, self._bounded(receive), secured)
+        try:
+            await self.app(scope, self._bounded(receive), secured)
+        except Exception:  # a fault of ours: told to nobody but the log
+            if not started:
+                await refused(500, "server", "failed", cure="try again, and tell the people who run this project")(
+                    scope, receive, secured
+                )
+            raise
 
     async def _refusal(self, scope: Scope) -> Response | None:
         from starlette.concurrency import run_in_threadpool
 
         request = Request(scope)
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > _LARGEST:
+        if not length.isdecimal() or len(length) > 9 or int(length) > _LARGEST:
             return refused(413, "body", f"has {length[:20]} bytes", expected=f"at most {_LARGEST:,}")
         cookie = request.cookies.get(COOKIE)
         client = scope["client"][0] if scope.get("client") else ""
@@ -206,7 +225,24 @@ def refused(status: int, place: str, found: str, *, expected: str = "", cure: st
     """Make the reply of a refusal."""
     error = HpskitError(place, found, expected=expected, cure=cure)
     fields = {"place": error.place, "found": found, "expected": expected, "cure": cure, "message": str(error)}
-    return JSONResponse({"error": fields, **facts}, status)
+    written = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in fields.items()}
+    return JSONResponse({"error": written, **facts}, status)  # half a character of the request would not be UTF-8
+
+
+def refusal_of(error: HpskitError) -> JSONResponse:
+    """Make the reply that an error of ours is."""
+    status, facts = 400, {}
+    if isinstance(error, RefusedError):
+        status = error.status
+    elif isinstance(error, AbsentError):
+        status = 404
+    elif isinstance(error, ConflictError):
+        status, facts = 409, error.facts
+    elif isinstance(error, OutputError):  # which database it is, and why, is nobody's business but the log's
+        logging.getLogger("hpskit.annotation").error("%s", error)
+        cure = "try again in a moment; what was acknowledged before is safe"
+        return refused(503, "server", "cannot reach its database, or its disk is full", cure=cure)
+    return refused(status, error.place, error.found, expected=error.expected, cure=error.cure, **facts)
 
 
 def install(app: FastAPI) -> None:
@@ -214,16 +250,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HpskitError)
     def _ours(_: Request, error: HpskitError) -> Response:
-        status, facts = 400, {}
-        if isinstance(error, RefusedError):
-            status = error.status
-        elif isinstance(error, AbsentError):
-            status = 404
-        elif isinstance(error, ConflictError):
-            status, facts = 409, error.facts
-        elif isinstance(error, OutputError):
-            status = 503
-        return refused(status, error.place, error.found, expected=error.expected, cure=error.cure, **facts)
+        return refusal_of(error)
 
     @app.exception_handler(RequestValidationError)
     def _shape(_: Request, error: RequestValidationError) -> Response:

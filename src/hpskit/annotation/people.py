@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from hpskit.annotation.assignment import release
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import assignment, person, task, vote
 from hpskit.errors import InputError
@@ -20,8 +21,8 @@ __all__ = [
     "by_link",
     "by_name",
     "invite",
+    "locked",
     "pause",
-    "release",
     "resume",
     "set_state",
     "withdraw",
@@ -44,11 +45,17 @@ def hashed(token: str) -> str:
 
 
 def invite(
-    store: Store, names: Sequence[str], *, role: Role = "annotator", who: str = "researcher", cap: int | None = None
+    store: Store,
+    names: Sequence[str],
+    *,
+    role: Role = "annotator",
+    who: str = "researcher",
+    cap: int | None = None,
+    panel: str | None = None,
 ) -> dict[str, str]:
     """Add persons, and return the secret of each one's link; for somebody who is there already the link is made anew.
 
-    The link of before, and every session that it began, are void then.
+    The link of before, and every session that it began, are void then. `panel` is where they are from, if that matters.
 
     Raises:
         InputError: a name is empty, too long or twice there, or somebody has withdrawn.
@@ -63,7 +70,7 @@ def invite(
             token = secrets.token_urlsafe(_TOKEN)
             found = connection.execute(select(person).where(person.c.name == name)).one_or_none()
             if found is None:
-                add_person(connection, store.now(), name, role, link=hashed(token), cap=cap)
+                add_person(connection, store.now(), name, role, link=hashed(token), cap=cap, panel=panel)
             elif found.state == "withdrawn":
                 raise InputError(name, "has withdrawn", expected="somebody who takes part", cure="invite another name")
             else:
@@ -112,6 +119,11 @@ def by_name(connection: Connection, name: str) -> Row[Any]:
     return found
 
 
+def locked(connection: Connection, number: int) -> Row[Any]:
+    """Read a person as they are now, so that nobody else changes them before this transaction ends."""
+    return connection.execute(select(person).where(person.c.id == number).with_for_update()).one()
+
+
 def set_state(connection: Connection, at: float, who: str, found: Row[Any], state: State, reason: str = "") -> None:
     """Change somebody's state, and write it into the log; leases of somebody who stops go back at once."""
     if found.state == state and found.reason == reason:
@@ -122,29 +134,19 @@ def set_state(connection: Connection, at: float, who: str, found: Row[Any], stat
     record(connection, at, who, "state", found.name, before=found.state, now=state, reason=reason)
 
 
-def release(connection: Connection, number: int) -> None:
-    """Give back all that somebody holds, so that others get it now and not when the leases end."""
-    held = connection.execute(
-        select(assignment.c.id, assignment.c.task, assignment.c.round).where(
-            assignment.c.person == number, assignment.c.state == "held"
-        )
-    ).all()
-    for row in held:
-        connection.execute(update(assignment).where(assignment.c.id == row.id).values(state="ended"))
-        if row.round == 0:
-            connection.execute(update(task).where(task.c.id == row.task).values(held=task.c.held - 1))
-
-
 def pause(store: Store, name: str, reason: str, *, who: str = "researcher") -> None:
     """Stop somebody until `resume`; nothing that was stored changes."""
     with store.write() as connection:
-        set_state(connection, store.now(), who, by_name(connection, name), "paused", reason)
+        found = locked(connection, by_name(connection, name).id)
+        if found.state == "withdrawn":
+            raise InputError(name, "has withdrawn", expected="somebody who takes part")
+        set_state(connection, store.now(), who, found, "paused", reason)
 
 
 def resume(store: Store, name: str, *, who: str = "researcher") -> None:
     """Let somebody go on who was paused or rejected; evidence of before no longer counts."""
     with store.write() as connection:
-        found = by_name(connection, name)
+        found = locked(connection, by_name(connection, name).id)
         if found.state not in ("paused", "rejected"):
             raise InputError(name, f"is {found.state}", expected="somebody who is paused or rejected")
         set_state(connection, store.now(), who, found, "work")
@@ -156,12 +158,15 @@ def withdraw(store: Store, name: str, *, delete_votes: bool, who: str = "researc
     The name goes in any case. Deleted votes leave their tasks open for others.
     """
     with store.write() as connection:
-        found = by_name(connection, name)
+        found = locked(connection, by_name(connection, name).id)
         release(connection, found.id)
+        own = select(vote.c.task).where(vote.c.person == found.id)
+        tasks = select(task).where(task.c.id.in_(own)).order_by(task.c.id).with_for_update()
+        kinds = {row.id: row.kind for row in connection.execute(tasks).all()}
         votes = connection.execute(select(vote).where(vote.c.person == found.id)).all()
         if delete_votes:
             for row in votes:
-                if row.state == "counted" and row.round == 0:
+                if row.state == "counted" and row.round == 0 and kinds[row.task] == "work":
                     connection.execute(update(task).where(task.c.id == row.task).values(done=task.c.done - 1))
             connection.execute(delete(vote).where(vote.c.person == found.id))
             connection.execute(update(assignment).where(assignment.c.person == found.id).values(draft=None))

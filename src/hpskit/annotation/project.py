@@ -23,12 +23,12 @@ class Pay(Strict):
     """Pay of annotators: by task, by hour of active time, or both; see docs/annotation.md."""
 
     currency: _Line = "EUR"
-    per_task: float = Field(0.0, ge=0)
-    per_hour: float = Field(0.0, ge=0)
-    bonus: float = Field(0.0, ge=0)
+    per_task: float = Field(default=0.0, ge=0)
+    per_hour: float = Field(default=0.0, ge=0)
+    bonus: float = Field(default=0.0, ge=0)
     """Added once for those whose reliability is at least `bonus_from` and who did `bonus_tasks` tasks."""
-    bonus_from: float = Field(0.6, ge=-1, le=1)
-    bonus_tasks: int = Field(50, ge=1)
+    bonus_from: float = Field(default=0.6, ge=-1, le=1)
+    bonus_tasks: int = Field(default=50, ge=1)
 
 
 class Panel(Strict):
@@ -39,9 +39,9 @@ class Panel(Strict):
     completed: _Line
     screened_out: _Line = "SCREENED-OUT"
     full: _Line = "QUOTA-FULL"
-    tasks: int = Field(20, ge=1)
+    tasks: int = Field(default=20, ge=1)
     """Tasks that a person does for one place."""
-    places: int = Field(100, ge=1)
+    places: int = Field(default=100, ge=1)
     back: Annotated[str, StringConstraints(max_length=500, pattern=r"^(https://.*)?$")] = ""
     """Address that people return to; `{code}` in it is replaced."""
 
@@ -51,38 +51,40 @@ class Settings(Strict):
 
     name: _Line
     mode: Literal["rank", "pair"] = "rank"
-    overlap: int = Field(10, ge=1, le=1000)
+    overlap: int = Field(default=10, ge=1, le=1000)
     """Different people for each task; HPD v2 has 10 for its test set."""
-    train_overlap: int = Field(1, ge=1, le=1000)
+    train_overlap: int = Field(default=1, ge=1, le=1000)
     """The same for tasks that are for training; HPD v2 has 1."""
-    extra_votes: int = Field(0, ge=0, le=1000)
+    task_order: Literal["random", "given"] = "random"
+    """Started tasks first and the rest at random for each person, or all in the order in which they were brought."""
+    extra_votes: int = Field(default=0, ge=0, le=1000)
     """Votes that a task may get beyond its overlap, where one more vote may well turn a pair."""
     ties: bool = True
     partial: bool = False
     none: bool = True
     """Offer "none is acceptable", which is no tie."""
-    ratings: int = Field(0, ge=0, le=10)
+    ratings: int = Field(default=0, ge=0, le=10)
     """Levels of a rating for each image, 0 for no ratings."""
     flags: _Lines = ("does not show the prompt", "broken", "offensive")
     skip_reasons: _Lines = ("images do not load", "cannot judge this", "offensive")
-    skips: int = Field(20, ge=0)
+    skips: int = Field(default=20, ge=0)
     """Skips that a person has."""
-    per_person: int | None = Field(None, ge=1)
+    per_person: int | None = Field(default=None, ge=1)
     """The most tasks of one person."""
-    lease_minutes: float = Field(30.0, gt=0, le=10_000)
-    change_minutes: float = Field(30.0, ge=0)
+    lease_minutes: float = Field(default=30.0, gt=0, le=10_000)
+    change_minutes: float = Field(default=30.0, ge=0)
     """Minutes for which a person may change one of the last five answers."""
-    practice_tasks: int = Field(5, ge=0)
+    practice_tasks: int = Field(default=5, ge=0)
     """Tasks of the qualification, taken from the gold tasks; none without gold."""
-    practice_score: float = Field(0.7, ge=0, le=1)
+    practice_score: float = Field(default=0.7, ge=0, le=1)
     """Share of the experts' clear pairs that qualifies."""
-    agree_share: float = Field(0.9, gt=0.5, le=1)
+    agree_share: float = Field(default=0.9, gt=0.5, le=1)
     """Share of the experts that makes a pair of a gold task a clear one."""
     checks: Literal["auto", "off"] = "auto"
     """Hidden checks where a task has one vote: 12 in the first 60 tasks, then 1 in 25."""
     pause: bool = True
     """Pause annotators on evidence that they do not look; see docs/annotation.md."""
-    least_seconds: float = Field(0.5, ge=0)
+    least_seconds: float = Field(default=0.5, ge=0)
     """Seconds an image below which a vote counts as too fast."""
     consent: bool = True
     """Show consent.md and ask before anything else."""

@@ -174,7 +174,7 @@ def assess(store: Store, settings: Settings, number: int) -> str:
     if found.state == "pause" and settings.pause:
         reason = f"evidence: their rankings are as good as random (log-odds {found.evidence:.1f})"
         with store.write() as connection:
-            who = connection.execute(select(person).where(person.c.id == number)).one()
+            who = people.locked(connection, number)
             if who.state == "work":
                 people.set_state(connection, store.now(), "quality", who, "paused", reason)
     return found.state

@@ -215,7 +215,7 @@ class Writer:
             "wanted": wanted,
             "done": 0,
             "held": 0,
-            "shuffle": self._draw.getrandbits(31),
+            "shuffle": self._draw.getrandbits(31) if settings.task_order == "random" else sum(self.counts.values()),
         }
 
     def bring(self, source: Source, group: Group, name: str, made_by: str | None) -> tuple[int, str]:

@@ -44,12 +44,13 @@ class Store:
         """
         self.now = clock
         self.shown = masked(url)
+        expected = "sqlite:///FILE or postgresql://USER@HOST/NAME"
+        if not url.startswith(("sqlite://", "postgresql")):
+            raise InputError("--database", f"is {self.shown!r}", expected=expected)
         try:
             address = make_url(url)
             if address.get_backend_name() == "postgresql" and address.drivername == "postgresql":
                 address = address.set(drivername="postgresql+psycopg")
-            elif address.get_backend_name() not in ("sqlite", "postgresql"):
-                raise ArgumentError(address.get_backend_name())
             self.sqlite = address.get_backend_name() == "sqlite"
             options: dict[str, Any] = {"connect_args": {"timeout": _WAIT, "check_same_thread": False}}
             self.engine: Engine = create_engine(
@@ -60,7 +61,6 @@ class Store:
                 **(options if self.sqlite else {}),
             )
         except (ArgumentError, NoSuchModuleError) as error:
-            expected = "sqlite:///FILE or postgresql://USER@HOST/NAME"
             raise InputError("--database", f"is {self.shown!r}", expected=expected) from error
         except ImportError as error:
             cure = 'pip install "hpskit[annotate]"'

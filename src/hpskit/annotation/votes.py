@@ -7,11 +7,13 @@ away: a vote that comes when its task is full is kept as `late`.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from hpskit.annotation.answers import (
     Answer,
@@ -21,8 +23,8 @@ from hpskit.annotation.answers import (
     ranks_by_place,
     ratings_by_place,
 )
-from hpskit.annotation.assignment import end_lease
-from hpskit.annotation.people import set_state
+from hpskit.annotation.assignment import end_lease, ends_leases, lease, next_end
+from hpskit.annotation.people import State, locked, set_state
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import assignment, image, person, task, vote
@@ -46,6 +48,7 @@ __all__ = [
 _CHANGEABLE = 5
 """The last votes of a person that can be changed."""
 _MOST_SECONDS = 24 * 3600.0
+_LATE = "the task was full"
 
 
 class AbsentError(InputError):
@@ -60,14 +63,14 @@ class ConflictError(InputError):
         self.facts = facts
 
 
-def owned(connection: Connection, who: Row[Any], number: str) -> Row[Any]:
-    """Read an assignment of this person.
+def owned(connection: Connection, who: Row[Any], number: str, *, lock: bool = False) -> Row[Any]:
+    """Read an assignment of this person; with `lock` so that nobody else changes it before this transaction ends.
 
     Raises:
         AbsentError: there is none of that name, or it is somebody else's: the two cannot be told apart.
     """
     query = select(assignment).where(assignment.c.id == number, assignment.c.person == who.id)
-    found = connection.execute(query).one_or_none()
+    found = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if found is None:
         raise AbsentError("assignment", "is not there", expected="one of yours")
     return found
@@ -109,14 +112,29 @@ def describe(connection: Connection, who: Row[Any], row: Row[Any], settings: Set
 
 
 def seen(store: Store, who: Row[Any], number: str, settings: Settings) -> None:
-    """Start the clock of a task that came to the screen, and begin its lease anew."""
+    """Start the clock of a task that came to the screen, and begin its lease anew.
+
+    Raises:
+        ConflictError: the lease was over, and the task went to others.
+    """
     with store.write() as connection:
-        row = owned(connection, who, number)
+        row = owned(connection, who, number, lock=True)
+        now = store.now()
+        if row.state == "ended" and not renewed(connection, who, row, settings, now):
+            raise ConflictError("assignment", "went to somebody else")
         if row.state == "held":
-            now = store.now()
             ends = max(row.ends_at, now + 60 * settings.lease_minutes)
             values = {"seen_at": row.seen_at or now, "ends_at": ends}
             connection.execute(update(assignment).where(assignment.c.id == row.id).values(values))
+
+
+def renewed(connection: Connection, who: Row[Any], row: Row[Any], settings: Settings, now: float) -> bool:
+    """Give a lease that is over to the same person again, if the task still has room."""
+    found = connection.execute(select(task).where(task.c.id == row.task)).one()
+    room = row.round == 1 or found.kind != "work" or ends_leases(connection, found, now)
+    if room:
+        lease(connection, found, who, row.round, settings, now)
+    return room
 
 
 def save_draft(
@@ -128,7 +146,7 @@ def save_draft(
         ConflictError: a version that is not older is stored, from another tab; its `facts` hold it.
     """
     with store.write() as connection:
-        row = owned(connection, who, number)
+        row = owned(connection, who, number, lock=True)
         if row.state not in ("held", "voted"):
             raise ConflictError("assignment", "is no longer yours", version=row.draft_version, answer=row.draft)
         check_answer(answer, len(row.order), settings, draft=True)
@@ -160,10 +178,10 @@ def submit(
         ConflictError: the id is of another vote, something else is stored, or it can no longer be changed.
     """
     check_id(vote_id)
-    with store.write() as connection:
-        row = owned(connection, who, number)
-        found = locked_for_vote(store, connection, row.task)
-        row = owned(connection, who, number)  # as it is now that nobody else changes it
+    with _one_id(), store.write() as connection:
+        who = locked(connection, who.id)
+        found = locked_for_vote(connection, owned(connection, who, number).task)
+        row = owned(connection, who, number, lock=True)
         check_answer(answer, len(row.order), settings)
         ranks = ranks_by_place(answer, row.order)
         content = {
@@ -180,6 +198,15 @@ def submit(
         return reply
 
 
+@contextlib.contextmanager
+def _one_id() -> Iterator[None]:
+    """Refuse an id that somebody else stored in this very moment; one of before is found by `_first`."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise ConflictError("vote", "is of another task") from error
+
+
 def check_id(vote_id: str) -> None:
     """See that an id is a UUID as it is usually written."""
     try:
@@ -190,10 +217,9 @@ def check_id(vote_id: str) -> None:
         raise InputError("vote", f"is {vote_id!r}", expected="a UUID in lower case")
 
 
-def locked_for_vote(store: Store, connection: Connection, number: int) -> Row[Any]:
+def locked_for_vote(connection: Connection, number: int) -> Row[Any]:
     """Read a task, after whoever is changing it has done so."""
-    query = select(task).where(task.c.id == number)
-    return connection.execute(query if store.sqlite else query.with_for_update()).one()
+    return connection.execute(select(task).where(task.c.id == number).with_for_update()).one()
 
 
 def _first(
@@ -215,10 +241,7 @@ def _first(
         raise ConflictError("vote", "is of another task")
     now = store.now()
     main = found.kind == "work" and row.round == 0
-    others = found.held - (row.state == "held" and row.round == 0)
-    if main and row.state == "ended":  # leases of others that are over, too, must not keep this vote out
-        others = _live(connection, found.id, now)
-    late = main and (found.done + others >= found.wanted if row.state == "ended" else found.done >= found.wanted)
+    late = main and _full(connection, found, row, now)
     seconds = min(max(0.0, seconds, row.active_seconds), _MOST_SECONDS)
     connection.execute(
         insert(vote).values(
@@ -229,7 +252,7 @@ def _first(
             round=row.round,
             revision=revision,
             state="late" if late else "counted",
-            reason="the task was full" if late else "",
+            reason=_LATE if late else "",
             first_at=now,
             stored_at=now,
             active_seconds=seconds,
@@ -248,11 +271,17 @@ def _first(
     return {"stored": True, "vote": vote_id, "revision": revision, "done": done, "late": late, "practice": practice}
 
 
-def _live(connection: Connection, number: int, now: float) -> int:
+def _full(connection: Connection, found: Row[Any], row: Row[Any], now: float) -> bool:
+    """Tell whether a vote comes too late for its task: it keeps the place that its lease holds.
+
+    Without a lease it takes a place that nobody has; leases of others that are over, too, must not keep it out.
+    """
+    if row.state == "held":
+        return bool(found.done >= found.wanted)
     query = select(func.count()).where(
-        assignment.c.task == number, assignment.c.round == 0, assignment.c.state == "held", assignment.c.ends_at > now
+        assignment.c.task == found.id, assignment.c.round == 0, assignment.c.state == "held", assignment.c.ends_at > now
     )
-    return int(connection.execute(query).scalar_one())
+    return bool(found.done + connection.execute(query).scalar_one() >= found.wanted)
 
 
 def _again(
@@ -280,6 +309,8 @@ def _again(
         "late": before.state == "late",
         "practice": None,
     }
+    if found.kind == "practice" and same:
+        reply["practice"] = _stated(connection, _score(before.ranks, found, settings), who.practice, settings)
     if revision == before.revision and same:
         return reply
     if revision != before.revision + 1:
@@ -308,9 +339,12 @@ def _again(
     )
     values = {**content, "revision": revision, "stored_at": now, "active_seconds": max(seconds, before.active_seconds)}
     if before.state == "returned":
-        values |= {"state": "counted", "reason": ""}
+        main = found.kind == "work" and row.round == 0
+        late = main and _full(connection, found, row, now)
+        values |= {"state": "late", "reason": _LATE} if late else {"state": "counted", "reason": ""}
+        reply["late"] = late
         end_lease(connection, row, "voted")
-        if found.kind == "work" and row.round == 0:
+        if main and not late:
             connection.execute(update(task).where(task.c.id == row.task).values(done=task.c.done + 1))
     connection.execute(update(vote).where(vote.c.id == vote_id).values(values))
     return reply
@@ -332,18 +366,31 @@ def _practice(
     store: Store, connection: Connection, who: Row[Any], found: Row[Any], ranks: list[int | None], settings: Settings
 ) -> dict[str, Any]:
     """Score a task of the qualification; after the last one the person begins to work, or does not."""
-    scored = gold_score(ranks, found.gold, share=settings.agree_share)
-    scores = [*who.practice, [scored.agreed, scored.pairs] if scored else [0.0, 0]]
+    own = _score(ranks, found, settings)
+    scores = [*who.practice, own]
     connection.execute(update(person).where(person.c.id == who.id).values(practice=scores))
+    stated = _stated(connection, own, scores, settings)
+    if stated["passed"] is not None:
+        pairs = sum(score[1] for score in scores)
+        reason = "" if stated["passed"] else f"qualification: {stated['score']:.0%} of {pairs} clear pairs"
+        state: State = "work" if stated["passed"] else "rejected"
+        set_state(connection, store.now(), "qualification", who, state, reason)
+    return stated
+
+
+def _score(ranks: list[int | None], found: Row[Any], settings: Settings) -> list[float]:
+    """Score a ranking against the experts': clear pairs that agree, and all of them."""
+    scored = gold_score(ranks, found.gold, share=settings.agree_share)
+    return [scored.agreed, scored.pairs] if scored else [0.0, 0]
+
+
+def _stated(connection: Connection, own: list[float], scores: list[list[float]], settings: Settings) -> dict[str, Any]:
+    """Say what somebody is told after a task of the qualification."""
     agreed, pairs = sum(score[0] for score in scores), sum(score[1] for score in scores)
     share = agreed / pairs if pairs else 1.0
     total = connection.execute(select(func.count()).where(task.c.kind == "practice")).scalar_one()
     left = int(total) - len(scores)
     passed = None if left else share >= settings.practice_score
-    if passed is not None:
-        reason = "" if passed else f"qualification: {share:.0%} of {pairs} clear pairs"
-        set_state(connection, store.now(), "qualification", who, "work" if passed else "rejected", reason)
-    own = scores[-1]
     return {"score": share, "passed": passed, "left": left, "agreed": own[0], "pairs": own[1]}
 
 
@@ -356,11 +403,11 @@ def skip(store: Store, who: Row[Any], number: str, reason: str, settings: Settin
     if reason not in settings.skip_reasons:
         raise InputError("reason", f"is {reason!r}", expected=f"one of {', '.join(settings.skip_reasons)}")
     with store.write() as connection:
-        row = owned(connection, who, number)
-        found = connection.execute(select(person).where(person.c.id == who.id)).one()
+        found = locked(connection, who.id)
+        kind = locked_for_vote(connection, owned(connection, who, number).task).kind
+        row = owned(connection, who, number, lock=True)
         if row.state == "skipped":
             return max(0, settings.skips - int(found.skips))
-        kind = connection.execute(select(task.c.kind).where(task.c.id == row.task)).scalar_one()
         if row.state != "held" or kind == "practice":
             raise ConflictError("assignment", "cannot be skipped")
         if found.skips >= settings.skips:
@@ -396,7 +443,11 @@ def history(store: Store, who: Row[Any], settings: Settings) -> list[dict[str, A
 
 
 def _stored(connection: Connection, number: str) -> Row[Any]:
-    found = connection.execute(select(vote).where(vote.c.id == number)).one_or_none()
+    """Read a vote so that nobody else changes it, or its task, before this transaction ends."""
+    one = select(vote).where(vote.c.id == number)
+    if (found := connection.execute(one).one_or_none()) is not None:
+        locked_for_vote(connection, found.task)
+        found = connection.execute(one.with_for_update()).one_or_none()
     if found is None:
         raise AbsentError("vote", f"{number!r} is not there")
     return found
@@ -423,6 +474,8 @@ def return_vote(store: Store, number: str, reason: str, settings: Settings, *, w
         row = _stored(connection, number)
         if row.state != "counted":
             raise ConflictError("vote", f"is {row.state}")
+        if connection.execute(select(person.c.state).where(person.c.id == row.person)).scalar_one() == "withdrawn":
+            raise ConflictError("vote", "is of somebody who has withdrawn")
         _uncount(connection, row)
         ends = store.now() + 60 * settings.lease_minutes
         connection.execute(
@@ -432,7 +485,7 @@ def return_vote(store: Store, number: str, reason: str, settings: Settings, *, w
             connection.execute(
                 update(task)
                 .where(task.c.id == row.task)
-                .values(held=task.c.held + 1, next_end=func.coalesce(task.c.next_end, ends))
+                .values(held=task.c.held + 1, next_end=next_end(connection, row.task))
             )
         connection.execute(update(vote).where(vote.c.id == number).values(state="returned", reason=reason))
         record(connection, store.now(), who, "return", number, reason=reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from functools import cache
 
 from hpskit.prompts.repair import Draft, tidy, words
 
-__all__ = ["boosters"]
+__all__ = ["MANY", "boosters", "misspelt", "names", "pattern", "prose", "segments", "strange"]
 
 _BETWEEN = re.compile(
     r"\s*(?:[,;/+&|]|\band\b|\bx\b|\bmeets\b|\bmixed with\b|\bor\b)[\s,]*(?:(?:and|or|&)\s+)?"
@@ -28,6 +29,7 @@ _OWN_NOUN = re.compile(
 _GOES_ON = re.compile(r"(?:on|in|at|under|beside|with|of|for)\b", re.IGNORECASE)
 _SAYS = re.compile(r"\b(?:features|shows|depicts|is)\s+\Z")
 _STYLE = re.compile(r"[ -](?:styles?|inspired|portrait|painting|artwork)\b", re.IGNORECASE)
+_BELONGS = re.compile(r"\b(?:of|like|as|from|than|to|the|an?|in|her|his)\s+\Z", re.IGNORECASE)
 _LAST_WORD = re.compile(r"(?<![\w'-])([^\W\d_]+) \Z")
 _NAME_BEFORE = re.compile(r"[,;] ((?:[^\W\d_]+ ){1,2}[^\W\d_]+), (?:and )?\Z")
 _NEW_PHRASE = re.compile(
@@ -36,7 +38,9 @@ _NEW_PHRASE = re.compile(
 )
 _EMPTY = re.compile(r"\(\s*\)|\[\s*\]|,\s*[!*+~=#^&-]+(?=\s*(?:,|\Z))|\s:+(?=\s*(?:,|\Z|\s:))|!(?=!)")
 """What is left of brackets and signs around words that went."""
-_MANY = 3
+_CLOSE = 0.85
+"""Share of letters, as `difflib` counts, from which a word in no dictionary is a booster misspelt."""
+MANY = 3
 """Artists from which on their names are a spell rather than a style."""
 
 
@@ -61,7 +65,7 @@ def pattern(text: str) -> re.Pattern[str]:
 
 _BOOSTER = "{quality}|{resolution}|{sites}|{renderers}|{cameras}|{settings}"
 _ALONE = rf"(?:(?:{_BOOSTER}|{{fill}})(?![\w'])[\s!&+/.:-]*)+"
-_MEDIUM = "(?:an? |the |in |as (?:an? )?)?{media}(?: style)?"
+_MEDIUM = "(?:an? |the |in |as (?:an? )?)?(?:(?:beautiful|clear|nice|exquisite|majestic) )?{media}(?: style)?"
 _LEADS = r"(?P<by>{lead})\s+(?=\w)|{artists}(?![\w'-])|(?<=[,;] )(?P<given>{given})[ -](?=[^\W\d_])"
 
 
@@ -131,13 +135,24 @@ def alone(text: str) -> list[tuple[int, int]]:
 
 def only_boosters(segment: str) -> bool:
     """Say whether a segment is made of boosters and small words; `a smooth` or `and smooth` belongs to what follows."""
-    segment = segment.strip("()[]{}\"' ")
+    segment = segment.strip("()[]{}\"'#\u201c\u201d ")
     if len(segment) > 120 or re.search(r"\ban? (?!.*masterpiece)|^the |^and [\w-]+\Z", segment, re.IGNORECASE):
         return False
     return any(
         pattern(_ALONE).fullmatch(form) and pattern(_BOOSTER).search(form)
-        for form in (segment, segment.replace("-", " "))
+        for form in (
+            segment,
+            segment.replace("-", " "),
+            re.sub(r"\w{5,}", lambda word: misspelt(word[0]) or word[0], segment),
+        )
     )
+
+
+def misspelt(word: str) -> str:
+    """Return the booster that a word in no dictionary is meant to be; empty if none is near."""
+    known = words()["words"]["often_misspelt"]
+    near = difflib.get_close_matches(word.lower(), known, 1, _CLOSE) if strange(word) else []
+    return near[0] if near and near[0] != word.lower() else ""
 
 
 def artists(draft: Draft) -> None:
@@ -150,13 +165,15 @@ def artists(draft: Draft) -> None:
         if lead["given"] and count < 2 and not runs:
             count = 0  # it may be the subject
         sides = edges(draft.text, start, end)
-        of_phrase = sentence or (count < _MANY and _STYLE.match(draft.text, end))
+        of_phrase = sentence or (count < MANY and _STYLE.match(draft.text, end))
+        if not lead["by"] and _BELONGS.search(draft.text[:start]):
+            count = 0
         if count and (lead["by"] or all(sides) or (any(sides) and not of_phrase)):
             runs.append((start, end, count))
         place = max(end, lead.end())
     if sentence:
-        runs = [run for run in runs if run[2] >= _MANY and not _SAYS.search(draft.text[: run[0]])]
-    if sum(count for _, _, count in runs) >= _MANY:
+        runs = [run for run in runs if run[2] >= MANY and not _SAYS.search(draft.text[: run[0]])]
+    if sum(count for _, _, count in runs) >= MANY:
         for start, end, _ in reversed(runs):
             glued = not sentence and re.search(r"\w ?\Z", draft.text[:start]) and _NEW_PHRASE.match(draft.text, end)
             draft.replace(start, end, ", " if glued else "", "artists", "booster")
@@ -209,6 +226,7 @@ def names(text: str, start: int, led: bool) -> tuple[int, int]:
             length = 0  # another phrase goes on
         if known is None and not length and (led or count):
             length = in_stack(text, place, count)
+            length = length or lone_name(text, place, count)
         if known is None and not length:
             break
         end = max(known.end() if known else 0, place + length)
@@ -255,8 +273,17 @@ def in_stack(text: str, place: int, count: int) -> int:
         return 0
     after = _BETWEEN.match(text, found.end())
     amid = count > 1 and after and not after[0].isspace() and near.match(text, after.end())
-    named = given and (count > 1 or any(map(strange, others)))
+    named = (given and count > 1) or ((given or count > 2) and any(map(strange, others)))
     return len(found[0]) if named or amid or all(map(strange, (first, *others))) else 0
+
+
+def lone_name(text: str, place: int, count: int) -> int:
+    """Return the length of a single word in no dictionary that goes on with one name, if titled, or several; or 0."""
+    found = _LONE.match(text, place)
+    if not count or not found or not strange(found[0]) or misspelt(found[0]):
+        return 0
+    titled = count > 1 or (text != text.lower() and found[0][0].isupper())
+    return len(found[0]) if titled and not pattern("{in_no_name}").fullmatch(found[0]) else 0
 
 
 def strange(word: str) -> bool:
@@ -264,6 +291,7 @@ def strange(word: str) -> bool:
     return len(word) > 2 and word.strip(".").lower() not in vocabulary()
 
 
+_LONE = re.compile(r"[^\W\d_]{4,}(?=\s*(?:[,;.]|\Z))")
 _WORDS = re.compile(r"[^\W\d_]+ [^\W\d_]{2,}(?: [^\W\d_]{3,}(?=\s*(?:[,;.]|\Z)))?(?![\w'-])")
 _ENDS_NAME = re.compile(r"\s*(?:[,;.|/+&]|\Z|and\b|x\b|by\b)", re.IGNORECASE)
 _AFTER_NAME = re.compile(r"\s*(?:with|in|on|at|featuring|using|from|as)\b", re.IGNORECASE)
@@ -285,15 +313,14 @@ def of_name(text: str, match: re.Match[str], led: bool, joined: bool) -> int:
     titled = text != text.lower() and all(part[0].isupper() for part in found.split() if part not in ("of", "the"))
     if not _ENDS_NAME.match(rest) and not (_AFTER_NAME.match(rest) and (given or titled) and led):
         return 0
-    if any(pattern("{in_no_name}").fullmatch(part.strip(".")) for part in parts[given:]) and not (
-        "of the" in found and titled
-    ):
-        return 0
     rare = any(strange(part) for part in parts)
+    sure = ("of the" in found and titled) or (given and len(parts) == 2 and strange(parts[1]))
+    if not sure and any(pattern("{in_no_name}").fullmatch(part.strip(".")) for part in parts[given:]):
+        return 0
     if not led:
         return len(found) if 1 < len(parts) < 5 and rare and (given or titled) else 0
     long = any(len(part) > 2 for part in parts)
-    return len(found) if given or rare or (titled and long) or (joined and len(parts) == 2) else 0
+    return len(found) if given or rare or (titled and long) or (joined and len(parts) <= 2) else 0
 
 
 @cache

@@ -3,7 +3,8 @@
 Three passes in this order, since each needs what the one before it leaves: *repair* of the text (mojibake, digits and
 hyphens that a tokeniser took apart), *syntax* of user interfaces (weights, alternations, LoRA tags, settings), and
 *boosters* (quality, sites, renderers, cameras, stacks of artists, a second medium). Every change names its rule and
-its place in the raw text. What the rules do not understand they leave, and mark for review.
+its place in the raw text. What the rules do not understand they leave, and mark for review; so is a result that
+`doubts` finds unfinished or torn.
 
 The paper (section 3.1) has ChatGPT do this; the words here are those that DiffusionDB repeats most.
 """
@@ -14,6 +15,7 @@ import re
 from dataclasses import dataclass
 
 from hpskit.prompts.boosters import boosters
+from hpskit.prompts.doubts import doubt
 from hpskit.prompts.repair import Change, Draft, repair
 from hpskit.prompts.suites import LONGEST
 from hpskit.prompts.syntax import syntax
@@ -49,7 +51,7 @@ def clean(raw: str) -> Cleaned:
     boosters(draft)
     if content(draft.text) < min(2, content(text)):
         return Cleaned(text=text, changes=changes, review=review or "says hardly anything but boosters")
-    return Cleaned(text=draft.text, changes=tuple(draft.changes), review=review)
+    return Cleaned(text=draft.text, changes=tuple(draft.changes), review=review or doubt(draft))
 
 
 def content(text: str) -> int:

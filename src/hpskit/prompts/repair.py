@@ -46,8 +46,12 @@ class Draft:
 
     def lost(self, after: int | None, before: int | None) -> bool:
         """Say whether words of the raw text went between two characters; None is the start or the end."""
+        return bool(re.search(r"\w", self.gone(after, before)))
+
+    def gone(self, after: int | None, before: int | None) -> str:
+        """Return the raw text between two characters; None is the start or the end."""
         start = 0 if after is None else self._to[after]
-        return bool(re.search(r"\w", self.raw[start : None if before is None else self._from[before]]))
+        return self.raw[start : None if before is None else self._from[before]]
 
     def replace(self, start: int, end: int, put: str, rule: str, kind: Kind) -> None:
         """Put a text in the place of the characters from `start` to `end`, which are at least one."""

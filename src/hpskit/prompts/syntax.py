@@ -41,6 +41,8 @@ _BOTH = re.compile(r"\s+AND\s+(?::?\s*\d+(?:\.\d+)?\s+)?(?=\S)")
 _PIPE = re.compile(r"\s*\|+[\s|]*")
 _STRESS = re.compile(r"(?<=[a-z]{3})\++(?=[\s,.)]|$)|\*{2,}", re.IGNORECASE)
 _SHOUT = re.compile(r"\s*!(?:\s*!)+(\s*)")
+_GOES_ON = re.compile(r"\s*(?:an?|the|of|in|on|with|and|at|to|for|from|is|are)\b", re.IGNORECASE)
+_ADJECTIVE = re.compile(r"(?:ful|ive|ous|ing|ty|ble|cute|huge|very)\Z", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\([()\[\]{}])")
 _UNKNOWN = re.compile(r"__[\w/*-]+__|\$\{")
 _NUMBER = re.compile(r"\s*-?\d*\.?\d+\s*")
@@ -61,7 +63,7 @@ def syntax(draft: Draft) -> str:
         groups, _ = brackets(draft.text)
     draft.sub(_ESCAPED, r"\1", "escape", "syntax")
     draft.sub(_PARTS, ", ", "parts", "syntax")
-    draft.sub(_BARE_WEIGHT, ",", "weight", "syntax")
+    draft.sub(_BARE_WEIGHT, lambda match: "" if _GOES_ON.match(match.string, match.end()) else ",", "weight", "syntax")
     if len(_COLONS.findall(draft.text)) >= _MANY:
         draft.sub(_COLONS, ",", "colons", "syntax")
     draft.sub(_BREAK, ", ", "break", "syntax")
@@ -69,9 +71,15 @@ def syntax(draft: Draft) -> str:
         draft.sub(_BOTH, " and ", "and", "syntax")
     draft.sub(_PIPE, ", ", "pipe", "syntax")
     draft.sub(_STRESS, "", "stress", "syntax")
-    draft.sub(_SHOUT, lambda match: ", " if match[1] else "", "stress", "syntax")
+    draft.sub(_SHOUT, after_shout, "stress", "syntax")
     tidy(draft, "syntax")
     return review or ("has brackets that do not match" if unmatched else "")
+
+
+def after_shout(match: re.Match[str]) -> str:
+    """Put a comma in the place of `!!`, or only a blank where the phrase goes on."""
+    goes_on = _GOES_ON.match(match.string, match.end()) or _ADJECTIVE.search(match.string[: match.start()])
+    return (" " if goes_on else ", ") if match[1] else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@
  * @typedef {(seconds: number) => void} OnWait  called before each wait, so that the page can say so
  */
 
+const PATIENCE = 20_000; // ms: without an answer for so long, there is no connection
+
 /** A refusal. `status` 0 means that no answer came at all. */
 export class ApiError extends Error {
   /** @param {number} status @param {any} body @param {number} [retryAfter] seconds that the server asks for */
@@ -33,16 +35,24 @@ export async function ask(method, path, body, { signal, keepalive = false } = {}
   const headers = { Accept: "application/json" };
   if (method !== "GET") headers["X-CSRF-Token"] = document.querySelector('meta[name="csrf"]')?.content ?? "";
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const limit = AbortSignal.timeout(20_000);
+  // Not AbortSignal.any: phones of 2023 lack it.
+  const limit = new AbortController();
+  const stop = () => limit.abort();
+  const timer = setTimeout(stop, PATIENCE);
+  signal?.addEventListener("abort", stop);
   let response;
   try {
+    signal?.throwIfAborted();
     response = await fetch(path, {
       method, headers, keepalive, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store",
-      credentials: "same-origin", redirect: "error", signal: signal ? AbortSignal.any([signal, limit]) : limit,
+      credentials: "same-origin", redirect: "error", signal: limit.signal,
     });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, null);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
   }
   const said = await response.json().catch(() => null);
   if (!response.ok) throw new ApiError(response.status, said, readRetryAfter(response));

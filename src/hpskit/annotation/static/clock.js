@@ -12,9 +12,9 @@ export class ActiveClock {
     document.addEventListener("visibilitychange", () => this.#tick(!document.hidden));
   }
 
-  /** For the next task. */
-  restart() {
-    this.total = 0;
+  /** For the next task. @param {number} [seconds] that have been spent on it already */
+  restart(seconds = 0) {
+    this.total = seconds * 1000;
     this.last = performance.now();
     this.touched = this.last;
   }

@@ -9,7 +9,11 @@ const settings = new Shelf("hpskit.settings.");
 
 /** @param {any} work the page's controller */
 export function listen(work) {
-  const on = (id, action) => byId(id).addEventListener("click", action);
+  const on = (id, action) => byId(id).addEventListener("click", (event) => {
+    // A button pressed by mouse or finger gives the focus back: the next Enter submits, it does not press again.
+    if (event.detail > 0) event.currentTarget.blur();
+    action();
+  });
   const act = (action) => work.screen?.act(action);
   on("undo", () => act({ type: "undo" }));
   on("redo", () => act({ type: "redo" }));
@@ -35,7 +39,9 @@ export function listen(work) {
     const command = commandOf(event, {
       mode: screen.pair ? "pair" : "rank", n: screen.state.rules.n, focused, levels: screen.state.rules.ratings, letters: lettersOn(),
     });
-    if (command && run(work, command, event, focused)) event.preventDefault();
+    const again = event.repeat && ["pair", "choose", "submit", "large"].includes(command?.type); // a key that is held down
+    if (again) event.preventDefault();
+    else if (command && run(work, command, event, focused)) event.preventDefault();
   });
 }
 
@@ -52,7 +58,7 @@ function run(work, command, event, focused) {
       screen.submit();
       return true;
     case "large":
-      if (!event.repeat) work.large.open(focused ?? 0);
+      work.large.open(focused ?? 0);
       return true;
     case "compare":
       if (screen.state.rules.n > 1) work.large.open(focused ?? 0, ((focused ?? 0) + 1) % screen.state.rules.n);

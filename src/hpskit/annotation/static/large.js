@@ -74,7 +74,7 @@ export class Large {
     this.#size(this.stage);
     byId("large-name").textContent = this.shown.map(this.does.nameOf).join(" | ");
     byId("large-beside").setAttribute("aria-pressed", String(this.shown.length > 1));
-    byId("large-choose").textContent = `Choose ${nameOf(this.shown[0]).toLowerCase()}`;
+    byId("large-choose").setAttribute("aria-label", `Choose ${nameOf(this.shown[0]).toLowerCase()}`);
   }
 
   /** Show an image while the mouse rests on its button. @param {number|null} position */
@@ -85,6 +85,7 @@ export class Large {
     if (position === null || this.dialog.open) return;
     this.timer = setTimeout(() => {
       place.replaceChildren(this.#pane(position, false));
+      place.style.setProperty("top", `${byId("prompt").getBoundingClientRect().bottom + 8}px`);
       place.hidden = false;
       this.#size(place);
     }, HOVER);

@@ -141,9 +141,9 @@ export class Outbox {
     }
   }
 
-  /** A newer revision may have been written meanwhile; that one stays. @param {Letter} letter */
+  /** A newer answer may have been written meanwhile; that one stays. @param {Letter} letter */
   #forget(letter) {
-    if (this.shelf.get(letter.vote)?.revision === letter.revision) this.shelf.delete(letter.vote);
+    if (this.shelf.get(letter.vote)?.made === letter.made) this.shelf.delete(letter.vote);
   }
 
   /** @param {number} seconds */

@@ -16,20 +16,22 @@ export class Podium {
     this.list = list;
     this.does = does;
     this.items = images.map((image, position) => this.#item(image, position));
-    this.mark = make("div", { class: "drop", hidden: true });
+    this.mark = make("li", { class: "drop", "aria-hidden": "true", hidden: true });
+    list.style.setProperty("--n", String(images.length));
+    list.classList.toggle("crowded", images.length > 7);
     list.replaceChildren();
   }
 
   /** @param {State} state */
   update(state) {
     const tiers = state.now.answer.tiers.map((members, index) => {
-      const rank = make("span", { class: "place", text: ordinal(index + 1) });
+      const rank = place(index + 1);
       const box = make("li", { class: members.length > 1 ? "tier tied" : "tier", "data-tier": index }, rank);
       members.forEach((position) => box.append(this.items[position]));
       return box;
     });
     const open = unranked(state).map((_, index) =>
-      make("li", { class: "tier open", "aria-hidden": "true" }, make("span", { class: "place", text: ordinal(tiers.length + index + 1) })));
+      make("li", { class: "tier open", "aria-hidden": "true" }, place(tiers.length + index + 1)));
     this.list.replaceChildren(...tiers, ...open, this.mark);
     this.show(null);
   }
@@ -81,6 +83,11 @@ export class Podium {
     this.does.drag.attach(handle, position);
     return make("div", { class: "item", "data-position": position }, choose, handle);
   }
+}
+
+/** @param {number} rank @returns {HTMLElement} its ordinal; where it is narrow, without the ending */
+function place(rank) {
+  return make("span", { class: "place" }, String(rank), make("span", { text: ordinal(rank).slice(String(rank).length) }));
 }
 
 /** @param {number} at @param {number} from @param {number} to */

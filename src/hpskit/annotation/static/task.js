@@ -30,6 +30,7 @@ export class TaskScreen {
     this.stored = task.vote?.answer ?? null;
     this.going = 0;
     this.done = false;
+    this.active = 0;
   }
 
   /** Put it on the page. */
@@ -161,5 +162,5 @@ function hintOfPair(state) {
   if (obstacle(state) !== null) return hint(state);
   const { tiers, none } = state.now.answer;
   if (none) return "None is acceptable";
-  return tiers.length === 1 ? "Equally good" : `${tiers[0][0] === 0 ? "Left" : "Right"} is better`;
+  return tiers.length === 1 ? "Equally good" : `${nameOf(tiers[0][0])} is better`;
 }

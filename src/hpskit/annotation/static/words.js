@@ -68,7 +68,7 @@ export function report(before, after, action) {
 
 /** The choices of a pair. */
 export const CHOSEN = {
-  left: "The left image is better", right: "The right image is better", tie: "Equally good", none: "None is acceptable",
+  left: "Image 1 is better", right: "Image 2 is better", tie: "Equally good", none: "None is acceptable",
 };
 
 /** @param {State} state @param {number} position */

@@ -71,14 +71,16 @@ class Work {
       refused: (error) => (error.session ? this.#sessionEnded() : GONE.includes(error.status) && this.#gone()),
     }, () => this.clock.seconds());
     this.#mount(new TaskScreen(task, { drafts, view: this.view, large: this.large, submit: (screen) => this.submit(screen) }));
-    this.clock.restart();
     if (!earlier) this.lease.begin(task);
     this.#prefetch();
   }
 
   #mount(screen) {
+    clearTimeout(this.retry);
     this.screen?.unmount();
+    if (this.screen) this.screen.active = this.clock.seconds();
     this.screen = screen;
+    this.clock.restart(screen.active);
     ["banner", "lease"].forEach(hideBanner);
     byId("empty").hidden = true;
     byId("task").hidden = false;
@@ -86,8 +88,10 @@ class Work {
     screen.mount();
     this.layout();
     window.scrollTo(0, 0);
+    if (document.activeElement === document.body) byId("work").focus({ preventScroll: true });
     const { task } = screen;
     byId("practice").hidden = !task.practice;
+    byId("prompt").classList.toggle("practice", task.practice);
     byId("back").hidden = this.aside === null;
     byId("submit").textContent = screen.stored ? "Submit change" : "Submit";
     byId("skip").hidden = screen.stored !== null;
@@ -157,6 +161,10 @@ class Work {
       const { votes } = await ask("GET", "/api/history");
       const assignment = await askEarlier(votes);
       if (!assignment) return;
+      if (this.outbox.pending().some((letter) => letter.assignment === assignment)) {
+        toast("That answer is still on its way; try again when it is saved");
+        return;
+      }
       const { task } = await ask("GET", `/api/assignments/${assignment}`);
       if (!task.vote) return void toast("That task can no longer be changed");
       this.aside = this.screen ?? "none";
@@ -184,6 +192,7 @@ class Work {
       pending: outbox.pending().length, refused: refused.map((letter) => letter.refused), wait: outbox.wait, locked: outbox.locked,
       draft: this.screen?.done ? null : drafts?.state ?? null, any: this.any,
     }));
+    refused.forEach((letter) => this.waiting.get(letter.vote)?.());
     if (refused.length && byId("failed").hidden) {
       const [{ vote, refused: why, ...letter }] = refused;
       showBanner("failed", `An answer was not stored: ${why}`, {

@@ -114,7 +114,7 @@ export function attach(cell, view, { free }) {
     }
   };
   cell.addEventListener("pointermove", move);
-  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+  for (const end of ["pointerup", "pointercancel"]) {
     cell.addEventListener(end, (event) => fingers.delete(event.pointerId));
   }
   cell.addEventListener("click", (event) => { // the end of a pan is not a choice

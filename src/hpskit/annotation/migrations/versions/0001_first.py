@@ -6,16 +6,20 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+_FUNCTION = """
+CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'append-only'; END $$
+"""
+_TRIGGER = """
+CREATE TRIGGER audit_is_kept BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_append_only()
+"""
 _GUARDS = {
     "sqlite": (
         "CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'append-only'); END",
         "CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'append-only'); END",
     ),
     "postgresql": (
-        "CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql "
-        "AS $$ BEGIN RAISE EXCEPTION 'append-only'; END $$",
-        "CREATE TRIGGER audit_is_kept BEFORE UPDATE OR DELETE ON audit "
-        "FOR EACH ROW EXECUTE FUNCTION audit_append_only()",
+        _FUNCTION,
+        _TRIGGER,
     ),
 }
 
@@ -58,7 +62,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="uq_task_name"),
     )
     is_open = sa.text("done < wanted")
-    order = ["kind", sa.text("done DESC"), "shuffle"]
+    order: list[str | sa.TextClause] = ["kind", sa.text("done DESC"), "shuffle"]
     op.create_index("ix_task_open", "task", order, sqlite_where=is_open, postgresql_where=is_open)
     op.create_table(
         "person",
