@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from hpskit.annotation import people
 from hpskit.annotation.project import Settings
@@ -218,10 +218,10 @@ def assess_until_told(server: Server) -> None:
 
 
 def standing(store: Store, settings: Settings) -> list[Standing]:
-    """Put everybody's work into figures."""
+    """Put everybody's work into figures, by the last votes of each, as `assess` does."""
     with store.read() as connection:
         persons = connection.execute(select(person).order_by(person.c.id)).all()
-        judged = read_votes(connection)
+        judged = read_votes(connection, tasks=recent_tasks(connection))
         gold, out = gold_of(connection), excluded(connection)
         since = {row.id: resumed_at(connection, row) for row in persons}
     by_person: dict[int, list[Judged]] = defaultdict(list)
@@ -231,6 +231,14 @@ def standing(store: Store, settings: Settings) -> list[Standing]:
         if one.round == 0 and one.person not in out:
             by_task[one.task].append(one)
     return [stand(row, by_person[row.id], by_task, gold, since[row.id], settings) for row in persons]
+
+
+def recent_tasks(connection: Connection) -> list[int]:
+    """List the tasks of the last votes of each person."""
+    place = func.row_number().over(partition_by=vote.c.person, order_by=vote.c.first_at.desc()).label("place")
+    placed = select(vote.c.task, place).where(vote.c.state == "counted").subquery()
+    query = select(placed.c.task).where(placed.c.place <= _LOOKED_BACK).distinct()
+    return sorted(connection.execute(query).scalars())
 
 
 def stand(
