@@ -23,7 +23,7 @@ from hpskit.annotation.guard import Kept
 from hpskit.annotation.people import Role
 from hpskit.annotation.quality import standing
 from hpskit.annotation.store import Store, record
-from hpskit.annotation.tables import assignment, audit, task, vote
+from hpskit.annotation.tables import audit, task, vote
 from small_project import MARK, Bench, Time, make
 
 Make = Callable[..., Bench]
@@ -47,7 +47,7 @@ class Site:
     def __init__(self, made: Bench) -> None:
         self.made = made
         self.app = create_app(made.project, made.store, limit=False)
-        self.app.state.server.kept = Kept(0.0)
+        self.app.state.server.kept = Kept(0.0, lambda: 0.0)
 
     def enter(self, name: str, role: Role = "annotator") -> TestClient:
         client = TestClient(self.app)
@@ -406,4 +406,3 @@ def test_pages_fit_phones_and_the_open_one_follows_the_votes(site: Site) -> None
     server.should_exit = True
     thread.join()
     assert troubles == []
-    assert site.made.rows(assignment)

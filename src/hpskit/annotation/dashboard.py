@@ -41,7 +41,7 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far the project is."""
+    """Progress of the project."""
 
     wanted: int
     """Votes."""
@@ -61,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:
-    """What does not count, and what nothing could be compared with: two different things."""
+    """Counts of what is left out, and of what nothing could be compared with: two different things."""
 
     votes: int
     votes_out: int

@@ -25,7 +25,7 @@ from hpskit.stats.vigilance import taus_with_peers
 
 __all__ = ["Agreement", "Measures", "mean_ranks", "measures", "sampled", "unlikeness"]
 
-_SAMPLED_VOTES = 4_000
+_SAMPLED_VOTES = 3_000
 _RESAMPLES = 200
 _LISTED = 10
 
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """How far people agree on the images of a task."""
+    """Agreement of people on the images of a task."""
 
     corrected: Interval
     """0 is chance, 1 is perfect: mean tau-b of two rankings."""
