@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from browser import CHROMIUM
+from hpskit.annotation.store import Store
 from page_driver import Open, ready
 from postgres import Postgres, running
 from served import Served
 from small_project import Bench, Time, make
-
-from browser import CHROMIUM
-from hpskit.annotation.store import Store
 
 Make = Callable[..., Bench]
 

@@ -14,8 +14,6 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from postgres import Postgres
-from small_project import Bench, Time, answer, make
 from sqlalchemy import update
 
 from hpskit.annotation import people, votes
@@ -23,6 +21,8 @@ from hpskit.annotation.project import Project
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import assignment, metadata, task, vote
 from hpskit.errors import InputError
+from postgres import Postgres
+from small_project import Bench, Time, answer, make
 
 NAMES = ("ann", "bob", "cy", "di")
 TASKS = 4

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres import Postgres
-from small_project import Bench, Time, answer, make, serve_some, work
 
 from hpskit.annotation import people, votes
 from hpskit.annotation.assignment import is_check, shown_order
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import assignment, task, vote
 from hpskit.errors import InputError
+from postgres import Postgres
+from small_project import Bench, Time, answer, make, serve_some, work
 
 Make = Callable[..., Bench]
 CLERKS = 8

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres import Postgres
-from real_server import Client, RealServer
-from small_project import Bench, Time, make, without_votes
 
 from hpskit.annotation import people
 from hpskit.annotation.answers import positions_of
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import vote
 from hpskit.errors import OutputError
+from postgres import Postgres
+from real_server import Client, RealServer
+from small_project import Bench, Time, make, without_votes
 
 CLIENTS = 4
 DEFAULT, MANY = 20, 1000

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_project import Bench, answer
 
 from hpskit.annotation import people, votes
 from hpskit.annotation.answers import Answer, check_answer, positions_of, ranks_by_place
@@ -18,6 +17,7 @@ from hpskit.annotation.project import Settings
 from hpskit.annotation.tables import audit, task, vote
 from hpskit.annotation.votes import AbsentError, ConflictError
 from hpskit.errors import InputError
+from small_project import Bench, answer
 
 Make = Callable[..., Bench]
 

@@ -84,6 +84,11 @@ def test_where_nobody_is_reliable_the_mean_is_plain_and_it_says_so() -> None:
     found = reliability_weighted(votes, [*made.names.tolist(), upside])
     assert found.plain.tolist() == [False] * 60 + [True]
     np.testing.assert_allclose(found.scores[-1], [1, 2.5, 2.5, 4, 5, 6, 7, 8, 9])
+    votes[-1] = np.array([[1.0, 2, 3, 4, 5, 6, 7, 8, 9], [NAN, NAN, NAN, NAN, 5, 4, 3, 2, 1]])
+    mixed = reliability_weighted(votes, [*made.names.tolist(), [upside[0], np.flatnonzero(~made.bad)[0]]])
+    assert not mixed.plain.any()
+    np.testing.assert_allclose(mixed.scores[-1][:4], [1, 2, 3, 4])  # by nobody else
+    np.testing.assert_allclose(mixed.scores[-1][4:], np.arange(5, 0, -1) * 10 / 6)
     assert (found.reliability[[found.people.index(name) for name in upside]] < 0).all()
 
 

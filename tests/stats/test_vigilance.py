@@ -77,6 +77,8 @@ def test_partial_rankings_are_compared_where_both_ranked() -> None:
     assert tau_with_reference([1, 2, 3], [[1, 2, NAN], [2, 3, 9]]) == pytest.approx(1)
     assert math.isnan(tau_with_reference([1, 2], []))
     assert math.isnan(tau_with_reference([1, 1], [[1, 2]]))
+    with pytest.raises(InputError, check=at("references: ranking 1")):
+        tau_with_reference([1, 2], [[1, 2], [1, 2, 3]])
 
 
 @given(st.integers(0, 10**6))

@@ -2,11 +2,11 @@
 
 OUT/rankings.jsonl, test.json and train.json, data.parquet or labelstudio.json    the data set, in the wanted layout
 OUT/images/ (or test/ and train/)    its images
-OUT/votes.jsonl         every vote: who (a pseudonym), order shown, ranks, times, kind, whether it counts and why not
-OUT/aggregates.jsonl    each task's plain and reliability-weighted mean ranks
-OUT/annotators.jsonl    each pseudonym's reliability, weight and state
-OUT/generators.json     strengths of generators, with a term for the position on the page
-OUT/README.md           the card: counts, agreement, exclusions, limits
+OUT/README.md                 the card: counts, agreement, exclusions, limits
+OUT/about/votes.jsonl         every vote: pseudonym, order shown, ranks, times, kind, and why it does not count if so
+OUT/about/aggregates.jsonl    each task's plain and reliability-weighted mean ranks
+OUT/about/annotators.jsonl    each pseudonym's reliability, weight and state
+OUT/about/generators.json     strengths of generators, with a term for the position on the page
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -38,11 +38,13 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, printable
 from hpskit.files import json_text, publish_folder
 from hpskit.stats.agreement import rank_agreement
-from hpskit.stats.consensus import WeightedRanks, reliability_weighted
+from hpskit.stats.consensus import WeightedRanks, reliability_weighted, strengths_with_position
 
 __all__ = ["Aggregate", "Exported", "Vote", "export", "read_tasks", "read_votes"]
 
 Aggregate: TypeAlias = Literal["weighted", "mean"]
+SIMULATED = "simulated"
+"""The panel of people who are none; see `hpskit.annotation.simulate`."""
 TARGETS = ("rankings", "hpdv2", "parquet", "labelstudio")
 
 
@@ -133,13 +135,19 @@ def export(
     lost: Counter[str] = Counter()
     with publish_folder(out) as folder:
         means = weighted.scores if aggregate == "weighted" else [plain_means(counted[n]) for n in sorted(counted)]
-        groups = [group_of(tasks[n], counted[n], mean, ties=to != "hpdv2") for n, mean in zip(sorted(counted), means, strict=True)]
+        groups = [
+            group_of(tasks[n], counted[n], mean, ties=to != "hpdv2")
+            for n, mean in zip(sorted(counted), means, strict=True)
+        ]
         write_data(project, to, folder, groups, [tasks[number] for number in sorted(counted)], lost)
-        lines(folder / "votes.jsonl", (vote_row(one, tasks[one.task]) for one in votes))
-        lines(folder / "aggregates.jsonl", aggregate_rows(tasks, counted, weighted))
-        lines(folder / "annotators.jsonl", people_rows(people, votes, weighted))
-        (folder / "generators.json").write_text(json_text(strengths(tasks, counted)), encoding="utf-8")
-        card = card_text(project, to, tasks, votes, counted, aggregate)
+        about = folder / "about"
+        about.mkdir()
+        lines(about / "votes.jsonl", (vote_row(one, tasks[one.task]) for one in votes))
+        lines(about / "aggregates.jsonl", aggregate_rows(tasks, counted, weighted))
+        lines(about / "annotators.jsonl", people_rows(people, votes, weighted))
+        (about / "generators.json").write_text(json_text(strengths(tasks, counted)), encoding="utf-8")
+        simulated = {row.pseudonym for row in people if row.panel == SIMULATED}
+        card = card_text(project, to, tasks, votes, counted, aggregate, simulated)
         (folder / "README.md").write_text(card, encoding="utf-8")
     names = {name for number in counted for name in tasks[number].images}
     return Exported(
@@ -376,7 +384,7 @@ def people_rows(people: Sequence[Any], votes: Sequence[Vote], weighted: Weighted
             yield {
                 "annotator": row.pseudonym,
                 "state": row.state,
-                "simulated": row.panel == "simulated",
+                "simulated": row.panel == SIMULATED,
                 "votes": given[row.pseudonym],
                 "votes_counted": counts[row.pseudonym],
                 "reliability": round(float(weighted.reliability[at]), 4) if compared else None,
@@ -393,13 +401,14 @@ def strengths(tasks: Mapping[int, Task], counted: Mapping[int, Sequence[Vote]]) 
     votes = [array(counted[number]) for number in own]
     shown = [[one.shown for one in counted[number]] for number in own]
     found = strengths_with_position(votes, sources, shown)
+    position = found.position
     return {
         "unit": "log-odds; the mean over the generators is 0",
         "generators": [
-            {"generator": name, "strength": value, "low": low, "high": high}
-            for name, value, low, high in zip(found.sources, found.strengths, found.low, found.high, strict=True)
+            {"generator": name, "strength": float(value), "low": float(low), "high": float(high)}
+            for name, value, low, high in zip(found.sources, found.strength, found.low, found.high, strict=True)
         ],
-        "position": {"strength": found.position, "low": found.position_low, "high": found.position_high},
+        "position": {"each_place": position.value, "low": position.low, "high": position.high},
     }
 
 
@@ -410,6 +419,7 @@ def card_text(
     votes: Sequence[Vote],
     counted: Mapping[int, Sequence[Vote]],
     aggregate: Aggregate,
+    simulated: Collection[str],
 ) -> str:
     """Write the card of a data set: what it is, how it was made, and what it cannot tell."""
     settings = project.settings
@@ -418,6 +428,8 @@ def card_text(
     people = [[one.annotator for one in own] for own in counted.values() if len(own) > 1]
     work = [one for one in tasks.values() if one.kind == "work"]
     sizes = sorted({len(tasks[number].images) for number in counted})
+    of_nobody = sum(one.annotator in simulated for one in kept)
+    made_up = f"**{of_nobody:,} of the {len(kept):,} votes are simulated: no person gave them.**\n\n" * (of_nobody > 0)
     reasons = Counter(one.excluded for one in votes if one.excluded)
     facts = {
         "Tasks with votes": f"{len(counted):,} of {len(work):,}",
@@ -440,15 +452,15 @@ def card_text(
     left = "\n".join(f"| {printable(reason)} | {count:,} |" for reason, count in reasons.most_common())
     return f"""# {printable(settings.name)}
 
-Preferences of people for generated images, collected with hpskit {__version__} and written as `{to}`. Each annotator saw
-all images of a prompt at once, in an order of their own, without the names of generators, and ranked them.
+Preferences of people for generated images, collected with hpskit {__version__} and written as `{to}`.
+Each annotator saw all images of a prompt at once, in an order of their own, without the names of generators.
 
 | | |
 |---|---|
 {rows}
 
-The published order of a task (`rank`) is {what}; `aggregates.jsonl` has both. `votes.jsonl` has every vote as it was
-given, those that are not in the data set too.
+{made_up}The published order of a task (`rank`) is {what}; `about/aggregates.jsonl` has both.
+`about/votes.jsonl` has every vote as it was given, those that are not in the data set too.
 
 ## Votes that are not in the data set
 
@@ -461,5 +473,6 @@ given, those that are not in the data set too.
 - Preferences are those of these annotators, with the instructions that they had; other people may prefer otherwise.
 - Tasks with one vote carry that person's taste. Agreement is measured on tasks with several.
 - Annotators are known by pseudonyms. Images and prompts were not checked for persons or marks.
-- The order on the page was drawn for each annotator and is in `votes.jsonl`; `generators.json` says what it was worth.
+- The order on the page was drawn for each annotator and is in `votes.jsonl`; `generators.json` says what it
+  was worth.
 """

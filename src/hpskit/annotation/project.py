@@ -59,6 +59,8 @@ class Settings(Strict):
     """Started tasks first and the rest at random for each person, or all in the order in which they were brought."""
     extra_votes: int = Field(default=0, ge=0, le=1000)
     """Votes that a task may get beyond its overlap, where one more vote may well turn a pair."""
+    extra_from: float = Field(default=0.1, gt=0, lt=0.5)
+    """Mean chance that one more vote turns a pair, from which a task gets it; see `stats.planning.flip_probability`."""
     ties: bool = True
     partial: bool = False
     none: bool = True

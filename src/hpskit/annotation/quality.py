@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select, update
 
 from hpskit.annotation import people
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import assignment, audit, person, task, vote
+from hpskit.stats.planning import flip_probability
 from hpskit.stats.vigilance import Vigilance, taus_with_peers, vigilance
 
 if TYPE_CHECKING:
@@ -193,6 +194,27 @@ def assess(store: Store, settings: Settings, number: int) -> str:
     return found.state
 
 
+def more_votes(store: Store, settings: Settings, number: int) -> None:
+    """Let the task that somebody did last have one vote more, if it has all and one more may well turn a pair."""
+    with store.read() as connection:
+        last = select(vote.c.task).where(vote.c.person == number).order_by(vote.c.first_at.desc()).limit(1)
+        found = connection.execute(select(task).where(task.c.id == last.scalar_subquery())).one_or_none()
+        if found is None or found.kind != "work" or found.done < found.wanted:
+            return
+        base = settings.overlap if found.split == "test" else settings.train_overlap
+        judged = [one for one in read_votes(connection, tasks=[found.id]) if one.round == 0]
+    if found.wanted >= base + settings.extra_votes or not judged:
+        return
+    chance = float(flip_probability([np.stack([one.ranks for one in judged])]).mean[0])
+    if chance >= settings.extra_from:
+        with store.write() as connection:
+            still = task.c.wanted == found.wanted
+            more = update(task).where(task.c.id == found.id, still).values(wanted=found.wanted + 1)
+            if connection.execute(more).rowcount:
+                facts = {"wanted": found.wanted + 1, "chance": round(chance, 3)}
+                record(connection, store.now(), "quality", "one-more-vote", found.name, **facts)
+
+
 def gold_of(connection: Connection) -> dict[int, Any]:
     """Return the experts' rankings of each hidden check."""
     query = select(task.c.id, task.c.gold).where(task.c.kind == "gold")
@@ -224,6 +246,8 @@ def assess_until_told(server: Server) -> None:
         for one in waiting:
             try:
                 assess(server.store, server.settings, one)
+                if server.settings.extra_votes:
+                    more_votes(server.store, server.settings, one)
             except Exception:  # a figure of one person that cannot be had must not end those of all
                 logging.getLogger("hpskit.annotation").exception("person %d could not be checked", one)
                 with server.store.write() as connection:

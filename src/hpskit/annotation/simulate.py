@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
@@ -17,22 +18,21 @@ from typing import Any
 import numpy as np
 
 from hpskit.annotation import people
-from hpskit.annotation.export import array, read_tasks, read_votes
+from hpskit.annotation.export import SIMULATED, array, read_tasks, read_votes
 from hpskit.annotation.project import Project
 from hpskit.annotation.store import Store
 from hpskit.errors import InputError
+from hpskit.stats.planning import Project as Forecast
 from hpskit.stats.planning import fitted_noise, plan
 
 __all__ = ["Driven", "drive", "plan_project"]
 
-_NOISE = 0.9
-"""Noise of one person where there is no pilot: standard deviation in units of that of the images' worth, as
-`fitted_noise` finds it in the 37 groups of HPD v2 that are public."""
+_NOISE = 0.29
+"""Noise of one person where there is no pilot: its variance in units of that of the images' quality, as `fitted_noise`
+finds it in the 37 groups of HPD v2 that are public (0.290)."""
 _SECONDS = 3.5
 """Seconds an image where there is no pilot, at human speeds on this page."""
 OVERLAPS = (1, 2, 3, 5, 7, 10)
-SIMULATED = "simulated"
-"""What stands for a panel with people who are none: exports name their votes."""
 
 
 def plan_project(
@@ -62,19 +62,40 @@ def plan_project(
     if seconds is None:
         timed = [one.active_seconds / len(one.ranks) for one in votes if one.active_seconds > 0]
         seconds = float(np.median(timed)) if len(timed) >= 30 else _SECONDS
-    sizes = [len(one.images) for one in work]
+    sizes = Counter(len(one.images) for one in work)
     pay = project.settings.pay
     rows = []
-    for found in plan(sizes, OVERLAPS, annotators=annotators, noise=noise, bad=bad, seconds=seconds, seed=seed):
-        number = found.overlap * len(work)
+    for overlap in (one for one in OVERLAPS if one <= annotators):
+        forecasts = [
+            (
+                count,
+                plan(
+                    Forecast(
+                        images=images,
+                        tasks=count,
+                        annotators=annotators,
+                        noise=noise,
+                        bad=bad,
+                        seconds=seconds * images,
+                    ),
+                    [overlap],
+                    seed=seed,
+                )[0],
+            )
+            for images, count in sorted(sizes.items())
+        ]
+        hours = sum(row.hours for _, row in forecasts)
+        tau, weighted = (
+            sum(count * getattr(row, name) for count, row in forecasts) / len(work) for name in ("tau", "weighted_tau")
+        )
         rows.append(
             {
-                "overlap": found.overlap,
-                "pairs": found.pair_accuracy,
-                "tau_weighted": found.tau_weighted,
-                "tau_plain": found.tau_plain,
-                "hours": found.hours,
-                "cost": number * pay.per_task + found.hours * pay.per_hour,
+                "overlap": overlap,
+                "pairs": (1 + weighted) / 2,
+                "tau_weighted": weighted,
+                "tau_plain": tau,
+                "hours": hours,
+                "cost": overlap * len(work) * pay.per_task + hours * pay.per_hour,
                 "currency": pay.currency,
                 "noise": noise,
                 "seconds": seconds,

@@ -205,8 +205,7 @@ def _widening(
 
     def sums(levels: Index, weights: Floats) -> Floats:
         """Sum over the comparisons of each level; an effect of both people has the levels of one, then the other."""
-        found: Floats = np.bincount(levels, weights=np.tile(weights, len(levels) // len(weights)))
-        return found
+        return np.bincount(levels, weights=np.tile(weights, len(levels) // len(weights))).astype(np.float64)
 
     prompts, side = int(prompt.max()) + 1, (1 + level) / 2
     of_prompts = float(np.square(sums(prompt, residuals)).sum())

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hpskit.errors import InputError
 from hpskit.stats.agreement import person_numbers
@@ -52,7 +52,8 @@ class WeightedRanks:
     """Consensus of each group, and how reliable each person is."""
 
     scores: tuple[Floats, ...]
-    """(images,) for each group: weighted mean rank, 1 and more, lower is better; NaN for an image nobody ranked."""
+    """(images,) for each group: weighted mean rank, 1 and more, lower is better; NaN for an image nobody ranked. One
+    that only people of the weight 0 ranked has their plain mean."""
     plain: Flags
     """(groups,): whether the mean is the plain one, since everybody who judged there has the weight 0."""
     people: tuple[Hashable, ...]
@@ -123,7 +124,7 @@ def reliability_weighted(votes: Sequence[ArrayLike], annotators: Sequence[Sequen
     removed by hand at five rankings a group, where plain mean ranks reach 0.81; 1.000 and 0.89 at ten
     (`tests/stats/test_consensus.py`). It holds while the honest are the greater part: people who agree on something
     else, such as an order on the page that is the same for all, are believed. 3,200 groups of 9 images and 10
-    judgements, and 100,000 groups of 4 images and one, take a second each.
+    judgements, and 100,000 groups of 4 images and one, take less than a second each.
 
     Source: the weight is that of the best linear mean of ratings with reliability rho; the leave-one-out mean keeps a
     person from agreeing with themselves.
@@ -152,12 +153,10 @@ def reliability_weighted(votes: Sequence[ArrayLike], annotators: Sequence[Sequen
     scores: list[Floats] = [np.full(images, np.nan) for images in judged.shapes[:, 1].tolist()]
     plain = np.zeros(len(scores), dtype=np.bool_)
     for block in blocks:
-        own = weight[block.person]
-        plain[block.groups] = own.sum(axis=1) == 0
-        own = np.where(plain[block.groups, None], 1, own)[:, :, None]
-        total = (own * block.ranked).sum(axis=1)
-        unseen = (total == 0) & block.ranked.any(axis=1)  # only by people of the weight 0: their plain mean
-        own = np.where(unseen[:, None, :], 1, own)
+        own = weight[block.person][:, :, None]
+        plain[block.groups] = own.sum(axis=(1, 2)) == 0
+        unheard = (own * block.ranked).sum(axis=1, keepdims=True) == 0  # images that only people of the weight 0 ranked
+        own = np.where(unheard, 1, own)
         total = (own * block.ranked).sum(axis=1)
         means = np.where(total > 0, (own * block.ranks).sum(axis=1) / np.where(total > 0, total, 1), np.nan)
         for group, row in zip(block.groups.tolist(), means, strict=True):
@@ -206,7 +205,7 @@ def _with_others(block: _Block, weight: Floats) -> Floats:
 def place_by_position(
     votes: Sequence[ArrayLike], orders: Sequence[ArrayLike], **options: Unpack[Resampling]
 ) -> tuple[Interval, ...]:
-    """Mean place of the images shown first, second, … with intervals over prompts: 0 is best, 1 is last.
+    """Mean place of the images shown first, second, … with intervals over prompts, from 0, best, to 1, last.
 
     `votes` are (judgements, n) of ranks for each group, and `orders` the positions, 0 to n - 1 in any order, at which
     the same images were shown to the same person. Without position bias every mean is 0.5: positions whose intervals
@@ -258,30 +257,10 @@ def strengths_with_position(
     check_settings(resamples, level)
     judged = read_votes(votes)
     shown = _read_orders(orders, judged)
-    sizes = judged.shapes[:, 1].tolist()
-    for group, (own, size) in enumerate(zip(sources, sizes, strict=len(sources) == len(sizes))):
-        if len(own) != size or len(sources) != len(sizes):
-            found = f"has {len(own)} names, of {len(sources)} groups"
-            raise InputError(f"sources: group {group}", found, expected=f"{size}, of {len(sizes)} groups, as the votes")
-    names = tuple(dict.fromkeys(name for own in sources for name in own))
-    number = {name: place for place, name in enumerate(names)}
-    total, reach = len(names), max(sizes)
-    parts = []
-    for part in ballots(judged, 4):
-        first, second = pair_indices(part.images)
-        made = np.array([[number[name] for name in sources[group]] for group in part.groups])
-        one, other = (np.broadcast_to(made[:, None, index], part.ahead.shape) for index in (first, second))
-        positions = shown.stacked(part.groups)
-        apart = positions[:, :, first] - positions[:, :, second]
-        wins, swap = (1 + np.sign(part.ahead)) / 2, one > other
-        apart, wins = np.where(swap, -apart, apart), np.where(swap, 1 - wins, wins)
-        known = part.ranked & ~np.isnan(apart)
-        pair = np.minimum(one, other) * total + np.maximum(one, other)
-        cell = pair[known] * 2 * reach + apart[known].astype(np.intp) + reach
-        parts.append((np.broadcast_to(part.groups[:, None, None], known.shape)[known], cell, wins[known]))
-    groups, cells, won = (np.concatenate(column) for column in zip(*parts, strict=True))
+    names, (groups, cells, won) = _matches(judged, shown, sources)
+    total, reach = len(names), int(judged.shapes[:, 1].max())
     kinds, column = np.unique(cells, return_inverse=True)
-    labels = cluster_labels(clusters, len(sizes))[groups]
+    labels = cluster_labels(clusters, len(judged.shapes))[groups]
     labels = np.unique(labels, return_inverse=True)[1]
     shape = (int(labels.max()) + 1, len(kinds))
     tables = [csr_array((values, (labels, column)), shape=shape) for values in (won, np.ones(len(won)))]
@@ -307,6 +286,36 @@ def strengths_with_position(
     ends = {"low": float(low[-1]), "high": float(high[-1])}
     position = Interval(value=float(fit[0, -1]), **ends, level=level, resamples=resamples)
     return PositionStrengths(sources=names, strength=fit[0, :-1], low=low[:-1], high=high[:-1], position=position)
+
+
+def _matches(
+    judged: Rows, shown: Rows, sources: Sequence[Sequence[Hashable]]
+) -> tuple[tuple[Hashable, ...], list[NDArray[Any]]]:
+    """Name the generators, and list group, kind (both and their distance on the page) and win of each match."""
+    sizes = judged.shapes[:, 1].tolist()
+    for group, (own, size) in enumerate(zip(sources, sizes, strict=len(sources) == len(sizes))):
+        if len(own) != size or len(sources) != len(sizes):
+            found = f"has {len(own)} names, of {len(sources)} groups"
+            raise InputError(f"sources: group {group}", found, expected=f"{size}, of {len(sizes)} groups, as the votes")
+    names = tuple(dict.fromkeys(name for own in sources for name in own))
+    number = {name: place for place, name in enumerate(names)}
+    total, reach = len(names), max(sizes)
+    parts = []
+    for part in ballots(judged, 4):
+        first, second = pair_indices(part.images)
+        made = np.array([[number[name] for name in sources[group]] for group in part.groups])
+        one, other = (np.broadcast_to(made[:, None, index], part.ahead.shape) for index in (first, second))
+        positions = shown.stacked(part.groups)
+        apart = positions[:, :, first] - positions[:, :, second]
+        wins, swap = (1 + np.sign(part.ahead)) / 2, one > other
+        apart, wins = np.where(swap, -apart, apart), np.where(swap, 1 - wins, wins)
+        known = part.ranked & ~np.isnan(apart)
+        pair = np.minimum(one, other) * total + np.maximum(one, other)
+        cell = pair[known] * 2 * reach + apart[known].astype(np.intp) + reach
+        parts.append((np.broadcast_to(part.groups[:, None, None], known.shape)[known], cell, wins[known]))
+    if not parts:
+        raise InputError("votes", f"have no judgement, in {len(sizes)} groups")
+    return names, [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _logistic(design: Floats, counts: Floats) -> Floats:
