@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
-from sqlalchemy import Connection, Integer, case, cast, func, or_, select
+from sqlalchemy import Connection, Integer, and_, case, cast, exists, func, or_, select
 
 from hpskit.annotation.measures import Measures, measures
 from hpskit.annotation.store import Store
@@ -41,7 +41,7 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far the project is."""
+    """Progress of the project."""
 
     wanted: int
     """Votes."""
@@ -61,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:
-    """What does not count, and what nothing could be compared with: two different things."""
+    """Counts of what is left out, and of what nothing could be compared with: two different things."""
 
     votes: int
     votes_out: int
@@ -77,7 +77,7 @@ class LeftOut:
     returned: int
     late: int
     unchecked: int
-    """Votes that neither others, nor experts, nor the person's own earlier vote can be compared with."""
+    """Votes of tasks that have no other vote."""
     people_checkable: int
     """People with ten votes or more."""
     people_unchecked: int
@@ -168,28 +168,30 @@ def progress(store: Store, connection: Connection, now: float) -> Progress:
 def left_out(connection: Connection, now: float) -> LeftOut:
     """Count what does not count, and what could not be checked."""
     people = {row.id: row for row in connection.execute(select(person.c.id, person.c.state, person.c.reason)).all()}
-    compared = or_(task.c.kind == "gold", vote.c.round == 1, task.c.done >= 2)
-    query = (
-        select(vote.c.person, vote.c.state, func.count(), func.sum(case((compared, 1), else_=0)))
-        .join(task, task.c.id == vote.c.task)
-        .where(task.c.kind != "practice")
-        .group_by(vote.c.person, vote.c.state)
+    practice = select(task.c.id).where(task.c.kind == "practice")
+    query = select(vote.c.person, vote.c.state, func.count()).where(vote.c.task.not_in(practice))
+    query = query.group_by(vote.c.person, vote.c.state)
+    compared = exists().where(
+        vote.c.person == person.c.id,
+        vote.c.state == "counted",
+        vote.c.task == task.c.id,
+        or_(task.c.kind == "gold", vote.c.round == 1, and_(task.c.kind == "work", task.c.done >= 2)),
     )
+    checked = set(connection.execute(select(person.c.id).where(compared)).scalars())
+    alone = select(func.count()).where(task.c.kind == "work", task.c.done == 1)
     states: Counter[str] = Counter()
     counted: Counter[int] = Counter()
-    checked: Counter[int] = Counter()
     judged_out = {
         number
         for number, row in people.items()
         if row.state == "rejected" or (row.state == "paused" and not row.reason.startswith("panel:"))
     }
     out = 0
-    for number, state, votes, with_check in connection.execute(query).all():
+    for number, state, votes in connection.execute(query).all():
         states[state] += votes
         out += votes if state == "invalid" or number in judged_out else 0
         if state == "counted":
             counted[number] += votes
-            checked[number] += with_check
     began = [row for row in people.values() if row.state != "invited" and (row.state != "withdrawn" or counted[row.id])]
     enough = [number for number, votes in counted.items() if votes >= _CHECKED_FROM]
     failed = select(func.count()).where(audit.c.action == "could-not-check", audit.c.at > now - _DAY)
@@ -205,9 +207,9 @@ def left_out(connection: Connection, now: float) -> LeftOut:
         invalid=states["invalid"],
         returned=states["returned"],
         late=states["late"],
-        unchecked=sum(counted.values()) - sum(checked.values()),
+        unchecked=int(connection.execute(alone).scalar_one()),
         people_checkable=len(enough),
-        people_unchecked=sum(checked[number] == 0 for number in enough),
+        people_unchecked=len(set(enough) - checked),
         errors=int(connection.execute(failed).scalar_one()),
     )
 
@@ -221,7 +223,7 @@ def charts(found: Dashboard) -> dict[str, Any]:
     ends = [end for _, figure in strong for end in (figure.low, figure.high)]
     return {
         "votes_chart": votes_chart(found.progress) if found.progress.bars else None,
-        "positions_chart": positions_chart(found.measures) if found.measures.positions else None,
+        "places_chart": places_chart(found.measures) if found.measures.places else None,
         "strength_axis": axis_for([0.0, *ends]) if strong else None,
     }
 
@@ -247,19 +249,17 @@ def votes_chart(found: Progress) -> Markup:
     return bar_chart(name, Frame(x=x, y=count_axis(max(count for _, count in found.bars), title=name)), bars)
 
 
-def positions_chart(found: Measures) -> Markup:
-    """Draw the mean rank of what stood at each position; the dashed line is what no bias would give."""
-    middle = (found.images + 1) / 2
+def places_chart(found: Measures) -> Markup:
+    """Draw the mean place of what stood at each position; the dashed line is what no bias would give."""
     points = [
         Point(x=n, y=one.value, low=one.low, high=one.high, title=f"position {n + 1}: {one.value:.2f}")
-        for n, one in enumerate(found.positions)
+        for n, one in enumerate(found.places)
     ]
-    level = [Point(x=n, y=middle) for n in range(found.images)]
-    y = axis_for([middle - 0.5, middle + 0.5, *(end for one in found.positions for end in (one.low, one.high))])
-    y = Axis(low=y.low, high=y.high, ticks=y.ticks, title="mean rank (1 is best)")
-    frame = Frame(x=category_axis([str(n + 1) for n in range(found.images)], title="position on the page"), y=y)
+    level = [Point(x=n, y=0.5) for n in range(len(points))]
+    y = axis_for([0.4, 0.6, *(end for one in found.places for end in (one.low, one.high))], title="mean place")
+    x = category_axis([str(n + 1) for n in range(len(points))], title="position on the page")
     series = [
-        Series(name="mean rank", colour="c0", points=points, joined=False),
+        Series(name="mean place", colour="c0", points=points, joined=False),
         Series(name="no bias", colour="quoted", points=level, marks=False, dashed=True),
     ]
-    return line_chart("mean rank by position on the page", frame, series)
+    return line_chart("mean place by position on the page", Frame(x=x, y=y), series)

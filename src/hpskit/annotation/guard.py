@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -46,23 +48,25 @@ class Kept:
     def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self._clock = seconds, clock
         self._found: dict[str, tuple[float, Any]] = {}
-        self._lock = threading.Lock()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return what `make` gave in the last seconds, or what it gives now; those who come meanwhile wait for it."""
-        with self._lock:
-            until, found = self._found.get(name, (-1.0, None))
+        """Return what `make` gave in the last seconds, or what it gives now; those who come meanwhile wait for it.
+
+        What takes long to make is kept for five times as long as it took.
+        """
+        with self._locks[name]:
+            until, found = self._found.get(name, (-math.inf, None))
             begun = self._clock()
             if begun >= until:
                 found = make()
                 end = self._clock()
-                self._found[name] = (end + max(self.seconds, 5 * (end - begun)) * (self.seconds > 0), found)
+                self._found[name] = (end + max(self.seconds, 5 * (end - begun)), found)
             return found
 
     def clear(self) -> None:
         """Forget all: somebody has changed what it is made of, and wants to see that."""
-        with self._lock:
-            self._found.clear()
+        self._found.clear()
 
 
 class Server:

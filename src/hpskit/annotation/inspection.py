@@ -167,12 +167,10 @@ def most_unlike(connection: Connection) -> list[Item]:
     for one in read_votes(connection, tasks=sorted(several)):
         if one.round == 0 and one.person not in out:
             groups[one.task].append(one)
-    found = [
-        (agreed, one.task, one.person)
-        for group in groups.values()
-        for one, agreed in zip(group, unlikeness(group), strict=True)
-        if agreed < 0
-    ]
+    shared = [group for group in groups.values() if len(group) > 1]
+    everyone = [one for group in shared for one in group]
+    taus = unlikeness(shared) if shared else []
+    found = [(tau, one.task, one.person) for one, tau in zip(everyone, taus, strict=True) if tau < 0]
     least = {(number_, who): agreed for agreed, number_, who in sorted(found)[:_SHOWN]}
     query = to_look_at().where(vote.c.round == 0, vote.c.task.in_({key[0] for key in least})).limit(None)
     items = [

@@ -6,7 +6,7 @@ in about a second; the page says how many.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,42 +15,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sqlalchemy import Connection, func, select
 
-from hpskit.annotation.quality import Judged, excluded, read_votes
+from hpskit.annotation.quality import Judged, excluded, positions, read_votes
 from hpskit.annotation.tables import image, task
 from hpskit.errors import InputError
-from hpskit.stats.agreement import annotator_agreement, bootstrap_people
-from hpskit.stats.strengths import bradley_terry_interval
-from hpskit.stats.vigilance import tau_with_reference
+from hpskit.stats.agreement import annotator_agreement, bootstrap_people, rank_agreement
+from hpskit.stats.consensus import place_by_position, strengths_with_position
+from hpskit.stats.intervals import Interval
+from hpskit.stats.vigilance import taus_with_peers
 
-__all__ = ["Agreement", "Figure", "Measures", "mean_ranks", "measures", "midranks", "sampled", "unlikeness"]
+__all__ = ["Agreement", "Measures", "mean_ranks", "measures", "sampled", "unlikeness"]
 
-_SAMPLED_VOTES = 4_000
+_SAMPLED_VOTES = 3_000
 _RESAMPLES = 200
 _LISTED = 10
-_POSITIONS_FROM = 10
-"""Complete rankings from which a bias of position can be told."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """How far people agree on the images of a task."""
+    """Agreement of people on the images of a task."""
 
-    corrected: Figure
-    """0 is chance, 1 is perfect: mean tau of two rankings, in which a tie is half a pair."""
-    each_other: Figure
+    corrected: Interval
+    """0 is chance, 1 is perfect: mean tau-b of two rankings."""
+    each_other: Interval
     """Share of pairs that two people order alike."""
-    with_others: Figure
+    with_others: Interval
     """Share of pairs that one person orders as the mean of the others: the ceiling of a scorer."""
     tasks: int
     votes: int
@@ -65,11 +55,12 @@ class Measures:
     of_tasks: int
     """Tasks that have a vote."""
     agreement: Agreement | None
-    strengths: list[tuple[str, Figure]]
-    """Log-odds against the mean generator, the strongest first."""
-    positions: list[Figure]
-    """Mean rank of what stood at each position of the page, for tasks of `images`; without bias all are the same."""
-    images: int
+    strengths: list[tuple[str, Interval]]
+    """Log-odds against the mean generator, the strongest first; the effect of the position is taken out."""
+    position: Interval | None
+    """Log-odds that standing one place later adds."""
+    places: list[Interval]
+    """Mean place, 0 for the best to 1, of what stood at each position of the page; without bias all are 0.5."""
     disputed: list[tuple[int, str, float, int]]
     """Tasks with most disagreement: number, prompt, share of pairs that two people order alike, votes."""
     missing: dict[str, str]
@@ -128,100 +119,90 @@ def measure(
     for one in judged:
         groups[one.task].append(one)
     missing = {}
-    agreed, disputed, strong = None, list[tuple[int, str, float, int]](), list[tuple[str, Figure]]()
-    with_several = {number: group for number, group in groups.items() if number in several and len(group) > 1}
+    agreed, disputed, strong = None, list[tuple[int, str, float, int]](), list[tuple[str, Interval]]()
+    shift, places = None, list[Interval]()
+    shared = {number: group for number, group in groups.items() if number in several and len(group) > 1}
+    drawn = {number: group for number, group in groups.items() if number in many}
     try:
-        agreed, shares = agreement(list(with_several.values()))
-        rows = [(n, prompts[n], one, len(with_several[n])) for n, one in zip(with_several, shares, strict=True)]
+        agreed, shares = agreement(list(shared.values()))
+        rows = [(n, prompts[n], one, len(shared[n])) for n, one in zip(shared, shares, strict=True)]
         disputed = sorted((row for row in rows if row[2] < 1), key=lambda row: (row[2], -row[3], row[0]))[:_LISTED]
     except InputError:
         missing["agreement"] = "it needs two tasks that two people have ranked"
     try:
-        strong = strengths({number: group for number, group in groups.items() if number in many}, sources)
+        strong, shift = strengths(drawn, sources)
     except InputError:
         missing["strengths"] = "it needs images of two generators or more that were compared with each other"
-    shown, images = by_position([one for one in judged if one.task in many])
-    if not shown:
-        missing["positions"] = "it needs ten complete rankings"
+    try:
+        places = list(place_by_position(*rankings(list(drawn.values())), resamples=_RESAMPLES))
+    except InputError:
+        missing["places"] = "it needs two rankings or more"
     return Measures(
         tasks=len(groups),
         of_tasks=of_tasks,
         agreement=agreed,
         strengths=strong,
-        positions=shown,
-        images=images,
+        position=shift,
+        places=places,
         disputed=disputed,
         missing=missing,
     )
 
 
+def rankings(groups: Sequence[Sequence[Judged]]) -> tuple[list[ArrayLike], list[ArrayLike]]:
+    """Return the ranks of each task, (votes, images), and the positions on the page of the same images."""
+    votes: list[ArrayLike] = [np.stack([one.ranks for one in group]) for group in groups]
+    return votes, [np.stack([positions(one) for one in group]) for group in groups]
+
+
 def agreement(groups: Sequence[Sequence[Judged]]) -> tuple[Agreement, list[float]]:
     """Measure agreement, and for each group the share of pairs that two people order alike.
-
-    Under the rule that a tie is half a pair chance gives one half, so that 2 x share - 1 is corrected for chance.
 
     Raises:
         InputError: fewer than two groups have something to compare.
     """
-    votes: list[ArrayLike] = [np.stack([one.ranks for one in group]) for group in groups]
+    votes, _ = rankings(groups)
     names = [[one.person for one in group] for group in groups]
-    found = {}
-    for name in ("annotator_vs_annotator", "leave_one_out"):
-        made = bootstrap_people(votes, name, annotators=names, resamples=_RESAMPLES)
-        found[name] = Figure(value=made.value, low=made.low, high=made.high)
-    each = found["annotator_vs_annotator"]
+    beyond = rank_agreement(votes, names, resamples=_RESAMPLES)
     tally = annotator_agreement(votes)
     shares = np.divide(tally.correct, tally.weight, out=np.ones_like(tally.correct), where=tally.weight > 0)
     whole = Agreement(
-        corrected=Figure(value=2 * each.value - 1, low=2 * each.low - 1, high=2 * each.high - 1),
-        each_other=each,
-        with_others=found["leave_one_out"],
+        corrected=beyond,
+        each_other=bootstrap_people(votes, "annotator_vs_annotator", annotators=names, resamples=_RESAMPLES),
+        with_others=bootstrap_people(votes, "leave_one_out", annotators=names, resamples=_RESAMPLES),
         tasks=len(groups),
         votes=sum(len(group) for group in groups),
     )
     return whole, shares.tolist()
 
 
-def strengths(groups: dict[int, list[Judged]], sources: dict[int, list[str | None]]) -> list[tuple[str, Figure]]:
-    """Give each generator its strength: of every two with images for a prompt, the better mean rank wins.
+def strengths(
+    groups: dict[int, list[Judged]], sources: dict[int, list[str | None]]
+) -> tuple[list[tuple[str, Interval]], Interval]:
+    """Give each generator its strength, the strongest first, and the effect of the position on the page.
 
     Raises:
         InputError: fewer than two generators are named, or some were never compared.
     """
-    names = sorted({name for number in groups for name in sources[number] if name is not None})
-    if len(names) < 2:
-        raise InputError("generators", f"are {len(names)}", expected="at least 2")
-    place = {name: row for row, name in enumerate(names)}
-    scores = np.full((len(names), len(groups)), np.nan)
-    for column, (number, group) in enumerate(groups.items()):
-        means = mean_ranks([one.ranks for one in group])
-        own: dict[str, list[float]] = defaultdict(list)
-        for name, value in zip(sources[number], means.tolist(), strict=True):
-            if name is not None and not np.isnan(value):
-                own[name].append(value)
-        for name, values in own.items():
-            scores[place[name], column] = -float(np.mean(values))
-    value, low, high = bradley_terry_interval(scores, resamples=_RESAMPLES)
-    found = [
-        (name, Figure(value=float(value[row]), low=float(low[row]), high=float(high[row])))
-        for row, name in enumerate(names)
+    named = {number: names for number in groups if None not in (names := sources[number])}
+    if len({name for names in named.values() for name in names}) < 2:
+        raise InputError("generators", "are fewer than two", expected="at least 2")
+    votes, orders = rankings([groups[number] for number in named])
+    found = strengths_with_position(votes, list(named.values()), orders, resamples=_RESAMPLES)
+    made = [
+        (
+            str(name),
+            Interval(
+                value=float(found.strength[row]),
+                low=float(found.low[row]),
+                high=float(found.high[row]),
+                level=0.95,
+                resamples=_RESAMPLES,
+            ),
+        )
+        for row, name in enumerate(found.sources)
     ]
-    return sorted(found, key=lambda one: -one[1].value)
-
-
-def by_position(judged: Sequence[Judged]) -> tuple[list[Figure], int]:
-    """Average the rank of what stood at each position, for the most frequent number of images; also return that."""
-    sizes = Counter(len(one.ranks) for one in judged if not np.isnan(one.ranks).any())
-    images = max(sizes, key=lambda size: (sizes[size], size), default=0)
-    if sizes[images] < _POSITIONS_FROM:
-        return [], images
-    kept = [one for one in judged if len(one.ranks) == images and not np.isnan(one.ranks).any()]
-    ranks = np.stack([midranks(one.ranks)[list(one.order)] for one in kept])
-    spread = 1.96 * ranks.std(axis=0, ddof=1) / np.sqrt(len(ranks))
-    means = ranks.mean(axis=0)
-    return [
-        Figure(value=float(m), low=float(m - s), high=float(m + s)) for m, s in zip(means, spread, strict=True)
-    ], images
+    return sorted(made, key=lambda one: -one[1].value), found.position
 
 
 def midranks(ranks: Floats) -> Floats:
@@ -239,6 +220,8 @@ def mean_ranks(ranks: Sequence[Floats]) -> Floats:
     return means
 
 
-def unlikeness(group: Sequence[Judged]) -> list[float]:
-    """Return the tau of each ranking of a task with the mean of the others, NaN where there is none."""
-    return [tau_with_reference(own.ranks, [one.ranks for one in group if one.person != own.person]) for own in group]
+def unlikeness(groups: Sequence[Sequence[Judged]]) -> list[float]:
+    """Return the tau of each ranking of each task with the mean of the others, NaN where there is none."""
+    votes, _ = rankings(groups)
+    found: list[float] = taus_with_peers(votes, [[one.person for one in group] for group in groups]).tau.tolist()
+    return found

@@ -1,4 +1,4 @@
-"""What each person is to be paid, and why: a sheet for the researcher.
+"""Sheet of what each person is to be paid, and why.
 
 Paid are tasks that were accepted: those that count, and those that came when their task was full, which is nobody's
 fault. Votes that were returned are paid once they are given again; invalid ones are not, and the sheet says why.

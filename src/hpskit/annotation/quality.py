@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from hpskit.annotation import people
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import assignment, audit, person, task, vote
 from hpskit.stats.planning import flip_probability
-from hpskit.stats.vigilance import Vigilance, tau_with_reference, vigilance
+from hpskit.stats.vigilance import Vigilance, taus_with_peers, vigilance
 
 if TYPE_CHECKING:
     from hpskit.annotation.guard import Server
@@ -126,8 +126,8 @@ class Compared:
 
 def compare(own: Sequence[Judged], others: dict[int, list[Judged]], gold: dict[int, Any]) -> Compared:
     """Compare somebody's rankings with the experts', with the mean of the others, or with their own of before."""
-    found = Compared(taus=[], images=[], peers=[], at=[], retests=[])
     first = {one.task: one for one in own if one.round == 0}
+    compared, sets, repeats = [], [], []
     for one in own:
         retest = one.round == 1 and one.task in first
         if retest:
@@ -136,16 +136,29 @@ def compare(own: Sequence[Judged], others: dict[int, list[Judged]], gold: dict[i
             references = [np.array([math.nan if rank is None else rank for rank in row]) for row in gold[one.task]]
         else:
             references = [other.ranks for other in others.get(one.task, ()) if other.person != one.person]
-        tau = tau_with_reference(one.ranks, references)
-        if math.isnan(tau):
-            continue
-        found.taus.append(tau)
-        found.images.append(len(one.ranks))
-        found.peers.append(len(references))
-        found.at.append(one.at)
-        if retest:
-            found.retests.append(tau)
-    return found
+        if references:
+            compared.append(one)
+            sets.append(references)
+            repeats.append(retest)
+    taus = taus_of([one.ranks for one in compared], sets)
+    kept = [place for place, tau in enumerate(taus) if not math.isnan(tau)]
+    return Compared(
+        taus=[taus[place] for place in kept],
+        images=[len(compared[place].ranks) for place in kept],
+        peers=[len(sets[place]) for place in kept],
+        at=[compared[place].at for place in kept],
+        retests=[taus[place] for place in kept if repeats[place]],
+    )
+
+
+def taus_of(ranks: Sequence[NDArray[np.float64]], references: Sequence[Sequence[NDArray[np.float64]]]) -> list[float]:
+    """Return the tau of each ranking with the mean of its references, all at once; NaN where one has no order."""
+    if not ranks:
+        return []
+    sets = [np.stack([own, *others]) for own, others in zip(ranks, references, strict=True)]
+    found = taus_with_peers(sets, [range(len(one)) for one in sets])
+    taus: list[float] = found.tau[np.flatnonzero(np.diff(found.group, prepend=-1))].tolist()
+    return taus
 
 
 def weighed(found: Compared, since: float = 0.0) -> Vigilance:
@@ -242,10 +255,10 @@ def assess_until_told(server: Server) -> None:
 
 
 def standing(store: Store, settings: Settings) -> list[Standing]:
-    """Put everybody's work into figures."""
+    """Put everybody's work into figures, by the last votes of each, as `assess` does."""
     with store.read() as connection:
         persons = connection.execute(select(person).order_by(person.c.id)).all()
-        judged = read_votes(connection)
+        judged = read_votes(connection, tasks=recent_tasks(connection))
         gold, out = gold_of(connection), excluded(connection)
         since = {row.id: resumed_at(connection, row) for row in persons}
     by_person: dict[int, list[Judged]] = defaultdict(list)
@@ -255,6 +268,14 @@ def standing(store: Store, settings: Settings) -> list[Standing]:
         if one.round == 0 and one.person not in out:
             by_task[one.task].append(one)
     return [stand(row, by_person[row.id], by_task, gold, since[row.id], settings) for row in persons]
+
+
+def recent_tasks(connection: Connection) -> list[int]:
+    """List the tasks of the last votes of each person."""
+    place = func.row_number().over(partition_by=vote.c.person, order_by=vote.c.first_at.desc()).label("place")
+    placed = select(vote.c.task, place).where(vote.c.state == "counted").subquery()
+    query = select(placed.c.task).where(placed.c.place <= _LOOKED_BACK).distinct()
+    return sorted(connection.execute(query).scalars())
 
 
 def stand(
@@ -282,7 +303,7 @@ def stand(
         seconds=float(np.median(seconds)) if seconds else None,
         too_fast=mean([one.seconds < settings.least_seconds * len(one.ranks) for one in own]),
         straight=straight(complete),
-        position=mean([tau_with_reference(one.ranks, [positions(one)]) for one in complete]),
+        position=mean(taus_of([one.ranks for one in complete], [[positions(one)] for one in complete])),
         tau=mean(found.taus),
         retest=mean(found.retests),
         checked=len(found.taus),
