@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy import Row, select, update
 
@@ -17,7 +17,7 @@ from hpskit import __version__
 from hpskit.annotation import api, lead, panels, people
 from hpskit.annotation.access import COOKIE
 from hpskit.annotation.guard import Guard, RefusedError, Server, acting, current, install
-from hpskit.annotation.pages import render, text_page
+from hpskit.annotation.pages import message, render, shell, signed_in, text_page
 from hpskit.annotation.project import Project, open_project
 from hpskit.annotation.quality import assess_until_told
 from hpskit.annotation.store import Store
@@ -68,25 +68,6 @@ def from_environment() -> FastAPI:
     store = Store(project.database)
     store.upgrade()
     return create_app(project, store)
-
-
-def shell(request: Request, who: Row[Any] | None, **facts: Any) -> dict[str, Any]:
-    """Return what every page of an annotator needs."""
-    server = Server.of(request)
-    cookie = request.cookies.get(COOKIE, "")
-    return {
-        "project": server.settings.name,
-        "csrf": server.sessions.csrf(cookie) if who is not None else "",
-        "person": who.pseudonym if who is not None else "",
-        "signed_in": who is not None and who.state not in ("invited", "withdrawn"),
-        "role": who.role if who is not None else "",
-        **facts,
-    }
-
-
-def message(request: Request, who: Row[Any] | None, heading: str, text: str, **facts: Any) -> HTMLResponse:
-    """Make a page that says one thing."""
-    return render("message.html", shell(request, who, heading=heading, text=text, **facts))
 
 
 def home(request: Request) -> Response:
@@ -154,15 +135,6 @@ def join(request: Request, token: str) -> Response:
         reply.status_code = 404
         return reply
     return signed_in(request, who)
-
-
-def signed_in(request: Request, who: Row[Any]) -> Response:
-    """Begin a session, and go to what is next."""
-    reply = RedirectResponse("/", 303)
-    secure = request.url.scheme == "https"
-    cookie = Server.of(request).sessions.cookie(who)
-    reply.set_cookie(COOKIE, cookie, max_age=90 * 86400, httponly=True, samesite="lax", secure=secure, path="/")
-    return reply
 
 
 async def consent(request: Request, who: Acting) -> Response:

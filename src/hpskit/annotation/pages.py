@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from fastapi.responses import HTMLResponse
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment
 from markupsafe import Markup, escape
+from sqlalchemy import Row
 
+from hpskit.annotation.access import COOKIE
+from hpskit.annotation.guard import Server
 from hpskit.annotation.project import Project, read_text
 from hpskit.pages.page import environment
 
-__all__ = ["render", "text_page", "to_html"]
+__all__ = ["message", "render", "shell", "signed_in", "text_page", "to_html"]
 
 _DEFAULTS = {
     "instructions.md": """
@@ -80,3 +84,31 @@ def _inline(text: str) -> str:
     safe = str(escape(" ".join(text.split())))
     safe = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe)
     return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", safe)
+
+
+def shell(request: Request, who: Row[Any] | None, **facts: Any) -> dict[str, Any]:
+    """Return what every page of an annotator needs."""
+    server = Server.of(request)
+    cookie = request.cookies.get(COOKIE, "")
+    return {
+        "project": server.settings.name,
+        "csrf": server.sessions.csrf(cookie) if who is not None else "",
+        "person": who.pseudonym if who is not None else "",
+        "signed_in": who is not None and who.state not in ("invited", "withdrawn"),
+        "role": who.role if who is not None else "",
+        **facts,
+    }
+
+
+def message(request: Request, who: Row[Any] | None, heading: str, text: str, **facts: Any) -> HTMLResponse:
+    """Make a page that says one thing."""
+    return render("message.html", shell(request, who, heading=heading, text=text, **facts))
+
+
+def signed_in(request: Request, who: Row[Any]) -> Response:
+    """Begin a session, and go to what is next."""
+    reply = RedirectResponse("/", 303)
+    secure = request.url.scheme == "https"
+    cookie = Server.of(request).sessions.cookie(who)
+    reply.set_cookie(COOKIE, cookie, max_age=90 * 86400, httponly=True, samesite="lax", secure=secure, path="/")
+    return reply

@@ -15,6 +15,7 @@ from sqlalchemy import Row, func, select, update
 
 from hpskit.annotation import people
 from hpskit.annotation.guard import RefusedError, Server
+from hpskit.annotation.pages import message, signed_in
 from hpskit.annotation.project import Panel, Settings
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import person
@@ -52,8 +53,6 @@ def code_of(settings: Settings, who: Row[Any], kind: str) -> dict[str, Any]:
 @router.get("/panel/{name}", include_in_schema=False)
 def arrive(request: Request, name: str) -> Response:
     """Let somebody in whom a panel sent; a place that is there already goes on."""
-    from hpskit.annotation.app import message, signed_in
-
     server = Server.of(request)
     panel = panel_of(server.settings, name)
     if panel is None:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from hpskit.annotation.assignment import release
 from hpskit.annotation.store import Store, record
@@ -144,12 +144,22 @@ def pause(store: Store, name: str, reason: str, *, who: str = "researcher") -> N
 
 
 def resume(store: Store, name: str, *, who: str = "researcher") -> None:
-    """Let somebody go on who was paused or rejected; evidence of before no longer counts."""
+    """Let somebody go on who was paused, where they were, or who was rejected; evidence of before no longer counts.
+
+    Raises:
+        InputError: they are neither.
+    """
     with store.write() as connection:
-        found = locked(connection, by_name(connection, name).id)
+        found = by_name(connection, name)
         if found.state not in ("paused", "rejected"):
             raise InputError(name, f"is {found.state}", expected="somebody who is paused or rejected")
-        set_state(connection, store.now(), who, found, "work")
+        practice = connection.execute(select(func.count()).where(task.c.kind == "practice")).scalar_one()
+        state: State = "work"
+        if found.consented_at is None:
+            state = "invited"
+        elif found.state == "paused" and len(found.practice) < practice:
+            state = "practice"
+        set_state(connection, store.now(), who, found, state)
 
 
 def withdraw(store: Store, name: str, *, delete_votes: bool, who: str = "researcher") -> int:
