@@ -112,6 +112,7 @@ class Client:
     acknowledged: dict[str, tuple[str, int, Any]] = field(default_factory=dict)
     """Vote -> assignment, revision, tiers."""
     retries: int = 0
+    replies: int = 0
     refused: list[Any] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     most: int = 10**9
@@ -138,12 +139,13 @@ class Client:
             try:
                 status, said, reply = self.once(method, path, body)
                 if status != 503:
+                    self.replies += 1
                     return status, said, reply
             except (OSError, http.client.HTTPException):
                 self.leave()
             assert time.monotonic() < end, f"{method} {path}: no reply"
             self.retries += 1
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def join(self) -> None:
         _, _, reply = self.until_told("GET", f"/join/{self.link}")

@@ -66,6 +66,14 @@ def check(bench: Bench, clients: list[Client]) -> int:
     return len(told)
 
 
+def until_it_works(clients: list[Client]) -> None:
+    """Wait until somebody has a reply that nobody had before."""
+    before, end = sum(client.replies for client in clients), time.monotonic() + 60
+    while sum(client.replies for client in clients) == before:
+        assert time.monotonic() < end, "no reply after a start"
+        time.sleep(0.002)
+
+
 def killed(folder: Path, database: str, kills: int) -> tuple[int, int]:
     """Kill a server so many times; return how many votes are stored, and how often a client sent again."""
     bench = made(folder, database, tasks=max(400, 30 * kills))
@@ -78,12 +86,13 @@ def killed(folder: Path, database: str, kills: int) -> tuple[int, int]:
         for thread in threads:
             thread.start()
         for number in range(kills):
-            if number % 10:
-                time.sleep(draw.expovariate(1 / 0.12))  # while it answers
+            if number % 10 == 9:  # some die while they start
+                time.sleep(0.3 * draw.random())
             else:
-                time.sleep(draw.random() * 0.02)
+                until_it_works(clients)
+                time.sleep(draw.expovariate(1 / 0.05))
             server.kill()
-            server.start(wait=number % 10 != 9)  # some die while they start
+            server.start(wait=False)
         stop(clients, threads)
         return check(bench, clients), sum(client.retries for client in clients)
     finally:
@@ -94,7 +103,7 @@ def killed(folder: Path, database: str, kills: int) -> tuple[int, int]:
 def test_nothing_is_lost_when_the_server_is_killed(tmp_path: Path, database: str) -> None:
     stored, again = killed(tmp_path / "project", database, DEFAULT)
     assert stored > 0
-    assert again > 0
+    assert again >= DEFAULT // 2
 
 
 @pytest.mark.slow
@@ -103,8 +112,8 @@ def test_nothing_is_lost_in_a_thousand_kills(tmp_path: Path, database: str) -> N
     begun = time.monotonic()
     stored, again = killed(tmp_path / "project", database, MANY)
     said = f"{MANY} kills in {time.monotonic() - begun:.0f} s: {stored} votes stored, {again} requests sent again"
-    (tmp_path.parent / "kills.txt").write_text(said)
-    assert stored > 0, said
+    (tmp_path.parent / f"kills {'postgresql' if database else 'sqlite'}.txt").write_text(said)
+    assert stored > MANY // 2, said
 
 
 def test_nothing_is_lost_when_the_database_is_killed(tmp_path: Path, postgres: Postgres) -> None:

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeSerializer
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from hpskit.annotation.people import ROLES, Role
 from hpskit.annotation.tables import person
@@ -36,6 +36,8 @@ HEADERS = {
     "Cache-Control": "no-store",
     "X-Robots-Tag": "noindex, nofollow",
 }
+_WHOSE = select(person).where(person.c.id == bindparam("number"), person.c.sessions == bindparam("sessions"))
+"""Made once: every request asks it."""
 _SEEN_EVERY = 60.0
 """Seconds between two notes of when somebody was last here: a write for each request would be dear."""
 
@@ -57,8 +59,7 @@ class Sessions:
             number, sessions = self._cookies.loads(cookie or "")
         except (BadSignature, ValueError, TypeError):
             return None
-        query = select(person).where(person.c.id == number, person.c.sessions == sessions)
-        return connection.execute(query).one_or_none()
+        return connection.execute(_WHOSE, {"number": number, "sessions": sessions}).one_or_none()
 
     def csrf(self, cookie: str) -> str:
         """Make the token that forms and scripts send back: another site can send a cookie, but cannot know this."""

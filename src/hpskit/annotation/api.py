@@ -10,20 +10,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import Field, StringConstraints
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 
 from hpskit.annotation import votes
 from hpskit.annotation.access import note_seen
 from hpskit.annotation.answers import Answer
 from hpskit.annotation.assignment import get_task
-from hpskit.annotation.guard import RefusedError, Server, acting, current
+from hpskit.annotation.guard import Server, acting, current
 from hpskit.annotation.people import locked, set_state
-from hpskit.annotation.tables import image, task
+from hpskit.annotation.replies import REFUSALS, Drafted, Me, Next, One, Past, Skipped, Stored
+from hpskit.annotation.tables import assignment, image, task
 from hpskit.schema import Strict
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = APIRouter(responses=REFUSALS)
 
 AssignmentId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$")]
 Held = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$")]
@@ -68,7 +69,7 @@ WAITING = {
 }
 
 
-@router.get("/api/me")
+@router.get("/api/me", responses={200: {"model": Me}})
 def me(request: Request, who: Person) -> dict[str, Any]:
     """Tell who is here, and how much is done."""
     settings = Server.of(request).settings
@@ -80,7 +81,7 @@ def me(request: Request, who: Person) -> dict[str, Any]:
     }
 
 
-@router.post("/api/next")
+@router.post("/api/next", responses={200: {"model": Next}})
 def next_task(request: Request, body: Holding, who: Acting) -> dict[str, Any]:
     """Lease a task, or give the one again that the person holds and the page has not."""
     server = Server.of(request)
@@ -99,7 +100,7 @@ def next_task(request: Request, body: Holding, who: Acting) -> dict[str, Any]:
         return {"task": votes.describe(connection, found, given.assignment, server.settings, now)}
 
 
-@router.get("/api/assignments/{number}")
+@router.get("/api/assignments/{number}", responses={200: {"model": One}})
 def one_task(request: Request, number: AssignmentId, who: Person) -> dict[str, Any]:
     """Return a task that this person holds or has answered."""
     server = Server.of(request)
@@ -116,7 +117,7 @@ def seen(request: Request, number: AssignmentId, who: Acting) -> Response:
     return Response(status_code=204)
 
 
-@router.put("/api/assignments/{number}/draft")
+@router.put("/api/assignments/{number}/draft", responses={200: {"model": Drafted}})
 def draft(request: Request, number: AssignmentId, body: Draft, who: Acting) -> dict[str, Any]:
     """Keep what stands on the page."""
     server = Server.of(request)
@@ -126,7 +127,7 @@ def draft(request: Request, number: AssignmentId, body: Draft, who: Acting) -> d
     return {"version": version}
 
 
-@router.put("/api/votes/{vote_id}")
+@router.put("/api/votes/{vote_id}", responses={200: {"model": Stored}})
 def submit(request: Request, vote_id: Annotated[str, Path(max_length=36)], body: Vote, who: Acting) -> dict[str, Any]:
     """Store a vote; the reply is sent when it is on the disk."""
     server = Server.of(request)
@@ -137,18 +138,26 @@ def submit(request: Request, vote_id: Annotated[str, Path(max_length=36)], body:
     return reply
 
 
-@router.post("/api/assignments/{number}/skip")
+@router.post("/api/assignments/{number}/skip", responses={200: {"model": Skipped}})
 def skip(request: Request, number: AssignmentId, body: Skip, who: Acting) -> dict[str, Any]:
     """Give a task back for good."""
     server = Server.of(request)
     return {"skips_left": votes.skip(server.store, who, number, body.reason, server.settings)}
 
 
-@router.get("/api/history")
+@router.get("/api/history", responses={200: {"model": Past}})
 def history(request: Request, who: Person) -> dict[str, Any]:
     """List the last votes of this person."""
     server = Server.of(request)
     return {"votes": votes.history(server.store, who, server.settings)}
+
+
+_SHOWN = (
+    select(assignment.c.order, task.c.images)
+    .join(task, task.c.id == assignment.c.task)
+    .where(assignment.c.id == bindparam("number"), assignment.c.person == bindparam("who"))
+)
+_FILE = select(image.c.file).where(image.c.id == bindparam("number"))
 
 
 @router.get("/images/{number}/{position}", include_in_schema=False)
@@ -158,11 +167,11 @@ def picture(
     """Send an image of an assignment, by its position on the page: no name or content hash tells where it is from."""
     server = Server.of(request)
     with server.store.read() as connection:
-        row = votes.owned(connection, who, number)
-        if position >= len(row.order):
-            raise RefusedError(404, "image", "is not there")
-        ids = connection.execute(select(task.c.images).where(task.c.id == row.task)).scalar_one()
-        file = connection.execute(select(image.c.file).where(image.c.id == ids[row.order[position]])).scalar_one()
+        row = connection.execute(_SHOWN, {"number": number, "who": who.id}).one_or_none()
+        if row is None or position >= len(row.order):
+            raise votes.AbsentError("image", "is not there", expected="one of your task's")
+        place = row.order[position]
+        file = connection.execute(_FILE, {"number": row.images[place]}).scalar_one()
     path = server.project.images / file
     kind = "image/jpeg" if path.suffix == ".jpg" else "image/png"
     # No ETag and no date: both would be the same wherever this image is seen. The address is this person's alone.

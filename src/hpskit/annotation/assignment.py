@@ -16,7 +16,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Exists, Row, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Exists,
+    Row,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store
@@ -90,8 +104,9 @@ def work_task(
     connection: Connection, who: Row[Any], settings: Settings, now: float, holding: Collection[str] = ()
 ) -> Given:
     """Lease a task that still wants votes and that this person never had."""
+    columns = (task.c.id, task.c.done, task.c.held)  # what is drawn from, not what all of them hold
     had = had_by(who, holding)
-    query = select(task).where(task.c.kind == "work", task.c.done < task.c.wanted, is_free(now), ~had)
+    query = select(*columns).where(task.c.kind == "work", task.c.done < task.c.wanted, is_free(now), ~had)
     order = (task.c.done.desc(), task.c.shuffle) if settings.task_order == "random" else (task.c.shuffle,)
     drawn = list(connection.execute(query.order_by(*order).limit(_CANDIDATES)).all())
     if settings.task_order == "random":
@@ -164,7 +179,7 @@ def lease(
         }
         row = connection.execute(insert(assignment).values(values).returning(assignment)).one()
     if round_ == 0:
-        first = next_end(connection, found.id)
+        first = func.coalesce(case((task.c.next_end < ends, task.c.next_end)), ends)
         connection.execute(update(task).where(task.c.id == found.id).values(held=task.c.held + 1, next_end=first))
     return row
 
@@ -173,8 +188,13 @@ def end_lease(connection: Connection, row: Row[Any], state: str) -> None:
     """End a lease that is held, as `voted`, `skipped` or `ended`."""
     connection.execute(update(assignment).where(assignment.c.id == row.id).values(state=state))
     if row.round == 0 and row.state == "held":
-        first = next_end(connection, row.task)
-        connection.execute(update(task).where(task.c.id == row.task).values(held=task.c.held - 1, next_end=first))
+        one_less(connection, row.task)
+
+
+def one_less(connection: Connection, number: int) -> None:
+    """Count a lease less. `next_end` may be too early then, which is found out where it matters."""
+    first = case((task.c.held > 1, task.c.next_end))
+    connection.execute(update(task).where(task.c.id == number).values(held=task.c.held - 1, next_end=first))
 
 
 def release(connection: Connection, number: int, *, until: float | None = None) -> None:
@@ -189,8 +209,7 @@ def release(connection: Connection, number: int, *, until: float | None = None) 
     ended = update(assignment).where(held).values(state="ended").returning(assignment.c.task, assignment.c.round)
     for row in connection.execute(ended).all():
         if row.round == 0:
-            first = next_end(connection, row.task)
-            connection.execute(update(task).where(task.c.id == row.task).values(held=task.c.held - 1, next_end=first))
+            one_less(connection, row.task)
 
 
 def nothing_left(connection: Connection, who: Row[Any], now: float) -> Given:

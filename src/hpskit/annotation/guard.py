@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
@@ -99,8 +99,8 @@ class Server:
         return found
 
 
-def current(request: Request) -> Row[Any]:
-    """Tell who sent a request.
+async def current(request: Request) -> Row[Any]:
+    """Tell who sent a request. Like all that only looks, it is no function for a thread of its own: that costs more.
 
     Raises:
         RefusedError: nobody did whom this project knows; 401.
@@ -122,7 +122,7 @@ async def token_of(request: Request) -> str:
     return ""
 
 
-def acting(
+async def acting(
     request: Request, who: Annotated[Row[Any], Depends(current)], token: Annotated[str, Depends(token_of)]
 ) -> Row[Any]:
     """Tell who wants to change something, from a page of ours.
@@ -136,11 +136,11 @@ def acting(
     return who
 
 
-def needs(role: Role, *, change: bool = False) -> Callable[..., Row[Any]]:
+def needs(role: Role, *, change: bool = False) -> Callable[..., Awaitable[Row[Any]]]:
     """Make a dependency that lets in those with a role; others are told that nothing is there."""
     known = Depends(acting if change else current)  # outside: the annotation of `check` is read where `change` is not
 
-    def check(who: Row[Any] = known) -> Row[Any]:
+    async def check(who: Row[Any] = known) -> Row[Any]:
         if not may(who, role):
             raise RefusedError(404, "page", "is not there")
         return who

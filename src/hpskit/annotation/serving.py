@@ -64,6 +64,7 @@ def serve(
         server_header=False,
         proxy_headers=True,
         timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,  # longer than a proxy keeps its connections, which must not be closed under a request
     )
     said(f"http://{name}")
     uvicorn.Server(config).run(sockets=[listening])

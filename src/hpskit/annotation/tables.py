@@ -66,7 +66,7 @@ task = Table(
     Column("wanted", Integer, nullable=False),  # votes
     Column("done", Integer, nullable=False),  # votes that count
     Column("held", Integer, nullable=False),  # leases that nobody has ended, those that are over included
-    Column("next_end", Double),  # when the first of these is over: decided when it is read
+    Column("next_end", Double),  # when the first of these is over, or earlier: decided when it is read
     Column("shuffle", Integer, nullable=False),
     Index(
         "ix_task_open",
