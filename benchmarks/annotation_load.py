@@ -28,11 +28,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "annotation"))
 
-from real_server import RealServer
-from small_project import make, without_votes
-
 from hpskit.annotation import people
 from hpskit.annotation.store import Store
+from real_server import RealServer
+from small_project import make, without_votes
 
 IMAGES = 4
 RAMP = 10.0

@@ -19,12 +19,12 @@ import pytest
 import torch
 
 from hpskit import load_scorer
-from hpskit.annotation.app import create_app
 from hpskit.annotation.export import export
 from hpskit.annotation.project import Settings as AnnotationSettings
 from hpskit.annotation.quality import standing
-from hpskit.annotation.serving import opened
 from hpskit.annotation.setup import make_project, open_source
+from hpskit.annotation.web.app import create_app
+from hpskit.annotation.web.serving import opened
 from hpskit.dataset.convert import convert
 from hpskit.dataset.inspect import inspect
 from hpskit.dataset.reading import open_data

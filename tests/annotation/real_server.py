@@ -29,8 +29,8 @@ import os, signal, sys
 from pathlib import Path
 import alembic.command, alembic.config, alembic.script, psycopg, scipy.stats, uvicorn
 import uvicorn.lifespan.on, uvicorn.protocols.http.auto
-from hpskit.annotation.app import create_app
-from hpskit.annotation.serving import opened, serve
+from hpskit.annotation.web.app import create_app
+from hpskit.annotation.web.serving import opened, serve
 folder, database, port, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "limit"
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for _ in sys.stdin:
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 class RealServer:
-    """`hpskit.annotation.serving.serve` in a process; `kill` is SIGKILL."""
+    """`hpskit.annotation.web.serving.serve` in a process; `kill` is SIGKILL."""
 
     def __init__(self, folder: Path, database: str = "", *, limit: bool = False) -> None:
         self.port = free_port()

@@ -21,10 +21,10 @@ from sqlalchemy import select, update
 
 from hpskit.annotation import people, tables
 from hpskit.annotation.answers import positions_of
-from hpskit.annotation.app import create_app
 from hpskit.annotation.project import Settings as ProjectSettings
-from hpskit.annotation.serving import opened
 from hpskit.annotation.setup import Source, make_project
+from hpskit.annotation.web.app import create_app
+from hpskit.annotation.web.serving import opened
 from hpskit.dataset.group import Group, Judgement
 from hpskit.pixels import Encoded
 

@@ -26,13 +26,13 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from small_project import Bench, Time, make
-from visitor import Host, Visitor, hosted, token_of
 
 from hpskit.annotation import people, votes
-from hpskit.annotation.access import COOKIE, Limiter
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import person, vote
+from hpskit.annotation.web.access import COOKIE, Limiter
+from small_project import Bench, Time, make
+from visitor import Host, Visitor, hosted, token_of
 
 Make = Callable[..., Host]
 ABSENT = "A" * 22

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
-from small_project import MARK
 
 from hpskit.annotation.setup import blind
 from hpskit.errors import ImageError
 from hpskit.pixels import Encoded, open_image
+from small_project import MARK
 
 SIZE = (48, 40)
 

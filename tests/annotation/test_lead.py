@@ -17,13 +17,13 @@ from sqlalchemy import update
 from browser import excess, needs_chromium, quiet_page
 from hpskit.annotation import people
 from hpskit.annotation.answers import Answer
-from hpskit.annotation.app import create_app
-from hpskit.annotation.dashboard import dashboard
-from hpskit.annotation.guard import Kept
 from hpskit.annotation.people import Role
 from hpskit.annotation.quality import standing
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import audit, task, vote
+from hpskit.annotation.web.app import create_app
+from hpskit.annotation.web.dashboard import dashboard
+from hpskit.annotation.web.guard import Kept
 from small_project import MARK, Bench, Time, make
 
 Make = Callable[..., Bench]

@@ -183,7 +183,9 @@ def test_letters_can_be_switched_off(enter: Open) -> None:
 
 
 def test_colours_are_those_of_the_house() -> None:
-    house, own = ((SRC / path).read_text() for path in ("pages/templates/style.css", "annotation/static/annotate.css"))
+    house, own = (
+        (SRC / path).read_text() for path in ("pages/templates/style.css", "annotation/web/static/annotate.css")
+    )
     assert own.startswith(house[: house.index("* {")])
 
 

@@ -13,10 +13,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from hpskit.annotation import people, votes
-from hpskit.annotation.app import create_app
 from hpskit.annotation.pay import PayRow, pay_csv, pay_sheet
 from hpskit.annotation.project import Pay, Settings
 from hpskit.annotation.tables import audit, person, vote
+from hpskit.annotation.web.app import create_app
 from small_project import Bench
 
 Make = Callable[..., Bench]

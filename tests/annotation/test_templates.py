@@ -11,7 +11,7 @@ import pytest
 
 from browser import excess, needs_chromium, quiet_page
 
-ROOM = Path(__file__).parents[2] / "src/hpskit/annotation"
+ROOM = Path(__file__).parents[2] / "src/hpskit/annotation/web"
 HOSTILE = '<script>alert("x")</script>'
 ALL_RULES = {"ties": True, "partial": True, "none": True, "ratings": 5, "flags": ["broken"]}
 PAGES: dict[str, dict[str, Any]] = {

@@ -11,12 +11,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
-from small_project import MARK, Bench
 
 from hpskit.annotation import people
-from hpskit.annotation.access import COOKIE, HEADERS
-from hpskit.annotation.app import create_app
 from hpskit.annotation.people import Role
+from hpskit.annotation.web.access import COOKIE, HEADERS
+from hpskit.annotation.web.app import create_app
+from small_project import MARK, Bench
 
 __all__ = ["Host", "Visitor", "hosted"]
 

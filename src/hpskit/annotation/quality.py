@@ -24,7 +24,7 @@ from hpskit.stats.planning import flip_probability
 from hpskit.stats.vigilance import Vigilance, taus_with_peers, vigilance
 
 if TYPE_CHECKING:
-    from hpskit.annotation.guard import Server
+    from hpskit.annotation.web.guard import Server
 
 __all__ = ["EXCLUDED", "Standing", "assess", "assess_until_told", "standing"]
 

@@ -16,7 +16,7 @@ class _Reply(BaseModel):
 
 
 class Reason(_Reply):
-    """Why a request was refused."""
+    """Reason for a refusal."""
 
     place: str
     found: str
@@ -56,7 +56,7 @@ class Given(_Reply):
 
 
 class Task(_Reply):
-    """What a page shows: nothing of generators, and nothing of others."""
+    """A task as a page shows it: nothing of generators, and nothing of others."""
 
     assignment: str
     mode: str
@@ -78,7 +78,7 @@ class Task(_Reply):
 
 
 class Me(_Reply):
-    """Who is here."""
+    """The person of the session."""
 
     state: str
     name: str
@@ -108,7 +108,7 @@ class Drafted(_Reply):
 
 
 class Practice(_Reply):
-    """What somebody is told after a task of the qualification."""
+    """Feedback after a task of the qualification."""
 
     score: float
     passed: bool | None

@@ -41,7 +41,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stated:
-    """What a new project holds."""
+    """Contents of a new project."""
 
     tasks: int
     practice: int

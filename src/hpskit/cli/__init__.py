@@ -19,7 +19,6 @@ import typer
 from hpskit import __version__
 from hpskit.cli import (
     ablate,
-    agreement,
     annotate,
     benchmark,
     compare,
@@ -51,7 +50,7 @@ app = typer.Typer(
 )
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
-app.command("agreement")(agreement.agreement)
+app.command("agreement")(evaluate.agreement)
 app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.command("ablate")(ablate.ablate)

@@ -10,7 +10,7 @@ import typer
 from hpskit.cli.options import AllowOutside, Json, echo, echo_json, new_table, progress_bar, show, step_progress
 
 if TYPE_CHECKING:
-    from hpskit.annotation.serving import Opened
+    from hpskit.annotation.web.serving import Opened
 
 __all__ = ["app"]
 
@@ -30,7 +30,7 @@ def _open(folder: Path, database: str) -> Opened:
     from hpskit.errors import MissingExtraError
 
     try:
-        from hpskit.annotation.serving import opened
+        from hpskit.annotation.web.serving import opened
     except ImportError as error:
         if error.name and error.name.startswith("hpskit"):
             raise
@@ -134,7 +134,7 @@ def _serve(found: Opened, host: str, port: int, open_: bool, names: list[str]) -
     import webbrowser
 
     from hpskit.annotation import people
-    from hpskit.annotation.serving import researcher_link, serve
+    from hpskit.annotation.web.serving import researcher_link, serve
 
     def said(base: str) -> None:
         links = people.invite(found.store, names, who="demo")
@@ -361,7 +361,7 @@ def panel(
     \b
     hpskit annotate panel project prolific 5f1c… --reason "timed out"
     """
-    from hpskit.annotation.panels import gone as release
+    from hpskit.annotation.web.panels import gone as release
 
     released = release(_open(folder, database).store, name, gone, reason)
     echo(f"{released} places are free again")

@@ -39,12 +39,12 @@ class Item(Loose):
 
     @property
     def name(self) -> str:
-        """What the image is called."""
+        """Name of the image."""
         return self.image or str(self.id)
 
 
 class Data(Loose):
-    """What a task shows."""
+    """Content of a task."""
 
     items: Annotated[tuple[Item, ...], Field(strict=False, min_length=2)]
     prompt: Text | None = None
@@ -60,7 +60,7 @@ class Result(Loose):
 
 
 class Annotation(Loose):
-    """What one person said of a task."""
+    """Answer of one person to a task."""
 
     result: Annotated[tuple[Result, ...], Field(strict=False)]
     completed_by: int | dict[str, Any] | None = None

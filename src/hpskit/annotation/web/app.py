@@ -14,14 +14,15 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy import Row, select, update
 
 from hpskit import __version__
-from hpskit.annotation import api, lead, panels, people
-from hpskit.annotation.access import COOKIE
-from hpskit.annotation.guard import Guard, RefusedError, Server, acting, current, install
-from hpskit.annotation.pages import message, render, shell, signed_in, text_page
+from hpskit.annotation import people
 from hpskit.annotation.project import Project, open_project
 from hpskit.annotation.quality import assess_until_told
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import person
+from hpskit.annotation.web import api, lead, panels
+from hpskit.annotation.web.access import COOKIE
+from hpskit.annotation.web.guard import Guard, RefusedError, Server, acting, current, install
+from hpskit.annotation.web.pages import message, render, shell, signed_in, text_page
 
 __all__ = ["create_app"]
 

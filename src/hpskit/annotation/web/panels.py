@@ -14,11 +14,11 @@ from fastapi.responses import Response
 from sqlalchemy import Row, func, select, update
 
 from hpskit.annotation import people
-from hpskit.annotation.guard import RefusedError, Server
-from hpskit.annotation.pages import message, signed_in
 from hpskit.annotation.project import Panel, Settings
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import person
+from hpskit.annotation.web.guard import RefusedError, Server
+from hpskit.annotation.web.pages import message, signed_in
 from hpskit.errors import InputError
 
 __all__ = ["PARAMETERS", "code_of", "gone", "router"]

@@ -14,15 +14,16 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Row, select
 
 from hpskit import pages as house
-from hpskit.annotation import inspection, people, votes
-from hpskit.annotation.access import COOKIE
-from hpskit.annotation.dashboard import charts, dashboard
-from hpskit.annotation.guard import RefusedError, Server, needs
-from hpskit.annotation.pages import render
+from hpskit.annotation import people, votes
 from hpskit.annotation.pay import pay_csv, pay_sheet
 from hpskit.annotation.quality import Standing, standing
 from hpskit.annotation.store import record
 from hpskit.annotation.tables import audit, image, person
+from hpskit.annotation.web import inspection
+from hpskit.annotation.web.access import COOKIE
+from hpskit.annotation.web.dashboard import charts, dashboard
+from hpskit.annotation.web.guard import RefusedError, Server, needs
+from hpskit.annotation.web.pages import render
 from hpskit.errors import InputError
 
 __all__ = ["router"]

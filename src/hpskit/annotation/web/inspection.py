@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, Select, Text, cast, or_, select
 
-from hpskit.annotation.measures import mean_ranks, sampled, unlikeness
 from hpskit.annotation.project import Settings
 from hpskit.annotation.quality import Judged, excluded, read_votes
 from hpskit.annotation.store import record
 from hpskit.annotation.tables import assignment, audit, image, person, task, vote
 from hpskit.annotation.votes import AbsentError
+from hpskit.annotation.web.measures import mean_ranks, sampled, unlikeness
 from hpskit.errors import InputError
 from hpskit.pages.format import counted, number
 from hpskit.stats.vigilance import gold_score, tau_with_reference

@@ -13,9 +13,9 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from sqlalchemy import Row
 
-from hpskit.annotation.access import COOKIE
-from hpskit.annotation.guard import Server
 from hpskit.annotation.project import Project, read_text
+from hpskit.annotation.web.access import COOKIE
+from hpskit.annotation.web.guard import Server
 from hpskit.pages.page import environment
 
 __all__ = ["message", "render", "shell", "signed_in", "text_page", "to_html"]
@@ -42,7 +42,7 @@ _DEFAULTS = {
 @cache
 def templates() -> Environment:
     """Templates of this room, with those of `pages`."""
-    return environment("hpskit.annotation")
+    return environment("hpskit.annotation.web")
 
 
 def render(name: str, facts: Mapping[str, Any]) -> HTMLResponse:

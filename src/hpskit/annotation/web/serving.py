@@ -51,7 +51,7 @@ def serve(
     try:
         import uvicorn
 
-        from hpskit.annotation.app import create_app
+        from hpskit.annotation.web.app import create_app
     except ImportError as error:
         cure = 'pip install "hpskit[annotate]"'
         raise MissingExtraError("hpskit annotate", f"needs {error.name}, which is not installed", cure=cure) from error

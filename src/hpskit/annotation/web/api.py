@@ -13,13 +13,13 @@ from pydantic import Field, StringConstraints
 from sqlalchemy import Row, bindparam, select
 
 from hpskit.annotation import votes
-from hpskit.annotation.access import note_seen
 from hpskit.annotation.answers import Answer
 from hpskit.annotation.assignment import get_task
-from hpskit.annotation.guard import Server, acting, current
 from hpskit.annotation.people import locked, set_state
 from hpskit.annotation.replies import REFUSALS, Drafted, Me, Next, One, Past, Skipped, Stored
 from hpskit.annotation.tables import assignment, image, task
+from hpskit.annotation.web.access import note_seen
+from hpskit.annotation.web.guard import Server, acting, current
 from hpskit.schema import Strict
 
 __all__ = ["router"]

@@ -19,11 +19,11 @@ from sqlalchemy import Row
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hpskit.annotation.access import COOKIE, HEADERS, Limiter, Sessions, may
 from hpskit.annotation.people import Role
 from hpskit.annotation.project import Project
 from hpskit.annotation.store import Store
 from hpskit.annotation.votes import AbsentError, ConflictError
+from hpskit.annotation.web.access import COOKIE, HEADERS, Limiter, Sessions, may
 from hpskit.errors import HpskitError, OutputError
 
 __all__ = ["Guard", "Kept", "RefusedError", "Server", "acting", "current", "install", "needs"]

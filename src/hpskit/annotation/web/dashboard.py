@@ -1,6 +1,6 @@
 """Figures of a project for its researchers: progress, agreement, generators, who is left out, what was not checked.
 
-Counts are of everything and made by the database; measures of rankings are in `hpskit.annotation.measures`.
+Counts are of everything and made by the database; measures of rankings are in `hpskit.annotation.web.measures`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from markupsafe import Markup
 from sqlalchemy import Connection, Integer, and_, case, cast, exists, func, or_, select
 
-from hpskit.annotation.measures import Measures, measures
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import audit, person, task, vote
+from hpskit.annotation.web.measures import Measures, measures
 from hpskit.pages.charts import (
     Axis,
     Bar,
