@@ -35,7 +35,7 @@ for _ in $(seq 300); do grep -q researcher: "$work/server.txt" && break || sleep
 address=$(sed -n 's#^researcher: \(http://[^/]*\)/.*#\1#p' "$work/server.txt")
 run hpskit annotate simulate "$work/people" --server "$address" --annotators 6 --worth fine=4 --worth plain=2 --worth poor=0
 run hpskit annotate status "$work/people"
-kill -INT $server && wait $server || true
+kill $server && wait $server || true
 run hpskit annotate export "$work/people" --to rankings --out "$work/votes"
 run hpskit data inspect "$work/votes"
 run hpskit agreement --data "$work/votes" --out "$work/agreement"

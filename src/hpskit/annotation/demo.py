@@ -51,9 +51,7 @@ def make_demo(folder: Path, progress: Callable[[str, int, int | None], None] = l
         groups.append(
             Group(place=f"demo {number}", id=f"{number}", prompt=prompt, images=names, sources=sources, judgements=gold)
         )
-    settings = Settings(
-        name="Which picture is better?", overlap=3, practice_tasks=2, consent=False, ratings=0, practice_score=0.6
-    )
+    settings = Settings(name="Which picture is better?", overlap=3, practice_tasks=2, practice_score=0.0, consent=False)
 
     def read(_: Group, name: str) -> Encoded:
         return Encoded(images[name], name)

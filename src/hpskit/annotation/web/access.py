@@ -1,4 +1,4 @@
-"""Rights of those who ask: sessions in signed cookies, tokens against forged requests, rate limits, headers of security.
+"""Rights of those who ask: sessions in signed cookies, tokens against forged requests, rate limits, security headers.
 
 docs/security.md says what this protects against whom.
 """
