@@ -53,13 +53,17 @@ class Sessions:
         """Make the cookie of a person; it is void as soon as the link is made anew."""
         return str(self._cookies.dumps([found.id, found.sessions]))
 
-    def person(self, connection: Connection, cookie: str | None) -> Row[Any] | None:
-        """Find whose cookie it is; None if it is nobody's."""
+    def claim(self, cookie: str | None) -> dict[str, int] | None:
+        """Read a cookie of ours: the number of a person and of their sessions; None if we did not make it."""
         try:
             number, sessions = self._cookies.loads(cookie or "")
         except (BadSignature, ValueError, TypeError):
             return None
-        return connection.execute(_WHOSE, {"number": number, "sessions": sessions}).one_or_none()
+        return {"number": number, "sessions": sessions}
+
+    def person(self, connection: Connection, claim: dict[str, int]) -> Row[Any] | None:
+        """Find whose cookie it is; None if it is of an earlier link."""
+        return connection.execute(_WHOSE, claim).one_or_none()
 
     def csrf(self, cookie: str) -> str:
         """Make the token that forms and scripts send back: another site can send a cookie, but cannot know this."""

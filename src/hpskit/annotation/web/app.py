@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio.to_thread
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -26,6 +27,9 @@ from hpskit.annotation.web.pages import message, render, shell, signed_in, text_
 
 __all__ = ["create_app"]
 
+_THREADS = {"sqlite": 3, "postgresql": 8}
+"""Requests at work at once; the others wait their turn. Threads that take the interpreter from one another while one
+holds SQLite's lock for writing are slower by a factor of ten."""
 Person = Annotated[Row[Any], Depends(current)]
 Acting = Annotated[Row[Any], Depends(acting)]
 
@@ -38,6 +42,8 @@ def create_app(project: Project, store: Store, *, limit: bool = True) -> FastAPI
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         worker = threading.Thread(target=assess_until_told, args=(server,), daemon=True)
         worker.start()
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = _THREADS["sqlite" if store.sqlite else "postgresql"]
         yield
         server.to_assess.put(None)
         worker.join(timeout=10)

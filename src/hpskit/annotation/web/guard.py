@@ -26,7 +26,7 @@ from hpskit.annotation.votes import AbsentError, ConflictError
 from hpskit.annotation.web.access import COOKIE, HEADERS, Limiter, Sessions, may
 from hpskit.errors import HpskitError, OutputError
 
-__all__ = ["Guard", "Kept", "RefusedError", "Server", "acting", "current", "install", "needs"]
+__all__ = ["Guard", "Kept", "RefusedError", "Server", "acting", "current", "install", "needs", "no_session"]
 
 _LARGEST = 64 * 1024
 """Bytes of a request: an answer has a thousand."""
@@ -107,8 +107,13 @@ async def current(request: Request) -> Row[Any]:
     """
     found: Row[Any] | None = request.scope.get("hpskit.person")
     if found is None:
-        raise RefusedError(401, "session", "is over or was never begun", cure="open your link again")
+        raise no_session()
     return found
+
+
+def no_session() -> RefusedError:
+    """Refuse somebody whom this project does not know."""
+    return RefusedError(401, "session", "is over or was never begun", cure="open your link again")
 
 
 async def token_of(request: Request) -> str:
@@ -193,22 +198,25 @@ class Guard:
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 9 or int(length) > _LARGEST:
             return refused(413, "body", f"has {length[:20]} bytes", expected=f"at most {_LARGEST:,}")
-        cookie = request.cookies.get(COOKIE)
         client = scope["client"][0] if scope.get("client") else ""
-        if not request.url.path.startswith("/static/"):
-            found = await run_in_threadpool(self._person, cookie) if cookie else None
-            scope["hpskit.person"] = found
-            limiter = self.server.limiter if found is not None else self.server.doors
-            wait = limiter.wait(str(found.id) if found is not None else client) if limiter else 0.0
+        path = request.url.path
+        if not path.startswith("/static/"):
+            claim = scope["hpskit.claim"] = self.server.sessions.claim(request.cookies.get(COOKIE))
+            known = claim is not None
+            if claim is not None and not path.startswith("/images/"):  # they look for themselves, in one query
+                found = scope["hpskit.person"] = await run_in_threadpool(self._person, claim)
+                known = found is not None
+            limiter = self.server.limiter if known else self.server.doors
+            wait = limiter.wait(str(claim["number"]) if claim and known else client) if limiter else 0.0
             if wait:
                 reply = refused(429, "requests", "are too many", cure=f"wait {wait:.0f} seconds")
                 reply.headers["Retry-After"] = str(int(wait) + 1)
                 return reply
         return None
 
-    def _person(self, cookie: str) -> Row[Any] | None:
+    def _person(self, claim: dict[str, int]) -> Row[Any] | None:
         with self.server.store.read() as connection:
-            return self.server.sessions.person(connection, cookie)
+            return self.server.sessions.person(connection, claim)
 
     @staticmethod
     def _bounded(receive: Receive) -> Receive:
