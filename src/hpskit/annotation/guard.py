@@ -49,7 +49,7 @@ class Server:
         self.doors = Limiter(burst=100, each_second=5) if limit else None
         """For those without a session, by address: a class that shares one gets in; secrets of 192 bits stay secret."""
         self.to_assess: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self.assessing: threading.Thread | None = None
+        self.ending = threading.Event()
 
     @property
     def settings(self) -> Any:
