@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from hpskit.annotation import people, votes
+from hpskit.annotation import people, quality, votes
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import person, vote
 from hpskit.annotation.web.access import COOKIE, Limiter
@@ -399,6 +400,8 @@ def test_nobody_raises_their_role_or_state(host: Make) -> None:
 
 def test_too_many_requests_wait(host: Make) -> None:
     made = host(tasks=1, limit=True)
+    server = made.app.state.server
+    server.limiter, server.doors = Limiter(burst=120, each_second=0.01), Limiter(burst=100, each_second=0.01)
     who = made.person("ann")
     statuses = [who.get("/api/me") for _ in range(160)]
     refused = [reply for reply in statuses if reply.status_code == 429]
@@ -569,3 +572,24 @@ def test_one_vote_from_many_tabs_is_one_vote(host: Make) -> None:
 def test_pages_of_strangers_hold_no_token(host: Make) -> None:
     made = host(tasks=1)
     assert token_of(made.visitor().get("/")) == ""
+
+
+def test_votes_are_weighed_after_the_reply_and_once_for_several(host: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    weighed: list[int] = []
+
+    def assess(_: object, __: object, number: int) -> str:
+        weighed.append(number)
+        time.sleep(0.05)
+        return "clear"
+
+    monkeypatch.setattr(quality, "assess", assess)
+    made = host(tasks=20, overlap=1, checks="off")
+    who = made.person("ann")
+    with made.visitor().client as running:  # runs the thread that weighs
+        for _ in range(10):
+            assert submit(who, who.next()).status_code == 200
+        until = time.monotonic() + 10
+        while not weighed and time.monotonic() < until:
+            time.sleep(0.01)
+        assert running.get("/health").status_code == 200
+    assert set(weighed) == {made.bench.who("ann").id}

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from hpskit.annotation.assignment import release
 from hpskit.annotation.store import Store, record
-from hpskit.annotation.tables import assignment, person, task, vote
+from hpskit.annotation.tables import assignment, audit, person, task, vote
 from hpskit.errors import InputError
 
 __all__ = [
@@ -153,13 +153,16 @@ def resume(store: Store, name: str, *, who: str = "researcher") -> None:
         found = by_name(connection, name)
         if found.state not in ("paused", "rejected"):
             raise InputError(name, f"is {found.state}", expected="somebody who is paused or rejected")
-        practice = connection.execute(select(func.count()).where(task.c.kind == "practice")).scalar_one()
-        state: State = "work"
-        if found.consented_at is None:
-            state = "invited"
-        elif found.state == "paused" and len(found.practice) < practice:
-            state = "practice"
-        set_state(connection, store.now(), who, found, state)
+        set_state(connection, store.now(), who, found, state_before(connection, found))
+
+
+def state_before(connection: Connection, found: Row[Any]) -> State:
+    """Tell where somebody was before they were paused; who was rejected goes to work."""
+    query = select(audit.c.detail).where(audit.c.action == "state", audit.c.subject == found.name)
+    lines = connection.execute(query.order_by(audit.c.id.desc())).scalars()
+    before = next((line["before"] for line in lines if line["now"] == "paused"), "work")
+    state: State = before if before in ("invited", "practice") and found.state == "paused" else "work"
+    return state
 
 
 def withdraw(store: Store, name: str, *, delete_votes: bool, who: str = "researcher") -> int:

@@ -7,6 +7,7 @@ be compared with. "Could not be checked" is a state of its own, and no reason to
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ __all__ = ["EXCLUDED", "Standing", "assess", "assess_until_told", "standing"]
 
 EXCLUDED = ("paused", "rejected", "withdrawn")
 """States of people whose votes are nobody's yardstick; they stay in the raw export, with the reason."""
+_REST = 3.0
+"""Seconds of rest for a second of weighing."""
 _LOOKED_BACK = 200
 """Votes of a person that are weighed: it bounds the work after each vote."""
 
@@ -234,7 +237,11 @@ def excluded(connection: Connection) -> set[int]:
 
 
 def assess_until_told(server: Server) -> None:
-    """Weigh whoever has voted, one after the other, until the server ends; runs in a thread of its own."""
+    """Weigh whoever has voted, one after the other, until the server ends; runs in a thread of its own.
+
+    It rests three times as long as it works, so that replies do not wait for it; several votes of a person meanwhile
+    are weighed once.
+    """
     import logging
 
     while (number := server.to_assess.get()) is not None:
@@ -244,6 +251,7 @@ def assess_until_told(server: Server) -> None:
                 return
             waiting.add(more)
         for one in waiting:
+            begun = time.thread_time()
             try:
                 assess(server.store, server.settings, one)
                 if server.settings.extra_votes:
@@ -252,6 +260,8 @@ def assess_until_told(server: Server) -> None:
                 logging.getLogger("hpskit.annotation").exception("person %d could not be checked", one)
                 with server.store.write() as connection:
                     record(connection, server.store.now(), "quality", "could-not-check", str(one))
+            if server.ending.wait(_REST * (time.thread_time() - begun)):
+                return
 
 
 def standing(store: Store, settings: Settings) -> list[Standing]:

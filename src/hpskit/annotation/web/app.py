@@ -45,6 +45,7 @@ def create_app(project: Project, store: Store, *, limit: bool = True) -> FastAPI
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = _THREADS["sqlite" if store.sqlite else "postgresql"]
         yield
+        server.ending.set()
         server.to_assess.put(None)
         worker.join(timeout=10)
 

@@ -81,7 +81,7 @@ class Server:
         self.to_assess: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self.kept = Kept()
         """Figures of the pages of researchers and inspectors."""
-        self.assessing: threading.Thread | None = None
+        self.ending = threading.Event()
 
     @property
     def settings(self) -> Any:
