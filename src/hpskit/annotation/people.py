@@ -160,9 +160,10 @@ def state_before(connection: Connection, found: Row[Any]) -> State:
     """Tell where somebody was before they were paused; who was rejected goes to work."""
     query = select(audit.c.detail).where(audit.c.action == "state", audit.c.subject == found.name)
     lines = connection.execute(query.order_by(audit.c.id.desc())).scalars()
-    before = next((line["before"] for line in lines if line["now"] == "paused"), "work")
-    state: State = before if before in ("invited", "practice") and found.state == "paused" else "work"
-    return state
+    before = next((str(line["before"]) for line in lines if line["now"] == "paused"), "work")
+    if found.state == "rejected" or before not in ("invited", "practice"):
+        return "work"
+    return "invited" if before == "invited" else "practice"
 
 
 def withdraw(store: Store, name: str, *, delete_votes: bool, who: str = "researcher") -> int:
