@@ -27,8 +27,16 @@ for model in fine plain poor; do
 done
 run hpskit benchmark leaderboard "$work"/results/*.json --out "$work/leaderboard" --allow-outside
 
-chapter "Five people rank the images of each prompt; they are made up, and err now and then"
-run python "$here/tiny.py" "$work/suite.jsonl" "$work/images" "$work/votes"
+chapter "Five people rank the images of each prompt on a page; they are made up, and err now and then"
+run hpskit annotate init "$work/people" --images "$work/images" --name "Which picture is better?" --overlap 5
+hpskit annotate serve "$work/people" --port 0 >"$work/server.txt" & server=$!
+trap 'kill $server 2>/dev/null || true' EXIT
+for _ in $(seq 300); do grep -q researcher: "$work/server.txt" && break || sleep 0.2; done
+address=$(sed -n 's#^researcher: \(http://[^/]*\)/.*#\1#p' "$work/server.txt")
+run hpskit annotate simulate "$work/people" --server "$address" --annotators 6 --worth fine=4 --worth plain=2 --worth poor=0
+run hpskit annotate status "$work/people"
+kill $server && wait $server || true
+run hpskit annotate export "$work/people" --to rankings --out "$work/votes"
 run hpskit data inspect "$work/votes"
 run hpskit agreement --data "$work/votes" --out "$work/agreement"
 

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from check_commands import check
 from conftest import TINY, Cli
 from golden.make import CHAINS
 from hpskit import hpsv2
+from hpskit.annotation import people
+from hpskit.annotation.answers import Answer
+from hpskit.annotation.assignment import get_task
+from hpskit.annotation.votes import submit
+from hpskit.annotation.web.serving import opened
 from hpskit.cli import app
 from hpskit.models import loading
 from hpskit.scoring.scorer import load_scorer
@@ -71,7 +77,24 @@ def material(photographs: list[Image.Image], cli: Cli, inputs: Path, tmp_path_fa
         done = cli("benchmark", "run", "--suite", "suite.jsonl", *images, "--out", f"results/{name}.json", cwd=folder)
         assert done.returncode == 0, done.stderr
     write_trained(folder / "trained/mine")
+    made = cli("annotate", "init", "project", "--images", "HPDv2/", "--overlap", 1, cwd=folder)
+    assert made.returncode == 0, made.stderr
+    write_vote(folder / "project")
     return folder
+
+
+def write_vote(folder: Path) -> None:
+    """One person has answered one task of a project."""
+    found = opened(folder)
+    people.invite(found.store, ["ann"])
+    with found.store.write() as connection:
+        people.set_state(connection, 0.0, "test", people.by_name(connection, "ann"), "work")
+        who = people.by_name(connection, "ann")
+        held = get_task(found.store, connection, who, found.project.settings).assignment
+        assert held is not None
+    answer = Answer(tiers=tuple((position,) for position in range(len(held.order))))
+    submit(found.store, who, held.id, str(uuid.UUID(int=1)), 1, answer, 9.0, found.project.settings)
+    found.store.close()
 
 
 @pytest.fixture
@@ -119,7 +142,12 @@ def test_commands(command: str, request: pytest.FixtureRequest, cli: Cli) -> Non
     if is_golden(command):
         assert check(command)
         return
-    done = cli(*shlex.split(command)[1:], cwd=request.getfixturevalue("place"))
+    place = request.getfixturevalue("place")
+    if "annotate init" in command:
+        shutil.rmtree(place / "project")
+        made = ("generate", "--prompts", "prompts.jsonl", "--generators", "painters.toml", "--out", "images/")
+        assert cli("images", *made, cwd=place).returncode == 0
+    done = cli(*shlex.split(command)[1:], cwd=place)
     assert done.returncode == 0, done.stderr
 
 

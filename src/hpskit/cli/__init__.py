@@ -19,7 +19,7 @@ import typer
 from hpskit import __version__
 from hpskit.cli import (
     ablate,
-    agreement,
+    annotate,
     benchmark,
     compare,
     data,
@@ -50,7 +50,7 @@ app = typer.Typer(
 )
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
-app.command("agreement")(agreement.agreement)
+app.command("agreement")(evaluate.agreement)
 app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.command("ablate")(ablate.ablate)
@@ -59,6 +59,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(images.app, name="images")
+app.add_typer(annotate.app, name="annotate")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(study.app, name="study")
 
@@ -72,7 +73,7 @@ def _flowing(text: str) -> str:
     return "\n\n".join(p.removeprefix("\b\n") if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
 
 
-for _group in (app, models.app, data.app, prompts.app, images.app, benchmark.app, study.app):
+for _group in (app, models.app, data.app, prompts.app, images.app, annotate.app, benchmark.app, study.app):
     for _command in _group.registered_commands:
         assert _command.callback is not None
         _command.help = _flowing(_command.callback.__doc__ or "")

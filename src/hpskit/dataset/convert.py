@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from hpskit.dataset.formats import Loss
 from hpskit.dataset.formats.hpd import test_rows, train_rows
+from hpskit.dataset.formats.labelstudio import task_rows
 from hpskit.dataset.formats.ours import RankingRows, pair_rows
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group
@@ -41,6 +42,7 @@ TEXT: dict[str, tuple[str, str, Callable[[], Rows]]] = {
     "hpdv2-train": ("train.json", "train", lambda: train_rows),
     "jsonl": ("rankings.jsonl", "images", RankingRows),
     "pairs": ("pairs.jsonl", "images", lambda: pair_rows),
+    "labelstudio": ("labelstudio.json", "images", lambda: task_rows),
 }
 """Name of each text layout -> its file, the folder beside it that the images lie in, and what writes its rows."""
 

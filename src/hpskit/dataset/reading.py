@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpskit.dataset.formats import Layout, hpd, imagereward, ours, parquet, pickapic
+from hpskit.dataset.formats import Layout, hpd, imagereward, labelstudio, ours, parquet, pickapic
 from hpskit.dataset.group import Group
 from hpskit.errors import ImageError, InputError, RecordError, shown
 from hpskit.files import check_regular, expand, explain, inside
@@ -27,7 +27,7 @@ __all__ = ["FORMATS", "DataSet", "Part", "open_data"]
 
 _LAYOUTS: tuple[type[Layout], ...] = (
     *(hpd.RankedRow, hpd.PairRow, imagereward.RankedRow, imagereward.ImageRow, pickapic.ChoiceRow, hpd.VotedRow),
-    *(ours.RankingRow, ours.PairRow, parquet.WholeRow),
+    *(ours.RankingRow, ours.PairRow, parquet.WholeRow, labelstudio.TaskRow),
 )
 FORMATS = {layout.layout: layout for layout in _LAYOUTS}
 """Every layout, by its name."""

@@ -14,9 +14,9 @@ Source of the intervals: Owen 2007, The pigeonhole bootstrap, Annals of Applied 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +32,7 @@ from hpskit.stats.blocks import (
     ballots,
     cluster_labels,
     equal_blocks,
+    pair_indices,
     read_scores,
     read_votes,
     require,
@@ -63,6 +64,14 @@ class GapBin:
     """One person against the mean of the others of the same group."""
     scores: Accuracy | None
     """The scorer against the same means, once for each person left out: the very same comparisons."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankAgreement(Interval):
+    """Agreement of rankings, -1 to 1, 0 by chance; the ends are NaN for a single prompt, which has no interval."""
+
+    pairs: int
+    """Pairs of judgements compared."""
 
 
 class PeopleResampling(Resampling, total=False):
@@ -124,6 +133,145 @@ def krippendorff_alpha(votes: Sequence[ArrayLike]) -> float:
     distances = np.square(middles[:, None] - middles)
     expected = pool @ distances @ pool / (pool.sum() - 1)
     return float(1 - (coincidences * distances).sum() / expected)
+
+
+def rank_agreement(
+    votes: Sequence[ArrayLike],
+    annotators: Sequence[Sequence[Hashable]] | None = None,
+    *,
+    measure: Literal["tau", "rho"] = "tau",
+    clusters: ArrayLike | None = None,
+    resamples: int = 1_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> RankAgreement:
+    """Measure agreement of rankings, corrected for chance, for any number of people, with ties and partial rankings.
+
+    Every two judgements of a group are compared on the images that both ranked: 1 is the same order, 0 what rankings at
+    random give, -1 the reverse. Two that share no two images with an order on both sides are no pair.
+
+    - `tau`: mean of Kendall's tau-b over all pairs. Of two people and one group it is tau-b; of m complete rankings
+      without ties it is the coefficient u of Kendall & Babington Smith 1940.
+    - `rho`: sum of the covariances of mean ranks over that of the mean variances. For m complete rankings of a group it
+      is (m W - 1) / (m - 1), where W is Kendall's coefficient of concordance with its correction for ties.
+
+    The interval is a bootstrap over prompts, which is widened by what people add if `annotators` name who judged: the
+    variances of prompts, people and judgements are estimated by the method of moments (Henderson 1953, Biometrics 9),
+    with Student's quantiles. Without names it is over prompts alone, and too narrow where few people judge all. In
+    1,000 simulations each of 12 to 60 people of unequal noise, 95 % intervals held the truth in 93 to 96 % of the
+    cases. Those of a bootstrap of people, as in `bootstrap_people`, held it in 91 to 100 %: it counts the noise of a
+    comparison thrice.
+
+    Raises:
+        InputError: no two judgements can be compared, or votes and names do not fit together.
+    """
+    require(measure in ("tau", "rho"), "measure", measure, "tau or rho")
+    check_settings(resamples, level)
+    judged = read_votes(votes)
+    counts = judged.shapes[:, 0]
+    persons = np.arange(counts.sum()) if annotators is None else person_numbers(annotators, judged)
+    columns = [np.concatenate(parts) for parts in zip(*_rank_pairs(judged, persons, measure), strict=True)]
+    if not columns or not len(columns[0]):
+        raise InputError("votes", f"have no two judgements to compare, in {len(counts)} groups")
+    group, first, second, agreed, possible = columns
+    prompt = np.unique(cluster_labels(clusters, len(counts))[group], return_inverse=True)[1]
+    value = float(agreed.sum() / possible.sum())
+    if prompt.max() < 1:
+        low, high, used = np.nan, np.nan, 0
+    else:
+        rng = np.random.default_rng(seed)
+        values = np.empty(resamples)
+        sums = np.stack([np.bincount(prompt, weights=weights) for weights in (agreed, possible)], axis=1)
+        for start in range(0, resamples, _PEOPLE_DRAWS_AT_ONCE):
+            part = values[start : start + _PEOPLE_DRAWS_AT_ONCE]
+            drawn = times_drawn(rng, len(part), len(sums)) @ sums
+            part[:] = drawn[:, 0] / drawn[:, 1]
+        residuals = agreed - value * possible
+        people = None if annotators is None else (first, second)
+        values = value + (values - values.mean()) * _widening(residuals, possible, prompt, people, level)
+        low, high, used = percentiles(np.clip(values, -1, 1), level)
+    return RankAgreement(value=value, low=low, high=high, level=level, resamples=used, pairs=len(group))
+
+
+def _widening(
+    residuals: Floats, possible: Floats, prompt: Index, people: tuple[Index, Index] | None, level: float
+) -> float:
+    """Ratio of an interval over prompts and people to the normal one over prompts alone.
+
+    Every comparison is a mean, plus effects of the prompt, of two people, of their two judgements, and of its own. Four
+    sums of squares, each of the sums of residuals of one kind, have known expectations in the variances of these.
+    """
+    from scipy.stats import norm, t
+
+    def sums(levels: Index, weights: Floats) -> Floats:
+        """Sum over the comparisons of each level; an effect of both people has the levels of one, then the other."""
+        return np.bincount(levels, weights=np.tile(weights, len(levels) // len(weights))).astype(np.float64)
+
+    prompts, side = int(prompt.max()) + 1, (1 + level) / 2
+    of_prompts = float(np.square(sums(prompt, residuals)).sum())
+    if of_prompts == 0:
+        return 1.0
+    total, degrees = of_prompts * prompts / (prompts - 1), prompts - 1.0
+    if people is not None:
+        either = np.unique(np.concatenate(people), return_inverse=True)[1]
+        judgement = np.unique(either * prompts + np.tile(prompt, 2), return_inverse=True)[1]
+        effects = [prompt, either, judgement, np.arange(len(residuals))]
+        squares = [float(np.square(sums(effect, residuals)).sum()) for effect in effects]
+        expected = [[_expected(one, other, possible) for other in effects] for one in effects]
+        variances = np.maximum(np.linalg.lstsq(np.array(expected), np.array(squares), rcond=None)[0], 0)
+        parts = [float(v * np.square(sums(e, possible)).sum()) for v, e in zip(variances, effects, strict=True)]
+        if sum(parts) > total:
+            total = sum(parts)
+            rest = (total - parts[1]) ** 2 / degrees
+            degrees = total**2 / (parts[1] ** 2 / max(int(either.max()), 1) + rest)
+    return float(np.sqrt(total / of_prompts) * t.ppf(side, degrees) / norm.ppf(side))
+
+
+def _expected(one: Index, other: Index, possible: Floats) -> float:
+    """Expected sum of squares by the levels of `one` for an effect `other` of variance 1, less the common mean.
+
+    S is how much each two levels have in common, u and v how much each of them has; this is |S - u v' / sum(u)|^2.
+    """
+    size, both = len(possible), max(len(one), len(other))
+    rows, columns = (np.tile(levels, both // len(levels)) for levels in (one, other))
+    if len(one) == len(other) > size:  # both people of one against both of the other
+        rows, columns = np.tile(rows, 2), np.concatenate([columns, columns[size:], columns[:size]])
+    width = int(columns.max()) + 1
+    key, place = np.unique(rows * width + columns, return_inverse=True)
+    common = np.bincount(place, weights=np.tile(possible, len(rows) // size))
+    u, v = (np.bincount(levels, weights=np.tile(possible, len(levels) // size)) for levels in (one, other))
+    total = possible.sum()
+    crossed = (u[key // width] * common * v[key % width]).sum()
+    return float(np.square(common).sum() - 2 * crossed / total + np.square(u).sum() * np.square(v).sum() / total**2)
+
+
+def _rank_pairs(judged: Rows, persons: Index, measure: str) -> Iterator[tuple[Any, ...]]:
+    """Yield group, two persons, agreement and the most it can be, for every two judgements of a group."""
+    starts = judged.shapes[:, 0].cumsum() - judged.shapes[:, 0]
+    for part in ballots(judged, 4):
+        people = part.ahead.shape[1]
+        a, b = np.triu_indices(people, k=1)
+        ranked, ahead = part.ranked.astype(np.float64), np.sign(part.ahead)
+        if measure == "tau":
+            own = np.abs(ahead) @ ranked.transpose(0, 2, 1)  # pairs that the first orders and the second ranked
+            scale = np.sqrt(own * own.transpose(0, 2, 1))
+            agreed = np.divide(ahead @ ahead.transpose(0, 2, 1), scale, out=np.zeros_like(scale), where=scale > 0)
+            agreed, possible = agreed[:, a, b], (scale[:, a, b] > 0).astype(np.float64)
+        else:
+            agreed, possible = np.zeros((2, len(part.groups), len(a)))
+            sides = np.zeros((part.images, ahead.shape[2]))  # mean rank of an image: half the sum of its signs
+            for row, sign in zip(pair_indices(part.images), (-1, 1), strict=True):
+                sides[row, np.arange(ahead.shape[2])] = sign / 2
+            for place, (one, other) in enumerate(zip(a, b, strict=True)):
+                both = ranked[:, one] * ranked[:, other]
+                x, y = (ahead[:, person] * both @ sides.T for person in (one, other))
+                agreed[:, place], possible[:, place] = (x * y).sum(axis=1), (x * x + y * y).sum(axis=1) / 2
+            largest = (part.images**3 - part.images) / 12  # groups count alike, whatever their size
+            agreed, possible = agreed / largest, possible / largest
+        rows, columns = np.nonzero(possible)
+        judges = starts[part.groups][rows]
+        numbers = persons[judges + a[columns]], persons[judges + b[columns]]
+        yield part.groups[rows], *numbers, agreed[rows, columns], possible[rows, columns]
 
 
 def agreement_by_gap(
@@ -300,7 +448,7 @@ def _two_way(
 ) -> Interval:
     """Interval over prompts and people, moved so that the mean of the resampled figures is the figure."""
     check_settings(resamples, level)
-    persons = None if annotators is None else _persons(annotators, votes)
+    persons = None if annotators is None else person_numbers(annotators, votes)
     measured = tally_once(votes, tally, rule)
     used = np.flatnonzero(measured.weight > 0)
     prompts = np.full(len(votes.shapes), -1)  # -1: nothing to compare, no part of the sample
@@ -339,8 +487,8 @@ def _two_way(
     return Interval(value=measured.value, **ends, level=level, resamples=count)
 
 
-def _persons(annotators: Sequence[Sequence[Hashable]], votes: Rows) -> Index:
-    """Number the person of every judgement of all groups, (judgements,)."""
+def person_numbers(annotators: Sequence[Sequence[Hashable]], votes: Rows) -> Index:
+    """Number the person of every judgement of all groups, (judgements,), from 0 in the order they appear."""
     if len(annotators) != len(votes.shapes):
         raise InputError("annotators", f"have {len(annotators)} groups", expected=f"{len(votes.shapes)}, as the votes")
     numbers: dict[Hashable, int] = {}

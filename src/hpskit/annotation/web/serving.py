@@ -1,0 +1,98 @@
+"""Run the server of a project, and tell the links that open it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpskit.annotation import people
+from hpskit.annotation.project import Project, open_project
+from hpskit.annotation.store import Store
+from hpskit.errors import InputError, MissingExtraError
+
+__all__ = ["Opened", "opened", "serve"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opened:
+    """A project with its database, for one command."""
+
+    project: Project
+    store: Store
+
+
+def opened(folder: Path, database: str = "") -> Opened:
+    """Open a project and bring its database up to date.
+
+    Raises:
+        InputError: there is no project, or the database has none.
+        OutputError: the database cannot be used.
+    """
+    project = open_project(folder, database)
+    store = Store(project.database)
+    store.upgrade()
+    if store.setting("key") is None:
+        cure = "name the database that `init` was given, with --database"
+        raise InputError(store.shown, "has no project", expected=f"that of {folder}", cure=cure)
+    return Opened(project=project, store=store)
+
+
+def serve(
+    found: Opened, *, host: str = "127.0.0.1", port: int = 8100, said: Callable[[str], None] = print, limit: bool = True
+) -> None:
+    """Serve a project until the process is told to end; `said` gets the researcher's link once the server listens.
+
+    Raises:
+        InputError: the address is taken, or is none of this machine.
+        MissingExtraError: the extra `annotate` is not installed.
+    """
+    try:
+        import uvicorn
+
+        from hpskit.annotation.web.app import create_app
+    except ImportError as error:
+        cure = 'pip install "hpskit[annotate]"'
+        raise MissingExtraError("hpskit annotate", f"needs {error.name}, which is not installed", cure=cure) from error
+    listening = listen(host, port)
+    name = socket_name(listening)
+    config = uvicorn.Config(
+        create_app(found.project, found.store, limit=limit),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=True,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,  # longer than a proxy keeps its connections, which must not be closed under a request
+    )
+    said(f"http://{name}")
+    uvicorn.Server(config).run(sockets=[listening])
+    found.store.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address; port 0 is any that is free."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        made = socket.socket(family)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        cure = "choose another with --port, or end what is there"
+        raise InputError(f"{host}:{port}", f"cannot be used ({error.strerror or error})", cure=cure) from error
+    made.listen(2048)
+    return made
+
+
+def socket_name(made: socket.socket) -> str:
+    """Return host and port as an address has them."""
+    host, port = made.getsockname()[:2]
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def researcher_link(found: Opened, base: str) -> str:
+    """Make the link of the first researcher; it is made anew at each start, as the one of before may be lost."""
+    token = people.invite(found.store, ["researcher"], role="researcher", who="serve")["researcher"]
+    return f"{base}/join/{token}"
