@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,16 +27,24 @@ Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a
 Who = Annotated[str, typer.Argument(metavar="NAME", help="Name or pseudonym.")]
 
 
-def _open(folder: Path, database: str) -> Opened:
+_EXTRA = ("alembic", "fastapi", "itsdangerous", "python_multipart", "sqlalchemy", "uvicorn")
+
+
+@app.callback()
+def _needs_the_extra() -> None:
+    from importlib.util import find_spec
+
     from hpskit.errors import MissingExtraError
 
-    try:
-        from hpskit.annotation.web.serving import opened
-    except ImportError as error:
-        if error.name and error.name.startswith("hpskit"):
-            raise
-        cure = 'pip install "hpskit[annotate]"'
-        raise MissingExtraError("hpskit annotate", f"needs {error.name}, which is not installed", cure=cure) from error
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing and not {"-h", "--help"} & set(sys.argv):
+        cure = "pip install 'hpskit[annotate]'"
+        raise MissingExtraError("hpskit annotate", f"needs {missing[0]}, which is not installed", cure=cure)
+
+
+def _open(folder: Path, database: str) -> Opened:
+    from hpskit.annotation.web.serving import opened
+
     return opened(folder, database)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from hpskit.annotation import people
 from hpskit.annotation.project import Project, open_project
 from hpskit.annotation.store import Store
-from hpskit.errors import InputError, MissingExtraError
+from hpskit.errors import InputError
 
 __all__ = ["Opened", "opened", "serve"]
 
@@ -47,15 +47,11 @@ def serve(
 
     Raises:
         InputError: the address is taken, or is none of this machine.
-        MissingExtraError: the extra `annotate` is not installed.
     """
-    try:
-        import uvicorn
+    import uvicorn
 
-        from hpskit.annotation.web.app import create_app
-    except ImportError as error:
-        cure = 'pip install "hpskit[annotate]"'
-        raise MissingExtraError("hpskit annotate", f"needs {error.name}, which is not installed", cure=cure) from error
+    from hpskit.annotation.web.app import create_app
+
     listening = listen(host, port)
     name = socket_name(listening)
     config = uvicorn.Config(
