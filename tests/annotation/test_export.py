@@ -132,6 +132,19 @@ def test_generators_are_told_apart(bench: Make, tmp_path: Path) -> None:
     assert strengths[f"{MARK} 0"] > strengths[f"{MARK} 1"] > strengths[f"{MARK} 2"]
 
 
+def test_the_pull_of_the_first_place_is_taken_out(bench: Make, tmp_path: Path) -> None:
+    """People who take the images as they stand say nothing of generators, and all of the position."""
+    made = bench(tasks=30, images=3, overlap=2, pause=False)
+    made.join("ann", "ben")
+    for name in ("ann", "ben"):
+        for _ in range(30):
+            made.vote(name)
+    export(made.project, made.store, "rankings", tmp_path / "out")
+    found = json.loads((tmp_path / "out/about/generators.json").read_text())
+    assert found["position"]["high"] < -2
+    assert all(abs(one["strength"]) < 0.5 for one in found["generators"])
+
+
 def test_a_project_without_votes_has_nothing_to_export(bench: Make, tmp_path: Path) -> None:
     made = bench()
     with pytest.raises(InputError, check=at(made.project.folder)):
