@@ -216,4 +216,4 @@ def test_any_order_on_postgresql(postgres: Postgres, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_any_order_for_long() -> None:
-    ran(1500)
+    ran(300)
