@@ -33,6 +33,7 @@ hpskit annotate serve "$work/people" --port 0 >"$work/server.txt" & server=$!
 trap 'kill $server 2>/dev/null || true' EXIT
 for _ in $(seq 300); do grep -q researcher: "$work/server.txt" && break || sleep 0.2; done
 address=$(sed -n 's#^researcher: \(http://[^/]*\)/.*#\1#p' "$work/server.txt")
+[ -n "$address" ] || { cat "$work/server.txt"; exit 1; }
 run hpskit annotate simulate "$work/people" --server "$address" --annotators 6 --worth fine=4 --worth plain=2 --worth poor=0
 run hpskit annotate status "$work/people"
 kill $server && wait $server || true

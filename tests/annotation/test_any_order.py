@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import shutil
 import tempfile
@@ -180,40 +179,35 @@ def emptied(store: Store) -> None:
         connection.execute(update(task).values(done=0, held=0, next_end=None))
 
 
-@functools.cache
-def template() -> Project:
-    folder = tempfile.mkdtemp(prefix="hpskit-any-")
-    project = make(Path(folder) / "project", tasks=TASKS, images=2, gold=2, skips=3)
-    store = Store(project.database)
-    with store.write() as connection:  # into one file
-        connection.exec_driver_sql("SELECT 1")
-    store.close()
-    return project
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose database is copied for each run."""
+    return make(tmp_path_factory.mktemp("template") / "project", tasks=TASKS, images=2, gold=2, skips=3)
 
 
 STEPS = hypothesis_settings(max_examples=25, stateful_step_count=40, deadline=None)
 
 
-def ran(examples: int, url: str = "") -> None:
+def ran(template: Project, examples: int, url: str = "") -> None:
     class Here(Anything):
         pass
 
-    Here.template, Here.url = template(), url
+    Here.template, Here.url = template, url
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(Here, settings=hypothesis_settings(STEPS, max_examples=examples))  # type: ignore[no-untyped-call]
 
 
-def test_any_order_on_sqlite() -> None:
-    ran(15)
+def test_any_order_on_sqlite(template: Project) -> None:
+    ran(template, 15)
 
 
-def test_any_order_on_postgresql(postgres: Postgres, tmp_path: Path) -> None:
+def test_any_order_on_postgresql(template: Project, postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.database()
     make(tmp_path / "project", url, tasks=TASKS, images=2, gold=2, skips=3)
-    ran(5, url)
+    ran(template, 5, url)
 
 
 @pytest.mark.slow
-def test_any_order_for_long() -> None:
-    ran(1500)
+def test_any_order_for_long(template: Project) -> None:
+    ran(template, 300)

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy import update
 from browser import excess, needs_chromium, quiet_page
 from hpskit.annotation import people
 from hpskit.annotation.answers import Answer
+from hpskit.annotation.export import export
 from hpskit.annotation.people import Role
 from hpskit.annotation.quality import standing
 from hpskit.annotation.store import Store, record
@@ -366,11 +368,9 @@ def test_many_who_look_cost_what_one_costs() -> None:
     assert kept.get("x", make_it) == 3
 
 
-@needs_chromium
-def test_pages_fit_phones_and_the_open_one_follows_the_votes(site: Site) -> None:
-    for _ in range(2):
-        site.rank("ann", 0, 1, 2)
-        number = site.rank("bob", 2, 1, 0, seconds=0.1)
+@contextmanager
+def researching(site: Site) -> Iterator[tuple[Any, str]]:
+    """A page of a researcher who came in by the link, and the address of the server; nothing may have been logged."""
     token = people.invite(site.made.store, ["rita"], role="researcher")["rita"]
     config = uvicorn.Config(site.app, port=0, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
@@ -381,6 +381,35 @@ def test_pages_fit_phones_and_the_open_one_follows_the_votes(site: Site) -> None
     base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     with quiet_page() as page:
         page.goto(f"{base}/join/{token}")
+        yield page, base
+        troubles = [text for text in page.troubles if not text.startswith(base)]
+    server.should_exit = True
+    thread.join()
+    assert troubles == []
+
+
+@needs_chromium
+def test_a_researcher_pauses_somebody_on_the_page_and_exports(site: Site, tmp_path: Path) -> None:
+    site.rank("ann", 0, 1, 2)
+    site.rank("bob", 2, 1, 0)
+    with researching(site) as (page, base):
+        page.goto(f"{base}/lead/people")
+        row = page.locator("tr", has_text="bob")
+        row.locator("summary").click()
+        row.get_by_label("Reason").fill("answers <b>by</b> script")
+        row.get_by_role("button", name="Pause").click()
+        page.locator("tr", has_text="answers <b>by</b> script").wait_for()
+    assert site.made.who("bob").state == "paused"
+    exported = export(site.made.project, site.made.store, "hpdv2", tmp_path / "out")
+    assert (exported.votes, exported.excluded) == (1, {"annotator paused: answers <b>by</b> script": 1})
+
+
+@needs_chromium
+def test_pages_fit_phones_and_the_open_one_follows_the_votes(site: Site) -> None:
+    for _ in range(2):
+        site.rank("ann", 0, 1, 2)
+        number = site.rank("bob", 2, 1, 0, seconds=0.1)
+    with researching(site) as (page, base):
         for path in (
             "/lead",
             "/lead/people",
@@ -402,7 +431,3 @@ def test_pages_fit_phones_and_the_open_one_follows_the_votes(site: Site) -> None
         page.locator(".tiles", has_text="5 of 6").wait_for()
         assert page.evaluate("document.activeElement.getAttribute('href')") == address
         assert page.evaluate("scrollY") == place
-        troubles = [text for text in page.troubles if not text.startswith(base)]
-    server.should_exit = True
-    thread.join()
-    assert troubles == []

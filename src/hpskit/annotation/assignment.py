@@ -76,12 +76,12 @@ def get_task(
     if len(kept) >= _HELD_AT_ONCE:
         return Given(reason="wait", seconds=5.0)
     if who.state == "practice":
-        return practice_task(connection, who, settings, now)
+        return practice_task(connection, who, settings, now, holding)
     if (cap := who.cap or settings.per_person) is not None and who.done + len(kept) >= cap:
         return Given(reason="cap")
     number = who.done + len(kept)
     due = settings.checks == "auto" and is_check(settings.seed, who.id, number)
-    if due and (check := check_task(connection, who, settings, now)) is not None:
+    if due and (check := check_task(connection, who, settings, now, holding)) is not None:
         return Given(assignment=check)
     return work_task(connection, who, settings, now, holding)
 
@@ -225,16 +225,20 @@ def nothing_left(connection: Connection, who: Row[Any], now: float) -> Given:
     return Given(reason="wait", seconds=max(5.0, first - now))
 
 
-def practice_task(connection: Connection, who: Row[Any], settings: Settings, now: float) -> Given:
+def practice_task(
+    connection: Connection, who: Row[Any], settings: Settings, now: float, holding: Collection[str] = ()
+) -> Given:
     """Give the next task of the qualification; everybody has the same ones."""
-    query = select(task).where(task.c.kind == "practice", ~had_by(who)).order_by(task.c.shuffle).limit(1)
+    query = select(task).where(task.c.kind == "practice", ~had_by(who, holding)).order_by(task.c.shuffle).limit(1)
     found = connection.execute(query).one_or_none()
     if found is None:
         return Given(reason="wait", seconds=5.0)
     return Given(assignment=lease(connection, found, who, 0, settings, now))
 
 
-def check_task(connection: Connection, who: Row[Any], settings: Settings, now: float) -> Row[Any] | None:
+def check_task(
+    connection: Connection, who: Row[Any], settings: Settings, now: float, holding: Collection[str] = ()
+) -> Row[Any] | None:
     """Lease a hidden check: a gold task that is left, else one of the person's own answers of some time ago, once.
 
     None where there is neither, and where tasks have several votes: there the others are the check.
@@ -242,10 +246,10 @@ def check_task(connection: Connection, who: Row[Any], settings: Settings, now: f
     single = select(task.c.id).where(task.c.kind == "work", task.c.wanted == 1).limit(1)
     if connection.execute(single).one_or_none() is None:
         return None
-    gold = select(task).where(task.c.kind == "gold", ~had_by(who)).order_by(task.c.shuffle).limit(1)
+    gold = select(task).where(task.c.kind == "gold", ~had_by(who, holding)).order_by(task.c.shuffle).limit(1)
     if (found := connection.execute(gold).one_or_none()) is not None:
         return lease(connection, found, who, 0, settings, now)
-    again = had_by(who).where(assignment.c.round == 1)
+    again = had_by(who, holding).where(assignment.c.round == 1)
     own = (
         select(task)
         .join(vote, vote.c.task == task.c.id)

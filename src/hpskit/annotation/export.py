@@ -94,6 +94,8 @@ class Exported:
     tasks: int
     votes: int
     """Votes in the data set."""
+    wanted: int
+    """Votes that the project wants."""
     excluded: Mapping[str, int]
     """Reason -> votes that are not in the data set."""
     images: int
@@ -153,6 +155,7 @@ def export(
     return Exported(
         tasks=len(counted),
         votes=sum(len(own) for own in counted.values()),
+        wanted=sum(one.wanted for one in tasks.values() if one.kind == "work"),
         excluded=dict(Counter(one.excluded for one in votes if one.excluded)),
         images=len(names),
         lost=dict(lost),
@@ -399,16 +402,25 @@ def strengths(tasks: Mapping[int, Task], counted: Mapping[int, Sequence[Vote]]) 
     if len({name for row in sources for name in row}) < 2:
         return {}
     votes = [array(counted[number]) for number in own]
-    shown = [[one.shown for one in counted[number]] for number in own]
-    found = strengths_with_position(votes, sources, shown)
+    positions = [[np.argsort(one.shown) for one in counted[number]] for number in own]  # of each image, by place
+    found = strengths_with_position(votes, sources, positions)
     position = found.position
     return {
         "unit": "log-odds; the mean over the generators is 0",
         "generators": [
-            {"generator": name, "strength": float(value), "low": float(low), "high": float(high)}
+            {
+                "generator": name,
+                "strength": round(float(value), 6),
+                "low": round(float(low), 6),
+                "high": round(float(high), 6),
+            }
             for name, value, low, high in zip(found.sources, found.strength, found.low, found.high, strict=True)
         ],
-        "position": {"each_place": position.value, "low": position.low, "high": position.high},
+        "position": {
+            "each_place": round(position.value, 6),
+            "low": round(position.low, 6),
+            "high": round(position.high, 6),
+        },
     }
 
 

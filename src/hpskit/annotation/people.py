@@ -135,11 +135,15 @@ def set_state(connection: Connection, at: float, who: str, found: Row[Any], stat
 
 
 def pause(store: Store, name: str, reason: str, *, who: str = "researcher") -> None:
-    """Stop somebody until `resume`; nothing that was stored changes."""
+    """Stop somebody until `resume`; nothing that was stored changes.
+
+    Raises:
+        InputError: they do not work now; the first reason stays.
+    """
     with store.write() as connection:
         found = locked(connection, by_name(connection, name).id)
-        if found.state == "withdrawn":
-            raise InputError(name, "has withdrawn", expected="somebody who takes part")
+        if found.state in ("paused", "withdrawn"):
+            raise InputError(name, f"is {found.state} already", expected="somebody who takes part")
         set_state(connection, store.now(), who, found, "paused", reason)
 
 

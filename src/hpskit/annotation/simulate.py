@@ -33,6 +33,8 @@ finds it in the 37 groups of HPD v2 that are public (0.290)."""
 _SECONDS = 3.5
 """Seconds an image where there is no pilot, at human speeds on this page."""
 OVERLAPS = (1, 2, 3, 5, 7, 10)
+_LEAST_TASKS = 300
+"""Tasks that are simulated where a project has fewer: with three, chance would say which overlap is best."""
 
 
 def plan_project(
@@ -72,7 +74,7 @@ def plan_project(
                 plan(
                     Forecast(
                         images=images,
-                        tasks=count,
+                        tasks=max(count, _LEAST_TASKS),
                         annotators=annotators,
                         noise=noise,
                         bad=bad,
@@ -84,7 +86,7 @@ def plan_project(
             )
             for images, count in sorted(sizes.items())
         ]
-        hours = sum(row.hours for _, row in forecasts)
+        hours = sum(overlap * count * seconds * images / 3600 for images, count in sizes.items())
         tau, weighted = (
             sum(count * getattr(row, name) for count, row in forecasts) / len(work) for name in ("tau", "weighted_tau")
         )

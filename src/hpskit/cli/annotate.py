@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,16 +27,24 @@ Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a
 Who = Annotated[str, typer.Argument(metavar="NAME", help="Name or pseudonym.")]
 
 
-def _open(folder: Path, database: str) -> Opened:
+_EXTRA = ("alembic", "fastapi", "itsdangerous", "python_multipart", "sqlalchemy", "uvicorn")
+
+
+@app.callback()
+def _needs_the_extra() -> None:
+    from importlib.util import find_spec
+
     from hpskit.errors import MissingExtraError
 
-    try:
-        from hpskit.annotation.web.serving import opened
-    except ImportError as error:
-        if error.name and error.name.startswith("hpskit"):
-            raise
-        cure = 'pip install "hpskit[annotate]"'
-        raise MissingExtraError("hpskit annotate", f"needs {error.name}, which is not installed", cure=cure) from error
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing and not {"-h", "--help"} & set(sys.argv):
+        cure = "pip install 'hpskit[annotate]'"
+        raise MissingExtraError("hpskit annotate", f"needs {missing[0]}, which is not installed", cure=cure)
+
+
+def _open(folder: Path, database: str) -> Opened:
+    from hpskit.annotation.web.serving import opened
+
     return opened(folder, database)
 
 
@@ -141,7 +150,9 @@ def _serve(found: Opened, host: str, port: int, open_: bool, names: list[str]) -
         for name, token in links.items():
             echo(f"{name}: {base}/join/{token}")
         lead = researcher_link(found, base)
-        echo(f"researcher: {lead}", "Ctrl-C ends the server; nothing is lost.")
+        echo(f"researcher: {lead}")
+        echo(f"invite others with: hpskit annotate invite {found.project.folder} NAME --at {base}")
+        echo("Ctrl-C ends the server; nothing is lost.")
         if open_:
             webbrowser.open(f"{base}/join/{next(iter(links.values()))}" if links else lead)
 
@@ -314,16 +325,20 @@ def export(
     from dataclasses import asdict
 
     from hpskit.annotation.export import export as write
+    from hpskit.pages.format import counted
 
     found = _open(folder, database)
     made = write(found.project, found.store, to, out, aggregate=aggregate, keep_paused=keep_paused)
     if as_json:
         return echo_json(asdict(made))
-    echo(f"{made.tasks:,} tasks, {made.votes:,} votes, {made.images:,} images in {out}")
+    echo(
+        f"{counted(made.tasks, 'task')}, {made.votes:,} of {made.wanted:,} votes wanted, "
+        f"{counted(made.images, 'image')} in {out}"
+    )
     for reason, count in made.excluded.items():
-        echo(f"not in the data set: {count:,} votes ({reason})")
+        echo(f"not in the data set: {counted(count, 'vote')} ({reason})")
     for what, count in made.lost.items():
-        echo(f"not in this layout: {what} ({count:,} groups); votes.jsonl has it")
+        echo(f"this layout has no place for {what} ({counted(count, 'group')})")
     return None
 
 
@@ -333,19 +348,20 @@ def pay(
     out: Annotated[Path, typer.Option(help="CSV file with a row for each annotator.")],
     database: Database = "",
 ) -> None:
-    """Write what everybody has earned, by pseudonym, as `[pay]` in project.toml says.
+    """Write what everybody has earned, by pseudonym, as the table pay in project.toml says.
 
     \b
     hpskit annotate pay project --out pay.csv
     """
     from hpskit.annotation.pay import pay_csv, pay_sheet
     from hpskit.files import publish
+    from hpskit.pages.format import counted
 
     found = _open(folder, database)
     rows = pay_sheet(found.store, found.project.settings)
     with publish(out) as temporary:
         temporary.write_text(pay_csv(rows), encoding="utf-8")
-    echo(f"{len(rows):,} people in {out}")
+    echo(f"{counted(len(rows), 'row')} in {out}")
 
 
 @app.command()
@@ -426,10 +442,13 @@ def simulate(
         return echo_json(rows)
     table = new_table("", "people a task", "pairs right", "tau, weighted", "tau, plain", "hours", "cost")
     for row in rows:
-        cost = f"{row['cost']:,.0f} {row['currency']}" if row["cost"] else ""
+        cost = f"{row['cost']:,.2f} {row['currency']}" if row["cost"] else "see [pay]"
         figures = (f"{row['pairs']:.1%}", f"{row['tau_weighted']:.3f}", f"{row['tau_plain']:.3f}")
-        table.add_row(f"{row['overlap']}", *figures, f"{row['hours']:,.1f}", cost)
-    return show(table, dim="against the order that infinitely many good annotators would give")
+        table.add_row(f"{row['overlap']}", *figures, f"{row['hours']:,.2f}", cost)
+    note = (
+        "pairs ordered right, and Kendall's tau of the weighted and the plain mean rank, against infinitely many people"
+    )
+    return show(table, dim=note)
 
 
 def _worths(given: list[str]) -> dict[str, float]:

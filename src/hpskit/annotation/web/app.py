@@ -98,9 +98,7 @@ def home(request: Request) -> Response:
         case "practice" | "work":
             return render("work.html", shell(request, who))
         case "paused":
-            text = (
-                "Your work is paused. Everything that you did is kept. The people who run this project have been told."
-            )
+            text = "Your work on this project is paused. What you did is kept. Ask whoever sent you the link."
             return message(request, who, "Paused", text)
         case "rejected":
             code = panels.code_of(server.settings, who, "screened_out")
@@ -188,9 +186,9 @@ def me(request: Request, who: Person) -> Response:
         facts.append(("Qualification", f"{agreed:g} of {pairs} clear pairs as the experts"))
     delete = server.settings.withdrawal == "delete"
     text = (
-        "Your answers are deleted, and your name."
+        "This deletes your answers and your name."
         if delete
-        else "Your name is deleted; your answers stay under a pseudonym."
+        else "This deletes your name; your answers stay under a pseudonym."
     )
     name = who.name if who.panel is None else "you"
     return render("me.html", shell(request, who, name=name, facts=facts, withdrawn=False, withdraw=text))

@@ -108,7 +108,7 @@ class TaskRow(Layout):
         ranker = found[0]
         if not isinstance(ranker, dict) or not all(isinstance(ids, list) for ids in ranker.values()):
             raise InputError(f"{place}: ranker", "holds no lists of ids", expected="{name: [ids in order]}")
-        if len(ranker) == 1:
+        if len(ranker) == 1 and not next(iter(ranker)).isdecimal():
             tiers = [[one] for one in next(iter(ranker.values()))]
         else:
             buckets = {name: ids for name, ids in ranker.items() if name != "_"}

@@ -275,7 +275,7 @@ class Work {
     const until = Math.max(5, seconds ?? 60);
     this.#noTask(`${text ?? "All tasks are with other people at the moment."} Come back in ${plural(Math.ceil(until / 60), "minute")}; this page looks by itself.`,
       { "Look now": () => this.next() });
-    this.retry = setTimeout(() => this.next(), until * 1000);
+    this.retry = setTimeout(() => this.next(), 1000 * Math.min(until, 60)); // a task may come back sooner
     return undefined;
   }
 
