@@ -132,7 +132,7 @@ class Anything(RuleBasedStateMachine):
 
     @rule(name=names)
     def pause(self, name: str) -> None:
-        if name not in self.withdrawn:
+        if name not in self.withdrawn and self.bench.who(name).state != "paused":
             people.pause(self.bench.store, name, "a break")
 
     @rule(name=names)

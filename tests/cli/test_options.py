@@ -29,7 +29,12 @@ from hpskit.training.trainer import TrainConfig
 DIFFERENT = {
     "compare_pixels": "split decodes once, for parts that stay; train would at every start",
     "images": "a switch of `data`, folders elsewhere",
+    "name": "that of an annotation project is its folder's",
+    "open_": "`annotate demo` opens its page; a server does not",
+    "out": "`annotate demo` needs no word",
+    "reason": "why people are paused by hand, or a panel took them back",
     "resamples": "10,000 for figures; a study draws whole samples of images or prompts, 1,000 times",
+    "to": "models are exported to one layout, people's choices to another",
     "suite": "verify takes the suite that the result names",
 }
 """Names whose default differs from command to command, and why."""
