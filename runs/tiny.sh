@@ -35,7 +35,6 @@ for _ in $(seq 300); do grep -q researcher: "$work/server.txt" && break || sleep
 address=$(sed -n 's#^researcher: \(http://[^/]*\)/.*#\1#p' "$work/server.txt")
 [ -n "$address" ] || { cat "$work/server.txt"; exit 1; }
 run hpskit annotate simulate "$work/people" --server "$address" --annotators 6 --worth fine=4 --worth plain=2 --worth poor=0
-run hpskit annotate status "$work/people"
 kill $server && wait $server || true
 run hpskit annotate export "$work/people" --to rankings --out "$work/votes"
 run hpskit data inspect "$work/votes"
