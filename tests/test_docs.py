@@ -26,7 +26,7 @@ from hpskit import hpsv2
 from hpskit.annotation import people
 from hpskit.annotation.answers import Answer
 from hpskit.annotation.assignment import get_task
-from hpskit.annotation.votes import submit
+from hpskit.annotation.submission import submit
 from hpskit.annotation.web.serving import opened
 from hpskit.cli import app
 from hpskit.models import loading
@@ -93,7 +93,8 @@ def write_vote(folder: Path) -> None:
         held = get_task(found.store, connection, who, found.project.settings).assignment
         assert held is not None
     answer = Answer(tiers=tuple((position,) for position in range(len(held.order))))
-    submit(found.store, who, held.id, str(uuid.UUID(int=1)), 1, answer, 9.0, found.project.settings)
+    facts = {"vote_id": str(uuid.UUID(int=1)), "revision": 1, "answer": answer, "seconds": 9.0}
+    submit(found.store, found.project.settings, who, held.id, **facts)
     found.store.close()
 
 

@@ -23,6 +23,7 @@ from hpskit.annotation.assignment import Given, get_task
 from hpskit.annotation.project import Project, Settings
 from hpskit.annotation.setup import Source, make_project
 from hpskit.annotation.store import Store
+from hpskit.annotation.submission import submit
 from hpskit.annotation.tables import assignment, person, task, vote
 from hpskit.dataset.group import Group, Judgement
 from hpskit.pixels import Encoded
@@ -140,7 +141,7 @@ class Bench:
         number = row if isinstance(row, str) else row.id
         given = given or answer(len(self.assignment(number).order))
         facts = {"vote_id": str(uuid.uuid4()), "revision": 1, "seconds": 5.0} | facts
-        return votes.submit(self.store, self.who(name), number, answer=given, settings=self.settings, **facts)
+        return submit(self.store, self.settings, self.who(name), number, answer=given, **facts)
 
     def vote(self, name: str, **facts: Any) -> dict[str, Any]:
         """Do the next task."""

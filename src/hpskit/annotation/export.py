@@ -26,7 +26,7 @@ from sqlalchemy import Connection, select
 
 from hpskit import __version__
 from hpskit.annotation.project import Project
-from hpskit.annotation.quality import EXCLUDED
+from hpskit.annotation.quality import EXCLUDED, positions
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import assignment, image, person, task, vote
 from hpskit.dataset.convert import write_rows
@@ -402,8 +402,8 @@ def strengths(tasks: Mapping[int, Task], counted: Mapping[int, Sequence[Vote]]) 
     if len({name for row in sources for name in row}) < 2:
         return {}
     votes = [array(counted[number]) for number in own]
-    positions = [[np.argsort(one.shown) for one in counted[number]] for number in own]  # of each image, by place
-    found = strengths_with_position(votes, sources, positions)
+    places = [[positions(one.shown) for one in counted[number]] for number in own]
+    found = strengths_with_position(votes, sources, places)
     position = found.position
     return {
         "unit": "log-odds; the mean over the generators is 0",

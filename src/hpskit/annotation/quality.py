@@ -205,7 +205,8 @@ def more_votes(store: Store, settings: Settings, number: int) -> None:
         if found is None or found.kind != "work" or found.done < found.wanted:
             return
         base = settings.overlap if found.split == "test" else settings.train_overlap
-        judged = [one for one in read_votes(connection, tasks=[found.id]) if one.round == 0]
+        out = excluded(connection)
+        judged = [one for one in read_votes(connection, tasks=[found.id]) if one.round == 0 and one.person not in out]
     if found.wanted >= base + settings.extra_votes or not judged:
         return
     chance = float(flip_probability([np.stack([one.ranks for one in judged])]).mean[0])
@@ -313,7 +314,7 @@ def stand(
         seconds=float(np.median(seconds)) if seconds else None,
         too_fast=mean([one.seconds < settings.least_seconds * len(one.ranks) for one in own]),
         straight=straight(complete),
-        position=mean(taus_of([one.ranks for one in complete], [[positions(one)] for one in complete])),
+        position=mean(taus_of([one.ranks for one in complete], [[positions(one.order)] for one in complete])),
         tau=mean(found.taus),
         retest=mean(found.retests),
         checked=len(found.taus),
@@ -322,11 +323,9 @@ def stand(
     )
 
 
-def positions(one: Judged) -> NDArray[np.float64]:
-    """Return the position on the page of each image, by place."""
-    found = np.empty(len(one.order))
-    found[list(one.order)] = np.arange(len(one.order))
-    return found
+def positions(order: Sequence[int]) -> NDArray[np.float64]:
+    """Return the position on the page of each image, by place; order[position] = place."""
+    return np.argsort(order).astype(np.float64)
 
 
 def straight(own: Sequence[Judged]) -> float | None:

@@ -1,54 +1,40 @@
-"""Votes: stored when acknowledged, once, and as they stood on the page.
+"""Tasks on somebody's page, from the moment when they are shown until they are skipped, changed, returned or taken out.
 
-The page makes the id of a vote, so that a retry after a lost answer is the same vote and gets the same reply. The last
-answers can be changed for some time; what stood before is in the audit log. Nothing that somebody submitted is thrown
-away: a vote that comes when its task is full is kept as `late`.
+`hpskit.annotation.submission` stores what is submitted. The last answers can be changed for some time; what they said
+before is in the audit log.
 """
 
 from __future__ import annotations
 
-import contextlib
-import uuid
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, select, update
 
-from hpskit.annotation.answers import (
-    Answer,
-    check_answer,
-    flags_by_place,
-    positions_of,
-    ranks_by_place,
-    ratings_by_place,
-)
+from hpskit.annotation.answers import Answer, check_answer, positions_of
 from hpskit.annotation.assignment import end_lease, ends_leases, lease, next_end
-from hpskit.annotation.people import State, locked, set_state
+from hpskit.annotation.people import locked
 from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import assignment, image, person, task, vote
 from hpskit.errors import InputError
-from hpskit.stats.vigilance import gold_score
 
 __all__ = [
     "AbsentError",
     "ConflictError",
+    "changeable",
     "describe",
     "history",
     "invalidate",
+    "locked_task",
     "owned",
     "return_vote",
     "save_draft",
     "seen",
     "skip",
-    "submit",
 ]
 
 _CHANGEABLE = 5
 """The last votes of a person that can be changed."""
-_MOST_SECONDS = 24 * 3600.0
-_LATE = "the task was full"
 
 
 class AbsentError(InputError):
@@ -160,199 +146,12 @@ def save_draft(
     return version
 
 
-def submit(
-    store: Store,
-    who: Row[Any],
-    number: str,
-    vote_id: str,
-    revision: int,
-    answer: Answer,
-    seconds: float,
-    settings: Settings,
-) -> dict[str, Any]:
-    """Store a vote, or a changed one; the reply to a repeat is the same.
-
-    Raises:
-        AbsentError: the assignment is not this person's.
-        InputError: the answer is none that this project takes, or the id is no UUID.
-        ConflictError: the id is of another vote, something else is stored, or it can no longer be changed.
-    """
-    check_id(vote_id)
-    with _one_id(), store.write() as connection:
-        who = locked(connection, who.id)
-        row = owned(connection, who, number)
-        found = locked_for_vote(connection, row.task)
-        if not store.sqlite:  # as it is now that nobody else changes it
-            row = owned(connection, who, number, lock=True)
-        check_answer(answer, len(row.order), settings)
-        ranks = ranks_by_place(answer, row.order)
-        content = {
-            "ranks": ranks,
-            "none": answer.none,
-            "ratings": ratings_by_place(answer, row.order),
-            "flags": flags_by_place(answer, row.order),
-        }
-        before = connection.execute(select(vote).where(vote.c.assignment == row.id)).one_or_none()
-        if before is None:
-            reply = _first(store, connection, who, row, found, vote_id, revision, content, seconds, settings)
-        else:
-            reply = _again(store, connection, who, row, found, before, vote_id, revision, content, seconds, settings)
-        return reply
-
-
-@contextlib.contextmanager
-def _one_id() -> Iterator[None]:
-    """Refuse an id that somebody else stored in this very moment; one of before is found by `_first`."""
-    try:
-        yield
-    except IntegrityError as error:
-        raise ConflictError("vote", "is of another task") from error
-
-
-def check_id(vote_id: str) -> None:
-    """See that an id is a UUID as it is usually written."""
-    try:
-        right = str(uuid.UUID(vote_id)) == vote_id
-    except ValueError:
-        right = False
-    if not right:
-        raise InputError("vote", f"is {vote_id!r}", expected="a UUID in lower case")
-
-
-def locked_for_vote(connection: Connection, number: int) -> Row[Any]:
+def locked_task(connection: Connection, number: int) -> Row[Any]:
     """Read a task, after whoever is changing it has done so."""
     return connection.execute(select(task).where(task.c.id == number).with_for_update()).one()
 
 
-def _first(
-    store: Store,
-    connection: Connection,
-    who: Row[Any],
-    row: Row[Any],
-    found: Row[Any],
-    vote_id: str,
-    revision: int,
-    content: Mapping[str, Any],
-    seconds: float,
-    settings: Settings,
-) -> dict[str, Any]:
-    """Store the vote of an assignment that has none."""
-    if row.state == "skipped":
-        raise ConflictError("assignment", "was skipped")
-    if connection.execute(select(vote.c.id).where(vote.c.id == vote_id)).one_or_none() is not None:
-        raise ConflictError("vote", "is of another task")
-    now = store.now()
-    main = found.kind == "work" and row.round == 0
-    late = main and _full(connection, found, row, now)
-    seconds = min(max(0.0, seconds, row.active_seconds), _MOST_SECONDS)
-    connection.execute(
-        insert(vote).values(
-            id=vote_id,
-            assignment=row.id,
-            task=row.task,
-            person=who.id,
-            round=row.round,
-            revision=revision,
-            state="late" if late else "counted",
-            reason=_LATE if late else "",
-            first_at=now,
-            stored_at=now,
-            active_seconds=seconds,
-            **content,
-        )
-    )
-    end_lease(connection, row, "voted")
-    if main and not late:
-        connection.execute(update(task).where(task.c.id == row.task).values(done=task.c.done + 1))
-    practice, done = None, who.done
-    if found.kind == "practice":
-        practice = _practice(store, connection, who, found, content["ranks"], settings)
-    else:
-        done += 1
-        connection.execute(update(person).where(person.c.id == who.id).values(done=done))
-    return {"stored": True, "vote": vote_id, "revision": revision, "done": done, "late": late, "practice": practice}
-
-
-def _full(connection: Connection, found: Row[Any], row: Row[Any], now: float) -> bool:
-    """Tell whether a vote comes too late for its task: it keeps the place that its lease holds.
-
-    Without a lease it takes a place that nobody has; leases of others that are over, too, must not keep it out.
-    """
-    if row.state == "held":
-        return bool(found.done >= found.wanted)
-    query = select(func.count()).where(
-        assignment.c.task == found.id, assignment.c.round == 0, assignment.c.state == "held", assignment.c.ends_at > now
-    )
-    return bool(found.done + connection.execute(query).scalar_one() >= found.wanted)
-
-
-def _again(
-    store: Store,
-    connection: Connection,
-    who: Row[Any],
-    row: Row[Any],
-    found: Row[Any],
-    before: Row[Any],
-    vote_id: str,
-    revision: int,
-    content: Mapping[str, Any],
-    seconds: float,
-    settings: Settings,
-) -> dict[str, Any]:
-    """Answer a repeat, or change a vote that may be changed."""
-    same = all(getattr(before, name) == value for name, value in content.items())
-    if before.id != vote_id:
-        raise ConflictError("vote", "is there already under another id", vote=before.id, revision=before.revision)
-    reply = {
-        "stored": True,
-        "vote": vote_id,
-        "revision": revision,
-        "done": who.done,
-        "late": before.state == "late",
-        "practice": None,
-    }
-    if found.kind == "practice" and same:
-        reply["practice"] = _stated(connection, _score(before.ranks, found, settings), who.practice, settings)
-    if revision == before.revision and same:
-        return reply
-    if revision != before.revision + 1:
-        raise ConflictError(
-            "revision",
-            f"is {revision}",
-            vote=before.id,
-            revision=before.revision,
-            answer=positions_of(before, row.order),
-        )
-    if not changeable(store, connection, who, before, settings):
-        raise ConflictError("vote", "can no longer be changed", vote=before.id, revision=before.revision)
-    now = store.now()
-    record(
-        connection,
-        now,
-        who.name,
-        "change",
-        vote_id,
-        revision=before.revision,
-        ranks=before.ranks,
-        none=before.none,
-        ratings=before.ratings,
-        flags=before.flags,
-        stored_at=before.stored_at,
-    )
-    values = {**content, "revision": revision, "stored_at": now, "active_seconds": max(seconds, before.active_seconds)}
-    if before.state == "returned":
-        main = found.kind == "work" and row.round == 0
-        late = main and _full(connection, found, row, now)
-        values |= {"state": "late", "reason": _LATE} if late else {"state": "counted", "reason": ""}
-        reply["late"] = late
-        end_lease(connection, row, "voted")
-        if main and not late:
-            connection.execute(update(task).where(task.c.id == row.task).values(done=task.c.done + 1))
-    connection.execute(update(vote).where(vote.c.id == vote_id).values(values))
-    return reply
-
-
-def changeable(store: Store, connection: Connection, who: Row[Any], row: Row[Any], settings: Settings) -> bool:
+def changeable(connection: Connection, who: Row[Any], row: Row[Any], settings: Settings, now: float) -> bool:
     """Tell whether a vote may be changed: returned by an inspector, or one of the last, and not long ago."""
     if row.state == "returned":
         return True
@@ -361,39 +160,7 @@ def changeable(store: Store, connection: Connection, who: Row[Any], row: Row[Any
         return False
     query = select(vote.c.id).where(vote.c.person == who.id).order_by(vote.c.first_at.desc()).limit(_CHANGEABLE)
     recent = connection.execute(query).scalars().all()
-    return row.id in recent and store.now() - row.first_at <= 60 * settings.change_minutes
-
-
-def _practice(
-    store: Store, connection: Connection, who: Row[Any], found: Row[Any], ranks: list[int | None], settings: Settings
-) -> dict[str, Any]:
-    """Score a task of the qualification; after the last one the person begins to work, or does not."""
-    own = _score(ranks, found, settings)
-    scores = [*who.practice, own]
-    connection.execute(update(person).where(person.c.id == who.id).values(practice=scores))
-    stated = _stated(connection, own, scores, settings)
-    if stated["passed"] is not None:
-        pairs = sum(score[1] for score in scores)
-        reason = "" if stated["passed"] else f"qualification: {stated['score']:.0%} of {pairs} clear pairs"
-        state: State = "work" if stated["passed"] else "rejected"
-        set_state(connection, store.now(), "qualification", who, state, reason)
-    return stated
-
-
-def _score(ranks: list[int | None], found: Row[Any], settings: Settings) -> list[float]:
-    """Score a ranking against the experts': clear pairs that agree, and all of them."""
-    scored = gold_score(ranks, found.gold, share=settings.agree_share)
-    return [scored.agreed, scored.pairs] if scored else [0.0, 0]
-
-
-def _stated(connection: Connection, own: list[float], scores: list[list[float]], settings: Settings) -> dict[str, Any]:
-    """Say what somebody is told after a task of the qualification."""
-    agreed, pairs = sum(score[0] for score in scores), sum(score[1] for score in scores)
-    share = agreed / pairs if pairs else 1.0
-    total = connection.execute(select(func.count()).where(task.c.kind == "practice")).scalar_one()
-    left = int(total) - len(scores)
-    passed = None if left else share >= settings.practice_score
-    return {"score": share, "passed": passed, "left": left, "agreed": own[0], "pairs": own[1]}
+    return row.id in recent and now - row.first_at <= 60 * settings.change_minutes
 
 
 def skip(store: Store, who: Row[Any], number: str, reason: str, settings: Settings) -> int:
@@ -406,7 +173,7 @@ def skip(store: Store, who: Row[Any], number: str, reason: str, settings: Settin
         raise InputError("reason", f"is {reason!r}", expected=f"one of {', '.join(settings.skip_reasons)}")
     with store.write() as connection:
         found = locked(connection, who.id)
-        kind = locked_for_vote(connection, owned(connection, who, number).task).kind
+        kind = locked_task(connection, owned(connection, who, number).task).kind
         row = owned(connection, who, number, lock=True)
         if row.state == "skipped":
             return max(0, settings.skips - int(found.skips))
@@ -438,7 +205,7 @@ def history(store: Store, who: Row[Any], settings: Settings) -> list[dict[str, A
                 "vote": row.id,
                 "assignment": row.assignment,
                 "prompt": row.prompt,
-                "changeable": changeable(store, connection, who, row, settings),
+                "changeable": changeable(connection, who, row, settings, store.now()),
             }
             for row in connection.execute(query).all()
         ]
@@ -448,7 +215,7 @@ def _stored(connection: Connection, number: str) -> Row[Any]:
     """Read a vote so that nobody else changes it, or its task, before this transaction ends."""
     one = select(vote).where(vote.c.id == number)
     if (found := connection.execute(one).one_or_none()) is not None:
-        locked_for_vote(connection, found.task)
+        locked_task(connection, found.task)
         found = connection.execute(one.with_for_update()).one_or_none()
     if found is None:
         raise AbsentError("vote", f"{number!r} is not there")

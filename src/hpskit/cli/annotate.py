@@ -198,15 +198,17 @@ def status(folder: Folder, database: Database = "", as_json: Json = False) -> No
     from dataclasses import asdict
 
     from hpskit.annotation.quality import standing
-    from hpskit.annotation.status import progress_of
+    from hpskit.annotation.web.dashboard import progress
 
     found = _open(folder, database)
-    progress, people = progress_of(found.store), standing(found.store, found.project.settings)
+    with found.store.read() as connection:
+        counts = progress(found.store, connection, found.store.now())
+    people = standing(found.store, found.project.settings)
     if as_json:
-        return echo_json({"progress": asdict(progress), "people": [asdict(one) for one in people]})
+        return echo_json({"progress": asdict(counts), "people": [asdict(one) for one in people]})
     echo(
-        f"{progress.votes:,} of {progress.wanted:,} votes, {progress.finished:,} of {progress.tasks:,} tasks finished, "
-        f"{progress.held:,} being worked on"
+        f"{counts.done:,} of {counts.wanted:,} votes, {counts.finished:,} of {counts.tasks:,} tasks finished, "
+        f"{counts.held:,} being worked on"
     )
     table = new_table(
         "",
@@ -279,9 +281,11 @@ def review(
     hpskit annotate review project
     hpskit annotate review project 8c0e… --invalidate "answered twice by a script"
     """
-    from hpskit.annotation.status import to_review
+    from dataclasses import asdict
+
     from hpskit.annotation.votes import invalidate as take_out
     from hpskit.annotation.votes import return_vote
+    from hpskit.annotation.web.inspection import LISTS, listed
     from hpskit.errors import InputError
 
     found = _open(folder, database)
@@ -293,13 +297,20 @@ def review(
     if invalidate:
         take_out(found.store, vote, invalidate, who=who)
         return echo(f"{vote} counts no longer")
-    rows = to_review(found.store, found.project.settings)
+    with found.store.read() as connection:
+        rows = [
+            {"list": LISTS[what].lower(), **asdict(item)}
+            for what in ("fast", "checks", "unlike", "flags")
+            for item in listed(connection, found.project.settings, what)
+        ]
     if as_json:
         return echo_json(rows)
-    table = new_table("", "vote", "annotator", "task", "why", words=["vote", "annotator", "task", "why"])
+    if not rows:
+        return echo("no vote to look at")
+    table = new_table("", "vote", "annotator", "list", "why", words=["vote", "annotator", "list", "why"])
     for row in rows:
-        table.add_row(row["vote"], row["annotator"], row["task"], row["why"])
-    return show(table, dim=f"{len(rows)} votes to look at")
+        table.add_row(row["vote"], row["pseudonym"], row["list"], row["why"])
+    return show(table, dim="as on the page of inspectors, which shows the images")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from hpskit.annotation.answers import Answer
 from hpskit.annotation.assignment import get_task
 from hpskit.annotation.people import locked, set_state
 from hpskit.annotation.replies import REFUSALS, Drafted, Me, Next, One, Past, Skipped, Stored
+from hpskit.annotation.submission import submit as store_vote
 from hpskit.annotation.tables import assignment, image, person, task
 from hpskit.annotation.web.access import note_seen
 from hpskit.annotation.web.guard import Server, acting, current, no_session
@@ -131,8 +132,15 @@ def draft(request: Request, number: AssignmentId, body: Draft, who: Acting) -> d
 def submit(request: Request, vote_id: Annotated[str, Path(max_length=36)], body: Vote, who: Acting) -> dict[str, Any]:
     """Store a vote; the reply is sent when it is on the disk."""
     server = Server.of(request)
-    reply = votes.submit(
-        server.store, who, body.assignment, vote_id, body.revision, body.answer, body.active_seconds, server.settings
+    reply = store_vote(
+        server.store,
+        server.settings,
+        who,
+        body.assignment,
+        vote_id=vote_id,
+        revision=body.revision,
+        answer=body.answer,
+        seconds=body.active_seconds,
     )
     server.after_vote(who.id)
     return reply

@@ -152,7 +152,7 @@ def measure(
 def rankings(groups: Sequence[Sequence[Judged]]) -> tuple[list[ArrayLike], list[ArrayLike]]:
     """Return the ranks of each task, (votes, images), and the positions on the page of the same images."""
     votes: list[ArrayLike] = [np.stack([one.ranks for one in group]) for group in groups]
-    return votes, [np.stack([positions(one) for one in group]) for group in groups]
+    return votes, [np.stack([positions(one.order) for one in group]) for group in groups]
 
 
 def agreement(groups: Sequence[Sequence[Judged]]) -> tuple[Agreement, list[float]]:
