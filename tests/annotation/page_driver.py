@@ -17,7 +17,7 @@ Open = Callable[..., Any]
 
 def until(page: Any, script: str, arg: Any = None) -> None:
     """Wait for a condition; Playwright's own way would evaluate a string in the page, which its policy forbids."""
-    for _ in range(160):
+    for _ in range(600):
         with suppress(Error):  # the page may just be on its way to another
             if page.evaluate(script, arg):
                 return

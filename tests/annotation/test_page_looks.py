@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from served import MadeTask, served, tasks
 
 pytestmark = needs_chromium
 
-SRC = Path(__file__).parents[2] / "src/hpskit"
 
 # Looking
 
@@ -180,13 +178,6 @@ def test_letters_can_be_switched_off(enter: Open) -> None:
         pick(page, 1).focus()
         press(page, "Enter ArrowDown 2")
         assert shown(page) == [[1]]
-
-
-def test_colours_are_those_of_the_house() -> None:
-    house, own = (
-        (SRC / path).read_text() for path in ("pages/templates/style.css", "annotation/web/static/annotate.css")
-    )
-    assert own.startswith(house[: house.index("* {")])
 
 
 # The model by itself

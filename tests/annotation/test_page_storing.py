@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from browser import needs_chromium
-from page_driver import Open, next_task, press, ready, refused, saved, shown, tiers
+from page_driver import Open, next_task, press, ready, refused, saved, shown, tiers, until
 from served import served, tasks
 
 pytestmark = needs_chromium
@@ -312,6 +312,7 @@ def test_image_that_does_not_load_is_asked_for_again(enter: Open) -> None:
         )
         page.reload()
         page.wait_for_selector(".card.broken")
+        until(page, "[...document.querySelectorAll('.card img')].some((image) => image.naturalWidth > 0)")
         press(page, "1 Enter")
         assert "Image 2 is not loaded yet" in page.inner_text("#toast")
         ready(page)

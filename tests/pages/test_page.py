@@ -36,7 +36,8 @@ def test_a_page_escapes_and_has_no_external_reference() -> None:
 
 
 def test_every_colour_of_the_style_has_a_light_and_a_dark_value() -> None:
-    style = (Path(__file__).parents[2] / "src/hpskit/pages/templates/style.css").read_text()
+    folder = Path(__file__).parents[2] / "src/hpskit/pages/templates"
+    style = "".join((folder / name).read_text() for name in ("colours.css", "style.css"))
     light, dark = (set(re.findall(r"(--[\w-]+):", part)) for part in style.split("prefers-color-scheme: dark")[:2])
     assert light == dark >= {"--paper", "--ink", "--c0", "--c5"}
     assert set(re.findall(r"var\((--[\w-]+)\)", style)) <= light

@@ -24,6 +24,7 @@ from hpskit.annotation.web import api, lead, panels
 from hpskit.annotation.web.access import COOKIE
 from hpskit.annotation.web.guard import Guard, RefusedError, Server, acting, current, install
 from hpskit.annotation.web.pages import message, render, shell, signed_in, text_page
+from hpskit.pages import page
 
 __all__ = ["create_app"]
 
@@ -56,6 +57,7 @@ def create_app(project: Project, store: Store, *, limit: bool = True) -> FastAPI
     app.include_router(api.router)
     app.include_router(panels.router)
     app.include_router(lead.router)
+    app.mount("/static/house", StaticFiles(directory=Path(page.__file__).parent / "templates"), name="house")
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_api_route("/", home, methods=["GET"], include_in_schema=False)
     app.add_api_route("/join/{token}", join, methods=["GET"], include_in_schema=False)

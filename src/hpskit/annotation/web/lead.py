@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
@@ -13,7 +12,6 @@ from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Row, select
 
-from hpskit import pages as house
 from hpskit.annotation import people, votes
 from hpskit.annotation.pay import pay_csv, pay_sheet
 from hpskit.annotation.quality import Standing, standing
@@ -80,13 +78,6 @@ def changed(request: Request, who: Row[Any], here: str, back: str, change: Calla
         return staff(request, who, "staff.html", here, status, problem=str(error), back=back)
     Server.of(request).kept.clear()
     return RedirectResponse(back, 303)
-
-
-@router.get("/house.css")
-def house_style() -> Response:
-    """Send the style of the house, of which the charts are part."""
-    text = (Path(house.__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
-    return Response(text, media_type="text/css", headers={"Cache-Control": "max-age=300"})
 
 
 # Researchers
