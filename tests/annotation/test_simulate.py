@@ -16,6 +16,7 @@ from conftest import Cli
 from error_fields import at
 from hpskit.annotation.export import export
 from hpskit.annotation.simulate import drive, plan_project
+from hpskit.annotation.tables import person
 from hpskit.annotation.web.app import create_app
 from hpskit.errors import InputError
 from small_project import MARK, Bench
@@ -55,6 +56,15 @@ def test_a_server_that_is_not_there_is_said(bench: Make) -> None:
     made = bench()
     with pytest.raises(InputError, check=at("http://127.0.0.1:1")):
         drive(made.store, "http://127.0.0.1:1", annotators=2, worth={})
+
+
+def test_no_made_up_vote_comes_among_those_of_people(bench: Make) -> None:
+    made = bench()
+    made.join("ann")
+    made.vote("ann")
+    with pytest.raises(InputError, check=at("--server")):
+        drive(made.store, "http://127.0.0.1:1", annotators=2, worth={})
+    assert len(made.rows(person)) == 1
 
 
 def test_a_plan_gets_better_and_dearer_with_people(bench: Make) -> None:

@@ -35,8 +35,9 @@ from hpskit.dataset.formats.labelstudio import task_rows
 from hpskit.dataset.formats.ours import RankingRows
 from hpskit.dataset.formats.parquet import ParquetWriter
 from hpskit.dataset.group import Group, Judgement
-from hpskit.errors import InputError, printable
+from hpskit.errors import InputError
 from hpskit.files import json_text, publish_folder
+from hpskit.pages.page import environment
 from hpskit.stats.agreement import rank_agreement
 from hpskit.stats.consensus import WeightedRanks, reliability_weighted, strengths_with_position
 
@@ -434,57 +435,44 @@ def card_text(
     simulated: Collection[str],
 ) -> str:
     """Write the card of a data set: what it is, how it was made, and what it cannot tell."""
-    settings = project.settings
     kept = [one for own in counted.values() for one in own]
-    several = [array(own) for own in counted.values() if len(own) > 1]
-    people = [[one.annotator for one in own] for own in counted.values() if len(own) > 1]
+    what = (
+        "the mean rank weighted by each annotator's reliability" if aggregate == "weighted" else "the plain mean rank"
+    )
+    text = (
+        environment("hpskit.annotation")
+        .get_template("card.md")
+        .render(
+            package=f"hpskit {__version__}",
+            settings=project.settings,
+            to=to,
+            order=what,
+            facts=card_facts(project, tasks, counted),
+            votes=len(kept),
+            simulated=sum(one.annotator in simulated for one in kept),
+            reasons=Counter(one.excluded for one in votes if one.excluded).most_common(),
+        )
+    )
+    return text.strip() + "\n"
+
+
+def card_facts(project: Project, tasks: Mapping[int, Task], counted: Mapping[int, Sequence[Vote]]) -> dict[str, str]:
+    """Put a data set into figures, for its card."""
+    kept = [one for own in counted.values() for one in own]
+    several = [own for own in counted.values() if len(own) > 1]
     work = [one for one in tasks.values() if one.kind == "work"]
     sizes = sorted({len(tasks[number].images) for number in counted})
-    of_nobody = sum(one.annotator in simulated for one in kept)
-    made_up = f"**{of_nobody:,} of the {len(kept):,} votes are simulated: no person gave them.**\n\n" * (of_nobody > 0)
-    reasons = Counter(one.excluded for one in votes if one.excluded)
+    offered = {"ties": project.settings.ties, "partial rankings": project.settings.partial}
     facts = {
         "Tasks with votes": f"{len(counted):,} of {len(work):,}",
         "Votes": f"{len(kept):,} of {sum(one.wanted for one in work):,} wanted",
         "Annotators": f"{len({one.annotator for one in kept}):,}",
         "Images of a task": f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}",
         "Median time of a task": f"{float(np.median([one.active_seconds for one in kept])):.1f} s",
-        "Ties, partial rankings": ", ".join(
-            "allowed" if is_on else "not offered" for is_on in (settings.ties, settings.partial)
-        ),
+        "Offered": ", ".join(name for name, is_on in offered.items() if is_on) or "complete orders without ties alone",
     }
     if several:
-        found = rank_agreement(several, people)
-        interval = f"{found.low:.3f} to {found.high:.3f}"
-        facts["Agreement (mean tau-b of two annotators)"] = f"{found.value:.3f}, 95 % interval {interval}"
-    what = (
-        "the mean rank weighted by each annotator's reliability" if aggregate == "weighted" else "the plain mean rank"
-    )
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    left = "\n".join(f"| {printable(reason)} | {count:,} |" for reason, count in reasons.most_common())
-    return f"""# {printable(settings.name)}
-
-Preferences of people for generated images, collected with hpskit {__version__} and written as `{to}`.
-Each annotator saw all images of a prompt at once, in an order of their own, without the names of generators.
-
-| | |
-|---|---|
-{rows}
-
-{made_up}The published order of a task (`rank`) is {what}; `about/aggregates.jsonl` has both.
-`about/votes.jsonl` has every vote as it was given, those that are not in the data set too.
-
-## Votes that are not in the data set
-
-| reason | votes |
-|---|--:|
-{left or "| none | 0 |"}
-
-## Limits
-
-- Preferences are those of these annotators, with the instructions that they had; other people may prefer otherwise.
-- Tasks with one vote carry that person's taste. Agreement is measured on tasks with several.
-- Annotators are known by pseudonyms. Images and prompts were not checked for persons or marks.
-- The order on the page was drawn for each annotator and is in `votes.jsonl`; `generators.json` says what it
-  was worth.
-"""
+        found = rank_agreement([array(own) for own in several], [[one.annotator for one in own] for own in several])
+        figures = f"{found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}"
+        facts["Agreement (mean tau-b of two annotators)"] = figures
+    return facts

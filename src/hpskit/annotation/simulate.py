@@ -9,18 +9,20 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from typing import Any
 
 import numpy as np
+from sqlalchemy import select
 
 from hpskit.annotation import people
-from hpskit.annotation.export import SIMULATED, array, read_tasks, read_votes
+from hpskit.annotation.export import SIMULATED, Vote, array, read_tasks, read_votes
 from hpskit.annotation.project import Project
 from hpskit.annotation.store import Store
+from hpskit.annotation.tables import assignment, image, person, task, vote
 from hpskit.errors import InputError
 from hpskit.stats.planning import Project as Forecast
 from hpskit.stats.planning import fitted_noise, plan
@@ -32,6 +34,8 @@ _NOISE = 0.29
 finds it in the 37 groups of HPD v2 that are public (0.290)."""
 _SECONDS = 3.5
 """Seconds an image where there is no pilot, at human speeds on this page."""
+_PILOT = 30
+"""Votes from which a project's own noise and seconds are used."""
 OVERLAPS = (1, 2, 3, 5, 7, 10)
 _LEAST_TASKS = 300
 """Tasks that are simulated where a project has fewer: with three, chance would say which overlap is best."""
@@ -54,56 +58,39 @@ def plan_project(
     with store.read() as connection:
         tasks = read_tasks(connection)
         votes = [one for one in read_votes(connection, tasks) if not one.excluded]
-    work = [one for one in tasks.values() if one.kind == "work"]
-    by_task: dict[int, list[Any]] = {}
-    for one in votes:
-        by_task.setdefault(one.task, []).append(one)
-    several = [array(own) for own in by_task.values() if len(own) > 1]
     if noise is None:
-        noise = fitted_noise(several) if sum(len(own) for own in several) >= 30 else _NOISE
+        noise = noise_of(votes)
     if seconds is None:
         timed = [one.active_seconds / len(one.ranks) for one in votes if one.active_seconds > 0]
-        seconds = float(np.median(timed)) if len(timed) >= 30 else _SECONDS
-    sizes = Counter(len(one.images) for one in work)
-    pay = project.settings.pay
+        seconds = float(np.median(timed)) if len(timed) >= _PILOT else _SECONDS
+    sizes = Counter(len(one.images) for one in tasks.values() if one.kind == "work")
+    pay, number = project.settings.pay, sizes.total()
     rows = []
     for overlap in (one for one in OVERLAPS if one <= annotators):
-        forecasts = [
-            (
-                count,
-                plan(
-                    Forecast(
-                        images=images,
-                        tasks=max(count, _LEAST_TASKS),
-                        annotators=annotators,
-                        noise=noise,
-                        bad=bad,
-                        seconds=seconds * images,
-                    ),
-                    [overlap],
-                    seed=seed,
-                )[0],
+        tau = weighted = hours = 0.0
+        for images, count in sorted(sizes.items()):
+            many = max(count, _LEAST_TASKS)
+            kind = Forecast(
+                images=images, tasks=many, annotators=annotators, noise=noise, bad=bad, seconds=seconds * images
             )
-            for images, count in sorted(sizes.items())
-        ]
-        hours = sum(overlap * count * seconds * images / 3600 for images, count in sizes.items())
-        tau, weighted = (
-            sum(count * getattr(row, name) for count, row in forecasts) / len(work) for name in ("tau", "weighted_tau")
-        )
+            (row,) = plan(kind, [overlap], seed=seed)
+            tau, weighted = tau + row.tau * count / number, weighted + row.weighted_tau * count / number
+            hours += row.hours * count / many
+        cost = overlap * number * pay.per_task + hours * pay.per_hour
+        figures = {"pairs": (1 + weighted) / 2, "tau_weighted": weighted, "tau_plain": tau, "hours": hours}
         rows.append(
-            {
-                "overlap": overlap,
-                "pairs": (1 + weighted) / 2,
-                "tau_weighted": weighted,
-                "tau_plain": tau,
-                "hours": hours,
-                "cost": overlap * len(work) * pay.per_task + hours * pay.per_hour,
-                "currency": pay.currency,
-                "noise": noise,
-                "seconds": seconds,
-            }
+            {"overlap": overlap, **figures, "cost": cost, "currency": pay.currency, "noise": noise, "seconds": seconds}
         )
     return rows
+
+
+def noise_of(votes: Sequence[Vote]) -> float:
+    """Fit the noise of one person to the votes of a pilot; without enough of them it is that of HPD v2."""
+    by_task: dict[int, list[Vote]] = defaultdict(list)
+    for one in votes:
+        by_task[one.task].append(one)
+    several = [array(own) for own in by_task.values() if len(own) > 1]
+    return fitted_noise(several) if sum(len(own) for own in several) >= _PILOT else _NOISE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,8 +133,17 @@ def drive(
         progress: is told how many votes are in.
 
     Raises:
-        InputError: the server is not there, or refuses.
+        InputError: the server is not there, or refuses; or people have voted in this project.
     """
+    with store.read() as connection:
+        real = (
+            select(vote.c.id)
+            .join(person, person.c.id == vote.c.person)
+            .where(person.c.panel.is_distinct_from(SIMULATED))
+        )
+        if connection.execute(real.limit(1)).one_or_none() is not None:
+            cure = "make a project of the same images for it: hpskit annotate init"
+            raise InputError("--server", "serves a project in which people have voted", cure=cure)
     names = [f"{SIMULATED} {number + 1}" for number in range(annotators)]
     links = people.invite(store, names, who="simulate", panel=SIMULATED)
     done = [0]
@@ -156,8 +152,8 @@ def drive(
 
     def work(number: int) -> None:
         try:
-            person = Simulated(base, links[names[number]], np.random.default_rng([seed, number]), waits)
-            while person.one(lookup, noise, pace, images):
+            somebody = Simulated(base, links[names[number]], np.random.default_rng([seed, number]), waits)
+            while somebody.one(lookup, noise, pace, images):
                 done[0] += 1
                 progress("votes", done[0], None)
         except (OSError, ValueError) as error:
@@ -187,10 +183,6 @@ def drawn(name: str) -> float:
 
 def worths_of(store: Store, number: str, worth: Mapping[str, float]) -> list[float]:
     """Return what the images of an assignment are worth, by position; only a simulation may look there."""
-    from sqlalchemy import select
-
-    from hpskit.annotation.tables import assignment, image, task
-
     with store.read() as connection:
         row = connection.execute(select(assignment.c.order, assignment.c.task).where(assignment.c.id == number)).one()
         ids = connection.execute(select(task.c.images).where(task.c.id == row.task)).scalar_one()
@@ -211,16 +203,14 @@ class Simulated:
 
     def one(self, lookup: Callable[[str], Sequence[float]], noise: float, pace: float, images: bool) -> bool:
         """Do one task; tell whether there was one."""
-        said = self._timed("next", "POST", "/api/next", {"holding": []})
-        task = said.get("task")
-        if task is None:
-            if said["reason"] == "wait":
-                time.sleep(min(said["seconds"], 1.0))
-                return self.one(lookup, noise, pace, images)
-            return False
-        for image in task["images"] if images else ():
+        while (said := self._timed("next", "POST", "/api/next", {"holding": []}))["task"] is None:
+            if said["reason"] != "wait":
+                return False
+            time.sleep(min(said["seconds"], 1.0))
+        task = said["task"]
+        for picture in task["images"] if images else ():
             begun = time.monotonic()
-            self._get(image["url"], text=False)
+            self._get(picture["url"], text=False)
             self.waits["image"].append(time.monotonic() - begun)
         self._send("POST", f"/api/assignments/{task['assignment']}/seen", {})
         looks = pace * float(self.rng.lognormal(sigma=0.3)) if pace else 0.0

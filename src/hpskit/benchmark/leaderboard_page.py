@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -326,15 +325,8 @@ def both_ways(scope: Mapping[str, Any], chance: float) -> dict[tuple[str, str], 
 def leaderboard_table(board: Mapping[str, Any]) -> str:
     """Write what `leaderboard.json` holds as Markdown: one table for each scorer, ending in a newline."""
     found = environment("hpskit.benchmark")
-    found.filters["plain"] = plain
-    words = {"plain": plain, "incomplete": incomplete, "rank_range": rank_range}
+    words = {"incomplete": incomplete, "rank_range": rank_range}
     return found.get_template("leaderboard.md").render(result=board, **words).strip() + "\n"
-
-
-def plain(text: str) -> Markup:
-    """Put text on one line, with nothing that Markdown or HTML would take for its own."""
-    safe = re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(text.split())).replace("&", "&amp;")
-    return Markup(safe)  # noqa: S704  # what means something was escaped above
 
 
 def incomplete(row: Mapping[str, Any], scope: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:

@@ -417,35 +417,18 @@ def simulate(
 ) -> None:
     """Plan before you pay: accuracy, hours and cost for different numbers of people for each task.
 
-    Nothing is stored, and noise and seconds are those of the votes that the project has. With --server made-up people
-    vote on a running server of the project, to see that it stands so many; exports say that they are made up.
+    A plan stores nothing; noise and seconds are those of the project's own votes, if it has 30. With --server made-up
+    people vote on a running server of a project without votes, to see that it stands so many; exports say so.
 
     \b
     hpskit annotate simulate project --annotators 50 --bad 0.3
     hpskit annotate simulate project --annotators 200 --server http://127.0.0.1:8100
     """
-    from hpskit.annotation.simulate import drive, plan_project
+    from hpskit.annotation.simulate import plan_project
 
     found = _open(folder, database)
     if server:
-        with progress_bar() as bar:
-            driven = drive(
-                found.store,
-                server,
-                annotators=annotators,
-                worth=_worths(worth or []),
-                noise=1.0 if noise is None else noise,
-                seed=seed,
-                progress=step_progress(bar),
-            )
-        waits = {kind: [driven.quantile(kind, share) for share in (0.5, 0.95, 0.99)] for kind in driven.waits}
-        if as_json:
-            return echo_json({"votes": driven.votes, "seconds": driven.seconds, "waits": waits})
-        echo(f"{driven.votes:,} votes of {annotators} people in {driven.seconds:.1f} s")
-        table = new_table("", "request", "median", "95 %", "99 %")
-        for kind, values in waits.items():
-            table.add_row(kind, *(f"{1000 * value:,.0f} ms" for value in values))
-        return show(table, dim=server)
+        return _drive(found, server, annotators, worth or [], 1.0 if noise is None else noise, seed, as_json)
     rows: list[dict[str, Any]] = plan_project(
         found.project, found.store, annotators=annotators, noise=noise, bad=bad, seconds=seconds, seed=seed
     )
@@ -460,6 +443,31 @@ def simulate(
         "pairs ordered right, and Kendall's tau of the weighted and the plain mean rank, against infinitely many people"
     )
     return show(table, dim=note)
+
+
+def _drive(
+    found: Opened, server: str, annotators: int, worth: list[str], noise: float, seed: int, as_json: bool
+) -> None:
+    from hpskit.annotation.simulate import drive
+
+    with progress_bar() as bar:
+        driven = drive(
+            found.store,
+            server,
+            annotators=annotators,
+            worth=_worths(worth),
+            noise=noise,
+            seed=seed,
+            progress=step_progress(bar),
+        )
+    waits = {kind: [driven.quantile(kind, share) for share in (0.5, 0.95, 0.99)] for kind in driven.waits}
+    if as_json:
+        return echo_json({"votes": driven.votes, "seconds": driven.seconds, "waits": waits})
+    echo(f"{driven.votes:,} votes of {annotators} people in {driven.seconds:.1f} s")
+    table = new_table("", "request", "median", "95 %", "99 %")
+    for kind, values in waits.items():
+        table.add_row(kind, *(f"{1000 * value:,.0f} ms" for value in values))
+    return show(table, dim=server)
 
 
 def _worths(given: list[str]) -> dict[str, float]:

@@ -1,9 +1,12 @@
-"""Figures as people read them: numbers, signs, percent, counts, durations and p-values."""
+"""Figures as people read them: numbers, signs, percent, counts, durations, p-values; texts in Markdown."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
+
+from markupsafe import Markup
 
 __all__ = [
     "between",
@@ -14,6 +17,7 @@ __all__ = [
     "p_figure",
     "p_words",
     "percent",
+    "plain",
     "points",
     "signed",
     "thousands",
@@ -97,3 +101,9 @@ def p_words(p_value: float) -> str:
     """Write a p-value as sentences give it: `p < 0.001` or `p = 0.012`."""
     figure = p_figure(p_value)
     return f"p {figure}" if figure.startswith("<") else f"p = {figure}"
+
+
+def plain(text: str) -> Markup:
+    """Put text on one line, with nothing that Markdown or HTML would take for its own."""
+    safe = re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(text.split())).replace("&", "&amp;")
+    return Markup(safe)  # noqa: S704  # what means something was escaped above

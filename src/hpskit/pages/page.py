@@ -74,5 +74,6 @@ def environment(*packages: str) -> Environment:
     loader = ChoiceLoader([PackageLoader(package) for package in (*packages, "hpskit.pages")])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     found.globals.update({name: getattr(figures, name) for name in figures.__all__})
+    found.filters["plain"] = figures.plain
     found.globals.update(interval=interval, interval_axis=interval_axis, legend=legend)
     return found

@@ -26,12 +26,22 @@ _GUARDS = {
 
 def upgrade() -> None:
     """Make tables, indices, and the triggers that make the audit log append-only."""
+    for make in (settings, images, tasks, people, assignments, votes, log):
+        make()
+
+
+def settings() -> None:
+    """Make the table of what `init` stored."""
     op.create_table(
         "setting",
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("value", sa.JSON, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_setting"),
     )
+
+
+def images() -> None:
+    """Make the table of images."""
     op.create_table(
         "image",
         sa.Column("id", sa.Integer, nullable=False),
@@ -43,6 +53,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_image"),
         sa.UniqueConstraint("name", name="uq_image_name"),
     )
+
+
+def tasks() -> None:
+    """Make the table of tasks, and the index by which open ones are found."""
     op.create_table(
         "task",
         sa.Column("id", sa.Integer, nullable=False),
@@ -64,6 +78,10 @@ def upgrade() -> None:
     is_open = sa.text("done < wanted")
     order: list[str | sa.TextClause] = ["kind", sa.text("done DESC"), "shuffle"]
     op.create_index("ix_task_open", "task", order, sqlite_where=is_open, postgresql_where=is_open)
+
+
+def people() -> None:
+    """Make the table of people."""
     op.create_table(
         "person",
         sa.Column("id", sa.Integer, nullable=False),
@@ -90,6 +108,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("link", name="uq_person_link"),
         sa.UniqueConstraint("panel", "panel_person", name="uq_person_panel_panel_person"),
     )
+
+
+def assignments() -> None:
+    """Make the table of leases."""
     op.create_table(
         "assignment",
         sa.Column("id", sa.Text, nullable=False),
@@ -111,6 +133,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("task", "person", "round", name="uq_assignment_task_person_round"),
     )
     op.create_index("ix_assignment_person_state", "assignment", ["person", "state"])
+
+
+def votes() -> None:
+    """Make the table of votes."""
     op.create_table(
         "vote",
         sa.Column("id", sa.Text, nullable=False),
@@ -136,6 +162,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("task", "person", "round", name="uq_vote_task_person_round"),
     )
     op.create_index("ix_vote_person_first_at", "vote", ["person", "first_at"])
+
+
+def log() -> None:
+    """Make the log, and the triggers that make it append-only."""
     op.create_table(
         "audit",
         sa.Column("id", sa.Integer, nullable=False),
