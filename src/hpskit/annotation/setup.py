@@ -26,7 +26,7 @@ from hpskit.annotation.tables import image, setting, task
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import DataSet, open_data
 from hpskit.errors import InputError, OutputError
-from hpskit.files import publish
+from hpskit.files import publish, publish_folder
 from hpskit.images.run import ROWS
 from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.containers import STRIPPED
@@ -69,7 +69,13 @@ def open_source(path: Path, *, allow_outside: bool = False) -> Source:
     """
     if (path / ROWS).is_file():
         return Source(groups=list(run_groups(path)), read=lambda _, name: Encoded.read(path / name))
-    data: DataSet = open_data(path, allow_outside=allow_outside)
+    try:
+        data: DataSet = open_data(path, allow_outside=allow_outside)
+    except InputError as error:
+        if not path.is_dir():
+            raise
+        cure = "bring each folder of images in with `hpskit images import`, see docs/annotation.md"
+        raise InputError(error.place, error.found, expected=error.expected, cure=cure) from error
     return Source(groups=data, read=data.own_image)
 
 
@@ -127,32 +133,22 @@ def make_project(
     if (folder / SETTINGS).exists():
         cure = "choose another folder, or serve that one"
         raise OutputError(folder, "is an annotation project already", cure=cure)
-    project = Project(folder, settings, database)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        left = not folder.is_dir() or {path.name for path in folder.iterdir()} - {"images", "annotation.sqlite"}
-        if left:
-            raise OutputError(folder, "is there and holds something else", cure="choose a new folder")
-        for path in folder.glob(
-            "annotation.sqlite*"
-        ):  # of an `init` that was killed: without settings it is no project
-            path.unlink()
-    project.images.mkdir(parents=True, exist_ok=True)
-    store = Store(project.database)
-    try:
-        if database and not store.is_new():
-            raise OutputError(store.shown, "has a project already", cure="give an empty database")
-        store.upgrade()
-        with store.write() as connection:
-            writer = Writer(project, connection, train_share, progress)
-            writer.write(source, "work")
-            if gold is not None:
-                writer.write(gold, "gold")
-            values = [{"name": "key", "value": secrets.token_hex(32)}, {"name": "project", "value": settings.name}]
-            connection.execute(insert(setting), values)
-            record(connection, store.now(), "init", "init", settings.name, **writer.counts)
-    finally:
-        store.close()
-    write_settings(folder / SETTINGS, settings)  # last: what has no settings is no project
+    with publish_folder(folder) as made:
+        project = Project(made, settings, database)
+        project.images.mkdir()
+        with contextlib.closing(Store(project.database)) as store:
+            if database and not store.is_new():
+                raise OutputError(store.shown, "has a project already", cure="give an empty database")
+            store.upgrade()
+            with store.write() as connection:
+                writer = Writer(project, connection, train_share, progress)
+                writer.write(source, "work")
+                if gold is not None:
+                    writer.write(gold, "gold")
+                values = [{"name": "key", "value": secrets.token_hex(32)}, {"name": "project", "value": settings.name}]
+                connection.execute(insert(setting), values)
+                record(connection, store.now(), "init", "init", settings.name, **writer.counts)
+        write_settings(made / SETTINGS, settings)
     return writer.stated()
 
 
