@@ -97,6 +97,17 @@ def test_an_invalid_vote_and_one_without_a_ranking_are_no_data(bench: Make, tmp_
     assert told["ranks"] == [None] * 4
 
 
+def test_practice_checks_and_repeats_are_no_data_and_are_told(bench: Make, tmp_path: Path) -> None:
+    made = bench(tasks=60, images=3, overlap=1, gold=4, practice_tasks=2)
+    made.join("ann", state="practice")
+    while made.next("ann").assignment is not None:
+        row = made.lease("ann")
+        made.submit("ann", row, Answer(tiers=tuple((row.order.index(place),) for place in range(3))))
+    exported = export(made.project, made.store, "rankings", tmp_path / "out")
+    assert exported.votes == exported.tasks == 60
+    assert exported.excluded == {"qualification": 2, "hidden check": 2, "hidden repeat": 10}
+
+
 def test_the_published_order_is_weighted_or_the_plain_mean(judged: Bench, tmp_path: Path) -> None:
     export(judged.project, judged.store, "hpdv2", tmp_path / "plain", aggregate="mean")
     (row,) = json.loads((tmp_path / "plain/test.json").read_text())

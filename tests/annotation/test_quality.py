@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
+from hpskit.annotation import people
 from hpskit.annotation.answers import Answer
 from hpskit.annotation.quality import assess, more_votes, standing
 from hpskit.annotation.tables import audit, task
@@ -42,6 +44,43 @@ def test_dice_are_paused_and_eyes_are_not(bench: Make) -> None:
     assert told["dice"].tau is not None
     assert told["ann"].tau > 0.4 > told["dice"].tau
     assert [row.action for row in made.rows(audit, audit.c.who == "quality")] == ["state"]
+
+
+def test_whoever_may_go_on_is_weighed_anew(bench: Make) -> None:
+    made = bench(tasks=60, images=9, overlap=3)
+    names = ["ann", "ben", "dice"]
+    made.join(*names)
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        for name in names:
+            if made.who(name).state == "work":
+                judge(made, name, None if name == "dice" else rng)
+                assess(made.store, made.settings, made.who(name).id)
+        made.clock.minutes(1)
+        if made.who("dice").state == "paused":
+            break
+    assert made.who("dice").state == "paused"
+    people.resume(made.store, "dice")
+    made.clock.minutes(1)
+    judge(made, "dice", rng)
+    assert assess(made.store, made.settings, made.who("dice").id) == "unchecked"
+    assert made.who("dice").state == "work"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_who_is_paused_is_nobodys_yardstick(bench: Make, paused: bool) -> None:
+    """One of two turns everything over: as long as nobody says which, the other's rankings look wrong too."""
+    made = bench(tasks=10, images=4, overlap=2)
+    made.join("ann", "mad")
+    for _ in range(10):
+        for name, turned in (("ann", False), ("mad", True)):
+            row = made.lease(name)
+            order = sorted(range(4), key=list(row.order).__getitem__, reverse=turned)
+            made.submit(name, row, Answer(tiers=tuple((position,) for position in order)))
+    if paused:
+        people.pause(made.store, "mad", "turns everything over")
+    assert assess(made.store, made.settings, made.who("ann").id) == ("unchecked" if paused else "pause")
+    assert made.who("ann").state == ("work" if paused else "paused")
 
 
 def test_without_pausing_the_evidence_is_told_and_nobody_is_stopped(bench: Make) -> None:

@@ -397,7 +397,7 @@ def people_rows(people: Sequence[Any], votes: Sequence[Vote], weighted: Weighted
 
 
 def strengths(tasks: Mapping[int, Task], counted: Mapping[int, Sequence[Vote]]) -> dict[str, Any]:
-    """Return strengths of the generators, and of the position on the page; empty with fewer than two of them or tasks."""
+    """Return strengths of the generators, and of the position on the page; empty with fewer than two of each."""
     own = [number for number in sorted(counted) if tasks[number].sources is not None]
     sources = [list(tasks[number].sources or ()) for number in own]
     if len(own) < 2 or len({name for row in sources for name in row}) < 2:  # an interval over one task has no width
