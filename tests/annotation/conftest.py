@@ -72,7 +72,7 @@ def enter(chromium: Any) -> Iterator[Open]:
             "console", lambda message: message.text.startswith("Failed to load") or troubles.append(message.text)
         )
         page = context.new_page()
-        page.set_default_timeout(30_000)  # many tests at once on a slow machine
+        page.set_default_timeout(90_000)  # many tests at once on a slow machine
         page.goto(server.link)
         ready(page)
         return page

@@ -25,6 +25,20 @@ def until(page: Any, script: str, arg: Any = None) -> None:
     raise AssertionError(f"{script} with {arg}: {page.inner_text('#work')}")
 
 
+def soon(page: Any, happened: Callable[[], object]) -> None:
+    """Wait for what a test sees outside the page, such as a draft on the server."""
+    for _ in range(1200):
+        if happened():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(page.inner_text("#work"))
+
+
+def loaded_ahead(page: Any) -> None:
+    """Wait until the first page of a visit has asked for all that it wants, the next task and its images too."""
+    page.wait_for_load_state("networkidle")
+
+
 def ready(page: Any) -> None:
     page.wait_for_selector(".card")
     page.wait_for_selector(".card.loading", state="detached")

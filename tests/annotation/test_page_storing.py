@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 from browser import needs_chromium
-from page_driver import Open, next_task, press, ready, refused, saved, shown, tiers, until
+from page_driver import Open, loaded_ahead, next_task, press, ready, refused, saved, shown, soon, tiers, until
 from served import served, tasks
 
 pytestmark = needs_chromium
@@ -30,14 +31,13 @@ def test_reload_in_the_middle(enter: Open) -> None:
             == before
         )
         assert page.locator("#none").get_attribute("aria-pressed") == "true"
-        saved(page)
-        page.wait_for_timeout(700)
-        assert server.draft(0)["answer"] == {
+        answer = {
             "tiers": [[4, 2], [0]],
             "none": True,
             "ratings": [3, None, None, None, None, None],
             "flags": {},
         }
+        soon(page, lambda: (server.draft(0) or {}).get("answer") == answer)
 
 
 def test_draft_follows_to_another_browser(enter: Open) -> None:
@@ -108,9 +108,7 @@ def test_instructions_and_back_keep_the_draft(enter: Open) -> None:
         ready(page)
         assert shown(page) == [[2]]
         press(page, "1")
-        saved(page)
-        page.wait_for_timeout(700)
-        assert server.draft(0)["answer"]["tiers"] == [[2], [0], [1]]
+        soon(page, lambda: (server.draft(0) or {"answer": {}})["answer"].get("tiers") == [[2], [0], [1]])
 
 
 def test_next_task_is_loaded_ahead_but_not_seen(enter: Open) -> None:
@@ -118,13 +116,12 @@ def test_next_task_is_loaded_ahead_but_not_seen(enter: Open) -> None:
         asked: list[str] = []
         page = enter(server)
         page.on("request", lambda request: asked.append(request.url))
-        page.wait_for_timeout(500)
+        loaded_ahead(page)
         assert server.seen() == [0]
         asked.clear()
         press(page, "1 2 Enter")
         next_task(page, "task 2")
-        page.wait_for_timeout(300)
-        assert server.seen() == [0, 1]
+        soon(page, lambda: server.seen() == [0, 1])
         assert not [url for url in asked if "/images/" in url], "they were there already"
 
 
@@ -163,7 +160,7 @@ def test_two_tabs(enter: Open) -> None:
 def test_offline_and_back_sends_once(enter: Open) -> None:
     with served(tasks(3, 3)) as server:
         page = enter(server)
-        page.wait_for_timeout(300)
+        loaded_ahead(page)
         sent: list[str] = []
         page.on("request", lambda request: "/api/votes/" in request.url and sent.append(request.url))
         page.context.set_offline(True)
@@ -180,7 +177,7 @@ def test_offline_and_back_sends_once(enter: Open) -> None:
 def test_page_closed_while_offline_sends_at_the_next_visit(enter: Open) -> None:
     with served(tasks(3, 3)) as server:
         page = enter(server)
-        page.wait_for_timeout(300)
+        loaded_ahead(page)
         page.route("**/api/votes/**", lambda route: route.abort())
         press(page, "2 3 Enter")
         next_task(page, "task 2")
@@ -214,11 +211,12 @@ def test_server_in_trouble_is_asked_again_when_it_says(enter: Open) -> None:
     with served(tasks(2, 2)) as server:
         page = enter(server)
         with refused(page, "**/api/votes/**", status=429, times=1, headers={"Retry-After": "2"}) as bodies:
+            times: list[float] = []
+            page.on("request", lambda request: "/api/votes/" in request.url and times.append(time.monotonic()))
             press(page, "2 Enter")
             page.get_by_text("Not saved: retrying, 1 answer waiting").wait_for()
-            page.wait_for_timeout(1200)
-            assert len(bodies) == 1
             saved(page)
+            assert times[1] - times[0] > 1.5
             assert bodies[0] == bodies[1]
 
 
@@ -239,7 +237,7 @@ def test_refused_answer_is_said_and_kept(enter: Open) -> None:
 def test_session_that_ended_loses_nothing(enter: Open) -> None:
     with served(tasks(2, 2)) as server:
         page = enter(server)
-        page.wait_for_timeout(300)
+        loaded_ahead(page)
         server.end_session()
         press(page, "2 Enter")
         page.get_by_text("Not saved, session ended: 1 answer kept here").wait_for()
@@ -256,8 +254,7 @@ def test_lease_is_renewed_while_somebody_works_and_asked_about_otherwise(enter: 
         page = enter(server)
         page.on("request", lambda request: "/seen" in request.url and seen.append(request.url))
         press(page, "1")
-        page.wait_for_timeout(1700)
-        assert len(seen) == 1
+        soon(page, lambda: len(seen) == 1)
         page.get_by_text("The time for this task is over").wait_for()
         press(page, "2 Enter")
         page.wait_for_selector("#empty:visible")

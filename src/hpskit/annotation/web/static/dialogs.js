@@ -57,10 +57,14 @@ export function showPractice({ score, passed, left, agreed, pairs }) {
   });
 }
 
-/** Which keys there are, and whether letters and digits are shortcuts. @param {boolean} letters @returns {Promise<boolean>} */
-export async function showKeys(letters) {
-  await answered("keys-dialog", () => {
-    byId("keys-letters").checked = letters;
+/**
+ * Which keys there are, and whether letters and digits are shortcuts.
+ * @param {boolean} letters @param {(letters: boolean) => void} set called at once: the next key may come before the dialog is shut
+ */
+export function showKeys(letters, set) {
+  return answered("keys-dialog", () => {
+    const box = byId("keys-letters");
+    box.checked = letters;
+    box.onchange = () => set(box.checked);
   });
-  return byId("keys-letters").checked;
 }

@@ -93,8 +93,8 @@ function toggle(work) {
   work.layout();
 }
 
-async function help() {
-  settings.set("letters", await showKeys(lettersOn()));
+function help() {
+  return showKeys(lettersOn(), (letters) => settings.set("letters", letters));
 }
 
 function lettersOn() {
