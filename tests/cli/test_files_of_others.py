@@ -44,6 +44,7 @@ def place(cli: Cli, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         ),
         ("study prompts ours.json base.json --out out", "prompts.json prompts.html prompts.svg"),
         (f"study chrominance {RENDERS} --out out", "chrominance.json chrominance.html chrominance.svg"),
+        ("study resolution --data HPDv2/ --sizes 48,96 --details none --out out", "resolution.json resolution.svg"),
         (f"ablate {TRAIN} --grid lr=1e-5,1e-3 --out out", "ablation.json ablation.html ablation.md"),
         (f"train {TRAIN} --out out", "log.jsonl config.json notes"),
         ("data convert HPDv2/ --to jsonl --out out", "rankings.jsonl notes"),

@@ -17,6 +17,7 @@ from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.studies.chrominance import Chrominance
 from hpskit.benchmark.studies.distribution_metrics import Metrics
 from hpskit.benchmark.studies.prompt_number import PromptNumber
+from hpskit.benchmark.studies.resolution import Resolution
 from hpskit.cli import app
 from hpskit.evaluation.agreement import Agreement
 from hpskit.evaluation.run import Evaluation
@@ -51,6 +52,7 @@ IN_PYTHON = {
     "study chrominance": (Chrominance,),
     "study metrics": (Metrics,),
     "study prompts": (PromptNumber,),
+    "study resolution": (Resolution, load_scorer),
 }
 
 

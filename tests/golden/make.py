@@ -168,6 +168,11 @@ CHAINS = {
             f"study chrominance {RENDERS} --resamples 200 --out out/colours",
             ("out/colours/*.json",),
         ),
+        Case(
+            "study-resolution",
+            f"study resolution {RENDERS} --prompts suite.jsonl --sizes 48,96 --details 24 --out out/sizes",
+            ("out/sizes/*.json",),
+        ),
     ),
     "train": (
         Case("recipe-hpsv2", "train --show-recipe hpsv2"),

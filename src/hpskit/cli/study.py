@@ -9,8 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from hpskit.cli.options import (
+    Antialias,
+    Arch,
+    BatchSize,
+    DataFormat,
     Device,
+    ImageRoot,
     Json,
+    Precision,
+    Scorers,
+    candidates_loader,
     command_line,
     echo,
     echo_json,
@@ -24,7 +32,8 @@ from hpskit.cli.options import (
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="What lies behind scores: colours, metrics of distributions, numbers of prompts.", no_args_is_help=True
+    help="What lies behind scores: colours, metrics of distributions, numbers of prompts, resolution.",
+    no_args_is_help=True,
 )
 
 Images = Annotated[
@@ -231,3 +240,96 @@ def _print_prompt_number(result: dict[str, Any], out: Path) -> None:
             lines.append(f"  at least: {fewer}, whatever the scores")
         lines += [f"  {part['category']} alone: {part['needed']['largest']:,}" for part in parts]
         show(table, *lines, dim=str(out / "prompts.html") if scorer is result["scorers"][-1] else "")
+
+
+@app.command()
+def resolution(
+    out: Annotated[Path, typer.Option(help="Folder for the page, the plot, the figures and the scores.")],
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=DIR…]", help="Images of each model, in the suite's layout.")
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(help="Suite that the images were made for.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set of people's choices, instead of both.")] = None,
+    sizes: Annotated[str, typer.Option(help="Pixels of the short side, with commas.")] = "128,256,512",
+    details: Annotated[
+        str | None, typer.Option(help="Short sides of the detail test, or none.  \\[default: 32 to the largest size]")
+    ] = None,
+    rendered: Annotated[bool, typer.Option("--rendered", help="Each DIR holds a folder for each size.")] = False,
+    scorer: Scorers = None,
+    threshold: Annotated[
+        float, typer.Option(help="Change that does not matter, in deviations among images of a prompt.")
+    ] = 0.1,
+    enlarge: Annotated[
+        bool, typer.Option("--enlarge", help="Enlarge images that are smaller than the largest size.")
+    ] = False,
+    filter_: Annotated[
+        str, typer.Option("--filter", help="bicubic, lanczos, bilinear or box; antialiased.")
+    ] = "bicubic",
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
+    data_format: DataFormat = "auto",
+    image_root: ImageRoot = None,
+    arch: Arch = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    antialias: Antialias = None,
+    as_json: Json = False,
+) -> None:
+    """Show how scores, ranks of models and agreement with people depend on the size of images, and which detail counts.
+
+    Killed and started again it continues; scorers and sizes that are added later are scored alone.
+
+    \b
+    hpskit study resolution --data HPDv2/test.json --sizes 128,256,512 --out sizes/
+    hpskit study resolution a=renders/a b=renders/b --prompts suite.jsonl --sizes 256,512,1024 --out sizes/
+    """
+    from hpskit.benchmark.result import Resampling
+    from hpskit.benchmark.studies.resolution import Resolution, run
+
+    config = Resolution(
+        out=out,
+        images=images or (),
+        prompts=prompts,
+        data=data,
+        data_format=data_format,
+        image_root=image_root,
+        sizes=sizes,
+        details=details,
+        rendered=rendered,
+        filter=filter_,
+        enlarge=enlarge,
+        threshold=threshold,
+        resampling=Resampling(resamples=resamples),
+        command=command_line(),
+    )
+    load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
+    with progress_bar() as bar:
+        result = run(config, load, step_progress(bar))
+    if as_json:
+        echo_json(result)
+    else:
+        _print_resolution(result, out)
+
+
+def _print_resolution(result: dict[str, Any], out: Path) -> None:
+    from hpskit.pages.format import between, counted, digits_for, number
+
+    used = f"{counted(result['images']['used'], 'image')} of {counted(result['images']['prompts'], 'prompt')}"
+    for scorer in result["scorers"]:
+        digits = digits_for([scorer["threshold"]], most=4)
+        people = ["accuracy, %"] if scorer["sizes"][0]["accuracy"] else []
+        title = f"{scorer['label']}: {used}; alike below a change of {number(scorer['threshold'], digits)} points"
+        table = new_table(title, "short side", "mean", "abs. change", "interval", "verdict", *people)
+        for rows, name in ((scorer["sizes"], "size"), (scorer["details"], "detail")):
+            for row in rows:
+                moved = row["change"]
+                table.add_row(
+                    f"{name} {row['short_side']}",
+                    number(row["mean"]["value"], digits),
+                    number(moved["value"], digits),
+                    between(moved["low"], moved["high"], digits),
+                    row["verdict"],
+                    *(number(100 * row["accuracy"]["value"], 1) for _ in people),
+                )
+            table.add_section()
+        show(table, dim=str(out / "resolution.html") if scorer is result["scorers"][-1] else "")

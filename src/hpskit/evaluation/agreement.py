@@ -13,7 +13,7 @@ import numpy as np
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError
 from hpskit.evaluation import judging
-from hpskit.evaluation.groups import EvaluationSet, check_same_data, read_groups
+from hpskit.evaluation.groups import OWN_RULE, EvaluationSet, check_same_data, read_groups
 from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import agreement_page
 from hpskit.files import json_text
@@ -57,7 +57,7 @@ class Agreement:
 
     def settings(self, layout: str) -> Settings:
         """Check the settings, with the rule that suits a layout if none was asked for."""
-        rule = self.rule or judging.OWN_RULE.get(layout)
+        rule = self.rule or OWN_RULE.get(layout)
         rule = rule if rule in PEOPLE_RULES else "ties-half"
         return Settings(rule=rule, persons=self.persons, resamples=self.resamples, seed=self.seed)
 

@@ -21,9 +21,13 @@ from hpskit.stage import Manifest
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule
 
-__all__ = ["EvaluationSet", "OnError", "check_same_data", "read_groups"]
+__all__ = ["OWN_RULE", "EvaluationSet", "OnError", "check_same_data", "read_groups"]
 
 OnError = Literal["fail", "skip"]
+
+OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic"}
+"""The rule of each data set's own paper, by layout. Elsewhere ties count one half: `hpdv2` gives a tied score to the
+image that is listed first, which in many layouts of pairs is always the preferred one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from hpskit.dataset.group import Group
 from hpskit.errors import InputError
+from hpskit.evaluation.groups import OWN_RULE
 from hpskit.stats.accuracy import Accuracy, pair_accuracy, pickapic_cross_fitted
 from hpskit.stats.agreement import (
     PEOPLE_RULES,
@@ -32,7 +33,6 @@ from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule, pickapic_rule
 __all__ = [
     "CEILINGS",
     "GAP_BINS",
-    "OWN_RULE",
     "PUBLISHED",
     "TEST_SETS",
     "Ceiling",
@@ -51,10 +51,6 @@ __all__ = [
     "two_way_of_people",
     "two_way_of_scores",
 ]
-
-OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic"}
-"""The rule of each data set's own paper, by layout. Elsewhere ties count one half: `hpdv2` gives a tied score to the
-image that is listed first, which in many layouts of pairs is always the preferred one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

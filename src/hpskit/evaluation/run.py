@@ -24,7 +24,7 @@ from hpskit.dataset.reading import open_data
 from hpskit.errors import ImageError, InputError
 from hpskit.evaluation import judging
 from hpskit.evaluation.breakdown import breakdowns, disagreements, pair_up, thumbnails
-from hpskit.evaluation.groups import EvaluationSet, OnError, check_same_data, read_groups
+from hpskit.evaluation.groups import OWN_RULE, EvaluationSet, OnError, check_same_data, read_groups
 from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import evaluation_page
 from hpskit.files import json_text, read_json
@@ -79,7 +79,7 @@ class Evaluation:
     def settings(self, data_format: str) -> Settings:
         """Check the settings, with the rule that suits a layout if none was asked for."""
         return Settings(
-            rule=self.rule or judging.OWN_RULE.get(data_format, "ties-half"),
+            rule=self.rule or OWN_RULE.get(data_format, "ties-half"),
             tie_threshold=self.tie_threshold,
             persons=self.persons,
             resamples=self.resamples,
