@@ -4,7 +4,7 @@ Two questions are asked of every scorer. *Size*: what does it say of the same pi
 spatial frequencies does it use at all? For the second an image is low-pass filtered: reduced to k pixels, which hold no
 more than k / 2 cycles across it (Nyquist), and enlarged to its own size again, so that nothing but detail is lost.
 
-Source: Parmar, Zhang & Zhu 2022, arXiv 2104.11222 (antialiased bicubic filter); Touvron et al. 2019, arXiv 1906.06423
+Source: Parmar, Zhang & Zhu 2022, arXiv 2104.11222 (filters that antialias); Touvron et al. 2019, arXiv 1906.06423
 (networks depend on the size at test time); Schuirmann 1987 (equivalence by an interval inside of a margin).
 """
 
@@ -39,8 +39,7 @@ from hpskit.stats.accuracy import Accuracy, pair_accuracy
 from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.comparison import rank_intervals
 from hpskit.stats.correlation import kendall_tau_b
-from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_difference, percentiles
-from hpskit.stats.model_scores import resampled_sums
+from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_difference
 from hpskit.stats.rules import ACCURACY_RULES
 
 __all__ = ["Resolution", "deviation_within", "resized", "run", "smallest_alike"]
@@ -51,7 +50,7 @@ _PRODUCTS = ("resolution.html", "resolution.svg")
 _DETAILS = (32, 64, 96, 128, 160, 192, 224, 256, 384, 512, 768)
 """Short sides of the detail test, as far as they are below the largest size."""
 _LARGEST = 8192
-_FILTERS = {name.lower(): Image.Resampling[name] for name in ("BICUBIC", "LANCZOS", "BILINEAR", "BOX")}
+_FILTERS = {name.lower(): Image.Resampling[name] for name in ("LANCZOS", "BICUBIC", "BILINEAR", "BOX")}
 """Filters by name. All of Pillow's antialias when they reduce."""
 
 Source: TypeAlias = Path | Encoded
@@ -77,8 +76,9 @@ class Resolution:
     """Short sides of the detail test, with commas; `none` leaves it out, None is a list up to the largest size."""
     rendered: bool = False
     """Whether each folder of `images` holds one for each size, named by it, of images that were made at that size."""
-    filter: str = "bicubic"
-    """Resampling filter: `bicubic`, `lanczos`, `bilinear` or `box`; all antialias."""
+    filter: str = "lanczos"
+    """Resampling filter: `lanczos`, `bicubic`, `bilinear` or `box`; all antialias, the first keeps most of the detail
+    that a size can hold."""
     enlarge: bool = False
     """Whether images with a short side below the largest size may be enlarged; else they are an error."""
     threshold: float = 0.1
@@ -414,22 +414,21 @@ def model_table(scores: Floats, models: Sequence[str], clusters: Index) -> Float
     return sums[:, common] / counts[:, common] if common.sum() > 1 else None
 
 
-def ranks(
-    own: Floats | None, reference: Floats | None, models: Sequence[str], options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Rank the models, and correlate their order (Kendall's tau-b of the means) with that at the largest size."""
+def ranks(own: Floats | None, reference: Floats | None, models: Sequence[str], options: Mapping[str, Any]) -> Any:
+    """Rank the models, and correlate the order of their means (Kendall's tau-b) with that at the largest size.
+
+    The correlation has no interval: bootstrapped ranks are noisier than those of the data, so percentiles lie too low.
+    """
     if own is None or reference is None:
-        return {"ranks": [], "tau": None}
+        return {"ranks": [], "rank_prompts": 0, "tau": None}
     found = rank_intervals(own, **options)
-    both = resampled_sums(np.concatenate([own, reference]) / own.shape[1], options["resamples"], options["seed"])
-    here, there = np.split(both, 2, axis=1)
-    low, high, _ = percentiles(kendall_tau_b([*here], [*-there]), options["level"])
-    value = float(kendall_tau_b([own.mean(axis=1)], [-reference.mean(axis=1)])[0])
+    tau = float(kendall_tau_b([own.mean(axis=1)], [-reference.mean(axis=1)])[0])
     columns = (own.mean(axis=1).tolist(), found.rank.tolist(), found.low.tolist(), found.high.tolist())
     rows = zip(dict.fromkeys(models), *columns, strict=True)
     return {
         "ranks": [dict(zip(("model", "mean", "rank", "low", "high"), row, strict=True)) for row in rows],
-        "tau": None if np.isnan(value) else {"value": value, "low": low, "high": high},
+        "rank_prompts": found.prompts,
+        "tau": None if np.isnan(tau) else tau,
     }
 
 
@@ -477,7 +476,7 @@ def panel(scorer: Mapping[str, Any], figure: str, y_title: str, scale: float, th
         if scorer[way]
     ]
     sides = sorted({point.x for one in series for point in one.points})
-    ends = [end for one in series for point in one.points for end in (point.low or 0.0, point.high or 0.0)]
+    ends = [end for one in series for point in one.points for end in (point.low, point.high) if end is not None]
     if threshold is not None:
         ends += [0.0, threshold]
         limit = [Point(x=side, y=threshold) for side in (sides[0], sides[-1])]
