@@ -262,9 +262,7 @@ def resolution(
     enlarge: Annotated[
         bool, typer.Option("--enlarge", help="Enlarge images that are smaller than the largest size.")
     ] = False,
-    filter_: Annotated[
-        str, typer.Option("--filter", help="bicubic, lanczos, bilinear or box; antialiased.")
-    ] = "bicubic",
+    filter: Annotated[str, typer.Option(help="lanczos, bicubic, bilinear or box.")] = "lanczos",  # noqa: A002
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
@@ -296,7 +294,7 @@ def resolution(
         sizes=sizes,
         details=details,
         rendered=rendered,
-        filter=filter_,
+        filter=filter,
         enlarge=enlarge,
         threshold=threshold,
         resampling=Resampling(resamples=resamples),
