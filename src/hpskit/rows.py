@@ -12,10 +12,21 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO, TypeAlias
 
-from hpskit.errors import InputError, RecordError, shown
+from hpskit.errors import InputError, RecordError, listed, shown
 from hpskit.files import JSON, check_regular, explain
 
-__all__ = ["Filled", "Report", "read_entries", "read_row_group", "read_rows", "refuse", "row_groups"]
+__all__ = [
+    "Filled",
+    "Report",
+    "guess",
+    "named_columns",
+    "parquet_batches",
+    "read_entries",
+    "read_row_group",
+    "read_rows",
+    "refuse",
+    "row_groups",
+]
 
 Report: TypeAlias = Callable[[RecordError], None]
 """Receives the error of a broken row: it raises, or notes the error and lets the reader go on."""
@@ -62,19 +73,22 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def read_entries(path: Path, report: Report = refuse) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read entries of a JSON array, of JSON lines or of a `.parquet` file, each with its place in words.
+    """Read entries of a JSON array, of JSON lines, or of a table, each with its place in words.
 
-    Places read `a.json: entry 17 (line 301)`, `a.jsonl: line 17` and `a.parquet: row 17`. `report` receives the error
-    of a broken line, or of a broken part of a parquet file, and the next one is read. A JSON array ends where it is
-    broken.
+    A table is `.csv`, `.tsv` or `.parquet`. Places read `a.json: entry 17 (line 301)`, `a.jsonl: line 17` and
+    `a.parquet: row 17`. `report` receives the error of a broken line, or of a broken part of a parquet file, and the
+    next one is read. A JSON array or a CSV file ends where it is broken.
 
     Raises:
         InputError: the file cannot be read.
         RecordError: `report` raises.
     """
     with readable(path):
-        if path.suffix.lower() == ".parquet":
-            yield from ((f"{path}: row {number}", value) for number, value in parquet_rows(path, report))
+        ending = path.suffix.lower()
+        if ending in (".parquet", ".csv", ".tsv"):
+            table = ending == ".parquet"
+            rows = parquet_rows(path, report) if table else separated_rows(path, tabs=ending == ".tsv")
+            yield from ((f"{path}: row {number}", value) for number, value in rows)
             return
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as handle:
             array = _Array(path, handle)
@@ -82,6 +96,36 @@ def read_entries(path: Path, report: Report = refuse) -> Iterator[tuple[str, dic
                 yield from array.entries(report)
                 return
         yield from ((f"{path}: line {number}", value) for number, value in json_lines(path, report))
+
+
+def named_columns(text: str, roles: Collection[str], option: str = "--columns") -> dict[str, str]:
+    """Read what a person says of the columns of a table, `ROLE=NAME,ROLE=NAME`, as role -> name.
+
+    Raises:
+        InputError: there is no such role, or one is there twice or without a name.
+    """
+    found: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        role, _, name = (word.strip() for word in part.partition("="))
+        if role not in roles or not name or role in found:
+            what = "is there twice" if role in found else "is no ROLE=NAME"
+            raise InputError(option, f"has {shown(part)}, which {what}", expected=f"roles {', '.join(roles)}")
+        found[role] = name
+    return found
+
+
+def guess(path: Path, role: str, candidates: Collection[str], columns: Collection[str]) -> str:
+    """Return the one column that may be meant by a role.
+
+    Raises:
+        InputError: none may, or several.
+    """
+    if len(candidates) == 1:
+        return next(iter(candidates))
+    found = f"may have its {role} in {listed(candidates, 8)}" if candidates else f"has no column that may be its {role}"
+    there = "" if candidates else f" (there are: {listed(map(shown, columns), 20) or 'none'})"
+    name = next(iter(candidates), "NAME")
+    raise InputError(path, found + there, expected="one", cure=f"name it: --columns {role}={name}")
 
 
 @contextlib.contextmanager
@@ -290,34 +334,77 @@ def read_row_group(path: Path, number: int, *, without: Collection[str] = ()) ->
 def parquet_rows(
     path: Path, report: Report, *, only: int | None = None, without: Collection[str] = ()
 ) -> Iterator[Row]:
-    """Read the rows of a parquet file, or of one of its row groups, some 32 MB at once: they may hold images."""
-    import pyarrow as pa  # here, not above: it takes 0.1 s to import and only parquet files need it
-    import pyarrow.parquet as pq
+    """Read the rows of a parquet file, or of one of its row groups; columns may be left out."""
 
-    with parquet_errors(path), pq.ParquetFile(path) as table:
-        names = table.schema_arrow.names
-        check_columns(path, names)
-        columns = [name for name in names if name not in without] if without else None
+    def wanted(schema: Any) -> list[str] | None:
+        return [name for name in schema.names if name not in without] if without else None
+
+    for first, batch in parquet_batches(path, report, only=only, wanted=wanted):
+        with cells(path, report, first, batch.num_rows):
+            yield from enumerate(batch.to_pylist(), first)
+
+
+def parquet_batches(
+    path: Path,
+    report: Report = refuse,
+    *,
+    only: int | None = None,
+    wanted: Callable[[Any], list[str] | None] = lambda _: None,
+    span: range | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Read record batches of a parquet file, some 32 MB at once, as they may hold images, each with its first row.
+
+    Args:
+        path: the file.
+        report: receives the error of a damaged row group.
+        only: the number of a row group; None reads all.
+        wanted: gives, for the Arrow schema, the columns to read, `a` or `a.b`; None for all.
+        span: the rows to read, from 1; None reads all. Row groups outside of it are not read.
+
+    Yields:
+        The number of the first row, from 1, and a `pyarrow.RecordBatch`.
+    """
+    import pyarrow.parquet as pq  # here, not above: it takes 0.1 s to import and only parquet files need it
+
+    with readable(path), parquet_errors(path), pq.ParquetFile(path) as table:
+        check_columns(path, table.schema_arrow.names)
+        columns = wanted(table.schema_arrow)
         after = 0
         for group in range(table.num_row_groups):
             metadata = table.metadata.row_group(group)
             before, after = after, after + metadata.num_rows
-            if only not in (None, group):
+            if only not in (None, group) or (span is not None and (after < span.start or before + 1 >= span.stop)):
                 continue
             parts = [metadata.column(number) for number in range(metadata.num_columns)]
             widest = max((part.total_uncompressed_size for part in parts if part.has_dictionary_page), default=1)
             size = _BATCH * metadata.num_rows // max(1, metadata.total_byte_size)
             size = max(1, min(4096, size, _WORST // max(1, widest)))
-            try:
+            with cells(path, report, before + 1, metadata.num_rows):
                 for batch in table.iter_batches(size, row_groups=[group], columns=columns):
-                    yield from enumerate(batch.to_pylist(), before + 1)
+                    skipped = 0 if span is None else max(0, span.start - before - 1)
+                    kept = batch[skipped:] if span is None else batch[skipped : max(skipped, span.stop - before - 1)]
+                    if kept.num_rows:
+                        yield before + 1 + skipped, kept
                     before += batch.num_rows
-            except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-                # Besides damage: times that Python's own types cannot hold, text that is not UTF-8
-                if of_the_disk(error):
-                    raise
-                place, cure = f"{path}: rows {before + 1:,} to {after:,}", "bring the file again, or save times as text"
-                report(RecordError(place, f"cannot be read ({first_line(error)})", cure=cure))
+
+
+@contextlib.contextmanager
+def cells(path: Path, report: Report, first: int, rows: int) -> Iterator[None]:
+    """Turn what pyarrow raises for rows that it cannot read into an error of these rows.
+
+    Besides damage: times that Python's own types cannot hold, text that is not UTF-8.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        if of_the_disk(error):
+            raise
+        place, cure = f"{path}: rows {first:,} to {first + rows - 1:,}", "bring the file again, or save times as text"
+        report(RecordError(place, f"cannot be read ({first_line(error)})", cure=cure))
 
 
 @contextlib.contextmanager

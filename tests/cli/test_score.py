@@ -100,7 +100,7 @@ def test_bad_words(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
     one_line(cli("score", "x", image, "--device", "tpu"), "device: is 'tpu'", "auto, cpu, cuda, mps")
     one_line(cli("score", "x", image, "--arch", "ViT-B-32"), "arch: is 'ViT-B-32', but mini is a mini")
     one_line(cli("score", "--pairs", "a.jsonl"), "--out: is missing")
-    one_line(cli("score", "x", image, "--out", "a.jsonl"), "--out, --image-root and --on-error: go with --pairs")
+    one_line(cli("score", "x", image, "--out", "a.jsonl"), "--prefix and --cache: go with --pairs")
     one_line(cli("score", "x", "--pairs", "a.jsonl", "--out", "b.jsonl"), "use one or the other")
     one_line(cli("score", "--pairs", tmp_path / "a.jsonl", "--out", tmp_path / "b.jsonl"), "a.jsonl: cannot be read")
     assert cli("score", "x", image, "--precision", "int8").returncode == 2

@@ -150,7 +150,7 @@ def test_skipped_rows_say_why(items: Path, tmp_path: Path, scorer: PreferenceSco
 
 
 def test_a_file_of_which_nothing_can_be_scored_is_an_error(config: ScoreFile) -> None:
-    config.items.write_text('{"picture": "a.png"}\n' * 9)
+    config.items.write_text('{"image": "a.png", "prompt": "x"}\n' * 9)
     with pytest.raises(InputError, check=at(config.items, found="9 of 9 rows", cure="mend the file")):
         run(replace(config, on_error="skip"), lambda: pytest.fail("loaded"))
 
@@ -225,11 +225,10 @@ def test_changed_input_or_output_is_refused(config: ScoreFile, scorer: Preferenc
 @pytest.mark.parametrize(
     ("row", "column", "found"),
     [
-        ({"image": "images/0.png"}, "'prompt'", "is missing (there are: image)"),
-        ({"image": "images/0.png", "prompt": "x", "score": 1}, "'score'", "needed for the output"),
+        ({"image": "images/0.png", "prompt": None}, "'prompt'", "is None, expected a text"),
         ({"image": "images", "prompt": "x"}, "images", "is a directory"),
         ({"image": "", "prompt": "x"}, "'image'", "is empty"),
-        ({"image": {"bytes": "x" * 10**6}, "prompt": "x"}, "'image'", "xx…, expected the path of a file"),
+        ({"image": {"bytes": "x" * 10**6}, "prompt": "x"}, "'image'", "xx…, expected a path"),
         ({"image": "images/0.png", "prompt": "x \ud83d y"}, "'prompt'", "cannot be written as JSON"),
         ({"image": "images/0.png", "prompt": "x", "note": "\ud83d"}, "'note'", "cannot be written as JSON"),
     ],
@@ -243,9 +242,12 @@ def test_bad_rows(tmp_path: Path, items: Path, row: dict[str, Any], column: str,
 
 
 def test_bad_settings(tmp_path: Path) -> None:
-    with pytest.raises(InputError, check=at("out", expected=".jsonl")):
-        ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.csv")
-    with pytest.raises(InputError, check=at("out", found="a.jsonl")):
+    with pytest.raises(InputError, check=at("--out", expected=".jsonl, .csv, .parquet")):
+        ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.txt")
+    for part in ("0/2", "3/2", "1/0", "1", "-1/2", "1/2/3", "1.0/2", "٣/٤"):
+        with pytest.raises(InputError, check=at("--part", expected="I from 1 to N")):
+            ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.csv", part=part)
+    with pytest.raises(InputError, check=at("--out", found="a.jsonl")):
         ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(InputError, check=at(tmp_path / "a.jsonl", found="no rows")):

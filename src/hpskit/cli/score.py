@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hpskit.records import RankedImage
+    from hpskit.scoring.files import ScoreFile
     from hpskit.scoring.scorer import PreferenceScorer
 
 __all__ = ["score"]
@@ -46,10 +47,31 @@ def score(
     antialias: Antialias = None,
     as_json: Json = False,
     pairs: Annotated[
-        Path | None,
-        typer.Option(help="Score the rows of this .jsonl, .csv or .parquet file (columns image, prompt) instead."),
+        str | None,
+        typer.Option(
+            help="Score the rows of this .jsonl, .csv, .parquet or .tar file instead; 'x-{00..12}.tar' and "
+            "'x-*.parquet' are several."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="With --pairs: the .jsonl file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --pairs: the .jsonl, .csv or .parquet file to write, all columns kept.")
+    ] = None,
+    columns: Annotated[
+        str,
+        typer.Option(
+            metavar="image=NAME,prompt=NAME", help="With --pairs: which column is what.  \\[default: by usual names]"
+        ),
+    ] = "",
+    part: Annotated[
+        str, typer.Option(metavar="I/N", help="With --pairs: only the I-th of N equal parts of the rows, as 2/8.")
+    ] = "1/1",
+    prefix: Annotated[
+        str, typer.Option(help="With --pairs: begins the names of the columns that are added.", show_default=False)
+    ] = "",
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="With --pairs: folder that keeps images brought from http://, s3:// … addresses."),
+    ] = None,
     image_root: Annotated[
         Path | None,
         typer.Option(help="With --pairs: folder that relative image paths start from.  \\[default: that of the file]"),
@@ -70,18 +92,34 @@ def score(
     hpskit score "a cat with two horns on its head" a.jpg b.png
     hpskit score --model hps-v2.1 --json "a red barn" *.png > result.json
     hpskit score --pairs items.jsonl --out scores.jsonl
+    hpskit score --pairs 'data/test-*.parquet' --columns prompt=caption --out scores.parquet
     """
     load = scorer_loader(model, arch, precision, device, batch_size, antialias)
     if pairs is not None:
         if prompt is not None:
             raise InputError("--pairs", f"was given together with the prompt {prompt!r}", cure="use one or the other")
         if out is None:
-            raise InputError("--out", "is missing", expected="a .jsonl file for the scores of --pairs")
-        _score_file(load, pairs, out, image_root, on_error, as_json)
+            expected = "a .jsonl, .csv or .parquet file for the scores of --pairs"
+            raise InputError("--out", "is missing", expected=expected)
+        from hpskit.scoring.files import ScoreFile
+
+        config = ScoreFile(
+            items=pairs,
+            out=out,
+            image_root=image_root,
+            on_error=on_error,
+            columns=columns,
+            part=part,
+            prefix=prefix,
+            cache=cache,
+        )
+        _score_file(load, config, as_json)
         return
-    if out is not None or image_root is not None or on_error != "fail":
+    if any((out, image_root, on_error != "fail", columns, part != "1/1", prefix, cache)):
         cure = "for one prompt use --json and redirect it"
-        raise InputError("--out, --image-root and --on-error", "go with --pairs", cure=cure)
+        raise InputError(
+            "--out, --image-root, --on-error, --columns, --part, --prefix and --cache", "go with --pairs", cure=cure
+        )
     _rank(load, prompt, images or [], as_json)
 
 
@@ -142,18 +180,14 @@ def _print_table(scorer: PreferenceScorer, prompt: str, ranking: list[RankedImag
 
 def _score_file(
     load: Callable[[], PreferenceScorer],
-    pairs: Path,
-    out: Path,
-    image_root: Path | None,
-    on_error: Literal["fail", "skip"],
+    config: ScoreFile,
     as_json: bool,
 ) -> None:
-    from hpskit.scoring.files import ScoreFile, run
+    from hpskit.scoring.files import run
 
-    config = ScoreFile(items=pairs, out=out, image_root=image_root, on_error=on_error)
     with progress_bar() as bar:
         summary = run(config, load, step_progress(bar))
-    _report(summary.rows, summary.skipped, summary.resumed, out, as_json)
+    _report(summary.rows, summary.skipped, summary.resumed, config.out, as_json)
 
 
 def _report(rows: int, skipped: int, resumed: int, out: Path, as_json: bool) -> None:
@@ -164,4 +198,4 @@ def _report(rows: int, skipped: int, resumed: int, out: Path, as_json: bool) -> 
     earlier = f", {resumed} of them by an earlier run" if resumed else ""
     echo(f"{out}: {rows - skipped} rows scored{earlier}")
     if skipped:
-        echo(f"warning: {skipped} of {rows} rows skipped; each says why in {out} (field 'error')", err=True)
+        echo(f"warning: {skipped} of {rows} rows skipped; each says why in {out} (its 'error')", err=True)

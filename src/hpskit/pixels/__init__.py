@@ -8,6 +8,7 @@ statistics   colours
 from hpskit.pixels.images import (
     BACKGROUND,
     LARGEST,
+    LARGEST_FILE,
     Encoded,
     check_file,
     check_files,
@@ -23,6 +24,7 @@ __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
     "LARGEST",
+    "LARGEST_FILE",
     "Encoded",
     "Preprocessing",
     "Resize",

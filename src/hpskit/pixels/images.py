@@ -27,6 +27,7 @@ from hpskit.pixels.containers import STRIPPED, Container, exif_orientation
 __all__ = [
     "BACKGROUND",
     "LARGEST",
+    "LARGEST_FILE",
     "Encoded",
     "check_file",
     "check_files",
@@ -42,7 +43,7 @@ BACKGROUND = (255, 255, 255)
 LARGEST = 2**27
 """Pixels of an image, and of all that are decoded at a time: 0.5 GB in mode RGB, two or three times that on the way."""
 _LONGEST_SIDE = 65_535
-_LARGEST_FILE = 500_000_000
+LARGEST_FILE = 500_000_000
 """Bytes of an image file: one is read whole, and several at once. The largest real ones have a tenth of that."""
 _STRIP = 2**20  # pixels that are converted at a time
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "HEIF", "JXL")
@@ -79,9 +80,9 @@ class Encoded:
         """
         check_file(path)
         try:
-            if (size := path.stat().st_size) > _LARGEST_FILE:
+            if (size := path.stat().st_size) > LARGEST_FILE:
                 found, cure = f"has {size / 1e9:,.1f} GB", "give the image itself"
-                raise ImageError(path, found, expected=f"at most {_LARGEST_FILE / 1e9:g} GB", cure=cure)
+                raise ImageError(path, found, expected=f"at most {LARGEST_FILE / 1e9:g} GB", cure=cure)
             return cls(path.read_bytes(), str(path))
         except OSError as error:
             raise ImageError(path, f"cannot be read ({explain(error)})", cure="check the path") from error

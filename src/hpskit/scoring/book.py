@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, overload
 
-from hpskit.errors import ImageError, ModelError, RecordError
+from hpskit.errors import HpskitError, ImageError, ModelError, RecordError, shown
 from hpskit.pixels import Encoded
 from hpskit.scoring.contract import Scorer
 from hpskit.scoring.scorer import streamed
@@ -29,15 +29,59 @@ __all__ = ["Book", "Filled", "Request", "read_images", "shortest", "stopped"]
 _READ_AHEAD = 16  # files
 _ADDED_AT_ONCE = 1000
 
-Request: TypeAlias = tuple[Path | Encoded, str]
+_READERS = min(4, os.cpu_count() or 1)
+"""Threads that read files."""
+
+
+class Remote(Protocol):
+    """An image that is somewhere else, known by its address."""
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        ...
+
+    def read(self) -> Encoded:
+        """Bring it; what cannot be brought is an ImageError."""
+        ...
+
+
+Request: TypeAlias = tuple[Path | Encoded | Remote, str]
 """An image and the prompt that it is to be scored for."""
+
+
+class Digests(Sequence[str]):
+    """SHA-256 of many images, 32 bytes each; empty for one that could not be read."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def append(self, digest: str) -> None:
+        """Add one."""
+        self._bytes += bytes.fromhex(digest) if digest else bytes(32)
+
+    def __len__(self) -> int:
+        return len(self._bytes) // 32
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        start = 32 * (at % len(self))
+        digest = self._bytes[start : start + 32]
+        return digest.hex() if any(digest) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
     """Result of `Book.fill`."""
 
-    digests: list[str]
+    digests: Sequence[str]
     """SHA-256 of each image that was asked for, in order; empty if its file could not be read."""
     known: int
     """Scores of these requests that were in the book before."""
@@ -51,6 +95,8 @@ class _Task:
     prompt: str
     lacking: tuple[int, ...]
     """Numbers of the scorers that have not scored it."""
+    url: str = ""
+    """The address that it was brought from."""
 
 
 class Book:
@@ -84,6 +130,7 @@ class Book:
         broken: Callable[[int, ImageError], None],
         progress: Callable[[int], None] = lambda *_: None,
         continuing: Callable[[int], None] = lambda *_: None,
+        readers: int = _READERS,
     ) -> Filled:
         """Score what is not in the book yet, a batch at a time; each batch is on disk before the next.
 
@@ -93,20 +140,22 @@ class Book:
             broken: told the number of a request, from 0, whose image cannot be used, and why; it may raise.
             progress: told how many requests are done.
             continuing: told once, before anything is scored, how many were done by an earlier run, if any were.
+            readers: threads that read images.
 
         Raises:
             ModelError: a score is not a number.
             OutputError: the ledger cannot be written.
         """
-        digests: list[str] = []
+        digests = Digests()
         known = 0
         done = 0
         fresh: set[int] = set()
-        tasks = self._tasks(scorers, requests, digests, broken)
+        begun = len(self._ledger) > 0  # else nothing is known but what this run scores, and none of it is remembered
+        tasks = self._tasks(scorers, requests, digests, broken, readers)
         for lacking, run in itertools.groupby(tasks, key=lambda task: task.lacking if task else ()):
             if not lacking:  # known to all, or not readable
                 for task in run:
-                    if task and hash((task.sha256, task.prompt)) not in fresh:
+                    if task and begun and hash((task.sha256, task.prompt)) not in fresh:
                         known += len(scorers)
                     done += 1
                     progress(done)
@@ -115,7 +164,8 @@ class Book:
                 continuing(done)
             chosen = [scorers[number] for number in lacking]
             for batch in self._scored(chosen, (task for task in run if task), broken):
-                fresh |= {hash((task.sha256, task.prompt)) for task in batch}
+                if begun:
+                    fresh |= {hash((task.sha256, task.prompt)) for task in batch}
                 known += len(batch) * (len(scorers) - len(lacking))
                 done += len(batch)
                 progress(done)
@@ -125,19 +175,29 @@ class Book:
         self,
         scorers: Sequence[Scorer],
         requests: Iterable[Request],
-        digests: list[str],
+        digests: Digests,
         broken: Callable[[int, ImageError], None],
+        readers: int,
     ) -> Iterator[_Task | None]:
         """Yield what is to be done for each request; None if its file cannot be read."""
         identities = [scorer.info.identity for scorer in scorers]
-        for number, (image, digest, prompt) in enumerate(_read_ahead(requests)):
+
+        def known(image: Path | Encoded | Remote, prompt: str) -> str:
+            """Return the digest of what an address gave, if all have scored it: it need not be brought again."""
+            if isinstance(image, Path | Encoded):
+                return ""
+            (digest,) = self._ledger.get([("address", image.url)])
+            every = digest and all(self.get(identity, digest, prompt) is not None for identity in identities)
+            return digest if every else ""
+
+        for number, (image, digest, prompt, url) in enumerate(_read_ahead(requests, readers, known)):
             digests.append(digest)
             if isinstance(image, ImageError):
                 broken(number, image)
                 yield None
                 continue
             lacking = tuple(n for n, identity in enumerate(identities) if self.get(identity, digest, prompt) is None)
-            yield _Task(number, image, digest, prompt, lacking)
+            yield _Task(number, image, digest, prompt, lacking, url)
 
     def _scored(
         self, scorers: Sequence[Scorer], tasks: Iterable[_Task], broken: Callable[[int, ImageError], None]
@@ -151,12 +211,13 @@ class Book:
         )
         for outcomes in outcomes_of:
             batch = list(itertools.islice(waiting, len(outcomes)))
-            self._ledger.put(
+            scores = [
                 ((scorer.info.identity, task.sha256, task.prompt), _checked(scorer, task, score))
                 for task, outcome in zip(batch, outcomes, strict=True)
                 if not isinstance(outcome, ImageError)
                 for scorer, score in zip(scorers, outcome, strict=True)
-            )
+            ]
+            self._ledger.put([*scores, *((("address", task.url), task.sha256) for task in batch if task.url)])
             for task, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, ImageError):
                     broken(task.number, outcome)
@@ -165,13 +226,13 @@ class Book:
 
 def _checked(scorer: Scorer, task: _Task, score: float) -> float:
     if not math.isfinite(score):
-        place = f"{scorer.info.name}: {task.image.place} for {task.prompt!r}"
+        place = f"{scorer.info.name}: {task.image.place} for {shown(task.prompt)}"
         cure = "try --precision fp32, or other weights"
         raise ModelError(place, f"has the score {score}", expected="a number", cure=cure)
     return shortest(score)
 
 
-def stopped(error: ImageError, place: str) -> RecordError:
+def stopped(error: HpskitError, place: str) -> RecordError:
     """Make the error of a run that stops at an image: the cure of the image, and how to go on.
 
     `place` is the row that names it.
@@ -187,26 +248,41 @@ def shortest(score: float) -> float:
     return float(f"{score:.9g}")
 
 
-def _read_ahead(requests: Iterable[Request]) -> Iterator[tuple[Encoded | ImageError, str, str]]:
-    """Read and hash images on several threads, a bounded number ahead: (image, sha256, prompt) in order."""
-    queue: deque[tuple[Future[tuple[Encoded | ImageError, str]], str]] = deque()
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-read") as pool:
+def _read_ahead(
+    requests: Iterable[Request],
+    readers: int = _READERS,
+    known: Callable[[Path | Encoded | Remote, str], str] = lambda *_: "",
+) -> Iterator[tuple[Encoded | ImageError, str, str, str]]:
+    """Read and hash images on several threads, a bounded number ahead: (image, sha256, prompt, address) in order.
+
+    Of an image whose digest is `known` nothing is read.
+    """
+    queue: deque[tuple[Future[tuple[Encoded | ImageError, str]], str, str]] = deque()
+
+    def finished() -> tuple[Encoded | ImageError, str, str, str]:
+        future, asked, url = queue.popleft()
+        return *future.result(), asked, url
+
+    with ThreadPoolExecutor(readers, thread_name_prefix="hpskit-read") as pool:
         try:
             for image, prompt in requests:
-                queue.append((pool.submit(_read, image), prompt))
-                if len(queue) > _READ_AHEAD:
-                    future, asked = queue.popleft()
-                    yield *future.result(), asked
+                url = "" if isinstance(image, Path | Encoded) else image.url
+                queue.append((pool.submit(_read, image, known(image, prompt)), prompt, url))
+                if len(queue) > max(_READ_AHEAD, readers):
+                    yield finished()
             while queue:
-                future, asked = queue.popleft()
-                yield *future.result(), asked
+                yield finished()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(image: Path | Encoded) -> tuple[Encoded | ImageError, str]:
+def _read(image: Path | Encoded | Remote, known: str) -> tuple[Encoded | ImageError, str]:
+    if known:
+        return Encoded(b"", ""), known
     try:
-        encoded = image if isinstance(image, Encoded) else Encoded.read(image)
+        encoded = (
+            image if isinstance(image, Encoded) else Encoded.read(image) if isinstance(image, Path) else image.read()
+        )
     except ImageError as error:
         return error.alone(), ""
     return encoded, encoded.sha256
@@ -215,7 +291,7 @@ def _read(image: Path | Encoded) -> tuple[Encoded | ImageError, str]:
 def read_images(paths: Iterable[Path], progress: Callable[[int], None] = lambda *_: None) -> list[str]:
     """Hash image files: the SHA-256 of each, in order; one that cannot be read is an ImageError."""
     digests = []
-    for done, (image, digest, _) in enumerate(_read_ahead((path, "") for path in paths), 1):
+    for done, (image, digest, *_) in enumerate(_read_ahead((path, "") for path in paths), 1):
         if isinstance(image, ImageError):
             raise image
         digests.append(digest)

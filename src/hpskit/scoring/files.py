@@ -1,60 +1,79 @@
-"""Files in, files out: thousands of (image, prompt) rows, scored once each, whatever happens in between.
+"""Files in, files out: any number of (image, prompt) rows, scored once each, whatever happens in between.
 
 While it runs, scores stand in `OUT.partial`, a ledger that survives a kill; the same command continues there. At the
-end `OUT` appears whole, in the order of the input, then `OUT.manifest.json`, which says that it is complete.
+end `OUT` appears whole, in the order of the input, then `OUT.manifest.json`, which says that it is complete. Rows are
+read anew for each step, to be checked, to be scored, to be written: of a million no more than 41 bytes each are held.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+import warnings
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, Literal
 
-from hpskit.errors import ImageError, InputError, OutputError, RecordError, listed, shown
+from hpskit.errors import HpskitError, ImageError, InputError, OutputError, RecordError, listed, shown
 from hpskit.files import sha256_file
-from hpskit.pixels import check_file
+from hpskit.pixels import Encoded
 from hpskit.records import ScorerInfo
-from hpskit.rows import read_rows
-from hpskit.scoring.book import Book, Filled, read_images, stopped
+from hpskit.scoring import outputs
+from hpskit.scoring.addresses import Address
+from hpskit.scoring.book import Book, Filled, Request, read_images, stopped
 from hpskit.scoring.scorer import PreferenceScorer
+from hpskit.scoring.tables import Table, open_table, role_names
 from hpskit.stage import Manifest, Progress, check_same_run, ledger_until_published, publish, read_manifest
 
 __all__ = ["ScoreFile", "Summary", "run"]
 
 _FORMAT = "hpskit scores 1"
-_COLUMNS = {"image": "the path of a file", "prompt": "a text"}
-"""Columns of the input, and what they hold."""
-_OUTPUT_COLUMNS = ("row", "score", "scorer", "error")
 _CURE = "choose another --out, or delete the file"
+_BRINGERS = 16
+"""Images that are brought from addresses at a time."""
+_TOLD = 10_000
+"""Rows between two words on how far the check is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreFile:
-    """Settings of a run over a file of rows."""
+    """Settings of a run over rows of images and prompts."""
 
-    items: Path
-    """`.jsonl`, `.csv` or `.parquet` with the columns `image` and `prompt`; other columns are handed on."""
+    items: str | os.PathLike[str]
+    """`.jsonl`, `.csv`, `.tsv`, `.parquet` or `.tar`; several as `shard-{00..12}.tar` or `data/*.parquet`."""
     out: Path
-    """The `.jsonl` file to make."""
+    """The `.jsonl`, `.csv` or `.parquet` file to make: all columns of the input, and the score."""
     image_root: Path | None = None
     """Folder that relative image paths start from; None is the folder of `items`."""
     on_error: Literal["fail", "skip"] = "fail"
     """What to do with a row that cannot be scored: stop, or go on and say why in that row of the output."""
+    columns: str = ""
+    """The columns, as `image=NAME,prompt=NAME`; what is not said is found by usual names."""
+    part: str = "1/1"
+    """The share of the rows, `2/8`: the parts, joined in order, are what one run gives."""
+    prefix: str = ""
+    """Stands before the names of the columns that are added, where the input has columns of their names."""
+    cache: Path | None = None
+    """Folder that keeps images brought from addresses; None keeps none."""
 
     def __post_init__(self) -> None:
-        if self.out.suffix != ".jsonl":
-            raise InputError("out", f"is {str(self.out)!r}", expected="a name that ends in '.jsonl'")
+        outputs.check_out(self.out)
         if os.path.realpath(self.out) == os.path.realpath(self.items):
-            raise InputError("out", f"is the input itself, {str(self.items)!r}", cure="choose another name")
+            raise InputError(
+                "--out", f"is the input itself, {shown(os.fspath(self.items))}", cure="choose another name"
+            )
+        number, _, of = self.part.partition("/")
+        if not re.fullmatch(r"[1-9][0-9]{0,8}/[1-9][0-9]{0,8}", self.part, re.ASCII) or int(number) > int(of):
+            raise InputError("--part", f"is {shown(self.part)}", expected="I/N with I from 1 to N, as 2/8")
 
-    @property
-    def root(self) -> Path:
-        """Return the folder that relative image paths start from."""
-        return self.items.parent if self.image_root is None else self.image_root
+    def span(self, total: int) -> range:
+        """Return the numbers of the rows of this part, from 1."""
+        number, of = map(int, self.part.split("/"))
+        return range(total * (number - 1) // of + 1, total * number // of + 1)
 
     @property
     def partial(self) -> Path:
@@ -77,30 +96,18 @@ class Summary:
     """Rows that an earlier run had scored already."""
 
 
-@dataclass(kw_only=True, slots=True)
-class _Row:
-    number: int
-    kept: dict[str, Any]
-    """Columns that go into the output."""
-    image: Path | None = None
-    """None if the row cannot be scored."""
-    prompt: str = ""
-    problem: str = ""
-    """Why the row cannot be scored."""
-
-
 class _Manifest(Manifest):
     """The record beside a finished output."""
 
     rows: int
     skipped: int
     images_sha256: str
-    """One hash over the SHA-256 of every image."""
+    """One hash over the SHA-256 of every image that is a file of its own."""
     scorer: dict[str, Any]
 
 
 def run(config: ScoreFile, load: Callable[[], PreferenceScorer], progress: Progress = lambda *_: None) -> Summary:
-    """Score every row; continue where a killed run stopped.
+    """Score every row; continue where a killed run stopped. What is guessed, or left out of the output, is a warning.
 
     `load` makes the scorer; it is called only after all rows have been checked.
 
@@ -109,143 +116,235 @@ def run(config: ScoreFile, load: Callable[[], PreferenceScorer], progress: Progr
             decoding (columns, prompts, files that are missing or empty), else when they are reached.
         OutputError: the output cannot be written, or belongs to another input or another scorer.
     """
-    rows = _read(config)
-    good = [row for row in rows if not row.problem]
-    if len(good) < len(rows) and (config.on_error == "fail" or not good):
-        raise _refusal(config, rows, len(good))
+    work = Work(config=config, table=open_table(config.items, config.columns))
+    work.check(progress)
     place = (config.out.parent, _FORMAT, (config.out.name,))
     before = read_manifest(*place, record=config.manifest.name, model=_Manifest)
     scorer = load()
-    header = {
-        "scorer": scorer.info.identity,
-        "items_sha256": sha256_file(config.items),
-        "image_root": os.path.realpath(config.root),
-    }
+    header = {"scorer": scorer.info.identity, **work.header()}
     if before is not None:
-        _check_finished(config, before, header, good)
+        _check_finished(work, before, header)
         if not config.partial.exists():
-            return _summary(config)
+            rows, skipped = outputs.count_skipped(config.out, config.prefix)
+            return Summary(rows=rows, skipped=skipped, resumed=rows - skipped)
     with ledger_until_published(config.partial, header) as ledger:
         book = Book(ledger)
-        filled = _fill(config, scorer, book, rows, good, progress)
-        skipped = sum(bool(row.problem) for row in rows)
-        digests = {row.number: digest for row, digest in zip(good, filled.digests, strict=True)}
+        filled = work.fill(scorer, book, progress)
         record = {
             "format": _FORMAT,
             "run": header,
-            "rows": len(rows),
-            "skipped": skipped,
-            "images_sha256": _hash_of(filled.digests),
+            "rows": len(work.span),
+            "skipped": len(work.problems),
+            "images_sha256": _hash_of(d for d, own in zip(filled.digests, work.files, strict=True) if own),
             "scorer": scorer.info.to_json(),
         }
-        products = {config.out.name: _lines(scorer.info, book, rows, digests)}
-        publish(config.out.parent, config.manifest.name, record, products)
-    return Summary(rows=len(rows), skipped=skipped, resumed=filled.known)
+        parts = outputs.written(
+            config.out,
+            config.prefix,
+            scorer.info.identity,
+            work.table,
+            work.span,
+            work.types,
+            work.outcomes(scorer.info, book, filled),
+        )
+        publish(config.out.parent, config.manifest.name, record, {config.out.name: parts})
+    return Summary(rows=len(work.span), skipped=len(work.problems), resumed=filled.known)
 
 
-def _fill(
-    config: ScoreFile,
-    scorer: PreferenceScorer,
-    book: Book,
-    rows: Sequence[_Row],
-    good: Sequence[_Row],
-    progress: Progress,
-) -> Filled:
-    """Score the good rows; those whose image turns out to be broken get a problem."""
+@dataclass(kw_only=True, slots=True)
+class Work:
+    """The rows of a run, and what becomes known of them."""
 
-    def broken(number: int, error: ImageError) -> None:
-        if config.on_error == "fail":
-            raise stopped(error, f"{config.items}: row {good[number].number}") from error
-        good[number].problem = str(error)
+    config: ScoreFile
+    table: Table
+    span: range = range(0)
+    problems: dict[int, str] = dataclass_field(default_factory=dict)
+    """Number of a row -> why it cannot be scored."""
+    numbers: array[int] = dataclass_field(default_factory=lambda: array("q"))
+    """Of the rows that were asked of the book, in order."""
+    files: bytearray = dataclass_field(default_factory=bytearray)
+    """Of each of them, 1 if its image is a file of its own."""
+    addresses: bool = False
+    types: Any = None
+    """Columns of a parquet file to be made of rows that have no types."""
 
-    others = len(rows) - len(good)
-    return book.fill(
-        [scorer],
-        ((row.image, row.prompt) for row in good if row.image is not None),
-        broken=broken,
-        progress=lambda done: progress("scoring", others + done, len(rows)),
-        continuing=lambda known: progress("continuing", others + known, len(rows)),
-    )
+    @property
+    def root(self) -> Path:
+        """Return the folder that relative image paths start from."""
+        return self.table.files[0].parent if self.config.image_root is None else self.config.image_root
 
+    @property
+    def ours(self) -> list[str]:
+        """Name the columns that are added."""
+        return [self.config.prefix + name for name in outputs.OURS]
 
-def _read(config: ScoreFile) -> list[_Row]:
-    """Read all rows, each with what of it is handed on and, if it cannot be scored, the reason."""
-    rows = []
-    for number, value in read_rows(config.items):
-        kept = {name: v for name, v in value.items() if name not in _OUTPUT_COLUMNS and not _objection(v)}
-        row = _Row(number=number, kept=kept)
-        try:
-            _check_columns(value)
-            check_file(config.root / value["image"])
-            row.image, row.prompt = config.root / value["image"], value["prompt"]
-        except InputError as error:
-            row.problem = str(error)
-        rows.append(row)
-    if not rows:
-        raise InputError(config.items, "has no rows", expected="at least one with 'image' and 'prompt'")
-    return rows
+    @property
+    def typed(self) -> bool:
+        """Tell whether columns go as they are from one parquet file into another."""
+        return self.config.out.suffix == ".parquet" and self.table.schema is not None
 
+    def header(self) -> dict[str, str]:
+        """Say what must be equal for two runs to be parts of one."""
+        sums = [sha256_file(path) for path in self.table.files]
+        return {
+            "items_sha256": sums[0] if len(sums) == 1 else _hash_of(sums),
+            "image_root": os.path.realpath(self.root),
+            "columns": role_names(self.table),
+            "part": self.config.part,
+            "prefix": self.config.prefix,
+        }
 
-def _objection(value: Any) -> str:
-    """Say why a value cannot be written as JSON in UTF-8; empty if it can."""
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        return str(error)
-    return ""
+    def check(self, progress: Progress) -> None:
+        """Read all rows but for what images they hold, and see that they can be scored and written."""
+        table, config = self.table, self.config
+        if taken := [name for name in self.ours if name in table.columns]:
+            found = f"has the columns {listed(map(shown, taken))}, which the output adds"
+            raise InputError(
+                table.files[0], found, cure="rename them, or call ours otherwise: --prefix new_ gives new_score"
+            )
+        self.span = config.span(sum(table.sizes()) if config.part != "1/1" or len(table.files) > 1 else 0)
+        every = None if config.part == "1/1" else self.span
+        only = (table.image, table.prompt) if self.typed else ()
+        count = 0
+        for number, place, value in table.rows(every, images=False, only=only):
+            count += 1
+            try:
+                self.check_row(value)
+                self.addresses |= isinstance(table.picture(value, self.root, None), Address)
+            except InputError as error:
+                where = place.removeprefix(f"{table.files[0]}: ") if len(table.files) == 1 else place
+                self.problems[number] = f"{where}\0{error}"
+            if count % _TOLD == 0:
+                progress("checking", count, len(self.span))
+        if not count and config.part == "1/1":
+            raise InputError(table.name, "has no rows", expected="at least one with an image and a prompt")
+        self.span = self.span if config.part != "1/1" else range(1, count + 1)
+        self.refuse(count)
+        if config.out.suffix == ".parquet" and table.schema is None:
+            self.types = outputs.types(table)
+        self.say()
 
-
-def _check_columns(row: Mapping[str, Any]) -> None:
-    for column, what in _COLUMNS.items():
-        place = f"column {column!r}"
-        if column not in row:
-            raise RecordError(place, f"is missing (there are: {', '.join(row) or 'none'})")
-        if not isinstance(value := row[column], str):
-            raise RecordError(place, f"is {shown(value, 40)}", expected=what)
-        if not value.strip():
+    def check_row(self, row: Mapping[str, Any]) -> None:
+        """See that a row has a prompt, and nothing that its output cannot have."""
+        name = self.table.prompt
+        place, prompt = f"column {shown(name)}", row.get(name)
+        if name not in row:
+            raise RecordError(place, f"is missing (there are: {listed(map(shown, row), 20) or 'none'})")
+        if not isinstance(prompt, str):
+            raise RecordError(place, f"is {shown(prompt, 40)}", expected="a text")
+        if not prompt.strip():
             raise RecordError(place, "is empty")
-    for name, value in row.items():
-        if name in _OUTPUT_COLUMNS:
-            raise RecordError(f"column {name!r}", "is needed for the output", cure="rename it")
-        if objection := _objection(value):
-            raise RecordError(f"column {name!r}", f"cannot be written as JSON ({objection})", cure="leave it out")
+        for name, value in row.items():
+            if name in self.ours:
+                raise RecordError(
+                    f"column {shown(name)}", "is needed for the output", cure="rename it, or use --prefix"
+                )
+            if not self.typed and (objection := outputs.objection(outputs.as_json(value))):
+                cure = "--out .parquet keeps it" if self.table.schema is not None else "leave it out"
+                raise RecordError(f"column {shown(name)}", f"cannot be written as JSON ({objection})", cure=cure)
+
+    def refuse(self, count: int) -> None:
+        """Stop if rows cannot be scored and that is not to be passed over, or if none can be."""
+        bad = len(self.problems)
+        if bad and (self.config.on_error == "fail" or bad == count):
+            which = listed([text.replace("\0", ": ") for text in self.problems.values()], between="; ")
+            found = f"{bad} of {count} rows cannot be scored: {which}. Nothing was scored"
+            cure = "mend them, or score the others with --on-error skip" if bad < count else "mend the file"
+            raise InputError(self.table.name, found, cure=cure)
+        self.problems = {number: text.partition("\0")[2] for number, text in self.problems.items()}
+
+    def say(self) -> None:
+        """Warn of what was guessed, and of what is not in the output."""
+        notes = [self.table.note]
+        if self.config.out.suffix != ".parquet" and (names := outputs.left_out(self.table)):
+            notes.append(
+                f"{self.config.out}: is without the bytes of {listed(map(shown, names))}; --out .parquet keeps them"
+            )
+        if self.table.ignored:
+            notes.append(f"{self.table.name}: members .{', .'.join(sorted(self.table.ignored)[:8])} are not read")
+        for note in filter(None, notes):
+            warnings.warn(note, stacklevel=4)
+
+    def requests(self) -> Iterator[Request]:
+        """Yield the rows that can be scored; those whose image turns out to be none get a problem."""
+        table = self.table
+        for number, place, value in table.rows(self.span, only=(table.image, table.prompt)):
+            if number in self.problems:
+                continue
+            try:
+                image = table.picture(value, self.root, self.config.cache)
+                assert image is not None
+            except InputError as error:
+                self.fails(number, place, error)
+                continue
+            self.numbers.append(number)
+            self.files.append(isinstance(image, Path))
+            yield (
+                Encoded(image.data, f"{place}: {image.place}") if isinstance(image, Encoded) else image,
+                value[table.prompt],
+            )
+
+    def fails(self, number: int, place: str, error: HpskitError) -> None:
+        """Stop at a row, or note why it has no score."""
+        if self.config.on_error == "fail":
+            raise stopped(error, place) from error
+        self.problems[number] = str(error)
+
+    def fill(self, scorer: PreferenceScorer, book: Book, progress: Progress) -> Filled:
+        """Score the rows."""
+        others, every = len(self.problems), len(self.span)
+        name = f"{self.table.files[0]}: " if len(self.table.files) == 1 else f"{self.table.name}: "
+
+        def broken(at: int, error: ImageError) -> None:
+            self.fails(self.numbers[at], f"{name}row {self.numbers[at]}", error)
+
+        return book.fill(
+            [scorer],
+            self.requests(),
+            broken=broken,
+            progress=lambda done: progress("scoring", others + done, every),
+            continuing=lambda known: progress("continuing", others + known, every),
+            **({"readers": _BRINGERS} if self.addresses else {}),
+        )
+
+    def outcomes(self, info: ScorerInfo, book: Book, filled: Filled) -> outputs.Outcome:
+        """Return what tells the outcome of each row, asked in order."""
+        at = 0
+
+        def outcome(number: int, prompt: str) -> tuple[float | None, str]:
+            nonlocal at
+            digest = ""
+            if at < len(self.numbers) and self.numbers[at] == number:
+                digest = filled.digests[at]
+                at += 1
+            why = self.problems.get(number, "")
+            return (None, why) if why else (book.score(info.identity, digest, prompt), "")
+
+        return outcome
 
 
-def _refusal(config: ScoreFile, rows: list[_Row], good: int) -> InputError:
-    problems = [row for row in rows if row.problem]
-    which = listed([f"row {row.number}: {row.problem}" for row in problems], between="; ")
-    found = f"{len(problems)} of {len(rows)} rows cannot be scored: {which}. Nothing was scored"
-    return InputError(
-        config.items, found, cure="mend them, or score the others with --on-error skip" if good else "mend the file"
-    )
-
-
-def _check_finished(config: ScoreFile, before: _Manifest, header: Mapping[str, str], rows: list[_Row]) -> None:
+def _check_finished(work: Work, before: _Manifest, header: Mapping[str, str]) -> None:
     """See that a complete output is that of this run, of these images, and unchanged."""
+    config = work.config
     check_same_run(config.manifest, before.run, header, cure=_CURE)
     if not before.holds(config.out.parent):
         raise OutputError(config.out, "has changed since it was made", cure=f"{_CURE} to score again")
-    if (skipped := _summary(config).skipped) and config.on_error == "fail":
+    if config.on_error == "fail" and (skipped := outputs.count_skipped(config.out, config.prefix)[1]):
         found = f"has {skipped} rows that --on-error skip left out"
         raise OutputError(config.out, found, cure=f"mend them, and {_CURE}")
-    if before.images_sha256 != _hash_of(read_images(row.image for row in rows if row.image is not None)):
+    images = (
+        image
+        for number, _, value in work.table.rows(work.span, images=work.table.embeds, only=(work.table.image,))
+        if number not in work.problems and isinstance(image := work.table.picture(value, work.root, None), Path)
+    )
+    if before.images_sha256 != _hash_of(read_images(images)):
         raise OutputError(config.out, "is of images that have changed since", cure=f"{_CURE} to score again")
 
 
-def _summary(config: ScoreFile) -> Summary:
-    """Count the rows of a complete output, whose hash is known to be right."""
-    scores = [row["score"] for _, row in read_rows(config.out)]
-    skipped = scores.count(None)
-    return Summary(rows=len(scores), skipped=skipped, resumed=len(scores) - skipped)
-
-
 def _hash_of(digests: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _lines(info: ScorerInfo, book: Book, rows: Iterable[_Row], digests: Mapping[int, str]) -> Iterator[bytes]:
-    for row in rows:
-        score = None if row.problem else book.score(info.identity, digests[row.number], row.prompt)
-        outcome = {"score": score} | ({"error": row.problem} if row.problem else {})
-        value = {"row": row.number, **row.kept, **outcome, "scorer": info.identity}
-        yield (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Hash digests, one a line."""
+    found, between = hashlib.sha256(), b""
+    for digest in digests:
+        found.update(between + digest.encode())
+        between = b"\n"
+    return found.hexdigest()

@@ -1,0 +1,343 @@
+"""Tables of images and prompts as people have them: JSON lines, CSV, parquet and tars, one file or many, row by row."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from hpskit.errors import ImageError, InputError, RecordError, shown
+from hpskit.files import expand
+from hpskit.pixels import LARGEST_FILE, Encoded, check_file
+from hpskit.rows import guess, named_columns, parquet_batches, parquet_errors, read_rows, readable
+from hpskit.schema import nearest
+from hpskit.scoring.addresses import Address, as_address
+from hpskit.scoring.shards import IMAGES, SHARDS, read_shard
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Row", "Table", "holds_bytes", "open_table"]
+
+Row: TypeAlias = tuple[int, str, dict[str, Any]]
+"""Number in the whole table, from 1; place in words; column -> value."""
+
+_ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet", *SHARDS)
+_ROLES = {
+    "image": (
+        *("image", "image_path", "img", "img_path", "image_file", "file_name", "filename", "file_path", "filepath"),
+        *("file", "path", "url", "image_url", "image_uri", "uri", "picture", "photo", *IMAGES),
+    ),
+    "prompt": ("prompt", "caption", "text", "txt", "description", "prompt_text", "text_prompt"),
+}
+"""Usual names of the columns. The first of each is the documented one, and taken whatever else is there."""
+_LOOKED_AT = 100
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+_MOST_FILES = 100_000
+
+
+@dataclass(kw_only=True, slots=True)
+class Table:
+    """Rows of files of one kind, read anew each time, with what its columns are."""
+
+    name: str
+    files: tuple[Path, ...]
+    image: str = ""
+    """Name of the column."""
+    prompt: str = ""
+    schema: pa.Schema | None = None
+    """Of parquet files, the same in all."""
+    columns: tuple[str, ...] = ()
+    """Those of parquet files, else those of the first rows."""
+    wanted: str = ""
+    """The ending of the images of a tar, where it has to be said."""
+    note: str = ""
+    """What was guessed, for the person; empty if nothing was."""
+    ignored: set[str] = field(default_factory=set)
+    """Endings of members of tars that were not read."""
+    _sizes: list[int] = field(default_factory=list)
+
+    @property
+    def ending(self) -> str:
+        """The kind of all files, one of `.jsonl`, `.csv`, `.tsv`, `.parquet`, `.tar`."""
+        return ending(self.files[0])
+
+    def sizes(self) -> list[int]:
+        """Count the rows of each file; of parquet files from their metadata."""
+        if not self._sizes:
+            self._sizes = [count(path) for path in self.files]
+        return self._sizes
+
+    def rows(self, span: range | None = None, *, images: bool = True, only: Collection[str] = ()) -> Iterator[Row]:
+        """Read rows.
+
+        Args:
+            span: numbers of the rows, from 1; None reads all.
+            images: False leaves out what bytes there are in parquet files and tars.
+            only: columns of a parquet file to read; all if there are none.
+        """
+        for path, first, inner in self._parts(span):
+            for number, value in self._read(path, inner, images, only):
+                yield first + number, f"{path}: row {number}", value
+
+    def batches(self, span: range | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Read record batches of parquet files, each with the number of its first row."""
+        for path, first, inner in self._parts(span):
+            for number, batch in parquet_batches(path, span=inner):
+                yield first + number, batch
+
+    def _parts(self, span: range | None) -> Iterator[tuple[Path, int, range | None]]:
+        """List the files that have rows of a span: the rows before each, and the span in its own numbers."""
+        if span is None and len(self.files) == 1:
+            yield self.files[0], 0, None
+            return
+        first = 0
+        for path, size in zip(self.files, self.sizes(), strict=True):
+            inner = (
+                range(1, size + 1)
+                if span is None
+                else range(max(1, span.start - first), min(size + 1, span.stop - first))
+            )
+            if inner:
+                yield path, first, None if len(inner) == size else inner
+            first += size
+
+    def _read(
+        self, path: Path, span: range | None, images: bool, only: Collection[str]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        if self.ending == ".parquet":
+            for first, batch in parquet_batches(path, span=span, wanted=lambda s: leaves(s, images, only)):
+                try:
+                    yield from enumerate(batch.to_pylist(), first)
+                except (ValueError, OverflowError) as error:  # times that Python's own types cannot hold
+                    place = f"{path}: rows {first:,} to {first + batch.num_rows - 1:,}"
+                    raise RecordError(
+                        place, f"cannot be read ({error})", cure="save times as text, or --out .parquet"
+                    ) from error
+            return
+        if self.ending == ".tar":
+            rows = enumerate(read_shard(path, images=images, wanted=self.wanted, ignored=self.ignored.add), 1)
+        else:
+            rows = read_rows(path)  # type: ignore[assignment]
+        yield from rows if span is None else itertools.islice(rows, span.start - 1, span.stop - 1)
+
+    def picture(self, value: Mapping[str, Any], root: Path, cache: Path | None) -> Path | Encoded | Address | None:
+        """Find the image of a row; None if the row was read without the bytes that are its image.
+
+        Raises:
+            InputError: there is no such file, or the value is none that names or holds an image.
+        """
+        place, found = f"column {shown(self.image)}", value.get(self.image)
+        if isinstance(found, dict) and found.keys() & {"bytes", "path"}:
+            data, path = found.get("bytes"), found.get("path")
+            if data is None and self.embeds and "bytes" not in found:
+                return None
+            found = path if data is None else data if isinstance(data, bytes) else found
+        elif self.embeds and self.image not in value:
+            return None
+        if isinstance(found, Encoded):
+            return found
+        if isinstance(found, bytes):
+            if not 0 < len(found) <= LARGEST_FILE:
+                raise ImageError(place, f"has {len(found):,} bytes", expected=f"1 to {LARGEST_FILE:,}")
+            return Encoded(found, f"{len(found):,} bytes")
+        if not isinstance(found, str):
+            expected = "a path, an address, bytes, or a struct of bytes and path"
+            raise RecordError(
+                place, f"is {shown(found, 40)}" if self.image in value else "is missing", expected=expected
+            )
+        if not found.strip():
+            raise RecordError(place, "is empty")
+        named = as_address(found, cache)
+        if isinstance(named, Address):
+            return named
+        path = root / found if named is None else named
+        check_file(path)
+        return path
+
+    @property
+    def embeds(self) -> bool:
+        """Tell whether the rows may hold the images themselves, as bytes or in a struct of `bytes` and `path`."""
+        return self.schema is not None and holds_image(self.schema.field(self.image).type)
+
+
+def open_table(items: str | os.PathLike[str], columns: str = "") -> Table:
+    """Open the files of a table, and see which columns are the image and the prompt.
+
+    Args:
+        items: a file, or several as `shard-{0000..0003}.tar` or `data/train-*.parquet`.
+        columns: what a person says of them, `image=NAME,prompt=NAME`; what is not said is guessed by usual names.
+
+    Raises:
+        InputError: there is no such file, their kinds or columns differ, or it is not clear which column is meant.
+    """
+    said = named_columns(columns, _ROLES)
+    table = Table(name=os.fspath(items), files=find_files(os.fspath(items)))
+    if table.ending == ".tar" and (wanted := said.get("image", "").lower()) in IMAGES:
+        table.wanted, said["image"] = wanted, "image"
+    if table.ending == ".parquet":
+        table.schema = common_schema(table.files)
+        table.columns = tuple(table.schema.names)
+    else:
+        first = itertools.islice(Table(name=table.name, files=table.files[:1]).rows(images=False), _LOOKED_AT)
+        table.columns = tuple(dict.fromkeys(name for _, _, value in first for name in value))
+        if not table.columns:
+            raise InputError(table.name, "has no rows", expected="at least one with an image and a prompt")
+    for role in _ROLES:
+        setattr(table, role, choose(table, role, said))
+    guessed = {
+        role: name
+        for role in _ROLES
+        if role not in said and (name := getattr(table, role)) not in documented(table, role)
+    }
+    if guessed:
+        what = ", ".join(f"{role} is the column {shown(name)}" for role, name in guessed.items())
+        table.note = f"{table.name}: {what}, by its name; --columns {role_names(table)} would say so"
+    return table
+
+
+def role_names(table: Table) -> str:
+    """Write the columns as `--columns` takes them."""
+    return f"image={table.image},prompt={table.prompt}"
+
+
+def documented(table: Table, role: str) -> tuple[str, ...]:
+    """List the names that are taken whatever else is there; in tars a `.txt` is the prompt."""
+    return ("txt", role) if table.ending == ".tar" and role == "prompt" else (role,)
+
+
+def choose(table: Table, role: str, said: Mapping[str, str]) -> str:
+    """Choose the column of a role: as said, else as documented, else by a usual name or by what it holds."""
+    path, there = table.files[0], table.columns
+    if (name := said.get(role)) is not None:
+        if name not in there:
+            near = nearest(name, there)
+            cure = f"did you mean {shown(near)}?" if near else "name one that is there"
+            raise InputError(
+                path, f"has no column {shown(name)}", expected=f"one of {', '.join(map(shown, there[:20]))}", cure=cure
+            )
+        return name
+    for name in documented(table, role):
+        if name in there:
+            return name
+    found = [name for name in there if name.strip().lower() in _ROLES[role]]
+    if role == "image" and table.schema is not None:
+        found += [f.name for f in table.schema if holds_image(f.type) and f.name not in found]
+    return guess(path, role, found, there)
+
+
+def find_files(items: str) -> tuple[Path, ...]:
+    """Find the files that a name means, with braces and wildcards in it, in order."""
+    path = expand(items)
+    if "://" in items:
+        raise InputError(
+            items, "is an address", expected="a file of rows", cure="bring it here; its images may be anywhere"
+        )
+    names = [str(path)] if os.path.lexists(path) else [*itertools.islice(unbraced(str(path)), _MOST_FILES + 1)]
+    found = [
+        Path(one)
+        for name in names
+        for one in (sorted(glob.glob(name)) if glob.has_magic(name) and not os.path.lexists(name) else [name])  # noqa: PTH207
+    ]
+    if not found:
+        raise InputError(items, "fits no file", cure="check the path and the pattern")
+    if len(names) > _MOST_FILES:
+        raise InputError(items, f"names more than {_MOST_FILES:,} files", cure="name fewer at once")
+    kinds = {ending(one) for one in found}
+    wrong = next((one for one in found if ending(one) not in _ENDINGS), None)
+    if wrong is not None:
+        raise InputError(
+            wrong, f"ends in {wrong.suffix!r}", expected=f"one of {', '.join(_ENDINGS)}", cure="convert it"
+        )
+    if len(kinds) > 1:
+        raise InputError(items, f"names files of several kinds ({', '.join(sorted(kinds))})", expected="one")
+    return tuple(found)
+
+
+def ending(path: Path) -> str:
+    """Return the kind of a file by its name; packed tars are tars."""
+    return ".tar" if path.name.lower().endswith(SHARDS) else path.suffix.lower()
+
+
+def unbraced(name: str) -> Iterator[str]:
+    """Write out braces as a shell does: `{00..12}` and `{a,b}`."""
+    if not (found := _BRACES.search(name)):
+        yield name
+        return
+    low, high, words = found.groups()
+    if words is None:
+        if int(high) - int(low) > _MOST_FILES:
+            raise InputError(name, f"names more than {_MOST_FILES:,} files", cure="name fewer at once")
+        parts = [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)]
+    else:
+        parts = words.split(",")
+    for part in parts:
+        yield from unbraced(name[: found.start()] + part + name[found.end() :])
+
+
+def count(path: Path) -> int:
+    """Count the rows of a file."""
+    if ending(path) == ".parquet":
+        import pyarrow.parquet as pq
+
+        with readable(path), parquet_errors(path):
+            return int(pq.read_metadata(path).num_rows)
+    rows: Iterator[Any] = read_shard(path, images=False) if ending(path) == ".tar" else read_rows(path)
+    return sum(1 for _ in rows)
+
+
+def common_schema(files: Collection[Path]) -> pa.Schema:
+    """Read the schema of parquet files; one of another is an InputError."""
+    import pyarrow.parquet as pq
+
+    found: pa.Schema | None = None
+    for path in files:
+        with readable(path), parquet_errors(path):
+            schema = pq.read_schema(path)
+        if found is not None and not schema.equals(found):
+            cure = "score files of other columns or types by themselves"
+            raise InputError(path, "has other columns or types than the first file", cure=cure)
+        found = schema if found is None else found
+    return found
+
+
+def holds_image(kind: pa.DataType) -> bool:
+    """Tell whether a type is bytes, or a struct with `bytes`, as Hugging Face has images."""
+    import pyarrow as pa
+
+    if not pa.types.is_struct(kind):
+        return holds_bytes(kind) and not kind.num_fields
+    at = kind.get_field_index("bytes")
+    return at >= 0 and holds_image(kind.field(at).type)
+
+
+def holds_bytes(kind: pa.DataType) -> bool:
+    """Tell whether values of a type are bytes, or have bytes in them."""
+    import pyarrow as pa
+
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return True
+    if pa.types.is_dictionary(kind):
+        return holds_bytes(kind.value_type)
+    return any(holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
+
+
+def leaves(schema: pa.Schema, images: bool, only: Collection[str]) -> list[str]:
+    """List what to read of a parquet file: `a`, or `a.path` of a struct whose bytes are left out."""
+    import pyarrow as pa
+
+    found: list[str] = []
+    for one in schema:
+        if only and one.name not in only:
+            continue
+        if images or not holds_bytes(one.type):
+            found.append(one.name)
+        elif pa.types.is_struct(one.type):
+            inner = (one.type.field(number) for number in range(one.type.num_fields))
+            found += [f"{one.name}.{part.name}" for part in inner if not holds_bytes(part.type)]
+    return found
