@@ -71,7 +71,10 @@ def import_(
     name: Annotated[str, typer.Option("--as", help="Name of their generator.")],
     prompts: Prompts,
     out: Out,
-    manifest: Annotated[Path | None, typer.Option(help="Table that says which image belongs to which prompt.")] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Table that says which image belongs to which prompt; paths start from --images."),
+    ] = None,
     match: Match = "auto",
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Bring what is there.")] = False,
     as_json: Json = False,

@@ -104,7 +104,15 @@ Antialias = Annotated[
     ),
 ]
 Data = Annotated[str, typer.Option(help="Data set of people's choices: file, folder or name on the hub.")]
-DataFormat = Annotated[str, typer.Option("--format", help="Layout of the data; see docs/data.md.")]
+DataFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "--columns",
+        help="Layout of the data; or the columns of a table of choices, such as first=img_a,second=img_b,winner=label: "
+        "see docs/data.md.",
+    ),
+]
 ImageRoot = Annotated[
     Path | None, typer.Option(help="Folder that relative image paths start from.  \\[default: as the layout says]")
 ]

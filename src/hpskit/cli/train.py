@@ -75,7 +75,10 @@ def train(
     data: TrainingData,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     recipe: Annotated[str, typer.Option(help="hpsv2, tiny, mini, or a file .toml; see docs/training.md.")] = "hpsv2",
-    val: Annotated[str | None, typer.Option(help="Data set that checkpoints are compared on.")] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(help="Data that checkpoints are compared on: `hpskit data split` makes some; no test set."),
+    ] = None,
     data_format: DataFormat = "auto",
     image_root: ImageRoot = None,
     settings: Settings = None,
@@ -101,7 +104,8 @@ def train(
     GPUs, start the same by `torchrun --nproc-per-node 8 -m hpskit train …`; docs/training.md has more.
 
     \b
-    hpskit train --recipe hpsv2 --data HPDv2/train.json --val HPDv2/test.json --out runs/hps --dry-run
+    hpskit data split HPDv2/train.json --out parts/
+    hpskit train --recipe hpsv2 --data parts/train.parquet --val parts/validation.parquet --out runs/hps --dry-run
     """
     with _one_voice(out):
         if recipe == "mini":

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hpskit.dataset.formats import Layout, hpd, imagereward, labelstudio, ours, parquet, pickapic
+from hpskit.dataset.formats import Layout, choices, hpd, imagereward, labelstudio, ours, parquet, pickapic
 from hpskit.dataset.group import Group
 from hpskit.errors import ImageError, InputError, RecordError, shown
 from hpskit.files import check_regular, expand, explain, inside
@@ -33,6 +33,8 @@ FORMATS = {layout.layout: layout for layout in _LAYOUTS}
 """Every layout, by its name."""
 
 _SUFFIXES = (".json", ".jsonl", ".parquet")
+_TABLES = (".csv", ".tsv")
+"""Tables of choices alone; in a folder they are looked for where there is nothing else."""
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 _ROW = 4096
 """Bytes of a group in memory besides its images: ten images and ten judgements."""
@@ -71,7 +73,7 @@ class DataSet:
     """The file or folder that was opened."""
     files: tuple[Path, ...]
     """The files that are read, in order."""
-    layout: type[Layout]
+    layout: type[Layout] | choices.ChoiceTable
     name: str
     """For reports: the folder and the file, or the name on the hub."""
     image_root: Path
@@ -81,7 +83,7 @@ class DataSet:
 
     @property
     def format(self) -> str:
-        """The name of the layout, a key of `FORMATS`."""
+        """The name of the layout, a key of `FORMATS` or `choices`."""
         return self.layout.layout
 
     def __iter__(self) -> Iterator[Group]:
@@ -243,7 +245,8 @@ def open_data(
         path_or_name: a file; a folder with one data set in it; FOLDER/SPLIT for the parquet files of one split; or the
             name of a data set that `hpskit data fetch` has brought, such as `ymhao/HPDv2`, alone or followed by /FILE
             or /SPLIT.
-        format: a key of `FORMATS`, or `auto`: the layout is known by the fields of the first rows.
+        format: a key of `FORMATS`, or `auto`: the layout is known by the fields of the first rows. `choices`, or what
+            its columns are, as `first=NAME,second=NAME,winner=NAME`, is a table of pairwise choices.
         image_root: folder that image names start from; None is the layout's folder beside the file if there is one
             (`test`, `train`, `images`), else the folder of the file.
         allow_outside: see `DataSet`.
@@ -251,11 +254,12 @@ def open_data(
     Raises:
         InputError: there is no such thing, or it is not clear which file or layout is meant.
     """
-    if format != "auto" and format not in FORMATS:
-        raise InputError("--format", f"is {format!r}", expected=f"auto or one of {', '.join(FORMATS)}")
+    if format not in ("auto", "choices", *FORMATS) and "=" not in format:
+        expected = f"auto or one of {', '.join(FORMATS)}, choices"
+        raise InputError("--format", f"is {shown(format)}", expected=expected)
     path, name = locate(path_or_name)
     files = find_files(path)
-    layout = detect(files[0]) if format == "auto" else FORMATS[format]
+    layout = FORMATS[format] if format in FORMATS else detect(files[0], format)
     if image_root is None:
         beside = (files[0].parent / folder for folder in layout.folders)
         root = next((folder for folder in beside if folder.is_dir()), files[0].parent)
@@ -299,8 +303,9 @@ def find_files(path: Path) -> tuple[Path, ...]:
         raise InputError(path, f"cannot be read ({explain(error)})", cure="check the path") from error
     parts = {file for files in by_split.values() for file in files}
     candidates = {file.name: (file,) for file in names if file not in parts} | by_split
+    candidates = candidates or {file.name: (file,) for file in sorted(path.iterdir()) if file.suffix in _TABLES}
     if not candidates:
-        raise InputError(path, "has no data set in it", expected=f"a {', '.join(_SUFFIXES)} file")
+        raise InputError(path, "has no data set in it", expected=f"a {', '.join((*_SUFFIXES, *_TABLES))} file")
     if len(candidates) > 1:
         found_names = ", ".join(candidates)
         cure = f"name it: {path}/{next(iter(candidates))}"
@@ -317,25 +322,38 @@ def splits(folder: Path) -> dict[str, tuple[Path, ...]]:
     return found or (splits(folder / "data") if folder.name != "data" else {})
 
 
-def detect(path: Path) -> type[Layout]:
-    """Find the layout whose fields the first rows have that can be read."""
+def detect(path: Path, format: str = "auto") -> type[Layout] | choices.ChoiceTable:  # noqa: A002
+    """Find the layout whose fields the first rows have that can be read; `format` may say that it is a table."""
     broken: list[RecordError] = []
-    fields: set[str] = set()
+    rows: list[dict[str, Any]] = []
 
     def report(error: RecordError) -> None:
         if not broken:
             broken.append(error)
 
     for _, value in itertools.islice(read_entries(path, report), _LOOKED_AT):
-        fields |= value.keys()
-        if fitting := [layout for layout in FORMATS.values() if layout.needs() <= value.keys()]:
+        rows.append(value)
+        fitting = [layout for layout in FORMATS.values() if layout.needs() <= value.keys()]
+        if fitting and format == "auto" and path.suffix.lower() not in _TABLES:
             return max(fitting, key=lambda layout: len(layout.needs()))
-    if fields:
-        layouts = "; ".join(f"{name}: {', '.join(sorted(layout.needs()))}" for name, layout in FORMATS.items())
-        found = f"has fields of no layout that is known: {', '.join(sorted(fields))}"
-        raise InputError(path, found, expected=f"those of one ({layouts})", cure="correct them or use --format")
-    if path.suffix.lower() not in _SUFFIXES:
+    if rows:
+        return table_of(path, rows, format)
+    if path.suffix.lower() not in (*_SUFFIXES, *_TABLES):
         raise InputError(path, "is not JSON", expected=f"a data set, which is a {', '.join(_SUFFIXES)} file")
     if broken:
         raise broken[0]
     raise InputError(path, "holds no rows", expected="a data set")
+
+
+def table_of(path: Path, rows: list[dict[str, Any]], format: str) -> choices.ChoiceTable:  # noqa: A002
+    """Read rows as a table of choices, or say which layouts there are."""
+    try:
+        return choices.choice_table(path, rows, format if "=" in format else "")
+    except InputError as error:
+        if format != "auto" or path.suffix.lower() in _TABLES or error.expected != choices.NO_TABLE:
+            raise
+        layouts = "; ".join(f"{name}: {', '.join(sorted(layout.needs()))}" for name, layout in FORMATS.items())
+        fields = {name for row in rows for name in row}
+        found = f"has fields of no layout that is known: {', '.join(sorted(fields))}"
+        cure = "correct them, or name the columns of a table: --columns prompt=NAME,first=NAME,second=NAME,winner=NAME"
+        raise InputError(path, found, expected=f"those of one ({layouts})", cure=cure) from error

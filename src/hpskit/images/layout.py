@@ -253,8 +253,10 @@ def by_manifest(suite: Suite, folder: Path, manifest: Path, match: Match) -> Fou
             by_number.add(key[0])
         samples = found.files[key]
         if Path(name).is_absolute() or ".." in Path(name).parts or not os.path.isfile(folder / name):
-            expected, cure = f"a file below {folder}", "make it, or remove the row"
-            raise RecordError(f"{place}: image", f"is {shown(name)}", expected=expected, cure=cure)
+            expected, cure = f"the path of a file that starts from {folder}", "make it, or remove the row"
+            if os.path.isfile(row.image) and (inner := os.path.relpath(row.image, folder))[:2] != "..":
+                cure = f"write {inner!r}"
+            raise RecordError(f"{place}: image", f"is {shown(row.image)}", expected=expected, cure=cure)
         samples[len(samples)] = folder / name
     for category in sorted(by_number) if match == "auto" else ():
         if (category, 0) not in found.files:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes pixels upright, by the number that EXIF gives to how they are stored."""
+_ADDRESS = re.compile(r"(?:^|/)([a-z][a-z0-9+.-]+):/(?!/)")
 _AGAIN = "make or download it again, or save it as PNG if a browser shows it"
 
 
@@ -101,11 +103,12 @@ def check_file(path: Path) -> None:
     Raises:
         ImageError: it is not.
     """
-    if str(path).startswith(("http:/", "https:/")):
-        raise ImageError(path, "is an address", cure="download the image and give the file")
     try:
         status = path.stat()
     except OSError as error:
+        if found := _ADDRESS.search(str(path)):
+            address = f"{found[1]}:/{str(path)[found.end(1) + 1 :]}"  # of a path, one of its slashes is lost
+            raise ImageError(address, "is an address", cure="download the image and give the file") from error
         raise ImageError(path, f"cannot be opened ({explain(error)})", cure="check the path") from error
     except ValueError as error:  # a NUL, or half of a surrogate pair
         raise ImageError(repr(str(path)), f"is not the name of a file ({error})", cure="check the path") from error

@@ -13,7 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from hpskit.errors import InputError, RecordError, printable, shown
 from hpskit.files import JSON
@@ -62,7 +62,7 @@ def read_shard(
         try:
             with (
                 gzip.open(path) if packed else path.open("rb") as handle,
-                tarfile.open(fileobj=Bounded(handle), mode="r:") as archive,  # type: ignore[arg-type]
+                tarfile.open(fileobj=cast(IO[bytes], Bounded(handle)), mode="r:") as archive,
             ):
                 yield from samples(path, members(path, archive, images=images, ignored=ignored), wanted)
                 handle.seek(archive.offset)

@@ -27,7 +27,7 @@ from hpskit.errors import InputError, RecordError, shown
 from hpskit.rows import Report
 from hpskit.schema import Expected
 
-__all__ = ["PairRow", "RankingRow", "RankingRows", "pair_rows"]
+__all__ = ["PairRow", "RankingRow", "RankingRows", "pair_rows", "votes_of"]
 
 _CURE = "give it another group, or repeat what the first line says"
 
@@ -59,7 +59,7 @@ class PairRow(Layout):
         return self
 
     def to_group(self, place: str) -> Group:
-        return Group(place=place, prompt=self.prompt, images=(self.first, self.second), judgements=_votes(self))
+        return Group(place=place, prompt=self.prompt, images=(self.first, self.second), judgements=votes_of(self))
 
 
 class RankingRow(Layout):
@@ -163,7 +163,7 @@ class RankingRow(Layout):
         )
 
 
-def _votes(pair: PairRow) -> tuple[Judgement, ...]:
+def votes_of(pair: PairRow) -> tuple[Judgement, ...]:
     """Return the votes behind a share, with as few ties among them as it allows."""
     halves = round(2 * pair.first_share * pair.votes)
     first, tied = divmod(halves, 2)

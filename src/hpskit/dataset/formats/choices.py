@@ -1,0 +1,389 @@
+"""Tables of pairwise choices as people have them: a prompt, two images and who won, in columns of any name.
+
+Columns are found by usual names (`image_a` and `image_b`, `left` and `right`, `chosen` and `rejected`, …) or as a
+person says, and what was found is said. Rows of one prompt and the same two images, in either order, are votes on one
+pair. Images may be in the rows of a parquet file, as bytes or as a struct of `bytes`; then each row is a pair by
+itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hpskit.dataset.formats import Entries, distinct_images
+from hpskit.dataset.formats.ours import PairRow, votes_of
+from hpskit.dataset.group import Group, Judgement
+from hpskit.errors import InputError, RecordError, listed, shown
+from hpskit.rows import Report, guess, named_columns
+
+__all__ = ["ChoiceTable", "choice_table"]
+
+_ROLES = (
+    *("prompt", "first", "second", "winner", "first_share", "second_share", "first_votes", "second_votes"),
+    *("votes", "annotator", "0", "1"),
+)
+"""What a person may say: the column of each, and what 0 and 1 in the column of the winner mean."""
+_PROMPT = ("prompt", "caption", "text", "description", "prompt_text", "text_prompt")
+_WINNER = (
+    *("winner", "label", "choice", "chosen", "preferred", "preference", "best", "selected", "result", "answer", "vote"),
+    *("better", "pick", "picked", "human_preference", "human_choice", "preferred_image", "best_image", "winner_image"),
+)
+_ANNOTATOR = ("annotator", "annotator_id", "user", "user_id", "worker", "worker_id", "rater", "rater_id", "user_hash")
+_VOTES = ("votes", "n_votes", "num_votes", "vote_count", "n_raters", "num_annotators")
+_ORDERED = (("chosen", "rejected"), ("winner", "loser"), ("win", "lose"), ("w", "l"), ("preferred", "dispreferred"))
+"""Words by which the names of two columns differ, where the first of them has won."""
+_SIDES = (("a", "b"), ("left", "right"), ("first", "second"), ("0", "1"), ("1", "2"), ("one", "two"))
+_IMAGE = {"image", "img", "images", "path", "file", "filename", "name", "jpg", "png", "picture", "photo", "url", "uri"}
+_SHARE = {"share", "label", "preference", "prob", "probability", "win", "rate"}
+_COUNT = {"votes", "vote", "count", "n", "num", "wins"}
+_TIES = {"tie", "tied", "draw", "equal", "same", "both", "neither", "0.5", "tie (bothbad)", "both_bad", "both_good"}
+NO_TABLE = "as image_a and image_b, or left and right"
+"""Expected of what is no table of choices at all."""
+_RANKS = {"first": (1, 2), "second": (2, 1), "tie": (1, 1)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChoiceTable:
+    """What the columns of a table are; reads its rows as a `Layout` does."""
+
+    columns: Mapping[str, str]
+    """Role -> column."""
+    numbers: Mapping[str, str]
+    """What a number in the column of the winner means: `first` or `second`."""
+    carries: frozenset[str] = frozenset()
+    """The columns of the images, if the rows hold them."""
+    layout: str = "choices"
+    folders: tuple[str, ...] = ("images",)
+
+    def read(self, entries: Entries, report: Report) -> Iterator[Group]:
+        """Read groups of two images; `report` receives the error of a broken row, and the next one is read."""
+        held: dict[tuple[str, frozenset[str]], tuple[Group, Counter[tuple[tuple[int, int], str | None]]]] = {}
+        for place, value in entries:
+            try:
+                group = self.to_group(place, value)
+            except RecordError as error:
+                report(error)
+                continue
+            if self.carries:
+                yield group
+                continue
+            first, votes = held.setdefault((group.prompt, frozenset(group.images)), (group, Counter()))
+            turned = first.images != group.images
+            for one in group.judgements:
+                ranks = tuple(rank or 0 for rank in one.ranks)
+                votes[(ranks[1], ranks[0]) if turned else (ranks[0], ranks[1]), one.annotator] += one.votes
+        for group, votes in held.values():
+            judgements = (Judgement(ranks=ranks, annotator=who, votes=n) for (ranks, who), n in votes.items())
+            yield Group(place=group.place, prompt=group.prompt, images=group.images, judgements=tuple(judgements))
+
+    def to_group(self, place: str, value: Mapping[str, Any]) -> Group:
+        """Make a group of a row.
+
+        Raises:
+            RecordError: a column is missing, or holds what it should not.
+        """
+        prompt = self.text(place, value, "prompt")
+        if self.carries:
+            file, _, row = place.rpartition(": row ")
+            names = (f"{Path(file).stem}-{row}-first.jpg", f"{Path(file).stem}-{row}-second.jpg")
+            every = zip(names, ("first", "second"), strict=True)
+            embedded = {n: self.data(place, value, role) for n, role in every if self.columns[role] in value}
+        else:
+            names, embedded = (self.text(place, value, "first"), self.text(place, value, "second")), {}
+        try:
+            distinct_images(names, field=self.columns["second"])
+        except InputError as error:
+            raise RecordError(f"{place}: {error.place}", error.found, expected=error.expected) from error
+        who = value.get(self.columns["annotator"]) if "annotator" in self.columns else None
+        who = int(who) if isinstance(who, float) and who.is_integer() else who  # pandas, in a column with gaps
+        annotator = None if empty(who) else str(who)
+        judgements = tuple(
+            Judgement(ranks=j.ranks, annotator=annotator, votes=j.votes) for j in self.judged(place, value)
+        )
+        return Group(place=place, prompt=prompt, images=names, judgements=judgements, embedded=embedded)
+
+    def judged(self, place: str, value: Mapping[str, Any]) -> tuple[Judgement, ...]:
+        """Read who won; nobody has judged a row that does not say."""
+        if "winner" in self.columns:
+            found = self.won(place, value)
+            return () if found is None else (Judgement(ranks=_RANKS[found]),)
+        if "first_votes" in self.columns:
+            wins, losses = (self.number(place, value, role) or 0 for role in ("first_votes", "second_votes"))
+            for role, counted in (("first_votes", wins), ("second_votes", losses)):
+                if counted % 1 or not 0 <= counted <= 1_000_000:
+                    self.wrong(place, value, role, "a whole number of votes")
+            counts = {(1, 2): int(wins), (2, 1): int(losses)}
+            return tuple(Judgement(ranks=ranks, votes=n) for ranks, n in counts.items() if n)
+        if "first_share" not in self.columns:  # the names of the columns say it: chosen, rejected
+            return (Judgement(ranks=(1, 2)),)
+        share, other = (self.number(place, value, role) for role in ("first_share", "second_share"))
+        if share is None:
+            return ()
+        if not 0 <= share <= 1 or (other is not None and abs(share + other - 1) > 1e-3):
+            names = ",".join(
+                f"{side}_votes={self.columns.get(f'{side}_share', 'NAME')}" for side in ("first", "second")
+            )
+            expected = "shares from 0 to 1" + (" that add up to 1" if other is not None else "")
+            self.wrong(place, value, "first_share", expected, f"if they are numbers of votes: --columns {names}")
+        votes = self.number(place, value, "votes")
+        if votes is None and share not in (0, 0.5, 1):
+            cure = "name the column with the number of votes: --columns votes=NAME"
+            self.wrong(place, value, "first_share", "0, 0.5 or 1 where nothing says how many voted", cure)
+        many = 1 if votes is None else int(votes) if votes % 1 == 0 else votes
+        row = {"prompt": "-", "first": "a", "second": "b", "first_share": share, "votes": many}
+        return votes_of(PairRow.of(row, place))
+
+    def won(self, place: str, value: Mapping[str, Any]) -> str | None:
+        """Read the column of the winner: `first`, `second`, `tie`, or None where it says nothing."""
+        found = value.get(self.columns["winner"])
+        if empty(found):
+            return None
+        if self.columns["winner"] not in (self.columns["first"], self.columns["second"]) and isinstance(found, str):
+            for role in ("first", "second"):
+                if found in (value.get(self.columns[role]), self.columns[role]):
+                    return role
+        word = plain(found)
+        if word in _TIES or word.startswith("tie"):
+            return "tie"
+        if word in self.numbers:
+            return self.numbers[word]
+        parts = () if word.replace(".", "").isdecimal() else tokens(word)
+        sides = {
+            role
+            for part in parts
+            for pair in (*_SIDES[:3], *self.sides())
+            for role, side in zip(_RANKS, pair, strict=False)
+            if part == side
+        }
+        if len(sides) == 1:
+            return sides.pop()
+        ties = "tie" if not self.numbers else f"{', '.join(self.numbers)} or 0.5 for a tie"
+        expected = f"a or b, left or right, the name of a column, the image itself, {ties}"
+        return self.wrong(place, value, "winner", expected)
+
+    def sides(self) -> Sequence[tuple[str, str]]:
+        """Return the words by which the names of the columns of the images differ, but for numbers."""
+        first, second = (tokens(self.columns[role]) for role in ("first", "second"))
+        differ = [(a, b) for a, b in zip(first, second, strict=False) if a != b]
+        return differ if len(differ) == 1 and len(first) == len(second) else []
+
+    def text(self, place: str, value: Mapping[str, Any], role: str) -> str:
+        """Read a text that is not blank."""
+        found = value.get(self.columns[role])
+        if not isinstance(found, str) or not found.strip() or "\0" in found:
+            self.wrong(place, value, role, "a text that is not blank" if role == "prompt" else "the path of an image")
+        try:
+            found.encode()
+        except UnicodeEncodeError:
+            self.wrong(place, value, role, "whole characters")
+        return found
+
+    def data(self, place: str, value: Mapping[str, Any], role: str) -> bytes:
+        """Read the bytes of an image."""
+        found = value.get(self.columns[role])
+        found = found.get("bytes") if isinstance(found, dict) else found
+        if not isinstance(found, bytes) or not found:
+            self.wrong(place, value, role, "the bytes of an image, as in the other rows")
+        return found
+
+    def number(self, place: str, value: Mapping[str, Any], role: str) -> float | None:
+        """Read a number; None where there is none."""
+        found: Any = value.get(self.columns[role]) if role in self.columns else None
+        if empty(found):
+            return None
+        try:
+            number = float(found)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            self.wrong(place, value, role, "a number")
+        return number
+
+    def wrong(self, place: str, value: Mapping[str, Any], role: str, expected: str, cure: str = "") -> NoReturn:
+        """Raise the error of a column."""
+        name = self.columns[role]
+        found = f"is {shown(value[name])}" if name in value else "is missing"
+        raise RecordError(
+            f"{place}: {shown(name)}", found, expected=expected, cure=cure or "correct it or remove the row"
+        )
+
+
+def choice_table(path: Path, rows: Sequence[Mapping[str, Any]], said: str = "") -> ChoiceTable:
+    """Find out what the columns of a table are, and say what was found.
+
+    Args:
+        path: the file, for errors.
+        rows: the first ones.
+        said: what a person says, `first=NAME,second=NAME,winner=NAME,0=first`.
+
+    Raises:
+        InputError: it is not clear; the candidates are named.
+    """
+    there = tuple(dict.fromkeys(name for row in rows for name in row))
+    given = named_columns(said, _ROLES)
+    meaning: dict[str, str] = {number: given.pop(number) for number in ("0", "1") if number in given}
+    for number, side in meaning.items():
+        if side not in ("first", "second"):
+            raise InputError("--columns", f"has {number}={shown(side)}", expected=f"{number}=first or {number}=second")
+    for name in given.values():
+        if name not in there:
+            found = f"has no column {shown(name)}"
+            raise InputError(path, found, expected=f"one of {listed(map(shown, there), 20)}", cure="correct --columns")
+    columns = dict(given)
+    ordered = images(path, there, columns)
+    columns.setdefault("prompt", guess(path, "prompt", usual(there, _PROMPT), there) if "prompt" not in given else "")
+    if not ordered and not columns.keys() & {"winner", "first_share", "first_votes"}:
+        columns |= outcome(path, there, columns)
+    for role, names in (("annotator", _ANNOTATOR), ("votes", _VOTES)):
+        if role not in columns and (usually := [n for n in usual(there, names) if n not in columns.values()]):
+            columns[role] = guess(path, role, usually, there)
+    table = ChoiceTable(
+        columns=columns,
+        numbers=numbers(path, columns, rows, meaning),
+        carries=frozenset(
+            columns[r] for r in ("first", "second") if any(holds_image(row.get(columns[r])) for row in rows)
+        ),
+    )
+    if columns.keys() - given.keys():
+        say(path, table, there, ordered=ordered)
+    return table
+
+
+def say(path: Path, table: ChoiceTable, there: Collection[str], *, ordered: bool) -> None:
+    """Warn of what was guessed."""
+    found = ", ".join(f"{role} is {shown(name)}" for role, name in table.columns.items())
+    reading = ", ".join(f"{number} is the {side} image" for number, side in table.numbers.items())
+    left = [name for name in there if name not in table.columns.values()]
+    parts = [
+        f"{path}: by the names of its columns {found}",
+        "the first has won in each row" if ordered else "",
+        f"in {shown(table.columns.get('winner'))} {reading}" if reading else "",
+        f"not read: {listed(map(shown, left), 8)}" if left else "",
+        "--columns " + ",".join(f"{role}={name}" for role, name in table.columns.items()) + " would say so",
+    ]
+    warnings.warn("; ".join(filter(None, parts)), stacklevel=4)
+
+
+def images(path: Path, there: Sequence[str], columns: dict[str, str]) -> bool:
+    """Add the columns of the images; tell whether their names say that the first has won."""
+    ordered = [(a, b) for a, b, stem in pairs(there, _ORDERED) if set(stem) <= _IMAGE]
+    found = [*ordered, *((a, b) for a, b, stem in pairs(there, _SIDES) if set(stem) <= _IMAGE)]
+    if "first" in columns and "second" in columns:
+        found = [(columns["first"], columns["second"])]
+    found = [(a, b) for a, b in found if columns.get("first", a) == a and columns.get("second", b) == b]
+    if not found:
+        what = f"has no two columns that may be its images (there are: {listed(map(shown, there), 20)})"
+        cure = "name them: --columns first=NAME,second=NAME"
+        raise InputError(path, what, expected=NO_TABLE, cure=cure)
+    if len(found) > 1:
+        cure = f"name them: --columns first={found[0][0]},second={found[0][1]}"
+        names = listed(f"{a} and {b}" for a, b in found)
+        raise InputError(path, f"may have its two images in {names}", expected="one", cure=cure)
+    columns["first"], columns["second"] = found[0]
+    return found[0] in ordered and not columns.keys() & {"winner", "first_share", "first_votes"}
+
+
+def outcome(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Find the columns that say who won: one of the winner, of shares, or of votes."""
+    free = [name for name in there if name not in columns.values()]
+    both = {stem: (a, b) for a, b, stem in pairs(free, _SIDES)}
+    shares = [{"first_share": a, "second_share": b} for stem, (a, b) in both.items() if stem and set(stem) <= _SHARE]
+    votes = [{"first_votes": a, "second_votes": b} for stem, (a, b) in both.items() if stem and set(stem) <= _COUNT]
+    first = {side for side, _ in _SIDES} - {"0", "1"}
+    alone = [
+        {"first_share": name}
+        for name in free
+        if set(parts := tokens(name)) & first and set(parts) & {"share", "rate"} and set(parts) <= first | _SHARE
+        if not any(name in pair for pair in both.values())
+    ]
+    winners = [{"winner": name} for name in usual(free, _WINNER)]
+    found = [*winners, *shares, *votes, *alone]
+    if len(found) != 1:
+        names = listed((" and ".join(one.values()) for one in found), 8)
+        what = (
+            f"may say who won in {names}"
+            if found
+            else f"has no column that says who won (there are: {listed(there, 20)})"
+        )
+        said = ",".join(f"{role}={name}" for role, name in found[0].items()) if found else "winner=NAME"
+        raise InputError(path, what, expected="one", cure=f"name it: --columns {said}")
+    return found[0]
+
+
+def numbers(
+    path: Path, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], meaning: Mapping[str, str]
+) -> dict[str, str]:
+    """Say what numbers in the column of the winner mean: 1 and 2 speak for themselves, 0 and 1 do not.
+
+    Raises:
+        InputError: nobody has said what 0 and 1 mean, or both are said to be the same image.
+    """
+    if "winner" not in columns:
+        return {}
+    name = columns["winner"]
+    words = {plain(row[name]) for row in rows if not empty(row.get(name))}
+    if meaning:
+        other = {"first": "second", "second": "first"}
+        both = {**{("1" if n == "0" else "0"): other[side] for n, side in meaning.items()}, **meaning}
+        if both["0"] == both["1"]:
+            raise InputError("--columns", f"says that 0 and 1 are both the {both['0']} image", expected="one of them")
+        return {number: both[number] for number in ("0", "1")}
+    if "2" in words and "0" not in words:
+        return {"1": "first", "2": "second"}
+    if words & {"0", "1"}:
+        found = f"has {' and '.join(sorted(words & {'0', '1'}))}, which may mean either image"
+        first = f"the image in {shown(columns['first'])}"
+        cure = f"say what 0 means: --columns 0=first if {first} won, else --columns 0=second"
+        raise InputError(f"{path}: {shown(name)}", found, cure=cure)
+    return {}
+
+
+def pairs(names: Sequence[str], sides: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Find columns whose names differ by one word, as `image_a` and `image_b`: both, and the words that they share."""
+    by = {tokens(name): name for name in names}
+    for parts, name in by.items():
+        for at, part in enumerate(parts):
+            for one, two in sides:
+                if part == one and (other := by.get((*parts[:at], two, *parts[at + 1 :]))) is not None:
+                    yield name, other, parts[:at] + parts[at + 1 :]
+
+
+def tokens(name: str) -> tuple[str, ...]:
+    """Split a name into its words: `imageA`, `image_a` and `Image A` are the same."""
+    return tuple(re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:200]).lower()))
+
+
+def usual(there: Sequence[str], names: Collection[str]) -> list[str]:
+    """Return the columns that have one of the usual names; the first of these alone, if it is there."""
+    found = {"_".join(tokens(name)): name for name in there}
+    first = next(iter(names))
+    return [found[first]] if first in found else [found[name] for name in names if name in found]
+
+
+def plain(value: object) -> str:
+    """Write a value of the column of the winner as a word: `1.0` and True are `1`."""
+    if isinstance(value, bool | float | int):
+        return f"{float(value):g}"
+    word = str(value)[:200].strip().lower()
+    return f"{float(word):g}" if re.fullmatch(r"\d+\.\d+", word) else {"true": "1", "false": "0"}.get(word, word)
+
+
+def empty(value: object) -> bool:
+    """Tell whether nobody has judged."""
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
+
+
+def holds_image(value: object) -> bool:
+    """Tell whether a value is an image itself."""
+    return isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes))
