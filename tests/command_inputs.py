@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,30 @@ def write_scoring(folder: Path) -> None:
     write_lines(folder / "items.jsonl", rows)
     pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")
     (folder / "items.csv").write_text("image,prompt\na.jpg,a cat\nmissing.png,a cat\nc.png,two dogs\n")
+    write_tables(folder / "tables")
+
+
+def write_tables(folder: Path) -> None:
+    """The same images as others have them: in parquet files, in tars, and compared by people."""
+    folder.mkdir()
+    names = ("a.jpg", "b.png", "c.png")
+    for shard in range(2):
+        rows = []
+        with tarfile.open(folder / f"shard-{shard:04}.tar", "w") as archive:
+            for name in names:
+                data = (folder.parent / name).read_bytes()
+                (folder / name).write_bytes(data)
+                rows.append({"image": {"bytes": data, "path": name}, "caption": "a temple", "seed": shard})
+                for member, content in ((name, data), (f"{name[0]}.txt", b"a temple")):
+                    header = tarfile.TarInfo(member)
+                    header.size = len(content)
+                    archive.addfile(header, io.BytesIO(content))
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"test-{shard:05}-of-00002.parquet")
+    lines = [
+        "caption,image_a,image_b,label",
+        *(f"a temple,{a},{b},{n}" for n, (a, b) in enumerate((names[:2], names[1:]))),
+    ]
+    (folder / "choices.csv").write_text("\n".join(lines))
 
 
 def write_suite(folder: Path) -> None:

@@ -87,7 +87,10 @@ def run(
     scorer: Scorers = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Instead of numbered names: a table with columns image and number (category) or prompt."),
+        typer.Option(
+            help="Instead of numbered names: a table with columns image (a path that starts from --images) and number "
+            "(category) or prompt."
+        ),
     ] = None,
     match: Match = "auto",
     meta: Annotated[

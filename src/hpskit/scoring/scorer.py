@@ -228,7 +228,9 @@ class NetworkScorer(PreferenceScorer):
             return self._all_finite(torch.cat(parts)).to(images.device)
 
     def _encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Encode N prompts, (N, E); each distinct one once, and remember it."""
+        """Encode N prompts, (N, E); each distinct one once, and remember it if it is read."""
+        if not self.reads_prompt:
+            return self._network.encode_prompts(prompts)
         with self._lock:
             known = {prompt: self._prompts[prompt] for prompt in set(prompts) & self._prompts.keys()}
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
