@@ -29,8 +29,8 @@ Ledger.put = put_and_die
 
 def published(path: Path) -> Any:
     """What a command has found, without the command itself and the hashes of pages that name it."""
-    if path.suffix == ".jsonl":
-        return path.read_text()
+    if path.suffix in (".jsonl", ".parquet"):
+        return path.read_bytes()
     found = json.loads(path.read_text())
     for part in (found, *found.get("scorers", ())):
         part.pop("command", None)
@@ -41,6 +41,7 @@ def published(path: Path) -> Any:
     ("command", "ledger", "product"),
     [
         ("score --pairs {0}.jsonl --batch-size 1 --out {0}/s.jsonl", "s.jsonl.partial", "s.jsonl"),
+        ("score --pairs {0}.jsonl --batch-size 1 --out {0}/s.parquet", "s.parquet.partial", "s.parquet"),
         (
             "evaluate --data HPDv2/test.json -s mini --batch-size 1 --resamples 200 --out {}",
             "scores.ledger",

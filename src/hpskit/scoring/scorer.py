@@ -189,7 +189,9 @@ class NetworkScorer(PreferenceScorer):
             batch_size=batch_size or (8 if network.device.type == "cpu" else 64),
         )
         self._network = network
-        self._prompts: OrderedDict[str, Tensor] = OrderedDict()
+        self._prompts: OrderedDict[str, int] = OrderedDict()
+        """Rows of the table, the latest last. As tensors of their own they would pin the heap among pixels: 0.4 GB."""
+        self._table: Tensor | None = None
         self._lock = threading.Lock()
 
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
@@ -232,18 +234,22 @@ class NetworkScorer(PreferenceScorer):
         if not self.reads_prompt:
             return self._network.encode_prompts(prompts)
         with self._lock:
-            known = {prompt: self._prompts[prompt] for prompt in set(prompts) & self._prompts.keys()}
+            here = set(prompts) & self._prompts.keys() if self._table is not None else ()
+            known = {prompt: self._table[self._prompts[prompt]].clone() for prompt in here}  # type: ignore[index]
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
         for start in range(0, len(new), _ENCODED_AT_ONCE):
             part = new[start : start + _ENCODED_AT_ONCE]
             with torch.no_grad():
                 known |= dict(zip(part, self._network.encode_prompts(part), strict=True))
-        with self._lock:
+        with self._lock, torch.inference_mode():  # as the table is made in it, it can be written in it alone
             for prompt, encoded in known.items():
-                self._prompts[prompt] = encoded
-                self._prompts.move_to_end(prompt)
-            while len(self._prompts) > _CACHED_PROMPTS:
-                self._prompts.popitem(last=False)
+                if self._table is None:
+                    self._table = encoded.new_empty((_CACHED_PROMPTS, *encoded.shape))
+                if (row := self._prompts.pop(prompt, None)) is None:
+                    full = len(self._prompts) == _CACHED_PROMPTS
+                    row = self._prompts.popitem(last=False)[1] if full else len(self._prompts)
+                    self._table[row] = encoded
+                self._prompts[prompt] = row
         return torch.stack([known[prompt] for prompt in prompts])
 
 

@@ -81,17 +81,17 @@ class Table:
             images: False leaves out what bytes there are in parquet files and tars.
             only: columns of a parquet file to read; all if there are none.
         """
-        for path, first, inner in self._parts(span):
+        for path, first, inner in self.parts(span):
             for number, value in self._read(path, inner, images, only):
                 yield first + number, f"{path}: row {number}", value
 
     def batches(self, span: range | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Read record batches of parquet files, each with the number of its first row."""
-        for path, first, inner in self._parts(span):
+        for path, first, inner in self.parts(span):
             for number, batch in parquet_batches(path, span=inner):
                 yield first + number, batch
 
-    def _parts(self, span: range | None) -> Iterator[tuple[Path, int, range | None]]:
+    def parts(self, span: range | None) -> Iterator[tuple[Path, int, range | None]]:
         """List the files that have rows of a span: the rows before each, and the span in its own numbers."""
         if span is None and len(self.files) == 1:
             yield self.files[0], 0, None
