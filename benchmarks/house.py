@@ -43,8 +43,8 @@ with `rows/`, are the root. Whoever needs more first looks for what can go, and 
 dataset, pixels, root and scoring grew by what the files of strangers demand: scoring reads parquet with images, tars
 and addresses and keeps every column, dataset tables of choices in columns of any name; training by shards, resuming to
 the bit and ablations; stats by what a project that collects rankings needs: evidence against annotators, weights of
-people, chance-corrected agreement, the position on the page, who is asked once more, a plan of costs; annotation was to have
-2,000, and has a server, its guard, pages of two kinds of staff, panels, pay, four exports and simulated people."""
+people, chance-corrected agreement, the position on the page, who is asked once more, a plan of costs; annotation was to
+have 2,000, and has a server, its guard, pages of two kinds of staff, panels, pay, four exports and simulated people."""
 FILES = 15
 """Modules in a folder."""
 CLOSURE = 47
