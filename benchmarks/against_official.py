@@ -1,8 +1,8 @@
-"""Speed and memory of hpskit beside the official package `hpsv2`, on this machine, with nothing downloaded by hand.
+"""Speed and memory of hpskit beside the official package `hpsv2` and two peers, with nothing downloaded by hand.
 
     python benchmarks/against_official.py [--quick] [--out docs/performance.json] [--update docs/performance.md]
 
-Everything it needs it makes under `.bench/`, once: an environment with `hpsv2` and the torch of the current one,
+Everything it needs it makes under `.bench/`, once: an environment with `hpsv2`, open_clip, imscore and our torch,
 stand-in weights of ViT-H-14 in the published layout (pseudo-random: speed does not depend on their values), JPEG
 images and prompts. Every figure comes from a fresh process; the two sides take turns (A B A B), because other jobs
 on a machine change its speed from minute to minute. docs/performance.md explains the figures.
@@ -33,6 +33,7 @@ ARCHITECTURE = "ViT-H-14"
 STYLE = "stand-in"
 MARKERS = ("<!-- table -->", "<!-- /table -->")
 CALLS, IMAGES_PER_CALL = 3, 4
+PEERS = ("hpsv2", "imscore==0.0.11", "open_clip_torch==3.3.0", "transformers<5", "einops", "loguru")
 
 Figures = dict[str, Any]
 
@@ -121,11 +122,11 @@ def official_environment(folder: Path) -> Path:
     done = folder / "complete"
     if done.is_file():
         return python
-    say(f"installing the official package into {folder.name}")
+    say(f"installing the official package and peers into {folder.name}")
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     same = [f"{name}=={version(name)}" for name in ("torch", "torchvision")]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *same, "hpsv2"], check=True, stdout=sys.stderr)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *same, *PEERS], check=True, stdout=sys.stderr)
     # The wheel of hpsv2 1.2.0 lacks the vocabulary of its tokenizer; it is the same file in every open_clip.
     vocabulary = "bpe_simple_vocab_16e6.txt.gz"
     source = importlib.metadata.distribution("open_clip_torch").locate_file(f"open_clip/{vocabulary}")
@@ -214,6 +215,9 @@ def measure(setup: Setup, rounds: int) -> Figures:
             say(f"round {number} of {rounds}: hpskit throughput, {precision}")
             found = measure_throughput(setup, "hpskit", home, precision=precision)
             note(f"hpskit_throughput_{precision}", found)
+        for peer in ("peer_open_clip", "peer_imscore"):
+            say(f"round {number} of {rounds}: {peer}")
+            note(peer, measure_throughput(setup, peer, home))
         say(f"round {number} of {rounds}: mini")
         note("hpskit_mini", measure_mini(setup, home))
         shutil.rmtree(home, ignore_errors=True)
@@ -242,7 +246,7 @@ def measure_throughput(setup: Setup, side: str, home: Path, *, precision: str = 
         "image_root": str(setup.images[0].parent.parent),
         "prompt_root": str(setup.work / "prompts"),
     }
-    return run_worker(setup, f"{side}_throughput", job, home)
+    return run_worker(setup, side if side.startswith("peer") else f"{side}_throughput", job, home)
 
 
 def measure_mini(setup: Setup, home: Path) -> Figures:
@@ -269,7 +273,7 @@ def run_worker(setup: Setup, task: str, job: Figures, home: Path) -> Figures:
         "PYTHONWARNINGS": "ignore",
     }
     python = sys.executable
-    if task.startswith("official"):
+    if task.startswith(("official", "peer")):
         environment.pop("PYTHONPATH", None)
         python = str(setup.python)
     common = {"checkpoint": str(setup.checkpoint), "architecture": ARCHITECTURE, "threads": setup.threads}
@@ -304,7 +308,7 @@ def machine(setup: Setup) -> Figures:
         "python": platform.python_version(),
         "hpskit": {"hpskit": hpskit.__version__, "open_clip_torch": version("open_clip_torch")}
         | {name: version(name) for name in wanted},
-        "official": {name: official[name] for name in ("hpsv2", *wanted)},
+        "official": {name: official[name] for name in ("hpsv2", "imscore", "open_clip_torch", *wanted)},
         "image_bytes_mean": round(statistics.mean(path.stat().st_size for path in setup.images)),
         "tower_flops": image_tower_flops(),
     }
@@ -334,6 +338,7 @@ def layer_flops(*, tokens: int, width: int) -> int:
 def rows(figures: Figures) -> list[Row]:
     return [
         *speed_rows(figures),
+        *peer_rows(figures),
         *share_rows(figures),
         *call_rows(figures),
         *memory_rows(figures),
@@ -352,6 +357,24 @@ def speed_rows(figures: Figures) -> list[Row]:
     return result
 
 
+def peer_rows(figures: Figures) -> list[Row]:
+    """Against the loops that a careful user writes with the peers, and what each costs in processor time."""
+    ours = figures["hpskit_throughput_auto"]
+    result = []
+    for name, peer in (("open_clip", "peer_open_clip"), ("imscore", "peer_imscore")):
+        theirs = figures[peer]
+        rates = best_rate(theirs), best_rate(ours)
+        busy = [min(run["cpu_seconds"] / run["count"] for run in runs) for runs in (theirs, ours)]
+        memory = [min(run["peak_memory"] for run in runs) / 1e9 for runs in (theirs, ours)]
+        goal = ">= 1.3" if name == "open_clip" else ""
+        result += [
+            compared(f"images per second, {name} in bf16", *rates, rates[1] / rates[0], goal),
+            compared(f"processor seconds an image, {name} in bf16", *busy, busy[0] / busy[1]),
+            compared(f"peak memory, GB, {name} in bf16", *memory, memory[1] / memory[0]),
+        ]
+    return result
+
+
 def share_rows(figures: Figures) -> list[Row]:
     """Of the processor's own peak in the precision that `auto` chose, each run against its own peak."""
     runs = figures["hpskit_throughput_auto"]
@@ -360,18 +383,18 @@ def share_rows(figures: Figures) -> list[Row]:
     work = figures["tower_flops"] * runs[0]["count"] + text
     whole = max(work / run["seconds"] / peak(run, kind) for run in runs)
     tower = max(figures["tower_flops"] * run["tower_images_per_second"] / peak(run, kind) for run in runs)
-    goal = {"target": ">= 85 %"}
+    goal = {"target": ">= 88 %"}
     return [
         Row(
             what=f"share of the {kind} matmul peak, image tower",
             hpskit=f"{tower:.0%}",
-            met=tower >= 0.85,
+            met=tower >= 0.88,
             **goal,
         ),
         Row(
             what=f"share of the {kind} matmul peak, all of `score`",
             hpskit=f"{whole:.0%}",
-            met=whole >= 0.85,
+            met=whole >= 0.88,
             **goal,
         ),
     ]
@@ -410,16 +433,21 @@ def memory_rows(figures: Figures) -> list[Row]:
 def small_rows(figures: Figures) -> list[Row]:
     runs = [run for run in figures["hpskit_mini"] if "skipped" not in run]
     if runs:
-        rate = best_rate(runs)
-        small = Row(what="mini, images per second", hpskit=f"{rate:.0f}", target=">= 50", met=rate >= 50)
+        small = [
+            Row(what=f"mini, images per second, {when}", hpskit=f"{rate:.0f}", target=f">= {goal}", met=rate >= goal)
+            for when, rate, goal in (
+                ("256 images, warm", best_rate(runs), 110),
+                ("256 images, first call", best_rate([run["first"] for run in runs]), 90),
+            )
+        ]
     else:
         say(f"mini skipped: {figures['hpskit_mini'][0]['skipped']}")
-        small = Row(what="mini, images per second", hpskit="skipped", target=">= 50")
+        small = [Row(what="mini, images per second", hpskit="skipped", target=">= 110")]
     times = figures["help_seconds"]
     if not times:
-        return [small, Row(what="`hpskit --help`, s", hpskit="skipped", target="< 0.5")]
+        return [*small, Row(what="`hpskit --help`, s", hpskit="skipped", target="< 0.5")]
     middle = statistics.median(times)
-    return [small, Row(what="`hpskit --help`, s", hpskit=f"{middle:.2f}", target="< 0.5", met=middle < 0.5)]
+    return [*small, Row(what="`hpskit --help`, s", hpskit=f"{middle:.2f}", target="< 0.5", met=middle < 0.5)]
 
 
 def compared(what: str, official: float, hpskit: float, ratio: float, goal: str = "") -> Row:
@@ -449,7 +477,7 @@ def largest_difference(figures: Figures) -> float:
 
 def markdown(table: list[Row], figures: Figures) -> str:
     """The table and a paragraph about the machine, both made of figures only."""
-    lines = ["| what | official | hpskit | ratio | target | met |", "|---|---:|---:|---:|---:|---|"]
+    lines = ["| what | other | hpskit | ratio | target | met |", "|---|---:|---:|---:|---:|---|"]
     for row in table:
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         lines.append(f"| {row.what} | {row.official} | {row.hpskit} | {row.ratio} | {row.target} | {met} |")

@@ -2,9 +2,9 @@
 
     python worker.py JOB.json RESULT.json
 
-Tasks whose name begins with `official` run in an environment that has the official package `hpsv2` and not hpskit.
-That package is used as it is. Two things are done from outside, and neither slows it down: its benchmark loop is
-timed by a wrapper, and its `score` is given a network to fill, because it would download other weights (those that
+Tasks whose name begins with `official` or `peer` run in an environment that has the packages of others and not hpskit.
+Those are used as they are. Two things are done from outside, and neither slows them down: the official benchmark loop
+is timed by a wrapper, and networks are given to fill, because the packages would download other weights (those that
 HPS v2 was trained from) only to overwrite them.
 """
 
@@ -34,6 +34,8 @@ def main(job_path: str, result_path: str) -> None:
         "make_weights": make_weights,
         "official_calls": official_calls,
         "official_throughput": official_throughput,
+        "peer_open_clip": peer_open_clip,
+        "peer_imscore": peer_imscore,
         "hpskit_calls": hpskit_calls,
         "hpskit_throughput": hpskit_throughput,
         "mini": mini,
@@ -157,6 +159,52 @@ def official_throughput(job: Figures) -> Figures:
     return result
 
 
+def peer_open_clip(job: Figures) -> Figures:
+    """Seconds of the loop that a careful user of open_clip writes: all in bf16, batches of eight, no gradient."""
+    import open_clip
+    from PIL import Image
+
+    model = open_clip.create_model(job["architecture"], load_weights=False)
+    model.load_state_dict(torch.load(job["checkpoint"], weights_only=True)["state_dict"])
+    model = model.eval().to(torch.bfloat16)
+    preprocess = open_clip.image_transform(model.visual.image_size, is_train=False, resize_mode="longest")
+    tokenize = open_clip.get_tokenizer(job["architecture"])
+    scores: list[float] = []
+    result: Figures = {"count": len(job["images"])}
+    with timed(result), torch.inference_mode():
+        for start in range(0, len(job["images"]), 8):
+            files = job["images"][start : start + 8]
+            pixels = torch.stack([preprocess(Image.open(path).convert("RGB")) for path in files]).to(torch.bfloat16)
+            images = model.encode_image(pixels, normalize=True).float()
+            texts = model.encode_text(tokenize(job["prompts"][start : start + 8]), normalize=True).float()
+            scores += (100 * (images * texts).sum(dim=1)).tolist()
+    return {**result, "scores": scores}
+
+
+def peer_imscore(job: Figures) -> Figures:
+    """Seconds of imscore's HPS v2 in bf16, batches of eight, from files."""
+    import open_clip
+    from imscore.hps import model as hps
+    from PIL import Image
+    from torchvision.transforms.functional import to_tensor
+
+    def without_download(name: str, _: str, **options: Any) -> Any:
+        return open_clip.create_model_and_transforms(name, load_weights=False, **options)
+
+    hps.create_model_and_transforms = without_download
+    scorer = hps.HPSv2()
+    scorer.model.load_state_dict(torch.load(job["checkpoint"], weights_only=True)["state_dict"])
+    scorer = scorer.eval().to(torch.bfloat16)
+    scores: list[float] = []
+    result: Figures = {"count": len(job["images"])}
+    with timed(result), torch.inference_mode():
+        for start in range(0, len(job["images"]), 8):
+            files = job["images"][start : start + 8]
+            pixels = torch.stack([to_tensor(Image.open(path).convert("RGB")) for path in files]).to(torch.bfloat16)
+            scores += (100 * scorer.score(pixels, job["prompts"][start : start + 8]).float()).tolist()
+    return {**result, "scores": scores}
+
+
 def hpskit_throughput(job: Figures) -> Figures:
     """Seconds of one `score` over all pairs, of the image tower alone, and the machine's peak before and after."""
     from hpskit.models.loading import load_network
@@ -169,7 +217,8 @@ def hpskit_throughput(job: Figures) -> Figures:
     result["peak_memory_after_loading"] = peak_memory()
     result["matmul_before"] = matmul_peaks()
     with timed(result):
-        scorer.score(job["images"], job["prompts"])
+        scores = scorer.score(job["images"], job["prompts"])
+    result["scores"] = scores.tolist()
     result["peak_memory"] = peak_memory()
     rates, peaks = [], []
     for _ in range(3):  # by turns, so that both meet the same moments of a machine with other work to do
@@ -225,8 +274,10 @@ def mini(job: Figures) -> Figures:
         scorer = hpskit.load_scorer("mini")
     except (HpskitError, ImportError) as error:
         return {"skipped": f"{type(error).__name__}: {error}"}
-    result: Figures = {"count": len(job["images"])}
-    scorer.score(job["images"][:16], job["prompts"][:16])
+    first: Figures = {"count": len(job["images"])}
+    with timed(first):
+        scorer.score(job["images"], job["prompts"])
+    result: Figures = {"count": len(job["images"]), "first": first}
     with timed(result):
         scorer.score(job["images"], job["prompts"])
     return result
