@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hpskit.errors import CheckpointError, InputError, shown
 from hpskit.models.checkpoint import Weights
+from hpskit.models.packed import PackedBlock
 from hpskit.schema import nearest
 
 __all__ = [
@@ -174,10 +175,29 @@ def encode_text(model: Any, tokens: Tensor) -> Tensor:
         features: Tensor = model.encode_text(tokens)
         return features
     ends = tokens.argmax(dim=-1)  # the end token has the largest number
-    length = int(ends.max()) + 1
-    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x)[torch.arange(len(x), device=x.device), ends]
+    if isinstance(model.transformer.resblocks[0], PackedBlock):
+        x = _one_after_another(model, tokens, (ends + 1).tolist())
+    else:
+        length = int(ends.max()) + 1
+        x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+        x = model.ln_final(x)[torch.arange(len(x), device=x.device), ends]
     projection = model.text_projection
     projected: Tensor = projection(x) if isinstance(projection, nn.Linear) else x @ projection
     return projected
+
+
+def _one_after_another(model: Any, tokens: Tensor, lengths: list[int]) -> Tensor:
+    """(M, context) tokens -> (M, C): the end token of each text, all of them in one row.
+
+    A text alone is a matrix of 20 to 45 rows, with which products reach half of their speed.
+    """
+    texts = [
+        model.token_embedding(row[:n]) + model.positional_embedding[:n] for row, n in zip(tokens, lengths, strict=True)
+    ]
+    x = torch.cat(texts)[None]
+    for block in model.transformer.resblocks:
+        x = block(x, lengths=lengths)
+    ends = torch.tensor(lengths, device=x.device).cumsum(0) - 1
+    found: Tensor = model.ln_final(x[0, ends])
+    return found

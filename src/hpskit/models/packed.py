@@ -7,6 +7,7 @@ accuracy stay in float32: the residual stream, the layer norms, the patch embedd
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention, softmax
 
-__all__ = ["pack"]
+__all__ = ["PackedBlock", "pack"]
 
 _ROWS = 2048
 """Rows that the layout is made for: eight images of ViT-H-14. Other numbers work as well, a little slower."""
@@ -78,9 +79,13 @@ class PackedBlock(nn.Module):
         """Return the type of the residual stream: open_clip asks the first block which type the tokens should have."""
         return torch.float32
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """(B, T, C) float32 -> the same tensor, or (B, 1, C)."""
-        mixed = self.ls_1(self.attend(self.ln_1(x), attn_mask))
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, *, lengths: Sequence[int] = ()) -> Tensor:
+        """(B, T, C) float32 -> the same tensor, or (B, 1, C).
+
+        With `lengths` the one row of tokens, (1, sum of lengths, C), holds several texts one after another.
+        """
+        seen = self.ln_1(x)
+        mixed = self.ls_1(self.attend_texts(seen, lengths) if lengths else self.attend(seen, attn_mask))
         x = x[:, :1] + mixed if self.first_only else x.add_(mixed.float())  # add_ of mixed types is slower
         widened = self.activation(self.widen(self.ln_2(x).to(torch.bfloat16)))
         return x.add_(self.ls_2(self.narrow(widened)).float())
@@ -97,6 +102,17 @@ class PackedBlock(nn.Module):
         else:
             mixed = attention(joint)
         result: Tensor = self.out(mixed.reshape(batch, -1, channels))
+        return result
+
+    def attend_texts(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        """(1, T, C) float32 -> (1, T, C) bfloat16: causal, each text for itself."""
+        tokens, channels = x.shape[1:]
+        joint = self.into(x.to(torch.bfloat16)).view(tokens, 3, self.heads, channels // self.heads)
+        mixed = [
+            scaled_dot_product_attention(*text.permute(1, 2, 0, 3)[:, None], is_causal=True)[0].transpose(0, 1)
+            for text in joint.split(list(lengths))
+        ]
+        result: Tensor = self.out(torch.cat(mixed).reshape(1, tokens, channels))
         return result
 
 
