@@ -379,9 +379,13 @@ def share_rows(figures: Figures) -> list[Row]:
     """Of the processor's own peak in the precision that `auto` chose, each run against its own peak."""
     runs = figures["hpskit_throughput_auto"]
     kind = {"bf16": "bfloat16", "fp32": "float32"}[runs[0]["precision"]]
-    text = sum(text_tower_flops(tokens) for tokens in runs[0]["tokens"])
-    work = figures["tower_flops"] * runs[0]["count"] + text
-    whole = max(work / run["seconds"] / peak(run, kind) for run in runs)
+
+    def share(run: Figures, part: Figures) -> float:
+        text = sum(text_tower_flops(tokens) for tokens in part["tokens"])
+        return (figures["tower_flops"] * part["count"] + text) / part["seconds"] / peak(run, kind)
+
+    whole = max(share(run, run) for run in runs)
+    warm = max(share(run, run["warm"]) for run in runs)
     tower = max(figures["tower_flops"] * run["tower_images_per_second"] / peak(run, kind) for run in runs)
     goal = {"target": ">= 88 %"}
     return [
@@ -392,9 +396,15 @@ def share_rows(figures: Figures) -> list[Row]:
             **goal,
         ),
         Row(
-            what=f"share of the {kind} matmul peak, all of `score`",
+            what=f"share of the {kind} matmul peak, all of `score`, first call",
             hpskit=f"{whole:.0%}",
             met=whole >= 0.88,
+            **goal,
+        ),
+        Row(
+            what=f"share of the {kind} matmul peak, all of `score`, later call",
+            hpskit=f"{warm:.0%}",
+            met=warm >= 0.88,
             **goal,
         ),
     ]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hpskit.models import packed
+from hpskit.models.architecture import encode_text
 from hpskit.models.packed import pack
 
 SHAPES = [{"pool_type": "tok"}, {"pool_type": "avg"}, {"final_ln_after_pool": True}, {"ls_init_value": 0.5}]
@@ -43,6 +44,22 @@ def test_features_are_those_of_the_plain_network(vision: dict[str, Any]) -> None
         assert torch.cosine_similarity(expected, found).min() > 0.9995
         assert found.dtype == torch.float32
         assert given_.equal(before), "the residual stream is added to in place: never the caller's tensor"
+
+
+@torch.inference_mode()
+def test_texts_one_after_another_are_texts_alone() -> None:
+    """Of different lengths, the longest as long as the context; none sees another."""
+    plain = network()
+    low = copy.deepcopy(plain)
+    pack(low)
+    tokens = torch.randint(1, 98, (6, 77), generator=torch.Generator().manual_seed(0))
+    for row, length in zip(tokens, (2, 77, 30, 5, 76, 9), strict=True):
+        row[length - 1] = 99  # the end token has the largest number
+        row[length:] = 0
+    expected, together = (nn.functional.normalize(encode_text(m, tokens).float(), dim=1) for m in (plain, low))
+    alone = nn.functional.normalize(torch.cat([encode_text(low, row[None]) for row in tokens]).float(), dim=1)
+    assert torch.cosine_similarity(expected, together).min() > 0.9995
+    assert torch.cosine_similarity(alone, together).min() > 0.99995
 
 
 @given(st.integers(1, 5), st.integers(1, 9))
