@@ -28,12 +28,14 @@ from hpskit.pixels import (
     CLIP_STD,
     Encoded,
     Preprocessing,
+    as_float,
+    as_pixels,
     check_head,
-    check_tensor,
     images,
     open_image,
     opened,
     preprocess,
+    to_image,
     to_tensor,
 )
 from hpskit.pixels.statistics import PLANE, ChromaDensity, lab_to_srgb, srgb_to_lab
@@ -126,7 +128,7 @@ def test_names_tell_preprocessings_apart() -> None:
 def test_both_routes_agree_on_any_image(array: np.ndarray) -> None:
     tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
     small = Preprocessing(size=32)
-    from_file, from_tensor = small(to_tensor(Image.fromarray(array))), small(check_tensor(tensor[None], dimensions=4))
+    from_file, from_tensor = small(to_tensor(Image.fromarray(array))), small(as_pixels(tensor[None], dimensions=4))
     assert torch.equal(from_file, from_tensor[0])
     assert from_file.shape == (3, 32, 32)
     assert from_file.isfinite().all()
@@ -271,8 +273,11 @@ def test_damage_never_escapes_as_another_error(position: int, value: int) -> Non
         (Image.new("F", (2, 2)), at(found="mode 'F'")),
         (torch.zeros(4, 5, 5), at(found="has shape (4, 5, 5)")),
         (torch.zeros(3, 0, 5), at(found="has shape (3, 0, 5)")),
-        (torch.zeros(5, 5, 3), at("image tensor", cure="permute channels")),
-        (torch.zeros(3, 5, 5, dtype=torch.uint8), at(found="is of torch.uint8")),
+        (torch.zeros(3, 5, 3), at("image tensor", found="first or last", cure="layout='NHWC'")),
+        (torch.zeros(3, 5, 5, dtype=torch.int64), at(found="is of torch.int64", cure="uint8")),
+        (np.zeros((5, 5, 3), np.uint16), at(found="is of uint16", cure="uint8")),
+        (torch.tensor([1.0131, 0.5, 0.5]).reshape(3, 1, 1), at(found="to 1.0131", cure="images.clamp(0, 1)")),
+        (torch.tensor([-0.9, 0.5, 0.5]).reshape(3, 1, 1), at(found="from -0.9", cure="value_range=(-1, 1)")),
         (torch.full((3, 5, 5), -1.0), at(found="from -1 to -1")),
         (torch.full((3, 5, 5), 255.0), at("image tensor", cure="[0, 255] by x / 255")),
         (torch.full((3, 5, 5), float("nan")), at(found="nan")),
@@ -281,6 +286,52 @@ def test_damage_never_escapes_as_another_error(position: int, value: int) -> Non
 def test_what_is_no_image_is_refused(source: Any, where: Any) -> None:
     with pytest.raises(InputError, check=where):
         to_tensor(source)
+
+
+ARRAY = np.random.default_rng(0).integers(0, 256, (2, 40, 30, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("array", "options"),
+    [
+        (ARRAY, {}),
+        (ARRAY.transpose(0, 3, 1, 2), {}),
+        (torch.from_numpy(ARRAY).permute(0, 3, 1, 2), {}),
+        (np.asfortranarray(ARRAY)[:, ::-1][:, ::-1], {"layout": "NHWC"}),
+        ((ARRAY / 255).astype(">f8"), {}),
+        (torch.from_numpy(ARRAY / 127.5 - 1), {"value_range": (-1, 1)}),
+        (torch.from_numpy(ARRAY / 255).half(), {"layout": "NHWC"}),
+    ],
+    ids=range(7),
+)
+def test_arrays_of_every_make_are_the_same_pixels(array: Any, options: Any) -> None:
+    expected = torch.from_numpy(ARRAY).permute(0, 3, 1, 2).float() / 255
+    found = as_float(as_pixels(array, dimensions=4, **options))
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() <= 1e-3
+    one = as_float(as_pixels(array[0], dimensions=3, **options))
+    assert torch.equal(one, found[0])
+    assert np.array_equal(np.array(to_image(found[0])), ARRAY[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "where"),
+    [
+        ((2, 3, 8, 3), {}, at(found="(2, 3, 8, 3)", cure="layout=")),
+        ((2, 3, 8, 8), {"layout": "NHWC"}, at(found="(2, 3, 8, 8)", expected="NHWC with 3 for C")),
+        ((2, 8, 8, 4), {}, at(found="(2, 8, 8, 4)", expected="(N, H, W, 3)", cure="RGB")),
+        ((2, 8, 3), {}, at(found="(2, 8, 3)", expected="(N, 3, H, W)")),
+        ((2, 3, 8, 8), {"layout": "CHW"}, at("layout", expected="NCHW or NHWC")),
+        ((2, 3, 8, 8), {"value_range": (0, 255)}, at("value_range", expected="(0, 1) or (-1, 1)")),
+        ((2, 3, 8, 8), {"value_range": (-1, 1)}, at("value_range", found="uint8")),
+    ],
+    ids=range(7),
+)
+def test_nothing_about_arrays_is_guessed(shape: Any, options: Any, where: Any) -> None:
+    with pytest.raises(InputError, check=where):
+        as_pixels(np.zeros(shape, np.uint8), dimensions=4, **options)
+    both = as_pixels(np.zeros((2, 3, 8, 3), np.uint8), dimensions=4, layout="NHWC")
+    assert both.shape == (2, 3, 3, 8)
 
 
 def test_gradients_reach_the_pixels() -> None:

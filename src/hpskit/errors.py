@@ -21,8 +21,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Self
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "UnknownModelError",
     "listed",
     "masked",
+    "need",
     "printable",
     "shown",
 ]
@@ -132,6 +136,19 @@ class HpskitError(Exception):
         inner = f"{os.fspath(place)}: {self.place}" if self.place else os.fspath(place)
         return type(self)(inner, self.found, expected=self.expected, cure=self.cure)
 
+    def _render_traceback_(self) -> list[str]:
+        """Lines that IPython shows instead of a traceback: where the reader's own code called, and the sentence."""
+        import traceback
+
+        ours = str(Path(__file__).parent)
+        frames = traceback.extract_tb(self.__traceback__)
+        theirs = [frame for frame in frames if not frame.filename.startswith((ours, sys.prefix, sys.base_prefix))]
+        places = [
+            f"{'cell' if 'ipykernel' in f.filename or '<' in f.filename else f.filename}, line {f.lineno}: {f.line}"
+            for f in theirs
+        ]
+        return [*map(printable, places), f"{type(self).__name__}: {self}"]
+
 
 class InputError(HpskitError, ValueError):
     """Something given by the caller cannot be used."""
@@ -175,3 +192,14 @@ class HashMismatchError(ModelError):
 
 class MissingExtraError(HpskitError, ImportError):
     """An optional dependency is not installed."""
+
+
+def need(module: str, place: str, extra: str) -> None:
+    """See that an optional package is installed, without the time that its import takes.
+
+    Raises:
+        MissingExtraError: it is not; `extra` is the name under which hpskit installs it.
+    """
+    if find_spec(module) is None:
+        cure = f"run `pip install 'hpskit[{extra}]'`"
+        raise MissingExtraError(place, f"needs {module}, which is not installed", cure=cure)

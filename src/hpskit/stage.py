@@ -14,18 +14,26 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from hpskit import __version__
-from hpskit.errors import InputError, OutputError, shown
+from hpskit.errors import InputError, OutputError, printable, shown
 from hpskit.files import explain, held, json_text, publish_json, read_json, room, sha256_file, unwritten
 from hpskit.files import publish as publish_file
 from hpskit.schema import Strict, parse
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import ProgressColumn, Task
 
 __all__ = [
     "Ledger",
@@ -37,8 +45,10 @@ __all__ = [
     "check_space",
     "heading",
     "ledger_until_published",
+    "progress_bar",
     "publish",
     "read_manifest",
+    "told",
 ]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -47,6 +57,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 Key: TypeAlias = tuple[str, ...]
 """All that a value depends on."""
 
+_SILENT = 30.0
+"""Seconds after which a job that nobody can watch says what it does; later it speaks after a tenth more of its time."""
 _APPLICATION = 0x48505354
 """`HPST` in the header of the file: no other program's database is taken for a ledger."""
 _UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -378,3 +390,100 @@ def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str
                 handle.writelines([content] if isinstance(content, bytes) else content)
         value["files"] = {name: sha256_file(temporary[name]) for name in products}
         temporary[record].write_text(json_text(value), encoding="utf-8")
+
+
+def progress_bar(*columns: ProgressColumn, console: Console | None = None, silent: float = _SILENT) -> Bar:
+    """Make a bar on standard error that goes away when it is done; where that is no terminal, lines from time to time.
+
+    `columns` are shown instead of the usual ones; a console that is quiet says nothing.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Images, rows or prompts a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:,.1f}/s", style="progress.data.speed")
+
+    class Speaking(Progress):
+        """A bar that says in lines what it cannot show, also while nothing is told to it."""
+
+        _ended: threading.Event | None = None
+
+        def start(self) -> None:
+            super().start()
+            if self.disable and not self.console.quiet and self._ended is None:
+                self._ended = threading.Event()
+                threading.Thread(target=self._speak, args=(self._ended,), daemon=True, name="hpskit-progress").start()
+
+        def stop(self) -> None:
+            if self._ended is not None:
+                self._ended.set()
+            super().stop()
+
+        def _speak(self, ended: threading.Event) -> None:
+            begun = time.monotonic()
+            while not ended.wait(max(silent, (time.monotonic() - begun) / 10)):
+                print(standing(self.tasks[-1] if self.tasks else None), file=sys.stderr, flush=True)  # noqa: T201
+
+    console = console or Console(stderr=True)
+    said = TextColumn("{task.description}", markup=False)
+    usual = (said, BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+    return Speaking(*(columns or usual), console=console, transient=True, disable=not console.is_terminal)
+
+
+def standing(task: Task | None) -> str:
+    """Write how far a job is, on one line."""
+    if task is None:
+        return "starting"
+    figures = printable(str(task.fields.get("figures") or ""))
+    left = "" if task.time_remaining is None else f"{timedelta(seconds=round(task.time_remaining))} to go"
+    parts = [f"{task.completed:,.0f}" + (f" of {task.total:,.0f}" if task.total else ""), figures, left]
+    return f"{printable(task.description)}: " + ", ".join(part for part in parts if part)
+
+
+@contextlib.contextmanager
+def told(progress: bool | Callable[[int], None] | None, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give what a loop calls with the number done: the caller's own function, or for True a bar, in a notebook too."""
+    if progress is None or progress is False:
+        yield lambda _: None
+    elif progress is not True:
+        yield progress
+    elif (display := _notebook()) is not None:
+        yield from _notebook_bar(display, what, total)
+    else:
+        with progress_bar() as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.update(task, completed=done)
+
+
+def _notebook() -> Callable[..., Any] | None:
+    """Return IPython's `display` if this is the kernel of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return sys.modules["IPython"].display.display if getattr(shell, "kernel", None) else None
+
+
+def _notebook_bar(display: Callable[..., Any], what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Draw a bar in HTML alone: the widgets that other bars need may not be there."""
+    begun, drawn = time.monotonic(), [0.0, 0]
+
+    def content(done: int, ended: bool = False) -> dict[str, str]:
+        passed = time.monotonic() - begun
+        seconds = passed if ended else passed * (total - done) / max(done, 1)
+        text = f"{what}: {done:,} of {total:,}, {timedelta(seconds=round(seconds))} {'in all' if ended else 'to go'}"
+        return {"text/plain": text, "text/html": f"<progress value='{done}' max='{total}'></progress> {text}"}
+
+    handle = display(content(0), raw=True, display_id=True)
+
+    def draw(done: int) -> None:
+        drawn[1] = done
+        if (now := time.monotonic()) - drawn[0] > 0.2:
+            drawn[0] = now
+            handle.update(content(done), raw=True)
+
+    try:
+        yield draw
+    finally:
+        handle.update(content(int(drawn[1]), ended=True), raw=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import pickle
+import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +23,9 @@ from conftest import TINY
 from error_fields import at
 from hpskit.errors import ImageError, InputError, ModelError
 from hpskit.scoring.contract import Scorer
-from hpskit.scoring.scorer import NetworkScorer, load_scorer
+from hpskit.scoring.scorer import NetworkScorer, PlainScorer, load_scorer
 from hpskit.scoring.streaming import stream
+from small_inputs import Brightness
 
 PROMPTS = ["a temple", "a flower in the sun", "a temple", "snow", "a flower", "a very old temple by a lake at night"]
 
@@ -79,6 +84,92 @@ def test_all_routes_agree(scorer: NetworkScorer, photograph_files: list[Path], p
     stacked = torch.stack([to_float(image) for image in opened])
     assert (scorer.score(stacked, "a temple") - by_path).abs().max() <= 1e-4
     assert (scorer.score(stacked, "a temple", grad=True) - by_path).abs().max() <= 1e-4
+
+
+def test_arrays_columns_and_the_call_agree(
+    scorer: NetworkScorer, photographs: list[Image.Image], tiny_checkpoint: Path
+) -> None:
+    """What RL code, torchmetrics, imscore and tables hand over."""
+    same = [photograph.resize((90, 70)) for photograph in photographs]
+    expected = scorer.score(same, PROMPTS[:2])
+    bytes_ = np.stack([np.array(image) for image in same])
+    tensor = torch.from_numpy(bytes_).permute(0, 3, 1, 2)
+    for images, options in (
+        (bytes_, {}),
+        (tensor, {}),
+        (tensor / 255, {}),
+        ((bytes_ / 127.5 - 1).astype(np.float32), {"value_range": (-1, 1)}),
+        ([bytes_[0], tensor[1] / 255], {}),
+        (np.array([*map(str, range(2))], dtype=object), None),
+        ((image for image in same), {}),
+    ):
+        if options is None:  # a column of objects, as pandas holds it
+            images[:] = same
+        found = scorer(images, np.array(PROMPTS[:2]), **(options or {}))
+        assert (found - expected).abs().max() <= 1e-3
+    pixels = (tensor / 127.5 - 1).requires_grad_(True)
+    scorer(pixels, PROMPTS[:2], value_range=(-1, 1), grad=True).sum().backward()
+    assert pixels.grad is not None
+    assert pixels.grad.abs().sum() > 0
+    plain = PlainScorer(Brightness(), Brightness().info)
+    assert plain(tensor[:, :, :, :3], "x", layout="NCHW").shape == (2,)
+
+
+class Table:
+    """As much of a pandas DataFrame as there is to be refused."""
+
+    ndim = 2
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["image", "prompt"])
+
+
+def test_a_ranking_is_a_list_with_two_faces(scorer: NetworkScorer, photograph_files: list[Path]) -> None:
+    with Image.open(photograph_files[0]) as image:
+        ranking = scorer.rank("a <script>temple</script> {0}", [*photograph_files, np.array(image)])
+    assert isinstance(ranking, list)
+    first = ranking[0]
+    lines = repr(ranking).splitlines()
+    assert lines[0].split() == ["rank", "score", "preferred", "image"]
+    assert [line.split()[-1] for line in lines[1:]] == [line.image for line in ranking]
+    html = ranking._repr_html_()
+    assert html.count("<img src='data:image/jpeg;base64,") == 3
+    assert "<script>" not in html
+    assert "{0}" in html
+    assert html.index(first.image) < html.index(ranking[1].image)
+    assert pickle.loads(pickle.dumps(ranking))._repr_html_() == html
+    ranking.reverse()
+    assert "images[2]" in ranking._repr_html_()
+    photograph_files[0].rename(moved := photograph_files[0].with_name("moved.jpg"))
+    try:
+        assert ranking._repr_html_().count("<em>cannot be opened") == 1
+    finally:
+        moved.rename(photograph_files[0])
+
+
+def test_a_notebook_gets_a_bar_and_two_lines_of_an_error(
+    scorer: NetworkScorer, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IPython, which the tests do not install, is what it is asked for and what it asks."""
+    drawn: list[dict[str, str]] = []
+    handle = SimpleNamespace(update=lambda content, raw: drawn.append(content))
+
+    def display(content: dict[str, str], **_: object) -> SimpleNamespace:
+        drawn.append(content)
+        return handle
+
+    shell = SimpleNamespace(kernel=object())
+    ipython = SimpleNamespace(get_ipython=lambda: shell, display=SimpleNamespace(display=display))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    scorer.score(pictures, "a temple", progress=True)
+    assert drawn[0]["text/plain"].startswith("scoring: 0 of 6")
+    assert drawn[-1]["text/html"].startswith("<progress value='6' max='6'></progress> scoring: 6 of 6")
+    with pytest.raises(ImageError) as caught:
+        scorer.score("nope.png", "a temple")
+    *places, sentence = caught.value._render_traceback_()
+    assert len(places) == 1
+    assert places[0].endswith('scorer.score("nope.png", "a temple")')
+    assert sentence.startswith("ImageError: nope.png: cannot be opened")
 
 
 def test_gradients_are_right_and_only_when_asked(scorer: NetworkScorer) -> None:
@@ -202,6 +293,11 @@ def test_progress_counts_the_images(scorer: NetworkScorer, pictures: list[Image.
         (PIXELS, ["a", "  "], at("prompts[1]", found="is empty")),
         (PIXELS[:1], [3], at("prompts[0]", found="int")),
         (PIXELS, None, at("prompts", found="NoneType")),
+        (PIXELS, Table(), at("prompts", found="Table", cure="one column")),
+        (Table(), "a", at("images", found="Table", cure="one column")),
+        (PIXELS, {"a", "b"}, at("prompts", found="set", cure="a list")),
+        (PIXELS * 1.1 - 0.02, "a", at("image tensor", found="values from", cure="images.clamp(0, 1)")),
+        ([PIXELS[0], PIXELS[1] * 1.1], "a", at("images[1]: image tensor", cure="images.clamp(0, 1)")),
         (PIXELS, "a \ud83d", at("prompts", found="not Unicode")),
         ([PIXELS[0], Path("nope.png")], "a", at("nope.png")),
         ([PIXELS[0], Image.new("F", (2, 2))], "a", at("images[1]", found="'F'")),

@@ -56,10 +56,8 @@ def ablate(
     \b
     hpskit ablate --data train.json --val test.json --grid lr=1e-6,3.3e-6,1e-5 image_blocks=10,20,32 --out ablation/
     """
+    from hpskit.training.data import TrainConfig
     from hpskit.training.recipes import read_recipe
-    from hpskit.training.sweep import Sweep, parse_grid
-    from hpskit.training.sweep import ablate as run
-    from hpskit.training.trainer import TrainConfig
 
     base = TrainConfig(
         recipe=read_recipe(recipe).with_settings(settings or []),
@@ -75,6 +73,10 @@ def ablate(
         device=device,
         command=command_line(),
     )
+    base.check()
+    from hpskit.training.sweep import Sweep, parse_grid
+    from hpskit.training.sweep import ablate as run
+
     sweep = Sweep(base=base, points=parse_grid(base.recipe, [*grid, *(more or [])]), jobs=jobs)
     try:
         with progress_bar() as bar:

@@ -28,7 +28,6 @@ from hpskit.cli.options import (
     step_progress,
 )
 from hpskit.errors import InputError, printable
-from hpskit.stats.model_scores import GROUP_SIZE
 
 if TYPE_CHECKING:
     from hpskit.benchmark.run import Summary
@@ -256,6 +255,7 @@ def _print_result(summary: Summary) -> None:
 
 def _figures(part: dict[str, Any]) -> tuple[str, str, str, str]:
     from hpskit.pages.format import between, number
+    from hpskit.stats.model_scores import GROUP_SIZE
 
     if part["value"] is None:
         return "none", "", "", "0"

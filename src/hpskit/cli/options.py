@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +14,7 @@ import typer
 from hpskit.errors import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, Task, TaskID
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from hpskit.scoring.contract import Candidate
@@ -55,8 +54,6 @@ __all__ = [
 ]
 
 _PANEL = "Model"
-_SILENT = 30
-"""Seconds after which a job that nobody watches says what it does."""
 
 Model = Annotated[
     str,
@@ -224,21 +221,10 @@ def command_line() -> str:
 
 
 def progress_bar() -> Progress:
-    """Make a bar on standard error that goes away when it is done; none if that is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
+    """Make the bar of a command; see `hpskit.stage.progress_bar`."""
+    from hpskit.stage import progress_bar as make
 
-    class Speed(ProgressColumn):
-        """Images, rows or prompts a second."""
-
-        def render(self, task: Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:,.1f}/s", style="progress.data.speed")
-
-    console = Console(stderr=True)
-    said = TextColumn("{task.description}", markup=False)
-    columns = (said, BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return make()
 
 
 def scorer_loader(
@@ -296,18 +282,15 @@ def candidates_loader(
 def step_progress(bar: Progress) -> Callable[[str, int, int | None], None]:
     """Return a `hpskit.stage.Progress` that draws on `bar`; each step has a line of its own, also without a total.
 
-    Where there is no terminal to draw on, a step of a long job is written on standard error, once.
+    Where there is no terminal, the bar speaks from time to time, and of a run that goes on at once.
     """
     tasks: dict[str, TaskID] = {}
-    begun, written = time.monotonic(), set[str]()
 
     def progress(step: str, done: int, total: int | None) -> None:
         if step not in tasks:
             tasks[step] = bar.add_task(printable(step), total=total)
+            if bar.disable and step == "continuing":
+                typer.echo(f"{step}: {done:,}" + (f" of {total:,}" if total else ""), err=True)
         bar.update(tasks[step], completed=done, total=total)
-        late = time.monotonic() - begun > _SILENT or step == "continuing"
-        if bar.disable and late and step not in written:
-            written.add(step)
-            typer.echo(f"{step}: {done:,}" + (f" of {total:,}" if total else ""), err=True)
 
     return progress

@@ -27,12 +27,12 @@ from hpskit.cli.options import (
     progress_bar,
     step_progress,
 )
-from hpskit.errors import HpskitError, InputError, printable
+from hpskit.errors import HpskitError, InputError, need, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from hpskit.training.trainer import TrainConfig
+    from hpskit.training.data import TrainConfig
 
 __all__ = ["train"]
 
@@ -111,8 +111,8 @@ def train(
         if recipe == "mini":
             _fit(data, val, out, settings or [], data_format, image_root, dry_run, as_json)
             return
+        from hpskit.training.data import TrainConfig
         from hpskit.training.recipes import read_recipe
-        from hpskit.training.trainer import TrainConfig
 
         if val is None:
             cure = "`hpskit data split` makes one of your data"
@@ -134,6 +134,7 @@ def train(
             tensorboard=tensorboard,
             command=command_line(),
         )
+        config.check()
         (_dry_run if dry_run else _train)(config, as_json)
 
 
@@ -235,15 +236,17 @@ def _fit(
 ) -> None:
     """Fit the linear recipe, which needs neither a validation set nor devices."""
     from hpskit.dataset.reading import open_data
-    from hpskit.training.mini import MiniRecipe, lines, plan, run
 
     if val is not None:
         cure = "leave it out: the recipe mini cross-validates by prompt on its own data"
         raise InputError("--val", "is given with the recipe mini", cure=cure)
     if len(data) > 1:
         raise InputError("--data", f"names {len(data)} data sets", expected="one for the recipe mini")
+    need("sklearn", "--recipe mini", "train")
+    judged = open_data(data[0], format=data_format, image_root=image_root)  # before the import of torch
+    from hpskit.training.mini import MiniRecipe, lines, plan, run
+
     recipe = MiniRecipe().with_settings(settings)
-    judged = open_data(data[0], format=data_format, image_root=image_root)
     if dry_run:
         echo(*plan(judged, recipe))
         return
@@ -276,17 +279,19 @@ def _outlook(line: Mapping[str, Any]) -> str:
 def _bar() -> Progress:
     """Make a bar that shows what is being done, and the figures of the last step."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    from hpskit.stage import progress_bar as make
 
     console = Console(stderr=True, quiet=not _is_main())
-    columns = (
+    return make(
         TextColumn("{task.description}"),
         BarColumn(40 if console.width >= _WIDE else 8),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
+        console=console,
     )
-    return Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and _is_main()))
 
 
 def _show(bar: Progress) -> Callable[[str, int, int | None, Mapping[str, Any]], None]:

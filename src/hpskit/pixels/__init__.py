@@ -17,7 +17,17 @@ from hpskit.pixels.images import (
     opened,
     thumbnail,
 )
-from hpskit.pixels.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing, Resize, check_tensor, to_tensor
+from hpskit.pixels.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Layout,
+    Preprocessing,
+    Resize,
+    as_float,
+    as_pixels,
+    to_image,
+    to_tensor,
+)
 
 __all__ = [
     "BACKGROUND",
@@ -26,14 +36,17 @@ __all__ = [
     "LARGEST",
     "LARGEST_FILE",
     "Encoded",
+    "Layout",
     "Preprocessing",
     "Resize",
+    "as_float",
+    "as_pixels",
     "check_file",
     "check_files",
     "check_head",
-    "check_tensor",
     "open_image",
     "opened",
     "thumbnail",
+    "to_image",
     "to_tensor",
 ]

@@ -9,9 +9,11 @@ is padded all the same.
 from __future__ import annotations
 
 import functools
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -23,13 +25,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "Preprocessing", "Resize", "check_tensor", "to_tensor"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "Layout",
+    "Preprocessing",
+    "Resize",
+    "as_float",
+    "as_pixels",
+    "to_image",
+    "to_tensor",
+]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Resize = Literal["letterbox", "crop", "crop-floor", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
+Layout = Literal["NCHW", "NHWC"]
+_CHANNELS: Mapping[Layout, int] = {"NCHW": -3, "NHWC": -1}
 
 _RANGE_TOLERANCE = 1e-3
 _PILLOW_UNIT = 2.0**22
@@ -202,11 +216,11 @@ def _pillow_weights(before: int, after: int, interpolation: Interpolation) -> ND
     return np.trunc(weights * _PILLOW_UNIT + np.copysign(0.5, weights))
 
 
-def to_tensor(source: str | os.PathLike[str] | Encoded | Image.Image | Tensor) -> Tensor:
+def to_tensor(source: str | os.PathLike[str] | Encoded | Image.Image | Tensor | NDArray[Any]) -> Tensor:
     """Make one image a tensor.
 
     Args:
-        source: whatever `open_image` takes, or a float tensor (3, H, W) in [0, 1].
+        source: whatever `open_image` takes, or an array as `as_pixels` takes it, of floats in [0, 1] or of uint8.
 
     Returns:
         (3, H, W) float32 in [0, 1]. A tensor keeps its device and its gradient.
@@ -217,13 +231,19 @@ def to_tensor(source: str | os.PathLike[str] | Encoded | Image.Image | Tensor) -
     """
     import torch
 
-    if isinstance(source, torch.Tensor):
-        return check_tensor(source, dimensions=3)
+    if isinstance(source, torch.Tensor | np.ndarray):
+        return as_float(as_pixels(source, dimensions=3))
     if not isinstance(source, str | os.PathLike | Encoded | Image.Image):
-        expected = "a path, a PIL image or a float tensor (3, H, W) in [0, 1]"
+        expected = "a path, a PIL image, or an array or tensor (3, H, W) or (H, W, 3)"
         raise InputError("image", f"is of type {type(source).__name__}", expected=expected)
     with opened(source) as image:
         return _as_tensor(image)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """Make a tensor (3, H, W), uint8 or float in [0, 1], an image."""
+    levels = pixels.detach() if _is_bytes(pixels) else (255 * pixels.detach()).round().clamp(0, 255)
+    return Image.fromarray(levels.to("cpu").byte().permute(1, 2, 0).contiguous().numpy())
 
 
 def _as_tensor(image: Image.Image) -> Tensor:
@@ -234,24 +254,96 @@ def _as_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).contiguous().float().div_(255)
 
 
-def check_tensor(pixels: Tensor, *, dimensions: int) -> Tensor:
-    """Return a tensor as float32, once it is seen to hold RGB pixels in [0, 1].
+def as_float(pixels: Tensor) -> Tensor:
+    """Bring what `as_pixels` gives to float32 in [0, 1]."""
+    return pixels.float().div(255) if _is_bytes(pixels) else pixels.float()
+
+
+def _is_bytes(pixels: Tensor) -> bool:
+    return pixels.element_size() == 1 and not pixels.is_floating_point()
+
+
+def as_pixels(
+    array: Tensor | NDArray[Any],
+    *,
+    dimensions: int,
+    value_range: tuple[float, float] = (0, 1),
+    layout: Layout | None = None,
+) -> Tensor:
+    """See that an array holds RGB pixels, and bring their channels to the front.
+
+    Args:
+        array: a tensor, or an array of NumPy; uint8, or floats in `value_range`; its channels are the axis that has
+            3 entries, third from the end or last.
+        dimensions: 3 for one image, 4 for several.
+        value_range: floats that stand for black and white: (0, 1), or (-1, 1) as many a VAE gives.
+        layout: `NCHW` or `NHWC`, if both those axes have 3 entries.
+
+    Returns:
+        (3, H, W) or (N, 3, H, W); uint8 as it was, floats as float32 in [0, 1], with device and gradient.
 
     Raises:
-        ImageError: it does not.
+        ImageError: it holds something else.
+        InputError: an option is impossible, or is needed.
     """
-    expected = "(3, H, W)" if dimensions == 3 else "(N, 3, H, W)"
-    shape = tuple(pixels.shape)
-    if pixels.ndim != dimensions or shape[-3] != 3 or 0 in shape[-2:]:
-        cure = "permute channels to the front" if shape[-1:] == (3,) else "pass RGB pixels"
-        raise ImageError("image tensor", f"has shape {shape}", expected=expected, cure=cure)
+    import torch
+
+    if value_range not in ((0, 1), (-1, 1)):
+        raise InputError("value_range", f"is {value_range!r}", expected="(0, 1) or (-1, 1)")
+    if layout not in (None, *get_args(Layout)):
+        raise InputError("layout", f"is {layout!r}", expected=" or ".join(get_args(Layout)))
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind == "f":
+            array = array.astype(np.float32, copy=False)  # which torch has, in the order of bytes that it reads
+        elif array.dtype != np.uint8:
+            raise _of_another_type(array.dtype)
+        array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    pixels = _channels_first(array, dimensions, layout)
+    if pixels.dtype == torch.uint8:
+        if value_range != (0, 1):
+            cure = "leave value_range out: it is for floats"
+            raise InputError("value_range", f"is {value_range!r} for pixels of uint8", expected="0 to 255", cure=cure)
+        return pixels
     if not pixels.is_floating_point():
-        raise ImageError(
-            "image tensor", f"is of {pixels.dtype}", expected="float in [0, 1]", cure="use .float().div(255)"
-        )
+        raise _of_another_type(pixels.dtype)
+    pixels = pixels.float()
     if pixels.numel():
-        low, high = (float(v) for v in pixels.detach().aminmax())
-        if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
-            cure = "map [-1, 1] by (x + 1) / 2, [0, 255] by x / 255; NaN means that the generator diverged"
-            raise ImageError("image tensor", f"has values from {low:g} to {high:g}", expected="[0, 1]", cure=cure)
-    return pixels.float()
+        low, high = pixels.detach().aminmax()
+        _check_range(float(low), float(high), value_range)
+    return pixels if value_range == (0, 1) else (pixels + 1) / 2
+
+
+def _of_another_type(kind: object) -> ImageError:
+    cure = "divide by what white is, as in .float().div(255), or make it uint8 if that is 255"
+    return ImageError("image tensor", f"is of {kind}", expected="floats or uint8", cure=cure)
+
+
+def _channels_first(pixels: Tensor, dimensions: int, layout: Layout | None) -> Tensor:
+    shape = tuple(pixels.shape)
+    found = [] if len(shape) != dimensions else [name for name, axis in _CHANNELS.items() if shape[axis] == 3]
+    if 0 in shape[1 if dimensions == 4 else 0 :] or not set(found) & {layout or found[0] if found else None}:
+        expected = "(3, H, W) or (H, W, 3)" if dimensions == 3 else "(N, 3, H, W) or (N, H, W, 3)"
+        expected = expected if layout is None else f"{layout[4 - dimensions :]} with 3 for C"
+        raise ImageError("image tensor", f"has shape {shape}", expected=expected, cure="pass RGB pixels")
+    if len(found) == 2 and layout is None:
+        cure = "say which by layout='NCHW' or layout='NHWC'"
+        raise ImageError("image tensor", f"has shape {shape}: its channels may come first or last", cure=cure)
+    return pixels.movedim(-1, -3) if (layout or found[0]) == "NHWC" else pixels
+
+
+def _check_range(low: float, high: float, value_range: tuple[float, float]) -> None:
+    """Raise an ImageError that guesses why values are not in their range."""
+    black, white = value_range
+    near = (white - black) / 4
+    if low >= black - _RANGE_TOLERANCE and high <= white + _RANGE_TOLERANCE:
+        return
+    if not (math.isfinite(low) and math.isfinite(high)):
+        cure = "see what made it: NaN means that the generator diverged, or left the numbers of fp16"
+    elif low >= black - near and high <= white + near:
+        cure = f"clamp it, as in images.clamp({black}, {white}): a decoder may overshoot"
+    elif low >= -1.5 and high <= 1.5:
+        cure = "give value_range=(-1, 1), or map it by (x + 1) / 2"
+    else:
+        cure = "map [0, 255] by x / 255, or make it uint8"
+    found = f"has values from {low:.5g} to {high:.5g}"
+    raise ImageError("image tensor", found, expected=f"[{black}, {white}]", cure=cure)

@@ -7,23 +7,26 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from hpskit.errors import ImageError, InputError, ModelError
 from hpskit.models.loading import load_network
 from hpskit.models.network import Network, choose_device
 from hpskit.models.plugins import find_plugin, load_plugin, own_code
 from hpskit.models.registry import DEFAULT_MODEL
-from hpskit.pixels import Encoded, Preprocessing, check_tensor
+from hpskit.pixels import Encoded, Layout, Preprocessing, as_float, as_pixels, thumbnail, to_image
 from hpskit.records import RankedImage, ScorerInfo
-from hpskit.scoring.contract import ImageLike, Scorer
+from hpskit.scoring.contract import ImageLike, Images, Ranking, Scorer
 from hpskit.scoring.streaming import Prepared, stream
+from hpskit.stage import told
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["NetworkScorer", "Plain", "PlainScorer", "PreferenceScorer", "load_scorer", "streamed"]
 
@@ -81,25 +84,30 @@ class PreferenceScorer(ABC):
         """Score one batch of what `preprocessing` has made: N images and N prompts -> (N,) float32, no gradient."""
 
     @abstractmethod
-    def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool) -> Tensor:
-        """Score checked pixels (N, 3, H, W) for N prompts: (N,) where the images live."""
+    def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool, tell: Callable[[int], None]) -> Tensor:
+        """Score what `as_pixels` gives, (N, 3, H, W), for N prompts: (N,) where the images live."""
 
     def score(
         self,
-        images: ImageLike | Sequence[ImageLike],
-        prompts: str | Sequence[str],
+        images: Images,
+        prompts: str | Iterable[str],
         *,
+        value_range: tuple[float, float] = (0, 1),
+        layout: Layout | None = None,
         grad: bool = False,
-        progress: Callable[[int], None] | None = None,
+        progress: bool | Callable[[int], None] | None = None,
     ) -> Tensor:
-        """Score N images, each for its prompt.
+        """Score N images, each for its prompt; `scorer(images, prompts)` is the same.
 
         Args:
-            images: paths, PIL images or float tensors (3, H, W) in [0, 1], mixed as you like; or one of them; or a
-                float tensor (N, 3, H, W).
+            images: paths, PIL images, tensors or NumPy arrays of one image, mixed as you like, in anything that can be
+                gone through, such as a list or a column of pandas or `datasets`; or one of them; or a tensor or array
+                of N images. Those hold uint8, or floats in `value_range`, with the channels first or last.
             prompts: one for each image, or one for all.
-            grad: keep the gradient from the scores to the pixels; images must be a tensor (N, 3, H, W).
-            progress: called with the number of images scored so far; not for a tensor (N, 3, H, W).
+            value_range: floats that stand for black and white: (0, 1) or (-1, 1).
+            layout: `NCHW` or `NHWC`; needed only if both axes have 3 entries.
+            grad: keep the gradient from the scores to the pixels; images must be one tensor of floats, (N, 3, H, W).
+            progress: True shows a bar, in a notebook too; a function is called with the number of images scored so far.
 
         Returns:
             (N,) float32 on the benchmark scale, higher is better; comparable only among images of one prompt and
@@ -110,47 +118,69 @@ class PreferenceScorer(ABC):
             InputError: lengths differ, a prompt is empty or not a string.
             ModelError: a score is not finite.
         """
-        if isinstance(images, torch.Tensor) and images.ndim == 4:
-            check_tensor(images, dimensions=4)
+        import torch
+
+        if isinstance(images, torch.Tensor | np.ndarray) and images.ndim == 4:
             texts = _aligned(prompts, len(images))
-            return self._score_tensor(images, texts, grad=grad)
+            pixels = as_pixels(images, dimensions=4, value_range=value_range, layout=layout)
+            if grad and not pixels.is_floating_point():
+                raise InputError("images", "are whole numbers, which have no gradient", expected="floats with grad")
+            with told(progress, "scoring", len(texts)) as tell:
+                return self._score_tensor(pixels, texts, grad=grad, tell=tell)
         if grad:
             raise InputError(
                 "images", "are not one tensor", expected="a float tensor (N, 3, H, W) with grad", cure="stack them"
             )
-        one = isinstance(images, str | os.PathLike | Image.Image | torch.Tensor | Encoded)
-        listed: list[ImageLike] = [images] if one else list(images)  # type: ignore[arg-type, list-item]
+        listed = _listed(images)
         texts = _aligned(prompts, len(listed))
+        for index, image in enumerate(listed):
+            if isinstance(image, torch.Tensor | np.ndarray):
+                try:
+                    listed[index] = as_pixels(image, dimensions=3, value_range=value_range, layout=layout)
+                except ImageError as error:
+                    raise error.within(f"images[{index}]") from None
+        with told(progress, "scoring", len(texts)) as tell:
+            return torch.tensor(self._scores(listed, texts, tell), dtype=torch.float32)
+
+    __call__ = score
+
+    def _scores(self, images: list[ImageLike], prompts: list[str], tell: Callable[[int], None]) -> list[float]:
         scores: list[float] = []
-        for batch in stream([self], listed, texts):
+        for batch in stream([self], images, prompts):
             for outcome in batch:
                 if isinstance(outcome, ImageError):
                     index = len(scores)
-                    named = isinstance(listed[index], str | os.PathLike)
+                    named = isinstance(images[index], str | os.PathLike)
                     raise outcome if named else outcome.within(f"images[{index}]")
                 if not math.isfinite(outcome[0]):  # a NaN would come out as a rank like any other
                     found = f"gives the score {outcome[0]}"
                     raise ModelError(self.info.name, found, expected="a number", cure="mend the scorer")
                 scores += outcome
-            if progress is not None:
-                progress(len(scores))
-        return torch.tensor(scores, dtype=torch.float32)
+            tell(len(scores))
+        return scores
 
     def rank(
-        self, prompt: str, images: Sequence[ImageLike], *, progress: Callable[[int], None] | None = None
-    ) -> list[RankedImage]:
+        self,
+        prompt: str,
+        images: Images,
+        *,
+        value_range: tuple[float, float] = (0, 1),
+        layout: Layout | None = None,
+        progress: bool | Callable[[int], None] | None = None,
+    ) -> Ranking:
         """Images made for one prompt, best first; equal scores keep the order given. See `score` for the arguments.
 
         The probability is the softmax of the scores in log-odds: the modelled chance that people like this one best.
-        It is None if nothing says what the scores are in log-odds.
+        It is None if nothing says what the scores are in log-odds. A notebook shows the list with the images.
         """
-        scores = self.score(list(images), prompt, progress=progress).double()
+        listed = _listed(images)
+        scores = self.score(listed, prompt, value_range=value_range, layout=layout, progress=progress).double()
         factor = self.log_odds_per_point
         values = scores.tolist()
         probabilities = [None] * len(values) if factor is None else (scores * factor).softmax(dim=0).tolist()
         order = sorted(range(len(values)), key=lambda i: -values[i])
-        labels = [str(Path(i)) if isinstance(i, str | os.PathLike) else f"images[{n}]" for n, i in enumerate(images)]
-        return [
+        labels = [str(Path(i)) if isinstance(i, str | os.PathLike) else f"images[{n}]" for n, i in enumerate(listed)]
+        lines = [
             RankedImage(
                 rank=1 + sum(other > values[i] for other in values),
                 image=labels[i],
@@ -159,6 +189,8 @@ class PreferenceScorer(ABC):
             )
             for i in order
         ]
+        pictures = {label: _picture(image, value_range, layout) for label, image in zip(labels, listed, strict=True)}
+        return Ranking(lines, prompt=prompt, scorer=self.info.name, pictures=pictures)
 
     def win_probability(self, prompt: str, first: ImageLike, second: ImageLike) -> float:
         """Modelled probability, 0 to 1, that a person prefers `first` to `second` for this prompt.
@@ -173,7 +205,7 @@ class PreferenceScorer(ABC):
             cure = "compare the scores, or state log_odds_per_point if you know it"
             raise InputError("win_probability", f"needs log-odds, which {self.info.name} does not give", cure=cure)
         scores = self.score([first, second], prompt).double()
-        return float(torch.sigmoid((scores[0] - scores[1]) * self.log_odds_per_point))
+        return float(((scores[0] - scores[1]) * self.log_odds_per_point).sigmoid())
 
 
 class NetworkScorer(PreferenceScorer):
@@ -196,6 +228,8 @@ class NetworkScorer(PreferenceScorer):
 
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
         """N tensors (3, S, S) and N prompts -> (N,) float32, no gradient."""
+        import torch
+
         with torch.inference_mode():
             texts = self._encode_prompts(prompts)
             pixels = torch.stack(list(images))  # type: ignore[arg-type]  # tensors, because there is a preprocessing
@@ -210,7 +244,9 @@ class NetworkScorer(PreferenceScorer):
             raise ModelError(self.info.name, found, cure=f"check the weights with `hpskit models verify`{other}")
         return scores
 
-    def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool) -> Tensor:
+    def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool, tell: Callable[[int], None]) -> Tensor:
+        import torch
+
         network = self._network
         if grad and not network.differentiable:
             cure = "load the scorer with precision='fp32'" if self.info.precision != "fp32" else "score without it"
@@ -225,12 +261,15 @@ class NetworkScorer(PreferenceScorer):
         with torch.set_grad_enabled(grad):
             for start in range(0, len(prompts), self.batch_size):
                 stop = start + self.batch_size
-                pixels = network.preprocessing(images[start:stop].float().to(network.device))
+                pixels = network.preprocessing(as_float(images[start:stop].to(network.device)))
                 parts.append(network.compare(network.encode_images(pixels), texts[start:stop]))
+                tell(min(stop, len(prompts)))
             return self._all_finite(torch.cat(parts)).to(images.device)
 
     def _encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Encode N prompts, (N, E); each distinct one once, and remember it if it is read."""
+        import torch
+
         if not self.reads_prompt:
             return self._network.encode_prompts(prompts)
         with self._lock:
@@ -284,6 +323,8 @@ class PlainScorer(PreferenceScorer):
 
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
         """N decoded images and N prompts -> (N,) float32 on the CPU."""
+        import torch
+
         with self._scoring, torch.no_grad(), own_code(f"{self.info.name}: score"):
             found = self._plain.score(list(images), list(prompts))
         try:
@@ -294,10 +335,10 @@ class PlainScorer(PreferenceScorer):
             self._fail(f"{len(values)} numbers", len(images))
         return torch.tensor(values, dtype=torch.float32)
 
-    def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool) -> Tensor:
+    def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool, tell: Callable[[int], None]) -> Tensor:
         if grad:
             raise InputError("grad", f"is True, but {self.info.name} has no gradient", cure="score without it")
-        return self.score([*images], prompts).to(images.device)
+        return as_float(images[:0]).new_tensor(self._scores([*images], prompts, tell))
 
     def _fail(self, found: str, count: int) -> NoReturn:
         what = f"returned {found} for {count} images"
@@ -366,11 +407,43 @@ def _check_prompt(place: str, text: object) -> str:
     return text
 
 
-def _aligned(prompts: str | Sequence[str], count: int) -> list[str]:
+def _listed(images: Images) -> list[Any]:
+    """Return images one by one; see `PreferenceScorer.score`."""
+    import torch
+
+    if isinstance(images, torch.Tensor | np.ndarray):
+        column = images.ndim == 4 or (images.ndim == 1 and isinstance(images, np.ndarray))
+        return [*images] if column else [images]
+    if isinstance(images, str | os.PathLike | Image.Image | Encoded):
+        return [images]
+    _check_column("images", images, "an image, or something that holds images one by one")
+    return [*images]
+
+
+def _check_column(place: str, values: object, expected: str) -> None:
+    """Refuse what is not gone through value by value, or not in the order of its values, such as a table or a set."""
+    ordered = isinstance(values, Iterable) and not isinstance(values, bytes | Mapping | set | frozenset)
+    table = getattr(values, "ndim", 1) != 1
+    if not ordered or table:
+        cure = "choose one column of the table" if table else "give a list"
+        raise InputError(place, f"are of type {type(values).__name__}", expected=expected, cure=cure)
+
+
+def _aligned(prompts: str | Iterable[str], count: int) -> list[str]:
     """Return one checked prompt for each of `count` images."""
-    if not isinstance(prompts, str | Sequence):
-        raise InputError("prompts", f"are of type {type(prompts).__name__}", expected="a string, or one for each image")
-    texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
+    if isinstance(prompts, str):
+        return [_check_prompt("prompts", prompts)] * count
+    _check_column("prompts", prompts, "a string, or one for each image")
+    texts = list(prompts)
     if len(texts) != count:
         raise InputError("prompts", f"are {len(texts)} for {count} images", expected="one for each, or one string")
     return [_check_prompt(f"prompts[{index}]", text) for index, text in enumerate(texts)]
+
+
+def _picture(image: ImageLike, value_range: tuple[float, float], layout: Layout | None) -> Path | str:
+    """Return what a page shows of an image later: its file, or a small copy, so that memory is let go."""
+    if isinstance(image, str | os.PathLike):
+        return Path(image)
+    if not isinstance(image, Encoded | Image.Image):
+        image = to_image(as_pixels(image, dimensions=3, value_range=value_range, layout=layout))
+    return thumbnail(image)

@@ -10,24 +10,24 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Union
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from hpskit.errors import ImageError
-from hpskit.pixels import Encoded, Preprocessing, opened, to_tensor
+from hpskit.pixels import Encoded, Preprocessing, as_float, as_pixels, opened, to_image
 from hpskit.scoring.contract import ImageLike
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hpskit.scoring.scorer import PreferenceScorer
 
 __all__ = ["Outcome", "Prepared", "stream"]
 
 _DECODED_AHEAD = 2  # batches
 
-Prepared: TypeAlias = Tensor | Image.Image
+Prepared: TypeAlias = Union["Tensor", Image.Image]
 """The result of a preprocessing, (3, S, S); for a scorer without one the decoded image itself, in mode RGB."""
 
 Outcome = list[float] | ImageError
@@ -67,20 +67,17 @@ _Ready: TypeAlias = Mapping[Preprocessing | None, Prepared]
 
 
 def _prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> _Ready | ImageError:
+    import torch
+
     try:
         with torch.inference_mode():
             if not isinstance(image, str | os.PathLike | Encoded | Image.Image):
-                pixels = to_tensor(image)
-                return {kind: kind(pixels) if kind else _as_image(pixels) for kind in kinds}
+                pixels = as_float(as_pixels(image, dimensions=3, layout="NCHW"))
+                return {kind: kind(pixels) if kind else to_image(pixels) for kind in kinds}
             with opened(image) as decoded:
                 return {kind: kind(decoded) if kind else decoded for kind in kinds}
     except ImageError as error:
         return error.alone()
-
-
-def _as_image(pixels: Tensor) -> Image.Image:
-    levels = (255 * pixels.detach()).round().clamp(0, 255).to(device="cpu", dtype=torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
 def _score(scorers: Sequence[PreferenceScorer], batch: list[tuple[Future[_Ready | ImageError], str]]) -> list[Outcome]:

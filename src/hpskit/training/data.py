@@ -26,11 +26,20 @@ from hpskit.dataset.describe import Context, describe
 from hpskit.dataset.duplicates import Leaks, check_leaks
 from hpskit.dataset.group import Group, Judgement, compared_pairs, orders
 from hpskit.dataset.reading import DataSet, Part, open_data
-from hpskit.errors import InputError, RecordError, shown
-from hpskit.models.architecture import token_counter, tokenizer
+from hpskit.errors import InputError, RecordError, need, shown
 from hpskit.pages.format import counted
+from hpskit.training.recipes import Recipe
 
-__all__ = ["DataConfig", "OnBroken", "PreferenceDataset", "TrainingData", "own_weight", "ratings_of", "read_data"]
+__all__ = [
+    "DataConfig",
+    "OnBroken",
+    "PreferenceDataset",
+    "TrainConfig",
+    "TrainingData",
+    "own_weight",
+    "ratings_of",
+    "read_data",
+]
 
 OnBroken = Literal["fail", "drop"]
 """A group with an image that cannot be used ends the training, or is left out and counted."""
@@ -231,6 +240,8 @@ class TrainingData:
 
     def describe(self, architecture: str, progress: Progress = lambda *_: None) -> tuple[list[str], list[str]]:
         """Describe every data set in numbers, as far as it is used: lines of facts, and of warnings."""
+        from hpskit.models.architecture import token_counter, tokenizer  # and torch
+
         reader = tokenizer(architecture)
         count, tell = token_counter(reader), partial(progress, "describing")
         context = Context(tokens=reader.context_length, count=count) if count is not None else None
@@ -288,6 +299,51 @@ class DataConfig:
     on_broken: OnBroken = "fail"
     """Fate of a group with an image that cannot be used."""
 
+    def sources(self) -> tuple[list[DataSet], list[float | None], DataSet]:
+        """Open what is learnt from, its ratios, and the validation data, without reading them.
+
+        Raises:
+            InputError: one is not there, or only some have a ratio.
+        """
+        if not self.data:
+            raise InputError("--data", "is missing", expected="at least one data set to learn from")
+        opened = partial(open_data, format=self.data_format, image_root=self.image_root)
+        train, ratios = map(list, zip(*(parse_source(text, opened) for text in self.data), strict=True))
+        if 0 < ratios.count(None) < len(ratios):
+            found = f"has a ratio for {len(ratios) - ratios.count(None)} of {len(ratios)} data sets"
+            raise InputError("--data", found, cure="give it for all or for none")
+        return train, ratios, opened(self.validation)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig(DataConfig):
+    """Settings of a training."""
+
+    recipe: Recipe
+    out: Path
+    """Folder of the run."""
+    resume: bool = False
+    """Go on with the run in `out` if there is one."""
+    shard: bool = False
+    """Spread weights and optimiser over the processes instead of giving each a copy; the result is the same."""
+    workers: int | None = None
+    """Threads of each process that decode; None is one for each processor, at most eight."""
+    device: str = "auto"
+    """`auto` is a GPU if there is one; `cpu`."""
+    tensorboard: bool | None = None
+    """Curves for TensorBoard; None is if it is installed."""
+    command: str = ""
+    """Command line that makes this again."""
+
+    def check(self) -> None:
+        """See what can be seen before torch is imported: that training is installed, and that data are there.
+
+        Raises:
+            InputError, MissingExtraError: it is not so.
+        """
+        need("accelerate", "training", "train")
+        self.sources()
+
 
 def read_data(config: DataConfig, rating: str | None = None, progress: Progress = lambda *_: None) -> TrainingData:
     """Open all data sets, and see that their images are there and that training and validation share nothing.
@@ -298,14 +354,7 @@ def read_data(config: DataConfig, rating: str | None = None, progress: Progress 
         InputError: a data set cannot be opened, image files are missing or empty, or they share something.
         RecordError: a row is broken.
     """
-    if not config.data:
-        raise InputError("--data", "is missing", expected="at least one data set to learn from")
-    opened = partial(open_data, format=config.data_format, image_root=config.image_root)
-    train, ratios = zip(*(parse_source(text, opened) for text in config.data), strict=True)
-    if 0 < ratios.count(None) < len(ratios):
-        found = f"has a ratio for {len(ratios) - ratios.count(None)} of {len(ratios)} data sets"
-        raise InputError("--data", found, cure="give it for all or for none")
-    held_out = opened(config.validation)
+    train, ratios, held_out = config.sources()
     missing = tuple(map(missing_images, (*train, held_out)))
     for files, _ in missing if config.on_broken == "fail" else ():
         if files:
@@ -325,7 +374,7 @@ def read_data(config: DataConfig, rating: str | None = None, progress: Progress 
     indexed = partial(PreferenceDataset, rating=rating, progress=partial(progress, "reading"))
     return TrainingData(
         train=tuple(indexed(data, without=without | leaks.groups) for data in train),
-        ratios=ratios,
+        ratios=tuple(ratios),
         validation=indexed(held_out, without=without),
         leaks=leaks,
         missing=missing,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hpskit.errors import DivergedError, InputError, MissingExtraError, listed
+from hpskit.errors import DivergedError, InputError, listed, need
 from hpskit.training.loader import Batch
 from hpskit.training.losses import objective
 from hpskit.training.recipes import Recipe
@@ -58,12 +58,10 @@ def accelerator_for(recipe: Recipe, device: str = "auto", *, shard: bool = False
         MissingExtraError: accelerate is not installed.
         InputError: the devices cannot do the precision, or cannot be used as they were started.
     """
-    try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-    except ImportError as error:
-        cure = "install it: pip install 'hpskit[train]'"
-        raise MissingExtraError("training", "needs accelerate, which is not installed", cure=cure) from error
+    need("accelerate", "training", "train")
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
     if device not in ("auto", "cpu"):
         cure = "choose GPUs by CUDA_VISIBLE_DEVICES"
         raise InputError("--device", f"is {device!r}", expected="auto or cpu", cure=cure)

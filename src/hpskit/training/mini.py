@@ -11,7 +11,6 @@ OUT/figures.json         every figure
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import itertools
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from hpskit.dataset.duplicates import SIMILARITY
 from hpskit.dataset.group import Group, compared_pairs, orders
 from hpskit.dataset.reading import DataSet
 from hpskit.dataset.split import Bonds
-from hpskit.errors import InputError, MissingExtraError
+from hpskit.errors import InputError, need
 from hpskit.files import publish_folder, publish_json
 from hpskit.models.checkpoint import Weights, write_tensors
 from hpskit.models.loading import load_network
@@ -283,8 +282,7 @@ def run(
         OutputError: the folder is not new, or cannot be written.
         MissingExtraError: scikit-learn is not installed.
     """
-    if importlib.util.find_spec("sklearn") is None:
-        raise MissingExtraError("--recipe mini", "needs scikit-learn", cure="pip install 'hpskit[train]'")
+    need("sklearn", "--recipe mini", "train")
     with publish_folder(out) as folder:
         judged = read_judged(data)
         network, _ = load_network("mini", precision="fp32", device="cpu")

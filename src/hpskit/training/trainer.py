@@ -8,9 +8,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +24,7 @@ from hpskit.models.registry import find
 from hpskit.models.store import cached, is_path, locate
 from hpskit.models.training_record import HeldOut, write_record
 from hpskit.stage import alone_in, check_space
-from hpskit.training.data import DataConfig, TrainingData, read_data
+from hpskit.training.data import TrainConfig, TrainingData, read_data
 from hpskit.training.engine import (
     Engine,
     accelerator_for,
@@ -54,27 +53,6 @@ _MEASURED = 3
 """Steps after which a run says what it will take; the first of them is slower than the others and does not count."""
 _ECHO = 1.0
 """Seconds. A signal sooner after the first is the same one: a terminal and a launcher both pass Ctrl-C on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig(DataConfig):
-    """Settings of a training."""
-
-    recipe: Recipe
-    out: Path
-    """Folder of the run."""
-    resume: bool = False
-    """Go on with the run in `out` if there is one."""
-    shard: bool = False
-    """Spread weights and optimiser over the processes instead of giving each a copy; the result is the same."""
-    workers: int | None = None
-    """Threads of each process that decode; None is one for each processor, at most eight."""
-    device: str = "auto"
-    """`auto` is a GPU if there is one; `cpu`."""
-    tensorboard: bool | None = None
-    """Curves for TensorBoard; None is if it is installed."""
-    command: str = ""
-    """Command line that makes this again."""
 
 
 def train(config: TrainConfig, progress: Progress = lambda *_: None, warn: Warn = lambda _: None) -> Summary:

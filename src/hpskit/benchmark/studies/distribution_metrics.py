@@ -15,18 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hpskit.benchmark.result import Result, common_scorers, read_results
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
 from hpskit.benchmark.studies.folders import ImageFolder, measured, open_folder, open_folders
-from hpskit.errors import CheckpointError, HashMismatchError, InputError, MissingExtraError, NotCachedError
+from hpskit.errors import CheckpointError, HashMismatchError, InputError, NotCachedError, need
 from hpskit.files import expand, explain, sha256_file
 from hpskit.files import publish as publish_file
 from hpskit.hub import home
@@ -37,6 +35,9 @@ from hpskit.pixels import Encoded, open_image
 from hpskit.scoring.contract import Candidate, Scorer
 from hpskit.stage import Ledger, Progress, check_free, heading, publish
 from hpskit.stats.correlation import kendall_tau_b, spearman
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "METRICS",
@@ -113,7 +114,7 @@ def run(config: Metrics, load_clip: Callable[[], Scorer], progress: Progress = l
         ModelError: the weights of a network cannot be had or loaded.
         OutputError: the output cannot be written, or holds something else.
     """
-    need_torch_fidelity()
+    need("torch_fidelity", "FID, IS and KID", "metrics")
     files = [value for value in config.images if value.endswith(".json") and not expand(value).is_dir()]
     results = read_results([expand(value) for value in files], least=0)
     models = open_folders([value for value in config.images if value not in files])
@@ -157,6 +158,8 @@ def features_of(
     folders: Sequence[ImageFolder], inception: Inception, kept: Path, progress: Progress
 ) -> tuple[list[Tensor], list[dict[str, Any]]]:
     """Compute the features, (images, 3056), of each folder, and what a result says of it; `kept` is their ledger."""
+    import torch
+
     total, done = sum(len(folder.files) for folder in folders), 0
     features, facts = [], []
     with Ledger(kept, {"format": "hpskit inception features 1"}) as ledger:
@@ -266,15 +269,6 @@ def metrics_page(result: Mapping[str, Any]) -> str:
 # The Inception network
 
 
-def need_torch_fidelity() -> None:
-    """Raise a MissingExtraError if torch-fidelity is not there, before anything is computed."""
-    try:
-        import torch_fidelity  # noqa: F401
-    except ImportError as error:
-        cure = "run `pip install 'hpskit[metrics]'`"
-        raise MissingExtraError("FID, IS and KID", "need torch-fidelity, which is not installed", cure=cure) from error
-
-
 def find_weights(given: Path | None = None) -> Path:
     """Find the file of the network's weights.
 
@@ -287,6 +281,7 @@ def find_weights(given: Path | None = None) -> Path:
         HashMismatchError: what arrived is not what was published; nothing was kept.
         OutputError: it cannot be stored.
     """
+    import torch
     from huggingface_hub import constants
 
     if given is not None:
@@ -325,6 +320,7 @@ class Inception:
 
     def __init__(self, weights: Path, device: str = "auto") -> None:
         """Load the network with weights that `find_weights` gave; a CheckpointError says that they are of another."""
+        import torch
         import torch_fidelity
         from torch_fidelity.utils import create_feature_extractor
 
@@ -353,6 +349,8 @@ class Inception:
             For each image the last pooling layer (2048) and the logits of the classes without bias (1008): float32, as
             base64.
         """
+        import torch
+
         pixels = pool.map(lambda image: np.array(open_image(image)), images)
         tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in pixels]
         found = [""] * len(tensors)
