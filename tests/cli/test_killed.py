@@ -27,6 +27,31 @@ Ledger.put = put_and_die
 """As soon as some of the work is on disk."""
 
 
+INTERRUPTED = KILLED.replace("SIGKILL", "SIGINT")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "score --pairs {0}.jsonl --batch-size 1 --out {0}/s.jsonl",
+        "evaluate --data HPDv2/test.json -s mini --batch-size 1 --resamples 200 --out {0}",
+        "benchmark run --suite suite.jsonl --images renders/ours --name ours --batch-size 1 --out {0}/r.json",
+        "compare renders/base renders/ours --prompts suite.jsonl --batch-size 1 --resamples 200 --out {0}",
+        "study chrominance ours=renders/ours base=renders/base --resamples 200 --out {0}",
+        "images generate --prompts suite.jsonl --generators painters.toml --out {0}",
+    ],
+    ids=lambda text: text.split()[0],
+)
+def test_ctrl_c_says_how_it_goes_on(command: str, inputs: Path, tmp_path: Path) -> None:
+    rows = [{"image": str(path), "prompt": "x"} for path in sorted((inputs / "HPDv2/test").iterdir())[:20]]
+    out = tmp_path / "out"
+    out.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = ForkedProcess(INTERRUPTED + command_code(["hpskit", *command.format(out).split()]), cwd=inputs).finish()
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "interrupted; the same command goes on with what is done"
+    assert "Traceback" not in done.stderr
+
+
 def published(path: Path) -> Any:
     """What a command has found, without the command itself and the hashes of pages that name it."""
     if path.suffix in (".jsonl", ".parquet"):

@@ -68,13 +68,36 @@ def one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         assert part in lines[0]
 
 
+def test_folders_are_taken_in_natural_order(cli: Cli, photographs: list[Image.Image], tmp_path: Path) -> None:
+    folder = tmp_path / "renders"
+    (folder / "more").mkdir(parents=True)
+    for name in ("10.png", "2.PNG", "cat 1.jpg", ".hidden.png", "../own.png"):
+        photographs[0].resize((64, 48)).save(folder / name)
+    (folder / "prompts.txt").write_text("a temple")
+    done = cli("score", "--json", "a temple", "renders", "own.png", cwd=tmp_path)
+    left = "no images, and left out: more, prompts.txt"
+    assert (done.returncode, done.stderr) == (0, f"note: renders: 3 images; {left}\n")
+    order = ["renders/2.PNG", "renders/10.png", "own.png"]  # all alike; and a JPEG
+    assert [line["image"] for line in json.loads(done.stdout)["ranking"] if "cat" not in line["image"]] == order
+    one_line(cli("score", "a temple", folder / "more"), "more: holds no image")
+    (folder / "3.png").write_bytes(b"no image")
+    assert "renders/3.png: is not an image" in cli("score", "a temple", folder).stderr.splitlines()[-1]
+
+
+def test_options_that_are_not_there(cli: Cli) -> None:
+    for command in ("train", "ablate"):
+        one_line(cli(command, "--lr", "1e-5"), "--lr: is no option but a field of the recipe", "--set lr=…")
+        one_line(cli(command, "--image-blocks=2"), "--set image_blocks=…")
+    assert "--model" in cli("score", "--modle", "mini").stderr
+    assert "--data" in cli("train", "--date", "x").stderr
+
+
 def test_bad_images(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "cut.png").write_bytes(variants[1].read_bytes()[:9000])
     for name, parts in {
         "nope.png": ("No such file or directory", "check the path"),
-        ".": ("is a directory", "expected an image file"),
         "empty.png": ("is empty (0 bytes)",),
         "text.png": ("is not an image", "hello"),
         "cut.png": ("cannot be decoded", "make or download it again"),
@@ -87,7 +110,7 @@ def test_bad_words(cli: Cli, variants: list[Path], tmp_path: Path) -> None:
     one_line(cli("score"), "prompt: is missing", 'hpskit score "PROMPT" IMAGE')
     one_line(cli("score", "a temple"), "images: there are none")
     one_line(cli("score", image), "the prompt comes first")
-    one_line(cli("score", image, image), "is a file; the prompt comes first")
+    one_line(cli("score", image, image), "is a file or folder; the prompt comes first")
     one_line(cli("score", "x" * 300), "images: there are none")
     one_line(cli("score", "x", image, "--device", "auto:1"), "device: is 'auto:1'")
     one_line(cli("score", "x", image, "--batch-size", str(2**63)), "batch_size: is 9223372036854775808, expected 1 to")

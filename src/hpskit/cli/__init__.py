@@ -32,7 +32,7 @@ from hpskit.cli import (
     study,
     train,
 )
-from hpskit.cli.options import echo
+from hpskit.cli.options import WithRecipe, echo
 from hpskit.errors import HpskitError, InputError
 
 __all__ = ["app", "main"]
@@ -52,8 +52,8 @@ app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("agreement")(evaluate.agreement)
 app.command("compare")(compare.compare)
-app.command("train")(train.train)
-app.command("ablate")(ablate.ablate)
+app.command("train", cls=WithRecipe)(train.train)
+app.command("ablate", cls=WithRecipe)(ablate.ablate)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")

@@ -7,11 +7,12 @@ import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
+import typer.core
 
-from hpskit.errors import printable
+from hpskit.errors import InputError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -40,6 +41,7 @@ __all__ = [
     "Scorers",
     "Settings",
     "TrainingData",
+    "WithRecipe",
     "Workers",
     "candidates_loader",
     "command_line",
@@ -151,9 +153,29 @@ Persons = Annotated[
         help="Names of annotators are persons, the same in all groups; or only number the judgements of a group.",
     ),
 ]
+_Usage = cast(type[Exception], typer.BadParameter.__base__)
+"""Error of a wrong option; typer brings a copy of click, or takes the one that is installed."""
 _LINE = 10_000
 """Characters of a line that a command prints."""
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+class WithRecipe(typer.core.TyperCommand):
+    """A command with a recipe: who gives a field of it like an option is told where it goes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; see `InputError`."""
+        try:
+            return super().parse_args(ctx, args)
+        except _Usage as error:
+            from hpskit.training.recipes import Recipe
+
+            option = str(getattr(error, "option_name", ""))
+            field = option.removeprefix("--").replace("-", "_")
+            if field not in Recipe.model_fields:
+                raise
+            cure = f"give it by --set {field}=…"
+            raise InputError(option, "is no option but a field of the recipe", cure=cure) from error
 
 
 def new_table(title: str, *columns: str, words: Collection[str] = ()) -> Table:

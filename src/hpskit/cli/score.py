@@ -38,7 +38,9 @@ __all__ = ["score"]
 
 def score(
     prompt: Annotated[str | None, typer.Argument(help="The text that the images were made for.")] = None,
-    images: Annotated[list[Path] | None, typer.Argument(help="Image files to rank.", show_default=False)] = None,
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image files to rank, or folders of them.", show_default=False)
+    ] = None,
     model: Model = "mini",
     arch: Arch = None,
     precision: Precision = "auto",
@@ -90,6 +92,7 @@ def score(
 
     \b
     hpskit score "a cat with two horns on its head" a.jpg b.png
+    hpskit score "a red barn" renders/
     hpskit score --model hps-v2.1 --json "a red barn" *.png > result.json
     hpskit score --pairs items.jsonl --out scores.jsonl
     hpskit score --pairs 'data/test-*.parquet' --columns prompt=caption --out scores.parquet
@@ -124,31 +127,32 @@ def score(
 
 
 def _rank(load: Callable[[], PreferenceScorer], prompt: str | None, images: list[Path], as_json: bool) -> None:
+    from hpskit.images.layout import images_of
     from hpskit.pixels import check_files
 
     if prompt is None:
         usage = 'usage: hpskit score "PROMPT" IMAGE …, or --pairs FILE --out FILE'
         raise InputError("prompt", "is missing", cure=usage)
-    if _is_file(prompt):
-        raise InputError("prompt", f"{prompt!r} is a file", cure="the prompt comes first, then the images")
+    if _is_path(prompt):
+        raise InputError("prompt", f"{prompt!r} is a file or folder", cure="the prompt comes first, then the images")
     if not images:
         raise InputError("images", "there are none", cure="name at least one after the prompt")
     if not prompt.strip():
         raise InputError("prompt", "is empty", expected="the text that the images were made for")
-    check_files(images)
-    scorer = load()
-    with progress_bar() as bar:
-        task = bar.add_task("scoring", total=len(images))
-        ranking = scorer.rank(prompt, images, progress=lambda done: bar.update(task, completed=done))
+    files, notes = images_of(images)
+    for note in notes:
+        echo(f"note: {note}", err=True)
+    check_files(files)
+    ranking = (scorer := load()).rank(prompt, files, progress=True)
     if as_json:
         _print_json(scorer, prompt, ranking)
     else:
         _print_table(scorer, prompt, ranking)
 
 
-def _is_file(text: str) -> bool:
+def _is_path(text: str) -> bool:
     try:
-        return Path(text).is_file()
+        return Path(text).is_file() or ("/" in text and Path(text).is_dir())
     except (OSError, ValueError):  # too long for a name, or no name at all
         return False
 

@@ -12,7 +12,7 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -21,12 +21,13 @@ from pydantic import ConfigDict, Field, field_validator
 
 from hpskit.errors import ImageError, InputError, RecordError, listed, printable, shown
 from hpskit.files import explain
+from hpskit.pages.format import counted
 from hpskit.pixels import check_head
 from hpskit.prompts.suites import Suite, SuitePrompt, image_name
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, nearest, parse
 
-__all__ = ["ImageSet", "Match", "find_images"]
+__all__ = ["ImageSet", "Match", "find_images", "images_of"]
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2")
@@ -202,8 +203,7 @@ def by_order(found: Found, folder: Path, name: str, prompts: Sequence[SuitePromp
     """Give the sorted files of a folder to its prompts: 2 comes before 10."""
     own: dict[tuple[str | int, ...], Path] = {}
     for path in image_files(folder / name):
-        parts = re.split(r"(\d+)", path.stem.casefold())
-        key = tuple(int(part) if n % 2 else part for n, part in enumerate(parts))
+        key = natural(path.stem)
         if path.suffix.lower() not in _ENDINGS:
             found.extra.append(path.relative_to(folder).as_posix())
         elif own.setdefault(key, path) != path:
@@ -220,6 +220,37 @@ def by_order(found: Found, folder: Path, name: str, prompts: Sequence[SuitePromp
         found.files[prompt.category, prompt.number][0] = path
     ends = [shown(path.relative_to(folder).as_posix()) for path in (paths[0], paths[-1])]
     found.notes.append(f"names are sorted: {ends[0]} is of the first prompt, {ends[1]} of the last")
+
+
+def natural(name: str) -> tuple[str | int, ...]:
+    """Key of a name when names are sorted as people do: 2 comes before 10."""
+    return tuple(int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", name.casefold())))
+
+
+def images_of(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Put in the place of each folder its images, in the order of their names.
+
+    Returns:
+        The files, and a sentence about each folder: how many, and what in it was left out; hidden files are not there.
+
+    Raises:
+        InputError: a folder holds no image, or cannot be read.
+    """
+    files, notes = list[Path](), list[str]()
+    for path in paths:
+        if not os.path.isdir(path):
+            files.append(path)
+            continue
+        own = sorted(image_files(path), key=lambda file: (natural(file.name), file.name))
+        others = sorted({file.name for file in path.iterdir() if file.name[0] != "."} - {file.name for file in own})
+        left = f"; no images, and left out: {listed(others)}" if others else ""
+        if not own:
+            raise InputError(
+                path, "holds no image" + (f", but {listed(others)}" if others else ""), cure="name another"
+            )
+        files += own
+        notes.append(f"{path}: {counted(len(own), 'image')}{left}")
+    return files, notes
 
 
 def image_files(folder: Path) -> list[Path]:
