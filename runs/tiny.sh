@@ -58,4 +58,4 @@ run hpskit compare "$work/images/plain" "$work/images/fine" --prompts "$work/sui
     --scorer mini --out "$work/compared"
 
 chapter "Pages to open in a browser"
-ls "$work"/{prompts,images,leaderboard/leaderboard,agreement/report,run/report,evaluation/report,compared/compare}.html
+cd "$work" && ls "$PWD"/{prompts,images,leaderboard/leaderboard,agreement/report,run/report,evaluation/report,compared/compare}.html
