@@ -118,7 +118,7 @@ def _notes(ended: BaseException) -> list[str]:
     cause: BaseException | None = ended
     while cause is not None and not isinstance(cause, KeyboardInterrupt):
         cause = cause.__cause__ or cause.__context__
-    return getattr(cause, "__notes__", [])
+    return [*dict.fromkeys(getattr(cause, "__notes__", ()))]  # a stage and its ledger say the same
 
 
 def main() -> None:
