@@ -38,11 +38,15 @@ from small_inputs import write_votes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OF_THE_DEMO = (ROOT / "README.md").read_text().partition("## Score images")[2].partition("## Models")[0]
+"""Runs in what the demo leaves; see test_tiny.py."""
 COMMANDS = list(
     dict.fromkeys(
         line.removeprefix("$ ")
         for page in PAGES
-        for block in re.findall(r"^```console\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        for block in re.findall(
+            r"^```console\n(.*?)^```", page.read_text().replace(OF_THE_DEMO, ""), re.DOTALL | re.MULTILINE
+        )
         for line in block.splitlines()
         if line.startswith("$ ")
     )
@@ -51,7 +55,9 @@ SHORT = operator.itemgetter(slice(60))
 PYTHON = [
     pytest.param(block, id=f"{page.stem} {number}")
     for page in PAGES
-    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+    for number, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```", page.read_text().replace(OF_THE_DEMO, ""), re.DOTALL | re.MULTILINE)
+    )
     if "onnxruntime" not in block  # of an export that takes its time: see below
 ]
 

@@ -128,7 +128,8 @@ def test_names_tell_preprocessings_apart() -> None:
 def test_both_routes_agree_on_any_image(array: np.ndarray) -> None:
     tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
     small = Preprocessing(size=32)
-    from_file, from_tensor = small(to_tensor(Image.fromarray(array))), small(as_pixels(tensor[None], dimensions=4))
+    pixels = as_pixels(tensor[None], dimensions=4, layout="NCHW")
+    from_file, from_tensor = small(to_tensor(Image.fromarray(array))), small(pixels)
     assert torch.equal(from_file, from_tensor[0])
     assert from_file.shape == (3, 32, 32)
     assert from_file.isfinite().all()

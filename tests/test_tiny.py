@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +67,25 @@ def test_the_story_comes_out(tmp_path: Path, cli: Cli) -> None:
     compared = json.loads((folder / "compared/compare.json").read_text())
     assert compared["verdict"].startswith("fine is better")
     assert all((tmp_path / page).stat().st_size > 5_000 for page in done.stdout.split("browser\n")[1].split())
+    readme_runs_here(folder, cli)
+
+
+def readme_runs_here(folder: Path, cli: Cli) -> None:
+    """Every block of the README that says so runs as pasted, in its order."""
+    part = (ROOT / "README.md").read_text().partition("## Score images")[2].partition("## Models")[0]
+    blocks = re.findall(r"^```(console|python)\n(.*?)^```", part, re.DOTALL | re.MULTILINE)
+    assert [kind for kind, _ in blocks].count("console") == 4
+    for kind, block in blocks:
+        if kind == "python":
+            done = subprocess.run(
+                [sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            continue
+        for line in block.splitlines():
+            words = shlex.split(line.removeprefix("$ hpskit "))
+            told = cli(*words[: words.index(">")] if ">" in words else words, cwd=folder)
+            assert told.returncode == 0, f"{line}: {told.stderr}"
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Sequence
@@ -135,8 +134,8 @@ def test_what_is_missing_or_broken_is_named(rankings: Path, tmp_path: Path, monk
     broken.unlink()
     with pytest.raises(RecordError, check=at("rankings.jsonl")):
         plan(data, QUICK)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, check=at("--recipe mini", found="scikit-learn", cure="hpskit[train]")):
+    monkeypatch.setattr("hpskit.errors.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, check=at("--recipe mini", found="sklearn", cure="hpskit[train]")):
         run(data, tmp_path / "mini", QUICK)
 
 

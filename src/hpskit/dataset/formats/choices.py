@@ -29,7 +29,7 @@ _ROLES = (
     *("prompt", "first", "second", "winner", "first_share", "second_share", "first_votes", "second_votes"),
     *("votes", "annotator", "0", "1"),
 )
-"""What a person may say: the column of each, and what 0 and 1 in the column of the winner mean."""
+"""Words that a person may say: the column of each, and what 0 and 1 in the column of the winner mean."""
 _PROMPT = ("prompt", "caption", "text", "description", "prompt_text", "text_prompt")
 _WINNER = (
     *("winner", "label", "choice", "chosen", "preferred", "preference", "best", "selected", "result", "answer", "vote"),
@@ -51,12 +51,12 @@ _RANKS = {"first": (1, 2), "second": (2, 1), "tie": (1, 1)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChoiceTable:
-    """What the columns of a table are; reads its rows as a `Layout` does."""
+    """The columns of a table; reads its rows as a `Layout` does."""
 
     columns: Mapping[str, str]
     """Role -> column."""
     numbers: Mapping[str, str]
-    """What a number in the column of the winner means: `first` or `second`."""
+    """The meaning of a number in the column of the winner: `first` or `second`."""
     carries: frozenset[str] = frozenset()
     """The columns of the images, if the rows hold them."""
     layout: str = "choices"
