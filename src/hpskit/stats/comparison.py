@@ -6,7 +6,7 @@ mean. A prompt that stands several times is one in all counts and tests; only me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -129,7 +129,9 @@ def paired_differences(
     wanted = np.stack(pair_indices(len(table)), axis=1) if pairs is None else np.array(pairs, dtype=np.intp)
     first, second = wanted.reshape(-1, 2).T
     step = max(1, _NUMBERS_AT_ONCE // max(resamples, table.shape[1]))
-    result = []
+    result, whole = list[PairedDifference](), None
+    if len(first) > 2 * len(table) and not np.isnan(table).any():
+        whole = _Whole.of(table, labels, resamples, seed)
     for start in range(0, len(first), step):
         one, other = first[start : start + step], second[start : start + step]
         differences = table[other] - table[one]
@@ -141,18 +143,20 @@ def paired_differences(
         totals = summed_by_prompt(np.where(present, differences, 0), labels)
         used = counts.any(axis=0)  # the others are no part of the sample
         totals, counts = totals[:, used], counts[:, used]
-        if (counts == 1).all():
-            means = resampled_sums(totals / len(totals.T), resamples, seed)
+        if whole is not None:
+            means = np.where((totals == 0).all(axis=1, keepdims=True), 0, whole.means[other] - whole.means[one])
+        elif (counts == 1).all():
+            means = resampled_sums(totals / len(totals.T), resamples, seed).T
         else:
             sums, drawn = np.split(resampled_sums(np.concatenate([totals, counts]), resamples, seed), 2, axis=1)
-            means = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0)
-        flips = _flip_p_values(totals, resamples, seed)
+            means = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0).T
+        flips = _flip_p_values(totals, resamples, seed, whole and whole.flipped[other] - whole.flipped[one])
         rows = counts.sum(axis=1, keepdims=True)
         values = totals.sum(axis=1, keepdims=True) / rows
         influences = (totals - values * counts) / rows
         for number, own in enumerate(influences):
             seen = totals[number, counts[number] > 0]
-            result.append(_summary(float(values[number, 0]), seen, own, means[:, number], float(flips[number]), level))
+            result.append(_summary(float(values[number, 0]), seen, own, means[number], float(flips[number]), level))
     return result
 
 
@@ -230,8 +234,7 @@ def _summary(
     value: float, totals: Floats, influences: Floats, means: Floats, permutation_p: float, level: float
 ) -> PairedDifference:
     """Summarise differences by prompt, their influences on the mean, and resampled means."""
-    from scipy.special import ndtr, stdtrit
-    from scipy.stats import binomtest
+    from scipy.special import bdtr, ndtr, stdtrit
 
     prompts = len(totals)
     limit = stdtrit(prompts - 1, (1 + level) / 2) * sqrt(prompts / (prompts - 1))
@@ -251,7 +254,7 @@ def _summary(
         win_rate=(wins + ties / 2) / prompts,
         win_low=win_low,
         win_high=win_high,
-        sign_p=1.0 if wins == losses else float(binomtest(wins, wins + losses).pvalue),
+        sign_p=min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5))),  # nothing but ties: 1
         permutation_p=permutation_p,
         deviation=deviation,
         detectable=detectable_difference(deviation, prompts, level=level),
@@ -272,28 +275,53 @@ def _win_interval(wins: int, ties: int, prompts: int, level: float) -> tuple[flo
     return max(0.0, min(low, rate)), min(1.0, max(high, rate))  # rounding aside, the rate lies between them
 
 
-def _flip_p_values(differences: Floats, resamples: int, seed: int) -> Floats:
-    """(pairs, prompts) -> (pairs,): share of sign patterns with a sum as far from 0 as the one found."""
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """Resamples of a table without gaps. A mean of differences is the difference of two means, so that what is drawn
+    once for each model serves all pairs, of which there are many more."""
+
+    means: Floats
+    """(models, resamples): of the scores less the mean of all models."""
+    flipped: Floats
+    """(models, resamples): sums of the same under random signs."""
+
+    @classmethod
+    def of(cls, table: Floats, labels: Index, resamples: int, seed: int) -> _Whole:
+        rows = summed_by_prompt(table - table.mean(axis=0), labels)
+        counts = summed_by_prompt(np.ones((1, len(labels))), labels)
+        sums = resampled_sums(np.concatenate([rows, counts]), resamples, seed).T
+        return cls(sums[:-1] / sums[-1], np.concatenate(list(_flipped_sums(rows, resamples, seed))).T.copy())
+
+
+def _flipped_sums(rows: Floats, resamples: int, seed: int) -> Iterator[Floats]:
+    """(rows, prompts) -> parts of (resamples, rows): sums over prompts, each of which has a random sign for all rows."""
+    rng = np.random.default_rng(seed)
+    prompts, totals = rows.shape[1], rows.sum(axis=1)
+    step = max(1, _NUMBERS_AT_ONCE // (4 * max(rows.shape)))
+    for start in range(0, resamples, step):
+        packed = rng.integers(256, size=(min(step, resamples - start), (prompts + 7) // 8), dtype=np.uint8)
+        flipped = np.unpackbits(packed, axis=1, count=prompts).astype(np.float64)
+        yield totals - 2 * (flipped @ rows.T)
+
+
+def _flip_p_values(differences: Floats, resamples: int, seed: int, sums: Floats | None) -> Floats:
+    """(pairs, prompts) -> (pairs,): share of sign patterns with a sum as far from 0 as the one found.
+
+    `sums`, (pairs, resamples), are those under random signs if they are known.
+    """
     exact = (differences != 0).sum(axis=1) <= _EXACT_FLIPS
     result = np.empty(len(differences))
     for number in np.flatnonzero(exact):
         values = differences[number][differences[number] != 0]
-        sums = values[:1]  # its sign stays: the other half of the patterns mirrors this one
+        own = values[:1]  # its sign stays: the other half of the patterns mirrors this one
         for value in values[1:]:
-            sums = np.concatenate([sums + value, sums - value])
-        result[number] = _as_far(sums[:, None], values[None])[0] / len(sums) if len(values) else 1
+            own = np.concatenate([own + value, own - value])
+        result[number] = _as_far(own[:, None], values[None])[0] / len(own) if len(values) else 1
     if exact.all():
         return result
-    rng = np.random.default_rng(seed)
     others = differences[~exact]
-    prompts, totals, hits = others.shape[1], others.sum(axis=1), np.zeros(len(others))
-    step = max(1, _NUMBERS_AT_ONCE // (4 * max(others.shape)))
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        packed = rng.integers(256, size=(size, (prompts + 7) // 8), dtype=np.uint8)
-        flipped = np.unpackbits(packed, axis=1, count=prompts).astype(np.float64)
-        hits += _as_far(totals - 2 * (flipped @ others.T), others)
-    result[~exact] = (hits + 1) / (resamples + 1)
+    drawn = _flipped_sums(others, resamples, seed) if sums is None else [sums[~exact].T]
+    result[~exact] = (sum(_as_far(part, others) for part in drawn) + 1) / (resamples + 1)
     return result
 
 

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from hpskit.errors import InputError
 from hpskit.stats.blocks import Floats, pair_indices, require
-from hpskit.stats.intervals import check_settings
-from hpskit.stats.model_scores import averaged_by_prompt, resampled_sums
+from hpskit.stats.intervals import check_settings, times_drawn
+from hpskit.stats.model_scores import averaged_by_prompt
 
 _STEPS = 200
 _PRECISION = 1e-9
@@ -86,46 +86,89 @@ def bradley_terry_interval(
     table = averaged_by_prompt(scores, clusters)
     strengths = bradley_terry(win_counts(table), prior=prior)
     first, second = pair_indices(len(table))
-    outcomes = (1 + np.sign(table[first] - table[second])) / 2
-    outcomes = outcomes[:, ~np.isnan(outcomes).all(axis=0)]  # the others are no part of the sample
-    rows = np.concatenate([np.nan_to_num(outcomes), np.nan_to_num(1 - outcomes)])  # a missing one is no match
-    sums = resampled_sums(rows, resamples, seed)
+    table = table[:, (~np.isnan(table)).sum(axis=0) > 1]  # the other prompts are no part of the sample
+    drawn = times_drawn(np.random.default_rng(seed), resamples, table.shape[1])
+    drawn = drawn.astype(np.float32)  # whole numbers and halves: their sums are exact
+    wins, matches = (np.empty((resamples, len(first)), dtype=np.float32) for _ in range(2))
+    step = max(1, _NUMBERS_AT_ONCE // table.shape[1])
+    for start in range(0, len(first), step):
+        part = slice(start, start + step)
+        signs = np.sign(table[first[part]] - table[second[part]]).astype(np.float32)
+        matches[:, part] = drawn @ np.isfinite(signs).astype(np.float32).T
+        wins[:, part] = (matches[:, part] + drawn @ np.nan_to_num(signs).T) / 2
     found = np.empty((resamples, len(table)))
     step = max(1, _NUMBERS_AT_ONCE // len(table) ** 2)
     for start in range(0, resamples, step):
-        part = sums[start : start + step]
-        counts = np.zeros((len(part), len(table), len(table)))
-        counts[:, first, second], counts[:, second, first] = np.split(part, 2, axis=1)
-        found[start : start + step] = _strengths(counts, prior)
+        rows = slice(start, start + step)
+        counts = np.zeros((len(wins[rows]), len(table), len(table)))
+        counts[:, first, second], counts[:, second, first] = wins[rows], matches[rows] - wins[rows]
+        found[rows] = _strengths(counts, prior)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return strengths, low, high
 
 
 def _strengths(wins: Floats, prior: float) -> Floats:
-    """(sets, models, models) -> (sets, models)."""
+    """(sets, models, models) -> (sets, models).
+
+    Sets are resamples of one sample, so they are alike: all go by the curvature of their mean, which is inverted once.
+    A system of equations for each set and step is many times the work, and from 100 models on OpenBLAS starts threads
+    for every one of them, which wait for one another where processors are shared.
+    """
     from scipy.sparse.csgraph import connected_components
 
     counts = wins + prior * (wins + wins.transpose(0, 2, 1) > 0)
-    for own in counts > 0:
+    linked = (counts > 0) | np.eye(counts.shape[1], dtype=bool)
+    for own in linked[~linked.all(axis=(1, 2))]:
         parts, labels = connected_components(own, connection="strong")
         if parts > 1:
             found = f"give models {np.flatnonzero(labels == labels[0]).tolist()} and the others no finite difference"
             cure = "compare them on common prompts, with a prior above 0"
             raise InputError("wins", found, expected="a chain of wins from each model to each other one", cure=cure)
-    models = counts.shape[1]
-    matches = counts + counts.transpose(0, 2, 1)
-    strengths = np.zeros(counts.shape[:2])
+    pooled = counts.mean(axis=0, keepdims=True)
+    strengths = _by_newton(pooled, np.zeros((1, counts.shape[1])))
+    if len(counts) == 1:
+        return strengths
+    shared = np.linalg.inv(_slope_and_curvature(pooled, strengths)[1][0])
+    strengths = np.repeat(strengths, len(counts), axis=0)
+    matches, won = counts + counts.transpose(0, 2, 1), counts.sum(axis=2)
+    with np.errstate(all="ignore"):  # what comes to nothing here is left to Newton's method
+        for _ in range(_STEPS // 4):
+            odds = np.exp(strengths)
+            promised = np.einsum("sij,sij->si", matches, odds[:, :, None] / (odds[:, :, None] + odds[:, None, :]))
+            step, reach = _damped((won - promised) @ shared)
+            strengths += step
+            if reach.max() < _PRECISION:
+                break
+        late = ~(reach[:, 0] < _PRECISION)
+    if late.any():  # their curvature is another, as it may be with few prompts
+        strengths[late] = _by_newton(counts[late], np.zeros((int(late.sum()), counts.shape[1])))
+    return np.asarray(strengths - strengths.mean(axis=1, keepdims=True))
+
+
+def _by_newton(counts: Floats, strengths: Floats) -> Floats:
+    """(sets, models, models), (sets, models) to begin with -> (sets, models)."""
     for _ in range(_STEPS):
-        chance = 1 / (1 + np.exp(strengths[:, None, :] - strengths[:, :, None]))
-        reverse = chance.transpose(0, 2, 1)  # exact where 1 - chance would be rounded to 0
-        slope = (counts * reverse - counts.transpose(0, 2, 1) * chance).sum(axis=2)
-        weights = matches * chance * reverse
-        curvature = weights.sum(axis=2)[:, :, None] * np.eye(models) - weights
-        scale = np.trace(curvature, axis1=1, axis2=2)[:, None, None] / models**2  # a constant added to all is free
-        step = np.linalg.solve(curvature + scale, slope[:, :, None])[:, :, 0]
-        reach = step.max(axis=1, keepdims=True) - step.min(axis=1, keepdims=True)
-        strengths += step * np.where(reach > 0, np.log1p(reach) / np.where(reach > 0, reach, 1), 1)
+        slope, curvature = _slope_and_curvature(counts, strengths)
+        step, reach = _damped(np.linalg.solve(curvature, slope[:, :, None])[:, :, 0])
+        strengths = strengths + step
         if reach.max() < _PRECISION:
-            centred: Floats = strengths - strengths.mean(axis=1, keepdims=True)
-            return centred
+            return np.asarray(strengths - strengths.mean(axis=1, keepdims=True))
     raise InputError("wins", f"give no strengths in {_STEPS} steps", expected="counts of comparable size")
+
+
+def _slope_and_curvature(counts: Floats, strengths: Floats) -> tuple[Floats, Floats]:
+    """First and negative second derivative of the likelihood, (sets, models) and (sets, models, models)."""
+    models = counts.shape[1]
+    chance = 1 / (1 + np.exp(strengths[:, None, :] - strengths[:, :, None]))
+    reverse = chance.transpose(0, 2, 1)  # exact where 1 - chance would be rounded to 0
+    slope = (counts * reverse - counts.transpose(0, 2, 1) * chance).sum(axis=2)
+    weights = (counts + counts.transpose(0, 2, 1)) * chance * reverse
+    curvature = weights.sum(axis=2)[:, :, None] * np.eye(models) - weights
+    scale = np.trace(curvature, axis1=1, axis2=2)[:, None, None] / models**2  # a constant added to all is free
+    return slope, curvature + scale
+
+
+def _damped(step: Floats) -> tuple[Floats, Floats]:
+    """The step, shortened so that it cannot overshoot, and how far it would have reached, (sets, 1)."""
+    reach = step.max(axis=1, keepdims=True) - step.min(axis=1, keepdims=True)
+    return step * np.where(reach > 0, np.log1p(reach) / np.where(reach > 0, reach, 1), 1), reach
