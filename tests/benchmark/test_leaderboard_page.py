@@ -154,7 +154,7 @@ def test_two_models_are_compared_and_the_view_can_be_linked(view: Any) -> None:
     keys = view.locator(".note:visible > .c0, .note:visible > .c1").all_inner_texts()
     won, lost = (int(re.findall(r"wins (\d+)", text)[0]) for text in keys)
     assert won + lost == 39
-    assert f"wins {percent(won / 39)} (" in verdict
+    assert f"wins {percent(won / 39)} (".replace(" %", "\N{NO-BREAK SPACE}%") in verdict
     assert "of 39 prompts" in verdict
     dots = view.eval_on_selector_all(
         "section:not([hidden]) .few circle", "(all) => all.map((one) => one.getAttribute('cx'))"

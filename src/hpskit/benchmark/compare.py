@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from hpskit.benchmark.compare_figures import agreement_of, compared
-from hpskit.benchmark.compare_page import compare_page, compare_sheet, read_pictures
+from hpskit.benchmark.compare_page import compare_page, compare_paper, compare_sheet, read_pictures
 from hpskit.benchmark.result import (
     Resampling,
     ScoredImage,
@@ -35,6 +35,7 @@ from hpskit.benchmark.run import SuiteImage, score_images, scored_images, suite_
 from hpskit.errors import InputError, OutputError, RecordError, listed, shown
 from hpskit.files import expand, inside
 from hpskit.images.layout import ImageSet, Match, find_images
+from hpskit.pages.paper import formats_of, paper_files
 from hpskit.prompts.suites import Suite, SuitePrompt, open_suite
 from hpskit.schema import parse
 from hpskit.scoring.book import Book
@@ -73,6 +74,8 @@ class Compare:
     allow_outside: bool = False
     """Take images that a link in one of the folders leads to: they are shown to whoever gets the page."""
     resampling: Resampling = field(default_factory=Resampling)
+    paper: tuple[str, ...] = ()
+    """Formats for papers; see `hpskit.pages.paper`."""
     command: str = ""
     """The command that makes this again; stands on the page."""
 
@@ -150,6 +153,7 @@ def run(config: Compare, load: Callable[[], Sequence[Candidate]], progress: Prog
     """
     suite = open_suite(config.prompts, option="--prompts")
     both = find_both(config, suite)
+    formats = formats_of(config.out, "compare", config.paper)
     check_free(config.out, _RECORD, _PRODUCTS, _FORMAT)
     before = os.path.exists(config.out / _RECORD)
     if before and not os.path.exists(config.out / _LEDGER):
@@ -182,8 +186,9 @@ def run(config: Compare, load: Callable[[], Sequence[Candidate]], progress: Prog
         pictures = read_pictures(result, roots)
         sheet = io.BytesIO()
         compare_sheet(result, pictures).save(sheet, "JPEG", quality=88, optimize=True)
-        products = (compare_page(result, pictures).encode(), sheet.getvalue())
-        publish(config.out, _RECORD, result, dict(zip(_PRODUCTS, products, strict=True)))
+        products = dict(zip(_PRODUCTS, (compare_page(result, pictures).encode(), sheet.getvalue()), strict=True))
+        products |= paper_files(compare_paper(result), "compare", formats)
+        publish(config.out, _RECORD, result, products)
     return Summary(result=result, resumed=resumed)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.benchmark.result import Resampling, largest_differences, mean_interval
+from hpskit.pages import format as figures
 from hpskit.pages.charts import round_step
 from hpskit.pages.format import between, p_words, percent, signed
 from hpskit.stats.blocks import Floats, Index
@@ -94,9 +95,8 @@ def _verdict(outcome: str, difference: Mapping[str, Any], names: tuple[str, str]
 
 
 def decimals(difference: Mapping[str, Any]) -> int:
-    """Return the decimals that a reader needs: as far as the first figure of the interval's width, at least two."""
-    width = difference["high"] - difference["low"]
-    return 2 if width <= 0 else min(6, max(2, -math.floor(math.log10(width))))
+    """Return the decimals that a reader needs."""
+    return figures.decimals(difference["low"], difference["high"])
 
 
 def _categories(

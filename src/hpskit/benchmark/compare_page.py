@@ -8,6 +8,7 @@ import itertools
 import textwrap
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,12 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hpskit.benchmark.compare_figures import decimals
 from hpskit.errors import InputError
-from hpskit.pages.charts import Axis, Bar, Frame, axis_for, bar_chart, count_axis, interval
-from hpskit.pages.format import between, number, signed
+from hpskit.pages.charts import Axis, Bar, Dot, Frame, axis_for, bar_chart, colours_of, count_axis, dot_chart, interval
+from hpskit.pages.format import between, number, p_figure, signed
 from hpskit.pages.page import page
+from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
 from hpskit.pixels import Encoded, open_image, thumbnail
 
-__all__ = ["compare_page", "compare_sheet", "read_pictures"]
+__all__ = ["compare_page", "compare_paper", "compare_sheet", "read_pictures"]
 
 
 Pictures: TypeAlias = Mapping[tuple[str, str], Image.Image]
@@ -104,6 +106,56 @@ def histogram(scorer: Mapping[str, Any]) -> Markup:
         title, colour = f"{signed(low)} to {signed(high)}: {count:,} prompts", "c1" if low + high > 0 else "c0"
         bars += [Bar(low=low, high=high, value=count, colour=colour, title=title)] if count else []
     return bar_chart("Histogram of the differences over prompts", frame, bars)
+
+
+def compare_paper(result: Mapping[str, Any]) -> Paper:
+    """Make what papers take of `compare.json`: the difference by each scorer, of all prompts and of each category."""
+    names, level = (result["first"]["name"], result["second"]["name"]), f"{100 * result['settings']['level']:g} %"
+    tables, panels = [], []
+    data: list[list[Cell]] = []
+    for scorer in result["scorers"]:
+        own, digits = scorer["difference"], decimals(scorer["difference"])
+        scopes = [{"name": "all", "difference": own, "holm_p": own["permutation_p"]}, *scorer["categories"]]
+        rows: list[list[Cell]] = []
+        dots = []
+        for scope in (scope for scope in scopes if scope["difference"]):
+            d = scope["difference"]
+            wins = Estimate(value=d["win_rate"], low=d["win_low"], high=d["win_high"])
+            difference = estimate(d, bold=scope["holm_p"] < 1 - d["level"] and not d["low"] <= 0 <= d["high"])
+            rest = (scope["holm_p"], d["sign_p"], d["detectable"])
+            figures: list[Cell] = [str(d["prompts"]), difference, wins]
+            rows.append([scope["name"], *figures, p_figure(rest[0]), p_figure(rest[1]), Estimate(value=rest[2])])
+            data.append([scorer["label"], scope["name"], *figures, *(Estimate(value=one) for one in rest)])
+            colour = colours_of(names)[names[d["value"] > 0]]
+            dots.append(Dot(name=scope["name"], value=d["value"], low=d["low"], high=d["high"], colour=colour))
+        columns = [
+            *(Column(key=key, title=key) for key in ("category", "prompts")),
+            Column(key="difference", title="difference", digits=digits, sign=True),
+            Column(key="wins", title="wins, %", digits=0, percent=True),
+            *(Column(key=key, title=key) for key in ("p", "sign p")),
+            Column(key="detectable", title="can detect", digits=digits, ends=False),
+        ]
+        by = f"by {scorer['label']} ({scorer['info']['identity']})"
+        caption = f"{names[1]} less {names[0]} on {result['suite']['name']}, {by}."
+        notes = [f"Brackets: {level} intervals over prompts. Bold: decided. p: permutation test"]
+        notes[0] += "; of categories corrected for their number (Holm)." if scorer["categories"] else "."
+        notes.append("Wins: prompts on which the first-named scores higher. Can detect: with 80 % power.")
+        tables.append(
+            Table(label=f"compare-{scorer['label']}", caption=caption, columns=columns, rows=rows, notes=notes)
+        )
+        axis = effect_axis(scorer)
+        panels.append(dot_chart(scorer["label"], replace(axis, title=f"{names[1]} less {names[0]}, points"), dots))
+    figures_of = [("difference", True), ("wins", True), ("p", False), ("sign_p", False), ("detectable", False)]
+    keys = [Column(key=key) for key in ("scorer", "category", "prompts")]
+    keys += [Column(key=key, digits=6, ends=ends) for key, ends in figures_of]
+    return Paper(
+        title=result["verdict"],
+        made_by=f"Made by {result['package']}: {result['command']}",
+        tables=tables,
+        data=Table(label="", caption="", columns=keys, rows=data),
+        charts=panels,
+        note=f"Mean differences with {level} intervals over prompts.",
+    )
 
 
 # The picture

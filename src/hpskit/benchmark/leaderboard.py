@@ -2,6 +2,7 @@
 
 OUT/leaderboard.html   to be read and handed on: one file, opens offline
 OUT/leaderboard.md     a table for a README
+OUT/leaderboard.*      for papers, in the formats that are asked for: see `hpskit.pages.paper`
 OUT/leaderboard.json   every figure, and the hashes of the results and of the other two; written last
 """
 
@@ -18,10 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpskit.benchmark.leaderboard_page import Part, gather_pictures, leaderboard_page, leaderboard_table
+from hpskit.benchmark.leaderboard_page import (
+    Part,
+    gather_pictures,
+    leaderboard_page,
+    leaderboard_paper,
+    leaderboard_table,
+)
 from hpskit.benchmark.result import Resampling, Result, figures, read_results, relative_to, repeats_note, same_scorer
 from hpskit.errors import InputError, shown
 from hpskit.files import sha256_file
+from hpskit.pages.format import counted, decimals
+from hpskit.pages.paper import formats_of, paper_files
 from hpskit.prompts.suites import STYLES
 from hpskit.stage import check_free, heading, publish
 from hpskit.stats.blocks import Flags, Floats, Index
@@ -61,6 +70,8 @@ class Leaderboard:
     """Show images that a result finds outside of its own folder, too."""
     published: bool = False
     """Show the tables that the authors of HPS v2 published beside the boards that they belong to."""
+    paper: tuple[str, ...] = ()
+    """Formats for papers, besides those of an older leaderboard in the folder."""
     resampling: Resampling = field(default_factory=Resampling)
     command: str = ""
     """How to make this again; stands on the page."""
@@ -82,7 +93,9 @@ def run(config: Leaderboard) -> dict[str, Any]:
         RecordError: a result is not what it should be.
         OutputError: the output cannot be written, or holds something else.
     """
-    check_free(config.out, _RECORD, ("leaderboard.html", "leaderboard.md"), _FORMAT)
+    formats = [name for name in formats_of(config.out, "leaderboard", config.paper) if name != "md"]  # always made
+    names = ("html", "md", "tex", "csv", "svg", "pdf") if formats else ("html", "md")
+    check_free(config.out, _RECORD, [f"leaderboard.{name}" for name in names], _FORMAT)
     results = read_results(config.results)
     check_names("images", config.images, [result.name for result in results])
     for name, folder in config.images.items():
@@ -107,7 +120,8 @@ def run(config: Leaderboard) -> dict[str, Any]:
     pictures = gather_pictures(results, parts, config.images, config.out, allow_outside=config.allow_outside)
     board = {
         **heading(_FORMAT, config.command),
-        "title": config.title or f"Text-to-image models on {suite.name}",
+        "title": config.title
+        or f"{counted(len(results), 'model')} on {suite.name}, {counted(suite.prompts, 'prompt')}",
         "suite": suite.model_dump(mode="json"),
         "settings": asdict(config.resampling),
         "models": [model_facts(result, config.out) for result in results],
@@ -120,7 +134,9 @@ def run(config: Leaderboard) -> dict[str, Any]:
         ],
     }
     html, table = leaderboard_page(board, results, parts, pictures), leaderboard_table(board)
-    publish(config.out, _RECORD, board, {"leaderboard.html": html.encode(), "leaderboard.md": table.encode()})
+    products = {"leaderboard.html": html.encode(), "leaderboard.md": table.encode()}
+    products |= paper_files(leaderboard_paper(board), "leaderboard", formats)
+    publish(config.out, _RECORD, board, products)
     return board
 
 
@@ -194,8 +210,9 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
     """Compare models by the scores of one scorer, which every result has.
 
     Returns:
-        `info`, `reads_prompt` (None if no result says), `models` (names, best mean first; ties by name; those that lack
-        an image last), `scopes` and `published`, ready for JSON. In a scope `models` are in that order too,
+        `info`, `digits` (decimals to show its figures with), `reads_prompt` (None if no result says), `models` (names,
+        best mean first; ties by name; those that lack an image last), `scopes` and `published`, ready for JSON. In a
+        scope `models` are in that order too,
         and `differences` are between every two that can be compared, `second` minus `first`, where `second` stands
         higher on the board. `rank`, `strength` and `win_rate` are None for a model that lacks a prompt of the scope, or
         has no other beside it: they are among models that answer the same questions, all of them.
@@ -209,9 +226,11 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
     sizes = {one.name: one.prompts for one in first.suite.categories}
     said = (result.scorer(label).reads_prompt for result in results)
     info, parts = first.scorer(label).info, [found[name] for name in names]
+    widths = [decimals(part["average"]["low"], part["average"]["high"]) for part in parts]
     return {
         "label": label,
         "info": info.to_json(),
+        "digits": max(widths),
         "log_odds_per_point": first.scorer(label).log_odds_per_point,
         "reads_prompt": next((value for value in said if value is not None), None),
         "models": names,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +19,30 @@ from numpy.typing import NDArray
 from hpskit.benchmark.result import Result, largest_differences, relative_to
 from hpskit.errors import ImageError, InputError
 from hpskit.files import inside
-from hpskit.pages.charts import Axis, axis_for, interval, interval_axis
-from hpskit.pages.format import between, counted, number, p_words, percent, signed, whole
+from hpskit.pages.charts import Axis, Dot, axis_for, dot_chart, interval, interval_axis
+from hpskit.pages.format import counted, signed
 from hpskit.pages.page import environment, page
+from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
 from hpskit.pixels import Encoded, open_image, thumbnail
 from hpskit.prompts.suites import image_name
 from hpskit.stats.blocks import Flags, Floats
 
-__all__ = ["Part", "Pictures", "gather_pictures", "incomplete", "leaderboard_page", "leaderboard_table", "rank_range"]
+__all__ = [
+    "Part",
+    "Pictures",
+    "gather_pictures",
+    "incomplete",
+    "leaderboard_page",
+    "leaderboard_paper",
+    "leaderboard_table",
+    "rank_range",
+]
 
 Board = Mapping[str, Any]
 """What `leaderboard.json` holds for one scorer."""
 
+_PAIR = ("value", "low", "high", "holm_p", "wins", "losses", "prompts", "win_low", "win_high", "detectable")
+"""What the script is told of two models; it writes it as `hpskit.pages.format` does, for either way round."""
 _SIDE = 176
 """Pixels of a thumbnail's longer side."""
 _BUDGET, _TABLES = 4_000_000, 55_000
@@ -87,9 +98,11 @@ def gather_pictures(
         pictures.notes.append(f"Not shown: {what}. Name theirs with --images, or add --allow-outside.")
     room = _BUDGET - _TABLES * sum(len(part.board["models"]) for part in parts)
     changed = Counter[str]()
-    for name, row in dict.fromkeys(itertools.chain(*(part.opened() for part in parts))):
-        if (path := files[name][row]) is None:
+    seen = set[tuple[str, int]]()
+    for name, row in itertools.chain(*(part.opened() for part in parts)) if any(map(any, files.values())) else ():
+        if (name, row) in seen or (path := files[name][row]) is None:
             continue
+        seen.add((name, row))
         try:
             encoded = Encoded.read(path)
             same = encoded.sha256 == by_name[name].prompts[row].images[0].sha256
@@ -176,18 +189,15 @@ class Part:
     """(models, prompts), in the order of the board."""
     groups: NDArray[np.str_]
     """(prompts,): the category of each."""
-    against: list[dict[tuple[str, str], dict[str, Any]]]
-    """For each scope (one model, another) -> the first less the second; both ways round."""
+    level: float
+    """Of the intervals; a difference with a higher p-value than the rest of 1 is open."""
 
     @classmethod
     def of(cls, board: Board, level: float, results: Sequence[Result]) -> Part:
         """Take the scores from the results; `level` is that of the intervals."""
         by_name = {result.name: result for result in results}
         scores = np.stack([by_name[name].scores(board["label"]) for name in board["models"]])
-        deviation = float(np.nanstd(scores))  # a hundredth of it can be seen
-        digits = min(9, max(2, 2 - math.floor(math.log10(deviation)))) if deviation > 0 else 2
-        against = [both_ways(scope, 1 - level) for scope in board["scopes"]]
-        return cls(board=board, digits=digits, scores=scores, groups=results[0].categories, against=against)
+        return cls(board=board, digits=board["digits"], scores=scores, groups=results[0].categories, level=level)
 
     def opened(self) -> Iterator[tuple[str, int]]:
         """List model and number of prompt of the pictures that readers may open, the likeliest first, some twice."""
@@ -206,20 +216,23 @@ class Part:
         best = np.where(known, self.scores, -np.inf).argmax(axis=0).tolist()
         worst = np.where(known, self.scores, np.inf).argmin(axis=0).tolist()
         scopes = []
-        for scope, against in zip(self.board["scopes"], self.against, strict=True):
+        place = {name: n for n, name in enumerate(self.board["models"])}
+        for scope in self.board["scopes"]:
             inside = self.inside(scope["category"])
-            scores = np.where(inside, self.scores, np.nan)
-            models = list(zip(self.board["models"], scores, strict=True))
+            pairs: list[list[list[float] | None]] = [[None] * n for n in range(len(place))]
+            for row in scope["differences"]:  # by the lower of the two on the board, then by the higher
+                first, second = place[row["first"]], place[row["second"]]
+                pairs[first][second] = [float(f"{row[name]:.5g}") for name in _PAIR]
             own = {
                 "category": scope["category"],
                 "pairs": counted(len(scope["differences"]), "pair"),
+                "level": 1 - self.level,
                 "widest": [
                     [row, best[row], worst[row]] for row in largest_differences(np.where(inside, widest, np.nan))
                 ],
                 "models": [self.cases(np.where(inside, margin, np.nan)) for margin in margins(self.scores)],
-                "differences": [
-                    [self.difference(against.get((one, other)), a - b) for other, b in models] for one, a in models
-                ],
+                "differences": pairs,
+                "ranks": [row["rank"] and [row["rank"]["low"], row["rank"]["high"]] for row in scope["models"]],
             }
             scopes.append(own)
         return {
@@ -247,27 +260,6 @@ class Part:
             rows = [[row, signed(float(margin[row]), self.digits)] for row in largest_differences(own)]
             found[name] = [int((own > 0).sum()), rows]
         return found
-
-    def difference(self, row: Mapping[str, Any] | None, by_prompt: Floats) -> list[Any] | None:
-        """Write the difference of two models, and the prompts where it is largest; None if they are not compared."""
-        if row is None:
-            return None
-        equal = row["prompts"] - row["wins"] - row["losses"]
-        return [
-            *(float(f"{row[name]:.5g}") for name in ("value", "low", "high")),
-            row["kind"],
-            signed(row["value"], self.digits),
-            between(row["low"], row["high"], self.digits, sign=True),
-            p_words(row["holm_p"]),
-            percent(row["win_rate"]),
-            f"{whole(row['win_low'])} to {whole(row['win_high'])}",
-            counted(row["prompts"], "prompt"),
-            f"{row['wins']:,}",
-            f"{row['losses']:,}",
-            f", {equal:,} {'is' if equal == 1 else 'are'} equal" if equal else "",
-            number(row["detectable"], self.digits),
-            largest_differences(by_prompt),
-        ]
 
     def axis(self, rows: Sequence[Mapping[str, Any]]) -> Axis:
         """Make an axis for a column of means, or of what was published if there is none."""
@@ -303,23 +295,7 @@ def margins(scores: Floats) -> Floats:
         return np.asarray(scores - (known.sum(axis=0) - known) / (present.sum(axis=0) - present))
 
 
-def both_ways(scope: Mapping[str, Any], chance: float) -> dict[tuple[str, str], dict[str, Any]]:
-    """Give the differences of a scope by (one model, another), and turned round; those with p above `chance` are open.
-
-    `kind` is `open`, or `up` or `down` for the one.
-    """
-    found = {}
-    for row in scope["differences"]:
-        turned = {"value": -row["value"], "low": -row["high"], "high": -row["low"]}
-        turned |= {"win_rate": 1 - row["win_rate"], "win_low": 1 - row["win_high"], "win_high": 1 - row["win_low"]}
-        turned |= {"wins": row["losses"], "losses": row["wins"]}
-        for names, both in (((row["second"], row["first"]), row), ((row["first"], row["second"]), {**row, **turned})):
-            kind = "open" if row["holm_p"] > chance else "up" if both["value"] > 0 else "down"
-            found[names] = {**both, "kind": kind}
-    return found
-
-
-# Markdown
+# Markdown and papers
 
 
 def leaderboard_table(board: Mapping[str, Any]) -> str:
@@ -327,6 +303,66 @@ def leaderboard_table(board: Mapping[str, Any]) -> str:
     found = environment("hpskit.benchmark")
     words = {"incomplete": incomplete, "rank_range": rank_range}
     return found.get_template("leaderboard.md").render(result=board, **words).strip() + "\n"
+
+
+def leaderboard_paper(board: Mapping[str, Any]) -> Paper:
+    """Make what papers take of `leaderboard.json`: a table and a chart by each scorer; for CSV every scope of all."""
+    level = f"{100 * board['settings']['level']:g} %"
+    rows: list[list[Cell]] = []
+    for scorer, scope in ((own, scope) for own in board["scorers"] for scope in own["scopes"]):
+        for row in scope["models"]:
+            wins = None if row["win_rate"] is None else {"value": row["win_rate"]}
+            figures = [estimate(one) for one in (row["rank"], row, wins, row["strength"])]
+            rows.append([scorer["label"], scope["category"], row["name"], str(row["prompts"]), *figures])
+    names = [Column(key=key) for key in ("scorer", "category", "model", "prompts")]
+    figures_of = [Column(key=key, digits=6, ends=key != "wins") for key in ("rank", "mean", "wins", "strength")]
+    data = Table(label="", caption="", columns=[*names, *figures_of], rows=rows)
+    tables = [paper_table(board, scorer, level) for scorer in board["scorers"]]
+    charts = []
+    for scorer in board["scorers"]:
+        known = [row for row in scorer["scopes"][0]["models"] if row["value"] is not None]
+        dots = [
+            Dot(**{key: row[key] for key in ("name", "value", "low", "high")}, hollow=not row["rank"]) for row in known
+        ]
+        ends = [end for row in known for end in (row["value"], row["low"], row["high"]) if end is not None]
+        charts.append(dot_chart(scorer["label"], axis_for(ends or [0, 1], title="mean score"), dots))
+    note = f"Means with {level} intervals over prompts; a ring lacks a rank."
+    made_by = f"Made by {board['package']}: {board['command']}"
+    return Paper(title=board["title"], made_by=made_by, tables=tables, data=data, charts=charts, note=note)
+
+
+def paper_table(board: Mapping[str, Any], scorer: Mapping[str, Any], level: str) -> Table:
+    """Make the table of a scorer: the best of each column bold, and those marked that cannot be told from the best."""
+    whole, *parts = scorer["scopes"]
+    highest = [
+        max((row["value"] for row in scope["models"] if row["rank"]), default=None) for scope in scorer["scopes"]
+    ]
+    rows: list[list[Cell]] = []
+    for n, row in enumerate(whole["models"]):
+        beside = row["rank"] and row["rank"]["low"] == 1 and row["rank"]["value"] > 1
+        marks = ("*" if incomplete(row, whole, board["models"]) else "") + ("†" if beside else "")
+        own = [scope["models"][n] for scope in scorer["scopes"]]
+        means = [
+            estimate(one, bold=one["rank"] is not None and one["value"] == best)
+            for one, best in zip(own, highest, strict=True)
+        ]
+        wins = None if row["win_rate"] is None else Estimate(value=row["win_rate"])
+        rows.append([rank_range(row["rank"]).replace("-", "\N{EN DASH}"), f"{row['name']}{marks}", *means, wins])
+    columns = [Column(key="rank", title="rank"), Column(key="model", title="model")]
+    columns.append(Column(key="average", title="average", digits=scorer["digits"]))
+    columns += [
+        Column(key=one["category"], title=one["category"], digits=scorer["digits"], ends=False) for one in parts
+    ]
+    columns.append(Column(key="wins", title="wins, %", digits=0, percent=True, ends=False))
+    used = "".join(str(row[1])[len(one["name"]) :] for row, one in zip(rows, whole["models"], strict=True))
+    said = {"*": "*: lacks images.", "†": "†: cannot be told from the best."}
+    notes = [
+        f"Brackets: {level} intervals over prompts. Bold: the highest. A rank is a range where the data do not decide."
+    ]
+    notes += [words for mark, words in said.items() if mark in used]
+    caption = f"{board['title']}, by {scorer['label']} ({scorer['info']['identity']})."
+    label = f"leaderboard-{scorer['label']}"
+    return Table(label=label, caption=caption, columns=columns, rows=rows, notes=notes)
 
 
 def incomplete(row: Mapping[str, Any], scope: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -144,6 +146,8 @@ def check_figures(result: Result) -> Check:
 def check_places(result: Result, folder: Path, manifest: Path | None, match: Match) -> Check:
     """See whether each prompt has the images that belong to it: all of them, and no other prompt's."""
     rows = result.prompts
+    if needs := made_with(result.command) if manifest is None else "":
+        return Check("places", None, f"the result was made with --manifest {needs}; give that file with --manifest")
     try:
         found = find_images(result.own_suite, folder, manifest=manifest, match=match, allow_missing=True)
     except InputError as error:
@@ -158,6 +162,16 @@ def check_places(result: Result, folder: Path, manifest: Path | None, match: Mat
         hint = "" if manifest else "; if the result was made with --manifest or --match, give them"
         detail += f"; not {listed(wrong, _SHOWN)}{hint}"
     return Check("places", not wrong, detail)
+
+
+def made_with(command: str) -> str:
+    """Return the manifest that the command of a result names; empty if there is none."""
+    with contextlib.suppress(ValueError):  # no shell's command
+        words = shlex.split(command)
+        for word, after in zip(words, [*words[1:], ""], strict=True):
+            if word == "--manifest" or word.startswith("--manifest="):
+                return word.partition("=")[2] or after
+    return ""
 
 
 def check_images(result: Result, folder: Path, progress: Progress) -> tuple[list[Kept], Check]:

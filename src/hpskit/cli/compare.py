@@ -15,6 +15,7 @@ from hpskit.cli.options import (
     Device,
     Json,
     Match,
+    PaperFormats,
     Precision,
     Scorers,
     candidates_loader,
@@ -61,6 +62,7 @@ def compare(
     device: Device = "auto",
     batch_size: BatchSize = None,
     antialias: Antialias = None,
+    paper: PaperFormats = None,
     as_json: Json = False,
 ) -> None:
     """Is B better than A? Two folders of images for the same prompts, compared prompt by prompt.
@@ -86,6 +88,7 @@ def compare(
         allow_missing=allow_missing,
         allow_outside=allow_outside,
         resampling=Resampling(resamples=resamples),
+        paper=tuple(paper or ()),
         command=command_line(),
     )
     load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)

@@ -17,6 +17,7 @@ from hpskit.cli.options import (
     Device,
     ImageRoot,
     Json,
+    PaperFormats,
     Persons,
     Precision,
     Scorers,
@@ -71,6 +72,7 @@ def evaluate(
     device: Device = "auto",
     batch_size: BatchSize = None,
     antialias: Antialias = None,
+    paper: PaperFormats = None,
     as_json: Json = False,
 ) -> None:
     """Tell how well scorers predict what people preferred: accuracy, interval, human ceiling, comparison.
@@ -95,6 +97,7 @@ def evaluate(
         persons=persons,
         resamples=resamples,
         seed=seed,
+        paper=tuple(paper or ()),
         command=command_line(),
     )
     load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpskit.cli.options import AllowOutside, Json, command_line, echo, echo_json, new_table, show
+from hpskit.cli.options import AllowOutside, Json, PaperFormats, command_line, echo, echo_json, new_table, show
 
 __all__ = ["leaderboard"]
 
@@ -34,12 +34,13 @@ def leaderboard(
     resamples: Annotated[
         int, typer.Option(min=100, help="Bootstrap resamples of the prompts, and flips of the permutation test.")
     ] = 10_000,
+    paper: PaperFormats = None,
     as_json: Json = False,
 ) -> None:
     """Compare models by their results: ranks with intervals, paired differences, and a page to look into.
 
     OUT/leaderboard.html is one file to read and to hand on, OUT/leaderboard.md a table for a README, and
-    OUT/leaderboard.json has every figure.
+    OUT/leaderboard.json has every figure. --paper adds tables and charts for papers.
 
     \b
     hpskit benchmark leaderboard ours.json sdxl.json --out leaderboard/
@@ -55,6 +56,7 @@ def leaderboard(
         images=dict(_placed(words) for words in images or ()),
         allow_outside=allow_outside,
         published=published,
+        paper=tuple(paper or ()),
         resampling=Resampling(resamples=resamples),
         command=command_line(),
     )
@@ -89,15 +91,15 @@ def _print(board: dict[str, Any], out: Path) -> None:
             title += ", which does not read the prompt"
         level = f"{100 * board['settings']['level']:g} % interval"
         table = new_table(title, "rank", "model", "average", level, "wins", words=["model"])
-        whole = scorer["scopes"][0]
+        whole, digits = scorer["scopes"][0], scorer["digits"]
         for row in whole["models"]:
             lacking = incomplete(row, whole, board["models"])
             name = Text.assemble(row["name"], (f" ({lacking})" if lacking else "", "yellow"))
             wins = "" if row["win_rate"] is None else percent(row["win_rate"])
-            ends = between(row["low"], row["high"])
-            table.add_row(rank_range(row["rank"]), name, number(row["value"]), ends, wins)
+            ends = between(row["low"], row["high"], digits)
+            table.add_row(rank_range(row["rank"]), name, number(row["value"], digits), ends, wins)
         if scorer["published"]:
             table.add_section()
         for row in scorer["published"]:
-            table.add_row("", Text(f"{row['name']} (published)", style="dim"), number(row["average"]), "", "")
+            table.add_row("", Text(f"{row['name']} (published)", style="dim"), number(row["average"], digits), "", "")
         show(table, dim=str(out / "leaderboard.html") if scorer is board["scorers"][-1] else "")

@@ -157,6 +157,14 @@ _Usage = cast(type[Exception], typer.BadParameter.__base__)
 """Error of a wrong option; typer brings a copy of click, or takes the one that is installed."""
 _LINE = 10_000
 """Characters of a line that a command prints."""
+PaperFormats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--paper",
+        metavar="FORMAT",
+        help="Write for papers, too: latex, csv, md, svg or pdf; repeat, or part by commas.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 

@@ -17,6 +17,7 @@ from hpskit.evaluation.groups import OWN_RULE, EvaluationSet, check_same_data, r
 from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import agreement_page
 from hpskit.files import json_text
+from hpskit.pages.paper import check_folder
 from hpskit.stage import Manifest, heading, publish, read_manifest
 from hpskit.stats.agreement import PEOPLE_RULES, agreement_by_gap, krippendorff_alpha
 from hpskit.stats.blocks import Floats, require
@@ -69,6 +70,8 @@ def run(config: Agreement) -> dict[str, Any]:
         InputError: the data cannot be used, or no group has two judgements.
         OutputError: the output cannot be written.
     """
+    if config.out is not None:
+        check_folder(config.out)
     data = open_data(config.data, format=config.data_format)
     settings = config.settings(data.format)
     before = None if config.out is None else read_manifest(config.out, _MANIFEST, _PRODUCTS, model=Manifest)

@@ -12,11 +12,12 @@ from markupsafe import Markup
 
 from hpskit.evaluation.judging import TEST_SETS
 from hpskit.pages import charts
-from hpskit.pages.charts import Axis, Frame, Point, Series
-from hpskit.pages.format import percent
+from hpskit.pages.charts import Axis, Dot, Frame, Point, Series
+from hpskit.pages.format import counted, percent
 from hpskit.pages.page import page
+from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
 
-__all__ = ["agreement_page", "evaluation_page"]
+__all__ = ["agreement_page", "evaluation_page", "evaluation_paper"]
 
 Row = Mapping[str, Any]
 """A share with its interval: `value`, `low` and `high`; the ends may be None."""
@@ -25,7 +26,7 @@ Row = Mapping[str, Any]
 def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, str], str]) -> str:
     """Make the page of what `result.json` holds; `thumbnails` are by place and name of an image."""
     scorers, rule = result["scorers"], result["settings"]["rule"]
-    colour = {scorer["label"]: charts.colour_of(place) for place, scorer in enumerate(scorers)}
+    colour = charts.colours_of(scorer["label"] for scorer in scorers)
     held_out = [scorer["training"]["held_out"] for scorer in scorers]
     rows = [*(scorer["accuracy"][rule] for scorer in scorers), *result["people"]]
     rows += [row for row in held_out if row and row["rule"] == rule]
@@ -46,6 +47,70 @@ def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, st
         consensus=_breakdown(result, "consensus", colour, "votes for the preferred image, %; n"),
         thumbnails=thumbnails,
     )
+
+
+def evaluation_paper(result: Mapping[str, Any]) -> Paper:
+    """Make what papers take of `result.json`: accuracies by the rule of the headline, and for CSV by all rules."""
+    rule, level = result["settings"]["rule"], f"{100 * result['settings']['level']:g} %"
+    colour = charts.colours_of(scorer["label"] for scorer in result["scorers"])
+    fair = [s["accuracy"][rule]["value"] for s in result["scorers"] if not s["training"]["seen"]]
+    rows: list[Sequence[Cell] | None] = []
+    data: list[Sequence[Cell]] = []
+    dots = []
+    for scorer in result["scorers"]:
+        own, seen = scorer["accuracy"][rule], scorer["training"]["seen"]
+        best = not seen and len(fair) > 1 and own["value"] == max(fair)
+        published = None if scorer["published"] is None else Estimate(value=scorer["published"] / 100)
+        name = scorer["label"] + ("*" if seen else "") + ("†" if scorer["training"]["chosen_on"] else "")
+        rows.append([name, estimate(own, bold=best), estimate(scorer["kendall_tau_b"]), published])
+        measures = {**scorer["accuracy"], **{key: scorer[key] for key in ("kendall_tau_b", "spearman")}}
+        data += [["scorer", scorer["label"], measure, estimate(one)] for measure, one in measures.items() if one]
+        dots.append(_dot(scorer["label"], own, colour[scorer["label"]], hollow=bool(seen)))
+    rows += [None] if result["people"] else []
+    for row in result["people"]:
+        published = None if row["published"] is None else Estimate(value=row["published"] / 100)
+        rows.append([row["name"], estimate(row), None, published])
+        data.append(["people", row["name"], row["rule"], estimate(row)])
+        dots.append(_dot(row["name"], row, "people"))
+    data += [
+        ["published", row["name"], rule, Estimate(value=row["value"] / 100)] for row in result["published"]["rows"]
+    ]
+    columns = [
+        Column(key="scorer", title="scorer"),
+        Column(key="accuracy", title="accuracy, %", digits=1, percent=True),
+        Column(key="tau", title="Kendall's tau-b", digits=3),
+        Column(key="published", title="published, %", digits=1, percent=True, ends=False),
+    ]
+    if not any(row and row[3] for row in rows):
+        columns, rows = columns[:3], [row and row[:3] for row in rows]
+    notes = [
+        f"Brackets: {level} intervals over prompts. Bold: the highest of the scorers that have not seen these prompts."
+    ]
+    notes += ["*: trained on these prompts, so no result."] if len(fair) < len(result["scorers"]) else []
+    notes += (
+        ["†: its checkpoint was chosen on these prompts."] if any("†" in str(row[0]) for row in rows if row) else []
+    )
+    facts = (
+        f"{result['data']['name']}: {counted(result['data']['prompts'], 'prompt')}, {counted(result['pairs'], 'pair')}"
+    )
+    caption = f"Pairs ordered as people order them, rule {rule}. {facts}."
+    table = Table(label="evaluation", caption=caption, columns=columns, rows=rows, notes=notes)
+    keys = [*(Column(key=key) for key in ("kind", "name", "measure")), Column(key="value", digits=6)]
+    axis = _axis([*(s["accuracy"][rule] for s in result["scorers"]), *result["people"]], "pairs right, %")
+    return Paper(
+        title=caption,
+        made_by=f"Made by {result['package']}: {result['command']}",
+        tables=[table],
+        data=Table(label="", caption="", columns=keys, rows=data),
+        charts=[charts.dot_chart(f"rule {rule}", axis, dots)],
+        note=f"{level} intervals over prompts."
+        + (" Ring: trained on these prompts." if len(fair) < len(result["scorers"]) else ""),
+    )
+
+
+def _dot(name: str, row: Row, colour: str, *, hollow: bool = False) -> Dot:
+    low, high = _ends(row)
+    return Dot(name=name, value=100 * row["value"], low=low, high=high, colour=colour, hollow=hollow)
 
 
 def agreement_page(result: Mapping[str, Any]) -> str:

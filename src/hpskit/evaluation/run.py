@@ -26,9 +26,10 @@ from hpskit.evaluation import judging
 from hpskit.evaluation.breakdown import breakdowns, disagreements, pair_up, thumbnails
 from hpskit.evaluation.groups import OWN_RULE, EvaluationSet, OnError, check_same_data, read_groups
 from hpskit.evaluation.judging import Intervals, Settings
-from hpskit.evaluation.report import evaluation_page
+from hpskit.evaluation.report import evaluation_page, evaluation_paper
 from hpskit.files import json_text, read_json
 from hpskit.models.training_record import TrainingRecord
+from hpskit.pages.paper import formats_of, paper_files
 from hpskit.pixels import Encoded
 from hpskit.scoring.book import Book, Request, stopped
 from hpskit.scoring.contract import Candidate, Scorer, check_candidates
@@ -70,6 +71,8 @@ class Evaluation:
     """Whether the same annotator name means the same person in all groups, so that persons can be resampled."""
     resamples: int = 10_000
     seed: int = 0
+    paper: tuple[str, ...] = ()
+    """Formats for papers; see `hpskit.pages.paper`."""
     command: str = ""
     """How to make this again; stands in the result and on the page."""
 
@@ -109,6 +112,7 @@ def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: P
         config.data, format=config.data_format, image_root=config.image_root, allow_outside=config.allow_outside
     )
     settings = config.settings(data.format)
+    formats = formats_of(config.out, "report", config.paper)
     before = read_manifest(config.out, _MANIFEST, _PRODUCTS, model=Manifest)
     groups = read_groups(data, on_error=config.on_error)
     groups.check_judged(settings.rules()[settings.rule])
@@ -122,7 +126,7 @@ def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: P
         scored = _score(groups, scorers, Book(ledger), config.on_error, progress)
         groups, scores = scored.groups, scored.scores
         header = json.loads(json.dumps(_header(config, settings, scored, candidates)))
-        if before is not None and before.run == header and before.holds(config.out):
+        if before is not None and not config.paper and before.run == header and before.holds(config.out):
             return Summary(result=read_json(config.out / "result.json"), resumed=scored.known)
         result = {
             **heading(_FORMAT, config.command),
@@ -143,6 +147,7 @@ def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: P
             ),
             "report.html": page.encode(),
         }
+        products |= paper_files(evaluation_paper(result), "report", formats)
         publish(config.out, "manifest.json", {"format": _MANIFEST, "run": header}, products)
         return Summary(result=result, resumed=scored.known)
 

@@ -7,6 +7,7 @@ units, 360 of them across, and is scaled as a whole. Labels are given more room 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ __all__ = [
     "Axis",
     "Bar",
     "Cell",
+    "Dot",
     "Frame",
     "Point",
     "Series",
@@ -29,7 +31,9 @@ __all__ = [
     "bar_chart",
     "category_axis",
     "colour_of",
+    "colours_of",
     "count_axis",
+    "dot_chart",
     "element",
     "heat_map",
     "interval",
@@ -45,6 +49,8 @@ _WIDTH, _LEFT, _TOP, _ACROSS = 360, 52, 14, 296
 """Units of a panel: its width, the place of its frame and the width of that."""
 _CELL = 34
 """Height of a cell of a heat map."""
+_NAME = 48
+"""Characters of a name beside a chart."""
 _ROW_LABELS = 36
 """Characters of all labels above a column of intervals, with a space each, that fit the narrowest column."""
 
@@ -166,6 +172,20 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
 def colour_of(place: int) -> str:
     """The class of the series at a place, counted from 0; the house style has six, and further series begin again."""
     return f"c{place % 6}"
+
+
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """Give models or scorers their classes: a name has the same colour wherever it stands.
+
+    Each has the one that its letters choose. Where two choose the same, the first by the alphabet has it and the other
+    has the next that is free, as long as there are six; so it can change only with the set of names.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(set(names)):
+        first = int.from_bytes(hashlib.sha256(name.encode(errors="surrogatepass")).digest()[:4]) % 6
+        taken = list(found.values())[len(found) // 6 * 6 :]
+        found[name] = next(one for step in range(6) if (one := colour_of(first + step)) not in taken)
+    return found
 
 
 # Panels
@@ -322,6 +342,33 @@ def heat_map(title: str, x: Axis, y: Axis, cells: Sequence[Cell]) -> Markup:
         shade = 0.0 if cell.value is None else 0.06 + 0.84 * ((cell.value - low) / span if span else 1.0)
         placed.append((cell, shade, left, right, top, bottom))
     return frame.draw(title, _draw("cells", placed))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dot:
+    """A figure with its interval, a row of a chart of its own."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    colour: str = "c0"
+    hollow: bool = False
+
+
+def dot_chart(heading: str, axis: Axis, dots: Sequence[Dot]) -> Markup:
+    """Draw figures below one another, each beside its name, for papers; `heading` stands above."""
+    names = [dot.name if len(dot.name) <= _NAME else f"{dot.name[: _NAME - 1]}…" for dot in dots]
+    frame = Frame(x=axis, y=category_axis(names, downwards=True), height=20 * len(dots), grid="x")
+    drawn = [element("text", heading, class_="name", x=_LEFT, y=9)]
+    for row, dot in enumerate(dots):
+        x, y = frame.at(dot.value, row)
+        marks = [element("circle", class_="hollow" if dot.hollow else "mark", cx=x, cy=y, r=3.5)]
+        if dot.low is not None and dot.high is not None:
+            low, high = (frame.at(end, row)[0] for end in (dot.low, dot.high))
+            marks.insert(0, element("path", class_="rule", d=f"M{low:.2f} {y:.2f}H{high:.2f}"))
+        drawn.append(element("g", element("title", f"{dot.name}: {number(dot.value)}"), *marks, class_=dot.colour))
+    return frame.draw(heading, *drawn)
 
 
 def legend(series: Iterable[Series]) -> Markup:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 __all__ = [
     "between",
     "counted",
+    "decimals",
     "digits_for",
     "duration",
     "number",
@@ -21,6 +22,7 @@ __all__ = [
     "points",
     "signed",
     "thousands",
+    "tied",
     "whole",
 ]
 
@@ -44,6 +46,12 @@ def digits_for(values: Iterable[float], least: int = 2, most: int = 6) -> int:
     """Decimals, from `least` to `most`, with which the smallest of the values that is not 0 has two figures."""
     sizes = [abs(value) for value in values if value]
     return min(most, max(least, 1 - math.floor(math.log10(min(sizes))))) if sizes else least
+
+
+def decimals(low: float | None, high: float | None) -> int:
+    """Decimals that a figure with this interval needs: as far as the first figure of its width, at least two."""
+    width = 0.0 if low is None or high is None else high - low
+    return 2 if width <= 0 else min(6, max(2, -math.floor(math.log10(width))))
 
 
 def between(low: float | None, high: float | None, digits: int = 2, *, sign: bool = False) -> str:
@@ -101,6 +109,11 @@ def p_words(p_value: float) -> str:
     """Write a p-value as sentences give it: `p < 0.001` or `p = 0.012`."""
     figure = p_figure(p_value)
     return f"p {figure}" if figure.startswith("<") else f"p = {figure}"
+
+
+def tied(text: str) -> str:
+    """Keep a short text on one line: its spaces become ones that no line is broken at."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def plain(text: str) -> Markup:

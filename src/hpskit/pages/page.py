@@ -25,7 +25,11 @@ _MARK = b'<meta name="generator" content="hpskit '
 
 def page(package: str, template: str, *, result: Mapping[str, Any], **facts: Any) -> str:
     """Render a template in `package` that extends `page.html`; `result["package"]` says what made the page."""
-    return environment(package).get_template(template).render(result=result, **facts)
+    return environment(package).get_template(template).render(result=result, percent=_percent, **facts)
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return figures.tied(figures.percent(share, digits))  # no line begins with the sign
 
 
 def check_page_free(out: Path) -> None:
@@ -74,6 +78,6 @@ def environment(*packages: str) -> Environment:
     loader = ChoiceLoader([PackageLoader(package) for package in (*packages, "hpskit.pages")])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     found.globals.update({name: getattr(figures, name) for name in figures.__all__})
-    found.filters["plain"] = figures.plain
+    found.filters.update(plain=figures.plain, tied=figures.tied)
     found.globals.update(interval=interval, interval_axis=interval_axis, legend=legend)
     return found

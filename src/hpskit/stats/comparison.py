@@ -150,7 +150,7 @@ def paired_differences(
         else:
             sums, drawn = np.split(resampled_sums(np.concatenate([totals, counts]), resamples, seed), 2, axis=1)
             means = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0).T
-        flips = _flip_p_values(totals, resamples, seed, whole and whole.flipped[other] - whole.flipped[one])
+        flips = _flip_p_values(totals, resamples, seed, None if whole is None else whole.flipped[other] - whole.flipped[one])
         rows = counts.sum(axis=1, keepdims=True)
         values = totals.sum(axis=1, keepdims=True) / rows
         influences = (totals - values * counts) / rows
@@ -294,7 +294,7 @@ class _Whole:
 
 
 def _flipped_sums(rows: Floats, resamples: int, seed: int) -> Iterator[Floats]:
-    """(rows, prompts) -> parts of (resamples, rows): sums over prompts, each of which has a random sign for all rows."""
+    """(rows, prompts) -> parts of (resamples, rows): sums over prompts, each with a random sign for all rows."""
     rng = np.random.default_rng(seed)
     prompts, totals = rows.shape[1], rows.sum(axis=1)
     step = max(1, _NUMBERS_AT_ONCE // (4 * max(rows.shape)))

@@ -135,7 +135,7 @@ def _strengths(wins: Floats, prior: float) -> Floats:
         for _ in range(_STEPS // 4):
             odds = np.exp(strengths)
             promised = np.einsum("sij,sij->si", matches, odds[:, :, None] / (odds[:, :, None] + odds[:, None, :]))
-            step, reach = _damped((won - promised) @ shared)
+            step, reach = _damped(np.asarray((won - promised) @ shared, dtype=np.float64))
             strengths += step
             if reach.max() < _PRECISION:
                 break

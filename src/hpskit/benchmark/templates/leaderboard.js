@@ -8,6 +8,7 @@ const PARTS = ["view", "scorer", "category", "model", "shared"]; // an element w
 const VIEWS = { board, compare, model, prompts, prompt };
 const COLOURS = { open: "quoted", up: "c0", down: "c1" };
 const PAGE = 60;
+const MANY = 40; // models from which on the table of every two is made when it is asked for
 const visible = (selector) => [...document.querySelectorAll(selector)].filter((one) => !one.closest("[hidden]"));
 const flat = (children) => children.flat(9).filter((one) => one || one === 0);
 const fill = (name, ...children) => visible(`[data-fill=${name}]`).forEach((one) => one.replaceChildren(...flat(children)));
@@ -22,6 +23,42 @@ function el(tag, attributes, ...children) {
   return node;
 }
 
+// Figures, as hpskit.pages.format writes them
+
+const number = (value, digits) => minus(value.toFixed(digits));
+const signed = (value, digits) => (value > 0 && Number(value.toFixed(digits)) ? "+" : "") + number(value, digits);
+const two = (p) => { // two figures, without the power of ten
+  const text = p.toPrecision(2);
+  return text.includes("e") ? p.toFixed(1 - Math.floor(Math.log10(p))) : text;
+};
+const pWords = (p) => (p < 0.001 ? "p < 0.001" : `p = ${p >= 0.1 ? p.toFixed(2) : two(p)}`);
+const whole = (share) => { // such that a share and its rest are 100 together
+  const larger = Math.floor(100 * Math.max(share, 1 - share) + 0.5 + 1e-9);
+  return share >= 0.5 ? larger : 100 - larger;
+};
+
+// What is known of two models of a board, by their places on it: the first less the second; null if they share too little
+
+function difference(b, scope, one, other) {
+  const up = one < other, own = scope.differences[Math.max(one, other)]?.[Math.min(one, other)];
+  if (!own) return null;
+  const [value, low, high, p, wins, losses, prompts, winLow, winHigh, can] = own; // less of the lower on the board
+  const rate = (wins + (prompts - wins - losses) / 2) / prompts;
+  const d = up ? { value, low, high, won: wins, lost: losses, rate, from: winLow, to: winHigh }
+    : { value: -value, low: -high, high: -low, won: losses, lost: wins, rate: 1 - rate, from: 1 - winHigh, to: 1 - winLow };
+  const equal = prompts - wins - losses, interval = `${signed(d.low, b.digits)} to ${signed(d.high, b.digits)}`;
+  const words = { text: signed(d.value, b.digits), interval, p: pWords(p), wins: `${whole(d.rate)}\u00a0%`, can: number(can, b.digits),
+    range: `${whole(d.from)} to ${whole(d.to)}`, prompts: count(prompts), won: d.won.toLocaleString("en"), lost: d.lost.toLocaleString("en"),
+    equal: equal ? `, ${equal.toLocaleString("en")} ${equal === 1 ? "is" : "are"} equal` : "" };
+  return { ...d, ...words, kind: p > scope.level ? "open" : d.value > 0 ? "up" : "down" };
+}
+
+function furthest(b, scope, one, other) { // the prompts on which the one is ahead most, as largest_differences has them
+  const [a, z] = [b.scores[one], b.scores[other]], ahead = (row) => a[row] - z[row];
+  const rows = D.prompts.map((_, row) => row).filter((row) => inside([scope, row]) && a[row] !== null && z[row] !== null && ahead(row) > 0);
+  return rows.sort((x, y) => ahead(y) - ahead(x) || x - y).slice(0, 6);
+}
+
 // The address is the state
 
 function state() {
@@ -32,7 +69,7 @@ function state() {
   const view = MODEL.has(s.model) ? "model" : ROW.has(s.prompt) ? "prompt" : asked;
   const second = b.models.includes(s.second) ? s.second : s.first === best ? next : best;
   const first = b.models.includes(s.first) && s.first !== second ? s.first : second === best ? next : best;
-  const [z, a] = [second, first].map((name) => b.models.indexOf(name)), d = scope.differences[z]?.[a];
+  const [z, a] = [second, first].map((name) => b.models.indexOf(name)), d = z < 0 || a < 0 ? null : difference(b, scope, z, a);
   const defaults = { q: "", by: "spread", most: PAGE, shared: d ? "yes" : "no" };
   return { ...defaults, ...s, b, scope, view, first, second, z, a, d, scorer: b.label, category: scope.category };
 }
@@ -85,7 +122,7 @@ function card(row, ...pictures) {
 
 // Views
 
-function board({ b, scope, sort, order, q }) {
+function board({ b, scope, sort, order, q, wins }) {
   const heads = visible("[data-sort]"), at = Math.max(0, heads.findIndex((one) => one.dataset.sort === sort));
   const down = Boolean(sort) && order === "down", table = heads[0].closest("table"), bodies = [...table.tBodies];
   const by = (v, w) => (down ? -1 : 1) * (typeof v === "string" ? v.localeCompare(w, "en") : v - w);
@@ -101,21 +138,33 @@ function board({ b, scope, sort, order, q }) {
   }
   table.closest("section").querySelector(".empty").hidden = bodies.some((body) => !body.hidden);
   for (const one of visible("[data-open]")) one.href = address({ model: one.dataset.open });
-  for (const one of visible("[data-pair]")) {
-    const [z, a] = one.dataset.pair.split(" "), [second, first] = [b.models[z], b.models[a]];
-    one.href = address({ view: "compare", first, second });
-    one.ariaLabel = one.title = `${second} against ${first}: ${scope.differences[z][a][4]} points, ${scope.differences[z][a][6]}`;
-  }
+  everyTwo(b, scope, wins || b.models.length < MANY);
   fill("widest", scope.widest.map(([row, ...ends]) => card(row, ...ends.map((n) => named(b, b.models[n], row)))),
     !scope.widest.length && el("p", { class: "note" }, "Nowhere: on each of these prompts all models have the same score."));
 }
 
+function everyTwo(b, scope, asked) {
+  for (const one of visible("[data-does=wins]")) one.hidden = asked;
+  const [table] = visible("[data-fill=wins]");
+  if (!asked || !table) return;
+  const cell = (z, a) => {
+    const d = difference(b, scope, z, a), [second, first] = [b.models[z], b.models[a]];
+    if (!d) return el("td", {});
+    const much = `--much:${Math.round(12 + 110 * Math.min(0.5, Math.abs(d.rate - 0.5)))}%`, words = `${second} against ${first}: ${d.text} points, ${d.p}`;
+    return el("td", {}, el("a", { class: d.kind, style: much, href: address({ view: "compare", first, second }), title: words, "aria-label": words }, whole(d.rate)));
+  };
+  const heads = b.models.map((name, n) => el("th", { scope: "col", title: name }, n + 1));
+  table.replaceChildren(el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "row beats column"), heads)),
+    el("tbody", {}, b.models.map((name, z) => el("tr", {}, el("th", { scope: "row", title: name }, `${z + 1} `, link(name, { model: name })),
+      b.models.map((_, a) => (a === z ? el("td", {}) : cell(z, a)))))));
+}
+
 function differences(b, rows) { // on the closest scale that holds them all
-  const need = Math.max(0, ...rows.flatMap(([, [, low, high]]) => [-low, high]));
+  const need = Math.max(0, ...rows.flatMap(([, { low, high }]) => [-low, high]));
   const { content, dataset } = visible("template.scale").findLast((one) => one.dataset.board === b.label && one.dataset.high >= need);
   const x = (value) => `${(50 + (43 * value) / dataset.high).toFixed(2)}%`, cell = (words, kind) => el("td", { class: kind }, words);
   fill("scale", content.firstElementChild.cloneNode(true));
-  fill("differences", rows.map(([words, [value, low, high, kind, text, interval, p, wins]]) => {
+  fill("differences", rows.map(([words, { value, low, high, kind, text, interval, p, wins }]) => {
     const bar = content.lastElementChild.cloneNode(true), mark = bar.querySelector("circle");
     bar.setAttribute("class", `chart ${COLOURS[kind]}`);
     bar.ariaLabel = bar.querySelector("title").textContent = `${text} (${interval})`;
@@ -130,18 +179,25 @@ function differences(b, rows) { // on the closest scale that holds them all
   }));
 }
 
+function apart(kind, one, other) { // why a rank may be a range although this difference is significant
+  if (kind === "open" || !one || !other || one[1] < other[0] || other[1] < one[0]) return "";
+  const ranks = [one, other].map(([low, high]) => (low === high ? low : `${low}–${high}`)).join(" and ");
+  return `The ranks of the two, ${ranks}, overlap all the same: this verdict is of one pair, while ranks hold for all models at once, which takes more evidence.`;
+}
+
 function compare({ b, scope, first, second, z, a, d }) {
   if (!d) return;
-  const [, , , kind, text, interval, p, wins, range, prompts, won, lost, equal, can, ahead] = d;
+  const { kind, text, interval, p, wins, range, prompts, won, lost, equal, can } = d;
   const [one, other] = [second, first].map((name) => link(name, { model: name })), strong = (words) => el("strong", {}, words);
   fill("verdict", kind === "open" ? ["The data do not decide between ", one, " and ", other, "."]
     : [one, strong(kind === "up" ? " is better than " : " is worse than "), other, ` by ${b.label}.`],
   " Mean difference ", strong(text), ` points (${interval}), ${p}, corrected for ${scope.pairs}. `,
   `${second} wins ${wins} (${range}) of ${prompts}.`);
+  fill("ranks", apart(kind, scope.ranks[z], scope.ranks[a]));
   for (const [name, words] of Object.entries({ second, first, prompts, won, lost, equal, can })) fill(name, words);
-  const parts = b.scopes.map((part) => [part.category || "all prompts", part.differences[z][a]]);
+  const parts = b.scopes.map((part) => [part.category || "all prompts", difference(b, part, z, a)]);
   differences(b, parts.filter(([, part]) => part));
-  for (const [name, rows] of [["ahead", ahead], ["behind", scope.differences[a][z].at(-1)]]) {
+  for (const [name, rows] of [["ahead", furthest(b, scope, z, a)], ["behind", furthest(b, scope, a, z)]]) {
     const pair = (row) => [second, first].map((who) => picture(who, row, [bold(b, who, row), ` ${who}`]));
     fill(name, rows.map((row) => card(row, ...pair(row))), !rows.length && el("p", { class: "note" }, "On no prompt."));
   }
@@ -150,7 +206,7 @@ function compare({ b, scope, first, second, z, a, d }) {
 function model({ b, scope, model: name }) {
   const n = b.models.indexOf(name);
   if (n < 0) return;
-  const others = b.models.map((first, m) => [link(first, { view: "compare", first, second: name }), scope.differences[n][m]]);
+  const others = b.models.map((first, m) => [link(first, { view: "compare", first, second: name }), difference(b, scope, n, m)]);
   if (others.length > 1) differences(b, others.filter(([, d]) => d));
   for (const part of ["best", "worst"]) {
     const [number, rows] = scope.models[n][part];
@@ -211,6 +267,7 @@ document.addEventListener("click", ({ target }) => {
   const { sort, order, does } = target.dataset, { first, second, most } = state();
   const turned = { ascending: "down", descending: "up" }[target.closest("[aria-sort]")?.getAttribute("aria-sort")];
   if (sort) change({ sort, order: turned ?? order });
+  if (does === "wins") change({ wins: "yes" });
   if (does === "swap") change({ first: second, second: first });
   if (does === "more") change({ most: Number(most) + 4 * PAGE });
 });
