@@ -343,3 +343,11 @@ def test_images_that_change_places_are_no_longer_the_same(
         "not a/00000.png, a/00001.png; if the result was made with --manifest or --match, give them"
     )
     assert verify(made.out, config.images, lambda _info: brightness.scorer, manifest=made.manifest).passed
+    value = json.loads(made.out.read_text())
+    value["command"] = "hpskit benchmark run suite.jsonl --manifest 'my m.jsonl' --out x.json"
+    made.out.write_text(json.dumps(value))
+    lacking = verify(made.out, config.images, lambda _info: brightness.scorer)
+    assert not lacking.passed
+    assert lacking.verdict == "is what its images give; not checked: places"  # nothing was found false
+    places = next(check for check in lacking.checks if check.what == "places")
+    assert places.detail == "the result was made with --manifest my m.jsonl; give that file with --manifest"

@@ -19,7 +19,7 @@ from hpskit.errors import InputError
 from hpskit.pages.charts import Dot, axis_for, dot_chart
 from hpskit.pages.paper import Column, Estimate, Paper, Table, formats_of, paper_files
 
-EVIL = r"50% & #1_a {x} \input{/etc/passwd} ~^ <b>|\\ $--$ [1] −2…"
+EVIL = r"50% & #1_a {x} \input{/etc/passwd} ~^ <b>|\\ $--$ [1]" + " \N{MINUS SIGN}2…"
 COLUMNS = [
     Column(key="model", title="model"),
     Column(key="mean", title="mean, %", digits=1, percent=True),
@@ -53,7 +53,7 @@ def test_a_table_in_latex() -> None:
 @given(st.text(st.characters(codec="latin-1", exclude_categories=["Cc", "Cf"]), min_size=1))
 def test_names_do_not_open_or_close_anything(name: str) -> None:
     text = paper_files(paper(name), "a", ["latex"])["a.tex"].decode()
-    bare = re.sub(r"\\[\\{}$&#_%]|%.*", lambda found: "" if found[0][0] == "\\" else "", text)
+    bare = re.sub(r"\\[\\{}$&#_%]|%.*", "", text)
     depth = 0
     for character in bare:
         depth += {"{": 1, "}": -1}.get(character, 0)
@@ -86,7 +86,7 @@ def test_markdown_has_one_row_for_each() -> None:
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 4
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in table)
-    assert table[3] == "| b | 33.3 \\[−25.0, 50.0\\] |"
+    assert table[3] == "| b | 33.3 \\[\N{MINUS SIGN}25.0, 50.0\\] |"
 
 
 def test_charts_keep_text_as_text() -> None:
@@ -100,7 +100,7 @@ def test_charts_keep_text_as_text() -> None:
 
 def test_a_pdf_is_the_same_each_time() -> None:
     pytest.importorskip("cairosvg", reason="needs the extra pdf")
-    first, again = (paper_files(paper("a", "−b"), "a", ["pdf"])["a.pdf"] for _ in range(2))
+    first, again = (paper_files(paper("a", "\N{MINUS SIGN}b"), "a", ["pdf"])["a.pdf"] for _ in range(2))
     assert first == again
     assert first.startswith(b"%PDF")
     assert b"/FontFile" in first  # text, in a font that is inside

@@ -7,7 +7,7 @@ import functools
 import itertools
 import textwrap
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -66,13 +66,17 @@ def read_pictures(result: Mapping[str, Any], roots: Mapping[str, Path]) -> Pictu
 
 def compare_page(result: Mapping[str, Any], pictures: Pictures) -> str:
     """Make the page of what `compare.json` holds."""
+    names = [result[side]["name"] for side in ("first", "second")]
+    colours = colours_of(names)
+    shades = [colours[name] for name in names]
     return page(
         "hpskit.benchmark",
         "compare.html",
         result=result,
+        colours=colours,
         thumbnails={key: thumbnail(picture) for key, picture in pictures.items()},
         axes={scorer["label"]: effect_axis(scorer) for scorer in result["scorers"]},
-        histograms={scorer["label"]: histogram(scorer) for scorer in result["scorers"]},
+        histograms={scorer["label"]: histogram(scorer, shades) for scorer in result["scorers"]},
         effect=effect,
         decimals=decimals,
     )
@@ -84,14 +88,14 @@ def effect_axis(scorer: Mapping[str, Any]) -> Axis:
     return axis_for([0.0, *(difference[name] for difference in found for name in ("value", "low", "high"))], steps=4)
 
 
-def effect(axis: Axis, name: str, row: Mapping[str, Any], digits: int) -> Markup:
+def effect(axis: Axis, name: str, row: Mapping[str, Any], digits: int, shades: Sequence[str]) -> Markup:
     """Draw a difference with its interval, in the colour of the better side."""
     title = f"{name}: {signed(row['value'], digits)} ({between(row['low'], row['high'], digits, sign=True)})"
-    colour = "c1" if row["value"] > 0 else "c0"
+    colour = shades[row["value"] > 0]
     return interval(axis, row["value"], row["low"], row["high"], colour=colour, title=title)
 
 
-def histogram(scorer: Mapping[str, Any]) -> Markup:
+def histogram(scorer: Mapping[str, Any], shades: Sequence[str]) -> Markup:
     """Draw how the differences of the prompts are spread, and their mean."""
     edges, counts = scorer["histogram"]["edges"], scorer["histogram"]["counts"]
     mean = scorer["difference"]["value"]
@@ -103,7 +107,7 @@ def histogram(scorer: Mapping[str, Any]) -> Markup:
     )
     bars = []
     for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
-        title, colour = f"{signed(low)} to {signed(high)}: {count:,} prompts", "c1" if low + high > 0 else "c0"
+        title, colour = f"{signed(low)} to {signed(high)}: {count:,} prompts", shades[low + high > 0]
         bars += [Bar(low=low, high=high, value=count, colour=colour, title=title)] if count else []
     return bar_chart("Histogram of the differences over prompts", frame, bars)
 
@@ -162,7 +166,7 @@ def compare_paper(result: Mapping[str, Any]) -> Paper:
 
 _WIDTH, _HEIGHT, _MARGIN, _GAP = 1920, 1080, 48, 36
 _PAPER, _INK, _SOFT, _EMPTY = "#ffffff", "#1b1c1e", "#5a5e66", "#f4f5f7"
-_FIRST, _SECOND = "#0a5fa5", "#b24a00"  # as the pages colour the two
+_COLOURS = ("#0a5fa5", "#b24a00", "#00775a", "#93326d", "#6d6000", "#4b4fb3")  # c0 to c5 of colours.css
 _PAIRS = 3
 """Pairs in a row."""
 _PAIR = (_WIDTH - 2 * _MARGIN - (_PAIRS - 1) * _GAP) // _PAIRS
@@ -180,6 +184,7 @@ def compare_sheet(result: Mapping[str, Any], pictures: Pictures) -> Image.Image:
         RGB, 1920 x 1080. The font is DejaVu Sans or Arial where there is one, else Pillow's own, which has no accents.
     """
     scorer, names = result["scorers"][0], {side: result[side]["name"] for side in ("first", "second")}
+    shades = colours_of(names.values())
     sheet = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
     draw, whole = ImageDraw.Draw(sheet), _WIDTH - 2 * _MARGIN
     text(draw, (_MARGIN, 28), f"{result['verdict']} ({scorer['label']})", 34, _INK, width=whole, lines=2)
@@ -191,7 +196,9 @@ def compare_sheet(result: Mapping[str, Any], pictures: Pictures) -> Image.Image:
         for column, case in enumerate(cases[:_PAIRS]):
             left, upper = _MARGIN + column * (_PAIR + _GAP), top + 54
             below = upper + _SIDE + 6
-            for half, (side, colour) in enumerate((("first", _FIRST), ("second", _SECOND))):
+            for half, (side, colour) in enumerate(
+                (side, _COLOURS[int(shades[names[side]][1])]) for side in ("first", "second")
+            ):
                 image, x = pictures[side, case[side]["image"]], left + half * (_SIDE + 8)
                 draw.rectangle((x, upper, x + _SIDE - 1, upper + _SIDE - 1), fill=_EMPTY)
                 sheet.paste(image, (x + (_SIDE - image.width) // 2, upper + (_SIDE - image.height) // 2))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hpskit.benchmark.result import Result, largest_differences, relative_to
 from hpskit.errors import ImageError, InputError
 from hpskit.files import inside
-from hpskit.pages.charts import Axis, Dot, axis_for, dot_chart, interval, interval_axis
+from hpskit.pages.charts import Axis, Dot, axis_for, colours_of, dot_chart, interval, interval_axis
 from hpskit.pages.format import counted, signed
 from hpskit.pages.page import environment, page
 from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
@@ -156,6 +156,7 @@ def leaderboard_page(
     board: Mapping[str, Any], results: Sequence[Result], parts: Sequence[Part], pictures: Pictures
 ) -> str:
     """Make the page of what `leaderboard.json` holds, and of the scores by prompt of its results."""
+    colours = colours_of(result.name for result in results)
     by_name, rows = {result.name: result for result in results}, results[0].prompts
     data = {
         "title": board["title"],
@@ -167,6 +168,7 @@ def leaderboard_page(
                 "name": name,
                 "small": pictures.thumbnails[name],
                 "link": pictures.links[name],
+                "colour": colours[name],
                 "several": max(len(row.images) for row in result.prompts),
             }
             for name, result in by_name.items()

@@ -136,7 +136,7 @@ def category_axis(labels: Sequence[str], *, title: str = "", downwards: bool = F
 
 def text_width(text: str) -> float:
     """Units of a panel that the longest line of a label needs at most; a browser sets it in the font that it has."""
-    return 7.0 * max(map(len, text.split("\n")))
+    return 8.3 * max(map(len, text.split("\n")))
 
 
 @cache
@@ -216,9 +216,9 @@ class Frame:
         fitting = _fitting(x_ticks)
         slanted = self.x.slant and fitting != x_ticks
         longest = max(text_width(label) for _, label in x_ticks)
-        below = 8 + 0.52 * longest if slanted else 12 * max(label.count("\n") + 1 for _, label in x_ticks)
+        below = 8 + 0.52 * longest if slanted else 14 * max(label.count("\n") + 1 for _, label in x_ticks)
         reach = [(x, text_width(label) * (0.82 if slanted else 0.5)) for x, label in x_ticks]
-        beside = max(0.0, *(text_width(label) - 28 for _, label in y_ticks), *(far - x for x, far in reach))
+        beside = max(0.0, *(text_width(label) - 26 for _, label in y_ticks), *(far - x for x, far in reach))
         beyond = 0.0 if slanted else max(0.0, *(x + far - _WIDTH for x, far in reach))
         return _draw(
             "frame",
@@ -229,7 +229,7 @@ class Frame:
             y_ticks,
             slanted,
             *(_LEFT, _LEFT + _ACROSS, _TOP, bottom),
-            *(beside, _WIDTH + beside + beyond, bottom + below + (28 if self.x.title else 6)),
+            *(beside, _WIDTH + beside + beyond, bottom + below + (32 if self.x.title else 6)),
         )
 
 

@@ -150,7 +150,9 @@ def paired_differences(
         else:
             sums, drawn = np.split(resampled_sums(np.concatenate([totals, counts]), resamples, seed), 2, axis=1)
             means = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0).T
-        flips = _flip_p_values(totals, resamples, seed, None if whole is None else whole.flipped[other] - whole.flipped[one])
+        flips = _flip_p_values(
+            totals, resamples, seed, None if whole is None else whole.flipped[other] - whole.flipped[one]
+        )
         rows = counts.sum(axis=1, keepdims=True)
         values = totals.sum(axis=1, keepdims=True) / rows
         influences = (totals - values * counts) / rows

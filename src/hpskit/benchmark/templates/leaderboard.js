@@ -159,14 +159,14 @@ function everyTwo(b, scope, asked) {
       b.models.map((_, a) => (a === z ? el("td", {}) : cell(z, a)))))));
 }
 
-function differences(b, rows) { // on the closest scale that holds them all
+function differences(b, rows, colours = {}) { // on the closest scale that holds them all
   const need = Math.max(0, ...rows.flatMap(([, { low, high }]) => [-low, high]));
   const { content, dataset } = visible("template.scale").findLast((one) => one.dataset.board === b.label && one.dataset.high >= need);
   const x = (value) => `${(50 + (43 * value) / dataset.high).toFixed(2)}%`, cell = (words, kind) => el("td", { class: kind }, words);
   fill("scale", content.firstElementChild.cloneNode(true));
   fill("differences", rows.map(([words, { value, low, high, kind, text, interval, p, wins }]) => {
     const bar = content.lastElementChild.cloneNode(true), mark = bar.querySelector("circle");
-    bar.setAttribute("class", `chart ${COLOURS[kind]}`);
+    bar.setAttribute("class", `chart ${colours[kind] ?? COLOURS[kind]}`);
     bar.ariaLabel = bar.querySelector("title").textContent = `${text} (${interval})`;
     mark.setAttribute("cx", x(value));
     mark.setAttribute("class", kind === "open" ? "hollow" : "mark");
@@ -195,8 +195,10 @@ function compare({ b, scope, first, second, z, a, d }) {
   `${second} wins ${wins} (${range}) of ${prompts}.`);
   fill("ranks", apart(kind, scope.ranks[z], scope.ranks[a]));
   for (const [name, words] of Object.entries({ second, first, prompts, won, lost, equal, can })) fill(name, words);
+  for (const [part, name] of [["won", second], ["lost", first]])
+    for (const one of visible(`.${part}`)) one.className = `${part} ${MODEL.get(name).colour}`;
   const parts = b.scopes.map((part) => [part.category || "all prompts", difference(b, part, z, a)]);
-  differences(b, parts.filter(([, part]) => part));
+  differences(b, parts.filter(([, part]) => part), { up: MODEL.get(second).colour, down: MODEL.get(first).colour });
   for (const [name, rows] of [["ahead", furthest(b, scope, z, a)], ["behind", furthest(b, scope, a, z)]]) {
     const pair = (row) => [second, first].map((who) => picture(who, row, [bold(b, who, row), ` ${who}`]));
     fill(name, rows.map((row) => card(row, ...pair(row))), !rows.length && el("p", { class: "note" }, "On no prompt."));
