@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,29 @@ needs_chromium = pytest.mark.skipif(
 )
 WIDER = "* { letter-spacing: 0.05em }"
 """Stands for a font that is wider than the one that is here."""
+
+
+FONTS = {name: Path(f"/usr/share/fonts/truetype/{name.lower()}") for name in ("DejaVu", "Liberation")}
+"""Families that a bare Linux has, and where Debian's packages put them."""
+
+
+@contextmanager
+def no_other_font(family: str, folder: Path) -> Iterator[None]:
+    """Let a browser that starts now find no font but those of a family."""
+    if not FONTS[family].is_dir():
+        pytest.skip(f"needs {FONTS[family]} (Debian: apt install fonts-dejavu-core fonts-liberation)")
+    kinds = {"serif": "Serif", "sans-serif": "Sans", "monospace": "Sans Mono" if family == "DejaVu" else "Mono"}
+    names = "".join(
+        f'<alias binding="same"><family>{generic}</family><prefer><family>{family} {kind}</family></prefer></alias>'
+        for generic, kind in kinds.items()
+    )
+    file, before = folder / "fonts.conf", os.environ.get("FONTCONFIG_FILE")
+    file.write_text(f"<fontconfig><dir>{FONTS[family]}</dir><cachedir>{folder}</cachedir>{names}</fontconfig>")
+    os.environ["FONTCONFIG_FILE"] = str(file)
+    yield
+    os.environ.pop("FONTCONFIG_FILE")
+    if before is not None:
+        os.environ["FONTCONFIG_FILE"] = before
 
 
 @contextmanager

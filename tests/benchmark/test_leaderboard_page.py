@@ -201,6 +201,38 @@ def test_a_phone_scrolls_in_one_direction(state: str, view: Any) -> None:
     assert excess(view) == [0, 0, 0, 0]
 
 
+def test_many_pairs_are_drawn_when_asked_and_ranks_that_overlap_are_explained(tmp_path: Path, page: Any) -> None:
+    rng = np.random.default_rng(3)
+    easy, count = rng.normal(20, 1, 60), 41
+    prompts = [("", f"picture {n}") for n in range(60)]
+    paths = tuple(
+        write_result(tmp_path / f"{n}.json", f"m{n:02d}", {"mini": easy + rng.normal(0.02 * n, 0.3, 60)}, prompts)
+        for n in range(count)
+    )
+    board = run(Leaderboard(results=paths, out=tmp_path / "out", resampling=Resampling(resamples=20_000)))
+    page.goto((tmp_path / "out/leaderboard.html").as_uri())
+    page.wait_for_selector("[data-does=wins]:visible")
+    assert page.locator(".wins a[title]").count() == 0
+    page.click(f"button:text-is('Show all {count * (count - 1) // 2} pairs')")
+    page.wait_for_selector(".wins a[title]:visible")
+    assert page.locator(".wins a[title]:visible").count() == count * (count - 1)
+    scope = board["scorers"][0]["scopes"][0]
+    ranks = {row["name"]: row["rank"] for row in scope["models"]}
+
+    def explained(row: dict[str, Any]) -> bool:
+        return row["holm_p"] <= 0.05 and ranks[row["second"]]["high"] >= ranks[row["first"]]["low"]
+
+    one = next(row for row in scope["differences"] if explained(row))
+    other = next(row for row in scope["differences"] if row["holm_p"] <= 0.05 and not explained(row))
+    for row, said in ((one, True), (other, False)):
+        page.evaluate(
+            "(state) => { location.hash = state }", f"view=compare&first={row['first']}&second={row['second']}"
+        )
+        page.wait_for_selector(f".verdict:has-text('{row['second']} is better than {row['first']}'):visible")
+        assert ("this verdict is of one pair" in page.inner_text("#view")) is said
+    assert page.troubles == []
+
+
 def test_an_image_that_went_away_leaves_a_quiet_place(page: Any, address: str, tmp_path: Path) -> None:
     moved = tmp_path / "leaderboard.html"
     moved.write_bytes(Path(address.removeprefix("file://")).read_bytes())
