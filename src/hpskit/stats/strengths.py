@@ -128,14 +128,14 @@ def _strengths(wins: Floats, prior: float) -> Floats:
     strengths = _by_newton(pooled, np.zeros((1, counts.shape[1])))
     if len(counts) == 1:
         return strengths
-    shared = np.linalg.inv(_slope_and_curvature(pooled, strengths)[1][0])
+    shared: Floats = np.asarray(np.linalg.inv(_slope_and_curvature(pooled, strengths)[1][0]), dtype=np.float64)
     strengths = np.repeat(strengths, len(counts), axis=0)
     matches, won = counts + counts.transpose(0, 2, 1), counts.sum(axis=2)
     with np.errstate(all="ignore"):  # what comes to nothing here is left to Newton's method
         for _ in range(_STEPS // 4):
             odds = np.exp(strengths)
             promised = np.einsum("sij,sij->si", matches, odds[:, :, None] / (odds[:, :, None] + odds[:, None, :]))
-            step, reach = _damped(np.asarray((won - promised) @ shared, dtype=np.float64))
+            step, reach = _damped(np.asarray(np.matmul(won - promised, shared), dtype=np.float64))
             strengths += step
             if reach.max() < _PRECISION:
                 break
@@ -149,7 +149,7 @@ def _by_newton(counts: Floats, strengths: Floats) -> Floats:
     """(sets, models, models), (sets, models) to begin with -> (sets, models)."""
     for _ in range(_STEPS):
         slope, curvature = _slope_and_curvature(counts, strengths)
-        step, reach = _damped(np.linalg.solve(curvature, slope[:, :, None])[:, :, 0])
+        step, reach = _damped(np.asarray(np.linalg.solve(curvature, slope[:, :, None])[:, :, 0], dtype=np.float64))
         strengths = strengths + step
         if reach.max() < _PRECISION:
             return np.asarray(strengths - strengths.mean(axis=1, keepdims=True))
