@@ -348,6 +348,6 @@ def test_images_that_change_places_are_no_longer_the_same(
     made.out.write_text(json.dumps(value))
     lacking = verify(made.out, config.images, lambda _info: brightness.scorer)
     assert not lacking.passed
-    assert lacking.verdict == "is what its images give; not checked: places"  # nothing was found false
+    assert lacking.verdict == "is what its images give; not checked: prompts, places"  # nothing was found false
     places = next(check for check in lacking.checks if check.what == "places")
     assert places.detail == "the result was made with --manifest my m.jsonl; give that file with --manifest"

@@ -417,5 +417,5 @@ def test_tiny_and_huge_differences_have_axes_that_can_be_read(size: float) -> No
     found = compared(np.ones(24), np.ones(24) + ahead, np.array(["x", "y"] * 12), NAMES, FEW)
     small = compared(np.zeros(24), ahead, np.array(["x", "y"] * 12), NAMES, FEW)
     for figures in (found, small):
-        drawn = histogram(figures), interval_axis(effect_axis(figures))
+        drawn = histogram(figures, ["c0", "c1"]), interval_axis(effect_axis(figures))
         assert not re.search(r"\.\d{12}|nan|inf", "".join(drawn))

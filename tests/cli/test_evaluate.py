@@ -86,7 +86,7 @@ def test_what_a_model_has_seen_is_said(data: Path, tmp_path: Path) -> None:
     assert re.search(r"held out.* 81\.2 %", done.stdout)
     page = (tmp_path / "out/report.html").read_text()
     assert "<strong>mini was trained on this.</strong>" in page
-    assert "81.2 % (80.0 to 90.0" in page
+    assert "81.2\N{NO-BREAK SPACE}% (80.0 to 90.0" in page
 
 
 def test_one_prompt_has_figures_and_a_note_why_there_are_no_intervals(data: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def step(number: int, **changes: Any) -> dict[str, Any]:
 def test_the_page_says_what_happened() -> None:
     page = report_page("first", config_of(tiny()), list(log_of(tiny(), warning=True)))
     assert "<title>Training: first</title>" in page
-    assert re.search(r"Best at step 150: 80\.0 % <span class=\"range\">78\.0 to 82\.0</span>", page)
+    assert re.search(r"Best at step 150: 80\.0&nbsp;% <span class=\"range\">78\.0 to 82\.0</span>", page)
     assert "Step 100: the loss has been at ln 2 for 100 steps; check labels and learning rate" in page
     assert "200 of 200 steps of 64 pairs" in page
     assert "<dt>lr</dt><dd>0.0007</dd>" in page
