@@ -48,7 +48,7 @@ people, chance-corrected agreement, the position on the page, who is asked once 
 have 2,000, and has a server, its guard, pages of two kinds of staff, panels, pay, four exports and simulated people."""
 FILES = 15
 """Modules in a folder."""
-CLOSURE = 47
+CLOSURE = 48
 """Modules that a command's stage may import, itself and everything they import included; whatever reads data sets has
 one for each layout."""
 PRIVATE = 0.35
