@@ -102,17 +102,18 @@ def bradley_terry_interval(
         rows = slice(start, start + step)
         counts = np.zeros((len(wins[rows]), len(table), len(table)))
         counts[:, first, second], counts[:, second, first] = wins[rows], matches[rows] - wins[rows]
-        found[rows] = _strengths(counts, prior)
+        found[rows] = _strengths(counts, prior, strengths)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return strengths, low, high
 
 
-def _strengths(wins: Floats, prior: float) -> Floats:
+def _strengths(wins: Floats, prior: float, near: Floats | None = None) -> Floats:
     """(sets, models, models) -> (sets, models).
 
-    Sets are resamples of one sample, so they are alike: all go by the curvature of their mean, which is inverted once.
-    A system of equations for each set and step is many times the work, and from 100 models on OpenBLAS starts threads
-    for every one of them, which wait for one another where processors are shared.
+    Sets are resamples of one sample, whose strengths are `near`, (models,), so they are alike: all go by the
+    curvature of their mean there, which is inverted once. A system of equations for each set and step is many times
+    the work, and from 100 models on OpenBLAS starts threads for every one of them, which wait for one another where
+    processors are shared.
     """
     from scipy.sparse.csgraph import connected_components
 
@@ -124,12 +125,11 @@ def _strengths(wins: Floats, prior: float) -> Floats:
             found = f"give models {np.flatnonzero(labels == labels[0]).tolist()} and the others no finite difference"
             cure = "compare them on common prompts, with a prior above 0"
             raise InputError("wins", found, expected="a chain of wins from each model to each other one", cure=cure)
+    if near is None:
+        return _by_newton(counts, np.zeros(counts.shape[:2]))
     pooled = counts.mean(axis=0, keepdims=True)
-    strengths = _by_newton(pooled, np.zeros((1, counts.shape[1])))
-    if len(counts) == 1:
-        return strengths
-    shared: Floats = np.asarray(np.linalg.inv(_slope_and_curvature(pooled, strengths)[1][0]), dtype=np.float64)
-    strengths = np.repeat(strengths, len(counts), axis=0)
+    shared: Floats = np.asarray(np.linalg.inv(_slope_and_curvature(pooled, near[None])[1][0]), dtype=np.float64)
+    strengths = np.repeat(near[None], len(counts), axis=0)
     matches, won = counts + counts.transpose(0, 2, 1), counts.sum(axis=2)
     with np.errstate(all="ignore"):  # what comes to nothing here is left to Newton's method
         for _ in range(_STEPS // 4):
