@@ -42,8 +42,8 @@ BUDGETS = {
 with `rows/`, are the root. Whoever needs more first looks for what can go, and then says here what the lines are for:
 dataset, pixels, root and scoring grew by what the files of strangers demand, and by what people bring to Python and see
 in a notebook: scoring reads parquet with images, tars and addresses, keeps every column, shows a ranking with images;
-dataset reads tables of choices in columns of any name; one bar speaks without a terminal; training by shards, resuming to
-the bit and ablations; stats by what a project that collects rankings needs: evidence against annotators, weights of
+dataset reads tables of choices in columns of any name; one bar speaks without a terminal; training by shards, resuming
+to the bit and ablations; stats by what a project that collects rankings needs: evidence against annotators, weights of
 people, chance-corrected agreement, the position on the page, who is asked once more, a plan of costs; annotation was to
 have 2,000, and has a server, its guard, pages of two kinds of staff, panels, pay, four exports and simulated people."""
 FILES = 15
