@@ -108,10 +108,10 @@ class PackedBlock(nn.Module):
         """(1, T, C) float32 -> (1, T, C) bfloat16: causal, each text for itself."""
         tokens, channels = x.shape[1:]
         joint = self.into(x.to(torch.bfloat16)).view(tokens, 3, self.heads, channels // self.heads)
-        mixed = [
-            scaled_dot_product_attention(*text.permute(1, 2, 0, 3)[:, None], is_causal=True)[0].transpose(0, 1)
-            for text in joint.split(list(lengths))
-        ]
+        mixed = []
+        for text in joint.split(list(lengths)):
+            q, k, v = text.permute(1, 2, 0, 3)[:, None]
+            mixed.append(scaled_dot_product_attention(q, k, v, is_causal=True)[0].transpose(0, 1))
         result: Tensor = self.out(torch.cat(mixed).reshape(1, tokens, channels))
         return result
 
