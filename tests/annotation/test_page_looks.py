@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from browser import excess, needs_chromium
-from page_driver import PHONE, Finger, Open, middle, next_task, pick, press, ready, shown
+from page_driver import PHONE, Finger, Open, middle, next_task, pick, press, ready, saved, shown
 from served import MadeTask, served, tasks
 
 pytestmark = needs_chromium
@@ -263,5 +263,6 @@ def test_a_hand_of_usual_speed(enter: Open, n: int, limit: float) -> None:
             page.click("#submit")
             next_task(page, f"task {k + 2}")
             took.append(time.monotonic() - began)
+        saved(page)
         assert len(server.votes()) == 3
     assert sorted(took)[1] <= limit, took
