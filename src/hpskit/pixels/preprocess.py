@@ -229,13 +229,9 @@ def to_tensor(source: str | os.PathLike[str] | Encoded | Image.Image | Tensor | 
         ImageError: see `open_image`; or the tensor has another shape, type or range.
         InputError: `source` is of another kind.
     """
-    import torch
 
-    if isinstance(source, torch.Tensor | np.ndarray):
-        return as_float(as_pixels(source, dimensions=3))
     if not isinstance(source, str | os.PathLike | Encoded | Image.Image):
-        expected = "a path, a PIL image, or an array or tensor (3, H, W) or (H, W, 3)"
-        raise InputError("image", f"is of type {type(source).__name__}", expected=expected)
+        return as_float(as_pixels(source, dimensions=3))
     with opened(source) as image:
         return _as_tensor(image)
 
@@ -292,13 +288,7 @@ def as_pixels(
         raise InputError("value_range", f"is {value_range!r}", expected="(0, 1) or (-1, 1)")
     if layout not in (None, *get_args(Layout)):
         raise InputError("layout", f"is {layout!r}", expected=" or ".join(get_args(Layout)))
-    if isinstance(array, np.ndarray):
-        if array.dtype.kind == "f":
-            array = array.astype(np.float32, copy=False)  # which torch has, in the order of bytes that it reads
-        elif array.dtype != np.uint8:
-            raise _of_another_type(array.dtype)
-        array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    pixels = _channels_first(array, dimensions, layout)
+    pixels = _channels_first(_as_torch(array), dimensions, layout)
     if pixels.dtype == torch.uint8:
         if value_range != (0, 1):
             cure = "leave value_range out: it is for floats"
@@ -311,6 +301,21 @@ def as_pixels(
         low, high = pixels.detach().aminmax()
         _check_range(float(low), float(high), value_range)
     return pixels if value_range == (0, 1) else (pixels + 1) / 2
+
+
+def _as_torch(array: Tensor | NDArray[Any]) -> Tensor:
+    import torch
+
+    if isinstance(array, torch.Tensor):
+        return array
+    if not isinstance(array, np.ndarray):
+        expected = "a path, a PIL image, or an array or tensor (3, H, W) or (H, W, 3)"
+        raise InputError("image", f"is of type {type(array).__name__}", expected=expected)
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)  # which torch has, in the order of bytes that it reads
+    elif array.dtype != np.uint8:
+        raise _of_another_type(array.dtype)
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def _of_another_type(kind: object) -> ImageError:
