@@ -23,7 +23,7 @@ BUDGETS = {
     "root": 2_330,
     "pages": 900,  # 300 of them write tables and charts for papers
     "pixels": 1_240,
-    "stats": 3_500,
+    "stats": 3_580,
     "prompts": 2_850,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_820,
     "annotation": 5_900,
@@ -32,7 +32,7 @@ BUDGETS = {
     "training": 4_500,
     "scoring": 2_320,
     "evaluation": 1_550,
-    "benchmark": 4_000,
+    "benchmark": 4_070,
     "reward": 900,
     "serving": 800,
     "cluster": 400,

@@ -15,6 +15,7 @@ import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -218,7 +219,30 @@ def publish_json(path: Path, value: Any) -> None:
 
 def json_text(value: Any) -> str:
     """Write one JSON document, indented, ending in a newline."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _indented(value, "\n") + "\n"
+
+
+def _indented(value: Any, newline: str) -> str:
+    """Write what `json.dumps(…, indent=2)` does. That goes through every number in Python; here what holds no list or
+    object goes to the encoder in C, which takes a third of the time for a million numbers.
+    """
+    inner = f"{newline}  "
+    if not value or not isinstance(value, dict | list | tuple):
+        return _encoder(inner).encode(value)
+    parts = value.values() if isinstance(value, dict) else value
+    if not any(isinstance(part, dict | list | tuple) for part in parts):
+        text = _encoder(inner).encode(value)
+        return f"{text[0]}{inner}{text[1:-1]}{newline}{text[-1]}"
+    texts = [_indented(part, inner) for part in parts]
+    if not isinstance(value, dict):
+        return f"[{inner}{f',{inner}'.join(texts)}{newline}]"
+    names = [_encoder(inner).encode({name: 0})[1:-1].removesuffix("0") for name in value]
+    return f"{{{inner}{f',{inner}'.join(map(str.__add__, names, texts))}{newline}}}"
+
+
+@lru_cache
+def _encoder(newline: str) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(f",{newline}", ": "))
 
 
 def check_regular(path: Path, *, most: int | None = None) -> None:

@@ -13,7 +13,7 @@ import pytest
 from conftest import Cli
 from error_fields import at
 from hpskit.benchmark.leaderboard import Leaderboard, agreement_of, published_for, run, scorer_board
-from hpskit.benchmark.result import Resampling, read_result
+from hpskit.benchmark.result import Resampling, read_result, read_results
 from hpskit.errors import InputError
 from hpskit.files import sha256_file
 from hpskit.prompts.suites import STYLES
@@ -189,7 +189,7 @@ def test_ranks_do_not_contradict_the_p_values(tmp_path: Path) -> None:
     for count in (2, 3, 5, 7, 9, 9):
         own = rng.normal(0, 0.4, (4, count)) + np.arange(4)[:, None]
         paths = one_scorer(tmp_path, own, [("", f"prompt {n}") for n in range(count)])
-        (whole,) = scorer_board("s", [read_result(path) for path in paths], QUICK)["scopes"]
+        (whole,) = scorer_board("s", read_results(paths), QUICK)["scopes"]
         ranks = {row["name"]: row["rank"] for row in whole["models"]}
         for row in whole["differences"]:
             apart = ranks[row["second"]]["high"] < ranks[row["first"]]["low"]
@@ -206,7 +206,7 @@ def test_prompts_that_stand_four_times_are_one_each(tmp_path: Path) -> None:
     paths = one_scorer(tmp_path, own, [("", f"prompt {n // 4}") for n in range(160)])
     board = board_of(paths, tmp_path)
     whole = board["scorers"][0]["scopes"][0]
-    assert whole["models"][0]["value"] == pytest.approx(max(read_result(path).scores("s").mean() for path in paths))
+    assert whole["models"][0]["value"] == pytest.approx(max(one.scores("s").mean() for one in read_results(paths)))
     (row,) = whole["differences"]
     assert (row["prompts"], row["wins"] + row["ties"] + row["losses"]) == (40, 40)
     assert whole["models"][0]["win_rate"] == pytest.approx(row["win_rate"])
@@ -215,12 +215,13 @@ def test_prompts_that_stand_four_times_are_one_each(tmp_path: Path) -> None:
 
 
 def test_agreement_of_scorers(tmp_path: Path) -> None:
-    found = []
+    paths = []
     for n in range(4):
         scores = hardness(n) + n
         path = tmp_path / f"{n}.json"
         write_result(path, f"m{n}", {"one": scores, "double": 2 * scores, "against": -scores}, PROMPTS)
-        found.append(read_result(path))
+        paths.append(path)
+    found = read_results(paths)
     rows = agreement_of(found, ["one", "double", "against"])
     assert [f"{row['first']} {row['second']}" for row in rows] == ["one double", "one against", "double against"]
     assert [row["of_means"] for row in rows] == pytest.approx([1, -1, -1])

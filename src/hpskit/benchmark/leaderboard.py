@@ -26,7 +26,7 @@ from hpskit.benchmark.leaderboard_page import (
     leaderboard_paper,
     leaderboard_table,
 )
-from hpskit.benchmark.result import Resampling, Result, figures, read_results, relative_to, repeats_note, same_scorer
+from hpskit.benchmark.result import Entry, Resampling, figures_of, read_results, relative_to, repeats_note, same_scorer
 from hpskit.errors import InputError, shown
 from hpskit.files import sha256_file
 from hpskit.pages.format import counted, decimals
@@ -147,22 +147,22 @@ def check_names(place: str, given: Iterable[str], known: Sequence[str]) -> None:
             raise InputError(place, f"has {name!r}, which is in no result", expected=f"one of {', '.join(known)}")
 
 
-def model_facts(result: Result, out: Path) -> dict[str, Any]:
+def model_facts(result: Entry, out: Path) -> dict[str, Any]:
     """Return what `leaderboard.json` in the folder `out` says of a model."""
     return {
         **result.model_dump(include={"name", "complete", "meta", "versions", "package", "command"}),
-        "images": sum(len(row.images) for row in result.prompts),
-        "missing": sum(not row.images for row in result.prompts),
+        "images": int(result.counts.sum()),
+        "missing": int((result.counts == 0).sum()),
         "scorers": list(result.labels),
         "result": relative_to(result.path, out),
         "sha256": sha256_file(result.path),
     }
 
 
-def notes_on_models(results: Sequence[Result]) -> Iterator[str]:
+def notes_on_models(results: Sequence[Entry]) -> Iterator[str]:
     """Say which images models lack."""
     for result in results:
-        if missing := sum(not row.images for row in result.prompts):
+        if missing := int((result.counts == 0).sum()):
             what = f"{missing:,} of {len(result.prompts):,} prompts have no image; its averages are over the others"
             place = "where it lacks any it has no rank, strength or wins and stands last"
             fair = "its differences to other models are over the prompts that both have"
@@ -173,8 +173,8 @@ def notes_on_models(results: Sequence[Result]) -> Iterator[str]:
 
 
 def notes_on_boards(
-    results: Sequence[Result],
-    having: Mapping[str, Sequence[Result]],
+    results: Sequence[Entry],
+    having: Mapping[str, Sequence[Entry]],
     boards: Sequence[Mapping[str, Any]],
     resampling: Resampling,
 ) -> Iterator[str]:
@@ -206,7 +206,7 @@ def notes_on_boards(
 # the prompts for which both models have an image. Prompts with one text are one in every interval, test and rank.
 
 
-def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) -> dict[str, Any]:
+def scorer_board(label: str, results: Sequence[Entry], resampling: Resampling) -> dict[str, Any]:
     """Compare models by the scores of one scorer, which every result has.
 
     Returns:
@@ -217,8 +217,11 @@ def scorer_board(label: str, results: Sequence[Result], resampling: Resampling) 
         higher on the board. `rank`, `strength` and `win_rate` are None for a model that lacks a prompt of the scope, or
         has no other beside it: they are among models that answer the same questions, all of them.
     """
-    found = {result.name: figures(result.prompts, label, resampling.resamples, resampling.level) for result in results}
-    own = {result.name: result.scores(label) for result in results}
+    own, about = {result.name: result.scores(label) for result in results}, results[0]
+    parts = figures_of(
+        np.stack(list(own.values())), about.categories, about.texts, resampling.resamples, resampling.level
+    )
+    found = dict(zip(own, parts, strict=True))
     lacks = {name: bool(np.isnan(scores).any()) for name, scores in own.items()}
     names = sorted(own, key=lambda name: (lacks[name], -found[name]["average"]["value"], name))
     scores = np.stack([own[name] for name in names])
@@ -247,17 +250,22 @@ def scope_figures(
     found: Sequence[Mapping[str, Any]],
     names: Sequence[str],
     scores: Floats,
-    first: Result,
+    first: Entry,
     resampling: Resampling,
 ) -> dict[str, Any]:
     """Compute figures, ranks and differences over all prompts, or over those of one category."""
     inside = first.categories == category if category else np.ones(scores.shape[1], dtype=bool)
     own, texts = scores[:, inside], first.texts[inside]
     present = np.isfinite(own)
+    shared = np.full((len(own), len(own)), len(np.unique(texts)))
+    for lower, row in enumerate(present):
+        if not row.all():
+            common = [len(np.unique(texts[row & other])) for other in present]
+            shared[lower], shared[:, lower] = common, common
     pairs = [
         (lower, upper)
         for lower, upper in itertools.combinations(range(len(names) - 1, -1, -1), 2)
-        if len(np.unique(texts[present[lower] & present[upper]])) >= _FEWEST
+        if shared[lower, upper] >= _FEWEST
     ]
     differences = paired_differences(own, pairs=pairs, clusters=texts, **asdict(resampling)) if pairs else []
     adjusted = holm([difference.permutation_p for difference in differences])
@@ -320,7 +328,7 @@ def standings(
     return places
 
 
-def agreement_of(results: Sequence[Result], labels: Sequence[str]) -> list[dict[str, Any]]:
+def agreement_of(results: Sequence[Entry], labels: Sequence[str]) -> list[dict[str, Any]]:
     """Tell of every two scorers how far they order the models alike, and the prompts on which models differ.
 
     Returns:

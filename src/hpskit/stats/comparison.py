@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import sqrt
 from statistics import NormalDist
 from typing import Unpack
@@ -31,6 +32,9 @@ _EXACT_FLIPS = 16
 
 _NUMBERS_AT_ONCE = 2**22
 """Resampled means, or differences, held at once: 32 MB."""
+
+_IN_CACHE = 2**17
+"""Numbers that stay in the cache of a processor while they are worked on: 1 MB."""
 
 _ROUNDING = 1e-12
 """Differences below this share of the largest score are rounding."""
@@ -128,12 +132,16 @@ def paired_differences(
     labels = cluster_labels(clusters, table.shape[1])
     wanted = np.stack(pair_indices(len(table)), axis=1) if pairs is None else np.array(pairs, dtype=np.intp)
     first, second = wanted.reshape(-1, 2).T
-    step = max(1, _NUMBERS_AT_ONCE // max(resamples, table.shape[1]))
-    result, whole = list[PairedDifference](), None
-    if len(first) > 2 * len(table) and not np.isnan(table).any():
-        whole = _Whole.of(table, labels, resamples, seed)
-    for start in range(0, len(first), step):
-        one, other = first[start : start + step], second[start : start + step]
+    complete = np.asarray(np.isfinite(table).all(axis=1), dtype=np.bool_)
+    alike = complete[first] & complete[second]
+    whole = _Whole.of(table, complete, labels, resamples, seed) if alike.sum() > 2 * len(table) else None
+    alike &= whole is not None
+    result: dict[int, PairedDifference] = {}
+    for numbers in chain(
+        _portions(alike, _IN_CACHE // max(resamples, table.shape[1])),
+        _portions(~alike, _NUMBERS_AT_ONCE // max(resamples, table.shape[1])),  # each draws anew
+    ):
+        one, other = first[numbers], second[numbers]
         differences = table[other] - table[one]
         present = ~np.isnan(differences)
         counts = summed_by_prompt(present.astype(np.float64), labels)
@@ -143,23 +151,18 @@ def paired_differences(
         totals = summed_by_prompt(np.where(present, differences, 0), labels)
         used = counts.any(axis=0)  # the others are no part of the sample
         totals, counts = totals[:, used], counts[:, used]
-        if whole is not None:
+        flipped = None
+        if whole is not None and alike[numbers[0]]:
             means = np.where((totals == 0).all(axis=1, keepdims=True), 0, whole.means[other] - whole.means[one])
+            flipped = whole.flipped[other] - whole.flipped[one]
         elif (counts == 1).all():
             means = resampled_sums(totals / len(totals.T), resamples, seed).T
         else:
             sums, drawn = np.split(resampled_sums(np.concatenate([totals, counts]), resamples, seed), 2, axis=1)
             means = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0).T
-        flips = _flip_p_values(
-            totals, resamples, seed, None if whole is None else whole.flipped[other] - whole.flipped[one]
-        )
-        rows = counts.sum(axis=1, keepdims=True)
-        values = totals.sum(axis=1, keepdims=True) / rows
-        influences = (totals - values * counts) / rows
-        for number, own in enumerate(influences):
-            seen = totals[number, counts[number] > 0]
-            result.append(_summary(float(values[number, 0]), seen, own, means[number], float(flips[number]), level))
-    return result
+        flips = _flip_p_values(totals, resamples, seed, flipped)
+        result |= zip(numbers.tolist(), _summaries(totals, counts, means, flips, level), strict=True)
+    return [result[number] for number in range(len(first))]
 
 
 def rank_intervals(
@@ -232,36 +235,51 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def _summary(
-    value: float, totals: Floats, influences: Floats, means: Floats, permutation_p: float, level: float
-) -> PairedDifference:
-    """Summarise differences by prompt, their influences on the mean, and resampled means."""
+def _portions(wanted: Flags, size: int) -> Iterator[Index]:
+    """Yield the numbers of what is wanted, `size` at a time."""
+    numbers, step = np.flatnonzero(wanted), max(1, size)
+    for start in range(0, len(numbers), step):
+        yield numbers[start : start + step]
+
+
+def _summaries(
+    totals: Floats, counts: Floats, means: Floats, permutation_p: Floats, level: float
+) -> Iterator[PairedDifference]:
+    """Summarise pairs: differences summed by prompt and how many they are, (pairs, prompts), resampled means, (pairs,
+    resamples), and p-values.
+    """
     from scipy.special import bdtr, ndtr, stdtrit
 
-    prompts = len(totals)
-    limit = stdtrit(prompts - 1, (1 + level) / 2) * sqrt(prompts / (prompts - 1))
-    low, high, _ = percentiles(means, float(1 - 2 * ndtr(-limit)))  # as wide as the interval of a t-test
-    wins, losses = int((totals > 0).sum()), int((totals < 0).sum())
-    ties = prompts - wins - losses
-    win_low, win_high = _win_interval(wins, ties, prompts, level)
-    deviation = float(prompts * np.sqrt((influences**2).sum() / (prompts - 1)))
-    return PairedDifference(
-        value=value,
-        low=low,
-        high=high,
-        prompts=prompts,
-        wins=wins,
-        ties=ties,
-        losses=losses,
-        win_rate=(wins + ties / 2) / prompts,
-        win_low=win_low,
-        win_high=win_high,
-        sign_p=min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5))),  # nothing but ties: 1
-        permutation_p=permutation_p,
-        deviation=deviation,
-        detectable=detectable_difference(deviation, prompts, level=level),
-        level=level,
-    )
+    rows, prompts = counts.sum(axis=1, keepdims=True), (counts > 0).sum(axis=1)
+    values = totals.sum(axis=1, keepdims=True) / rows
+    deviations = prompts * np.sqrt((((totals - values * counts) / rows) ** 2).sum(axis=1) / (prompts - 1))
+    limits = stdtrit(prompts - 1, (1 + level) / 2) * np.sqrt(prompts / (prompts - 1))
+    widths = 1 - 2 * ndtr(-limits)  # as wide as the interval of a t-test
+    wins, losses = (totals > 0).sum(axis=1), (totals < 0).sum(axis=1)
+    signs = np.minimum(1, 2 * bdtr(np.minimum(wins, losses), wins + losses, 0.5))  # nothing but ties: 1
+    columns = (values[:, 0], prompts, deviations, widths, wins, losses, signs, permutation_p)
+    for own, *figures in zip(means, *(column.tolist() for column in columns), strict=True):
+        value, count, deviation, width, won, lost, sign_p, flip_p = figures
+        low, high, _ = percentiles(own, width)
+        ties = count - won - lost
+        win_low, win_high = _win_interval(won, ties, count, level)
+        yield PairedDifference(
+            value=value,
+            low=low,
+            high=high,
+            prompts=count,
+            wins=won,
+            ties=ties,
+            losses=lost,
+            win_rate=(won + ties / 2) / count,
+            win_low=win_low,
+            win_high=win_high,
+            sign_p=sign_p,
+            permutation_p=flip_p,
+            deviation=deviation,
+            detectable=detectable_difference(deviation, count, level=level),
+            level=level,
+        )
 
 
 def _win_interval(wins: int, ties: int, prompts: int, level: float) -> tuple[float, float]:
@@ -279,31 +297,31 @@ def _win_interval(wins: int, ties: int, prompts: int, level: float) -> tuple[flo
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """Resamples of a table without gaps. A mean of differences is the difference of two means, so that what is drawn
-    once for each model serves all pairs, of which there are many more."""
+    """Resamples of models without gaps. A mean of differences is the difference of two means, so that what is drawn
+    once for each model serves all pairs, of which there are many more. Rows of other models mean nothing."""
 
     means: Floats
-    """(models, resamples): of the scores less the mean of all models."""
+    """(models, resamples): of the scores less the mean of these models."""
     flipped: Floats
     """(models, resamples): sums of the same under random signs."""
 
     @classmethod
-    def of(cls, table: Floats, labels: Index, resamples: int, seed: int) -> _Whole:
-        rows = summed_by_prompt(table - table.mean(axis=0), labels)
+    def of(cls, table: Floats, complete: Flags, labels: Index, resamples: int, seed: int) -> _Whole:
+        rows = summed_by_prompt(np.nan_to_num(table - table[complete].mean(axis=0)), labels)
         counts = summed_by_prompt(np.ones((1, len(labels))), labels)
         sums = resampled_sums(np.concatenate([rows, counts]), resamples, seed).T
-        return cls(sums[:-1] / sums[-1], np.concatenate(list(_flipped_sums(rows, resamples, seed))).T.copy())
+        return cls(sums[:-1] / sums[-1], np.concatenate(list(_flipped_sums(rows, resamples, seed)), axis=1))
 
 
 def _flipped_sums(rows: Floats, resamples: int, seed: int) -> Iterator[Floats]:
-    """(rows, prompts) -> parts of (resamples, rows): sums over prompts, each with a random sign for all rows."""
+    """(rows, prompts) -> parts of (rows, resamples): sums over prompts, each with a random sign for all rows."""
     rng = np.random.default_rng(seed)
-    prompts, totals = rows.shape[1], rows.sum(axis=1)
+    prompts, totals = rows.shape[1], rows.sum(axis=1, keepdims=True)
     step = max(1, _NUMBERS_AT_ONCE // (4 * max(rows.shape)))
     for start in range(0, resamples, step):
         packed = rng.integers(256, size=(min(step, resamples - start), (prompts + 7) // 8), dtype=np.uint8)
         flipped = np.unpackbits(packed, axis=1, count=prompts).astype(np.float64)
-        yield totals - 2 * (flipped @ rows.T)
+        yield totals - 2 * (rows @ flipped.T)
 
 
 def _flip_p_values(differences: Floats, resamples: int, seed: int, sums: Floats | None) -> Floats:
@@ -318,25 +336,28 @@ def _flip_p_values(differences: Floats, resamples: int, seed: int, sums: Floats 
         own = values[:1]  # its sign stays: the other half of the patterns mirrors this one
         for value in values[1:]:
             own = np.concatenate([own + value, own - value])
-        result[number] = _as_far(own[:, None], values[None])[0] / len(own) if len(values) else 1
+        result[number] = _as_far(own[None], values[None])[0] / len(own) if len(values) else 1
     if exact.all():
         return result
     others = differences[~exact]
-    drawn = _flipped_sums(others, resamples, seed) if sums is None else [sums[~exact].T]
+    drawn = _flipped_sums(others, resamples, seed) if sums is None else [sums[~exact]]
     result[~exact] = (sum(_as_far(part, others) for part in drawn) + 1) / (resamples + 1)
     return result
 
 
 def _as_far(sums: Floats, differences: Floats) -> Index:
-    """(draws, pairs), (pairs, prompts) -> (pairs,): sums at least as far from 0 as the true one, rounding aside."""
+    """(pairs, draws), (pairs, prompts) -> (pairs,): sums at least as far from 0 as the true one, rounding aside."""
     observed = np.abs(differences.sum(axis=1)) - 1e-12 * np.abs(differences).sum(axis=1)
-    hits: Index = (np.abs(sums) >= observed).sum(axis=0)
+    hits: Index = (np.abs(sums) >= observed[:, None]).sum(axis=1)
     return hits
 
 
 def _variances(influences: Floats) -> Floats:
     """(models, distinct prompts) -> (models, models): squared standard errors of the differences."""
-    squares: Floats = np.stack([((one - influences) ** 2).sum(axis=1) for one in influences])
+    squares = np.zeros((len(influences), len(influences)))
+    for one, own in enumerate(influences):
+        gaps = own - influences[one + 1 :]
+        squares[one, one + 1 :] = squares[one + 1 :, one] = np.einsum("mp,mp->m", gaps, gaps)
     return squares
 
 
@@ -357,11 +378,24 @@ def _limit(deviations: Floats, scale: Floats, tested: Flags, level: float, freed
     """(models, models): standard errors that the largest of the tested differences exceeds in 1 - level of samples."""
     from scipy.special import ndtr, stdtrit
 
-    largest = np.zeros(len(deviations))
-    for one, others in enumerate(tested):
-        if others.any():
-            gaps = (deviations[:, [one]] - deviations[:, others]) / scale[one, others]
-            np.maximum(largest, gaps.max(axis=1), out=largest)
+    largest, models = np.zeros(len(deviations)), len(scale)
+    later = ~np.tri(models, dtype=bool)  # each two once, in the ways in which they are tested: mostly both
+    ways = ((tested & tested.T & later, True), (tested & ~tested.T, False))
+    plan = [
+        (one, others, both)
+        for flags, both in ways
+        for one in range(models)
+        if len(others := np.flatnonzero(flags[one]))
+    ]
+    step = max(1, _IN_CACHE // models)
+    for start in range(0, len(deviations), step):
+        drawn, highest = deviations[start : start + step].T.copy(), largest[start : start + step]
+        for one, others, both in plan:
+            gaps = drawn[one] - drawn[others]
+            gaps /= scale[one, others, None]
+            if both:
+                np.abs(gaps, out=gaps)
+            np.maximum(highest, gaps.max(axis=0), out=highest)
     chance = ndtr(-np.quantile(largest, level))  # errors are estimated: as far out in t as in the normal curve
     corrected = min(chance, (1 - level) / max(1, tested.sum()))
     limit: Floats = -stdtrit(freedom, np.where(freedom < _FEW, corrected, chance))

@@ -70,6 +70,31 @@ def bootstrap_mean(values: ArrayLike, **options: Unpack[Resampling]) -> Interval
     return _interval(np.nan_to_num(numbers), (~np.isnan(numbers)).astype(np.float64), **options)
 
 
+def bootstrap_means(
+    rows: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """Compute `bootstrap_mean` of each row, (rows, groups), with one product of matrices for those without NaN."""
+    table = np.asarray(rows, dtype=np.float64)
+    labels = cluster_labels(clusters, table.shape[1])
+    kinds = [len(np.unique(np.bincount(labels, weights=row))) for row in table]  # NaN is no number
+    alike = ~np.isnan(table).any(axis=1) & (4 * np.array(kinds) > labels.max(initial=0) + 1)
+    options: Resampling = {"clusters": clusters, "resamples": resamples, "level": level, "seed": seed}
+    if alike.sum() < 2:
+        return [bootstrap_mean(row, **options) for row in table]
+    check_settings(resamples, level)
+    *sums, counts = _resample(np.vstack([table[alike], np.ones(table.shape[1])]).T, clusters, resamples, seed).T
+    found = (percentiles(own / counts, level) for own in sums)
+    return [
+        _named(float(row.mean()), level, *next(found)) if together else bootstrap_mean(row, **options)
+        for row, together in zip(table, alike, strict=True)
+    ]
+
+
 def bootstrap_difference(
     first: Accuracy,
     second: Accuracy,
@@ -107,8 +132,20 @@ def check_settings(resamples: int, level: float) -> None:
 def percentiles(values: Floats, level: float) -> tuple[float, float, int]:
     """Lower end, upper end and number of the values that are not NaN."""
     used = values[~np.isnan(values)]
-    low, high = np.quantile(used, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high), len(used)
+    low, high = (_quantile(used, share) for share in ((1 - level) / 2, (1 + level) / 2))
+    return low, high, len(used)
+
+
+def _quantile(values: Floats, share: float) -> float:
+    """Compute what `np.quantile` does at a fraction of its cost: a partition about one place is cheaper than about
+    several. The values change their places.
+    """
+    place = share * (len(values) - 1)
+    upper = min(int(place) + 1, len(values) - 1)
+    values.partition(upper)
+    high = float(values[upper])
+    low = float(values[:upper].max()) if upper else high
+    return low + (high - low) * (place - int(place)) if place < upper else high
 
 
 def times_drawn(rng: np.random.Generator, draws: int, things: int, size: int | None = None) -> Floats:
@@ -128,8 +165,11 @@ def _interval(
     """Interval of the sum of the first over the sum of the second, (groups,) each."""
     check_settings(resamples, level)
     sums = _resample(np.column_stack([numerators, denominators]), clusters, resamples, seed)
-    low, high, used = percentiles(sums[:, 0] / sums[:, 1], level)
     value = float(numerators.sum() / denominators.sum())
+    return _named(value, level, *percentiles(sums[:, 0] / sums[:, 1], level))
+
+
+def _named(value: float, level: float, low: float, high: float, used: int) -> Interval:
     return Interval(value=value, low=low, high=high, level=level, resamples=used)
 
 
@@ -154,12 +194,10 @@ def _resample(terms: Floats, clusters: ArrayLike | None, resamples: int, seed: i
         return result
     if total * resamples <= _KEPT:
         weights, constant = _weights(total, resamples, seed), (sums == sums[0]).all(axis=0)
-        step, columns = max(1, _NUMBERS_AT_ONCE // (8 * total)), np.ascontiguousarray(sums.T)
+        step, columns = max(1, _NUMBERS_AT_ONCE // (8 * total)), np.ascontiguousarray(sums[:, ~constant])
         result[:, constant] = total * sums[0, constant]
         for start in range(0, resamples, step):
-            block = weights[start : start + step].astype(np.float64)
-            for number in np.flatnonzero(~constant):
-                result[start : start + step, number] = block @ columns[number]
+            result[start : start + step, ~constant] = weights[start : start + step].astype(np.float64) @ columns
         return result
     constant = (sums == sums[0]).all(axis=0)
     step = max(1, _NUMBERS_AT_ONCE // total)

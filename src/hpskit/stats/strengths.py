@@ -18,7 +18,8 @@ _STEPS = 200
 _PRECISION = 1e-9
 """Largest last step, in units of strength (natural logarithm of the odds)."""
 
-_NUMBERS_AT_ONCE = 2**22
+_NUMBERS_AT_ONCE, _IN_CACHE = 2**22, 2**17
+"""Numbers worked on at once: 32 MB, and 1 MB, which stays in the cache, where they are worked on again and again."""
 
 
 def win_counts(scores: ArrayLike, *, clusters: ArrayLike | None = None) -> Floats:
@@ -84,36 +85,40 @@ def bradley_terry_interval(
     """
     check_settings(resamples, level)
     table = averaged_by_prompt(scores, clusters)
-    strengths = bradley_terry(win_counts(table), prior=prior)
+    counts = win_counts(table)
+    strengths = bradley_terry(counts, prior=prior)
+    near = strengths, _inverse_curvature(counts, prior, strengths)
     first, second = pair_indices(len(table))
     table = table[:, (~np.isnan(table)).sum(axis=0) > 1]  # the other prompts are no part of the sample
     drawn = times_drawn(np.random.default_rng(seed), resamples, table.shape[1])
     drawn = drawn.astype(np.float32)  # whole numbers and halves: their sums are exact
-    wins, matches = (np.empty((resamples, len(first)), dtype=np.float32) for _ in range(2))
+    wins = np.empty((resamples, len(first)), dtype=np.float32)
+    matches = np.full_like(wins, table.shape[1])
     step = max(1, _NUMBERS_AT_ONCE // table.shape[1])
     for start in range(0, len(first), step):
         part = slice(start, start + step)
         signs = np.sign(table[first[part]] - table[second[part]]).astype(np.float32)
-        matches[:, part] = drawn @ np.isfinite(signs).astype(np.float32).T
-        wins[:, part] = (matches[:, part] + drawn @ np.nan_to_num(signs).T) / 2
+        if not (there := np.isfinite(signs)).all():
+            matches[:, part] = drawn @ there.astype(np.float32).T
+            signs[~there] = 0
+        wins[:, part] = (matches[:, part] + drawn @ signs.T) / 2
     found = np.empty((resamples, len(table)))
-    step = max(1, _NUMBERS_AT_ONCE // len(table) ** 2)
+    step = max(1, _IN_CACHE // len(table) ** 2)
     for start in range(0, resamples, step):
         rows = slice(start, start + step)
         counts = np.zeros((len(wins[rows]), len(table), len(table)))
         counts[:, first, second], counts[:, second, first] = wins[rows], matches[rows] - wins[rows]
-        found[rows] = _strengths(counts, prior, strengths)
+        found[rows] = _strengths(counts, prior, near)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return strengths, low, high
 
 
-def _strengths(wins: Floats, prior: float, near: Floats | None = None) -> Floats:
+def _strengths(wins: Floats, prior: float, near: tuple[Floats, Floats] | None = None) -> Floats:
     """(sets, models, models) -> (sets, models).
 
-    Sets are resamples of one sample, whose strengths are `near`, (models,), so they are alike: all go by the
-    curvature of their mean there, which is inverted once. A system of equations for each set and step is many times
-    the work, and from 100 models on OpenBLAS starts threads for every one of them, which wait for one another where
-    processors are shared.
+    Sets are resamples of one sample, whose strengths and `_inverse_curvature` are `near`, so they are alike: all go by
+    that curvature. A system of equations for each set and step is many times the work, and from 100 models on OpenBLAS
+    starts threads for every one of them, which wait for one another where processors are shared.
     """
     from scipy.sparse.csgraph import connected_components
 
@@ -127,15 +132,15 @@ def _strengths(wins: Floats, prior: float, near: Floats | None = None) -> Floats
             raise InputError("wins", found, expected="a chain of wins from each model to each other one", cure=cure)
     if near is None:
         return _by_newton(counts, np.zeros(counts.shape[:2]))
-    pooled = counts.mean(axis=0, keepdims=True)
-    shared: Floats = np.asarray(np.linalg.inv(_slope_and_curvature(pooled, near[None])[1][0]), dtype=np.float64)
-    strengths = np.repeat(near[None], len(counts), axis=0)
-    matches, won = counts + counts.transpose(0, 2, 1), counts.sum(axis=2)
+    strengths, shared = np.repeat(near[0][None], len(counts), axis=0), near[1]
+    matches, won, shares = counts + counts.transpose(0, 2, 1), counts.sum(axis=2), np.empty_like(counts)
     with np.errstate(all="ignore"):  # what comes to nothing here is left to Newton's method
         for _ in range(_STEPS // 4):
             odds = np.exp(strengths)
-            promised = np.einsum("sij,sij->si", matches, odds[:, :, None] / (odds[:, :, None] + odds[:, None, :]))
-            step, reach = _damped(np.asarray(np.matmul(won - promised, shared), dtype=np.float64))
+            np.add(odds[:, :, None], odds[:, None, :], out=shares)
+            np.divide(matches, shares, out=shares)
+            slope = won - odds * shares.sum(axis=2)
+            step, reach = _damped(np.einsum("si,ij->sj", slope, shared))  # small: threads of BLAS would only wait
             strengths += step
             if reach.max() < _PRECISION:
                 break
@@ -154,6 +159,12 @@ def _by_newton(counts: Floats, strengths: Floats) -> Floats:
         if reach.max() < _PRECISION:
             return np.asarray(strengths - strengths.mean(axis=1, keepdims=True))
     raise InputError("wins", f"give no strengths in {_STEPS} steps", expected="counts of comparable size")
+
+
+def _inverse_curvature(wins: Floats, prior: float, strengths: Floats) -> Floats:
+    """Inverse, (models, models), of the curvature of one set of wins at its strengths."""
+    counts = wins + prior * (wins + wins.T > 0)
+    return np.asarray(np.linalg.inv(_slope_and_curvature(counts[None], strengths[None])[1][0]), dtype=np.float64)
 
 
 def _slope_and_curvature(counts: Floats, strengths: Floats) -> tuple[Floats, Floats]:

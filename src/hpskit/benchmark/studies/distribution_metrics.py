@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from hpskit.benchmark.result import Result, common_scorers, read_results
+from hpskit.benchmark.result import Entry, common_scorers, read_results
 from hpskit.benchmark.run import BenchmarkRun
 from hpskit.benchmark.run import run as run_benchmark
 from hpskit.benchmark.studies.folders import ImageFolder, measured, open_folder, open_folders
@@ -175,7 +175,7 @@ def features_of(
     return features, facts
 
 
-def check_sets(models: Sequence[ImageFolder], reference: ImageFolder, results: Sequence[Result]) -> None:
+def check_sets(models: Sequence[ImageFolder], reference: ImageFolder, results: Sequence[Entry]) -> None:
     """See that there are enough images for metrics, and a folder for each result."""
     for folder in (*models, reference):
         if (count := len(folder.files)) < _FEWEST_IMAGES:
@@ -241,7 +241,7 @@ def between_halves(reference: Tensor, subset: int) -> dict[str, Any]:
     return {"images": len(second), "fid": found["fid"], "kid": found["kid"]}
 
 
-def agreement(rows: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> dict[str, Any]:
+def agreement(rows: Sequence[Mapping[str, Any]], results: Sequence[Entry]) -> dict[str, Any]:
     """Correlate the order of models by scorers and by every metric: 1 where both name the same from best to worst."""
     by_name = {result.name: result for result in results}
     ranked = [row for row in rows if row["name"] in by_name]

@@ -16,7 +16,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from hpskit.benchmark.result import Result, common_scorers, read_results, repeats_note
+from hpskit.benchmark.result import Entry, common_scorers, read_results, repeats_note
 from hpskit.errors import InputError
 from hpskit.pages.charts import Frame, Point, Series, axis_for, colour_of, element, legend, line_chart, value_axis
 from hpskit.pages.format import digits_for
@@ -86,7 +86,7 @@ def run(config: PromptNumber) -> dict[str, Any]:
 # Figures
 
 
-def scorer_study(label: str, results: Sequence[Result], config: PromptNumber) -> dict[str, Any]:
+def scorer_study(label: str, results: Sequence[Entry], config: PromptNumber) -> dict[str, Any]:
     """Compute everything about one scorer: of all prompts and of those of each category."""
     scores = np.stack([result.scores(label) for result in results])
     common = np.isfinite(scores).all(axis=0)

@@ -37,13 +37,20 @@ const whole = (share) => { // such that a share and its rest are 100 together
   return share >= 0.5 ? larger : 100 - larger;
 };
 
+function winInterval(rate, tied, prompts, z2) { // as _win_interval of hpskit.stats.comparison
+  const middle = (2 * prompts * rate + z2) / 2;
+  const root = Math.sqrt(Math.max(0, z2 * (4 * prompts * rate * (1 - rate) + z2 - tied * (prompts + z2)))) / 2;
+  return [Math.max(0, (middle - root) / (prompts + z2)), Math.min(1, (middle + root) / (prompts + z2))];
+}
+
 // What is known of two models of a board, by their places on it: the first less the second; null if they share too little
 
 function difference(b, scope, one, other) {
   const up = one < other, own = scope.differences[Math.max(one, other)]?.[Math.min(one, other)];
   if (!own) return null;
-  const [value, low, high, p, wins, losses, prompts, winLow, winHigh, can] = own; // less of the lower on the board
+  const [value, low, high, p, wins, losses, can, prompts = scope.prompts] = own; // less of the lower on the board
   const rate = (wins + (prompts - wins - losses) / 2) / prompts;
+  const [winLow, winHigh] = winInterval(rate, (prompts - wins - losses) / prompts, prompts, scope.z2);
   const d = up ? { value, low, high, won: wins, lost: losses, rate, from: winLow, to: winHigh }
     : { value: -value, low: -high, high: -low, won: losses, lost: wins, rate: 1 - rate, from: 1 - winHigh, to: 1 - winLow };
   const equal = prompts - wins - losses, interval = `${signed(d.low, b.digits)} to ${signed(d.high, b.digits)}`;
