@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import stat
 import subprocess
@@ -11,11 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.errors import InputError, OutputError
 from hpskit.files import (
     inside,
+    json_text,
     publish,
     publish_folder,
     publish_json,
@@ -196,3 +200,13 @@ def test_files_are_held_where_only_what_is_open_for_writing_can_be_locked(
     with publish_folder(tmp_path / "b"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "b"]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner, inner),
+    )
+)
+def test_json_is_written_as_python_does(value: object) -> None:
+    assert json_text(value) == json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

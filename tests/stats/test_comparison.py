@@ -114,6 +114,19 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one() -> None:
     assert [figures(pair) for pair in found] == [pytest.approx(figures(pair)) for pair in expected]
 
 
+def test_models_without_gaps_are_compared_alike_beside_one_with_gaps() -> None:
+    scores = np.random.default_rng(0).normal(20, 1, (7, 70))
+    scores[3, 5] = np.nan
+    scores[6] = scores[0]
+    pairs = list(itertools.combinations(range(7), 2))
+    for (one, other), found in zip(pairs, paired_differences(scores, resamples=300, seed=4), strict=True):
+        if 3 in (one, other):
+            assert found.prompts == 69
+        else:
+            expected = paired_difference(scores[one], scores[other], resamples=300, seed=4)
+            assert figures(found) == pytest.approx(figures(expected), abs=1e-12)
+
+
 def test_each_pair_uses_the_prompts_that_both_have() -> None:
     rng = np.random.default_rng(1)
     scores = rng.normal(20, 1, (3, 400))

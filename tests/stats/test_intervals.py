@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpskit.stats.accuracy import Accuracy
-from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_difference, bootstrap_mean
+from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_difference, bootstrap_mean, bootstrap_means
 from hpskit.stats.rules import Averaging
 
 
@@ -89,3 +91,16 @@ def test_intervals_hold_the_truth_as_often_as_they_say(trials: int) -> None:
     found = [bootstrap_accuracy(prompts(rng, 80), resamples=500, seed=trial) for trial in range(trials)]
     coverage = np.mean([interval.low <= 0.7 <= interval.high for interval in found])
     assert abs(coverage - 0.95) <= 3 * np.sqrt(0.95 * 0.05 / trials)
+
+
+def test_rows_together_have_the_intervals_of_each() -> None:
+    """Whatever they lack or repeat: in one product of matrices or by themselves."""
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(6, 60))
+    rows[1, :5], rows[2] = np.nan, rng.integers(3, size=60)
+    rows[3] = 7
+    for clusters in (None, np.arange(60) // 2):
+        found = bootstrap_means(rows, clusters=clusters, resamples=300, seed=1)
+        for row, interval in zip(rows, found, strict=True):
+            alone = bootstrap_mean(row, clusters=clusters, resamples=300, seed=1)
+            assert astuple(interval) == pytest.approx(astuple(alone), rel=1e-12)

@@ -44,7 +44,7 @@ Board = Mapping[str, Any]
 
 _PAIR = ("value", "low", "high", "holm_p", "wins", "losses", "detectable")
 """What the script is told of two models, and how many prompts they share if that is less than others do; it writes it
-as `hpskit.pages.format` does, for either way round, and computes the rest: of 200 models there are 99,500 such lines."""
+as `hpskit.pages.format` does, for either way round, and computes the rest: 200 models have 99,500 such lines."""
 _SIDE = 176
 """Pixels of a thumbnail's longer side."""
 _BUDGET, _TABLES = 4_000_000, 55_000
