@@ -219,25 +219,29 @@ def publish_json(path: Path, value: Any) -> None:
 
 def json_text(value: Any) -> str:
     """Write one JSON document, indented, ending in a newline."""
-    return _indented(value, "\n") + "\n"
+    return "".join(_pieces(value, "\n")) + "\n"
 
 
-def _indented(value: Any, newline: str) -> str:
-    """Write what `json.dumps(…, indent=2)` does. That goes through every number in Python; here what holds no list or
-    object goes to the encoder in C, which takes a third of the time for a million numbers.
+def _pieces(value: Any, newline: str) -> Iterator[str]:
+    """Yield what `json.dumps(…, indent=2)` writes. That goes through every number in Python; here what holds no list or
+    object goes to the encoder in C.
     """
     inner = f"{newline}  "
-    if not value or not isinstance(value, dict | list | tuple):
-        return _encoder(inner).encode(value)
-    parts = value.values() if isinstance(value, dict) else value
+    nested = isinstance(value, dict | list | tuple) and len(value) > 0
+    parts = value.values() if isinstance(value, dict) else value if nested else ()
     if not any(isinstance(part, dict | list | tuple) for part in parts):
         text = _encoder(inner).encode(value)
-        return f"{text[0]}{inner}{text[1:-1]}{newline}{text[-1]}"
-    texts = [_indented(part, inner) for part in parts]
-    if not isinstance(value, dict):
-        return f"[{inner}{f',{inner}'.join(texts)}{newline}]"
-    names = [_encoder(inner).encode({name: 0})[1:-1].removesuffix("0") for name in value]
-    return f"{{{inner}{f',{inner}'.join(map(str.__add__, names, texts))}{newline}}}"
+        yield f"{text[0]}{inner}{text[1:-1]}{newline}{text[-1]}" if nested else text
+        return
+    names = (
+        [_encoder(inner).encode({name: 0})[1:-2] for name in value] if isinstance(value, dict) else [""] * len(value)
+    )
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    for name, part in zip(names, parts, strict=True):
+        yield f"{start}{inner}{name}"
+        yield from _pieces(part, inner)
+        start = ","
+    yield f"{newline}{end}"
 
 
 @lru_cache

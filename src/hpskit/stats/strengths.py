@@ -93,14 +93,15 @@ def bradley_terry_interval(
     drawn = times_drawn(np.random.default_rng(seed), resamples, table.shape[1])
     drawn = drawn.astype(np.float32)  # whole numbers and halves: their sums are exact
     wins = np.empty((resamples, len(first)), dtype=np.float32)
-    matches = np.full_like(wins, table.shape[1])
+    matches, gaps = np.broadcast_to(np.float32(table.shape[1]), wins.shape), bool(np.isnan(table).any())
+    matches = matches.copy() if gaps else matches  # the same for all if none is missing
     step = max(1, _NUMBERS_AT_ONCE // table.shape[1])
     for start in range(0, len(first), step):
         part = slice(start, start + step)
         signs = np.sign(table[first[part]] - table[second[part]]).astype(np.float32)
-        if not (there := np.isfinite(signs)).all():
-            matches[:, part] = drawn @ there.astype(np.float32).T
-            signs[~there] = 0
+        if gaps:
+            matches[:, part] = drawn @ np.isfinite(signs).astype(np.float32).T
+            signs = np.nan_to_num(signs)
         wins[:, part] = (matches[:, part] + drawn @ signs.T) / 2
     found = np.empty((resamples, len(table)))
     step = max(1, _IN_CACHE // len(table) ** 2)
