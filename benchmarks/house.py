@@ -23,7 +23,7 @@ BUDGETS = {
     "root": 2_330,
     "pages": 900,  # 300 of them write tables and charts for papers
     "pixels": 1_240,
-    "stats": 3_580,
+    "stats": 3_590,
     "prompts": 2_850,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_820,
     "annotation": 5_900,
