@@ -33,6 +33,7 @@ def no_other_font(family: str, folder: Path) -> Iterator[None]:
         f'<alias binding="same"><family>{generic}</family><prefer><family>{family} {kind}</family></prefer></alias>'
         for generic, kind in kinds.items()
     )
+    names += f'<match><edit name="family" mode="append_last"><string>{family} Sans</string></edit></match>'
     file, before = folder / "fonts.conf", os.environ.get("FONTCONFIG_FILE")
     file.write_text(f"<fontconfig><dir>{FONTS[family]}</dir><cachedir>{folder}</cachedir>{names}</fontconfig>")
     os.environ["FONTCONFIG_FILE"] = str(file)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from error_fields import at
 from hpskit.benchmark.result import relative_to
-from hpskit.errors import OutputError
+from hpskit.errors import InputError, OutputError
 from hpskit.files import publish_folder, unwritten
 from hpskit.stage import Ledger, check_kind, check_space, ledger_until_published, publish
 
@@ -247,6 +247,8 @@ def test_a_record_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
     assert (tmp_path / "study.json").read_bytes() == before["study.json"]
     with pytest.raises(OutputError, check=at(tmp_path / ("x" * 300))):
         publish(tmp_path / ("x" * 300), "study.json", {"format": "study 1"}, {})
+    with pytest.raises(InputError, check=at("--out", cure=f"give --out {tmp_path / 'a'}")):
+        publish(tmp_path / "a.csv", "study.json", {"format": "study 1"}, {})
 
 
 def test_an_output_that_is_a_link_to_itself_is_no_surprise(tmp_path: Path) -> None:

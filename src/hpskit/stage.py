@@ -40,6 +40,7 @@ __all__ = [
     "Manifest",
     "Progress",
     "alone_in",
+    "check_folder",
     "check_free",
     "check_same_run",
     "check_space",
@@ -64,6 +65,8 @@ _APPLICATION = 0x48505354
 _UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _ELSEWHERE = "choose another output"
+_FILES = {".csv", ".html", ".json", ".jsonl", ".md", ".pdf", ".svg", ".tex", ".txt"}
+"""Endings of files that results are published as."""
 _BEGINNINGS = {
     "": (b"SQLite format 3\0",),
     "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
@@ -290,17 +293,30 @@ def check_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
+def check_folder(out: Path, cure: str = "") -> None:
+    """See that what is to be a folder is not named as a file of ours would be; `cure` goes on after the folder's name.
+
+    Raises:
+        InputError: it is, and no such folder is there.
+    """
+    if out.suffix.lower() in _FILES and not out.is_dir():
+        found, expected = f"is {str(out)!r}, the name of a file", "a folder, for all files of the result"
+        raise InputError("--out", found, expected=expected, cure=f"give --out {out.with_suffix('')}{cure}")
+
+
 def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> None:
     """See that a folder holds nothing of others under the names that a stage is about to write.
 
     Its JSON document, `record`, is the stage's own if `kind` is its `format`; the folder need not exist.
 
     Raises:
+        InputError: the folder is named as a file.
         OutputError: something of another kind is there, or a file of that name cannot be.
     """
     cure = "choose another --out, or move it away"
     if os.path.lexists(out) and not out.is_dir():
         raise OutputError(out, "is a file", expected="a folder", cure=cure)
+    check_folder(out)
     if _stands(out / record):
         try:
             value = read_json(out / record)

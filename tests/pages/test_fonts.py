@@ -1,4 +1,4 @@
-"""Pages depend on no font: with the families of a bare Linux none scrolls sideways on a phone."""
+"""Pages depend on no font: with those of a bare Linux none scrolls sideways on a phone, and wide tables say so."""
 
 from __future__ import annotations
 
@@ -35,3 +35,10 @@ def test_pages_fit_with_the_fonts_of_any_linux(family: str, tmp_path: Path) -> N
             page.goto(address)
             page.wait_for_timeout(50)
             assert excess(page) == [0, 0, 0, 0], address
+        page.set_viewport_size({"width": 360, "height": 844})
+        for columns, said in ((2, False), (40, True)):  # whether there is more to scroll to
+            page.evaluate("text => { document.querySelector('main').innerHTML = text }",
+                          f'<div class="scroll"><table><tr>{"<td>word</td>" * columns}</tr></table></div>')  # fmt: skip
+            page.wait_for_timeout(50)
+            height = page.evaluate("getComputedStyle(document.querySelector('.scroll'), '::before').height")
+            assert (height != "0px") == said

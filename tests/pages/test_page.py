@@ -43,6 +43,31 @@ def test_every_colour_of_the_style_has_a_light_and_a_dark_value() -> None:
     assert set(re.findall(r"var\((--[\w-]+)\)", style)) <= light
 
 
+def test_words_and_marks_stand_out_from_their_ground() -> None:
+    """WCAG 2.2, level AA: contrast of 4.5 for text."""
+    colours = (Path(__file__).parents[2] / "src/hpskit/pages/templates/colours.css").read_text()
+
+    def light_of(colour: tuple[float, ...]) -> float:
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in colour]
+        return sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+        lower, higher = sorted(map(light_of, (one, other)))
+        return (higher + 0.05) / (lower + 0.05)
+
+    for part in colours.split("prefers-color-scheme: dark"):
+        found = {
+            name: tuple(int(value[at : at + 2], 16) / 255 for at in (0, 2, 4))
+            for name, value in re.findall(r"--([\w-]+): #(\w{6})", part)
+        }
+        paper, ink, blue = found["paper"], found["ink"], found["c0"]
+        written = set(found) - {"paper", "line", "faint", "warn-bg"}
+        assert all(contrast(found[name], paper) >= 4.5 for name in written)
+        assert contrast(found["warn"], found["warn-bg"]) >= 4.5
+        darkest = tuple(0.54 * b + 0.46 * p for b, p in zip(blue, paper, strict=True))  # of the cells of a heat map
+        assert contrast(ink, darkest) >= 4.5
+
+
 def test_charts_make_one_file_without_variables() -> None:
     axis = axis_for([0, 1])
     text = figure_file(

@@ -17,8 +17,7 @@ from hpskit.evaluation.groups import OWN_RULE, EvaluationSet, check_same_data, r
 from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import agreement_page
 from hpskit.files import json_text
-from hpskit.pages.paper import check_folder
-from hpskit.stage import Manifest, heading, publish, read_manifest
+from hpskit.stage import Manifest, check_folder, heading, publish, read_manifest
 from hpskit.stats.agreement import PEOPLE_RULES, agreement_by_gap, krippendorff_alpha
 from hpskit.stats.blocks import Floats, require
 from hpskit.stats.reliability import accuracy_by_annotators, split_half

@@ -332,14 +332,17 @@ class Cell:
 
 
 def heat_map(title: str, x: Axis, y: Axis, cells: Sequence[Cell]) -> Markup:
-    """Draw cells, the darker the higher; the axes are category axes, `y` one that runs downwards."""
+    """Draw cells, the darker the higher; the axes are category axes, `y` one that runs downwards.
+
+    No shade is so dark that text in it has less than the contrast that WCAG asks for, 4.5, in light or in dark.
+    """
     frame = Frame(x=x, y=y, height=_CELL * len(y.ticks), grid="")
     known = [cell.value for cell in cells if cell.value is not None]
     low, span = (min(known), max(known) - min(known)) if known else (0.0, 0.0)
     placed = []
     for cell in cells:
         (left, top), (right, bottom) = (frame.at(cell.column + side, cell.row + side) for side in (-0.5, 0.5))
-        shade = 0.0 if cell.value is None else 0.06 + 0.84 * ((cell.value - low) / span if span else 1.0)
+        shade = 0.0 if cell.value is None else 0.06 + 0.48 * ((cell.value - low) / span if span else 1.0)
         placed.append((cell, shade, left, right, top, bottom))
     return frame.draw(title, _draw("cells", placed))
 
@@ -360,7 +363,7 @@ def dot_chart(heading: str, axis: Axis, dots: Sequence[Dot]) -> Markup:
     """Draw figures below one another, each beside its name, for papers; `heading` stands above."""
     names = [dot.name if len(dot.name) <= _NAME else f"{dot.name[: _NAME - 1]}…" for dot in dots]
     frame = Frame(x=axis, y=category_axis(names, downwards=True), height=20 * len(dots), grid="x")
-    drawn = [element("text", heading, class_="name", x=_LEFT, y=9)]
+    drawn = [element("text", heading, class_="name", x=_LEFT, y=11)]
     for row, dot in enumerate(dots):
         x, y = frame.at(dot.value, row)
         marks = [element("circle", class_="hollow" if dot.hollow else "mark", cx=x, cy=y, r=3.5)]

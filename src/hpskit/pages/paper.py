@@ -16,8 +16,9 @@ from markupsafe import Markup
 from hpskit.errors import InputError, MissingExtraError, shown
 from hpskit.pages.format import between, number, plain, signed
 from hpskit.pages.page import figure_file
+from hpskit.stage import check_folder
 
-__all__ = ["Column", "Estimate", "Paper", "Table", "check_folder", "estimate", "formats_of", "paper_files"]
+__all__ = ["Column", "Estimate", "Paper", "Table", "estimate", "formats_of", "paper_files"]
 
 _SUFFIXES = {"latex": "tex", "csv": "csv", "md": "md", "svg": "svg", "pdf": "pdf"}
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -106,20 +107,6 @@ class Paper:
     note: str
 
 
-def check_folder(out: Path) -> None:
-    """See that what is to be a folder is not named as a file would be.
-
-    Raises:
-        InputError: the name ends as that of a file of ours.
-    """
-    suffix = out.suffix.lower().removeprefix(".")
-    if suffix in {*_SUFFIXES.values(), "html", "json", "jsonl", "txt"} and not out.is_dir():
-        formats = [name for name, ending in _SUFFIXES.items() if ending == suffix]
-        more = f" --paper {formats[0]}" if formats else ""
-        found, expected = f"is {str(out)!r}, the name of a file", "a folder, for all files of the result"
-        raise InputError("--out", found, expected=expected, cure=f"give --out {out.with_suffix('')}{more}")
-
-
 def formats_of(out: Path, stem: str, asked: Iterable[str]) -> list[str]:
     """Return the formats that are asked for, and those whose files an earlier run left: all are of one result.
 
@@ -129,7 +116,8 @@ def formats_of(out: Path, stem: str, asked: Iterable[str]) -> list[str]:
         InputError: there is no such format, or the folder is named as a file.
         MissingExtraError: a PDF is asked for, and what writes it is not installed.
     """
-    check_folder(out)
+    same = [name for name, suffix in _SUFFIXES.items() if out.suffix.lower() == f".{suffix}"]
+    check_folder(out, f" --paper {same[0]}" if same else "")
     names = [name.strip() for names in asked for name in names.split(",")]
     for name in names:
         if name not in _SUFFIXES:

@@ -236,8 +236,8 @@ def panel(name: str, picture: str, figures: str = "") -> Markup:
     content = [element("polygon", class_="axis", stroke_dasharray="6 4", points=points)]
     content.append(element("image", preserveAspectRatio="none", href=picture, **place))
     if figures:
-        content.append(element("text", name, class_="name", x=left, y=9))
-        content.append(element("text", figures, x=right, y=9, text_anchor="end"))
+        content.append(element("text", name, class_="name", x=left, y=11))
+        content.append(element("text", figures, x=right, y=11, text_anchor="end"))
     return _FRAME.draw(f"Density of the chroma plane, {name}", *content)
 
 

@@ -21,7 +21,7 @@ from hpskit.errors import InputError
 from hpskit.pages.charts import Frame, Point, Series, axis_for, colour_of, element, legend, line_chart, value_axis
 from hpskit.pages.format import digits_for
 from hpskit.pages.page import figure_file, page
-from hpskit.stage import heading, publish
+from hpskit.stage import check_folder, heading, publish
 from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.model_scores import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
 
@@ -67,6 +67,7 @@ def run(config: PromptNumber) -> dict[str, Any]:
         RecordError: a result is not what it should be.
         OutputError: the output cannot be written.
     """
+    check_folder(config.out)
     results = read_results(config.results, least=2)
     labels = common_scorers(results, config.scorers)
     if not labels:
@@ -213,7 +214,7 @@ def panels(scorer: Mapping[str, Any]) -> dict[str, Markup]:
     """Draw the errors and the chances of a scorer, each by its title."""
     found = {}
     for figure, scale, title, y_title in (
-        ("difference_error", 1, "Error of a difference", "standard error of a difference, points"),
+        ("difference_error", 1, "Error of a difference", "error of a difference, points"),
         ("wrong_order", 100, "Chance of a wrong order", "chance of a wrong order, %"),
     ):
         series = curves(scorer, figure, scale)

@@ -157,7 +157,7 @@ function everyTwo(b, scope, asked) {
   const cell = (z, a) => {
     const d = difference(b, scope, z, a), [second, first] = [b.models[z], b.models[a]];
     if (!d) return el("td", {});
-    const much = `--much:${Math.round(12 + 110 * Math.min(0.5, Math.abs(d.rate - 0.5)))}%`, words = `${second} against ${first}: ${d.text} points, ${d.p}`;
+    const much = `--much:${Math.round(12 + 80 * Math.min(0.5, Math.abs(d.rate - 0.5)))}%`, words = `${second} against ${first}: ${d.text} points, ${d.p}`;
     return el("td", {}, el("a", { class: d.kind, style: much, href: address({ view: "compare", first, second }), title: words, "aria-label": words }, whole(d.rate)));
   };
   const heads = b.models.map((name, n) => el("th", { scope: "col", title: name }, n + 1));
