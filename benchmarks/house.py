@@ -32,7 +32,7 @@ BUDGETS = {
     "training": 4_500,
     "scoring": 2_320,
     "evaluation": 1_550,
-    "benchmark": 4_070,
+    "benchmark": 4_080,
     "reward": 900,
     "serving": 800,
     "cluster": 400,

@@ -278,6 +278,16 @@ class Result(ResultAbout):
         """The suite that the prompts make, whatever the file says of it."""
         return Suite(name=self.suite.name, source=self.suite.source, prompts=self.prompts)
 
+    @cached_property
+    def categories(self) -> NDArray[np.str_]:
+        """(prompts,): the category of each."""
+        return np.array([row.category for row in self.prompts], dtype=np.str_)
+
+    def scores(self, label: str) -> Floats:
+        """(prompts,): the mean score of each prompt's images, NaN where there is none."""
+        self.scorer(label)
+        return mean_scores((row.images for row in self.prompts), label)
+
 
 class Entry(ResultAbout):
     """A result among many: arrays, aligned with the prompts of the suite, in place of a record for every image.
