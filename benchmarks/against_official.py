@@ -276,6 +276,8 @@ def run_worker(setup: Setup, task: str, job: Figures, home: Path) -> Figures:
     if task.startswith(("official", "peer")):
         environment.pop("PYTHONPATH", None)
         python = str(setup.python)
+    else:
+        environment["THP_MEM_ALLOC_ENABLE"] = "1"  # as our commands do
     common = {"checkpoint": str(setup.checkpoint), "architecture": ARCHITECTURE, "threads": setup.threads}
     given, result = setup.work / "job.json", setup.work / "result.json"
     given.write_text(json.dumps({**job, **common, "task": task}), encoding="utf-8")

@@ -1,9 +1,9 @@
 """Measure a leaderboard of many models: processor seconds and memory of `hpskit benchmark leaderboard`.
 
-    python benchmarks/leaderboard_size.py [MODELS [PROMPTS [FOLDER]]]      # 200 models on 3,200 prompts
+    python benchmarks/leaderboard_size.py [MODELS [PROMPTS]]      # 200 models on 3,200 prompts
 
 The results are made up: models whose means lie close together, and no image files. Each part runs in a process of its
-own, so that its peak of memory is its own; with FOLDER the files stay there. Processor seconds count all threads: what
+own, so that its peak of memory is its own. Processor seconds count all threads: what
 starts more than it needs shows here and not on the clock.
 """
 
@@ -27,15 +27,13 @@ STYLES = ("anime", "concept-art", "paintings", "photo")
 
 
 def make(folder: Path, models: int, prompts: int) -> None:
-    """Write a result for each model, unless they are there."""
+    """Write a result for each model."""
     rng = np.random.default_rng(0)
     easy = rng.normal(20, 1.5, prompts)
     rows = [(STYLES[n * len(STYLES) // prompts], f"a picture of the number {n}") for n in range(prompts)]
     for n in range(models):
-        path = folder / f"{n:03d}/result.json"
         scores = easy + rng.normal(0, 1, prompts) + 2 * n / models
-        if not path.exists():
-            write_result(path, f"model {n:03d}", {"hps": scores}, rows)
+        write_result(folder / f"{n:03d}/result.json", f"model {n:03d}", {"hps": scores}, rows)
 
 
 def strengths(models: int, prompts: int) -> None:
@@ -69,11 +67,9 @@ def only(part: str, *words: str) -> None:
 
 
 def main() -> None:
-    models, prompts = (
-        (int(word) for word in [*sys.argv[1:3], "200", "3200"][:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 3200)
-    )
+    models, prompts = (*map(int, sys.argv[1:3]), *(200, 3200)[len(sys.argv) - 1 :])
     with tempfile.TemporaryDirectory() as own:
-        folder = Path(sys.argv[3]) if len(sys.argv) > 3 else Path(own)
+        folder = Path(own)
         make(folder, models, prompts)
         print(f"{os.cpu_count()} processors, {prompts:,} prompts")
         for name, words in (

@@ -44,6 +44,7 @@ __all__ = [
     "check_free",
     "check_same_run",
     "check_space",
+    "goes_on",
     "heading",
     "ledger_until_published",
     "progress_bar",
@@ -65,6 +66,7 @@ _APPLICATION = 0x48505354
 _UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _ELSEWHERE = "choose another output"
+_GOES_ON = "the same command goes on with what is done"
 _FILES = {".csv", ".html", ".json", ".jsonl", ".md", ".pdf", ".svg", ".tex", ".txt"}
 """Endings of files that results are published as."""
 _BEGINNINGS = {
@@ -201,9 +203,9 @@ class Ledger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(value, KeyboardInterrupt):
-            value.add_note("the same command goes on with what is done")
         self.close()
+        if isinstance(value, KeyboardInterrupt):
+            value.add_note(_GOES_ON)
 
 
 def check_kind(path: Path) -> None:
@@ -229,6 +231,16 @@ def _digest(key: Key) -> bytes:
 
 def _checksum(digest: bytes, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(digest))
+
+
+@contextlib.contextmanager
+def goes_on() -> Iterator[None]:
+    """Tell whoever interrupts the block that the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(_GOES_ON)
+        raise
 
 
 @contextlib.contextmanager

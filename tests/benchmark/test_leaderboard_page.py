@@ -14,7 +14,7 @@ import pytest
 from browser import excess, needs_chromium, quiet_page
 from hpskit.benchmark.leaderboard import Leaderboard, run
 from hpskit.benchmark.result import Resampling
-from hpskit.pages.format import percent
+from hpskit.pages.format import decimals, number, p_words, percent, signed, whole
 from leaderboard_results import write_result
 
 pytestmark = needs_chromium
@@ -241,3 +241,42 @@ def test_an_image_that_went_away_leaves_a_quiet_place(page: Any, address: str, t
     page.wait_for_function("document.querySelectorAll('.gallery img:not([src^=data])').length === 0")
     assert page.locator(".gallery .nothing:has-text('the image lies elsewhere')").count() > 0
     page.troubles.clear()  # the browser itself says that a file is missing
+
+
+def test_small_scores_that_are_told_apart_look_apart(tmp_path: Path, page: Any) -> None:
+    """Scores near 0.27, as cosines are: one model is ahead on all prompts, by less than a hundredth."""
+    rng = np.random.default_rng(1)
+    easy = rng.normal(0.27, 0.02, 20)
+    ahead = rng.uniform(0.001, 0.008, 20)
+    own = {"a": easy + ahead, "b": easy}
+    prompts = [("", f"prompt {n}") for n in range(20)]
+    paths = [write_result(tmp_path / name / "result.json", name, {"mini": s}, prompts) for name, s in own.items()]
+    run(Leaderboard(results=tuple(paths), out=tmp_path / "out", resampling=Resampling(resamples=2000)))
+    page.goto((tmp_path / "out/leaderboard.html").as_uri() + "#view=compare&first=b&second=a")
+    page.wait_for_selector("#view h2:visible")
+    text = page.inner_text("#view")
+    assert f"+{ahead.mean():.3f}" in text
+    assert "on 20 of 20" in text.replace("\u00a0", " ") or "20 prompts" in text
+    shown = page.evaluate(
+        "[...document.querySelectorAll('#view section:not([hidden]) .card .prompt a')].map((a) => a.textContent)"
+    )
+    order = [f"prompt {n}" for n in np.argsort(-ahead, kind="stable")[:6]]
+    assert shown[:6] == order
+    table = (tmp_path / "out/leaderboard.md").read_text()
+    means = re.findall(r"\| [ab] \| ([0-9.]+)", table)
+    assert len(set(means)) == 2
+
+
+def test_the_script_writes_figures_as_python_does(view: Any) -> None:
+    rng = np.random.default_rng(0)
+    values = [0.0, -0.004, 0.004, 0.005, -0.005, 1.005, *rng.normal(0, 3, 40).tolist()]
+    assert view.evaluate("(all) => all.map((one) => number(one, 2))", values) == [number(one) for one in values]
+    assert view.evaluate("(all) => all.map((one) => signed(one, 2))", values) == [signed(one) for one in values]
+    chances = [0.0, 0.000999, 0.001, 0.00995, 0.0996, 0.1, 0.5, 1.0, *rng.uniform(0, 1, 40).tolist()]
+    assert view.evaluate("(all) => all.map(pWords)", chances) == [p_words(one) for one in chances]
+    shares = [0.0, 0.005, 0.125, 0.375, 0.5, 0.625, 0.995, 1.0, *rng.uniform(0, 1, 40).tolist()]
+    assert view.evaluate("(all) => all.map(whole)", shares) == [whole(one) for one in shares]
+    widths = [[0.0, 0.0], [-1.0, 1.0], [0.27, 0.271], [0.0, 0.1], [0.0, 0.0099], [-1e-9, 0.0]]
+    assert view.evaluate("(all) => all.map(([low, high]) => decimals(low, high))", widths) == [
+        decimals(*width) for width in widths
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,17 @@ def test_the_page_fits_a_phone(place: Path, tmp_path: Path, cli: Cli) -> None:
         assert page.locator("figure").count() == 3
         assert excess(page) == [0] * 4
         assert page.troubles == []
+
+
+def test_one_prompt_with_a_preference_gives_no_interval(place: Path, tmp_path: Path) -> None:
+    """Of the other prompt people think nothing: there is an accuracy, and nobody knows how sure it is."""
+    shutil.copytree(place / "test", tmp_path / "test_images")
+    rows = [
+        {"id": str(n), "prompt": f"waves {n}", "generations": [f"{n}-0.png", f"{n}-1.png"], "ranking": ranks}
+        for n, ranks in enumerate(([1, 2], [1, 1]))
+    ]
+    write_json(tmp_path / "test.json", rows)
+    found = study(place, tmp_path / "out", "Fine", data=str(tmp_path / "test.json"))["Fine"]["sizes"][0]
+    assert found["accuracy"]["value"] in (0, 1)
+    assert (found["accuracy"]["low"], found["accuracy_difference"]["p_value"]) == (None, None)
+    assert (tmp_path / "out/resolution.html").is_file()

@@ -199,17 +199,20 @@ def test_killed_between_parts_and_while_unpacking_it_goes_on(hub: Hub, tmp_path:
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", code, *arguments]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     hub.stop_after, hub.let_pass = 9, 1
     with start() as process:
         assert hub.stopped.wait(60)
         process.send_signal(signal.SIGKILL)
     hub.release.set()
-    with start("wait") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "half\n"
-        process.send_signal(signal.SIGKILL)
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with start("wait") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "half\n"
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        assert ("the same command goes on with what is done" in said) == (number == signal.SIGINT)
     folder = tmp_path / "datasets/MizzenAI--HPDv3"
     assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["test.json"]
     with start() as process:

@@ -178,13 +178,19 @@ def wait_until(condition: Callable[[], bool], process: ForkedProcess) -> None:
         time.sleep(0.001)
 
 
-def test_a_killed_download_goes_on_where_it_stopped(start: Start, machine: Machine, large: Path, cli: Cli) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_download_goes_on_where_it_was(
+    number: signal.Signals, start: Start, machine: Machine, large: Path, cli: Cli
+) -> None:
     partial = machine.partial(machine.offer(large))
     machine.hub.stop_after = 2 * CHUNK + 1000
     process = start(FETCH, **machine.environment)
     wait_until(lambda: partial.exists() and partial.stat().st_size == 2 * CHUNK, process)
-    process.kill()
-    process.finish()
+    process.send_signal(number)
+    stopped = process.finish()
+    if number == signal.SIGINT:
+        assert stopped.returncode == 130
+        assert stopped.stderr.splitlines()[-1] == "interrupted; the same command goes on with the download"
     assert not machine.cached.exists()
     assert not machine.ready.exists()
 

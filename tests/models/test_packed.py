@@ -62,12 +62,14 @@ def test_texts_one_after_another_are_texts_alone() -> None:
     assert torch.cosine_similarity(alone, together).min() > 0.99995
 
 
-@given(st.integers(1, 5), st.integers(1, 9))
-def test_attention_as_products_is_attention(batch: int, tokens: int) -> None:
+@given(st.booleans(), st.integers(1, 5), st.integers(1, 9))
+def test_attention_is_attention(tiles: bool, batch: int, tokens: int) -> None:
     joint = torch.randn(batch, tokens, 3, 2, 8, generator=torch.Generator().manual_seed(batch)).bfloat16()
     q, k, v = joint.float().permute(2, 0, 3, 1, 4)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-    assert (packed.attention(joint).float() - expected).abs().max() < 0.03
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "_HAS_TILES", tiles)
+        assert (packed.attention(joint).float() - expected).abs().max() < 0.03
 
 
 def test_plain_weights_are_let_go_one_block_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:

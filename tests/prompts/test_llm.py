@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -20,8 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Cli
+from conftest import Cli, command_code
 from error_fields import at
+from forked_process import ForkedProcess
 from hpskit.errors import InputError
 from hpskit.prompts.llm import INSTRUCTION, LlmSettings, estimate, objection, read_llm_settings
 from hpskit.prompts.records import CleanPrompt, read_prompts
@@ -398,6 +400,28 @@ def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, check=at(place, found=found)):
             read_llm_settings(path)
+
+
+def test_ctrl_c_keeps_the_answers_and_says_so(model: Model, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "raw.jsonl").write_text(
+        "".join(json.dumps({"id": f"t:{n}", "prompt": f"a cat number {n}", "source": "t"}) + "\n" for n in range(8))
+    )
+    (tmp_path / "llm.toml").write_text(f'model = "m"\nbase_url = "{model.url}"\nconcurrency = 1\n')
+    words = ["prompts", "clean", "raw.jsonl", "--with", "llm", "--llm", "llm.toml", "--out", "clean.jsonl"]
+    held = threading.Event()
+    model.reply = lambda prompt, _: (held.wait(60), same(prompt))[1] if "number 5" in prompt else same(prompt)
+    process = ForkedProcess(command_code(["hpskit", *words]), cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not any("number 5" in prompt for prompt in model.asked):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    done = process.finish()
+    held.set()
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "interrupted; the same command goes on with what is done"
+    assert cli(*words, cwd=tmp_path).returncode == 0
+    assert sorted(model.asked.values()) == [1] * 7 + [2]
 
 
 def test_the_command(model: Model, cli: Cli, tmp_path: Path) -> None:

@@ -208,15 +208,16 @@ def test_intervals_that_overlap_decide_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_started_again(task: TrainConfig, tmp_path: Path, cli: Cli) -> None:
-    """SIGKILL while two runs are under way: both end with it, and the rest gives the same weights as without."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_and_started_again(number: signal.Signals, task: TrainConfig, tmp_path: Path, cli: Cli) -> None:
+    """While two runs are under way: both end with it, and the rest gives the same weights as without."""
     recipe = tiny().with_settings([*SHORT[1:], "steps=12"])  # of a network that a new process knows
     task = replace(task, recipe=recipe)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     arguments = ["--recipe", tmp_path / "recipe.toml", "--data", *task.data, "--val", task.validation]
     arguments += ["--device", "cpu", "--out", tmp_path / "out", "--grid", "lr=1e-4,2e-4,3e-4", "image_blocks=2"]
     command = [sys.executable, "-m", "hpskit", "ablate", *map(str, arguments), "--jobs", "2"]
-    process = subprocess.Popen(command, env={**os.environ})
+    process = subprocess.Popen(command, env={**os.environ}, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
     while not any(log.read_text().count('"kind": "step"') >= 5 for log in tmp_path.glob("out/runs/*/log.jsonl")):
         assert process.poll() is None
@@ -224,8 +225,12 @@ def test_killed_and_started_again(task: TrainConfig, tmp_path: Path, cli: Cli) -
         time.sleep(0.01)
     runs = psutil.Process(process.pid).children(recursive=True)
     assert len(runs) >= 2
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.endswith("interrupted; the same command goes on with what is done\n")) in (
+        (-signal.SIGKILL, False),
+        (130, True),
+    )
     assert not psutil.wait_procs(runs, timeout=60)[1], "nothing goes on unnoticed"
     done = cli("ablate", *arguments, "--jobs", "2", "--json")
     assert (done.returncode, done.stderr) == (0, "")

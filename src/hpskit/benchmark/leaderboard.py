@@ -229,7 +229,13 @@ def scorer_board(label: str, results: Sequence[Entry], resampling: Resampling) -
     sizes = {one.name: one.prompts for one in first.suite.categories}
     said = (result.scorer(label).reads_prompt for result in results)
     info, parts = first.scorer(label).info, [found[name] for name in names]
-    widths = [decimals(part["average"]["low"], part["average"]["high"]) for part in parts]
+    scopes = [
+        scope_figures(scope, parts, names, scores, first, resampling)
+        for scope in ("", *(sizes if len(sizes) > 1 else ()))
+    ]
+    # What the data tell apart must not look equal, so differences that are decided count, too.
+    told = [row for row in scopes[0]["differences"] if row["holm_p"] <= 1 - resampling.level]
+    widths = [decimals(row["low"], row["high"]) for row in (*(part["average"] for part in parts), *told)]
     return {
         "label": label,
         "info": info.to_json(),
@@ -237,10 +243,7 @@ def scorer_board(label: str, results: Sequence[Entry], resampling: Resampling) -
         "log_odds_per_point": first.scorer(label).log_odds_per_point,
         "reads_prompt": next((value for value in said if value is not None), None),
         "models": names,
-        "scopes": [
-            scope_figures(scope, parts, names, scores, first, resampling)
-            for scope in ("", *(sizes if len(sizes) > 1 else ()))
-        ],
+        "scopes": scopes,
         "published": published_for(info.name, first.suite.name, sizes),
     }
 

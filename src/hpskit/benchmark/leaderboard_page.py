@@ -21,7 +21,7 @@ from hpskit.benchmark.result import Entry, largest_differences, relative_to
 from hpskit.errors import ImageError, InputError
 from hpskit.files import inside
 from hpskit.pages.charts import Axis, Dot, axis_for, colours_of, dot_chart, interval, interval_axis
-from hpskit.pages.format import counted, signed
+from hpskit.pages.format import counted, digits_for, signed
 from hpskit.pages.page import environment, page
 from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
 from hpskit.pixels import Encoded, open_image, thumbnail
@@ -190,6 +190,9 @@ class Part:
 
     board: Board
     digits: int
+    """Decimals of means."""
+    fine: int
+    """Decimals of the score of one image, and of how far it is ahead."""
     scores: Floats
     """(models, prompts), in the order of the board."""
     groups: NDArray[np.str_]
@@ -202,7 +205,10 @@ class Part:
         """Take the scores from the results; `level` is that of the intervals."""
         by_name = {result.name: result for result in results}
         scores = np.stack([by_name[name].scores(board["label"]) for name in board["models"]])
-        return cls(board=board, digits=board["digits"], scores=scores, groups=results[0].categories, level=level)
+        apart = spread(scores)
+        fine = digits_for([float(np.median(apart[np.isfinite(apart)]))] if np.isfinite(apart).any() else [])
+        digits, groups = board["digits"], results[0].categories
+        return cls(board=board, digits=digits, fine=max(digits, fine), scores=scores, groups=groups, level=level)
 
     def opened(self) -> Iterator[tuple[str, int]]:
         """List model and number of prompt of the pictures that readers may open, the likeliest first, some twice."""
@@ -247,9 +253,9 @@ class Part:
         return {
             "label": self.board["label"],
             "models": self.board["models"],
-            "digits": self.digits,
-            "scores": [self.rounded(row) for row in self.scores],
-            "range": self.rounded(widest),
+            "fine": self.fine,
+            "scores": [brief(row) for row in self.scores],
+            "range": brief(widest),
             "best": [place if known[place, row] else -1 for row, place in enumerate(best)],
             "scopes": scopes,
         }
@@ -258,15 +264,11 @@ class Part:
         """(prompts,): those of a category; all of them for an empty one."""
         return self.groups == category if category else np.ones(len(self.groups), dtype=bool)
 
-    def rounded(self, scores: Floats) -> list[float | None]:
-        """Round to the digits of the board; None for NaN."""
-        return [None if np.isnan(score) else round(score, self.digits) for score in scores.tolist()]
-
     def cases(self, margin: Floats) -> dict[str, Any]:
         """List best and worst prompts of a model beside the mean of the others: on how many it is so, the largest."""
         found: dict[str, Any] = {"prompts": counted(int(np.isfinite(margin).sum()), "prompt")}
         for name, own in (("best", margin), ("worst", -margin)):
-            rows = [[row, signed(float(margin[row]), self.digits)] for row in largest_differences(own)]
+            rows = [[row, signed(float(margin[row]), self.fine)] for row in largest_differences(own)]
             found[name] = [int((own > 0).sum()), rows]
         return found
 
@@ -282,6 +284,11 @@ class Part:
         widest = max(ends, default=0.0) or 1.0
         axes = [axis_for([-part * widest, part * widest]) for part in (1, 0.5, 0.25, 0.1, 0.05)]
         return [(axis.high, interval_axis(axis), interval(axis, 0, 0, 0, colour="c0", title="")) for axis in axes]
+
+
+def brief(scores: Floats) -> list[float | None]:
+    """Write scores to seven figures, as many as float32 has, so that their order stays; None for NaN."""
+    return [None if np.isnan(score) else float(f"{score:.7g}") for score in scores.tolist()]
 
 
 def spread(scores: Floats) -> Floats:

@@ -47,6 +47,7 @@ __all__ = [
     "figures_of",
     "largest_differences",
     "mean_interval",
+    "mean_intervals",
     "mean_scores",
     "read_result",
     "read_results",
@@ -318,8 +319,7 @@ class Entry(ResultAbout):
         prompts: Sequence[SuitePrompt]
         if like is None:
             prompts = [SuitePrompt.model_construct(**dict(row)) for row in result.prompts]
-            categories = np.array([row.category for row in prompts], dtype=np.str_)
-            texts = text_numbers([row.prompt for row in prompts])
+            categories, texts = result.categories, text_numbers([row.prompt for row in prompts])
         else:
             prompts, categories, texts = like.prompts, like.categories, like.texts
         return cls.model_construct(
@@ -331,7 +331,7 @@ class Entry(ResultAbout):
                 "counts": np.array([len(row.images) for row in result.prompts]),
                 "images": tuple(row.images[0].image if row.images else None for row in result.prompts),
                 "hashes": tuple(row.images[0].sha256 if row.images else None for row in result.prompts),
-                "means": {label: mean_scores((row.images for row in result.prompts), label) for label in result.labels},
+                "means": {label: result.scores(label) for label in result.labels},
             }
         )
 

@@ -123,6 +123,7 @@ def _notes(ended: BaseException) -> list[str]:
 
 def main() -> None:
     """Entry point: run a command; a known error becomes one line and exit status 2."""
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large tensors in large pages, docs/performance.md
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")

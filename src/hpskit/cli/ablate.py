@@ -74,16 +74,13 @@ def ablate(
         command=command_line(),
     )
     base.check()
+    from hpskit.stage import goes_on
     from hpskit.training.sweep import Sweep, parse_grid
     from hpskit.training.sweep import ablate as run
 
     sweep = Sweep(base=base, points=parse_grid(base.recipe, [*grid, *(more or [])]), jobs=jobs)
-    try:
-        with progress_bar() as bar:
-            result = run(sweep, step_progress(bar), lambda text: echo(f"warning: {text}", err=True))
-    except KeyboardInterrupt as stop:
-        stop.add_note("the same command goes on with what is done")
-        raise
+    with goes_on(), progress_bar() as bar:
+        result = run(sweep, step_progress(bar), lambda text: echo(f"warning: {text}", err=True))
     if as_json:
         echo_json(result)
         return

@@ -27,6 +27,7 @@ from typing import IO, Any
 from hpskit.errors import InputError, listed, shown
 from hpskit.files import publish, publish_folder
 from hpskit.hub import HubFile, home, hub_file, hub_files
+from hpskit.stage import goes_on
 
 __all__ = ["ARCHIVE", "KNOWN", "Download", "Wanted", "fetch", "folder_of", "part_order", "plan", "unpack"]
 
@@ -199,7 +200,8 @@ def fetch(wanted: Wanted, to: Path | None = None, progress: Callable[[str, int],
         cure = _cure(wanted.name)
         sources = [hub_file(wanted.name, file.path, repo_type="dataset", cure=cure) for file in download.files]
         if download.archive is not None:
-            unpack(download.archive, sources, folder / target, progress)
+            with goes_on():
+                unpack(download.archive, sources, folder / target, progress)
             continue
         with publish(folder / target) as temporary:
             if target.suffix != ".parquet" or not link(sources[0], temporary):

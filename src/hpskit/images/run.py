@@ -29,7 +29,7 @@ from hpskit.images.plan import Cell, load_generator, make_plan
 from hpskit.pixels import Encoded, check_head, open_image
 from hpskit.rows import read_rows
 from hpskit.schema import parse
-from hpskit.stage import Ledger, check_free, check_same_run, check_space
+from hpskit.stage import Ledger, check_free, check_same_run, check_space, goes_on
 from hpskit.stage import publish as publish_products
 
 if TYPE_CHECKING:
@@ -98,12 +98,9 @@ def generate(run: GenerateRun) -> Made:
         plans.append(plan)
     folder.check_reason(run.retry_failed)
     try:
-        with folder.working() as me:
+        with goes_on(), folder.working() as me:
             for settings, plan in zip(run.generators, plans, strict=True):
                 Worker(folder, me, settings, generators.pop(0), run).work(plan)  # and let its weights go
-    except KeyboardInterrupt as error:
-        error.add_note("the same command goes on with what is done")
-        raise
     finally:  # also of a run that is stopped: what is there can be used
         made = folder.publish()
     return made

@@ -22,6 +22,9 @@ _ROWS = 2048
 
 _HAS_PACKING = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
+_HAS_TILES = bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"))
+"""The processor multiplies bfloat16 in tiles (AMX)."""
+
 
 class PackedLinear(nn.Module):
     """x @ weight.T + bias in bfloat16 with float32 sums, optionally followed by the exact GELU. No gradient."""
@@ -44,11 +47,14 @@ class PackedLinear(nn.Module):
 
 
 def attention(joint: Tensor) -> Tensor:
-    """(B, T, 3, H, D) -> (B, T, H, D): attention as two products, one image at a time.
+    """(B, T, 3, H, D) -> (B, T, H, D): attention by torch's fused operator where it is fast, else as two products.
 
-    torch's fused operator runs at a sixth of the speed of its own products in bfloat16 (ViT-H-14, AVX512-BF16).
-    One image at a time, because the table of a whole batch leaves the cache and is allocated anew in every layer.
+    Without tiles that operator runs at a sixth of the speed of its own products in bfloat16 (ViT-H-14, AVX512-BF16);
+    with them a block takes a fifth less time by it. Two products are made of one image at a time, because the table of
+    a whole batch leaves the cache and is allocated anew in every layer.
     """
+    if _HAS_TILES:
+        return scaled_dot_product_attention(*joint.permute(2, 0, 3, 1, 4)).transpose(1, 2)
     batch, tokens, _, heads, width = joint.shape
     mixed = joint.new_empty(batch, tokens, heads, width)
     for image, into in zip(joint, mixed, strict=True):

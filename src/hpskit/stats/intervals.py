@@ -22,6 +22,9 @@ from hpskit.stats.blocks import Floats, cluster_labels, require
 _KEPT = 2**25
 """Draws of prompts that are kept for the next model: 32 MB; 10,000 resamples of 3,355 prompts."""
 
+_SEVERAL = 4
+"""Columns from which on a product with them is faster than to draw for each."""
+
 _NUMBERS_AT_ONCE = 2**21
 """Numbers drawn at once: keeps temporary arrays under some 50 MB."""
 
@@ -192,14 +195,14 @@ def _resample(terms: Floats, clusters: ArrayLike | None, resamples: int, seed: i
             part = result[start : start + step]
             part[:] = rng.multinomial(total, counts / total, size=len(part)) @ kinds
         return result
-    if total * resamples <= _KEPT:
-        weights, constant = _weights(total, resamples, seed), (sums == sums[0]).all(axis=0)
+    constant = (sums == sums[0]).all(axis=0)
+    if total * resamples <= _KEPT and (~constant).sum() >= _SEVERAL:
+        weights = _weights(total, resamples, seed)
         step, columns = max(1, _NUMBERS_AT_ONCE // (8 * total)), np.ascontiguousarray(sums[:, ~constant])
         result[:, constant] = total * sums[0, constant]
         for start in range(0, resamples, step):
             result[start : start + step, ~constant] = weights[start : start + step].astype(np.float64) @ columns
         return result
-    constant = (sums == sums[0]).all(axis=0)
     step = max(1, _NUMBERS_AT_ONCE // total)
     for start in range(0, resamples, step):
         part = result[start : start + step]
@@ -211,7 +214,7 @@ def _resample(terms: Floats, clusters: ArrayLike | None, resamples: int, seed: i
     return result
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def _weights(total: int, resamples: int, seed: int) -> NDArray[np.uint8]:
     """Times that each prompt is drawn, (resamples, total): the same for all models that have so many."""
     rng, step = np.random.default_rng(seed), max(1, _NUMBERS_AT_ONCE // total)

@@ -90,8 +90,10 @@ def bradley_terry_interval(
     near = strengths, _inverse_curvature(counts, prior, strengths)
     first, second = pair_indices(len(table))
     table = table[:, (~np.isnan(table)).sum(axis=0) > 1]  # the other prompts are no part of the sample
-    drawn = times_drawn(np.random.default_rng(seed), resamples, table.shape[1])
-    drawn = drawn.astype(np.float32)  # whole numbers and halves: their sums are exact
+    rng, drawn = np.random.default_rng(seed), np.empty((resamples, table.shape[1]), dtype=np.float32)
+    step = max(1, _NUMBERS_AT_ONCE // table.shape[1])
+    for start in range(0, resamples, step):  # whole numbers and halves: their sums are exact
+        drawn[start : start + step] = times_drawn(rng, min(step, resamples - start), table.shape[1])
     wins = np.empty((resamples, len(first)), dtype=np.float32)
     matches, gaps = np.broadcast_to(np.float32(table.shape[1]), wins.shape), bool(np.isnan(table).any())
     matches = matches.copy() if gaps else matches  # the same for all if none is missing

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from hpskit.benchmark.result import Resampling, described, mean_interval, text_numbers
+from hpskit.benchmark.result import Resampling, described, mean_intervals, text_numbers
 from hpskit.benchmark.studies.folders import open_folders
 from hpskit.dataset.reading import open_data
 from hpskit.errors import ImageError, InputError, listed
@@ -40,6 +40,7 @@ from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.comparison import rank_intervals
 from hpskit.stats.correlation import kendall_tau_b
 from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_difference
+from hpskit.stats.model_scores import averaged_by_prompt
 from hpskit.stats.rules import ACCURACY_RULES
 
 __all__ = ["Resolution", "deviation_within", "resized", "run", "smallest_alike"]
@@ -321,30 +322,23 @@ def about(candidate: Candidate) -> dict[str, Any]:
 def figures_of(scores: Floats, material: Material, config: Resolution) -> dict[str, Any]:
     """Compute what is said of one scorer: `scores` are (sizes and details, images), see `score`."""
     clusters, options = text_numbers(material.prompts), asdict(config.resampling)
-    reference = scores[len(config.pixels) - 1]
+    last = len(config.pixels) - 1
+    reference, change = scores[last], scores - scores[last]
     deviation = deviation_within(reference, clusters)
+    means, differences, changes = (
+        mean_intervals(rows, clusters, **options) for rows in (scores, change, np.abs(change))
+    )
+    steps = [None, *mean_intervals(np.diff(scores[: last + 1], axis=0), clusters, **options)]
     accuracies = [accuracy_of(row, material) for row in scores]
     tables = [model_table(row, material.models, clusters) for row in scores]
-
-    def figures(n: int, short: int) -> dict[str, Any]:
-        change = scores[n] - reference
-        size = np.abs(change)
-        moved = mean_interval(size, clusters, **options)
-        low, high, limit = moved["low"] or 0.0, moved["high"] or 0.0, config.threshold * deviation
-        before = scores[n - 1] if 0 < n < len(config.pixels) else None
-        return {
-            "short_side": short,
-            "mean": mean_interval(scores[n], clusters, **options),
-            "difference": mean_interval(change, clusters, **options),
-            "change": moved,
-            "verdict": "alike" if high <= limit else "differs" if low > limit else "open",
-            "step": None if before is None else mean_interval(scores[n] - before, clusters, **options),
-            **agreement(accuracies[n], accuracies[len(config.pixels) - 1], material, options),
-            **ranks(tables[n], tables[len(config.pixels) - 1], material.models, options),
-        }
-
-    rows = [figures(n, short) for n, short in enumerate((*config.pixels, *config.cutoffs))]
-    sizes, details = rows[: len(config.pixels)], rows[len(config.pixels) :]
+    rows: list[dict[str, Any]] = []
+    for n, short in enumerate((*config.pixels, *config.cutoffs)):
+        row = {"short_side": short, "mean": means[n], "difference": differences[n], "change": changes[n]}
+        row["verdict"] = verdict(changes[n], config.threshold * deviation)
+        row |= {"step": steps[n] if n <= last else None, "tau": tau(tables[n], tables[last])}
+        row |= agreement(accuracies[n], accuracies[last], material, options)
+        rows.append(row | (ranks(tables[n], material.models, options) if n <= last else {}))
+    sizes, details = rows[: last + 1], rows[last + 1 :]
     return {
         "deviation": deviation,
         "threshold": config.threshold * deviation,
@@ -353,6 +347,14 @@ def figures_of(scores: Floats, material: Material, config: Resolution) -> dict[s
         "size_alike": smallest_alike(sizes[:-1]),
         "detail_alike": smallest_alike(details),
     }
+
+
+def verdict(change: Mapping[str, float | None], limit: float) -> str:
+    """Say whether all of an interval is below the limit, above it, or neither."""
+    low, high = change["low"], change["high"]
+    assert low is not None, "see check_sizes: there are two prompts"
+    assert high is not None
+    return "alike" if high <= limit else "differs" if low > limit else "open"
 
 
 def deviation_within(scores: Floats, clusters: Index) -> float:
@@ -390,12 +392,16 @@ def agreement(
     if own is None or reference is None or material.groups is None:
         return {"accuracy": None, "accuracy_difference": None}
     clusters = material.groups.clusters()
-    value = bootstrap_accuracy(own, clusters=clusters, **options)
-    difference = bootstrap_difference(own, reference, clusters=clusters, **options)
-    return {
-        "accuracy": {name: getattr(value, name) for name in ("value", "low", "high")},
-        "accuracy_difference": {name: getattr(difference, name) for name in ("value", "low", "high", "p_value")},
+    found: dict[str, Any] = {
+        "accuracy": {"value": own.value, "low": None, "high": None},
+        "accuracy_difference": {"value": own.value - reference.value, "low": None, "high": None, "p_value": None},
     }
+    if len(np.unique(clusters[own.weight > 0])) > 1:  # one prompt says nothing of others
+        options = {"clusters": clusters, **options}
+        value, difference = bootstrap_accuracy(own, **options), bootstrap_difference(own, reference, **options)
+        found["accuracy"] |= {"low": value.low, "high": value.high}
+        found["accuracy_difference"] |= {name: getattr(difference, name) for name in ("low", "high", "p_value")}
+    return found
 
 
 def model_table(scores: Floats, models: Sequence[str], clusters: Index) -> Floats | None:
@@ -406,30 +412,33 @@ def model_table(scores: Floats, models: Sequence[str], clusters: Index) -> Float
     names = list(dict.fromkeys(models))
     if len(names) < 2:
         return None
-    place = np.array([names.index(name) for name in models]), clusters
-    counts, sums = (np.zeros((len(names), clusters.max() + 1)) for _ in range(2))
-    np.add.at(counts, place, 1)
-    np.add.at(sums, place, scores)
-    common = counts.all(axis=0)
-    return sums[:, common] / counts[:, common] if common.sum() > 1 else None
+    table = np.full((len(names), len(models)), np.nan)
+    table[[names.index(name) for name in models], np.arange(len(models))] = scores
+    averaged = averaged_by_prompt(table, clusters)
+    common = ~np.isnan(averaged).any(axis=0)
+    return averaged[:, common] if common.sum() > 1 else None
 
 
-def ranks(own: Floats | None, reference: Floats | None, models: Sequence[str], options: Mapping[str, Any]) -> Any:
-    """Rank the models, and correlate the order of their means (Kendall's tau-b) with that at the largest size.
+def tau(own: Floats | None, reference: Floats | None) -> float | None:
+    """Correlate the order of the models' means (Kendall's tau-b) with that at the largest size.
 
-    The correlation has no interval: bootstrapped ranks are noisier than those of the data, so percentiles lie too low.
+    It has no interval: bootstrapped ranks are noisier than those of the data, so percentiles lie too low.
     """
     if own is None or reference is None:
-        return {"ranks": [], "rank_prompts": 0, "tau": None}
+        return None
+    found = float(kendall_tau_b([own.mean(axis=1)], [-reference.mean(axis=1)])[0])
+    return None if np.isnan(found) else found
+
+
+def ranks(own: Floats | None, models: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Rank the models."""
+    if own is None:
+        return {"ranks": [], "rank_prompts": 0}
     found = rank_intervals(own, **options)
-    tau = float(kendall_tau_b([own.mean(axis=1)], [-reference.mean(axis=1)])[0])
     columns = (own.mean(axis=1).tolist(), found.rank.tolist(), found.low.tolist(), found.high.tolist())
     rows = zip(dict.fromkeys(models), *columns, strict=True)
-    return {
-        "ranks": [dict(zip(("model", "mean", "rank", "low", "high"), row, strict=True)) for row in rows],
-        "rank_prompts": found.prompts,
-        "tau": None if np.isnan(tau) else tau,
-    }
+    named = [dict(zip(("model", "mean", "rank", "low", "high"), row, strict=True)) for row in rows]
+    return {"ranks": named, "rank_prompts": found.prompts}
 
 
 # Page and plot
@@ -465,10 +474,11 @@ def panel(scorer: Mapping[str, Any], figure: str, y_title: str, scale: float, th
     """Draw a figure against the short side, by size and by detail, with the input of the network as a dotted line."""
 
     def point(row: Mapping[str, Any]) -> Point:
-        side, own = row["short_side"], row[figure]
-        return Point(
-            x=side, y=scale * own["value"], low=scale * own["low"], high=scale * own["high"], title=f"{side} px"
+        side = row["short_side"]
+        y, low, high = (
+            None if (end := row[figure][name]) is None else scale * end for name in ("value", "low", "high")
         )
+        return Point(x=side, y=y, low=low, high=high, title=f"{side} px")
 
     series = [
         Series(name=name, colour=colour, points=[point(row) for row in scorer[way]])
@@ -476,7 +486,9 @@ def panel(scorer: Mapping[str, Any], figure: str, y_title: str, scale: float, th
         if scorer[way]
     ]
     sides = sorted({point.x for one in series for point in one.points})
-    ends = [end for one in series for point in one.points for end in (point.low, point.high) if end is not None]
+    ends = [
+        end for one in series for point in one.points for end in (point.y, point.low, point.high) if end is not None
+    ]
     if threshold is not None:
         ends += [0.0, threshold]
         limit = [Point(x=side, y=threshold) for side in (sides[0], sides[-1])]

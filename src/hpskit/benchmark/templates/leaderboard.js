@@ -27,6 +27,7 @@ function el(tag, attributes, ...children) {
 
 const number = (value, digits) => minus(value.toFixed(digits));
 const signed = (value, digits) => (value > 0 && Number(value.toFixed(digits)) ? "+" : "") + number(value, digits);
+const decimals = (low, high) => (high > low ? Math.min(6, Math.max(2, -Math.floor(Math.log10(high - low)))) : 2);
 const two = (p) => { // two figures, without the power of ten
   const text = p.toPrecision(2);
   return text.includes("e") ? p.toFixed(1 - Math.floor(Math.log10(p))) : text;
@@ -53,8 +54,8 @@ function difference(b, scope, one, other) {
   const [winLow, winHigh] = winInterval(rate, (prompts - wins - losses) / prompts, prompts, scope.z2);
   const d = up ? { value, low, high, won: wins, lost: losses, rate, from: winLow, to: winHigh }
     : { value: -value, low: -high, high: -low, won: losses, lost: wins, rate: 1 - rate, from: 1 - winHigh, to: 1 - winLow };
-  const equal = prompts - wins - losses, interval = `${signed(d.low, b.digits)} to ${signed(d.high, b.digits)}`;
-  const words = { text: signed(d.value, b.digits), interval, p: pWords(p), wins: `${whole(d.rate)}\u00a0%`, can: number(can, b.digits),
+  const equal = prompts - wins - losses, digits = decimals(d.low, d.high), [text, from, to] = [d.value, d.low, d.high].map((one) => signed(one, digits));
+  const words = { text, interval: `${from} to ${to}`, p: pWords(p), wins: `${whole(d.rate)}\u00a0%`, can: number(can, digits),
     range: `${whole(d.from)} to ${whole(d.to)}`, prompts: count(prompts), won: d.won.toLocaleString("en"), lost: d.lost.toLocaleString("en"),
     equal: equal ? `, ${equal.toLocaleString("en")} ${equal === 1 ? "is" : "are"} equal` : "" };
   return { ...d, ...words, kind: p > scope.level ? "open" : d.value > 0 ? "up" : "down" };
@@ -119,7 +120,7 @@ function picture(name, row, words, full = false) {
 }
 
 const score = (b, name, row) => b.scores[b.models.indexOf(name)][row];
-const bold = (b, name, row) => el("strong", {}, minus(score(b, name, row).toFixed(b.digits)));
+const bold = (b, name, row) => el("strong", {}, number(score(b, name, row), b.fine));
 const named = (b, name, row, full) => picture(name, row, [bold(b, name, row), " ", link(name, { model: name })], full);
 
 function card(row, ...pictures) {
@@ -153,7 +154,7 @@ function board({ b, scope, sort, order, q, wins }) {
 function everyTwo(b, scope, asked) {
   for (const one of visible("[data-does=wins]")) one.hidden = asked;
   const [table] = visible("[data-fill=wins]");
-  if (!asked || !table) return;
+  if (!asked || !table || table.rows.length) return; // of a scorer and a category, which stay what they are
   const cell = (z, a) => {
     const d = difference(b, scope, z, a), [second, first] = [b.models[z], b.models[a]];
     if (!d) return el("td", {});
@@ -233,7 +234,7 @@ function prompts({ b, scope, q, by, most }) {
   const cell = (words, kind) => el("td", { class: kind }, words);
   fill("count", count(rows.length));
   fill("list", rows.slice(0, most).map((row) => el("tr", {}, cell(link(D.prompts[row], { prompt: D.places[row] }), ""),
-    cell(D.places[row], "range gone"), cell(b.models[b.best[row]] ?? "–", "gone"), cell(b.range[row]?.toFixed(b.digits) ?? "–", "num"))));
+    cell(D.places[row], "range gone"), cell(b.models[b.best[row]] ?? "–", "gone"), cell(b.range[row]?.toFixed(b.fine) ?? "–", "num"))));
   document.getElementById("more").hidden = rows.length <= most;
 }
 
