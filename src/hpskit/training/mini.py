@@ -34,7 +34,7 @@ from hpskit.errors import InputError, need
 from hpskit.files import publish_folder, publish_json
 from hpskit.models.checkpoint import Weights, write_tensors
 from hpskit.models.loading import load_network
-from hpskit.models.mini import MiniNetwork
+from hpskit.models.networks.mini import MiniNetwork
 from hpskit.models.registry import MODELS
 from hpskit.models.training_record import HeldOut, write_record
 from hpskit.pixels import open_image

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hpskit.models.architecture import fill
 from hpskit.models.checkpoint import check_names
-from hpskit.models.clip import ClipScoreNetwork
+from hpskit.models.networks.clip import ClipScoreNetwork
 from hpskit.models.network import Blueprint, ImageNetwork
 
 __all__ = ["AestheticNetwork", "RegressionHead"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hpskit.errors import CheckpointError
-from hpskit.models.clip import ClipNetwork
+from hpskit.models.networks.clip import ClipNetwork
 from hpskit.models.network import Blueprint
 from hpskit.pixels import Preprocessing
 
