@@ -20,7 +20,7 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src/hpskit"
 
 BUDGETS = {
-    "root": 2_330,
+    "root": 2_340,
     "pages": 900,  # 300 of them write tables and charts for papers
     "pixels": 1_240,
     "stats": 3_590,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +33,11 @@ def no_other_font(family: str, folder: Path) -> Iterator[None]:
         for generic, kind in kinds.items()
     )
     names += f'<match><edit name="family" mode="append_last"><string>{family} Sans</string></edit></match>'
-    file, before = folder / "fonts.conf", os.environ.get("FONTCONFIG_FILE")
+    file = folder / "fonts.conf"
     file.write_text(f"<fontconfig><dir>{FONTS[family]}</dir><cachedir>{folder}</cachedir>{names}</fontconfig>")
-    os.environ["FONTCONFIG_FILE"] = str(file)
-    yield
-    os.environ.pop("FONTCONFIG_FILE")
-    if before is not None:
-        os.environ["FONTCONFIG_FILE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FONTCONFIG_FILE", str(file))
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
@@ -249,6 +250,29 @@ def test_a_record_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
         publish(tmp_path / ("x" * 300), "study.json", {"format": "study 1"}, {})
     with pytest.raises(InputError, check=at("--out", cure=f"give --out {tmp_path / 'a'}")):
         publish(tmp_path / "a.csv", "study.json", {"format": "study 1"}, {})
+
+
+def test_files_of_others_are_not_replaced_and_those_of_a_killed_run_are(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("mine")
+    publish(tmp_path, "study.json", {"format": "study 1"}, {"a.html": b"old"})
+
+    def both(content: bytes | Iterator[bytes]) -> None:
+        publish(tmp_path, "study.json", {"format": "study 1"}, {"a.html": b"new", "a.csv": content})
+
+    with pytest.raises(OutputError, check=at(tmp_path / "a.csv", found="not made by this command")):
+        both(b"new")
+    assert [(tmp_path / name).read_text() for name in ("a.csv", "a.html")] == ["mine", "old"]
+    (tmp_path / "a.csv").unlink()
+
+    def killed() -> Iterator[bytes]:
+        yield b"new"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        both(killed())
+    (tmp_path / "a.csv").write_text("new")  # a little later it would have got its name
+    both(b"new")
+    assert json.loads((tmp_path / "study.json").read_text())["files"].keys() == {"a.html", "a.csv"}
 
 
 def test_an_output_that_is_a_link_to_itself_is_no_surprise(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ __all__ = [
     "progress_bar",
     "publish",
     "read_manifest",
+    "read_record",
     "told",
 ]
 
@@ -316,10 +317,11 @@ def check_folder(out: Path, cure: str = "") -> None:
         raise InputError("--out", found, expected=expected, cure=f"give --out {out.with_suffix('')}{cure}")
 
 
-def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> None:
+def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> dict[str, Any]:
     """See that a folder holds nothing of others under the names that a stage is about to write.
 
-    Its JSON document, `record`, is the stage's own if `kind` is its `format`; the folder need not exist.
+    Its JSON document, `record`, is the stage's own if `kind` is its `format`, and so are the files that it names; if it
+    names none, all are. The folder need not exist. Returns the record, empty if there is none.
 
     Raises:
         InputError: the folder is named as a file.
@@ -329,17 +331,22 @@ def check_free(out: Path, record: str, products: Iterable[str], kind: str) -> No
     if os.path.lexists(out) and not out.is_dir():
         raise OutputError(out, "is a file", expected="a folder", cure=cure)
     check_folder(out)
-    if _stands(out / record):
-        try:
-            value = read_json(out / record)
-        except InputError:
-            value = None
-        if not isinstance(value, dict) or value.get("format") != kind:
-            raise OutputError(out / record, "is there already", expected=f"nothing, or {kind!r}", cure=cure)
-        return
+    found = read_record(out / record)
+    if _stands(out / record) and found.get("format") != kind:
+        raise OutputError(out / record, "is there already", expected=f"nothing, or {kind!r}", cure=cure)
     for name in products:
-        if _stands(out / name):
+        if _stands(out / name) and name not in found.get("files", products if found else ()):
             raise OutputError(out / name, "is there already and was not made by this command", cure=cure)
+    return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the JSON document that a stage may have left; empty if there is none, or it is none of ours."""
+    try:
+        value = read_json(path)
+    except InputError:
+        return {}
+    return value if isinstance(value, dict) and isinstance(value.get("files", {}), dict) else {}
 
 
 def _stands(path: Path) -> bool:
@@ -380,27 +387,28 @@ def read_manifest(
 ) -> Record | None:
     """Read the record of what a stage has made; None if there is none, or not of all products, as after a kill.
 
+    It may name other files besides.
+
     Raises:
         OutputError: see `check_free`; or the record is damaged.
     """
-    check_free(out, record, products, kind)
-    path = out / record
-    if not path.exists() or (value := read_json(path)).get("complete") is False:
+    value = check_free(out, record, products, kind)
+    if not value or value.get("complete") is False:
         return None
     try:
-        found = parse(model, value, path)
+        found = parse(model, value, out / record)
     except InputError as error:
         cure = "delete it to make the results again, or choose another --out"
         raise OutputError(error.place, error.found, expected=error.expected, cure=cure) from error
-    return found if set(found.files) == set(products) else None
+    return found if found.files.keys() >= set(products) else None
 
 
 def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str, bytes | Iterable[bytes]]) -> None:
     """Publish the files of a stage in a folder, the record of them last.
 
     All are written under other names first, so that what stood there stays whole if one of them cannot be written. A
-    kill while they take their names leaves a record whose hashes are not those of its files, which `Manifest.holds`
-    tells; the very first record says that it is not complete.
+    kill while they take their names leaves a record that names them all, but with hashes of others, which
+    `Manifest.holds` tells; the very first record says that it is not complete.
 
     `value`, the content of the record, has a `format` and gets `files`, the SHA-256 of each product. Bytes of products
     are whole or in parts.
@@ -408,9 +416,9 @@ def publish(out: Path, record: str, value: dict[str, Any], products: Mapping[str
     Raises:
         OutputError: something of another kind is there, or a file cannot be written.
     """
-    check_free(out, record, products, value["format"])
-    if not os.path.lexists(out / record):
-        publish_json(out / record, {"format": value["format"], "complete": False})
+    before = check_free(out, record, products, value["format"]) or {"format": value["format"], "complete": False}
+    if not (named := before.get("files", {})).keys() >= products.keys():
+        publish_json(out / record, before | {"files": dict.fromkeys(products, "") | named})
     with contextlib.ExitStack() as stack:  # it leaves in reverse order: the record takes its name last
         temporary = {name: stack.enter_context(publish_file(out / name)) for name in (record, *products)}
         for name, content in products.items():

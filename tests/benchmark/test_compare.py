@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import re
@@ -241,6 +242,29 @@ def test_everything_is_published_and_says_the_same(config: Compare) -> None:
     assert Path(config.out / result["first"]["root"]).resolve() == config.first.resolve()
     with Image.open(config.out / "contact.jpg") as sheet:
         assert (sheet.format, sheet.size) == ("JPEG", (1920, 1080))
+
+
+def test_files_for_papers(config: Compare) -> None:
+    config = replace(config, resampling=Resampling(resamples=200, level=0.5), paper=("md", "csv,svg"))
+    scorers = [sharpness(), *(Candidate(label=f"r{n}", scorer=load_scorer(f"random:{n}")) for n in range(8))]
+    result = run(config, lambda: scorers).result
+    tables = (config.out / "compare.md").read_text().split("\n**blurred less sharp on ")[-len(scorers) :]
+    bold = {label: "**" in next(line for line in table.splitlines() if line.startswith("| all |"))
+            for label, table in zip([scorer.label for scorer in scorers], tables, strict=True)}  # fmt: skip
+    decided = {scorer["label"]: scorer["outcome"] in ("better", "worse") for scorer in result["scorers"]}
+    assert bold == decided
+    assert {*decided.values()} == {True, False}
+    with (config.out / "compare.csv").open(encoding="utf-8", newline="") as handle:
+        table = list(csv.DictReader(handle))
+    assert [row["category"] for row in table] == ["all", "temple", "flower"] * len(scorers)
+    own = result["scorers"][0]["difference"]
+    assert [float(table[0][key]) for key in ("difference", "difference_low", "wins", "p", "sign_p", "detectable")] == [
+        own[key] for key in ("value", "low", "win_rate", "permutation_p", "sign_p", "detectable")
+    ]
+    assert "50 % intervals over prompts." in (config.out / "compare.svg").read_text()
+    (config.out / "compare.tex").write_text("mine")
+    with pytest.raises(OutputError, check=at(config.out / "compare.tex", found="not made by this command")):
+        run(replace(config, paper=("latex",)), lambda: pytest.fail("loaded"))
 
 
 def test_the_page_is_one_file(config: Compare) -> None:

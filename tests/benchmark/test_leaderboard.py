@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from conftest import Cli
 from error_fields import at
 from hpskit.benchmark.leaderboard import Leaderboard, agreement_of, published_for, run, scorer_board
 from hpskit.benchmark.result import Resampling, read_result, read_results
-from hpskit.errors import InputError
+from hpskit.errors import InputError, OutputError
 from hpskit.files import sha256_file
 from hpskit.prompts.suites import STYLES
 from leaderboard_results import two_styles, write_result
@@ -270,6 +271,32 @@ def test_made_again_it_is_equal_to_the_byte(results: list[Path], tmp_path: Path)
     assert json.loads(first["leaderboard.json"]) == board
     board_of(results, tmp_path)
     assert files() == first
+
+
+def test_files_for_papers(results: list[Path], tmp_path: Path) -> None:
+    some = hardness() - 1
+    some[:10] = np.nan
+    short = write_result(tmp_path / "short/result.json", "=short", {"mini": some}, PROMPTS)
+    board = board_of([*results, short], tmp_path, paper=("latex,csv",))
+    text = (tmp_path / "out/leaderboard.tex").read_text()
+    lines = [line.removesuffix(r" \\").split(" & ") for line in text.splitlines() if line.endswith(r" \\")]
+    assert lines[0][1:3] == ["model", r"\multicolumn{2}{c}{average}"]
+    rows = {cells[1]: cells for cells in lines[1:]}
+    assert [name for name, cells in rows.items() if r"\textbf" in cells[2]] == ["copy", "good"], "both are the best"
+    assert (rows["poor"][0], rows["=short{*}"][0]) == ("4", "")
+    assert "{*}: lacks images." in text
+    with (tmp_path / "out/leaderboard.csv").open(encoding="utf-8", newline="") as handle:
+        table = list(csv.DictReader(handle))
+    scopes = board["scorers"][0]["scopes"]
+    assert [row["category"] for row in table] == [scope["category"] for scope in scopes for _ in range(5)]
+    for row, own in zip(table[:5], scopes[0]["models"], strict=True):
+        assert [float(row[key]) for key in ("mean", "mean_low")] == [own["value"], own["low"]]
+        assert row["rank_high"] == ("" if own["name"] == "=short" else str(own["rank"]["high"]))
+    assert {row["model"] for row in table if row["model"] not in rows} == {"'=short"}
+    (tmp_path / "out/leaderboard.svg").write_text("mine")
+    assert "leaderboard.csv" in board_of(results, tmp_path)["files"]
+    with pytest.raises(OutputError, check=at(tmp_path / "out/leaderboard.svg", found="not made by this command")):
+        board_of([tmp_path / "nowhere.json"], tmp_path, paper=("svg",))
 
 
 def data_of(folder: Path) -> dict[str, Any]:

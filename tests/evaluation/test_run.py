@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -123,6 +124,29 @@ def test_other_data_does_not_mix(data: Path, small_data: Path, tmp_path: Path) -
     data.write_text(json.dumps(entries[1:]))
     with pytest.raises(OutputError, check=at(tmp_path / "out", found="other data", cure="choose another --out")):
         evaluate(data, tmp_path / "out")
+
+
+def test_files_for_papers_change_nothing_of_this(data: Path, small_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    evaluate(small_data, out, paper=("csv",))
+    times = {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.suffix != ".ledger"}
+    for paper in (("csv",), ()):  # an earlier run made it, so it is made by every later one
+        assert evaluate(small_data, out, paper=paper).resumed == 20
+        assert {name: (out / name).stat().st_mtime_ns for name in times} == times, "nothing is judged anew"
+    with (out / "report.csv").open(encoding="utf-8") as handle:
+        published = [row["value"] for row in csv.DictReader(handle) if row["kind"] == "published"]
+    assert published
+    assert max(map(len, published)) <= len("0.651"), "percent with one decimal"
+    (out / "report.md").write_text("mine")
+    with pytest.raises(OutputError, check=at(out / "report.md", found="not made by this command")):
+        run(Evaluation(data=small_data, out=out, paper=("md",)), lambda: pytest.fail("loaded"))
+    (out / "report.md").unlink()
+    data.write_text(json.dumps(json.loads(data.read_text())[1:]))
+    for paper in (("csv",), ("md",)):
+        with pytest.raises(OutputError, check=at(out, found="other data")):
+            evaluate(data, out, paper=paper)
+    assert evaluate(small_data, out, paper=("md",)).resumed == 20
+    assert (out / "report.md").exists()
 
 
 def test_a_missing_image_is_found_before_any_scoring(data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import json
 import math
 import re
@@ -59,14 +60,19 @@ class Case:
 SCORERS = "--scorer mini --scorer random --precision fp32"
 FEW = "--resamples 500"
 RESULTS = "results/ours.json results/base.json results/other.json"
+PAPER = "--paper latex,csv,md"
 RENDERS = "ours=renders/ours base=renders/base other=renders/other"
 TRAIN = "--recipe tiny --data judged/train.json --val judged/held-out.json --device cpu --workers 0"
 STEPS = "--set steps={} --set warmup=1 --set batch=4 --set validate_every=2 --set save_every=2"
 
 
-def evaluate(name: str, data: str, more: str = "") -> Case:
+def evaluate(name: str, data: str, more: str = "", *keep: str) -> Case:
     words = f"evaluate --data {data} {SCORERS} {FEW} --out out/{name} {more}"
-    return Case(f"evaluate-{name}", words, (f"out/{name}/result.json",))
+    return Case(f"evaluate-{name}", words, keep or (f"out/{name}/result.json",))
+
+
+def papers(stem: str) -> tuple[str, ...]:
+    return tuple(f"{stem}.{ending}" for ending in ("tex", "csv", "md"))
 
 
 def inspect(name: str, data: str) -> Case:
@@ -124,7 +130,7 @@ CHAINS = {
         convert("split", "out/parts/validation.parquet --to jsonl --out out/split --no-images", "out/split/*.jsonl"),
     ),
     "evaluate": (
-        evaluate("hpdv2", "HPDv2/test.json"),
+        evaluate("hpdv2", "HPDv2/test.json", PAPER, "out/hpdv2/result.json", *papers("out/hpdv2/report")),
         Case(
             "evaluate-persons",
             f"evaluate --data HPDv2/test.json {SCORERS} {FEW} --persons --rule ties-half --seed 3 --out out/persons "
@@ -150,13 +156,13 @@ CHAINS = {
         Case("verify", "benchmark verify results/ours.json --images renders/ours"),
         Case(
             "leaderboard",
-            f"benchmark leaderboard {RESULTS} --out out/leaderboard --allow-outside {FEW}",
-            ("out/leaderboard/*.json", "out/leaderboard/*.md"),
+            f"benchmark leaderboard {RESULTS} --out out/leaderboard --allow-outside {FEW} {PAPER}",
+            ("out/leaderboard/*.json", *papers("out/leaderboard/leaderboard")),
         ),
         Case(
             "compare",
-            f"compare renders/base renders/ours --prompts suite.jsonl {SCORERS} {FEW} --out out/compared",
-            ("out/compared/compare.json",),
+            f"compare renders/base renders/ours --prompts suite.jsonl {SCORERS} {FEW} --out out/compared {PAPER}",
+            ("out/compared/compare.json", *papers("out/compared/compare")),
         ),
         Case(
             "study-prompts",
@@ -189,6 +195,12 @@ CHAINS = {
             f"evaluate --data judged/held-out.json --scorer out/run/model.safetensors --precision fp32 {FEW} "
             "--out out/evaluation",
             ("out/evaluation/result.json",),
+        ),
+        evaluate(
+            "seen",
+            "judged/train.json",
+            f"--scorer out/run/model.safetensors {PAPER}",
+            *papers("out/seen/report"),
         ),
         Case("export-official", "export out/run --to official --out out/mine.pt --json"),
         Case(
@@ -263,9 +275,17 @@ def parse(text: str, folder: Path, suffix: str = "") -> Any:
         text = text.replace(str(path), name)
     if suffix == ".jsonl":
         return [stable(json.loads(line)) for line in text.splitlines()]
+    if suffix == ".csv":
+        return [stable([as_number(cell) for cell in row]) for row in csv.reader(text.splitlines())]
     with contextlib.suppress(ValueError):
         return stable(json.loads(text))
     return [stable(line.rstrip()) for line in text.splitlines()]
+
+
+def as_number(cell: str) -> float | str:
+    with contextlib.suppress(ValueError):
+        return float(cell)
+    return cell
 
 
 def stable(value: Any) -> Any:

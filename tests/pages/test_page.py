@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from jinja2 import DictLoader, UndefinedError
 
+from hpskit.benchmark import compare_page
 from hpskit.pages.charts import Frame, axis_for, interval, line_chart
 from hpskit.pages.page import environment, figure_file
 
@@ -41,6 +42,14 @@ def test_every_colour_of_the_style_has_a_light_and_a_dark_value() -> None:
     light, dark = (set(re.findall(r"(--[\w-]+):", part)) for part in style.split("prefers-color-scheme: dark")[:2])
     assert light == dark >= {"--paper", "--ink", "--c0", "--c5"}
     assert set(re.findall(r"var\((--[\w-]+)\)", style)) <= light
+
+
+def test_the_palette_is_the_same_on_pages_in_files_and_in_pictures() -> None:
+    folder = Path(__file__).parents[2] / "src/hpskit/pages/templates"
+    light = (folder / "colours.css").read_text().split("prefers-color-scheme: dark")[0]
+    palette = dict(re.findall(r"--(c\d|people|quoted): (#\w+)", light))
+    assert dict(re.findall(r"\.(c\d|people|quoted) \{ color: (#\w+)", (folder / "figure.svg").read_text())) == palette
+    assert list(compare_page._COLOURS) == [palette[f"c{n}"] for n in range(6)]
 
 
 def test_words_and_marks_stand_out_from_their_ground() -> None:

@@ -20,6 +20,7 @@ from hpskit.annotation.project import Settings
 from hpskit.annotation.quality import standing
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import assignment, person, task, vote
+from hpskit.pages.format import unharmful
 
 __all__ = ["PayRow", "pay_csv", "pay_sheet"]
 
@@ -131,9 +132,3 @@ def pay_csv(rows: Sequence[PayRow], *, panel: bool = False) -> str:
         found |= {"hours": f"{row.hours:.4f}", "amount": f"{row.amount:.2f}"}
         writer.writerow([unharmful(value) for value in found.values()])
     return memory.getvalue()
-
-
-def unharmful(value: object) -> object:
-    """Put a quote before text that a spreadsheet would take for a formula."""
-    harmful = isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n")
-    return f"'{value}" if harmful and value else value

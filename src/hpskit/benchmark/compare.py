@@ -35,7 +35,7 @@ from hpskit.benchmark.run import SuiteImage, score_images, scored_images, suite_
 from hpskit.errors import InputError, OutputError, RecordError, listed, shown
 from hpskit.files import expand, inside
 from hpskit.images.layout import ImageSet, Match, find_images
-from hpskit.pages.paper import formats_of, paper_files
+from hpskit.pages.paper import file_names, formats_of, paper_files
 from hpskit.prompts.suites import Suite, SuitePrompt, open_suite
 from hpskit.schema import parse
 from hpskit.scoring.book import Book
@@ -154,7 +154,7 @@ def run(config: Compare, load: Callable[[], Sequence[Candidate]], progress: Prog
     suite = open_suite(config.prompts, option="--prompts")
     both = find_both(config, suite)
     formats = formats_of(config.out, "compare", config.paper)
-    check_free(config.out, _RECORD, _PRODUCTS, _FORMAT)
+    check_free(config.out, _RECORD, [*_PRODUCTS, *file_names("compare", formats)], _FORMAT)
     before = os.path.exists(config.out / _RECORD)
     if before and not os.path.exists(config.out / _LEDGER):
         raise OutputError(config.out / _RECORD, f"stands there without its {_LEDGER}", cure=_CURE)

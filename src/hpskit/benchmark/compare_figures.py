@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpskit.benchmark.result import Resampling, largest_differences, mean_interval
-from hpskit.pages import format as figures
 from hpskit.pages.charts import round_step
-from hpskit.pages.format import between, p_words, percent, signed
+from hpskit.pages.format import between, decimals, p_words, percent, signed
 from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.comparison import holm, paired_difference
 from hpskit.stats.correlation import scorer_agreement
 
-__all__ = ["agreement_of", "compared", "decimals"]
+__all__ = ["agreement_of", "compared", "decided"]
 
 _ALPHA = 0.05
 """A difference is believed if the permutation test gives a smaller p and the interval leaves out 0."""
@@ -72,9 +71,14 @@ def _outcome(difference: Mapping[str, Any]) -> str:
     """Say what the second is: `better`, `worse`, `undecided`, or `equal` if no prompt differs."""
     if difference["ties"] == difference["prompts"]:
         return "equal"
-    if difference["permutation_p"] >= _ALPHA or difference["low"] <= 0 <= difference["high"]:
+    if not decided(difference, difference["permutation_p"]):
         return "undecided"
     return "better" if difference["value"] > 0 else "worse"
+
+
+def decided(difference: Mapping[str, Any], p_value: float) -> bool:
+    """Tell whether a difference is believed, by the p-value of its permutation test, corrected or not."""
+    return bool(p_value < _ALPHA and not difference["low"] <= 0 <= difference["high"])
 
 
 def _verdict(outcome: str, difference: Mapping[str, Any], names: tuple[str, str]) -> str:
@@ -83,7 +87,7 @@ def _verdict(outcome: str, difference: Mapping[str, Any], names: tuple[str, str]
     count = difference["prompts"]
     if outcome == "equal":
         return f"No difference: {first} and {second} have the same score for each of the {count:,} prompts"
-    digits = decimals(difference)
+    digits = decimals(difference["low"], difference["high"])
     ends = between(difference["low"], difference["high"], digits, sign=True)
     figures = f"{signed(difference['value'], digits)} points ({ends}), {p_words(difference['permutation_p'])}"
     if outcome == "undecided":
@@ -92,11 +96,6 @@ def _verdict(outcome: str, difference: Mapping[str, Any], names: tuple[str, str]
             seen = f"no test can decide, whatever the scores; use {math.ceil(math.log2(2 / _ALPHA))} or more"
         return f"Not decided: {second} differs by {figures}; with {count:,} prompts {seen}"
     return f"{second} is {outcome}: {figures}; it wins {percent(difference['win_rate'])} of the {count:,} prompts"
-
-
-def decimals(difference: Mapping[str, Any]) -> int:
-    """Return the decimals that a reader needs."""
-    return figures.decimals(difference["low"], difference["high"])
 
 
 def _categories(

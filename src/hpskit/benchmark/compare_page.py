@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
-from hpskit.benchmark.compare_figures import decimals
+from hpskit.benchmark.compare_figures import decided
 from hpskit.errors import InputError
 from hpskit.pages.charts import Axis, Bar, Dot, Frame, axis_for, bar_chart, colours_of, count_axis, dot_chart, interval
-from hpskit.pages.format import between, number, p_figure, signed
+from hpskit.pages.format import between, decimals, number, p_figure, signed
 from hpskit.pages.page import page
 from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
 from hpskit.pixels import Encoded, open_image, thumbnail
@@ -78,7 +78,6 @@ def compare_page(result: Mapping[str, Any], pictures: Pictures) -> str:
         axes={scorer["label"]: effect_axis(scorer) for scorer in result["scorers"]},
         histograms={scorer["label"]: histogram(scorer, shades) for scorer in result["scorers"]},
         effect=effect,
-        decimals=decimals,
     )
 
 
@@ -98,12 +97,12 @@ def effect(axis: Axis, name: str, row: Mapping[str, Any], digits: int, shades: S
 def histogram(scorer: Mapping[str, Any], shades: Sequence[str]) -> Markup:
     """Draw how the differences of the prompts are spread, and their mean."""
     edges, counts = scorer["histogram"]["edges"], scorer["histogram"]["counts"]
-    mean = scorer["difference"]["value"]
+    mean, low, high = (scorer["difference"][key] for key in ("value", "low", "high"))
     frame = Frame(
         x=axis_for([edges[0], edges[-1], 0.0], steps=6, title="difference, points"),
         y=count_axis(max(counts, default=0), steps=4, title="prompts"),
         height=178,
-        rule=(mean, f"mean {signed(mean, decimals(scorer['difference']))}"),
+        rule=(mean, f"mean {signed(mean, decimals(low, high))}"),
     )
     bars = []
     for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
@@ -114,18 +113,19 @@ def histogram(scorer: Mapping[str, Any], shades: Sequence[str]) -> Markup:
 
 def compare_paper(result: Mapping[str, Any]) -> Paper:
     """Make what papers take of `compare.json`: the difference by each scorer, of all prompts and of each category."""
-    names, level = (result["first"]["name"], result["second"]["name"]), f"{100 * result['settings']['level']:g} %"
+    names = (result["first"]["name"], result["second"]["name"])
     tables, panels = [], []
     data: list[list[Cell]] = []
     for scorer in result["scorers"]:
-        own, digits = scorer["difference"], decimals(scorer["difference"])
+        own = scorer["difference"]
+        digits = decimals(own["low"], own["high"])
         scopes = [{"name": "all", "difference": own, "holm_p": own["permutation_p"]}, *scorer["categories"]]
         rows: list[list[Cell]] = []
         dots = []
         for scope in (scope for scope in scopes if scope["difference"]):
             d = scope["difference"]
             wins = Estimate(value=d["win_rate"], low=d["win_low"], high=d["win_high"])
-            difference = estimate(d, bold=scope["holm_p"] < 1 - d["level"] and not d["low"] <= 0 <= d["high"])
+            difference = estimate(d, bold=decided(d, scope["holm_p"]))
             rest = (scope["holm_p"], d["sign_p"], d["detectable"])
             figures: list[Cell] = [str(d["prompts"]), difference, wins]
             rows.append([scope["name"], *figures, p_figure(rest[0]), p_figure(rest[1]), Estimate(value=rest[2])])
@@ -141,7 +141,7 @@ def compare_paper(result: Mapping[str, Any]) -> Paper:
         ]
         by = f"by {scorer['label']} ({scorer['info']['identity']})"
         caption = f"{names[1]} less {names[0]} on {result['suite']['name']}, {by}."
-        notes = [f"Brackets: {level} intervals over prompts. Bold: decided. p: permutation test"]
+        notes = ["Bold: decided. p: permutation test"]
         notes[0] += "; of categories corrected for their number (Holm)." if scorer["categories"] else "."
         notes.append("Wins: prompts on which the first-named scores higher. Can detect: with 80 % power.")
         tables.append(
@@ -152,14 +152,7 @@ def compare_paper(result: Mapping[str, Any]) -> Paper:
     figures_of = [("difference", True), ("wins", True), ("p", False), ("sign_p", False), ("detectable", False)]
     keys = [Column(key=key) for key in ("scorer", "category", "prompts")]
     keys += [Column(key=key, digits=6, ends=ends) for key, ends in figures_of]
-    return Paper(
-        title=result["verdict"],
-        made_by=f"Made by {result['package']}: {result['command']}",
-        tables=tables,
-        data=Table(label="", caption="", columns=keys, rows=data),
-        charts=panels,
-        note=f"Mean differences with {level} intervals over prompts.",
-    )
+    return Paper(title=result["verdict"], result=result, tables=tables, columns=keys, rows=data, charts=panels)
 
 
 # The picture

@@ -30,7 +30,7 @@ from hpskit.benchmark.result import Entry, Resampling, figures_of, read_results,
 from hpskit.errors import InputError, shown
 from hpskit.files import sha256_file
 from hpskit.pages.format import counted, decimals
-from hpskit.pages.paper import formats_of, paper_files
+from hpskit.pages.paper import file_names, formats_of, paper_files
 from hpskit.prompts.suites import STYLES
 from hpskit.stage import check_free, heading, publish
 from hpskit.stats.blocks import Flags, Floats, Index
@@ -94,8 +94,8 @@ def run(config: Leaderboard) -> dict[str, Any]:
         OutputError: the output cannot be written, or holds something else.
     """
     formats = [name for name in formats_of(config.out, "leaderboard", config.paper) if name != "md"]  # always made
-    names = ("html", "md", "tex", "csv", "svg", "pdf") if formats else ("html", "md")
-    check_free(config.out, _RECORD, [f"leaderboard.{name}" for name in names], _FORMAT)
+    names = ["leaderboard.html", *file_names("leaderboard", ["md", *formats])]
+    check_free(config.out, _RECORD, names, _FORMAT)
     results = read_results(config.results)
     check_names("images", config.images, [result.name for result in results])
     for name, folder in config.images.items():

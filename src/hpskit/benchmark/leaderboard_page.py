@@ -23,7 +23,7 @@ from hpskit.files import inside
 from hpskit.pages.charts import Axis, Dot, axis_for, colours_of, dot_chart, interval, interval_axis
 from hpskit.pages.format import counted, digits_for, signed
 from hpskit.pages.page import environment, page
-from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
+from hpskit.pages.paper import Cell, Column, Paper, Table, estimate
 from hpskit.pixels import Encoded, open_image, thumbnail
 from hpskit.prompts.suites import image_name
 from hpskit.stats.blocks import Flags, Floats
@@ -323,17 +323,14 @@ def leaderboard_table(board: Mapping[str, Any]) -> str:
 
 def leaderboard_paper(board: Mapping[str, Any]) -> Paper:
     """Make what papers take of `leaderboard.json`: a table and a chart by each scorer; for CSV every scope of all."""
-    level = f"{100 * board['settings']['level']:g} %"
     rows: list[list[Cell]] = []
     for scorer, scope in ((own, scope) for own in board["scorers"] for scope in own["scopes"]):
         for row in scope["models"]:
-            wins = None if row["win_rate"] is None else {"value": row["win_rate"]}
-            figures = [estimate(one) for one in (row["rank"], row, wins, row["strength"])]
+            figures = [estimate(one) for one in (row["rank"], row, {"value": row["win_rate"]}, row["strength"])]
             rows.append([scorer["label"], scope["category"], row["name"], str(row["prompts"]), *figures])
     names = [Column(key=key) for key in ("scorer", "category", "model", "prompts")]
     figures_of = [Column(key=key, digits=6, ends=key != "wins") for key in ("rank", "mean", "wins", "strength")]
-    data = Table(label="", caption="", columns=[*names, *figures_of], rows=rows)
-    tables = [paper_table(board, scorer, level) for scorer in board["scorers"]]
+    tables = [paper_table(board, scorer) for scorer in board["scorers"]]
     charts = []
     for scorer in board["scorers"]:
         known = [row for row in scorer["scopes"][0]["models"] if row["value"] is not None]
@@ -342,12 +339,18 @@ def leaderboard_paper(board: Mapping[str, Any]) -> Paper:
         ]
         ends = [end for row in known for end in (row["value"], row["low"], row["high"]) if end is not None]
         charts.append(dot_chart(scorer["label"], axis_for(ends or [0, 1], title="mean score"), dots))
-    note = f"Means with {level} intervals over prompts; a ring lacks a rank."
-    made_by = f"Made by {board['package']}: {board['command']}"
-    return Paper(title=board["title"], made_by=made_by, tables=tables, data=data, charts=charts, note=note)
+    return Paper(
+        title=board["title"],
+        result=board,
+        tables=tables,
+        columns=[*names, *figures_of],
+        rows=rows,
+        charts=charts,
+        note="Ring: no rank.",
+    )
 
 
-def paper_table(board: Mapping[str, Any], scorer: Mapping[str, Any], level: str) -> Table:
+def paper_table(board: Mapping[str, Any], scorer: Mapping[str, Any]) -> Table:
     """Make the table of a scorer: the best of each column bold, and those marked that cannot be told from the best."""
     whole, *parts = scorer["scopes"]
     highest = [
@@ -362,8 +365,8 @@ def paper_table(board: Mapping[str, Any], scorer: Mapping[str, Any], level: str)
             estimate(one, bold=one["rank"] is not None and one["value"] == best)
             for one, best in zip(own, highest, strict=True)
         ]
-        wins = None if row["win_rate"] is None else Estimate(value=row["win_rate"])
-        rows.append([rank_range(row["rank"]).replace("-", "\N{EN DASH}"), f"{row['name']}{marks}", *means, wins])
+        rank, wins = rank_range(row["rank"]).replace("-", "\N{EN DASH}"), estimate({"value": row["win_rate"]})
+        rows.append([rank, f"{row['name']}{marks}", *means, wins])
     columns = [Column(key="rank", title="rank"), Column(key="model", title="model")]
     columns.append(Column(key="average", title="average", digits=scorer["digits"]))
     columns += [
@@ -372,9 +375,7 @@ def paper_table(board: Mapping[str, Any], scorer: Mapping[str, Any], level: str)
     columns.append(Column(key="wins", title="wins, %", digits=0, percent=True, ends=False))
     used = "".join(str(row[1])[len(one["name"]) :] for row, one in zip(rows, whole["models"], strict=True))
     said = {"*": "*: lacks images.", "†": "†: cannot be told from the best."}
-    notes = [
-        f"Brackets: {level} intervals over prompts. Bold: the highest. A rank is a range where the data do not decide."
-    ]
+    notes = ["Bold: the highest. A rank is a range where the data do not decide."]
     notes += [words for mark, words in said.items() if mark in used]
     caption = f"{board['title']}, by {scorer['label']} ({scorer['info']['identity']})."
     label = f"leaderboard-{scorer['label']}"

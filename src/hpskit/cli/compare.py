@@ -129,10 +129,9 @@ def _print(result: dict[str, Any], out: Path) -> None:
 
 
 def _figures(difference: dict[str, Any], p_value: float) -> tuple[str, ...]:
-    from hpskit.benchmark.compare_figures import decimals
-    from hpskit.pages.format import between, number, p_figure, percent, signed
+    from hpskit.pages.format import between, decimals, number, p_figure, percent, signed
 
-    digits = decimals(difference)
+    digits = decimals(difference["low"], difference["high"])
     return (
         signed(difference["value"], digits),
         between(difference["low"], difference["high"], digits, sign=True),

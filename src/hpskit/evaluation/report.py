@@ -15,7 +15,7 @@ from hpskit.pages import charts
 from hpskit.pages.charts import Axis, Dot, Frame, Point, Series
 from hpskit.pages.format import counted, percent
 from hpskit.pages.page import page
-from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
+from hpskit.pages.paper import Cell, Column, Paper, Table, estimate
 
 __all__ = ["agreement_page", "evaluation_page", "evaluation_paper"]
 
@@ -30,7 +30,7 @@ def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, st
     held_out = [scorer["training"]["held_out"] for scorer in scorers]
     rows = [*(scorer["accuracy"][rule] for scorer in scorers), *result["people"]]
     rows += [row for row in held_out if row and row["rule"] == rule]
-    published = [{"value": row["value"] / 100, "low": None, "high": None} for row in result["published"]["rows"]]
+    published = [{"value": _share(row["value"]), "low": None, "high": None} for row in result["published"]["rows"]]
     test_set = result["published"]["test_set"]
     return page(
         "hpskit.evaluation",
@@ -51,7 +51,7 @@ def evaluation_page(result: Mapping[str, Any], thumbnails: Mapping[tuple[str, st
 
 def evaluation_paper(result: Mapping[str, Any]) -> Paper:
     """Make what papers take of `result.json`: accuracies by the rule of the headline, and for CSV by all rules."""
-    rule, level = result["settings"]["rule"], f"{100 * result['settings']['level']:g} %"
+    rule = result["settings"]["rule"]
     colour = charts.colours_of(scorer["label"] for scorer in result["scorers"])
     fair = [s["accuracy"][rule]["value"] for s in result["scorers"] if not s["training"]["seen"]]
     rows: list[Sequence[Cell] | None] = []
@@ -60,7 +60,7 @@ def evaluation_paper(result: Mapping[str, Any]) -> Paper:
     for scorer in result["scorers"]:
         own, seen = scorer["accuracy"][rule], scorer["training"]["seen"]
         best = not seen and len(fair) > 1 and own["value"] == max(fair)
-        published = None if scorer["published"] is None else Estimate(value=scorer["published"] / 100)
+        published = estimate({"value": _share(scorer["published"])})
         name = scorer["label"] + ("*" if seen else "") + ("†" if scorer["training"]["chosen_on"] else "")
         rows.append([name, estimate(own, bold=best), estimate(scorer["kendall_tau_b"]), published])
         measures = {**scorer["accuracy"], **{key: scorer[key] for key in ("kendall_tau_b", "spearman")}}
@@ -68,13 +68,12 @@ def evaluation_paper(result: Mapping[str, Any]) -> Paper:
         dots.append(_dot(scorer["label"], own, colour[scorer["label"]], hollow=bool(seen)))
     rows += [None] if result["people"] else []
     for row in result["people"]:
-        published = None if row["published"] is None else Estimate(value=row["published"] / 100)
+        published = estimate({"value": _share(row["published"])})
         rows.append([row["name"], estimate(row), None, published])
         data.append(["people", row["name"], row["rule"], estimate(row)])
         dots.append(_dot(row["name"], row, "people"))
-    data += [
-        ["published", row["name"], rule, Estimate(value=row["value"] / 100)] for row in result["published"]["rows"]
-    ]
+    quoted = result["published"]["rows"]
+    data += [["published", row["name"], rule, estimate({"value": _share(row["value"])})] for row in quoted]
     columns = [
         Column(key="scorer", title="scorer"),
         Column(key="accuracy", title="accuracy, %", digits=1, percent=True),
@@ -83,9 +82,7 @@ def evaluation_paper(result: Mapping[str, Any]) -> Paper:
     ]
     if not any(row and row[3] for row in rows):
         columns, rows = columns[:3], [row and row[:3] for row in rows]
-    notes = [
-        f"Brackets: {level} intervals over prompts. Bold: the highest of the scorers that have not seen these prompts."
-    ]
+    notes = ["Bold: the highest of the scorers that have not seen these prompts."]
     notes += ["*: trained on these prompts, so no result."] if len(fair) < len(result["scorers"]) else []
     notes += (
         ["†: its checkpoint was chosen on these prompts."] if any("†" in str(row[0]) for row in rows if row) else []
@@ -99,13 +96,18 @@ def evaluation_paper(result: Mapping[str, Any]) -> Paper:
     axis = _axis([*(s["accuracy"][rule] for s in result["scorers"]), *result["people"]], "pairs right, %")
     return Paper(
         title=caption,
-        made_by=f"Made by {result['package']}: {result['command']}",
+        result=result,
         tables=[table],
-        data=Table(label="", caption="", columns=keys, rows=data),
+        columns=keys,
+        rows=data,
         charts=[charts.dot_chart(f"rule {rule}", axis, dots)],
-        note=f"{level} intervals over prompts."
-        + (" Ring: trained on these prompts." if len(fair) < len(result["scorers"]) else ""),
+        note="Ring: trained on these prompts." if len(fair) < len(result["scorers"]) else "",
     )
+
+
+def _share(percent: float | None) -> float | None:
+    """Turn a published figure from percent, without the digits that a division leaves."""
+    return None if percent is None else round(percent / 100, 6)
 
 
 def _dot(name: str, row: Row, colour: str, *, hollow: bool = False) -> Dot:

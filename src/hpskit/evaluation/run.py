@@ -29,11 +29,11 @@ from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import evaluation_page, evaluation_paper
 from hpskit.files import json_text, read_json
 from hpskit.models.training_record import TrainingRecord
-from hpskit.pages.paper import formats_of, paper_files
+from hpskit.pages.paper import file_names, formats_of, paper_files
 from hpskit.pixels import Encoded
 from hpskit.scoring.book import Book, Request, stopped
 from hpskit.scoring.contract import Candidate, Scorer, check_candidates
-from hpskit.stage import Ledger, Manifest, Progress, heading, publish, read_manifest
+from hpskit.stage import Ledger, Manifest, Progress, check_free, heading, publish, read_manifest
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.blocks import Floats
 from hpskit.stats.correlation import kendall_tau_b, spearman
@@ -112,7 +112,9 @@ def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: P
         config.data, format=config.data_format, image_root=config.image_root, allow_outside=config.allow_outside
     )
     settings = config.settings(data.format)
-    formats = formats_of(config.out, "report", config.paper)
+    formats = formats_of(config.out, "report", config.paper, record="manifest.json")
+    names = {*_PRODUCTS, *file_names("report", formats)}
+    check_free(config.out, "manifest.json", names, _MANIFEST)
     before = read_manifest(config.out, _MANIFEST, _PRODUCTS, model=Manifest)
     groups = read_groups(data, on_error=config.on_error)
     groups.check_judged(settings.rules()[settings.rule])
@@ -126,7 +128,7 @@ def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: P
         scored = _score(groups, scorers, Book(ledger), config.on_error, progress)
         groups, scores = scored.groups, scored.scores
         header = json.loads(json.dumps(_header(config, settings, scored, candidates)))
-        if before is not None and not config.paper and before.run == header and before.holds(config.out):
+        if before and before.run == header and before.files.keys() == names and before.holds(config.out):
             return Summary(result=read_json(config.out / "result.json"), resumed=scored.known)
         result = {
             **heading(_FORMAT, config.command),

@@ -1,4 +1,4 @@
-"""Figures as people read them: numbers, signs, percent, counts, durations, p-values; texts in Markdown."""
+"""Figures as people read them: numbers, signs, percent, counts, durations, p-values; texts in Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ __all__ = [
     "signed",
     "thousands",
     "tied",
+    "unharmful",
     "whole",
 ]
 
@@ -120,3 +121,8 @@ def plain(text: str) -> Markup:
     """Put text on one line, with nothing that Markdown or HTML would take for its own."""
     safe = re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(text.split())).replace("&", "&amp;")
     return Markup(safe)  # noqa: S704  # what means something was escaped above
+
+
+def unharmful(value: object) -> object:
+    """Put a quote before text that a spreadsheet would take for a formula in a cell of CSV."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(tuple("=+-@\t\r\n")) else value

@@ -25,11 +25,7 @@ _MARK = b'<meta name="generator" content="hpskit '
 
 def page(package: str, template: str, *, result: Mapping[str, Any], **facts: Any) -> str:
     """Render a template in `package` that extends `page.html`; `result["package"]` says what made the page."""
-    return environment(package).get_template(template).render(result=result, percent=_percent, **facts)
-
-
-def _percent(share: float, digits: int = 0) -> str:
-    return figures.tied(figures.percent(share, digits))  # no line begins with the sign
+    return environment(package).get_template(template).render(result=result, **facts)
 
 
 def check_page_free(out: Path) -> None:

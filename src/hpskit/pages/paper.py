@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from typing import Any, TypeAlias
 from markupsafe import Markup
 
 from hpskit.errors import InputError, MissingExtraError, shown
-from hpskit.pages.format import between, number, plain, signed
+from hpskit.pages.format import between, number, plain, signed, unharmful
 from hpskit.pages.page import figure_file
-from hpskit.stage import check_folder
+from hpskit.stage import check_folder, read_record
 
-__all__ = ["Column", "Estimate", "Paper", "Table", "estimate", "formats_of", "paper_files"]
+__all__ = ["Column", "Estimate", "Paper", "Table", "estimate", "file_names", "formats_of", "paper_files"]
 
 _SUFFIXES = {"latex": "tex", "csv": "csv", "md": "md", "svg": "svg", "pdf": "pdf"}
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -32,6 +31,7 @@ _LATEX |= {
     "…": r"\ldots{}",
     "[": "{[}",
     "]": "{]}",
+    "*": "{*}",  # at the beginning of a row it, and a bracket, would belong to the end of the row above
     '"': "''",
 }
 
@@ -72,6 +72,11 @@ class Column:
     ends: bool = True
     """The estimates have intervals."""
 
+    @property
+    def interval(self) -> bool:
+        """Tell whether the ends of intervals have a place of their own."""
+        return self.digits is not None and self.ends
+
     def written(self, cell: Cell) -> tuple[str, str]:
         """The figure and its interval as people read them."""
         if not isinstance(cell, Estimate) or self.digits is None:
@@ -98,19 +103,30 @@ class Paper:
     """A result, ready to be written in any of the formats."""
 
     title: str
-    made_by: str
-    """Package and command, in a comment of the LaTeX file."""
+    result: Mapping[str, Any]
+    """Its `package` and `command` stand in a comment of the LaTeX file, the level of its intervals in the notes."""
     tables: Sequence[Table]
-    data: Table
-    """Everything, for CSV."""
+    columns: Sequence[Column]
+    """Of everything, for CSV."""
+    rows: Sequence[Sequence[Cell]]
     charts: Sequence[Markup]
-    note: str
+    note: str = ""
+    """What is to be said below the charts besides."""
+
+    @property
+    def level(self) -> str:
+        """Say what the intervals are."""
+        return f"{100 * self.result['settings']['level']:g} % intervals over prompts."
+
+    def notes(self, table: Table) -> list[str]:
+        """Return what stands below a table."""
+        return [f"Brackets: {self.level}", *table.notes]
 
 
-def formats_of(out: Path, stem: str, asked: Iterable[str]) -> list[str]:
-    """Return the formats that are asked for, and those whose files an earlier run left: all are of one result.
+def formats_of(out: Path, stem: str, asked: Iterable[str], *, record: str = "") -> list[str]:
+    """Return the formats that are asked for, and those whose files an earlier run made: all are of one result.
 
-    Names may stand in one text, with commas between them.
+    Names may stand in one text, with commas between them. `record` names the files of a run; empty is `STEM.json`.
 
     Raises:
         InputError: there is no such format, or the folder is named as a file.
@@ -122,22 +138,28 @@ def formats_of(out: Path, stem: str, asked: Iterable[str]) -> list[str]:
     for name in names:
         if name not in _SUFFIXES:
             raise InputError("--paper", f"has {shown(name)}", expected=f"some of {', '.join(_SUFFIXES)}")
-    found = [name for name, suffix in _SUFFIXES.items() if name in names or os.path.exists(out / f"{stem}.{suffix}")]
+    made = read_record(out / (record or f"{stem}.json")).get("files", {})
+    found = [name for name in _SUFFIXES if name in names or made.keys() & file_names(stem, [name])]
     if "pdf" in found:
         _pdf_writer()
     return found
+
+
+def file_names(stem: str, formats: Iterable[str]) -> list[str]:
+    """Name the files of these formats."""
+    return [f"{stem}.{_SUFFIXES[name]}" for name in formats]
 
 
 def paper_files(paper: Paper, stem: str, formats: Iterable[str]) -> dict[str, bytes]:
     """Make the files, by name; made again from the same result they are equal to the byte."""
     writers: Mapping[str, Callable[[Paper], bytes]] = {
         "latex": lambda paper: _latex(paper).encode(),
-        "csv": lambda paper: _csv(paper.data).encode(),
-        "md": lambda paper: "\n".join(map(_markdown, paper.tables)).encode(),
+        "csv": lambda paper: _csv(paper).encode(),
+        "md": lambda paper: "\n".join(_markdown(table, paper.notes(table)) for table in paper.tables).encode(),
         "svg": lambda paper: _figure(paper).encode(),
         "pdf": lambda paper: _pdf(_figure(paper)),
     }
-    return {f"{stem}.{_SUFFIXES[name]}": writers[name](paper) for name in formats}
+    return {name: writers[kind](paper) for kind in formats for name in file_names(stem, [kind])}
 
 
 # Tables
@@ -150,17 +172,16 @@ def _escaped(text: str) -> str:
 
 
 def _latex(paper: Paper) -> str:
+    made_by = f"{paper.result['package']}: {paper.result['command']}"
     lines = [
-        f"% {' '.join(paper.made_by.split())}",
+        f"% Made by {' '.join(made_by.split())}",
         "% Needs \\usepackage{booktabs}; names beyond Latin need LuaLaTeX.",
     ]
     for table in paper.tables:
         shown = [column for column in table.columns if column.title]
-        kinds = ["l" if one.digits is None else "r@{~}l" if one.ends else "r" for one in shown]
+        kinds = ["l" if one.digits is None else "r@{~}l" if one.interval else "r" for one in shown]
         heads = [
-            rf"\multicolumn{{2}}{{c}}{{{_escaped(one.title)}}}"
-            if one.digits is not None and one.ends
-            else _escaped(one.title)
+            rf"\multicolumn{{2}}{{c}}{{{_escaped(one.title)}}}" if one.interval else _escaped(one.title)
             for one in shown
         ]
         lines += [
@@ -185,19 +206,14 @@ def _latex(paper: Paper) -> str:
                 if column.title:
                     value, ends = map(_escaped, column.written(cell))
                     cells.append(rf"\textbf{{{value}}}" if isinstance(cell, Estimate) and cell.bold else value)
-                    cells += (
-                        [rf"{{\footnotesize {ends}}}" if ends else ""]
-                        if column.digits is not None and column.ends
-                        else []
-                    )
+                    cells += [rf"{{\footnotesize {ends}}}" if ends else ""] if column.interval else []
             lines.append(f"{' & '.join(cells)} \\\\")
         lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += ["", rf"\smallskip{{\footnotesize {_escaped(' '.join(table.notes))}\par}}"] if table.notes else []
-        lines.append(r"\end{table}")
+        lines += ["", rf"\smallskip{{\footnotesize {_escaped(' '.join(paper.notes(table)))}\par}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
-def _markdown(table: Table) -> str:
+def _markdown(table: Table, notes: Iterable[str]) -> str:
     shown = [column for column in table.columns if column.title]
     lines = [f"| {' | '.join(plain(column.title) for column in shown)} |"]
     lines.append(f"| {' | '.join('---' if column.digits is None else '---:' for column in shown)} |")
@@ -209,29 +225,22 @@ def _markdown(table: Table) -> str:
                 value = f"**{value}**" if isinstance(cell, Estimate) and cell.bold else value
                 cells.append(f"{value} {ends}".strip())
         lines += [f"| {' | '.join(cells)} |"] if row is not None else []
-    notes = "".join(f"\n{plain(note)}\n" for note in table.notes)
-    return f"**{plain(table.caption)}**\n\n" + "\n".join(lines) + f"\n{notes}"
+    below = "".join(f"\n{plain(note)}\n" for note in notes)
+    return f"**{plain(table.caption)}**\n\n" + "\n".join(lines) + f"\n{below}"
 
 
-def _csv(table: Table) -> str:
+def _csv(paper: Paper) -> str:
     """Numbers in full precision, ends of intervals in columns of their own; what is not known is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([name for column in table.columns for name in _names(column)])
-    for row in table.rows:
+    writer.writerow([one.key + end for one in paper.columns for end in ("", "_low", "_high")[: 1 + 2 * one.interval]])
+    for row in paper.rows:
         cells: list[object] = []
-        for column, cell in zip(table.columns, row or (), strict=True):
-            if isinstance(cell, Estimate):
-                cells += [cell.value, cell.low, cell.high][: len(_names(column))]
-            else:
-                cells += [cell, None, None][: len(_names(column))]
+        for column, cell in zip(paper.columns, row, strict=True):
+            one = (cell.value, cell.low, cell.high) if isinstance(cell, Estimate) else (unharmful(cell), None, None)
+            cells += one[: 1 + 2 * column.interval]
         writer.writerow(cells)
     return text.getvalue()
-
-
-def _names(column: Column) -> list[str]:
-    ends = column.digits is not None and column.ends
-    return [column.key, *(f"{column.key}_{end}" for end in (("low", "high") if ends else ()))]
 
 
 # Charts
@@ -241,7 +250,8 @@ def _figure(paper: Paper) -> str:
     """All charts, one below another, each as large as it is drawn."""
     sizes = [re.findall(r'viewBox="\S+ \S+ (\S+) (\S+)"', chart)[0] for chart in paper.charts]
     width, height = (max(float(size[n]) for size in sizes) for n in (0, 1))
-    return figure_file(paper.title, paper.charts, columns=1, cell=(round(width), round(height) + 8), note=paper.note)
+    note = f"{paper.level} {paper.note}".strip()
+    return figure_file(paper.title, paper.charts, columns=1, cell=(round(width), round(height) + 8), note=note)
 
 
 def _pdf(svg: str) -> bytes:
