@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,25 @@ def test_the_mean_is_that_of_all_images_in_any_batches() -> None:
     assert float(metric.compute()) == pytest.approx(expected, abs=0.05)
     with pytest.raises(InputError, check=at("prompts", found="1 for 5")):
         metric.update(PIXELS, ["a"])
+
+
+def test_copies_share_the_scorer_and_count_by_themselves() -> None:
+    metric = HumanPreferenceScore(load_scorer("mini", precision="fp32"))
+    metric.update(PIXELS[:2], "a")
+    for copied in (metric.clone(), copy.deepcopy(metric)):
+        assert copied.scorer is metric.scorer
+        assert float(copied.compute()) == float(metric.compute())
+        copied.update(PIXELS[2:], "a")
+        assert (int(copied.images), int(metric.images)) == (5, 2)
+
+
+def test_a_file_is_a_scorer(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "class One:\n    def score(self, images, prompts):\n        return [1.0] * len(images)\n"
+    )
+    metric = HumanPreferenceScore(Path(f"{tmp_path / 'own.py'}:One"))
+    metric.update(PIXELS, PROMPTS)
+    assert float(metric.compute()) == 1
 
 
 PROCESS = """

@@ -14,10 +14,13 @@ from typing import Any, Literal, NoReturn, TextIO, TypeAlias
 
 from hpskit.errors import InputError, RecordError, listed, shown
 from hpskit.files import JSON, check_regular, explain
+from hpskit.schema import nearest
 
 __all__ = [
+    "PROMPT_NAMES",
     "Filled",
     "Report",
+    "Row",
     "guess",
     "named_columns",
     "parquet_batches",
@@ -26,6 +29,8 @@ __all__ = [
     "read_rows",
     "refuse",
     "row_groups",
+    "tokens",
+    "usual",
 ]
 
 Report: TypeAlias = Callable[[RecordError], None]
@@ -33,6 +38,8 @@ Report: TypeAlias = Callable[[RecordError], None]
 Filled = Literal["all", "none", "some"]
 """Rows in which columns have a value; `some` also if the file does not say."""
 Row: TypeAlias = tuple[int, dict[str, Any]]
+PROMPT_NAMES = ("prompt", "caption", "text", "txt", "description", "prompt_text", "text_prompt")
+"""Usual names of the column of the prompt, the documented one first."""
 
 CHUNK = 1 << 20
 """Characters of a JSON array that are read at once."""
@@ -98,18 +105,24 @@ def read_entries(path: Path, report: Report = refuse) -> Iterator[tuple[str, dic
         yield from ((f"{path}: line {number}", value) for number, value in json_lines(path, report))
 
 
-def named_columns(text: str, roles: Collection[str], option: str = "--columns") -> dict[str, str]:
+def named_columns(text: str, roles: Collection[str], path: Path, there: Collection[str]) -> dict[str, str]:
     """Read what a person says of the columns of a table, `ROLE=NAME,ROLE=NAME`, as role -> name.
 
+    A role that is a number stands for a value, and what is said of it need be no column.
+
     Raises:
-        InputError: there is no such role, or one is there twice or without a name.
+        InputError: there is no such role or column, or a role is there twice or without a name.
     """
     found: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         role, _, name = (word.strip() for word in part.partition("="))
         if role not in roles or not name or role in found:
             what = "is there twice" if role in found else "is no ROLE=NAME"
-            raise InputError(option, f"has {shown(part)}, which {what}", expected=f"roles {', '.join(roles)}")
+            raise InputError("--columns", f"has {shown(part)}, which {what}", expected=f"roles {', '.join(roles)}")
+        if not role.isdecimal() and name not in there:
+            near, expected = nearest(name, there), f"one of {listed(map(shown, there), 20)}"
+            cure = f"did you mean --columns {role}={near}?" if near else "correct --columns"
+            raise InputError(path, f"has no column {shown(name)}", expected=expected, cure=cure)
         found[role] = name
     return found
 
@@ -126,6 +139,18 @@ def guess(path: Path, role: str, candidates: Collection[str], columns: Collectio
     there = "" if candidates else f" (there are: {listed(map(shown, columns), 20) or 'none'})"
     name = next(iter(candidates), "NAME")
     raise InputError(path, found + there, expected="one", cure=f"name it: --columns {role}={name}")
+
+
+def tokens(name: str) -> tuple[str, ...]:
+    """Split a name into its words: `imageA`, `image_a` and `Image A` are the same."""
+    return tuple(re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:200]).lower()))
+
+
+def usual(there: Collection[str], names: Collection[str]) -> list[str]:
+    """Return the columns that have one of the usual names; if the first of these is there, it alone."""
+    words, first = {name: "_".join(tokens(name)) for name in there}, next(iter(names), "")
+    alone = [first] if first in there else [name for name in there if words[name] == first]
+    return alone or [name for word in names for name in there if words[name] == word]
 
 
 @contextlib.contextmanager
@@ -327,19 +352,13 @@ def read_row_group(path: Path, number: int, *, without: Collection[str] = ()) ->
         RecordError: the row group is damaged.
     """
     with readable(path):
-        rows = parquet_rows(path, refuse, only=number, without=without)
+        rows = parquet_rows(path, refuse, only=number, wanted=lambda s: [n for n in s.names if n not in without])
         yield from ((f"{path}: row {row}", value) for row, value in rows)
 
 
-def parquet_rows(
-    path: Path, report: Report, *, only: int | None = None, without: Collection[str] = ()
-) -> Iterator[Row]:
-    """Read the rows of a parquet file, or of one of its row groups; columns may be left out."""
-
-    def wanted(schema: Any) -> list[str] | None:
-        return [name for name in schema.names if name not in without] if without else None
-
-    for first, batch in parquet_batches(path, report, only=only, wanted=wanted):
+def parquet_rows(path: Path, report: Report, **options: Any) -> Iterator[Row]:
+    """Read the rows of a parquet file; see `parquet_batches` for the options."""
+    for first, batch in parquet_batches(path, report, **options):
         with cells(path, report, first, batch.num_rows):
             yield from enumerate(batch.to_pylist(), first)
 
@@ -359,7 +378,7 @@ def parquet_batches(
         report: receives the error of a damaged row group.
         only: the number of a row group; None reads all.
         wanted: gives, for the Arrow schema, the columns to read, `a` or `a.b`; None for all.
-        span: the rows to read, from 1; None reads all. Row groups outside of it are not read.
+        span: the rows to read, from 1; None reads all. Row groups outside of it are not read, nor what follows it.
 
     Yields:
         The number of the first row, from 1, and a `pyarrow.RecordBatch`.
@@ -386,6 +405,8 @@ def parquet_batches(
                     if kept.num_rows:
                         yield before + 1 + skipped, kept
                     before += batch.num_rows
+                    if span is not None and before + 1 >= span.stop:
+                        return
 
 
 @contextlib.contextmanager

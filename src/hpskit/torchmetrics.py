@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ __all__ = ["HumanPreferenceScore"]
 class HumanPreferenceScore(Metric):
     """Mean of the scores of all images that `update` was given; each image counts once, whatever batch it came in.
 
-    The scorer keeps its own device: `to` moves the two sums alone.
+    The scorer keeps its own device: `to` moves the two sums alone, and copies of the metric share it.
     """
 
     is_differentiable = False
@@ -38,20 +39,20 @@ class HumanPreferenceScore(Metric):
 
     def __init__(
         self,
-        scorer: str | PreferenceScorer = DEFAULT_MODEL,
+        scorer: str | os.PathLike[str] | PreferenceScorer = DEFAULT_MODEL,
         *,
         value_range: tuple[float, float] = (0, 1),
         layout: Layout | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take a scorer, or load the one of this name; see `PreferenceScorer.score` for the other options.
+        """Take a scorer, or load the one of this name or file; see `PreferenceScorer.score` for the other options.
 
         `kwargs` are those of every metric, such as `sync_on_compute`.
         """
         import torch
 
         super().__init__(**kwargs)
-        self.scorer = load_scorer(scorer) if isinstance(scorer, str) else scorer
+        self.scorer = load_scorer(scorer) if isinstance(scorer, str | os.PathLike) else scorer
         self._options = {"value_range": value_range, "layout": layout}
         exact = torch.float32 if torch.backends.mps.is_available() else torch.float64  # which that device has not
         self.add_state("total", torch.zeros((), dtype=exact), dist_reduce_fx="sum")

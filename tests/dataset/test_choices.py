@@ -17,6 +17,8 @@ from error_fields import at
 from hpskit.dataset.group import Group
 from hpskit.dataset.reading import open_data
 from hpskit.errors import InputError, RecordError
+from hpskit.training.data import TrainConfig, read_data
+from hpskit.training.recipes import read_recipe
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -75,6 +77,66 @@ def test_words_for_the_winner(ending: str, images: str, winner: str, words: dict
 def test_names_that_say_who_won(tmp_path: Path) -> None:
     rows = [{"prompt": "x", "chosen": "a.png", "rejected": "b.png"}]
     assert votes(read(write(tmp_path / "a.csv", rows))[0]) == A
+    assert votes(read(write(tmp_path / "b.csv", [{**rows[0], "votes": 25}]))[0]) == (25, 0, 0)
+
+
+def test_votes_beside_the_winner_are_votes_for_it(tmp_path: Path) -> None:
+    row = {"prompt": "x", "image_a": "a.png", "image_b": "b.png", "winner": "b", "n_votes": 25}
+    assert votes(read(write(tmp_path / "a.csv", [row]))[0]) == (0, 25, 0)
+    with pytest.raises(RecordError, check=at("row 1: 'n_votes'", expected="a whole number of votes")):
+        read(write(tmp_path / "a.csv", [{**row, "n_votes": 2.5}]))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "winner", "expected"),
+    [
+        ("r/cat-2.png", "r/cat-1.png", "cat-1.png", B),
+        ("r/cat-2.png", "r/cat-1.png", "cat-2.png", A),
+        ("r/tie-dye.png", "r/2.png", "tie-dye.png", A),
+        ("C:\\b\\1.png", "C:\\b\\2.png", "2.png", B),
+        ("/d/b/1.png", "/d/a/1.png", "/d/a/1.png", B),
+        ("/d/b/1.png", "/d/a/1.png", "a/1.png", None),
+        ("/d/b/1.png", "/d/a/1.png", "1.png", None),
+        ("x.png", "y.png", "a draw", None),
+        ("x.png", "y.png", "it's a tie", None),
+        ("x.png", "y.png", "not a", None),
+        ("x.png", "y.png", "neither is a good one", None),
+        ("x.png", "y.png", "Option 1", None),
+        ("x.png", "a", "a", None),
+        ("2", "1", "1", None),
+    ],
+)
+def test_no_winner_is_guessed_from_stray_words(
+    first: str, second: str, winner: str, expected: tuple[int, int, int] | None, tmp_path: Path
+) -> None:
+    """A word says who won exactly, or the row is an error that says which words do."""
+    row = {"prompt": "x", "image_1": first, "image_2": second, "choice": winner}
+    path = write(tmp_path / "a.csv", [row, {**row, "image_2": "z", "choice": 2}])
+    if expected is not None:
+        assert votes(read(path)[0]) == expected
+    else:
+        with pytest.raises(RecordError, check=at("row 1: 'choice'", expected="the file name of one of the two images")):
+            read(path)
+
+
+def test_what_is_said_of_numbers_goes_before_the_names_of_images(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n}", "image_a": "2", "image_b": "1", "winner": n} for n in (1, 2)]
+    path = write(tmp_path / "a.csv", rows)
+    assert [votes(group) for group in read(path, "1=first,2=second")] == [A, B]
+    assert [votes(group) for group in read(path, "2=first")] == [B, A]
+    with pytest.raises(RecordError, check=at(cure="--columns 1=first,2=second")):
+        read(path)
+    turned = write(tmp_path / "b.csv", [{**rows[0], "winner": "a"}])
+    assert votes(read(turned, "first=image_b,second=image_a")[0]) == B
+
+
+@pytest.mark.parametrize(
+    "said", ["winner=label,first_share=share_a", "first_votes=share_a", "first_votes=a,second_votes=b,votes=share_a"]
+)
+def test_one_way_to_say_who_won(said: str, tmp_path: Path) -> None:
+    row = {"prompt": "x", "image_a": "a.png", "image_b": "b.png", "label": "a", "share_a": 1, "a": 1, "b": 2}
+    with pytest.raises(InputError, check=at("--columns", found="says who won by", expected="winner, or")):
+        open_data(write(tmp_path / "a.csv", [row]), format=said)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +182,18 @@ def test_zero_and_one_are_not_guessed(tmp_path: Path) -> None:
         open_data(path, format="0=second")
     every = "prompt=prompt,first=image_0,second=image_1,winner=label,0=first"
     assert [votes(group) for group in open_data(path, format=every)] == [A, B]
-    with pytest.raises(InputError, check=at("--columns", found="both the first")):
+    with pytest.raises(InputError, check=at("--columns", found="says 0=first, 1=first")):
         open_data(path, format="0=first,1=first")
+
+
+def test_a_table_coded_1_and_2_may_begin_with_many_ones(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n}", "image_a": "a.png", "image_b": "b.png", "label": 1 + n // 300} for n in range(310)]
+    path = write(tmp_path / "a.csv", rows)
+    with pytest.raises(InputError, check=at(f"{path}: 'label'", found="has 1,", cure="or 1=first,2=second")):
+        open_data(path)
+    with pytest.raises(RecordError, check=at("row 301: 'label'", cure="1=first,2=second")):
+        read(path, "1=first")
+    assert [votes(group) for group in read(path, "1=first,2=second")] == [A] * 300 + [B] * 10
 
 
 @pytest.mark.parametrize(
@@ -197,7 +269,9 @@ def test_images_in_the_rows(kind: str, tmp_path: Path, cli: Cli, photographs: li
     assert done.returncode == 0, done.stderr
 
 
-def test_one_style_of_options_everywhere(tmp_path: Path, cli: Cli, photographs: list[Image.Image]) -> None:
+def test_one_style_of_options_everywhere(
+    tmp_path: Path, cli: Cli, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Inspect, convert and evaluate take the same words, and so does `train`."""
     for name in ("a.png", "b.png"):
         photographs["ab".index(name[0])].resize((50, 40)).save(tmp_path / name)
@@ -211,8 +285,19 @@ def test_one_style_of_options_everywhere(tmp_path: Path, cli: Cli, photographs: 
         ("train", "--recipe", "tiny", "--data", "odd.tsv", "--val", "odd.tsv", "--out", "runs", "--dry-run", "--json"),
     ):
         done = cli(*words, *columns, cwd=tmp_path)
-        allowed = (0, 2) if words[0] == "train" else (0,)  # training and validation share everything here
-        assert done.returncode in allowed, done.stderr
+        trains = words[0] == "train"
+        assert done.returncode == 2 * trains, done.stderr
+        assert ("shares prompts or images with the training data" in done.stderr) == trains
         assert "columns" not in done.stderr
+    config = TrainConfig(data=("odd.csv",), validation="odd.csv", recipe=read_recipe("tiny"), out=tmp_path / "runs")
+    write(
+        tmp_path / "odd.csv", [{"prompt": r["text"], "image_a": "a.png", "image_b": "b.png", "best": "a"} for r in rows]
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="by the names of its columns") as said:
+        config.check()
+    assert len(said) == 2
+    with pytest.raises(InputError, check=at("validation", found="shares prompts")):
+        read_data(config)  # without a word: they are open
     lines = [json.loads(line) for line in (tmp_path / "pairs/pairs.jsonl").read_text().splitlines()]
     assert [line["first_share"] for line in lines] == [1, 0, 1, 0, 1, 0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from error_fields import at
 from forked_process import ForkedProcess
 from hpskit.errors import InputError, OutputError
 from hpskit.pixels import Encoded
-from hpskit.scoring.files import ScoreFile, run
+from hpskit.scoring import outputs
+from hpskit.scoring.files import ScoreFile, Summary, run
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer
 
 
@@ -147,6 +149,79 @@ def test_skipped_rows_say_why(items: Path, tmp_path: Path, scorer: PreferenceSco
     assert "error" not in rows[2]
     assert [(rows[n]["image"], rows[n]["id"]) for n in (1, 4)] == [("images/0.png", 0), ("images/3.png", 3)]
     assert json.loads(config.manifest.read_text())["skipped"] == 3
+    again = run(config, lambda: scorer)
+    assert (again.rows, again.skipped, again.resumed) == (7, 3, 4)
+
+
+def test_an_image_that_cannot_be_read_is_skipped_twice(
+    items: Path, tmp_path: Path, scorer: PreferenceScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, and so is found out when it is read."""
+    read, bad = Path.read_bytes, tmp_path / "images/3.png"
+
+    def broken_disk(path: Path) -> bytes:
+        if path == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", broken_disk)
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl", on_error="skip")
+    for resumed in (0, 6):
+        assert run(config, lambda: scorer) == Summary(rows=7, skipped=1, resumed=resumed)
+    monkeypatch.undo()
+    with pytest.raises(OutputError, check=at(config.out, found="images that have changed")):
+        run(config, lambda: scorer)
+
+
+def test_a_part_may_have_nothing_that_can_be_scored(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    (tmp_path / "images/0.png").unlink()
+    config = ScoreFile(items=items, out=tmp_path / "scores.jsonl", on_error="skip", part="1/7")
+    assert run(config, lambda: scorer) == Summary(rows=1, skipped=1, resumed=0)
+
+
+@pytest.mark.parametrize("step", ["checked", "scored", "written"])
+@pytest.mark.parametrize("rows", [7, 3])
+def test_input_that_changes_while_it_is_read(
+    step: str, rows: int, config: ScoreFile, scorer: PreferenceScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is published: the rows that are written must be those that were scored."""
+
+    def change() -> None:
+        changed = [{**row, "prompt": "another"} for row in reversed(lines(config.items))]
+        changed[-1].pop("image")
+        config.items.write_text("".join(json.dumps(row) + "\n" for row in changed[:rows]))
+
+    def load() -> PreferenceScorer:
+        if step == "checked":
+            change()
+        return scorer
+
+    def ending(*arguments: Any) -> Iterator[bytes]:
+        parts = written(*arguments)
+        if step == "written":
+            yield next(parts)
+            change()
+        yield from parts
+
+    def progress(what: str, done: int, total: int) -> None:
+        if (what, done, step) == ("scoring", total, "scored"):
+            change()
+
+    written = outputs.written
+    monkeypatch.setattr(outputs, "written", ending)
+    with pytest.raises(OutputError, check=at(config.items, found="has changed while it was read")):
+        run(config, load, progress)
+    assert not config.out.exists()
+
+
+def test_rows_of_several_files_are_named_in_their_own(items: Path, tmp_path: Path, scorer: PreferenceScorer) -> None:
+    (tmp_path / "images/6.png").write_bytes(b"not an image")
+    rows = items.read_text().splitlines(keepends=True)
+    for number in range(3):
+        (tmp_path / f"part-{number}.jsonl").write_text("".join(rows[2 * number : 2 * number + 2 + number // 2]))
+    config = ScoreFile(items=tmp_path / "part-*.jsonl", out=tmp_path / "scores.jsonl")
+    with pytest.raises(InputError, check=at(tmp_path / "part-2.jsonl: row 3", found="not an image")):
+        run(config, lambda: scorer)
 
 
 def test_a_file_of_which_nothing_can_be_scored_is_an_error(config: ScoreFile) -> None:
@@ -247,8 +322,10 @@ def test_bad_settings(tmp_path: Path) -> None:
     for part in ("0/2", "3/2", "1/0", "1", "-1/2", "1/2/3", "1.0/2", "٣/٤"):
         with pytest.raises(InputError, check=at("--part", expected="I from 1 to N")):
             ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.csv", part=part)
-    with pytest.raises(InputError, check=at("--out", found="a.jsonl")):
-        ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "a.jsonl")
+    for name in ("a.jsonl", "*.jsonl", "[a-c].json*", "?{0..3}.jsonl"):
+        with pytest.raises(InputError, check=at("--out", found=".json")):
+            ScoreFile(items=tmp_path / name, out=tmp_path / ("a1.jsonl" if "{" in name else "a.jsonl"))
+    ScoreFile(items=tmp_path / "*.jsonl", out=tmp_path / "scores/a.jsonl")
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(InputError, check=at(tmp_path / "a.jsonl", found="no rows")):
         run(ScoreFile(items=tmp_path / "a.jsonl", out=tmp_path / "b.jsonl"), lambda: pytest.fail("loaded"))

@@ -203,7 +203,7 @@ def test_a_scored_tensor_can_be_used_for_training(scorer: NetworkScorer) -> None
 def test_low_precision_is_close_and_does_not_depend_on_the_neighbours(
     tiny_checkpoint: Path, scorer: NetworkScorer, pictures: list[Image.Image], precision: str, bound: float
 ) -> None:
-    """A long prompt beside a short one pads it; on a CPU each is encoded alone."""
+    """A long prompt beside a short one would pad it; on a CPU there is no padding, and each attends to itself alone."""
     low = load_scorer(tiny_checkpoint, arch=TINY, precision=precision, device="cpu")
     assert low.info.precision == precision
     assert low.info.identity != scorer.info.identity

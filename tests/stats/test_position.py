@@ -88,3 +88,5 @@ def test_what_does_not_fit_is_refused() -> None:
     apart = [np.array([[1.0, 2]]), np.array([[1.0, 2]])]
     with pytest.raises(InputError, check=at("wins")):
         strengths_with_position(apart, [list("ab"), list("cd")], [np.array([[0, 1]])] * 2)
+    with pytest.raises(InputError, check=at("tasks", found="is 1", expected="at least 2 for an interval")):
+        strengths_with_position(apart[:1], [list("ab")], [np.array([[0, 1]])])

@@ -397,14 +397,15 @@ def people_rows(people: Sequence[Any], votes: Sequence[Vote], weighted: Weighted
 
 
 def strengths(tasks: Mapping[int, Task], counted: Mapping[int, Sequence[Vote]]) -> dict[str, Any]:
-    """Return strengths of the generators, and of the position on the page; empty with fewer than two of each."""
+    """Return strengths of the generators, and of the position on the page; empty if there are none to be found."""
     own = [number for number in sorted(counted) if tasks[number].sources is not None]
     sources = [list(tasks[number].sources or ()) for number in own]
-    if len(own) < 2 or len({name for row in sources for name in row}) < 2:  # an interval over one task has no width
-        return {}
     votes = [array(counted[number]) for number in own]
     places = [[positions(one.shown) for one in counted[number]] for number in own]
-    found = strengths_with_position(votes, sources, places)
+    try:
+        found = strengths_with_position(votes, sources, places)
+    except InputError:  # fewer than two tasks or generators, or some that were never compared
+        return {}
     position = found.position
     return {
         "unit": "log-odds; the mean over the generators is 0",

@@ -20,7 +20,7 @@ from hpskit.errors import InputError, RecordError
 from hpskit.files import expand, read_json, sha256_file
 from hpskit.prompts.records import RawPrompt, parse_prompt, publish_lines
 from hpskit.prompts.suites import LONGEST
-from hpskit.rows import Report, Row, json_lines, parquet_errors, parquet_rows, read_rows, readable, refuse
+from hpskit.rows import Report, Row, json_lines, parquet_rows, read_rows, readable, refuse
 
 __all__ = ["FORMAT", "import_prompts", "raw_prompts"]
 
@@ -144,18 +144,15 @@ def _rows(path: Path, column: str, report: Report) -> Iterator[Row]:
         elif ending == ".jsonl":
             yield from json_lines(path, report)
         elif ending == ".parquet":
-            yield from parquet_rows(path, report, without=_not_needed(path, column))
+            yield from parquet_rows(path, report, wanted=lambda schema: _needed(path, schema.names, column))
         else:
             yield from read_rows(path)
 
 
-def _not_needed(path: Path, column: str) -> set[str]:
-    """Return the columns of a parquet file that are not read: images, times, settings."""
-    import pyarrow.parquet as pq
-
-    with parquet_errors(path):
-        names = pq.read_schema(path).names
-    return {*names} - {_text_column(path, names, column), *_ID, *_NSFW, *_META}
+def _needed(path: Path, names: Sequence[str], column: str) -> list[str]:
+    """Return the columns of a parquet file that are read: no images, times, settings."""
+    needed = {_text_column(path, names, column), *_ID, *_NSFW, *_META}
+    return [name for name in names if name in needed]
 
 
 def _text_column(path: Path, names: Sequence[str], column: str) -> str:

@@ -1,7 +1,7 @@
 """Images at addresses: `http(s)://` by the standard library, `s3://`, `gs://` and any other scheme by fsspec.
 
-Only the bytes are brought here, a bounded number of them; whether they are an image is for the decoder to say, as it is
-for files.
+Only the bytes are brought here, a bounded number of them in a bounded time. Whether they are an image is for the
+decoder to say, as it is for files; what is kept begins like one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from hpskit import __version__
 from hpskit.errors import ImageError, MissingExtraError, printable
 from hpskit.files import publish
-from hpskit.pixels import LARGEST_FILE, Encoded
+from hpskit.pixels import LARGEST_FILE, Encoded, check_head
 from hpskit.remote import pause
 
 __all__ = ["Address", "as_address"]
@@ -32,7 +32,7 @@ _ATTEMPTS = 4
 _TIMEOUT = 30.0
 """Seconds of silence after which a server is given up."""
 _PATIENCE = 300.0
-"""Seconds that one image may take, and that a server may ask us to wait."""
+"""Seconds that one image may take, with all attempts and the waits between them."""
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _CHUNK = 1 << 20
 _CURE = "check the address and the network"
@@ -57,7 +57,7 @@ class Address:
 
     url: str
     cache: Path | None = None
-    """Folder in which what was brought is kept; None keeps nothing."""
+    """Folder in which images that were brought are kept; None keeps nothing."""
 
     def read(self) -> Encoded:
         """Bring the bytes, from the cache if they are there.
@@ -67,23 +67,25 @@ class Address:
             OutputError: the cache cannot be written.
         """
         if self.cache is None:
-            return Encoded(self._bring(), self.url)
+            return self._bring()
         name = hashlib.sha256(self.url.encode()).hexdigest()
         kept = self.cache / name[:2] / name
-        with contextlib.suppress(FileNotFoundError, ImageError):
-            return Encoded(Encoded.read(kept).data, self.url)
-        data = self._bring()
+        with contextlib.suppress(ImageError):
+            found = Encoded(Encoded.read(kept).data, self.url)
+            check_head(found)
+            return found
+        found = self._bring()
+        check_head(found)  # else a page that asks to log in would be kept for ever
         with publish(kept) as temporary:
-            temporary.write_bytes(data)
-        return Encoded(data, self.url)
+            temporary.write_bytes(found.data)
+        return found
 
-    def _bring(self) -> bytes:
-        bring = from_web if self.url[:4].lower() == "http" else from_storage
-        began = time.monotonic()
+    def _bring(self) -> Encoded:
+        until = time.monotonic() + _PATIENCE
         for left in reversed(range(_ATTEMPTS)):
             header = None
             try:
-                return checked(bring(self.url), self.url)
+                return Encoded(brought(self.url, until), self.url)
             except ImageError:
                 raise
             except Exception as error:  # each storage service of fsspec has errors of its own
@@ -92,10 +94,10 @@ class Address:
                 if isinstance(error, urllib.error.HTTPError):
                     header, final = error.headers["Retry-After"], error.code not in _AGAIN
                     error.close()
-                if final or not left:
+                wait = pause(_ATTEMPTS - 1 - left, header)
+                if final or not left or time.monotonic() + wait > until:
                     raise ImageError(self.url, found, expected="an image", cure=_CURE) from error
-            wait = pause(_ATTEMPTS - 1 - left, header)
-            time.sleep(min(wait, max(0.0, began + _PATIENCE - time.monotonic())))
+            time.sleep(wait)
         raise AssertionError
 
 
@@ -112,6 +114,9 @@ def as_address(text: str, cache: Path | None = None) -> Address | Path | None:
     if scheme == "file":
         return Path(unquote(urlsplit(text).path))
     if scheme not in ("http", "https"):
+        if scheme == "local" or "::" in text:  # which would open files of this machine unchecked
+            found = "is an address of this machine" if scheme == "local" else "is a chain of addresses"
+            raise ImageError(text, found, expected="that of one image elsewhere", cure="give a file by its path")
         check_scheme(scheme)
     return Address(text, cache)
 
@@ -133,48 +138,37 @@ def check_scheme(scheme: str) -> None:
         ) from error
 
 
-def from_web(url: str) -> bytes:
-    """Read at most one byte more than an image may have, from a server that goes on sending."""
-    began, parts, size = time.monotonic(), list[bytes](), 0
-    with _HTTP.open(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), timeout=_TIMEOUT) as answer:
-        if int(answer.headers.get("Content-Length") or 0) > LARGEST_FILE:
-            return checked(bytes(0), url, int(answer.headers["Content-Length"]))
-        for chunk in iter(lambda: answer.read1(_CHUNK), b""):
-            parts.append(chunk)
-            size += len(chunk)
-            if size > LARGEST_FILE:
-                break
-            if time.monotonic() - began > _PATIENCE:
-                raise TimeoutError(f"not here after {_PATIENCE:.0f} s")
-        announced = answer.headers.get("Content-Length")
-    if announced is not None and size < int(announced):
-        raise http.client.IncompleteRead(b"", int(announced) - size)
-    return b"".join(parts)
+def brought(url: str, until: float) -> bytes:
+    """Read an image in parts, from a server that may go on sending: what it announces is not believed.
 
-
-def from_storage(url: str) -> bytes:
-    """Read at most one byte more than an image may have."""
-    import fsspec
-
-    with fsspec.open(url, "rb") as handle:
-        return read_up_to(handle, LARGEST_FILE + 1)
-
-
-def read_up_to(handle: IO[bytes] | Any, most: int) -> bytes:
-    """Read at most so many bytes, in parts: what a header announces is not believed."""
+    Raises:
+        ImageError: there is nothing, or more than an image may have.
+        TimeoutError: it is not here by `until`, on the clock of `time.monotonic`.
+    """
     parts, size = list[bytes](), 0
-    while size < most and (part := handle.read(min(_CHUNK, most - size))):
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
-
-
-def checked(data: bytes, url: str, size: int | None = None) -> bytes:
-    """See that there is something, and not too much."""
-    size = len(data) if size is None else size
-    if not size:
-        raise ImageError(url, "is empty (0 bytes)", expected="an image")
-    if size > LARGEST_FILE:
+    with opened(url, until) as handle:
+        announced = int(getattr(handle, "headers", {}).get("Content-Length") or 0)
+        read = getattr(handle, "read1", handle.read)
+        while max(size, announced) <= LARGEST_FILE and (part := read(_CHUNK)):
+            parts.append(part)
+            size += len(part)
+            if time.monotonic() > until:
+                raise TimeoutError(f"not here after {_PATIENCE:.0f} s")
+    if max(size, announced) > LARGEST_FILE:
         found = f"has more than {LARGEST_FILE / 1e9:g} GB"
         raise ImageError(url, found, expected="an image", cure="give the image itself")
-    return data
+    if size < announced:
+        raise http.client.IncompleteRead(b"", announced - size)
+    if not size:
+        raise ImageError(url, "is empty (0 bytes)", expected="an image")
+    return b"".join(parts)
+
+
+def opened(url: str, until: float) -> contextlib.AbstractContextManager[Any]:
+    """Open an address to be read."""
+    if url[:4].lower() == "http":
+        timeout = min(_TIMEOUT, max(1.0, until - time.monotonic()))
+        return _HTTP.open(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), timeout=timeout)  # type: ignore[return-value]
+    import fsspec
+
+    return fsspec.open(url, "rb")  # type: ignore[no-any-return]

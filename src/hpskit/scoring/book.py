@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from hpskit.errors import HpskitError, ImageError, ModelError, RecordError, shown
 from hpskit.pixels import Encoded
@@ -23,6 +23,9 @@ from hpskit.scoring.contract import Scorer
 from hpskit.scoring.scorer import streamed
 from hpskit.scoring.streaming import stream
 from hpskit.stage import Ledger
+
+if TYPE_CHECKING:
+    from hpskit.scoring.addresses import Address
 
 __all__ = ["Book", "Filled", "Request", "read_images", "shortest", "stopped"]
 
@@ -33,24 +36,13 @@ _READERS = min(4, os.cpu_count() or 1)
 """Threads that read files."""
 
 
-class Remote(Protocol):
-    """An image that is somewhere else, known by its address."""
-
-    @property
-    def url(self) -> str:
-        """The address."""
-        ...
-
-    def read(self) -> Encoded:
-        """Bring it; what cannot be brought is an ImageError."""
-        ...
-
-
-Request: TypeAlias = tuple[Path | Encoded | Remote, str]
+Source: TypeAlias = Union[Path, Encoded, "Address"]
+"""Where an image is."""
+Request: TypeAlias = tuple[Source, str]
 """An image and the prompt that it is to be scored for."""
 
 
-class Digests(Sequence[str]):
+class Digests:
     """SHA-256 of many images, 32 bytes each; empty for one that could not be read."""
 
     def __init__(self) -> None:
@@ -63,25 +55,21 @@ class Digests(Sequence[str]):
     def __len__(self) -> int:
         return len(self._bytes) // 32
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
+    def __getitem__(self, at: int) -> str:
+        if not 0 <= at < len(self):
             raise IndexError(at)
-        start = 32 * (at % len(self))
-        digest = self._bytes[start : start + 32]
+        digest = self._bytes[32 * at : 32 * at + 32]
         return digest.hex() if any(digest) else ""
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[at] for at in range(len(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
     """Result of `Book.fill`."""
 
-    digests: Sequence[str]
+    digests: Digests
     """SHA-256 of each image that was asked for, in order; empty if its file could not be read."""
     known: int
     """Scores of these requests that were in the book before."""
@@ -182,7 +170,7 @@ class Book:
         """Yield what is to be done for each request; None if its file cannot be read."""
         identities = [scorer.info.identity for scorer in scorers]
 
-        def known(image: Path | Encoded | Remote, prompt: str) -> str:
+        def known(image: Source, prompt: str) -> str:
             """Return the digest of what an address gave, if all have scored it: it need not be brought again."""
             if isinstance(image, Path | Encoded):
                 return ""
@@ -251,7 +239,7 @@ def shortest(score: float) -> float:
 def _read_ahead(
     requests: Iterable[Request],
     readers: int = _READERS,
-    known: Callable[[Path | Encoded | Remote, str], str] = lambda *_: "",
+    known: Callable[[Source, str], str] = lambda *_: "",
 ) -> Iterator[tuple[Encoded | ImageError, str, str, str]]:
     """Read and hash images on several threads, a bounded number ahead: (image, sha256, prompt, address) in order.
 
@@ -276,7 +264,7 @@ def _read_ahead(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(image: Path | Encoded | Remote, known: str) -> tuple[Encoded | ImageError, str]:
+def _read(image: Source, known: str) -> tuple[Encoded | ImageError, str]:
     if known:
         return Encoded(b"", ""), known
     try:
@@ -288,11 +276,16 @@ def _read(image: Path | Encoded | Remote, known: str) -> tuple[Encoded | ImageEr
     return encoded, encoded.sha256
 
 
-def read_images(paths: Iterable[Path], progress: Callable[[int], None] = lambda *_: None) -> list[str]:
-    """Hash image files: the SHA-256 of each, in order; one that cannot be read is an ImageError."""
+def read_images(
+    paths: Iterable[Path], progress: Callable[[int], None] = lambda *_: None, *, broken: bool = False
+) -> list[str]:
+    """Hash image files: the SHA-256 of each, in order.
+
+    One that cannot be read is an ImageError; with `broken` it is empty, as in `Filled.digests`.
+    """
     digests = []
     for done, (image, digest, *_) in enumerate(_read_ahead((path, "") for path in paths), 1):
-        if isinstance(image, ImageError):
+        if isinstance(image, ImageError) and not broken:
             raise image
         digests.append(digest)
         progress(done)

@@ -2,11 +2,13 @@
 
 While it runs, scores stand in `OUT.partial`, a ledger that survives a kill; the same command continues there. At the
 end `OUT` appears whole, in the order of the input, then `OUT.manifest.json`, which says that it is complete. Rows are
-read anew for each step, to be checked, to be scored, to be written: of a million no more than 41 bytes each are held.
+read anew for each step, to be checked, to be scored, to be written: no more than 41 bytes of each are held, and of a
+run that goes on some 70 more of each that it scores. Input that changes meanwhile is an error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -18,7 +20,9 @@ from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, Literal
 
-from hpskit.errors import HpskitError, ImageError, InputError, OutputError, RecordError, listed, shown
+from pydantic import NonNegativeInt
+
+from hpskit.errors import HpskitError, InputError, OutputError, RecordError, listed, shown
 from hpskit.files import sha256_file
 from hpskit.pixels import Encoded
 from hpskit.records import ScorerInfo
@@ -26,13 +30,14 @@ from hpskit.scoring import outputs
 from hpskit.scoring.addresses import Address
 from hpskit.scoring.book import Book, Filled, Request, read_images, stopped
 from hpskit.scoring.scorer import PreferenceScorer
-from hpskit.scoring.tables import Table, open_table, role_names
+from hpskit.scoring.tables import Table, fits, open_table, role_names
 from hpskit.stage import Manifest, Progress, check_same_run, ledger_until_published, publish, read_manifest
 
 __all__ = ["ScoreFile", "Summary", "run"]
 
 _FORMAT = "hpskit scores 1"
 _CURE = "choose another --out, or delete the file"
+_ENDINGS = (".jsonl", ".csv", ".parquet")
 _BRINGERS = 16
 """Images that are brought from addresses at a time."""
 _TOLD = 10_000
@@ -61,11 +66,12 @@ class ScoreFile:
     """Folder that keeps images brought from addresses; None keeps none."""
 
     def __post_init__(self) -> None:
-        outputs.check_out(self.out)
-        if os.path.realpath(self.out) == os.path.realpath(self.items):
-            raise InputError(
-                "--out", f"is the input itself, {shown(os.fspath(self.items))}", cure="choose another name"
-            )
+        if self.out.suffix not in _ENDINGS:
+            expected = f"a name that ends in {', '.join(_ENDINGS)}"
+            raise InputError("--out", f"is {shown(str(self.out))}", expected=expected)
+        if fits(self.items, self.out):
+            found = f"is the input itself, or one of {shown(os.fspath(self.items))}"
+            raise InputError("--out", found, cure="choose another name or folder")
         number, _, of = self.part.partition("/")
         if not re.fullmatch(r"[1-9][0-9]{0,8}/[1-9][0-9]{0,8}", self.part, re.ASCII) or int(number) > int(of):
             raise InputError("--part", f"is {shown(self.part)}", expected="I/N with I from 1 to N, as 2/8")
@@ -99,8 +105,8 @@ class Summary:
 class _Manifest(Manifest):
     """The record beside a finished output."""
 
-    rows: int
-    skipped: int
+    rows: NonNegativeInt
+    skipped: NonNegativeInt
     images_sha256: str
     """One hash over the SHA-256 of every image that is a file of its own."""
     scorer: dict[str, Any]
@@ -114,9 +120,19 @@ def run(config: ScoreFile, load: Callable[[], PreferenceScorer], progress: Progr
     Raises:
         InputError: rows that cannot be scored, in mode `fail`: before any scoring if their cause shows without
             decoding (columns, prompts, files that are missing or empty), else when they are reached.
-        OutputError: the output cannot be written, or belongs to another input or another scorer.
+        OutputError: the output cannot be written, or belongs to another input or another scorer; or the input changes.
     """
     work = Work(config=config, table=open_table(config.items, config.columns))
+    try:
+        return finish(work, load, progress)
+    except Exception:
+        work.table.check_unchanged()  # else whatever is told of a row may be of another
+        raise
+
+
+def finish(work: Work, load: Callable[[], PreferenceScorer], progress: Progress) -> Summary:
+    """Do what is left to be done; see `run`."""
+    config = work.config
     work.check(progress)
     place = (config.out.parent, _FORMAT, (config.out.name,))
     before = read_manifest(*place, record=config.manifest.name, model=_Manifest)
@@ -125,8 +141,7 @@ def run(config: ScoreFile, load: Callable[[], PreferenceScorer], progress: Progr
     if before is not None:
         _check_finished(work, before, header)
         if not config.partial.exists():
-            rows, skipped = outputs.count_skipped(config.out, config.prefix)
-            return Summary(rows=rows, skipped=skipped, resumed=rows - skipped)
+            return Summary(rows=before.rows, skipped=before.skipped, resumed=before.rows - before.skipped)
     with ledger_until_published(config.partial, header) as ledger:
         book = Book(ledger)
         filled = work.fill(scorer, book, progress)
@@ -138,15 +153,7 @@ def run(config: ScoreFile, load: Callable[[], PreferenceScorer], progress: Progr
             "images_sha256": _hash_of(d for d, own in zip(filled.digests, work.files, strict=True) if own),
             "scorer": scorer.info.to_json(),
         }
-        parts = outputs.written(
-            config.out,
-            config.prefix,
-            scorer.info.identity,
-            work.table,
-            work.span,
-            work.types,
-            work.outcomes(scorer.info, book, filled),
-        )
+        parts = work.written(scorer.info, book, filled)
         publish(config.out.parent, config.manifest.name, record, {config.out.name: parts})
     return Summary(rows=len(work.span), skipped=len(work.problems), resumed=filled.known)
 
@@ -165,8 +172,6 @@ class Work:
     files: bytearray = dataclass_field(default_factory=bytearray)
     """Of each of them, 1 if its image is a file of its own."""
     addresses: bool = False
-    types: Any = None
-    """Columns of a parquet file to be made of rows that have no types."""
 
     @property
     def root(self) -> Path:
@@ -181,7 +186,7 @@ class Work:
     @property
     def typed(self) -> bool:
         """Tell whether columns go as they are from one parquet file into another."""
-        return self.config.out.suffix == ".parquet" and self.table.schema is not None
+        return self.config.out.suffix == ".parquet" and self.table.typed
 
     def header(self) -> dict[str, str]:
         """Say what must be equal for two runs to be parts of one."""
@@ -224,8 +229,8 @@ class Work:
             raise InputError(table.name, "has no rows", expected="at least one with an image and a prompt")
         self.span = self.span if config.part != "1/1" else range(1, count + 1)
         self.refuse(count)
-        if config.out.suffix == ".parquet" and table.schema is None:
-            self.types = outputs.types(table)
+        if config.out.suffix == ".parquet" and not table.typed:
+            table.schema = outputs.types(table, self.ours)
         self.say()
 
     def check_row(self, row: Mapping[str, Any]) -> None:
@@ -238,19 +243,19 @@ class Work:
             raise RecordError(place, f"is {shown(prompt, 40)}", expected="a text")
         if not prompt.strip():
             raise RecordError(place, "is empty")
-        for name, value in row.items():
-            if name in self.ours:
-                raise RecordError(
-                    f"column {shown(name)}", "is needed for the output", cure="rename it, or use --prefix"
-                )
-            if not self.typed and (objection := outputs.objection(outputs.as_json(value))):
-                cure = "--out .parquet keeps it" if self.table.schema is not None else "leave it out"
-                raise RecordError(f"column {shown(name)}", f"cannot be written as JSON ({objection})", cure=cure)
+        if taken := [name for name in self.ours if name in row]:
+            raise RecordError(
+                f"column {shown(taken[0])}", "is needed for the output", cure="rename it, or use --prefix"
+            )
+        if not self.typed and outputs.objection(row):
+            name, why = next((name, why) for name in row if (why := outputs.objection({name: row[name]})))
+            cure = "--out .parquet keeps it" if self.table.typed else "leave it out"
+            raise RecordError(f"column {shown(name)}", f"cannot be written as JSON ({why})", cure=cure)
 
     def refuse(self, count: int) -> None:
-        """Stop if rows cannot be scored and that is not to be passed over, or if none can be."""
+        """Stop if rows cannot be scored and that is not to be passed over, or if none of the whole can be."""
         bad = len(self.problems)
-        if bad and (self.config.on_error == "fail" or bad == count):
+        if bad and (self.config.on_error == "fail" or (bad == count and self.config.part == "1/1")):
             which = listed([text.replace("\0", ": ") for text in self.problems.values()], between="; ")
             found = f"{bad} of {count} rows cannot be scored: {which}. Nothing was scored"
             cure = "mend them, or score the others with --on-error skip" if bad < count else "mend the file"
@@ -267,7 +272,7 @@ class Work:
         if self.table.ignored:
             notes.append(f"{self.table.name}: members .{', .'.join(sorted(self.table.ignored)[:8])} are not read")
         for note in filter(None, notes):
-            warnings.warn(note, stacklevel=4)
+            warnings.warn(note, stacklevel=5)
 
     def requests(self) -> Iterator[Request]:
         """Yield the rows that can be scored; those whose image turns out to be none get a problem."""
@@ -279,7 +284,7 @@ class Work:
                 image = table.picture(value, self.root, self.config.cache)
                 assert image is not None
             except InputError as error:
-                self.fails(number, place, error)
+                self.fails(number, error)
                 continue
             self.numbers.append(number)
             self.files.append(isinstance(image, Path))
@@ -288,28 +293,37 @@ class Work:
                 value[table.prompt],
             )
 
-    def fails(self, number: int, place: str, error: HpskitError) -> None:
+    def fails(self, number: int, error: HpskitError) -> None:
         """Stop at a row, or note why it has no score."""
         if self.config.on_error == "fail":
-            raise stopped(error, place) from error
+            raise stopped(error, self.table.place(number)) from error
         self.problems[number] = str(error)
 
     def fill(self, scorer: PreferenceScorer, book: Book, progress: Progress) -> Filled:
         """Score the rows."""
         others, every = len(self.problems), len(self.span)
-        name = f"{self.table.files[0]}: " if len(self.table.files) == 1 else f"{self.table.name}: "
-
-        def broken(at: int, error: ImageError) -> None:
-            self.fails(self.numbers[at], f"{name}row {self.numbers[at]}", error)
-
         return book.fill(
             [scorer],
             self.requests(),
-            broken=broken,
+            broken=lambda at, error: self.fails(self.numbers[at], error),
             progress=lambda done: progress("scoring", others + done, every),
             continuing=lambda known: progress("continuing", others + known, every),
             **({"readers": _BRINGERS} if self.addresses else {}),
         )
+
+    def files_now(self) -> Iterator[Path]:
+        """Find the images that are files of their own, as `requests` does; those that were found broken stay so."""
+        table = self.table
+        for number, _, value in table.rows(self.span, images=table.embeds, only=(table.image,)):
+            with contextlib.suppress(InputError):
+                if number not in self.problems and isinstance(image := table.picture(value, self.root, None), Path):
+                    yield image
+
+    def written(self, info: ScorerInfo, book: Book, filled: Filled) -> Iterator[bytes]:
+        """Write the output; if the input has changed at its end, that is an error, and nothing is published."""
+        outcome = self.outcomes(info, book, filled)
+        yield from outputs.written(self.config.out.suffix, self.table, self.span, self.ours, info.identity, outcome)
+        self.table.check_unchanged()
 
     def outcomes(self, info: ScorerInfo, book: Book, filled: Filled) -> outputs.Outcome:
         """Return what tells the outcome of each row, asked in order."""
@@ -333,15 +347,10 @@ def _check_finished(work: Work, before: _Manifest, header: Mapping[str, str]) ->
     check_same_run(config.manifest, before.run, header, cure=_CURE)
     if not before.holds(config.out.parent):
         raise OutputError(config.out, "has changed since it was made", cure=f"{_CURE} to score again")
-    if config.on_error == "fail" and (skipped := outputs.count_skipped(config.out, config.prefix)[1]):
-        found = f"has {skipped} rows that --on-error skip left out"
+    if config.on_error == "fail" and before.skipped:
+        found = f"has {before.skipped} rows that --on-error skip left out"
         raise OutputError(config.out, found, cure=f"mend them, and {_CURE}")
-    images = (
-        image
-        for number, _, value in work.table.rows(work.span, images=work.table.embeds, only=(work.table.image,))
-        if number not in work.problems and isinstance(image := work.table.picture(value, work.root, None), Path)
-    )
-    if before.images_sha256 != _hash_of(read_images(images)):
+    if before.images_sha256 != _hash_of(read_images(work.files_now(), broken=True)):
         raise OutputError(config.out, "is of images that have changed since", cure=f"{_CURE} to score again")
 
 

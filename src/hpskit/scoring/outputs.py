@@ -9,32 +9,17 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hpskit.errors import InputError, RecordError, shown
+from hpskit.errors import RecordError, shown
 from hpskit.pixels import Encoded
-from hpskit.rows import parquet_batches, read_rows
 from hpskit.scoring.tables import Row, Table, holds_bytes, leaves
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "ENDINGS",
-    "OURS",
-    "Outcome",
-    "as_json",
-    "check_out",
-    "count_skipped",
-    "kept",
-    "left_out",
-    "objection",
-    "types",
-    "written",
-]
+__all__ = ["OURS", "Outcome", "kept", "left_out", "objection", "types", "written"]
 
-ENDINGS = (".jsonl", ".csv", ".parquet")
 OURS = ("row", "score", "error", "scorer")
 """Columns that are added."""
 Outcome: TypeAlias = Callable[[int, str], tuple[float | None, str]]
@@ -43,28 +28,23 @@ _AT_ONCE = 1000
 
 
 def written(
-    out: Path, prefix: str, identity: str, table: Table, span: range, schema: Any, outcome: Outcome
+    ending: str, table: Table, span: range, names: Sequence[str], identity: str, outcome: Outcome
 ) -> Iterator[bytes]:
     """Write the rows of a span with their scores.
 
     Args:
-        out: its ending says how.
-        prefix: stands before the names of the added columns.
-        identity: of the scorer.
-        table: the rows.
+        ending: `.jsonl`, `.csv` or `.parquet`.
+        table: the rows; for parquet with their types.
         span: their numbers.
-        schema: what `types` found, for a parquet file of rows that have no types of their own.
+        names: those of the added columns, as in `OURS`.
+        identity: of the scorer.
         outcome: the scores.
     """
-    names = [prefix + name for name in OURS]
-    if out.suffix == ".parquet":
-        batches = table.batches(span) if table.schema is not None else typed_here(table, span, schema)
-        yield from parquet_parts(
-            batches, schema if table.schema is None else table.schema, table, names, identity, outcome
-        )
-        return
+    if ending == ".parquet":
+        batches = table.batches(span) if table.typed else typed_here(table, span, names)
+        return parquet_parts(batches, table, names, identity, outcome)
     rows = scored(table, span, names, identity, outcome)
-    yield from csv_parts(rows, columns_of(table, names)) if out.suffix == ".csv" else map(json_line, rows)
+    return csv_parts(rows, columns_of(table, names)) if ending == ".csv" else map(json_line, rows)
 
 
 def scored(
@@ -74,16 +54,16 @@ def scored(
     row, score, error, scorer = names
     for number, _, value in table.rows(span, images=False):
         points, why = outcome(number, value.get(table.prompt, ""))
-        if table.embeds and isinstance(named := value.get(table.image), dict):
-            value[table.image] = named.get("path")
-        said = {error: why} if why else {}
-        yield {row: number, **kept(value, names), score: points, **said, scorer: identity}
+        if table.embeds and isinstance(named := value.get(table.image), dict) and named.keys() == {"path"}:
+            value[table.image] = named["path"]
+        # each row was checked: what JSON cannot hold is only in rows that are errors
+        own, said = (kept(value, names), {error: why}) if why else (as_json(value), {})
+        yield {row: number, **own, score: points, **said, scorer: identity}
 
 
 def kept(value: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return what of a row JSON can hold: without bytes, and without what cannot be written."""
-    plain = {name: as_json(v) for name, v in value.items() if name not in names}
-    return {name: v for name, v in plain.items() if not objection(v)}
+    """Return what of a row can be written: without what JSON cannot hold, and without columns that have our names."""
+    return {name: v for name, v in as_json(value).items() if name not in names and not objection({name: v})}
 
 
 def as_json(value: Any) -> Any:
@@ -102,7 +82,7 @@ def as_json(value: Any) -> Any:
 def objection(value: Any) -> str:
     """Say why a value cannot be written as JSON in UTF-8; empty if it can."""
     try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(as_json(value), ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         return str(error)
     return ""
@@ -136,7 +116,7 @@ def columns_of(table: Table, names: Sequence[str]) -> list[str]:
     """List the columns of a CSV file: ours around those of all rows; JSON lines and tars are read for them."""
     there = dict.fromkeys(table.columns)
     if table.schema is not None:
-        there = dict.fromkeys(leaf.split(".")[0] for leaf in leaves(table.schema, False, ()))
+        there = dict.fromkeys(one.name for one in table.schema if leaves([one], False, ()))
     if table.ending in (".jsonl", ".tar"):
         there |= dict.fromkeys(name for _, _, value in table.rows(images=False) for name in value)
     inside = [name for name in there if name not in names]
@@ -144,15 +124,17 @@ def columns_of(table: Table, names: Sequence[str]) -> list[str]:
 
 
 def left_out(table: Table) -> list[str]:
-    """List the columns whose bytes only a parquet file can hold; what else a struct has is kept."""
+    """List the columns whose bytes only a parquet file can hold; the fields of a struct that have none are kept."""
     return [] if table.schema is None else [f.name for f in table.schema if holds_bytes(f.type)]
 
 
 # Parquet
 
 
-def types(table: Table) -> pa.Schema:
+def types(table: Table, names: Sequence[str]) -> pa.Schema:
     """Find the types of the columns of rows that have none: what all their values have in common.
+
+    `names` are those of the columns that will be added.
 
     Raises:
         RecordError: a column holds what no one type has, for example numbers and texts.
@@ -163,7 +145,7 @@ def types(table: Table) -> pa.Schema:
     for rows in batched(table.rows(images=False)):
         place = f"{rows[0][1]} and the {len(rows) - 1} rows after it"
         try:
-            values = [{name: as_json(v) for name, v in value.items()} for _, _, value in rows]
+            values = [kept(value, names) for _, _, value in rows]
             every = dict.fromkeys(name for value in values for name in value)
             each = {name: [value.get(name) for value in values] for name in every}
             arrays = {name: column(name, column_values, place) for name, column_values in each.items()}
@@ -196,14 +178,14 @@ def batched(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield part
 
 
-def typed_here(table: Table, span: range, schema: pa.Schema) -> Iterator[tuple[int, pa.RecordBatch]]:
+def typed_here(table: Table, span: range, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Make batches of rows."""
     import pyarrow as pa
 
     for rows in batched(table.rows(span, images=False)):
-        values = [{name: as_json(v) for name, v in value.items()} for _, _, value in rows]
+        values = [kept(value, names) for _, _, value in rows]
         try:
-            yield rows[0][0], pa.RecordBatch.from_pylist(values, schema=schema)
+            yield rows[0][0], pa.RecordBatch.from_pylist(values, schema=table.schema)
         except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
             raise untyped(rows[0][1], error) from error
 
@@ -234,17 +216,14 @@ class Drain(io.RawIOBase):
 
 
 def parquet_parts(
-    batches: Iterator[tuple[int, pa.RecordBatch]],
-    schema: pa.Schema,
-    table: Table,
-    names: Sequence[str],
-    identity: str,
-    outcome: Outcome,
+    batches: Iterator[tuple[int, pa.RecordBatch]], table: Table, names: Sequence[str], identity: str, outcome: Outcome
 ) -> Iterator[bytes]:
     """Write batches with their scores; a row group is about as large as what is read at once."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema = table.schema
+    assert schema is not None
     row, score, error, scorer = names
     before, behind = (
         [pa.field(row, pa.int64())],
@@ -279,26 +258,3 @@ def grouped(batches: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[list[tupl
             part = []
     if part:
         yield part
-
-
-def count_skipped(out: Path, prefix: str) -> tuple[int, int]:
-    """Count the rows of an output, and those without a score."""
-    name = f"{prefix}score"
-    if out.suffix == ".parquet":
-        found = [(b.num_rows, b.column(name).null_count) for _, b in parquet_batches(out, wanted=lambda _: [name])]
-        return sum(rows for rows, _ in found), sum(nulls for _, nulls in found)
-    rows = skipped = 0
-    for _, value in read_rows(out):
-        rows += 1
-        skipped += value[name] in (None, "")
-    return rows, skipped
-
-
-def check_out(out: Path) -> None:
-    """See that the name of an output says how it is written.
-
-    Raises:
-        InputError: its ending is another.
-    """
-    if out.suffix not in ENDINGS:
-        raise InputError("--out", f"is {shown(str(out))}", expected=f"a name that ends in {', '.join(ENDINGS)}")

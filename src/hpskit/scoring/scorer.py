@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,8 @@ from hpskit.models.plugins import find_plugin, load_plugin, own_code
 from hpskit.models.registry import DEFAULT_MODEL
 from hpskit.pixels import Encoded, Layout, Preprocessing, as_float, as_pixels, thumbnail, to_image
 from hpskit.records import RankedImage, ScorerInfo
-from hpskit.scoring.contract import ImageLike, Images, Ranking, Scorer
+from hpskit.scoring.contract import ImageLike, Images, Scorer
+from hpskit.scoring.ranking import Ranking
 from hpskit.scoring.streaming import Prepared, stream
 from hpskit.stage import told
 
@@ -78,6 +79,10 @@ class PreferenceScorer(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.identity}>"
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        """Return the scorer itself: it may be shared, and gigabytes are not copied with a metric that has it."""
+        return self
 
     @abstractmethod
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:

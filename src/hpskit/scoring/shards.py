@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from typing import IO, Any, cast
 from hpskit.errors import InputError, RecordError, printable, shown
 from hpskit.files import JSON
 from hpskit.pixels import LARGEST_FILE, Encoded
-from hpskit.rows import readable
+from hpskit.rows import Row, readable
 
 __all__ = ["IMAGES", "SHARDS", "read_shard"]
 
@@ -27,6 +26,8 @@ IMAGES = ("jpg", "jpeg", "png", "webp")
 _LARGEST_TEXT = 16 << 20
 """Bytes of a `.txt`, of a `.json`, and of the header of a member."""
 _CHUNK = 1 << 20
+_UNREAD = b"\0"
+"""Stands for the bytes of an image that are there and not read."""
 
 
 class Bounded:
@@ -43,18 +44,19 @@ class Bounded:
 
 
 def read_shard(
-    path: Path, *, images: bool = True, wanted: str = "", ignored: Callable[[str], object] = lambda _: None
-) -> Iterator[dict[str, Any]]:
-    """Read the samples of a tar as rows: `__key__`, `image`, `txt`, and the fields of a `.json`.
+    path: Path, *, images: bool = True, span: range | None = None, ignored: Callable[[str], object] = lambda _: None
+) -> Iterator[Row]:
+    """Read the samples of a tar as numbered rows: `__key__`, `image`, `txt`, and the fields of a `.json`.
 
     Args:
         path: a `.tar`, `.tar.gz` or `.tgz`.
-        images: False leaves the bytes of the images empty; of a tar that is not packed they are not read.
-        wanted: the ending of the image, where samples have several.
+        images: False leaves out the bytes of the images; of a tar that is not packed they are not read.
+        span: numbers of the samples, from 1; None reads all. What is before it is passed over, and nothing behind it is
+            looked at.
         ignored: told the endings of members that are not read.
 
     Raises:
-        InputError: it is no tar, or a damaged one.
+        InputError: it is no tar, a damaged one, or several in one file.
         RecordError: a member is a link, too large, or not what its ending says.
     """
     packed = path.suffix.lower() in (".gz", ".tgz")
@@ -64,11 +66,8 @@ def read_shard(
                 gzip.open(path) if packed else path.open("rb") as handle,
                 tarfile.open(fileobj=cast(IO[bytes], Bounded(handle)), mode="r:") as archive,
             ):
-                yield from samples(path, members(path, archive, images=images, ignored=ignored), wanted)
-                handle.seek(archive.offset)
-                if any(handle.read(tarfile.BLOCKSIZE)):  # tarfile takes a broken header for the end
-                    raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
+                yield from samples(path, archive, images=images, span=span, ignored=ignored)
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError) as error:
             if isinstance(error, InputError | UnicodeDecodeError):
                 raise
             found = f"is no tar, or a damaged one ({printable(str(error), 120)})"
@@ -76,27 +75,37 @@ def read_shard(
 
 
 def members(
-    path: Path, archive: tarfile.TarFile, *, images: bool, ignored: Callable[[str], object]
-) -> Iterator[tuple[str, str, str, bytes]]:
-    """Read members as key, ending, name and content."""
+    path: Path, archive: tarfile.TarFile, ignored: Callable[[str], object]
+) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
+    """Find the members that are read, each with its key and ending."""
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all that it has seen
         if member.isdir():
             continue
-        place = f"{path}: member {shown(member.name)}"
         folder, slash, own = member.name.rpartition("/")
         stem, _, ending = own.partition(".")
         ending = ending.lower()
         if ending not in (*IMAGES, "txt", "json"):
             ignored(ending)
             continue
+        place = f"{path}: member {shown(member.name)}"
         if not member.isreg() or member.issparse():
             raise RecordError(place, "is a link, or no file", expected="a file", cure="pack the archive again")
         most = LARGEST_FILE if ending in IMAGES else _LARGEST_TEXT
-        if not 0 < member.size <= most:
-            raise RecordError(place, f"has {member.size:,} bytes", expected=f"1 to {most:,}", cure="leave it out")
-        wanted = images or ending not in IMAGES
-        yield folder + slash + stem, ending, member.name, content(archive, member) if wanted else b""
+        if not 0 <= member.size <= most:
+            raise RecordError(place, f"has {member.size:,} bytes", expected=f"at most {most:,}", cure="leave it out")
+        yield folder + slash + stem, ending, member
+
+
+def check_end(path: Path, archive: tarfile.TarFile) -> None:
+    """See that a file ends with its archive: tarfile takes a broken header for the end, and does not look behind it."""
+    handle = cast(IO[bytes], archive.fileobj)
+    handle.seek(archive.offset)
+    if any(handle.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
+    if any(map(any, iter(lambda: handle.read(_CHUNK), b""))):
+        found, cure = "goes on behind the end of its archive", "give tars that were joined one by one, x-{0..1}.tar"
+        raise InputError(path, found, expected="one tar", cure=cure)
 
 
 def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -106,30 +115,36 @@ def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return b"".join(iter(lambda: handle.read(_CHUNK), b""))
 
 
-def samples(path: Path, found: Iterator[tuple[str, str, str, bytes]], wanted: str) -> Iterator[dict[str, Any]]:
+def samples(
+    path: Path, archive: tarfile.TarFile, *, images: bool, span: range | None, ignored: Callable[[str], object]
+) -> Iterator[Row]:
     """Join the members of each key."""
-    row: dict[str, Any] = {}
-    for key, ending, name, data in found:
-        if row and row["__key__"] != key:
-            yield row
-            row = {}
-        row.setdefault("__key__", key)
-        place = f"{path}: member {shown(name)}"
+    start, number, row = 1 if span is None else span.start, 0, dict[str, Any]()
+    for key, ending, member in members(path, archive, ignored):
+        if row.get("__key__") != key:
+            if number >= start:
+                yield number, row
+            number, row = number + 1, {"__key__": key}
+        if span is not None and number >= span.stop:
+            return
+        if number < start:
+            continue
+        place = f"{path}: member {shown(member.name)}"
+        data = content(archive, member) if images or ending not in IMAGES else _UNREAD[: member.size]
         if ending in IMAGES:
-            if wanted and ending != wanted:
-                continue
-            add(row, {"image": Encoded(data, name)}, place)
+            add(row, {"image": Encoded(data, member.name)}, place)
         else:
             add(row, {"txt": text(data, place)} if ending == "txt" else fields(data, place), place)
-    if row:
-        yield row
+    if number >= start:
+        yield number, row
+    check_end(path, archive)
 
 
 def add(row: dict[str, Any], more: dict[str, Any], place: str) -> None:
     """Add columns to a row, none of which may be there already."""
     for name in more:
         if name in row:
-            cure = "--columns image=png takes those alone" if name == "image" else "rename the field"
+            cure = "convert, or keep one kind in each tar" if name == "image" else "rename the field"
             raise RecordError(place, f"gives the column {shown(name)} of its sample again", expected="one", cure=cure)
     row |= more
 

@@ -6,23 +6,34 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hpskit.errors import ImageError, InputError, RecordError, shown
+from hpskit.errors import ImageError, InputError, OutputError, RecordError, shown
 from hpskit.files import expand
 from hpskit.pixels import LARGEST_FILE, Encoded, check_file
-from hpskit.rows import guess, named_columns, parquet_batches, parquet_errors, read_rows, readable
-from hpskit.schema import nearest
+from hpskit.rows import (
+    PROMPT_NAMES,
+    guess,
+    named_columns,
+    parquet_batches,
+    parquet_errors,
+    parquet_rows,
+    read_rows,
+    readable,
+    refuse,
+    row_groups,
+    usual,
+)
 from hpskit.scoring.addresses import Address, as_address
 from hpskit.scoring.shards import IMAGES, SHARDS, read_shard
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Row", "Table", "holds_bytes", "open_table"]
+__all__ = ["Row", "Table", "fits", "holds_bytes", "open_table"]
 
 Row: TypeAlias = tuple[int, str, dict[str, Any]]
 """Number in the whole table, from 1; place in words; column -> value."""
@@ -33,11 +44,11 @@ _ROLES = {
         *("image", "image_path", "img", "img_path", "image_file", "file_name", "filename", "file_path", "filepath"),
         *("file", "path", "url", "image_url", "image_uri", "uri", "picture", "photo", *IMAGES),
     ),
-    "prompt": ("prompt", "caption", "text", "txt", "description", "prompt_text", "text_prompt"),
+    "prompt": PROMPT_NAMES,
 }
 """Usual names of the columns. The first of each is the documented one, and taken whatever else is there."""
 _LOOKED_AT = 100
-_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+_BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_FILES = 100_000
 
 
@@ -51,16 +62,37 @@ class Table:
     """Name of the column."""
     prompt: str = ""
     schema: pa.Schema | None = None
-    """Of parquet files, the same in all."""
+    """Of parquet files, the same in all; of other rows that a parquet file is made of what `outputs.types` found."""
     columns: tuple[str, ...] = ()
     """Those of parquet files, else those of the first rows."""
-    wanted: str = ""
-    """The ending of the images of a tar, where it has to be said."""
     note: str = ""
     """What was guessed, for the person; empty if nothing was."""
     ignored: set[str] = field(default_factory=set)
     """Endings of members of tars that were not read."""
     _sizes: list[int] = field(default_factory=list)
+    _stamps: list[tuple[int, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stamps = list(map(stamp, self.files))
+
+    def check_unchanged(self) -> None:
+        """See that the files are those that were opened, as they are read several times; else it is an OutputError."""
+        for path, before in zip(self.files, self._stamps, strict=True):
+            if stamp(path) != before:
+                cure = "run the command again when nothing writes to it"
+                raise OutputError(path, "has changed while it was read", cure=cure)
+
+    def place(self, number: int) -> str:
+        """Return the file of a row and its number there, in words."""
+        if len(self.files) == 1:
+            return f"{self.files[0]}: row {number}"
+        path, first, _ = next(self.parts(range(number, number + 1)))
+        return f"{path}: row {number - first}"
+
+    @property
+    def typed(self) -> bool:
+        """Tell whether the rows come with types, as those of parquet files do."""
+        return self.ending == ".parquet"
 
     @property
     def ending(self) -> str:
@@ -110,21 +142,12 @@ class Table:
     def _read(
         self, path: Path, span: range | None, images: bool, only: Collection[str]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        if self.ending == ".parquet":
-            for first, batch in parquet_batches(path, span=span, wanted=lambda s: leaves(s, images, only)):
-                try:
-                    yield from enumerate(batch.to_pylist(), first)
-                except (ValueError, OverflowError) as error:  # times that Python's own types cannot hold
-                    place = f"{path}: rows {first:,} to {first + batch.num_rows - 1:,}"
-                    raise RecordError(
-                        place, f"cannot be read ({error})", cure="save times as text, or --out .parquet"
-                    ) from error
-            return
+        if self.typed:
+            return parquet_rows(path, refuse, span=span, wanted=lambda schema: leaves(schema, images, only))
         if self.ending == ".tar":
-            rows = enumerate(read_shard(path, images=images, wanted=self.wanted, ignored=self.ignored.add), 1)
-        else:
-            rows = read_rows(path)  # type: ignore[assignment]
-        yield from rows if span is None else itertools.islice(rows, span.start - 1, span.stop - 1)
+            return read_shard(path, images=images, span=span, ignored=self.ignored.add)
+        rows = read_rows(path)
+        return rows if span is None else itertools.islice(rows, span.start - 1, span.stop - 1)
 
     def picture(self, value: Mapping[str, Any], root: Path, cache: Path | None) -> Path | Encoded | Address | None:
         """Find the image of a row; None if the row was read without the bytes that are its image.
@@ -140,12 +163,11 @@ class Table:
             found = path if data is None else data if isinstance(data, bytes) else found
         elif self.embeds and self.image not in value:
             return None
-        if isinstance(found, Encoded):
-            return found
-        if isinstance(found, bytes):
-            if not 0 < len(found) <= LARGEST_FILE:
-                raise ImageError(place, f"has {len(found):,} bytes", expected=f"1 to {LARGEST_FILE:,}")
-            return Encoded(found, f"{len(found):,} bytes")
+        if isinstance(found, bytes | Encoded):
+            image = found if isinstance(found, Encoded) else Encoded(found, f"{len(found):,} bytes")
+            if not 0 < len(image.data) <= LARGEST_FILE:
+                raise ImageError(place, f"has {len(image.data):,} bytes", expected=f"1 to {LARGEST_FILE:,}")
+            return image
         if not isinstance(found, str):
             expected = "a path, an address, bytes, or a struct of bytes and path"
             raise RecordError(
@@ -163,7 +185,7 @@ class Table:
     @property
     def embeds(self) -> bool:
         """Tell whether the rows may hold the images themselves, as bytes or in a struct of `bytes` and `path`."""
-        return self.schema is not None and holds_image(self.schema.field(self.image).type)
+        return self.typed and self.schema is not None and holds_image(self.schema.field(self.image).type)
 
 
 def open_table(items: str | os.PathLike[str], columns: str = "") -> Table:
@@ -176,11 +198,8 @@ def open_table(items: str | os.PathLike[str], columns: str = "") -> Table:
     Raises:
         InputError: there is no such file, their kinds or columns differ, or it is not clear which column is meant.
     """
-    said = named_columns(columns, _ROLES)
     table = Table(name=os.fspath(items), files=find_files(os.fspath(items)))
-    if table.ending == ".tar" and (wanted := said.get("image", "").lower()) in IMAGES:
-        table.wanted, said["image"] = wanted, "image"
-    if table.ending == ".parquet":
+    if table.typed:
         table.schema = common_schema(table.files)
         table.columns = tuple(table.schema.names)
     else:
@@ -188,8 +207,11 @@ def open_table(items: str | os.PathLike[str], columns: str = "") -> Table:
         table.columns = tuple(dict.fromkeys(name for _, _, value in first for name in value))
         if not table.columns:
             raise InputError(table.name, "has no rows", expected="at least one with an image and a prompt")
+        for path in table.files[1:] if table.ending in (".csv", ".tsv") else ():
+            check_header(path, next(read_rows(path), (0, {}))[1], table)
+    said = named_columns(columns, _ROLES, table.files[0], table.columns)
     for role in _ROLES:
-        setattr(table, role, choose(table, role, said))
+        setattr(table, role, said.get(role) or choose(table, role))
     guessed = {
         role: name
         for role in _ROLES
@@ -211,24 +233,23 @@ def documented(table: Table, role: str) -> tuple[str, ...]:
     return ("txt", role) if table.ending == ".tar" and role == "prompt" else (role,)
 
 
-def choose(table: Table, role: str, said: Mapping[str, str]) -> str:
-    """Choose the column of a role: as said, else as documented, else by a usual name or by what it holds."""
-    path, there = table.files[0], table.columns
-    if (name := said.get(role)) is not None:
-        if name not in there:
-            near = nearest(name, there)
-            cure = f"did you mean {shown(near)}?" if near else "name one that is there"
-            raise InputError(
-                path, f"has no column {shown(name)}", expected=f"one of {', '.join(map(shown, there[:20]))}", cure=cure
-            )
-        return name
+def choose(table: Table, role: str) -> str:
+    """Choose the column of a role: as documented, else by a usual name or by what it holds."""
     for name in documented(table, role):
-        if name in there:
+        if name in table.columns:
             return name
-    found = [name for name in there if name.strip().lower() in _ROLES[role]]
+    found = usual(table.columns, _ROLES[role])
     if role == "image" and table.schema is not None:
         found += [f.name for f in table.schema if holds_image(f.type) and f.name not in found]
-    return guess(path, role, found, there)
+    return guess(table.files[0], role, found, table.columns)
+
+
+def check_header(path: Path, row: Mapping[str, Any], table: Table) -> None:
+    """See that a file of a table has the columns of the first, or no rows."""
+    if row and row.keys() != {*table.columns}:
+        names = ", ".join(map(shown, sorted(row.keys() ^ {*table.columns})[:8]))
+        found, cure = f"has other columns than the first file ({names})", "score files of other columns by themselves"
+        raise InputError(path, found, expected=f"those of {table.files[0]}", cure=cure)
 
 
 def find_files(items: str) -> tuple[Path, ...]:
@@ -238,16 +259,15 @@ def find_files(items: str) -> tuple[Path, ...]:
         raise InputError(
             items, "is an address", expected="a file of rows", cure="bring it here; its images may be anywhere"
         )
-    names = [str(path)] if os.path.lexists(path) else [*itertools.islice(unbraced(str(path)), _MOST_FILES + 1)]
-    found = [
-        Path(one)
-        for name in names
-        for one in (sorted(glob.glob(name)) if glob.has_magic(name) and not os.path.lexists(name) else [name])  # noqa: PTH207
-    ]
-    if not found:
-        raise InputError(items, "fits no file", cure="check the path and the pattern")
-    if len(names) > _MOST_FILES:
-        raise InputError(items, f"names more than {_MOST_FILES:,} files", cure="name fewer at once")
+    found = list[Path]()
+    for name in [str(path)] if os.path.lexists(path) else unbraced(str(path)):
+        pattern = glob.has_magic(name) and not os.path.lexists(name)
+        fitting = sorted(glob.glob(name)) if pattern else [name]  # noqa: PTH207
+        if not fitting:
+            raise InputError(name, "fits no file", cure="check the path and the pattern")
+        found += map(Path, fitting)
+        if len(found) > _MOST_FILES:
+            raise InputError(items, f"names more than {_MOST_FILES:,} files", cure="name fewer at once")
     kinds = {ending(one) for one in found}
     wrong = next((one for one in found if ending(one) not in _ENDINGS), None)
     if wrong is not None:
@@ -259,34 +279,45 @@ def find_files(items: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file: inode, size and time; nothing if it is not there, as whoever reads it says."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def ending(path: Path) -> str:
     """Return the kind of a file by its name; packed tars are tars."""
     return ".tar" if path.name.lower().endswith(SHARDS) else path.suffix.lower()
 
 
 def unbraced(name: str) -> Iterator[str]:
-    """Write out braces as a shell does: `{00..12}` and `{a,b}`."""
+    """Write out braces as a shell does: `{00..12}`."""
     if not (found := _BRACES.search(name)):
         yield name
         return
-    low, high, words = found.groups()
-    if words is None:
-        if int(high) - int(low) > _MOST_FILES:
-            raise InputError(name, f"names more than {_MOST_FILES:,} files", cure="name fewer at once")
-        parts = [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)]
-    else:
-        parts = words.split(",")
-    for part in parts:
-        yield from unbraced(name[: found.start()] + part + name[found.end() :])
+    low, high = found.groups()
+    if int(high) < int(low):
+        raise InputError(name, f"counts from {low} down to {high}", expected="{LOW..HIGH}")
+    for number in range(int(low), int(high) + 1):
+        yield from unbraced(f"{name[: found.start()]}{number:0{len(low)}}{name[found.end() :]}")
+
+
+def fits(items: str | os.PathLike[str], path: Path) -> bool:
+    """Tell whether a name of files, with braces and wildcards in it, means a file too that need not be there yet."""
+    pattern, there = os.path.abspath(expand(items)), PurePath(os.path.abspath(path))  # noqa: PTH100  # links stay
+    if os.path.lexists(pattern):
+        return os.path.realpath(pattern) == os.path.realpath(path)
+    names = itertools.islice(unbraced(pattern), _MOST_FILES)
+    return any(there.match(name) if glob.has_magic(name) else name == str(there) for name in names)
 
 
 def count(path: Path) -> int:
     """Count the rows of a file."""
     if ending(path) == ".parquet":
-        import pyarrow.parquet as pq
-
-        with readable(path), parquet_errors(path):
-            return int(pq.read_metadata(path).num_rows)
+        return sum(rows for rows, *_ in row_groups(path))
     rows: Iterator[Any] = read_shard(path, images=False) if ending(path) == ".tar" else read_rows(path)
     return sum(1 for _ in rows)
 
@@ -327,7 +358,7 @@ def holds_bytes(kind: pa.DataType) -> bool:
     return any(holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
 
 
-def leaves(schema: pa.Schema, images: bool, only: Collection[str]) -> list[str]:
+def leaves(schema: Iterable[pa.Field], images: bool, only: Collection[str]) -> list[str]:
     """List what to read of a parquet file: `a`, or `a.path` of a struct whose bytes are left out."""
     import pyarrow as pa
 

@@ -249,7 +249,8 @@ def strengths_with_position(
     Source: Bradley & Terry 1952; Bugakova et al. 2019, Aggregation of pairwise comparisons with reduction of biases.
 
     Raises:
-        InputError: arrays do not fit together, or generators were never compared, not even through others.
+        InputError: arrays do not fit together, there are fewer than two groups or clusters with a match, or generators
+            were never compared, not even through others.
     """
     from scipy.sparse import csr_array
 
@@ -261,8 +262,9 @@ def strengths_with_position(
     total, reach = len(names), int(judged.shapes[:, 1].max())
     kinds, column = np.unique(cells, return_inverse=True)
     labels = cluster_labels(clusters, len(judged.shapes))[groups]
-    labels = np.unique(labels, return_inverse=True)[1]
-    shape = (int(labels.max()) + 1, len(kinds))
+    tasks, labels = np.unique(labels, return_inverse=True)
+    require(len(tasks) > 1, "tasks", len(tasks), "at least 2 for an interval over tasks")
+    shape = (len(tasks), len(kinds))
     tables = [csr_array((values, (labels, column)), shape=shape) for values in (won, np.ones(len(won)))]
     left, right, apart = kinds // (2 * reach) // total, kinds // (2 * reach) % total, kinds % (2 * reach) - reach
     rng = np.random.default_rng(seed)

@@ -14,10 +14,10 @@ import threading
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ OnBroken = Literal["fail", "drop"]
 """A group with an image that cannot be used ends the training, or is left out and counted."""
 Progress = Callable[[str, int], None]
 """Told what is being done, and for how many groups it is."""
+Sources: TypeAlias = tuple[list[DataSet], list[float | None], DataSet]
+"""Data sets to learn from, the ratio of each, and the one of validation."""
 
 _MOST = 1e6
 """The largest rating; the loss squares it."""
@@ -298,13 +300,16 @@ class DataConfig:
     """Decode all images first, to find those that training and validation share, however they are stored."""
     on_broken: OnBroken = "fail"
     """Fate of a group with an image that cannot be used."""
+    _opened: list[Sources] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def sources(self) -> tuple[list[DataSet], list[float | None], DataSet]:
-        """Open what is learnt from, its ratios, and the validation data, without reading them.
+    def sources(self) -> Sources:
+        """Open what is learnt from, its ratios, and the validation data, once, without reading them.
 
         Raises:
             InputError: one is not there, or only some have a ratio.
         """
+        if self._opened:
+            return self._opened[0]
         if not self.data:
             raise InputError("--data", "is missing", expected="at least one data set to learn from")
         opened = partial(open_data, format=self.data_format, image_root=self.image_root)
@@ -312,7 +317,8 @@ class DataConfig:
         if 0 < ratios.count(None) < len(ratios):
             found = f"has a ratio for {len(ratios) - ratios.count(None)} of {len(ratios)} data sets"
             raise InputError("--data", found, cure="give it for all or for none")
-        return train, ratios, opened(self.validation)
+        self._opened.append((train, ratios, opened(self.validation)))
+        return self._opened[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,8 +28,6 @@ __all__ = ["Agreement", "Measures", "mean_ranks", "measures", "sampled", "unlike
 _SAMPLED_VOTES = 3_000
 _RESAMPLES = 200
 _LISTED = 10
-LEAST_TASKS = 2
-"""Tasks that an interval over tasks needs: of one it has no width."""
 
 Floats = NDArray[np.float64]
 
@@ -134,9 +132,7 @@ def measure(
     try:
         strong, shift = strengths(drawn, sources)
     except InputError:
-        missing["strengths"] = (
-            f"it needs {LEAST_TASKS} tasks with images of generators that were compared with each other"
-        )
+        missing["strengths"] = "it needs two tasks with images of generators that were compared with each other"
     try:
         places = list(place_by_position(*rankings(list(drawn.values())), resamples=_RESAMPLES))
     except InputError:
@@ -186,13 +182,9 @@ def strengths(
     """Give each generator its strength, the strongest first, and the effect of the position on the page.
 
     Raises:
-        InputError: fewer than two generators are named, or some were never compared.
+        InputError: fewer than two tasks name their generators, or some of these were never compared.
     """
     named = {number: names for number in groups if None not in (names := sources[number])}
-    if len({name for names in named.values() for name in names}) < 2:
-        raise InputError("generators", "are fewer than two", expected="at least 2")
-    if len(named) < LEAST_TASKS:
-        raise InputError("tasks", f"are {len(named)}", expected=f"at least {LEAST_TASKS} for an interval over tasks")
     votes, orders = rankings([groups[number] for number in named])
     found = strengths_with_position(votes, list(named.values()), orders, resamples=_RESAMPLES)
     made = [

@@ -21,16 +21,15 @@ from hpskit.dataset.formats import Entries, distinct_images
 from hpskit.dataset.formats.ours import PairRow, votes_of
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, RecordError, listed, shown
-from hpskit.rows import Report, guess, named_columns
+from hpskit.rows import PROMPT_NAMES, Report, guess, named_columns, tokens, usual
 
 __all__ = ["ChoiceTable", "choice_table"]
 
 _ROLES = (
     *("prompt", "first", "second", "winner", "first_share", "second_share", "first_votes", "second_votes"),
-    *("votes", "annotator", "0", "1"),
+    *("votes", "annotator", "0", "1", "2"),
 )
-"""Words that a person may say: the column of each, and what 0 and 1 in the column of the winner mean."""
-_PROMPT = ("prompt", "caption", "text", "description", "prompt_text", "text_prompt")
+"""Words that a person may say: the column of each, and what 0, 1 and 2 in the column of the winner mean."""
 _WINNER = (
     *("winner", "label", "choice", "chosen", "preferred", "preference", "best", "selected", "result", "answer", "vote"),
     *("better", "pick", "picked", "human_preference", "human_choice", "preferred_image", "best_image", "winner_image"),
@@ -41,12 +40,22 @@ _ORDERED = (("chosen", "rejected"), ("winner", "loser"), ("win", "lose"), ("w", 
 """Words by which the names of two columns differ, where the first of them has won."""
 _SIDES = (("a", "b"), ("left", "right"), ("first", "second"), ("0", "1"), ("1", "2"), ("one", "two"))
 _IMAGE = {"image", "img", "images", "path", "file", "filename", "name", "jpg", "png", "picture", "photo", "url", "uri"}
+_FOR = ("first", "second")
 _SHARE = {"share", "label", "preference", "prob", "probability", "win", "rate"}
 _COUNT = {"votes", "vote", "count", "n", "num", "wins"}
-_TIES = {"tie", "tied", "draw", "equal", "same", "both", "neither", "0.5", "tie (bothbad)", "both_bad", "both_good"}
+_WORDS = {
+    **{word: side for pair in (*_SIDES[:3], ("model_a", "model_b")) for word, side in zip(pair, _FOR, strict=True)},
+    **dict.fromkeys(("tie", "tied", "draw", "equal", "same", "both", "neither"), "tie"),
+    **dict.fromkeys(("0.5", "tie (bothbad)", "both_bad", "both_good"), "tie"),
+}
+"""What words in the column of the winner mean; no other is guessed at."""
 NO_TABLE = "as image_a and image_b, or left and right"
 """Expected of what is no table of choices at all."""
 _RANKS = {"first": (1, 2), "second": (2, 1), "tie": (1, 1)}
+_OUTCOMES = ({"winner"}, {"first_share"}, {"first_share", "second_share"}, {"first_votes", "second_votes"})
+"""Columns that say who won; `votes` may stand beside all but the last."""
+_MANY = 1_000_000
+"""Votes of a row, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +66,8 @@ class ChoiceTable:
     """Role -> column."""
     numbers: Mapping[str, str]
     """The meaning of a number in the column of the winner: `first` or `second`."""
+    said: bool = False
+    """Whether a person has said it: then numbers name no image."""
     carries: frozenset[str] = frozenset()
     """The columns of the images, if the rows hold them."""
     layout: str = "choices"
@@ -113,16 +124,11 @@ class ChoiceTable:
         """Read who won; nobody has judged a row that does not say."""
         if "winner" in self.columns:
             found = self.won(place, value)
-            return () if found is None else (Judgement(ranks=_RANKS[found]),)
+            return () if found is None else self.counted(place, value, {"votes": found})
         if "first_votes" in self.columns:
-            wins, losses = (self.number(place, value, role) or 0 for role in ("first_votes", "second_votes"))
-            for role, counted in (("first_votes", wins), ("second_votes", losses)):
-                if counted % 1 or not 0 <= counted <= 1_000_000:
-                    self.wrong(place, value, role, "a whole number of votes")
-            counts = {(1, 2): int(wins), (2, 1): int(losses)}
-            return tuple(Judgement(ranks=ranks, votes=n) for ranks, n in counts.items() if n)
+            return self.counted(place, value, {"first_votes": "first", "second_votes": "second"})
         if "first_share" not in self.columns:  # the names of the columns say it: chosen, rejected
-            return (Judgement(ranks=(1, 2)),)
+            return self.counted(place, value, {"votes": "first"})
         share, other = (self.number(place, value, role) for role in ("first_share", "second_share"))
         if share is None:
             return ()
@@ -140,39 +146,45 @@ class ChoiceTable:
         row = {"prompt": "-", "first": "a", "second": "b", "first_share": share, "votes": many}
         return votes_of(PairRow.of(row, place))
 
+    def counted(self, place: str, value: Mapping[str, Any], sides: Mapping[str, str]) -> tuple[Judgement, ...]:
+        """Read the votes for each outcome, by the role of their column; without `votes` the row is one."""
+        found = []
+        for role, side in sides.items():
+            number = self.number(place, value, role)
+            many = (role == "votes") if number is None else number
+            if many % 1 or not 0 <= many <= _MANY:
+                self.wrong(place, value, role, "a whole number of votes")
+            found.append(Judgement(ranks=_RANKS[side], votes=int(many)))
+        return tuple(one for one in found if one.votes)
+
     def won(self, place: str, value: Mapping[str, Any]) -> str | None:
         """Read the column of the winner: `first`, `second`, `tie`, or None where it says nothing."""
         found = value.get(self.columns["winner"])
         if empty(found):
             return None
-        if self.columns["winner"] not in (self.columns["first"], self.columns["second"]) and isinstance(found, str):
-            for role in ("first", "second"):
-                if found in (value.get(self.columns[role]), self.columns[role]):
-                    return role
-        word = plain(found)
-        if word in _TIES or word.startswith("tie"):
-            return "tie"
-        if word in self.numbers:
-            return self.numbers[word]
-        parts = () if word.replace(".", "").isdecimal() else tokens(word)
-        sides = {
-            role
-            for part in parts
-            for pair in (*_SIDES[:3], *self.sides())
-            for role, side in zip(_RANKS, pair, strict=False)
-            if part == side
-        }
-        if len(sides) == 1:
-            return sides.pop()
-        ties = "tie" if not self.numbers else f"{', '.join(self.numbers)} or 0.5 for a tie"
-        expected = f"a or b, left or right, the name of a column, the image itself, {ties}"
-        return self.wrong(place, value, "winner", expected)
+        word, names = plain(found), [self.columns[role] for role in _FOR]
+        meant = {(_WORDS | self.sides() | self.numbers).get(word)}
+        if not (self.said and word in self.numbers) and self.columns["winner"] not in names and isinstance(found, str):
+            paths = [path if isinstance(path := value.get(name), str) else "" for name in names]
+            for known in (names, paths, [re.split(r"[/\\]", path)[-1] for path in paths]):
+                meant |= {side for side, name in zip(_FOR, known, strict=True) if name == found and len({*known}) > 1}
+        meant.discard(None)
+        if len(meant) == 1:
+            return meant.pop()
+        numbers = "".join(f"{number} ({side}), " for number, side in self.numbers.items())
+        expected = (
+            f"a or b, left or right, first or second, tie, both or draw, {numbers}{' or '.join(map(shown, names))}, "
+            "or the path or the file name of one of the two images"
+        )
+        cure = "say what numbers mean: --columns 1=first,2=second" if word in ("0", "1", "2") else ""
+        return self.wrong(place, value, "winner", expected, cure)
 
-    def sides(self) -> Sequence[tuple[str, str]]:
-        """Return the words by which the names of the columns of the images differ, but for numbers."""
-        first, second = (tokens(self.columns[role]) for role in ("first", "second"))
-        differ = [(a, b) for a, b in zip(first, second, strict=False) if a != b]
-        return differ if len(differ) == 1 and len(first) == len(second) else []
+    def sides(self) -> dict[str, str]:
+        """Return what the words mean by which the names of the columns of the images differ, but for numbers."""
+        first, second = (tokens(self.columns[role]) for role in _FOR)
+        differ = [(a, b) for a, b in zip(first, second, strict=False) if a != b and not a.isdecimal()]
+        alone = len(differ) == 1 and len(first) == len(second)
+        return dict(zip(differ[0], _FOR, strict=True)) if alone else {}
 
     def text(self, place: str, value: Mapping[str, Any], role: str) -> str:
         """Read a text that is not blank."""
@@ -227,25 +239,28 @@ def choice_table(path: Path, rows: Sequence[Mapping[str, Any]], said: str = "") 
         InputError: it is not clear; the candidates are named.
     """
     there = tuple(dict.fromkeys(name for row in rows for name in row))
-    given = named_columns(said, _ROLES)
-    meaning: dict[str, str] = {number: given.pop(number) for number in ("0", "1") if number in given}
+    given = named_columns(said, _ROLES, path, there)
+    meaning: dict[str, str] = {number: given.pop(number) for number in ("0", "1", "2") if number in given}
     for number, side in meaning.items():
-        if side not in ("first", "second"):
+        if side not in _FOR:
             raise InputError("--columns", f"has {number}={shown(side)}", expected=f"{number}=first or {number}=second")
-    for name in given.values():
-        if name not in there:
-            found = f"has no column {shown(name)}"
-            raise InputError(path, found, expected=f"one of {listed(map(shown, there), 20)}", cure="correct --columns")
+    who = given.keys() & {role for roles in _OUTCOMES for role in roles}
+    if who and (who not in _OUTCOMES or {"first_votes", "votes"} <= given.keys()):
+        found = f"says who won by {' and '.join(role for role in given if role in {*who, 'votes'})}"
+        expected = "winner, or first_share (and second_share), or first_votes and second_votes without votes"
+        raise InputError("--columns", found, expected=expected, cure="name one of them")
     columns = dict(given)
     ordered = images(path, there, columns)
-    columns.setdefault("prompt", guess(path, "prompt", usual(there, _PROMPT), there) if "prompt" not in given else "")
+    if "prompt" not in given:
+        columns["prompt"] = guess(path, "prompt", usual(there, PROMPT_NAMES), there)
     if not ordered and not columns.keys() & {"winner", "first_share", "first_votes"}:
         columns |= outcome(path, there, columns)
-    for role, names in (("annotator", _ANNOTATOR), ("votes", _VOTES)):
+    for role, names in (("annotator", _ANNOTATOR), ("votes", () if "first_votes" in columns else _VOTES)):
         if role not in columns and (usually := [n for n in usual(there, names) if n not in columns.values()]):
             columns[role] = guess(path, role, usually, there)
     table = ChoiceTable(
         columns=columns,
+        said=bool(meaning),
         numbers=numbers(path, columns, rows, meaning),
         carries=frozenset(
             columns[r] for r in ("first", "second") if any(holds_image(row.get(columns[r])) for row in rows)
@@ -320,27 +335,29 @@ def outcome(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dic
 def numbers(
     path: Path, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], meaning: Mapping[str, str]
 ) -> dict[str, str]:
-    """Say what numbers in the column of the winner mean: 1 and 2 speak for themselves, 0 and 1 do not.
+    """Say what numbers in the column of the winner mean: 1 and 2 speak for themselves, 0 and 1 do not, nor 1 alone.
 
     Raises:
-        InputError: nobody has said what 0 and 1 mean, or both are said to be the same image.
+        InputError: nobody has said what 0 and 1 mean, or two are said to be the same image.
     """
     if "winner" not in columns:
         return {}
     name = columns["winner"]
     words = {plain(row[name]) for row in rows if not empty(row.get(name))}
-    if meaning:
-        other = {"first": "second", "second": "first"}
-        both = {**{("1" if n == "0" else "0"): other[side] for n, side in meaning.items()}, **meaning}
-        if both["0"] == both["1"]:
-            raise InputError("--columns", f"says that 0 and 1 are both the {both['0']} image", expected="one of them")
-        return {number: both[number] for number in ("0", "1")}
-    if "2" in words and "0" not in words:
-        return {"1": "first", "2": "second"}
-    if words & {"0", "1"}:
-        found = f"has {' and '.join(sorted(words & {'0', '1'}))}, which may mean either image"
-        first = f"the image in {shown(columns['first'])}"
-        cure = f"say what 0 means: --columns 0=first if {first} won, else --columns 0=second"
+    twos = "2" in {*meaning, *words} and "0" not in {*meaning, *words}
+    if meaning or twos:
+        one, two = ("1", "2") if twos else ("0", "1")
+        other = {one: two, two: one, "first": "second", "second": "first"}
+        meaning = meaning or {"1": "first"}
+        both = {other.get(number, number): other[side] for number, side in meaning.items()} | dict(meaning)
+        if both.keys() != {one, two} or both[one] == both[two]:
+            found = f"says {', '.join(f'{number}={side}' for number, side in meaning.items())}"
+            raise InputError("--columns", found, expected=f"{one}=first,{two}=second, or the other way round")
+        return dict(sorted(both.items()))
+    if alone := sorted(words & {"0", "1"}):
+        found = f"has {' and '.join(alone)}, which may mean either image"
+        cure = f"say what 0 means: --columns 0=first if the image in {shown(columns['first'])} won, else 0=second"
+        cure += "" if "0" in alone else "; or 1=first,2=second"
         raise InputError(f"{path}: {shown(name)}", found, cure=cure)
     return {}
 
@@ -353,18 +370,6 @@ def pairs(names: Sequence[str], sides: Sequence[tuple[str, str]]) -> Iterator[tu
             for one, two in sides:
                 if part == one and (other := by.get((*parts[:at], two, *parts[at + 1 :]))) is not None:
                     yield name, other, parts[:at] + parts[at + 1 :]
-
-
-def tokens(name: str) -> tuple[str, ...]:
-    """Split a name into its words: `imageA`, `image_a` and `Image A` are the same."""
-    return tuple(re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:200]).lower()))
-
-
-def usual(there: Sequence[str], names: Collection[str]) -> list[str]:
-    """Return the columns that have one of the usual names; the first of these alone, if it is there."""
-    found = {"_".join(tokens(name)): name for name in there}
-    first = next(iter(names))
-    return [found[first]] if first in found else [found[name] for name in names if name in found]
 
 
 def plain(value: object) -> str:
