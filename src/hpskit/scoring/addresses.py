@@ -115,8 +115,8 @@ def as_address(text: str, cache: Path | None = None) -> Address | Path | None:
         return Path(unquote(urlsplit(text).path))
     if scheme not in ("http", "https"):
         if scheme == "local" or "::" in text:  # which would open files of this machine unchecked
-            found = "is an address of this machine" if scheme == "local" else "is a chain of addresses"
-            raise ImageError(text, found, expected="that of one image elsewhere", cure="give a file by its path")
+            what = "is an address of this machine" if scheme == "local" else "is a chain of addresses"
+            raise ImageError(text, what, expected="that of one image elsewhere", cure="give a file by its path")
         check_scheme(scheme)
     return Address(text, cache)
 
@@ -168,7 +168,7 @@ def opened(url: str, until: float) -> contextlib.AbstractContextManager[Any]:
     """Open an address to be read."""
     if url[:4].lower() == "http":
         timeout = min(_TIMEOUT, max(1.0, until - time.monotonic()))
-        return _HTTP.open(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), timeout=timeout)  # type: ignore[return-value]
+        return _HTTP.open(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), timeout=timeout)  # type: ignore[no-any-return]
     import fsspec
 
     return fsspec.open(url, "rb")  # type: ignore[no-any-return]

@@ -163,7 +163,7 @@ class ChoiceTable:
         if empty(found):
             return None
         word, names = plain(found), [self.columns[role] for role in _FOR]
-        meant = {(_WORDS | self.sides() | self.numbers).get(word)}
+        meant = {{**_WORDS, **self.sides(), **self.numbers}.get(word)}
         if not (self.said and word in self.numbers) and self.columns["winner"] not in names and isinstance(found, str):
             paths = [path if isinstance(path := value.get(name), str) else "" for name in names]
             for known in (names, paths, [re.split(r"[/\\]", path)[-1] for path in paths]):
