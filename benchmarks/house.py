@@ -20,17 +20,17 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src/hpskit"
 
 BUDGETS = {
-    "root": 2_360,
+    "root": 2_375,
     "pages": 900,  # 300 of them write tables and charts for papers
     "pixels": 1_240,
     "stats": 3_590,
     "prompts": 2_850,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_820,
     "annotation": 5_900,
-    "dataset": 3_560,
+    "dataset": 3_550,
     "models": 2_900,
     "training": 4_500,
-    "scoring": 2_350,
+    "scoring": 2_340,
     "evaluation": 1_550,
     "benchmark": 4_100,
     "reward": 900,
