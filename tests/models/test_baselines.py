@@ -24,8 +24,8 @@ from forked_process import ForkedProcess
 from hpskit import load_scorer
 from hpskit.errors import CheckpointError, InputError, NotCachedError, UnknownModelError
 from hpskit.models.checkpoint import Weights, write_tensors
-from hpskit.models.networks.clip import clip_preprocessing
 from hpskit.models.loading import load_network
+from hpskit.models.networks.clip import clip_preprocessing
 from hpskit.models.registry import MODELS, find, network_class
 from hpskit.models.store import verify
 from hpskit.pixels import to_tensor

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from hpskit.models.architecture import fill
 from hpskit.models.checkpoint import check_names
-from hpskit.models.networks.clip import ClipScoreNetwork
 from hpskit.models.network import Blueprint, ImageNetwork
+from hpskit.models.networks.clip import ClipScoreNetwork
 
 __all__ = ["AestheticNetwork", "RegressionHead"]
 

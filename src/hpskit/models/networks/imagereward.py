@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from hpskit.errors import CheckpointError, MissingExtraError
-from hpskit.models.networks.aesthetic import RegressionHead
 from hpskit.models.architecture import fill
 from hpskit.models.checkpoint import Weights, check_names
-from hpskit.models.networks.clip import warn_of_long_prompt
 from hpskit.models.network import Blueprint, Network, autocast
+from hpskit.models.networks.aesthetic import RegressionHead
+from hpskit.models.networks.clip import warn_of_long_prompt
 from hpskit.pixels import Preprocessing
 
 __all__ = ["ImageRewardNetwork"]

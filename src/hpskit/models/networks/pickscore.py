@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hpskit.errors import CheckpointError
-from hpskit.models.networks.clip import ClipNetwork
 from hpskit.models.network import Blueprint
+from hpskit.models.networks.clip import ClipNetwork
 from hpskit.pixels import Preprocessing
 
 __all__ = ["PickScoreNetwork"]
