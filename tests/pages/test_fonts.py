@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from hpskit.training.recipes import tiny
 from hpskit.training.report import report_page
 from leaderboard_results import two_styles, write_result
 from run_material import config_of, log_of
+
+SRC = Path(__file__).parents[2] / "src/hpskit"
 
 
 @needs_chromium
@@ -42,3 +47,18 @@ def test_pages_fit_with_the_fonts_of_any_linux(family: str, tmp_path: Path) -> N
             page.wait_for_timeout(50)
             height = page.evaluate("getComputedStyle(document.querySelector('.scroll'), '::before').height")
             assert (height != "0px") == said
+
+
+@pytest.mark.skipif(shutil.which("fc-query") is None, reason="needs fc-query (Debian: apt install fontconfig)")
+@pytest.mark.parametrize("family", FONTS)
+def test_the_fonts_of_any_linux_have_every_character_that_is_written(family: str) -> None:
+    font = FONTS[family] / {"DejaVu": "DejaVuSans.ttf", "Liberation": "LiberationSans-Regular.ttf"}[family]
+    told = subprocess.run(["fc-query", "-f", "%{charset}", font], check=True, stdout=subprocess.PIPE, text=True).stdout
+    ranges = [[int(end, 16) for end in part.split("-")] for part in told.split()]
+    drawn = {chr(code) for first, *rest in ranges for code in range(first, (rest or [first])[0] + 1)}
+    sources = [path for ending in ("py", "html", "js", "css") for path in SRC.rglob(f"*.{ending}")]
+    used = {
+        character for path in sources for character in html.unescape(path.read_text("utf-8")) if character >= "\xa0"
+    }
+    assert len(used) > 20
+    assert sorted(used - drawn) == []

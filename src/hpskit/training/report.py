@@ -20,7 +20,6 @@ _POINTS = 300
 """A longer run is drawn as means of so many stretches, as there are not more columns of pixels."""
 _COLUMNS = ("name", "format", "groups", "pairs", "ratio")
 """Facts of a data set, in this order; a column that none of them has is left out."""
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def publish_report(folder: RunFolder) -> None:
@@ -101,7 +100,6 @@ def curves(
     """
     highest = max(line["lr"] for line in steps)
     power = math.floor(math.log10(highest)) if highest > 0 else 0
-    exponent = str(power).translate(_SUPERSCRIPTS)
 
     def trained(name: str, scale: float = 1.0) -> Series:
         points = stretches(steps, lambda line: None if line[name] is None else scale * line[name])
@@ -131,7 +129,7 @@ def curves(
             trained("accuracy", 100),
             guessed("guessing", lambda _: 50.0),
         ],
-        ("Learning rate", f"learning rate, 10{exponent}"): [trained("lr", 10**-power)],
+        ("Learning rate", f"learning rate, in 1e{power}"): [trained("lr", 10**-power)],
         ("logit_scale", "logit_scale"): [trained("logit_scale")],
         ("Norm of the gradient", "norm before clipping"): [trained("gradient_norm")],
         ("Speed", "images/s"): [Series(name="training", colour="c0", points=speeds, marks=False, band=True)],
