@@ -8,6 +8,7 @@ Run it where the original is installed; what was used is written beside the scor
     pickscore     pip install "transformers==4.27.3" "pillow<13" open_clip_torch scikit-learn
     imagereward   pip install image-reward==1.5 "transformers==4.27.3" timm==0.6.13 fairscale "pillow<13" scikit-learn
                   and CLIP as above
+    mps           as for pickscore, and einops; PYTHONPATH is a clone of https://github.com/Kwai-Kolors/MPS at be9027f
 
 The code below is what the page of each original shows, but for the weights (see `stand_ins.py`), which nobody has to
 download, and for where a tokenizer's word list comes from.
@@ -15,6 +16,7 @@ download, and for where a tokenizer's word list comes from.
 
 from __future__ import annotations
 
+import copy
 import gzip
 import importlib.metadata
 import importlib.util
@@ -129,18 +131,9 @@ def aesthetic(size: str, folder: Path) -> Score:
 
 def pickscore(size: str, folder: Path) -> Score:
     """The README of PickScore."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-    text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-    vision = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16}
-    vision["patch_size"], width = 14, 1024
-    if size == "small":
-        text = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
-        vision, width = {**text, "patch_size": 32}, 64
-    parts = {"text_config": {**text, "hidden_act": "gelu"}, "vision_config": {**vision, "hidden_act": "gelu"}}
-    for part in parts.values():
-        part["projection_dim"] = width
-    model = CLIPModel(CLIPConfig(projection_dim=width, **parts)).eval()
+    model = CLIPModel(_clip_config(size)).eval()
     state = stand_ins.fill(model)
     _keep_shapes(state, folder)
     processor = CLIPProcessor(CLIPImageProcessor(), CLIPTokenizer(*_clip_words(folder)))
@@ -157,6 +150,93 @@ def pickscore(size: str, folder: Path) -> Score:
         scores = model.logit_scale.exp() * (text_embs @ image_embs.T)[0]
         return float(scores[0])
 
+    return score
+
+
+def _clip_config(size: str) -> Any:
+    """transformers' configuration of ViT-H-14, or of the small stand-in."""
+    from transformers import CLIPConfig
+
+    text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+    vision = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16}
+    vision["patch_size"], width = 14, 1024
+    if size == "small":
+        text = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
+        vision, width = {**text, "patch_size": 32}, 64
+    parts = {"text_config": {**text, "hidden_act": "gelu"}, "vision_config": {**vision, "hidden_act": "gelu"}}
+    for part in parts.values():
+        part["projection_dim"] = width
+    return CLIPConfig(projection_dim=width, **parts)
+
+
+def mps(size: str, folder: Path) -> Score:
+    """`infer_one_sample` of eval_overall_mps_on_hpdv2.py; beside it the README's `forward`, on three prompts at once.
+
+    In float32: what the original casts to half precision it leaves. What half precision changes stands beside it.
+    """
+    from trainer.models import clip_model
+    from transformers import CLIPImageProcessor, CLIPTokenizer
+
+    cross = clip_model.Cross_model
+    clip_model.XCLIPModel.from_pretrained = clip_model.XCLIPModel
+    if size == "small":
+        clip_model.Cross_model = lambda dim, layer_num, heads: cross(dim=64, layer_num=layer_num, heads=2)
+    model = clip_model.CLIPModel(_clip_config(size)).eval()
+    kept = {name: value.clone() for name, value in model.named_buffers() if name.endswith("inv_freq")}
+    state = stand_ins.fill(model)
+    for name, value in kept.items():
+        state[name].copy_(value)  # computed, not trained
+    _keep_shapes(state, folder)
+    tokenizer = CLIPTokenizer(*_clip_words(folder), model_max_length=77)
+    condition = (
+        "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, instance, "
+        "texture, quantity, attributes, position, number, location, word, things."
+    )
+
+    def tokenize(caption: str | list[str]) -> Any:
+        return tokenizer(
+            caption,
+            max_length=tokenizer.model_max_length,
+            padding="max_length",
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+
+    def pixels(path: Path) -> torch.Tensor:
+        return CLIPImageProcessor()(Image.open(path).convert("RGB"), return_tensors="pt")["pixel_values"]
+
+    def score(prompt: str, path: Path, clip_model: Any = model) -> float:
+        text_f, text_features = clip_model.model.get_text_features(tokenize(prompt))
+        image_f = clip_model.model.get_image_features(pixels(path).half())
+        condition_f, _ = clip_model.model.get_text_features(tokenize(condition))
+        sim = torch.einsum("b i d, b j d -> b j i", text_f, condition_f)
+        sim = torch.max(sim, dim=1, keepdim=True)[0]
+        sim = sim / sim.max()
+        mask = torch.where(sim > 0.3, 0, float("-inf")).repeat(1, image_f.shape[1], 1)
+        image_features = clip_model.cross_model(image_f, text_f, mask.half())[:, 0, :]
+        image_features = image_features / image_features.norm(dim=-1, keepdim=True)
+        text_features = text_features / text_features.norm(dim=-1, keepdim=True)
+        return float((clip_model.logit_scale.exp() * text_features @ image_features.T)[0, 0])
+
+    def forward(paths: list[Path]) -> dict[str, list[float]]:
+        """The two images of each prompt."""
+        prompts = list(stand_ins.PROMPTS)
+        images = torch.concatenate([pixels(path) for path in paths for _ in prompts])
+        text, *features = model(tokenize(prompts), images, tokenize([condition] * len(prompts)))
+        text = text / text.norm(dim=-1, keepdim=True)
+        found = {}
+        for path, own in zip(paths, features, strict=True):
+            own = own / own.norm(dim=-1, keepdim=True)
+            scores = model.logit_scale.exp() * torch.diag(torch.einsum("bd,cd->bc", text, own))
+            found[path.stem] = scores.tolist()
+        return found
+
+    more, paths = {}, [folder / "temple.png", folder / "flower.png"]
+    if size == "small":
+        halved = copy.deepcopy(model).half()
+        more = {p.stem: [score(prompt, p, halved) for prompt in stand_ins.PROMPTS] for p in paths}
+    torch.Tensor.half = torch.Tensor.float
+    (folder / "more.json").write_text(json.dumps({"whole_batch": forward(paths), "half_precision": more}))
     return score
 
 
@@ -227,6 +307,7 @@ ORIGINALS: dict[str, Callable[[str, Path], Score]] = {
     "aesthetic": aesthetic,
     "pickscore": pickscore,
     "imagereward": imagereward,
+    "mps": mps,
 }
 PACKAGES = ("torch", "torchvision", "pillow", "transformers", "timm", "open_clip_torch", "image-reward", "scikit-learn")
 
@@ -253,6 +334,8 @@ def main(name: str, size: str) -> None:
         known[size] = {"versions": versions(), "scores": scores}
         if (folder / "shapes.json").exists():
             known[size]["shapes"] = json.loads((folder / "shapes.json").read_text())
+        if (folder / "more.json").exists():
+            known[size] |= json.loads((folder / "more.json").read_text())
     target.write_text(json.dumps(known, indent=1) + "\n")
 
 

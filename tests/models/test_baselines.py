@@ -26,7 +26,7 @@ from hpskit.errors import CheckpointError, InputError, NotCachedError, UnknownMo
 from hpskit.models.checkpoint import Weights, write_tensors
 from hpskit.models.loading import load_network
 from hpskit.models.networks.clip import clip_preprocessing
-from hpskit.models.registry import MODELS, find, network_class
+from hpskit.models.registry import MODELS, MPS_RULES, find, network_class
 from hpskit.models.store import verify
 from hpskit.pixels import to_tensor
 from hpskit.scoring.scorer import PreferenceScorer
@@ -36,9 +36,10 @@ KNOWN = Path(__file__).parents[1] / "known"
 sys.path.insert(0, str(KNOWN))
 import stand_ins  # noqa: E402  # where the script that made the known answers finds it too
 
-TOLERANCE = {"clip-score": 1e-3, "hps-v1": 1e-3, "pickscore": 1e-3, "aesthetic": 1e-4, "imagereward": 1e-4}
+TOLERANCE = {"clip-score": 1e-3, "hps-v1": 1e-3, "pickscore": 1e-3, "mps": 1e-3, "aesthetic": 1e-4, "imagereward": 1e-4}
 """1e-5 of a cosine, and 1e-4 of a rating or a standardised reward."""
-LOG_ODDS = {"clip-score": 0.900171, "hps-v1": 0.900171, "pickscore": 1, "aesthetic": None, "imagereward": 1.0333394966}
+LOG_ODDS = {"clip-score": 0.900171, "hps-v1": 0.900171, "pickscore": 1, "mps": 1, "aesthetic": None}
+LOG_ODDS["imagereward"] = 1.0333394966
 """Of a point. The stand-ins' logit scale is exp(4.5)."""
 each_baseline = pytest.mark.parametrize("name", TOLERANCE)
 
@@ -72,13 +73,16 @@ def known(name: str, size: str) -> dict[str, Any]:
 
 def published(name: str, size: str, architecture: str) -> list[State]:
     """What the files hold that the original reads, in the order of `Model.sources`."""
-    if name in ("pickscore", "imagereward"):
+    if name in ("pickscore", "imagereward", "mps"):
         shapes = known(name, size)["shapes"]
         state = stand_ins.state(
             {key: [int(side) for side in shape.split("x") if side] for key, shape in shapes.items()}
         )
         if name == "pickscore":  # as an older transformers saved it
             return [state | {"text_model.embeddings.position_ids": torch.arange(77)[None]}]
+        if name == "mps":  # as in imscore
+            state["model.text_model.embeddings.position_ids"] = torch.arange(77)[None]
+            return [{f"mps.{key}": tensor for key, tensor in state.items()}]
         words = stand_ins.vocabulary(30522 if size == "real" else 200).encode()
         return [state, {"vocab.txt": torch.frombuffer(bytearray(words), dtype=torch.uint8)}]
     with torch.device("meta"):
@@ -179,7 +183,9 @@ def assert_known(scorer: PreferenceScorer, name: str, size: str, pictures: list[
 
 
 @pytest.mark.slow
-@each_baseline
+@pytest.mark.parametrize(
+    "name", [name for name in TOLERANCE if "real" in json.loads((KNOWN / f"{name}.json").read_text())]
+)
 def test_scores_in_full_size(name: str, tmp_path: Path, pictures: list[Path]) -> None:
     """The published architecture: gigabytes, and a minute or two."""
     model, path = MODELS[name], tmp_path / f"{name}.safetensors"
@@ -209,6 +215,60 @@ def test_lower_precision_stays_near(name: str, home: Path, pictures: list[Path])
     for scores in fast:
         assert scores.dtype is torch.float32
         assert 0 < (exact - scores).abs().max() < 0.02 * exact.abs().max() + 0.01 * (exact.max() - exact.min())
+
+
+# --- MPS
+
+
+def test_mps_of_the_authors_is_that_of_imscore() -> None:
+    (imscore,) = published("mps", "small", "")
+    authors = {name.removeprefix("mps."): tensor for name, tensor in imscore.items()}
+    arrange = network_class("mps").arrange
+    one, other = arrange(imscore), arrange(authors)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(CheckpointError, check=at("head.weight", expected="")):
+        arrange(authors | {"head.weight": torch.ones(1)})
+
+
+def test_mps_by_the_rule_of_its_model(home: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `forward` had three prompts and two images of each."""
+    expected = known("mps", "small")["whole_batch"]
+    rows = [(picture, n) for picture in pictures if picture.stem in expected for n in range(len(stand_ins.PROMPTS))]
+    images, prompts = [picture for picture, _ in rows], [stand_ins.PROMPTS[n] for _, n in rows]
+
+    def scores(name: str, batch_size: int) -> torch.Tensor:
+        scorer = load_scorer(name, precision="fp32", batch_size=batch_size)
+        with pytest.warns(UserWarning, match="tokens, the model reads"):
+            return scorer.score(images, prompts)
+
+    answers = [expected[picture.stem][n] for picture, n in rows]
+    assert scores("mps:whole-batch", 6).tolist() == pytest.approx(answers, abs=TOLERANCE["mps"])
+    for rule in MPS_RULES:  # where the threshold matters, and one prompt is nearer than the start token of all
+        monkeypatch.setitem(MPS_RULES, rule, 0.5)
+    near = stand_ins.PROMPTS[0]
+    ours, theirs = (
+        (scores(f"mps:{rule}:{near}", 6) - scores(f"mps:{rule}:{near}", 1)).abs().max() for rule in MPS_RULES
+    )
+    assert ours < 1e-4 < 1e-2 < theirs, "a score of theirs depends on its neighbours"
+
+
+def test_mps_with_other_conditions(home: Path, pictures: list[Path]) -> None:
+    scorers = [load_scorer(name, precision="fp32") for name in ("mps", "mps:per-image:hands, faces", "mps:whole-batch")]
+    assert load_scorer("mps:per-image", precision="fp32").info == scorers[0].info
+    assert len({scorer.info.identity for scorer in scorers}) == 3
+    assert len({scorer.info.weight_hash for scorer in scorers}) == 1
+    assert len([*home.glob("models/mps*.safetensors")]) == 1
+    scores = [scorer.score(pictures, stand_ins.PROMPTS[0]) for scorer in scorers[:2]]
+    assert (scores[0] - scores[1]).abs().max() > 0.01
+
+
+def test_mps_where_no_word_is_near(home: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original gives NaN."""
+    scorer = load_scorer("mps:whole-batch", precision="fp32")
+    monkeypatch.setitem(MPS_RULES, "whole-batch", 2.0)
+    with pytest.raises(InputError, check=at("mps:whole-batch", cure="use mps")):
+        scorer.score(pictures[0], "a cat")
 
 
 # --- files
@@ -295,6 +355,8 @@ def test_clip_score_knows_the_whole_list() -> None:
         ("clip-score:ViT-B-32:mine", {"found": "'mine'", "expected": "one of openai, laion400m_e31"}),
         ("random:x", {"found": "'random:x'", "expected": "a whole number"}),
         ("random:-1", {"expected": "a whole number"}),
+        ("mps:half", {"found": "'mps:half'", "expected": "per-image or whole-batch"}),
+        ("mps:per-image: ", {"expected": "and perhaps conditions"}),
         ("pickscore:2", {"found": "'pickscore:2'", "cure": "'pickscore'?"}),
     ],
 )

@@ -10,10 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_server import Model, Reply, refuses, says, serve
 from conftest import Cli, command_code
 from error_fields import at
 from forked_process import ForkedProcess
@@ -32,21 +31,6 @@ from hpskit.remote import pause
 
 KEY = "sk-secret-of-this-test-0123456789"
 OTHER_KEY = "a-key-of-no-known-form-17"
-Reply = dict[str, Any] | tuple[int, dict[str, str], Any]
-"""An answer of the model, or status, headers and body."""
-
-
-def says(content: object, **choice: Any) -> Reply:
-    """A completion; `choice` changes its only choice."""
-    message = {"role": "assistant", "content": content if isinstance(content, str) else json.dumps(content)}
-    message |= {name: choice.pop(name) for name in ("refusal",) if name in choice}
-    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
-    whole = {"index": 0, "message": message, "finish_reason": "stop", **choice}
-    return {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [whole], "usage": usage}
-
-
-def refuses(status: int, code: str = "", **headers: str) -> Reply:
-    return status, headers, {"error": {"message": f"no: {code}", "type": code, "code": code}}
 
 
 def same(prompt: str) -> Reply:
@@ -54,60 +38,11 @@ def same(prompt: str) -> Reply:
     return says({"prompt": prompt, "unclear": False})
 
 
-@dataclass
-class Model:
-    """A server of chat completions; `reply` makes the answer to a prompt."""
-
-    url: str
-    reply: Callable[[str, int], Reply] = lambda prompt, _: same(prompt)
-    """Of the prompt, and how often it was asked for before."""
-    asked: Counter[str] = field(default_factory=Counter)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
-    at_once: int = 0
-    most_at_once: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     monkeypatch.setenv("HPSKIT_TEST_KEY", KEY)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            prompt = body["messages"][-1]["content"]
-            with found.lock:
-                before = found.asked[prompt]
-                found.asked[prompt] += 1
-                found.requests.append(body)
-                found.keys.add(self.headers["Authorization"])
-                found.at_once += 1
-                found.most_at_once = max(found.most_at_once, found.at_once)
-            answer = found.reply(prompt, before)
-            status, headers, value = answer if isinstance(answer, tuple) else (200, {}, answer)
-            data = value if isinstance(value, bytes) else json.dumps(value).encode()
-            with found.lock:
-                found.at_once -= 1
-            self.send_response(status)
-            for name, text in {"Content-Type": "application/json", **headers}.items():
-                self.send_header(name.replace("_", "-"), text)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Model(url=f"http://127.0.0.1:{server.server_port}/v1")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serve(lambda prompt, _: same(prompt)) as found:
+        yield found
 
 
 @pytest.fixture
@@ -206,7 +141,7 @@ def test_a_model_that_never_answers_in_the_form_is_asked_no_more_and_again_when_
 
 @pytest.mark.parametrize("reply", [refuses(429), refuses(500), refuses(503), refuses(408)])
 def test_what_may_pass_is_tried_again(reply: Reply, run: Run, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpskit.prompts.llm.pause", lambda *_: 0.01)
+    monkeypatch.setattr("hpskit.remote.pause", lambda *_: 0.01)
     model.reply = lambda prompt, before: reply if before < 3 else same(prompt)
     assert run("a cat")["a cat"].state == "kept"
     model.reply = lambda *_: reply
@@ -306,7 +241,7 @@ def test_an_answer_that_never_ends_is_a_server_that_cannot_be_reached(run: Run, 
 
 
 def test_nobody_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpskit.prompts.llm.pause", lambda *_: 0.01)
+    monkeypatch.setattr("hpskit.remote.pause", lambda *_: 0.01)
     with pytest.raises(InputError, check=at("http://127.0.0.1:9", found="cannot be reached", cure="base_url")):
         run("a cat", base_url="http://127.0.0.1:9/v1", tries=2)
 

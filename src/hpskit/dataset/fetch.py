@@ -60,6 +60,9 @@ KNOWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "zai-org/ImageRewardDB": _IMAGEREWARD,
     "yuvalkirstain/pickapic_v1": _PICKAPIC,
     "yuvalkirstain/pickapic_v2": _PICKAPIC,
+    "TIGER-Lab/GenAI-Bench": {split: (f"image_generation/{split}-*.parquet",) for split in ("test_v1", "test")},
+    "DY-Evalab/EvalMuse": {"train": ("train_list.json", "images.zip*")},
+    "Rapidata/700k_Human_Preference_Dataset_FLUX_SD3_MJ_DALLE3": {"train": ("data/train*.parquet",)},
 }
 """The field's data sets: split -> patterns of its files, each of which must be there; the first split is the usual one.
 `THUDM` is called `zai-org` today; the hub knows both."""

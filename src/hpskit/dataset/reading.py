@@ -13,7 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpskit.dataset.formats import Layout, choices, hpd, imagereward, labelstudio, ours, parquet, pickapic
+from hpskit.dataset.formats import (
+    Layout,
+    choices,
+    evalmuse,
+    genaibench,
+    hpd,
+    imagereward,
+    labelstudio,
+    ours,
+    parquet,
+    pickapic,
+    rapidata,
+)
 from hpskit.dataset.group import Group
 from hpskit.errors import ImageError, InputError, RecordError, shown
 from hpskit.files import check_regular, expand, explain, inside
@@ -27,6 +39,7 @@ __all__ = ["FORMATS", "DataSet", "Part", "open_data"]
 
 _LAYOUTS: tuple[type[Layout], ...] = (
     *(hpd.RankedRow, hpd.PairRow, imagereward.RankedRow, imagereward.ImageRow, pickapic.ChoiceRow, hpd.VotedRow),
+    *(genaibench.VoteRow, rapidata.VotedRow, rapidata.ShareRow, evalmuse.ScoredRow),
     *(ours.RankingRow, ours.PairRow, parquet.WholeRow, labelstudio.TaskRow),
 )
 FORMATS = {layout.layout: layout for layout in _LAYOUTS}

@@ -25,9 +25,10 @@ __all__ = ["OWN_RULE", "EvaluationSet", "OnError", "check_same_data", "read_grou
 
 OnError = Literal["fail", "skip"]
 
-OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic"}
-"""The rule of each data set's own paper, by layout. Elsewhere ties count one half: `hpdv2` gives a tied score to the
-image that is listed first, which in many layouts of pairs is always the preferred one."""
+OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic", "genai-bench": "imagereward"}
+"""The rule of each data set's own paper, by layout; of GenAI-Bench, whose paper has four answers, that of others who
+score single images on it. Elsewhere ties count one half: `hpdv2` gives a tied score to the image that is listed first,
+which in many layouts of pairs is always the preferred one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -245,7 +245,7 @@ PUBLISHED = (
     Published(name="PickScore", scorer="pickscore", hpdv2=79.8, imagereward=62.9),
     Published(name="HPS v2", scorer="hps-v2.0", hpdv2=83.3, imagereward=65.7),
     Published(name="HPS v2.1", scorer="hps-v2.1", hpdv2=84.1, imagereward=66.8),
-    Published(name="MPS", hpdv2=83.5, imagereward=67.5),
+    Published(name="MPS", scorer="mps", hpdv2=83.5, imagereward=67.5),
     Published(name="HPSv3", hpdv2=85.4, imagereward=66.8),
 )
 """Accuracies that papers report. They are quoted, not checked.

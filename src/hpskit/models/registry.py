@@ -1,7 +1,8 @@
 """The models that hpskit knows by name, and the class that runs each kind of network. Knows no torch.
 
-Two names take an argument: `clip-score:ARCH:PRETRAINED` is any network of open_clip's list of pretrained ones, and
-`random:SEED` is `random` with another seed. Other packages add names by entry points, see `hpskit.models.plugins`.
+Three names take an argument: `clip-score:ARCH:PRETRAINED` is any network of open_clip's list of pretrained ones,
+`random:SEED` is `random` with another seed, `mps:RULE:CONDITIONS` is `mps` by another rule or with other conditions.
+Other packages add names by entry points, see `hpskit.models.plugins`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpskit.errors import UnknownModelError
+from hpskit.errors import UnknownModelError, shown
 from hpskit.schema import nearest
 
 if TYPE_CHECKING:
@@ -32,10 +33,15 @@ NETWORKS = {
     "pickscore": "hpskit.models.networks.pickscore:PickScoreNetwork",
     "aesthetic": "hpskit.models.networks.aesthetic:AestheticNetwork",
     "imagereward": "hpskit.models.networks.imagereward:ImageRewardNetwork",
+    "mps": "hpskit.models.networks.mps:MpsNetwork",
     "mini": "hpskit.models.networks.mini:MiniNetwork",
     "random": "hpskit.models.networks.random_scores:RandomNetwork",
 }
 """The class that turns images and prompts into scores, by the kind that a model states."""
+
+MPS_RULES = {"per-image": 0.3, "whole-batch": 0.01}
+"""How near to the conditions a token must be, as a share of the nearest of its prompt, or of all prompts of the batch.
+The first is the authors' evaluation, the second their model's own `forward`."""
 
 
 def network_class(kind: str) -> type[Network]:
@@ -79,6 +85,8 @@ class Model:
     """The published files that it is made of; none for a model inside the wheel."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Further facts that the network needs beside its weights; kept in the ready file."""
+    variant_of: str = ""
+    """Name of the model whose ready file it uses, if that is another's; the settings are then not kept there."""
 
     @property
     def embedded(self) -> Path | None:
@@ -89,7 +97,7 @@ class Model:
     @property
     def stem(self) -> str:
         """The name without characters that some file systems refuse."""
-        return self.name.replace(":", "--")
+        return (self.variant_of or self.name).replace(":", "--")
 
 
 MODELS = {
@@ -171,6 +179,15 @@ MODELS = {
             ),
         ),
         Model(
+            name="mps",
+            architecture="ViT-H-14",
+            licence="MIT",
+            summary="CLIP ViT-H/14 whose image looks at words near given conditions (CVPR 2024); also mps:whole-batch",
+            size=4_418_000_000,
+            kind="mps",
+            sources=(Source("RE-N-Y/mpsv1", "model.safetensors"),),
+        ),
+        Model(
             name="clip-score",
             version="laion2b_s32b_b79k",
             architecture="ViT-H-14",
@@ -208,10 +225,23 @@ def find(name: str) -> Model:
             expected = "a whole number as seed, as in random:1"
             raise UnknownModelError("model", f"is {name!r}", expected=expected, cure="correct it")
         return replace(MODELS["random"], name=name, settings={"seed": argument})
+    if base == "mps" and argument:
+        return _mps(name, *argument.partition(":")[::2])
     guess = nearest(name, MODELS)
     hint = f"did you mean {guess!r}? " if guess else ""
     cure = f"{hint}the known names are {', '.join(MODELS)}"
     raise UnknownModelError("model", f"{name!r} is neither a known name nor a file", cure=cure)
+
+
+def _mps(name: str, rule: str, conditions: str) -> Model:
+    """Make the entry of another rule, or of other conditions; the weights are the same."""
+    if rule not in MPS_RULES or not (conditions.strip() or name.endswith(rule)) or not conditions.isprintable():
+        expected = f"{' or '.join(MPS_RULES)} and perhaps conditions, as in mps:per-image:light, color"
+        raise UnknownModelError("model", f"is {shown(name)}", expected=expected, cure="correct it")
+    if rule == "per-image" and not conditions:
+        return MODELS["mps"]
+    settings = {"rule": rule, **({"conditions": conditions} if conditions else {})}
+    return replace(MODELS["mps"], name=name, variant_of="mps", settings=settings)
 
 
 def _pretrained_clip(name: str, architecture: str, pretrained: str) -> Model:

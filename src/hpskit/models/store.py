@@ -68,7 +68,7 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
     """Tell if a `--model` value means a file: it exists, has a separator or the ending of a checkpoint."""
     if not isinstance(name_or_path, str):
         return True
-    if name_or_path in MODELS:  # also where a file of that name lies about: write ./mini for that
+    if name_or_path in MODELS or name_or_path.partition(":")[0] in MODELS:  # a file of that name is ./mini
         return False
     has_separator = any(s in name_or_path for s in (os.sep, os.altsep) if s)
     ending = Path(name_or_path).suffix.lower()
@@ -163,7 +163,7 @@ def _located(path: Path, model: Model | None, *, origin: Path | None = None, tru
             "it was damaged or changed; delete it and fetch or convert it again",
         )
         raise HashMismatchError(path, found, expected=f"{recorded}, which was recorded", cure=cure)
-    if model and not model.embedded and metadata.get("name") != model.name:
+    if model and not model.embedded and metadata.get("name") != (model.variant_of or model.name):
         found = f"is {metadata.get('name', 'a file that no `hpskit models fetch` has made')}"
         cure = f"name it as a file, or move it away and run `hpskit models fetch {model.name}`"
         raise HashMismatchError(path, found, expected=model.name, cure=cure)
@@ -187,6 +187,7 @@ def fetch(model: Model, to: Path | None = None) -> Path:
         HashMismatchError: what arrived is not what the hub announced, or the ready file has changed.
         OutputError: it cannot be stored.
     """
+    model = MODELS.get(model.variant_of, model)
     have = cached(model)
     target = _ready(model) if to is None else to / f"{model.stem}.safetensors"
     if have is not None and to is None:

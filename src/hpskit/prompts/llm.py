@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hpskit.errors import HpskitError, InputError, MissingExtraError
+from hpskit.errors import HpskitError, InputError, need
 from hpskit.files import read_toml
 from hpskit.prompts.clean import Cleaned
 from hpskit.prompts.clean import clean as clean_by_rules
 from hpskit.prompts.duplicates import GUARDED, guard, normal
 from hpskit.prompts.repair import Change
-from hpskit.remote import LONGEST_TIMEOUT, Address, Key, pause
+from hpskit.remote import Chat, ChatSettings, plain_json
 from hpskit.schema import Strict, parse
 from hpskit.stage import Ledger
 
@@ -64,11 +64,8 @@ _SCHEMA = {
 }
 _CHARACTERS = 3.5
 """Of English text for a token, roughly; the estimate needs no more."""
-_LONGEST_WAIT = 120.0
 _NONE = ("invalid", "empty")
 """Outcomes that another try may better."""
-_WRONG = 10
-"""Answers in a row that are none, after which the model is asked no more."""
 _FILLING = frozenset(
     """a an the of in on at by with and or to from for as is are its his her their one some that which who while
     into near this it there image picture depicting showing featuring depiction scene view style wearing
@@ -77,23 +74,12 @@ _FILLING = frozenset(
 """Words that an answer may bring to make a sentence; those of them that deny or count are compared by `guard`."""
 
 
-class LlmSettings(Strict):
+class LlmSettings(ChatSettings):
     """Settings of a language model, and the limits of asking it; a TOML file."""
 
-    model: str
-    base_url: Address = "https://api.openai.com/v1"
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable with the key, which is written nowhere; a server without keys needs none."""
-    structured: Literal["schema", "object", "none"] = "schema"
-    """How the server is asked for JSON; some know `object` only, or nothing."""
-    most_tokens: Annotated[int, Field(ge=16)] = 500
-    """Of an answer."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     per_minute: Annotated[int, Field(ge=1)] = 500
     """Requests."""
-    tries: Annotated[int, Field(ge=1, le=20)] = 6
-    timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT, strict=False)] = 60.0
-    """Seconds for an answer."""
     price_in: Annotated[float, Field(ge=0, strict=False)] = 0.0
     """US dollars for a million tokens of input."""
     price_out: Annotated[float, Field(ge=0, strict=False)] = 0.0
@@ -177,8 +163,9 @@ class Answers:
         """Hash of what the model is told."""
         self.spent = 0.0
         """US dollars, in this run."""
-        self._wrong = 0
-        self._secret = Key(settings.key_variable, "key_variable", needed=False)
+        other = "none" if settings.structured == "object" else "object"
+        senseless = f"try structured = '{other}', or another model"
+        self._chat = Chat(settings, "key_variable", refused="correct the settings", senseless=senseless)
 
     def _key(self, prompt: str) -> tuple[str, ...]:
         return ("answer", self.settings.model, self.settings.base_url, self.instruction, prompt)
@@ -220,18 +207,12 @@ class Answers:
         return dollars(self.settings, (fixed + len(prompt)) // 2, self.settings.most_tokens)
 
     async def _ask_all(self, prompts: Sequence[str], progress: Callable[[int], None]) -> None:
-        try:
-            from openai import AsyncOpenAI
-        except ImportError as error:
-            cure = "pip install 'hpskit[prompts]'"
-            raise MissingExtraError("--with llm", "needs openai, which is not installed", cure=cure) from error
+        need("openai", "--with llm", "prompts")
         settings = self.settings
         waiting = iter(prompts)
         pace = Pace(settings.per_minute)
         done, reserved, stopped = 0, 0.0, list[HpskitError]()
-        async with AsyncOpenAI(
-            api_key=self._secret.value or "none", base_url=settings.base_url, timeout=settings.timeout, max_retries=0
-        ) as client:
+        async with self._chat.client() as client:
 
             async def work() -> None:
                 try:
@@ -254,7 +235,7 @@ class Answers:
                     finally:
                         reserved -= most
                     self._ledger.put([(self._key(prompt), entry)])
-                    self._see_sense(entry)
+                    self._chat.see_sense(right=entry["outcome"] not in _NONE, said=entry.get("said", ""))
                     done += 1
                     progress(done)
 
@@ -264,101 +245,26 @@ class Answers:
         if stopped:
             raise stopped[0]
 
-    def _see_sense(self, entry: Mapping[str, Any]) -> None:
-        """Stop asking a model that never answers as it is asked to.
-
-        Raises:
-            InputError: too many answers in a row were none.
-        """
-        self._wrong = self._wrong + 1 if entry["outcome"] in _NONE else 0
-        if self._wrong == _WRONG:
-            other = "none" if self.settings.structured == "object" else "object"
-            found = f"answers {_WRONG} times in a row without the JSON that it is asked for ({entry['said']})"
-            cure = f"try structured = '{other}', or another model"
-            raise InputError(f"{self.settings.base_url}: {self.settings.model}", found, cure=cure)
-
     async def _answer(self, client: Any, prompt: str, pace: Pace) -> dict[str, Any]:
-        """Ask once, and again where that can help.
+        """Ask, pay, and read.
 
         Raises:
-            InputError: it cannot, or not any more.
+            InputError: the server cannot be used.
         """
-        import openai
-
-        settings, place = self.settings, f"{self.settings.base_url}: {self.settings.model}"
-        for tried in range(1, settings.tries + 1):
-            await pace.wait()
-            try:
-                async with asyncio.timeout(settings.timeout):  # that of the client is for each piece of an answer
-                    response = await client.chat.completions.create(**self._request(prompt))
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-                cure = f"set the environment variable {settings.key_variable}"
-                raise InputError(place, f"refuses the key ({error.status_code})", cure=cure) from error
-            except openai.APIStatusError as error:
-                code, reason = str(getattr(error, "code", "") or ""), self._secret.harmless(error)
-                if error.status_code == 400 and re.search("filter|policy|moderation", f"{code} {reason}"):
-                    return {"outcome": "filter", "said": reason}
-                again = error.status_code in (408, 409, 429) or error.status_code >= 500
-                if not again or code == "insufficient_quota" or tried == settings.tries:
-                    cure = (
-                        f"{'run the same command later' if again else 'correct the settings'}; answers so far are kept"
-                    )
-                    raise InputError(place, f"answers {error.status_code} ({reason})", cure=cure) from error
-                await asyncio.sleep(min(_LONGEST_WAIT, pause(tried - 1, error.response.headers.get("retry-after"))))
-            except (TimeoutError, openai.APIConnectionError) as error:  # the latter for timeouts too
-                if tried == settings.tries:
-                    cure = "check base_url; answers so far are kept"
-                    raise InputError(
-                        place, f"cannot be reached ({self._secret.harmless(error or 'timeout')})", cure=cure
-                    ) from error
-                await asyncio.sleep(pause(tried - 1, None))
-            except (ValueError, RecursionError) as error:  # no JSON
-                found = f"answers with no chat completion ({self._secret.harmless(error)})"
-                raise InputError(place, found, cure="check base_url and model") from error
-            else:
-                return self._read(response, prompt, place)
-        raise AssertionError("the last try returns or raises")
-
-    def _request(self, prompt: str) -> dict[str, Any]:
         messages = [{"role": "system", "content": INSTRUCTION}]
         for raw, answer in (*EXAMPLES, (prompt, "")):
             messages.append({"role": "user", "content": raw})
             messages += [{"role": "assistant", "content": answer}] if answer else []
-        asked: dict[str, Any] = {"model": self.settings.model, "messages": messages, "temperature": 0}
-        asked["max_tokens"] = self.settings.most_tokens
-        if self.settings.structured == "object":
-            asked["response_format"] = {"type": "json_object"}
-        elif self.settings.structured == "schema":
-            schema = {"name": "prompt", "strict": True, "schema": _SCHEMA}
-            asked["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return asked
-
-    def _read(self, response: Any, prompt: str, place: str) -> dict[str, Any]:
-        """Tell the five ways in which an answer is none, the cut one first: what looks like JSON may be half of it."""
+        reply = await self._chat.ask(client, messages, _SCHEMA, pace.wait)
+        if reply.answered:
+            self.spent += dollars(self.settings, *reply.tokens) if reply.tokens else self._most(prompt)
+        if reply.outcome != "text":
+            return {"outcome": reply.outcome, "said": reply.said}
         try:
-            choice = response.choices[0]
-            message, reason = choice.message, choice.finish_reason
-            content = message.content
-        except (AttributeError, TypeError, LookupError):
-            found = f"answers with no chat completion: {self._secret.harmless(response)}"
-            raise InputError(place, found, cure="check base_url and model") from None
-        usage = getattr(response, "usage", None)
-        tokens = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-        stated = all(isinstance(number, int) and number >= 0 for number in tokens)
-        self.spent += dollars(self.settings, *tokens) if stated else self._most(prompt)  # type: ignore[arg-type]
-        if reason == "length":
-            return {"outcome": "length", "said": f"longer than {self.settings.most_tokens} tokens"}
-        if reason == "content_filter":
-            return {"outcome": "filter", "said": ""}
-        if refusal := getattr(message, "refusal", None):
-            return {"outcome": "refusal", "said": self._secret.harmless(refusal)}
-        if not isinstance(content, str) or not content.strip():
-            return {"outcome": "empty", "said": ""}
-        try:
-            answer = Answer.model_validate_json(content.strip().removeprefix("```json").strip("`").strip())
+            read = Answer.model_validate_json(plain_json(reply.said))
         except ValueError:
-            return {"outcome": "invalid", "said": self._secret.harmless(content)}
-        return {"outcome": "text", "prompt": " ".join(answer.prompt.split()), "unclear": answer.unclear}
+            return {"outcome": "invalid", "said": self._chat.key.harmless(reply.said)}
+        return {"outcome": "text", "prompt": " ".join(read.prompt.split()), "unclear": read.unclear}
 
 
 class Pace:

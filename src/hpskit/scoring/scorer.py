@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 import numpy as np
@@ -34,6 +35,7 @@ __all__ = ["NetworkScorer", "Plain", "PlainScorer", "PreferenceScorer", "load_sc
 _LARGEST_BATCH = 65_536
 _CACHED_PROMPTS = 10_000
 _ENCODED_AT_ONCE = 64  # prompts
+_ASKED_AT_ONCE = 8  # of a judge
 
 
 class PreferenceScorer(ABC):
@@ -87,6 +89,11 @@ class PreferenceScorer(ABC):
     @abstractmethod
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
         """Score one batch of what `preprocessing` has made: N images and N prompts -> (N,) float32, no gradient."""
+
+    def outcomes(self, images: Sequence[Prepared], prompts: Sequence[str]) -> list[float | ImageError]:
+        """Score one batch likewise, with an error in place of a score that cannot be had."""
+        scores: list[float | ImageError] = self.score_prepared(images, prompts).tolist()
+        return scores
 
     @abstractmethod
     def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool, tell: Callable[[int], None]) -> Tensor:
@@ -155,8 +162,9 @@ class PreferenceScorer(ABC):
             for outcome in batch:
                 if isinstance(outcome, ImageError):
                     index = len(scores)
-                    named = isinstance(images[index], str | os.PathLike)
-                    raise outcome if named else outcome.within(f"images[{index}]")
+                    image = images[index]
+                    name = os.fspath(Path(image)) if isinstance(image, str | os.PathLike) else f"images[{index}]"
+                    raise outcome if outcome.place.startswith(name) else outcome.within(name)
                 if not math.isfinite(outcome[0]):  # a NaN would come out as a rank like any other
                     found = f"gives the score {outcome[0]}"
                     raise ModelError(self.info.name, found, expected="a number", cure="mend the scorer")
@@ -306,7 +314,8 @@ class Plain(Protocol):
     def score(self, images: Any, prompts: Any, /) -> Any:
         """Score a list of N decoded images (upright, mode RGB) for N prompts.
 
-        Returns N numbers, higher is better, in whatever holds numbers: a list, an array, a tensor.
+        Returns N numbers, higher is better, in whatever holds numbers: a list, an array, a tensor. In a list an
+        `ImageError` may stand in place of the number of an image that cannot be scored.
         """
         ...
 
@@ -327,18 +336,33 @@ class PlainScorer(PreferenceScorer):
         self._scoring = threading.Lock()  # its author was not asked to think of threads
 
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
-        """N decoded images and N prompts -> (N,) float32 on the CPU."""
+        """N decoded images and N prompts -> (N,) float32 on the CPU; NaN where there is an error instead."""
+        return self._numbers(self._ask(images, prompts))
+
+    def outcomes(self, images: Sequence[Prepared], prompts: Sequence[str]) -> list[float | ImageError]:
+        """N decoded images and N prompts -> N scores, or errors."""
+        found = self._ask(images, prompts)
+        both = zip(found, self._numbers(found).tolist(), strict=True)
+        return [own if isinstance(own, ImageError) else score for own, score in both]
+
+    @staticmethod
+    def _numbers(found: list[float | ImageError]) -> Tensor:
+        import torch
+
+        return torch.tensor([math.nan if isinstance(own, ImageError) else own for own in found], dtype=torch.float32)
+
+    def _ask(self, images: Sequence[Prepared], prompts: Sequence[str]) -> list[float | ImageError]:
         import torch
 
         with self._scoring, torch.no_grad(), own_code(f"{self.info.name}: score"):
             found = self._plain.score(list(images), list(prompts))
         try:
-            values = [float(value) for value in found]
+            values = [value if isinstance(value, ImageError) else float(value) for value in found]
         except (OverflowError, TypeError, ValueError, RuntimeError) as error:
             self._fail(f"a {type(found).__name__} that does not hold numbers ({error})", len(images))
         if len(values) != len(images):
             self._fail(f"{len(values)} numbers", len(images))
-        return torch.tensor(values, dtype=torch.float32)
+        return values
 
     def _score_tensor(self, images: Tensor, prompts: list[str], *, grad: bool, tell: Callable[[int], None]) -> Tensor:
         if grad:
@@ -363,7 +387,7 @@ def load_scorer(
 
     Args:
         name_or_path: a name such as `mini` or `hps-v2.1`, a checkpoint file (`.pt` with a state dict, `.safetensors`),
-            or `FILE.py:NAME`, a scorer of your own (docs/baselines.md); that file is run.
+            `judge:ENDPOINT/MODEL`, or `FILE.py:NAME`, a scorer of your own (docs/baselines.md); that file is run.
         arch: open_clip architecture of a local checkpoint; ViT-H-14 if not given.
         precision: `fp32`, `bf16`, `fp16`, or `auto`: the fastest that the hardware has. Scores are float32 in every
             case; see docs/scoring.md for how far they move.
@@ -378,6 +402,12 @@ def load_scorer(
         InputError: an option has an impossible value.
     """
     _check_batch_size(batch_size)  # before gigabytes are read
+    if isinstance(name_or_path, str) and name_or_path.startswith("judge:"):
+        if (arch, precision, device, antialias) != (None, "auto", "auto", None):
+            found = "are not for a judge, which runs elsewhere"
+            raise InputError("arch, precision, device and antialias", found, cure="leave them out")
+        judge = resolve_name("hpskit.scoring.judge:Judge")(name_or_path)
+        return PlainScorer(judge, judge.info, batch_size=batch_size or _ASKED_AT_ONCE)
     if (plugin := find_plugin(name_or_path)) is None:
         network, info = load_network(name_or_path, arch=arch, precision=precision, device=device, antialias=antialias)
         return NetworkScorer(network, info, batch_size=batch_size)

@@ -31,7 +31,7 @@ Prepared: TypeAlias = Union["Tensor", Image.Image]
 """The result of a preprocessing, (3, S, S); for a scorer without one the decoded image itself, in mode RGB."""
 
 Outcome = list[float] | ImageError
-"""One score for each scorer, or why the image cannot be scored."""
+"""One score for each scorer, or why the image cannot be scored by all of them."""
 
 
 def stream(
@@ -87,8 +87,13 @@ def _score(scorers: Sequence[PreferenceScorer], batch: list[tuple[Future[_Ready 
         return [outcome for outcome, _ in outcomes if isinstance(outcome, ImageError)]
     prompts = [prompt for _, prompt in ready]
     columns = [
-        scorer.score_prepared([prepared[scorer.preprocessing] for prepared, _ in ready], prompts).tolist()
-        for scorer in scorers
+        scorer.outcomes([prepared[scorer.preprocessing] for prepared, _ in ready], prompts) for scorer in scorers
     ]
-    rows = zip(*columns, strict=True)
-    return [outcome if isinstance(outcome, ImageError) else list(next(rows)) for outcome, _ in outcomes]
+    rows = map(_together, zip(*columns, strict=True))
+    return [outcome if isinstance(outcome, ImageError) else next(rows) for outcome, _ in outcomes]
+
+
+def _together(row: tuple[float | ImageError, ...]) -> Outcome:
+    """Return what all scorers say of an image, or the first that cannot say anything."""
+    scores = [score for score in row if not isinstance(score, ImageError)]
+    return scores if len(scores) == len(row) else next(error for error in row if isinstance(error, ImageError))

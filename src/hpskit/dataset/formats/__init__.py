@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from hpskit.dataset.group import Group, compared_pairs, orders
 from hpskit.errors import InputError, RecordError, shown
@@ -17,6 +18,7 @@ __all__ = [
     "LABELS",
     "Count",
     "Entries",
+    "ImageBytes",
     "ImageName",
     "Images",
     "Layout",
@@ -30,6 +32,7 @@ __all__ = [
     "distinct_images",
     "lose_description",
     "lose_of_pairs",
+    "pair_in_row",
 ]
 
 Entries: TypeAlias = Iterator[tuple[str, dict[str, Any]]]
@@ -72,6 +75,24 @@ _RANKS = f"whole numbers from 1 to {_LARGEST:,}, one for each image (1 is best, 
 Ranks = Annotated[tuple[_Rank, ...], Field(strict=False), Expected(_RANKS)]
 PartialRanks = Annotated[tuple[_Rank | None, ...], Field(strict=False), Expected(f"{_RANKS}, null for not ranked")]
 Texts = Annotated[tuple[Text, ...], Field(strict=False), Expected("a list of texts, one for each image")]
+
+
+def _content(value: object) -> object:
+    """Return the bytes of an image as `datasets` saves it, with a path of the machine where it was."""
+    return value["bytes"] if isinstance(value, dict) and value.keys() == {"bytes", "path"} else value
+
+
+ImageBytes = Annotated[
+    bytes | None, BeforeValidator(_content), Expected("the bytes of an image, a struct of `bytes` and `path`, or null")
+]
+
+
+def pair_in_row(place: str, prompt: str, sides: Mapping[str, bytes | None], **more: Any) -> Group:
+    """Make the group of a row that carries its two images; they are named after file, row and side."""
+    file, _, row = place.rpartition(": ")
+    names = {f"{Path(file).stem}-{row.split()[1]}-{side}.jpg": data for side, data in sides.items()}
+    embedded = {name: data for name, data in names.items() if data is not None}
+    return Group(place=place, prompt=prompt, images=tuple(names), embedded=embedded, **more)
 
 
 def check_lengths(images: Sequence[str], **fields: Sequence[object] | None) -> None:

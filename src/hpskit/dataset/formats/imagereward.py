@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -17,7 +17,7 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import RecordError, shown
 from hpskit.rows import Report
 
-__all__ = ["ImageRow", "RankedRow"]
+__all__ = ["ImageRow", "PromptImage", "RankedRow"]
 
 _RATINGS = ("overall_rating", "image_text_alignment_rating", "fidelity_rating")
 
@@ -44,32 +44,20 @@ class RankedRow(Layout):
         return Group(place=place, id=self.id, prompt=self.prompt, images=self.generations, judgements=judgements)
 
 
-class ImageRow(Layout):
-    """A row of ImageRewardDB: one image of a prompt."""
+class PromptImage(Layout):
+    """Base of rows that have one image each; those of a prompt are a group."""
 
-    layout = "imagerewarddb"
+    same: ClassVar[tuple[str, ...]]
+    """Fields that are the same in all rows of a prompt."""
 
     image_path: ImageName
     prompt_id: Text
     prompt: Text
-    rank: Count
-    image_amount_in_total: Count
-    classification: Text | None = None
-    overall_rating: Any = None
-    image_text_alignment_rating: Any = None
-    fidelity_rating: Any = None
-
-    @model_validator(mode="after")
-    def agree(self) -> Self:
-        """See that the ratings can be kept."""
-        for name in _RATINGS:
-            check_meta(name, {name: getattr(self, name)})
-        return self
 
     @classmethod
     def read(cls, entries: Entries, report: Report) -> Iterator[Group]:
-        """Read groups. Their rows need not follow one another, so all 62,600 are held until the last is read."""
-        prompts: dict[str, dict[str, tuple[str, ImageRow]]] = {}
+        """Read groups. Their rows need not follow one another, so all, some 60,000, are held until the last is read."""
+        prompts: dict[str, dict[str, tuple[str, Any]]] = {}
         for place, value in entries:
             try:
                 row = cls.of(value, place)
@@ -87,16 +75,42 @@ class ImageRow(Layout):
                 cure = "bring the rows that are missing or remove this one"
                 report(RecordError(place, found, expected="at least two", cure=cure))
 
-    def check_with(self, place: str, images: dict[str, tuple[str, ImageRow]]) -> None:
+    def check_with(self, place: str, images: Mapping[str, tuple[str, Any]]) -> None:
         """See that it says the same of its prompt as the first row, and names another image than those before."""
         if self.image_path in images:
             found, cure = f"names {self.image_path!r} twice", "remove one with its rank"
             raise RecordError(f"{place}: image_path", found, expected="each image once", cure=cure)
         for before, first in itertools.islice(images.values(), 1):
-            for name in ("prompt", "classification", "image_amount_in_total"):
+            for name in self.same:
                 if (own := getattr(self, name)) != getattr(first, name):
                     expected, cure = f"the same as in {before}, which has the same prompt_id", "correct it"
                     raise RecordError(f"{place}: {name}", f"is {shown(own)}", expected=expected, cure=cure)
+
+    @staticmethod
+    def merged(found: list[tuple[str, Any]]) -> Group:
+        """Make a group of the images of a prompt, given as place and row."""
+        raise NotImplementedError
+
+
+class ImageRow(PromptImage):
+    """A row of ImageRewardDB: one image of a prompt."""
+
+    layout = "imagerewarddb"
+    same = ("prompt", "classification", "image_amount_in_total")
+
+    rank: Count
+    image_amount_in_total: Count
+    classification: Text | None = None
+    overall_rating: Any = None
+    image_text_alignment_rating: Any = None
+    fidelity_rating: Any = None
+
+    @model_validator(mode="after")
+    def agree(self) -> Self:
+        """See that the ratings can be kept."""
+        for name in _RATINGS:
+            check_meta(name, {name: getattr(self, name)})
+        return self
 
     @staticmethod
     def merged(found: list[tuple[str, ImageRow]]) -> Group:
