@@ -22,15 +22,15 @@ SRC = Path(__file__).parents[1] / "src/hpskit"
 BUDGETS = {
     "root": 2_560,
     "pages": 900,  # 300 of them write tables and charts for papers
-    "pixels": 1_240,
+    "pixels": 1_270,
     "stats": 3_590,
     "prompts": 2_760,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_820,
     "annotation": 5_900,
     "dataset": 3_770,
-    "models": 2_940,
+    "models": 3_300,
     "training": 4_500,
-    "scoring": 2_560,
+    "scoring": 2_580,
     "evaluation": 1_550,
     "benchmark": 4_100,
     "reward": 900,

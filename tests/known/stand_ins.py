@@ -29,8 +29,117 @@ SMALL_CLIP = {
 }
 """open_clip's configuration of a CLIP of the same make that is loaded in a moment."""
 
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+"""What Qwen2-VL and Qwen2.5-VL normalise by too, as their repositories write it."""
+
 SMALL_BLIP = {"width": 128, "depth": 2, "heads": 2, "patch": 32}
 """Image tower and text encoder of an ImageReward of the same make."""
+
+_SPECIAL = ["endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "vision_start", "vision_end"]
+SPECIAL = [f"<|{word}|>" for word in [*_SPECIAL, "image_pad", "video_pad"]]
+"""Control words of Qwen-VL; they follow the words of its tokenizer."""
+MERGES = ("Y e", "Ye s", "N o", "Ġ t", "Ġt h", "Ġth e", "i n", "e r", "Ġ a", ". Ċ", "Ċ Ċ")
+"""Beside the 256 bytes: the two answers, and what a cut at the wrong place would show."""
+
+
+def _numbers(*names: str) -> dict[str, int]:
+    return {f"{name}_token_id": 256 + len(MERGES) + SPECIAL.index(f"<|{name}|>") for name in names}
+
+
+def qwen(kind: str) -> dict[str, str]:
+    """The text files of a repository with a small Qwen-VL, in the form of the published ones, by their names.
+
+    Args:
+        kind: `qwen2_vl`, `qwen2_5_vl`, or `qwen3_vl`, which shares the table of words between input and output.
+    """
+    three = kind == "qwen3_vl"
+    ids = {name.replace("_pad", ""): number for name, number in _numbers("image_pad", "video_pad").items()}
+    ids |= _numbers("vision_start", "vision_end")
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-6}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "vocab_size": 320}
+    text = {**heads, **sizes, "max_position_embeddings": 32768, "rope_theta": 5e6 if three else 1e6}
+    text |= {"attention_dropout": 0.0, "initializer_range": 0.02, "use_cache": True, "tie_word_embeddings": three}
+    vision = {"depth": 3, "num_heads": 2, "spatial_merge_size": 2, "temporal_patch_size": 2}
+    vision |= {"patch_size": 16 if three else 14}
+    config = {"model_type": kind, "torch_dtype": "bfloat16", **ids}
+    if three:
+        text |= {"rope_scaling": {"mrope_interleaved": True, "mrope_section": [4, 2, 2], "rope_type": "default"}}
+        vision |= {"hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 64, "in_channels": 3}
+        vision |= {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64, "model_type": kind}
+        vision |= {"hidden_act": "gelu_pytorch_tanh"}
+        text |= {"model_type": "qwen3_vl_text", "head_dim": 16, "attention_bias": False}
+        config |= {"text_config": text, "tie_word_embeddings": True}
+    else:
+        text |= {"rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}, "max_window_layers": 28}
+        config |= {**text, "use_sliding_window": False, "sliding_window": 32768}
+        vision |= {"in_chans": 3, "spatial_patch_size": 14}
+        vision |= {"embed_dim": 32, "hidden_size": 64, "mlp_ratio": 4} if kind == "qwen2_vl" else {}
+    if kind == "qwen2_5_vl":
+        vision |= {"hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 64, "hidden_act": "silu"}
+        vision |= {"window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2}
+    shows = {"patch_size": vision["patch_size"], "merge_size": 2, "temporal_patch_size": 2}
+    shows |= (
+        {"image_mean": [0.5] * 3, "image_std": [0.5] * 3} if three else {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+    )
+    processor = {"image_processor_type": f"Qwen2VLImageProcessor{'Fast' * three}"}
+    processor |= {
+        "processor_class": {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}.get(
+            kind, "Qwen3VLProcessor"
+        )
+    }
+    limits = (
+        {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
+        if three
+        else {"min_pixels": 3136, "max_pixels": 12845056}
+    )
+    generation = {
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_k": 20,
+        "top_p": 0.8,
+        "eos_token_id": _numbers("im_end")["im_end_token_id"],
+    }
+    files: dict[str, object] = {
+        "config.json": {**config, "vision_config": vision},
+        "preprocessor_config.json": {**shows, **processor, **limits},
+        "tokenizer.json": _tokenizer(),
+        "generation_config.json": generation | ({} if three else {"repetition_penalty": 1.05}),
+    }
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in files.items()}
+
+
+def _tokenizer() -> dict[str, object]:
+    """Byte-level BPE with the rules of Qwen2's."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = [*map(chr, printable), *(chr(256 + n) for n in range(len(others)))]
+    words = {word: n for n, word in enumerate([*letters, *(merge.replace(" ", "") for merge in MERGES)])}
+    split = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # noqa: E501
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    first = {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": len(words) + n, "content": word, **plain} for n, word in enumerate(SPECIAL)],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [first, bytes_]},
+        "post_processor": bytes_,
+        "decoder": bytes_,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": words,
+            "merges": [*MERGES],
+        },
+    }
+
 
 _WORDS = "a the in and of to with that very long prompt many words will ever read end red roof lake temple rain".split()  # noqa: SIM905
 

@@ -91,15 +91,19 @@ def build(architecture: str, *, device: str = "meta") -> Any:
         logging.disable(level)
 
 
-def fill(model: nn.Module, weights: Weights, dtype: torch.dtype, device: torch.device) -> None:
+def fill(
+    model: nn.Module, weights: Weights, dtype: torch.dtype, device: torch.device, *, throughout: bool = False
+) -> None:
     """Give every parameter its memory: matrices of linear layers and convolutions in `dtype`, the rest in float32.
+
+    With `throughout` everything is in `dtype`, as in language models whose weights are published so.
 
     Raises:
         CheckpointError: a tensor is of integers where numbers are expected.
     """
-    low = _matrices(model) if dtype != torch.float32 else set()
-    state = {}
+    state: dict[str, Tensor] = {}
     floating = {name: tensor.is_floating_point() for name, tensor in model.state_dict().items()}
+    low = set() if dtype == torch.float32 else {*floating} if throughout else _matrices(model)
     for name, tensor in weights.tensors():
         if floating[name] and not tensor.is_floating_point():
             found, cure = f"holds {name} as {tensor.dtype}", "convert the checkpoint to floating point"

@@ -201,12 +201,12 @@ def file_hash(source: Path) -> str:
 def read_tensors(source: Path) -> dict[str, Tensor]:
     """Read every tensor of a checkpoint, pickle or safetensors, memory-mapped where the file allows it.
 
-    A text file is one tensor of bytes under its name.
+    A text file, `.txt` or `.json`, is one tensor of bytes under its name.
 
     Raises:
         CheckpointError: `source` is not a checkpoint, or holds anything but tensors.
     """
-    if source.suffix == ".txt":
+    if source.suffix in (".txt", ".json"):
         import torch
 
         return {source.name: torch.frombuffer(bytearray(source.read_bytes()), dtype=torch.uint8)}

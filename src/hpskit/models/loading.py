@@ -62,7 +62,7 @@ def load_network(
         version=model.version if model else metadata.get("version", "local"),
         architecture=architecture,
         weight_hash=located.weight_hash,
-        preprocessing=network.preprocessing.name,
+        preprocessing=f"{network.preprocessing.name} {network.reading}".rstrip(),
         precision=chosen_precision,
         scale=network.scale,
         licence=model.licence if model else metadata.get("licence", "unknown"),

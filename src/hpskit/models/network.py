@@ -78,6 +78,8 @@ class Network(Protocol):
     reads_prompt: bool
     differentiable: bool
     """True if gradients reach the pixels in this precision on this device."""
+    reading: str = ""
+    """What else decides a score and is in neither weights nor preprocessing, such as a question; for the identity."""
 
     def __init__(self, plan: Blueprint) -> None:
         """Build the network without initialising it, and fill it with the weights.
@@ -87,7 +89,10 @@ class Network(Protocol):
         """
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Preprocessed (N, 3, S, S) float32 on `device` -> (N, D) float32."""
+        """Preprocessed (N, 3, H, W) float32 on `device`, of one shape -> (N, D) float32.
+
+        A network of hpskit that looks at an image while it reads the prompt may give the pixels on, as they are.
+        """
         ...
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
@@ -95,7 +100,7 @@ class Network(Protocol):
         ...
 
     def compare(self, images: Tensor, prompts: Tensor) -> Tensor:
-        """(N, D) and (N, E) -> (N,) float32 scores on the documented scale."""
+        """Images and prompts as encoded, N rows each -> (N,) float32 scores on the documented scale."""
         ...
 
     @classmethod

@@ -1,8 +1,8 @@
 """The models that hpskit knows by name, and the class that runs each kind of network. Knows no torch.
 
-Three names take an argument: `clip-score:ARCH:PRETRAINED` is any network of open_clip's list of pretrained ones,
-`random:SEED` is `random` with another seed, `mps:RULE:CONDITIONS` is `mps` by another rule or with other conditions.
-Other packages add names by entry points, see `hpskit.models.plugins`.
+Four names take an argument: `clip-score:ARCH:PRETRAINED` is any network of open_clip's list of pretrained ones,
+`vqascore:OWNER/NAME` any Qwen-VL of the hub, `random:SEED` is `random` with another seed, and `mps:RULE:CONDITIONS` is
+`mps` by another rule or with other conditions. Other packages add names by entry points, see `hpskit.models.plugins`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ DEFAULT_MODEL = "mini"
 OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE = "open_clip_pytorch_model.bin", "open_clip_model.safetensors"
 """open_clip's names of the weights in a repository of the hub, the old one and today's."""
 
+SAFE_FILE = "model.safetensors"
+"""transformers' name of the weights; a repository may have them in parts, which an index lists."""
+
+QWEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
+"""How a Qwen-VL is built, what it is shown, and its words; beside the weights."""
+
 NETWORKS = {
     "hps": "hpskit.models.networks.clip:ClipNetwork",
     "clip-score": "hpskit.models.networks.clip:ClipScoreNetwork",
@@ -34,6 +40,8 @@ NETWORKS = {
     "aesthetic": "hpskit.models.networks.aesthetic:AestheticNetwork",
     "imagereward": "hpskit.models.networks.imagereward:ImageRewardNetwork",
     "mps": "hpskit.models.networks.mps:MpsNetwork",
+    "hpsv3": "hpskit.models.networks.hpsv3:HpsV3Network",
+    "vqascore": "hpskit.models.networks.vqascore:VqaScoreNetwork",
     "mini": "hpskit.models.networks.mini:MiniNetwork",
     "random": "hpskit.models.networks.random_scores:RandomNetwork",
 }
@@ -97,7 +105,12 @@ class Model:
     @property
     def stem(self) -> str:
         """The name without characters that some file systems refuse."""
-        return (self.variant_of or self.name).replace(":", "--")
+        return (self.variant_of or self.name).replace(":", "--").replace("/", "--")
+
+
+def _qwen(repository: str) -> tuple[Source, ...]:
+    """Return what a Qwen-VL that answers in words is made of."""
+    return tuple(Source(repository, file) for file in (SAFE_FILE, *QWEN_FILES, "generation_config.json"))
 
 
 MODELS = {
@@ -198,6 +211,28 @@ MODELS = {
             sources=(Source("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", OPEN_CLIP_FILE),),
         ),
         Model(
+            name="hpsv3",
+            version="3.0",
+            architecture="Qwen2-VL-7B",
+            licence="MIT (code), Apache-2.0 (weights, by their page)",
+            summary="HPS v3: Qwen2-VL-7B with a ranking head (arXiv 2508.03789); needs hpskit[vlm] and 16 GB",
+            size=15_500_000_000,
+            kind="hpsv3",
+            sources=(
+                Source("MizzenAI/HPSv3", "HPSv3.safetensors"),
+                *(Source("Qwen/Qwen2-VL-7B-Instruct", file) for file in QWEN_FILES),
+            ),
+        ),
+        Model(
+            name="vqascore",
+            architecture="Qwen3-VL-2B-Instruct",
+            licence="Apache-2.0",
+            summary="the chance that a Qwen-VL answers Yes (arXiv 2404.01291); vqascore:OWNER/NAME is any; hpskit[vlm]",
+            size=4_300_000_000,
+            kind="vqascore",
+            sources=_qwen("Qwen/Qwen3-VL-2B-Instruct"),
+        ),
+        Model(
             name="random",
             architecture="none",
             licence="Apache-2.0",
@@ -227,6 +262,12 @@ def find(name: str) -> Model:
         return replace(MODELS["random"], name=name, settings={"seed": argument})
     if base == "mps" and argument:
         return _mps(name, *argument.partition(":")[::2])
+    if base == "vqascore" and argument:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", argument):
+            expected = "a repository of the hub, as in vqascore:Qwen/Qwen3-VL-4B-Instruct"
+            raise UnknownModelError("model", f"is {name!r}", expected=expected, cure="correct it")
+        own = replace(MODELS["vqascore"], name=name, sources=_qwen(argument), architecture=argument.rpartition("/")[2])
+        return replace(own, licence="see its page on the hub", size=0)
     guess = nearest(name, MODELS)
     hint = f"did you mean {guess!r}? " if guess else ""
     cure = f"{hint}the known names are {', '.join(MODELS)}"

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,11 +40,22 @@ from hpskit.models.checkpoint import (
     weight_hash,
     write_tensors,
 )
-from hpskit.models.registry import MODELS, OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE, Model, Source, find, network_class
+from hpskit.models.registry import (
+    MODELS,
+    OPEN_CLIP_FILE,
+    OPEN_CLIP_SAFE_FILE,
+    SAFE_FILE,
+    Model,
+    Source,
+    find,
+    network_class,
+)
 
 __all__ = ["Located", "cached", "fetch", "is_path", "locate", "verify"]
 
 _ENDINGS = (".safetensors", *PICKLE_SUFFIXES)
+_INSTEAD = {OPEN_CLIP_FILE: OPEN_CLIP_SAFE_FILE, SAFE_FILE: f"{SAFE_FILE}.index.json"}
+"""What a repository may have instead: the newer of open_clip's two files, or the list of the parts of a large file."""
 _IN_FOLDERS = ("model.safetensors", OPEN_CLIP_SAFE_FILE, "mini.safetensors", "checkpoints/step-*/model.safetensors")
 """Weights in the folder of a run, of an export, of a run of `mini`, and of a run that has not come to its end."""
 
@@ -212,9 +225,10 @@ def _make(model: Model, target: Path) -> None:
     """Bring the published files of a model, and write what they hold as one."""
     if model.embedded:
         raise NotCachedError(model.name, f"{model.embedded} is missing", cure="install hpskit again")
-    files = [_bring(model, source) for source in model.sources]
-    hashes = [sha256_file(file) for file in files]
-    for file, source, found in zip(files, model.sources, hashes, strict=True):
+    parts = [_bring(model, source) for source in model.sources]
+    hashes = [[sha256_file(file) for file in files] for files in parts]
+    named = [(file, source) for source, files in zip(model.sources, parts, strict=True) for file in files]
+    for (file, source), found in zip(named, itertools.chain(*hashes), strict=True):
         for expected, who in ((announced_sha256(file), "the hub announced"), (source.sha256, "its authors published")):
             if expected not in (None, found):
                 remove_download(file)
@@ -222,42 +236,65 @@ def _make(model: Model, target: Path) -> None:
                 raise HashMismatchError(
                     file, f"has the SHA-256 {found}", expected=f"{expected}, which {who}", cure=cure
                 )
-    names = [Path(source.repository or "") / file.name for source, file in zip(model.sources, files, strict=True)]
+    names = [
+        Path(source.repository or "") / (files[0].name if len(files) == 1 else _INSTEAD[source.file])
+        for source, files in zip(model.sources, parts, strict=True)
+    ]
     metadata = {
         "name": model.name,
         "version": model.version,
         "architecture": model.architecture,
         "licence": model.licence,
         "source": ", ".join(name.as_posix() for name in names),
-        "source_sha256": ", ".join(hashes),
+        "source_sha256": ", ".join(
+            found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest() for found in hashes
+        ),
     }
     if model.kind != "hps":
         metadata |= {"kind": model.kind, **model.settings}
-    state = network_class(model.kind).arrange(*(read_tensors(file) for file in files))
+    published = (dict(pair for file in files for pair in read_tensors(file).items()) for files in parts)
+    state = network_class(model.kind).arrange(*published)
     _remember(target, write_tensors(dict(sound(model.name, state.items())), target, metadata))
 
 
-def _bring(model: Model, source: Source) -> Path:
-    """Download a published file, or find it where a person has put it."""
+def _bring(model: Model, source: Source) -> list[Path]:
+    """Download a published file, whole or in its parts, or find it where a person has put it."""
     if source.repository is None:
         path = home() / "originals" / model.name / source.file
         if not path.is_file():
             cure = f"download {source.file} from {source.page}, put it at {path}, and run the same command again"
             raise NotCachedError(model.name, "has a file that is not on the hub", cure=cure)
-        return path
+        return [path]
     size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
     cure = (
         f"on a connected machine run `hpskit models fetch {model.name} --to DIR`{size}, then put "
         f"DIR/{model.stem}.safetensors into {home() / 'models'} here, or name that file instead of the model"
     )
     try:
-        return hub_file(source.repository, source.file, cure=cure)
+        return [hub_file(source.repository, source.file, cure=cure)]
     except NotCachedError:
-        if source.file != OPEN_CLIP_FILE:
+        if source.file not in _INSTEAD:
             raise
-        with contextlib.suppress(NotCachedError):  # some repositories have only the newer of open_clip's two files
-            return hub_file(source.repository, OPEN_CLIP_SAFE_FILE, cure=cure)
-        raise
+        try:
+            other = hub_file(source.repository, _INSTEAD[source.file], cure=cure)
+        except NotCachedError:
+            other = None
+        if other is None:
+            raise
+    if other.suffix != ".json":
+        return [other]
+    return [hub_file(source.repository, name, cure=cure) for name in _listed_parts(other)]
+
+
+def _listed_parts(index: Path) -> list[str]:
+    """Return the names of the files that an index of safetensors lists."""
+    listed = read_json(index)
+    places = listed.get("weight_map") if isinstance(listed, dict) else None
+    names = [*dict.fromkeys(places.values())] if isinstance(places, dict) else []
+    if not names or not all(isinstance(name, str) and re.fullmatch(r"[\w.-]+\.safetensors", name) for name in names):
+        found, expected = "lists no parts", "weight_map: tensor -> file.safetensors"
+        raise CheckpointError(index, found, expected=expected, cure="ask its author")
+    return sorted(names)
 
 
 def _ready(model: Model) -> Path:

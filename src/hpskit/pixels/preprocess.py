@@ -40,13 +40,14 @@ __all__ = [
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-Resize = Literal["letterbox", "crop", "crop-floor", "squash"]
+Resize = Literal["letterbox", "crop", "crop-floor", "squash", "multiple"]
 Interpolation = Literal["bicubic", "bilinear"]
 Layout = Literal["NCHW", "NHWC"]
 _CHANNELS: Mapping[Layout, int] = {"NCHW": -3, "NHWC": -1}
 
 _RANGE_TOLERANCE = 1e-3
 _PILLOW_UNIT = 2.0**22
+_LONGEST_MULTIPLE = 200
 _LONGEST = 100  # a centre crop enlarges all of the image first
 _AT_ONCE = 2**22  # pixels of a large image that are floats at a time
 
@@ -56,11 +57,14 @@ class Preprocessing:
     """The way from an image to the input of a network."""
 
     size: int = 224
-    """Height and width of the input in pixels."""
+    """Height and width of the input in pixels; with `multiple`, what both are multiples of."""
     resize: Resize = "letterbox"
     """`letterbox`: longest side to `size`, centred on zeros; `crop`: shortest side to `size`, centre kept, half a
     pixel rounded as torchvision does; `crop-floor`: the same, half a pixel dropped, as transformers did when PickScore
-    was published; `squash`: both sides to `size`, proportions lost."""
+    was published; `squash`: both sides to `size`, proportions lost; `multiple`: both sides to a multiple of `size`,
+    proportions kept as well as that allows, as Qwen-VL does (`smart_resize` of qwen-vl-utils)."""
+    area: tuple[int, int] = (0, 0)
+    """With `multiple`, the least and the most pixels of the input; the other kinds have none."""
     interpolation: Interpolation = "bicubic"
     antialias: bool = True
     """True is what the official code does with torchvision >= 0.17; False is what it did before, when the tables
@@ -84,6 +88,9 @@ class Preprocessing:
                 raise InputError(
                     f"preprocessing: {name}", f"is {value!r}", expected=f"one of {', '.join(get_args(kind))}"
                 )
+        if (self.resize == "multiple") != (0 < self.size**2 <= self.area[1] >= self.area[0]):
+            expected = "least and most pixels with resize='multiple', and with no other"
+            raise InputError("preprocessing: area", f"is {self.area}", expected=expected)
         if self.pillow and not self.antialias:
             raise InputError("preprocessing: antialias", "is False", expected="True: Pillow always antialiases")
 
@@ -92,10 +99,13 @@ class Preprocessing:
         """One word for records, for example `letterbox-224-bicubic-antialias`."""
         filtering = "pillow" if self.pillow else "antialias" if self.antialias else "no_antialias"
         norm = "" if (self.mean, self.std) == (CLIP_MEAN, CLIP_STD) else f"-mean{self.mean[0]:g}-std{self.std[0]:g}"
-        return f"{self.resize}-{self.size}-{self.interpolation}-{filtering}{norm}"
+        area = "" if self.resize != "multiple" else f"-{self.area[0]}to{self.area[1]}"
+        return f"{self.resize}-{self.size}{area}-{self.interpolation}-{filtering}{norm}"
 
     def __call__(self, pixels: Tensor | Image.Image) -> Tensor:
         """Map an image to (3, size, size), or (..., 3, H, W) float in [0, 1] to (..., 3, size, size), normalised.
+
+        With `multiple` the last two axes are what the proportions of the image give.
 
         A tensor keeps its gradient and device. An image, which is of mode RGB, gives what `to_tensor` of it gives, to
         the last bit, and takes little memory beside itself.
@@ -117,7 +127,7 @@ class Preprocessing:
             halves = ((n - self.size) / 2 for n in (new_height, new_width))
             top, left = (round(n) if self.resize == "crop" else int(n) for n in halves)  # round: half to even
             batch = batch[..., top : top + self.size, left : left + self.size]
-        elif (new_height, new_width) != (self.size, self.size):
+        elif self.resize == "letterbox" and new_height != new_width:
             batch = pad(batch, (left, self.size - new_width - left, top, self.size - new_height - top))
         mean, std = (
             torch.tensor(v, dtype=batch.dtype, device=batch.device).view(3, 1, 1) for v in (self.mean, self.std)
@@ -155,6 +165,8 @@ class Preprocessing:
         """Height and width after resizing, before padding or cropping."""
         if self.resize == "squash":
             return self.size, self.size
+        if self.resize == "multiple":
+            return self._multiple(height, width)
         if self.resize.startswith("crop"):  # torchvision's Resize truncates the longer side
             short, long = min(height, width), max(height, width)
             if long > _LONGEST * short:
@@ -164,6 +176,22 @@ class Preprocessing:
             return (self.size, scaled) if height <= width else (scaled, self.size)
         scale = self.size / float(max(height, width))  # round() as in the official ResizeMaxSize: half to even
         return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def _multiple(self, height: int, width: int) -> tuple[int, int]:
+        """Round both sides to multiples of `size`; shrink or enlarge them if their product is outside `area`."""
+        if max(height, width) > _LONGEST_MULTIPLE * min(height, width):
+            expected, cure = f"sides of at most {_LONGEST_MULTIPLE}:1", "cut it to what matters"
+            raise ImageError("image", f"is {width}x{height} pixels", expected=expected, cure=cure)
+        least, most = self.area
+        sides = [max(1, round(side / self.size)) for side in (height, width)]
+        if math.prod(sides) * self.size**2 > most:
+            shrink = math.sqrt(height * width / most)
+            sides = [max(1, math.floor(side / shrink / self.size)) for side in (height, width)]
+        elif math.prod(sides) * self.size**2 < least:
+            enlarge = math.sqrt(least / (height * width))
+            sides = [math.ceil(side * enlarge / self.size) for side in (height, width)]
+        new_height, new_width = (side * self.size for side in sides)
+        return new_height, new_width
 
 
 def _resize_like_pillow(batch: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:

@@ -240,14 +240,20 @@ class NetworkScorer(PreferenceScorer):
         self._lock = threading.Lock()
 
     def score_prepared(self, images: Sequence[Prepared], prompts: Sequence[str]) -> Tensor:
-        """N tensors (3, S, S) and N prompts -> (N,) float32, no gradient."""
+        """N tensors (3, H, W) and N prompts -> (N,) float32, no gradient; images of one shape go together."""
         import torch
 
+        rows: dict[torch.Size, list[int]] = {}
+        tensors: Sequence[Tensor] = images  # type: ignore[assignment]  # because there is a preprocessing
+        for row, tensor in enumerate(tensors):
+            rows.setdefault(tensor.shape, []).append(row)
         with torch.inference_mode():
             texts = self._encode_prompts(prompts)
-            pixels = torch.stack(list(images))  # type: ignore[arg-type]  # tensors, because there is a preprocessing
-            encoded = self._network.encode_images(pixels.to(self._network.device))
-            return self._all_finite(self._network.compare(encoded, texts))
+            scores = torch.empty(len(tensors), device=self._network.device)
+            for together in rows.values():
+                pixels = torch.stack([tensors[row] for row in together]).to(self._network.device)
+                scores[together] = self._network.compare(self._network.encode_images(pixels), texts[together])
+            return self._all_finite(scores)
 
     def _all_finite(self, scores: Tensor) -> Tensor:
         """Return the scores if all are finite; if not, the weights or the precision are to blame."""
