@@ -53,6 +53,7 @@ def write_inputs(folder: Path) -> None:
     write_scoring(folder)
     write_suite(folder)
     write_judged(folder)
+    write_training_run(folder)
     write_raw_prompts(folder)
     write_task(folder / "judged", pairs=16, seed=0)
     write_task(folder / "judged", pairs=8, seed=0, held_out=True)
@@ -68,6 +69,27 @@ def write_scoring(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")
     (folder / "items.csv").write_text("image,prompt\na.jpg,a cat\nmissing.png,a cat\nc.png,two dogs\n")
     write_tables(folder / "tables")
+
+
+def write_training_run(folder: Path) -> None:
+    """Images of ten steps with their rewards, in `run/`, and what a watch saw, in `watch.jsonl`."""
+    rows, seen = [], []
+    for number in range(40):
+        name = f"step_{10 * (number // 4)}/{number % 4}.png"
+        (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        part(number).crop((0, 0, SIDE, SIDE * 2 // 3)).save(folder / "run" / name)
+        rows.append({"image": name, "prompt": ("a temple", "a flower")[number % 2], "reward": number * 7 % 11 / 10})
+    for step in range(1, 31):
+        late = max(0, step - 20)
+        alarm = late > 4
+        z = {"reward": 0.9 * late, "saturation": 0.8 * late, "contrast": 0.7 * late} if step > 8 else {}
+        line: dict[str, Any] = {"step": step, "reward": 0.1 * late, "held_out": 1 - 0.05 * late}
+        line |= {"signs": {"saturation": 0.3 + 0.02 * late, "contrast": 0.2 + 0.01 * late}, "z": z}
+        line |= {"out": ["saturation", "contrast"] if alarm else [], "rises": late > 3, "falls": False, "same": []}
+        seen.append(line | {"worst": [f"step {step}, image 3"] if alarm else [], "alarm": alarm})
+    write_lines(folder / "run/log.jsonl", rows)
+    write_lines(folder / "watch.jsonl", seen[:20])
+    write_lines(folder / "hacked.jsonl", seen)
 
 
 def write_tables(folder: Path) -> None:

@@ -129,6 +129,15 @@ CHAINS = {
         Case("split", "data split HPDv2/ --out out/parts --share 0.34 --json"),
         convert("split", "out/parts/validation.parquet --to jsonl --out out/split --no-images", "out/split/*.jsonl"),
     ),
+    "reward": (
+        Case(
+            "calibrate",
+            f"reward calibrate --data HPDv2/test.json {SCORERS} --out out/calibrated",
+            ("out/calibrated/calibration.json",),
+        ),
+        Case("audit", "reward audit run/ --precision fp32 --out out/audit.html"),
+        Case("watch", "reward watch hacked.jsonl --out out/watch.html"),
+    ),
     "evaluate": (
         evaluate("hpdv2", "HPDv2/test.json", PAPER, "out/hpdv2/result.json", *papers("out/hpdv2/report")),
         Case(

@@ -24,10 +24,10 @@ from hpskit.cli import (
     compare,
     data,
     evaluate,
-    export,
     images,
     models,
     prompts,
+    reward,
     score,
     study,
     train,
@@ -54,7 +54,7 @@ app.command("agreement")(evaluate.agreement)
 app.command("compare")(compare.compare)
 app.command("train", cls=WithRecipe)(train.train)
 app.command("ablate", cls=WithRecipe)(ablate.ablate)
-app.command("export")(export.export)
+app.command("export")(models.export)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(prompts.app, name="prompts")
@@ -62,6 +62,7 @@ app.add_typer(images.app, name="images")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(study.app, name="study")
+app.add_typer(reward.app, name="reward")
 
 
 def _flowing(text: str) -> str:
@@ -73,7 +74,7 @@ def _flowing(text: str) -> str:
     return "\n\n".join(p.removeprefix("\b\n") if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
 
 
-for _group in (app, models.app, data.app, prompts.app, images.app, annotate.app, benchmark.app, study.app):
+for _group in (app, models.app, data.app, prompts.app, images.app, annotate.app, benchmark.app, study.app, reward.app):
     for _command in _group.registered_commands:
         assert _command.callback is not None
         _command.help = _flowing(_command.callback.__doc__ or "")

@@ -38,9 +38,11 @@ from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.blocks import Floats
 from hpskit.stats.correlation import kendall_tau_b, spearman
 
-__all__ = ["Evaluation", "Summary", "evaluate", "group_rows", "run"]
+__all__ = ["LEDGER", "Evaluation", "Scored", "Summary", "evaluate", "group_rows", "run", "score_groups"]
 
 _FORMAT = "hpskit evaluation 1"
+LEDGER = {"format": "hpskit evaluation scores 1"}
+"""Head of the ledger OUT/scores.ledger."""
 _MANIFEST = "hpskit evaluation 1 manifest"
 _PRODUCTS = ("result.json", "groups.jsonl", "report.html")
 
@@ -123,9 +125,9 @@ def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: P
     check_candidates(candidates)
     _check_probabilities(candidates, settings)
     # held until all is published, so that two runs in one folder never mix their files
-    with Ledger(config.out / "scores.ledger", {"format": "hpskit evaluation scores 1"}) as ledger:
+    with Ledger(config.out / "scores.ledger", LEDGER) as ledger:
         scorers = [candidate.scorer for candidate in candidates]
-        scored = _score(groups, scorers, Book(ledger), config.on_error, progress)
+        scored = score_groups(groups, scorers, Book(ledger), config.on_error, progress)
         groups, scores = scored.groups, scored.scores
         header = json.loads(json.dumps(_header(config, settings, scored, candidates)))
         if before and before.run == header and before.files.keys() == names and before.holds(config.out):
@@ -163,7 +165,9 @@ def _check_probabilities(candidates: Sequence[Candidate], settings: Settings) ->
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Scored:
+class Scored:
+    """Groups with the scores of their images."""
+
     groups: EvaluationSet
     """Those of which every image could be scored."""
     scores: Sequence[Scores]
@@ -174,9 +178,9 @@ class _Scored:
     """Scores that the book had."""
 
 
-def _score(
+def score_groups(
     groups: EvaluationSet, scorers: Sequence[Scorer], book: Book, on_error: OnError, progress: Progress
-) -> _Scored:
+) -> Scored:
     """Fill the book with the score of every image.
 
     Raises:
@@ -220,10 +224,10 @@ def _score(
         ]
 
     scores = [scores_of(scorer.info.identity) for scorer in scorers]
-    return _Scored(groups=kept, scores=scores, digests=digests, known=filled.known)
+    return Scored(groups=kept, scores=scores, digests=digests, known=filled.known)
 
 
-def _header(config: Evaluation, settings: Settings, scored: _Scored, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _header(config: Evaluation, settings: Settings, scored: Scored, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Collect what must be equal for an earlier result to be this one."""
     return {
         "package": f"hpskit {__version__}",
