@@ -22,7 +22,7 @@ _ROWS = 2048
 
 _HAS_PACKING = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
-_HAS_TILES = bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"))
+_HAS_TILES = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 """The processor multiplies bfloat16 in tiles (AMX)."""
 
 

@@ -220,13 +220,14 @@ def as_unirl(reward: Rewarding, *, scale: float = 1.0) -> Callable[[_UniRLReques
         images, prompts = list(request.images or ()), list(request.prompts)
         if len(images) != len(prompts):
             raise InputError("images", f"are {len(images)} for {len(prompts)} prompts", expected="one for each")
+        errors: list[str | None] = [None] * len(images)
         try:
             total, found = _both(reward, images, prompts, value_range=_unit(*images))
-            values, errors = total.tolist(), [None] * len(images)
+            values = total.tolist()
             parts = {name: scores.tolist() for name, scores in found.items()}
         except HpskitError:
             rows = [alone(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
-            values, errors = [row[0] for row in rows], [row[2] for row in rows]  # type: ignore[misc]
+            values, errors = [row[0] for row in rows], [row[2] for row in rows]
             names = {name: None for row in rows for name in row[1]}
             parts = {name: [row[1].get(name, float("nan")) for row in rows] for name in names}
         return UniRLResponse(

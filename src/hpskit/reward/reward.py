@@ -183,7 +183,7 @@ class Reward:
             return self.scorer.score(pixels, prompts, grad=True)
         parts = [
             checkpoint(part, some, k * size, use_reentrant=False, preserve_rng_state=False)
-            for k, some in enumerate(pixels.split(size))
+            for k, some in enumerate(torch.split(pixels, size))
         ]
         return torch.cat(parts)
 
