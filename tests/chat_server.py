@@ -46,6 +46,8 @@ class Model:
     asked: Counter[str] = field(default_factory=Counter)
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    headers: set[str] = field(default_factory=set)
+    """Names of those that came."""
     at_once: int = 0
     most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -66,6 +68,7 @@ def serve(reply: Callable[[str, int], Reply]) -> Iterator[Model]:
                 found.asked[prompt] += 1
                 found.requests.append(body)
                 found.keys.add(self.headers["Authorization"])
+                found.headers |= {name.lower() for name in self.headers}
                 found.at_once += 1
                 found.most_at_once = max(found.most_at_once, found.at_once)
             answer = found.reply(prompt, before)

@@ -27,6 +27,10 @@ _ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[!-\"$->@-~]*)?", re.ASCII)
 _SAID = 300
 """Characters of what a server said that are kept."""
 _LONGEST_WAIT = 120.0
+_HEADERS = frozenset(
+    ["accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host", "user-agent"]
+)
+"""What a request of a chat may have."""
 _WRONG = 10
 """Answers in a row that are none, after which a model is asked no more."""
 
@@ -128,7 +132,7 @@ class Chat:
         self.settings, self.key = settings, Key(settings.key_variable, key_place, needed=False)
         self._cures = (refused, senseless)
         self._place = f"{settings.base_url}: {settings.model}"
-        self._wrong = 0
+        self._wrong, self._said = 0, ""
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[Any]:
@@ -136,7 +140,15 @@ class Chat:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         settings, key = self.settings, self.key.value or "none"
-        transport = DefaultAsyncHttpxClient(follow_redirects=False, timeout=settings.timeout)
+
+        async def only_ours(request: Any) -> None:
+            """Leave out what the client adds for its own vendor, such as the OPENAI_ORG_ID of the environment."""
+            for name in [name for name in request.headers if name.lower() not in _HEADERS]:
+                del request.headers[name]
+            request.headers["authorization"] = f"Bearer {key}"
+
+        hooks = {"request": [only_ours]}
+        transport = DefaultAsyncHttpxClient(follow_redirects=False, timeout=settings.timeout, event_hooks=hooks)
         server: dict[str, Any] = {"api_key": key, "base_url": settings.base_url, "timeout": settings.timeout}
         async with AsyncOpenAI(**server, max_retries=0, http_client=transport) as client:
             yield client
@@ -164,6 +176,7 @@ class Chat:
         """
         import openai
 
+        self._check_sense()
         settings, place, request = self.settings, self._place, self._request(messages, schema)
         for tried in range(1, settings.tries + 1):
             await turn()
@@ -215,9 +228,12 @@ class Chat:
         Raises:
             InputError: too many answers in a row were none.
         """
-        self._wrong = 0 if right else self._wrong + 1
-        if self._wrong == _WRONG:
-            found = f"answers {_WRONG} times in a row without what it is asked for ({said})"
+        self._wrong, self._said = (0, "") if right else (self._wrong + 1, said)
+        self._check_sense()
+
+    def _check_sense(self) -> None:
+        if self._wrong >= _WRONG:
+            found = f"answers {_WRONG} times in a row without what it is asked for ({self._said})"
             raise InputError(self._place, found, cure=self._cures[1])
 
     def _request(self, messages: list[Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_rapidata_counts_votes_or_gives_shares(tmp_path: Path) -> None:
         (Judgement(ranks=(1, 2)), Judgement(ranks=(2, 1), votes=2)),
         (Judgement(ranks=(1, 2), votes=2), Judgement(ranks=(2, 1), votes=2)),
     ]
-    shares = [(0.7, 0.3), (0.2, 0.8), (0.5, 0.5), (None, None), (float("nan"), 0.5)]
+    shares = [(0.7, 0.3), (0.2, 0.8), (0.1 + 0.2, 0.3), (None, None), (float("nan"), 0.5)]
     names = [f"weighted_results_image{n}_preference" for n in (1, 2)]
     rows = [rapidata(n, **dict(zip(names, both, strict=True))) for n, both in enumerate(shares)]
     newer = open_data(write_parquet(tmp_path / "b.parquet", *rows))

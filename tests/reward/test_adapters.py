@@ -222,6 +222,10 @@ def test_verl_omni_waits_for_many_at_once(
     for images in (pictures, [*levels], [*(levels / 255)], [one.repeat(2, 1, 1, 1) for one in levels]):
         found = asyncio.run(all_at_once(images))
         assert same([one["score"] for one in found], direct)
+    videos = [np.stack([one.permute(1, 2, 0).numpy()] * 2) for one in levels]
+    with ThreadPoolExecutor(2) as pool:  # two loops in two threads share the function
+        several = list(pool.map(lambda images: asyncio.run(all_at_once(images)), [pictures, videos, pictures]))
+    assert all(same([one["score"] for one in found], direct) for found in several)
     broken = asyncio.run(all_at_once([pictures[0], torch.zeros(3, 0, 4), *pictures[2:]]))
     assert isinstance(broken[1], InputError)
     assert same([broken[k]["score"] for k in (0, 2, 3)], direct[[0, 2, 3]])

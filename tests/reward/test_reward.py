@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,25 @@ def test_frames_are_checked_before_a_model_is_loaded(frames: Any) -> None:
 def test_a_missing_image_is_an_error(reward: Reward, tmp_path: Path) -> None:
     with pytest.raises(ImageError, check=at(str(tmp_path / "no.png"))):
         reward([tmp_path / "no.png"], ["a cat"])
+
+
+def test_images_in_anything_need_their_range(reward: Reward, levels: Tensor, direct: Tensor) -> None:
+    floats = [*(levels / 255)]
+    column = np.empty(len(floats), dtype=object)
+    column[:] = floats
+    for images in (iter(floats), deque(floats), column):
+        with pytest.raises(InputError, check=at("images[0]", found="hold floats")):
+            reward(images, PROMPTS)
+    assert torch.allclose(reward(deque(floats), PROMPTS, value_range=(0, 1)), direct, atol=1e-4)
+
+
+def test_a_scorer_that_has_changed_is_loaded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from hpskit.reward import Reward\nclass S:\n    def __init__(self):\n        Reward('random')\n"
+    code += "    def score(self, images, prompts):\n        return [{}] * len(images)\n"
+    found = []
+    for folder, value in (("a", 1), ("b", 2), ("b", 33)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "own.py").write_text(code.format(value))
+        monkeypatch.chdir(tmp_path / folder)
+        found.append(float(Reward("own.py:S")([Image.new("RGB", (8, 8))], ["a cat"])))
+    assert found == [1, 2, 33]

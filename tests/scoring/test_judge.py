@@ -57,13 +57,16 @@ def items(path: Path, pictures: list[Path], *prompts: str) -> Path:
 # --- what is asked, and what becomes of the answer
 
 
-def test_a_score_is_what_the_model_says(judge: Model, pictures: list[Path]) -> None:
+def test_a_score_is_what_the_model_says(judge: Model, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in {"ORG_ID": "ours", "PROJECT_ID": "private", "CUSTOM_HEADERS": "x-mine: private"}.items():
+        monkeypatch.setenv(f"OPENAI_{variable}", value)
     scorer = load_scorer(name(judge))
     assert scorer.score(pictures[1:3], ["a {cat}", "a dog"]).tolist() == [7, 5]
     assert [line.image for line in scorer.rank("a cat", pictures[:2])] == [str(path) for path in pictures[:2]]
     assert (scorer.reads_prompt, scorer.log_odds_per_point) == (True, None)
     assert scorer.info.name == name(judge) == load_scorer(name(judge, "#rate")).info.name
     assert judge.keys == {f"Bearer {KEY}"}
+    assert not [header for header in judge.headers if header.startswith("openai") or header == "x-mine"]
     asked = dict(zip(judge.asked, judge.requests, strict=False))["a {cat}"]
     assert (asked["model"], asked["temperature"]) == ("Qwen/Qwen3-VL-8B", 0)
     assert asked["response_format"]["json_schema"]["schema"]["required"] == ["score"]
@@ -79,6 +82,7 @@ def test_a_score_is_what_the_model_says(judge: Model, pictures: list[Path]) -> N
         ("#rate-plain", '```json\n{"score": 61.5}\n```', 61.5),
         ("#unified-reward", "cat (animal): 1\nred (color): 0\nFinal Score: 3.5", 3.5),
         ("#unified-reward", "Final Score: 2 at first, but\n**Final Score:** **4**", 4),
+        ("#unified-reward", "Final Score: 4/5. It shows a cat.", 4),
         ("#unified-reward-2", "Alignment Score (1-5): 4.5\nCoherence Score (1-5): 3\nStyle Score (1-5): 1.5\n", 3),
     ],
 )
@@ -112,6 +116,10 @@ NO_SCORES: list[tuple[str, Reply, str]] = [
     ("#unified-reward", says("Final Score: 0"), "invalid"),
     ("#unified-reward", says("Final Score: -3"), "invalid"),
     ("#unified-reward", says("Final Score: 45"), "invalid"),
+    ("#unified-reward", says("Final Score: 3,5"), "invalid"),
+    ("#unified-reward", says("Final Score: 3 out of 10"), "invalid"),
+    ("#unified-reward", says("Final Score: 2\nFinal Score: 3 to 4"), "invalid"),
+    ("#unified-reward", says("Final Score: 2e0"), "invalid"),
     ("#unified-reward", says("assign a score from 1 to 5 after 'Final Score:'."), "invalid"),
     ("#unified-reward-2", says("Alignment Score (1-5): 4\nCoherence Score (1-5): 3"), "invalid"),
 ]

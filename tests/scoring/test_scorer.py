@@ -44,6 +44,23 @@ def pictures(photographs: list[Image.Image]) -> list[Image.Image]:
     return [photograph.crop(box) for photograph in photographs for box in boxes]
 
 
+def test_a_training_around_it_changes_nothing(tiny_checkpoint: Path, pictures: list[Image.Image]) -> None:
+    """Neither its autocast, also not afterwards by prompts that were encoded in it, nor its default type."""
+    alone, inside = (load_scorer(tiny_checkpoint, arch=TINY, precision="fp32", device="cpu") for _ in range(2))
+    expected, kept = alone.score(pictures, PROMPTS), PIXELS.clone().requires_grad_()
+    gradient = alone.score(kept, PROMPTS[:2], grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(inside.score(pictures, PROMPTS), expected)
+        assert torch.equal(inside.score(kept, PROMPTS[:2], grad=True), gradient)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = inside.score(pictures, PROMPTS)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
 def test_the_score_is_a_hundred_times_the_cosine(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
     """Against the plain use of open_clip: no cut of the padding, no batching, no cache."""
     torch.manual_seed(0)

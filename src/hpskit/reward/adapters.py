@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -224,12 +225,12 @@ def as_unirl(reward: Rewarding, *, scale: float = 1.0) -> Callable[[_UniRLReques
         try:
             total, found = _both(reward, images, prompts, value_range=_unit(*images))
             values = total.tolist()
-            parts = {name: scores.tolist() for name, scores in found.items()}
+            parts = {name: (scale * scores).tolist() for name, scores in found.items()}
         except HpskitError:
             rows = [alone(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
             values, errors = [row[0] for row in rows], [row[2] for row in rows]
             names = {name: None for row in rows for name in row[1]}
-            parts = {name: [row[1].get(name, float("nan")) for row in rows] for name in names}
+            parts = {name: [scale * row[1].get(name, float("nan")) for row in rows] for name in names}
         return UniRLResponse(
             rewards=[scale * value for value in values],
             component_rewards=parts,
@@ -284,7 +285,7 @@ def as_verl_omni(
     One sample a call: a PIL image, or uint8 or floats in [0, 1], (3, H, W), (H, W, 3), or a video (T, 3, H, W). The
     prompt is `ground_truth`. Calls that wait at the same time are scored as one batch; the event loop is never held.
     """
-    batches = _Batches(reward, batch_size)
+    batches = WeakKeyDictionary[asyncio.AbstractEventLoop, _Batches]()  # futures belong to the loop of their thread
 
     async def score(
         *,
@@ -297,7 +298,8 @@ def as_verl_omni(
         if getattr(solution_image, "ndim", 3) == 4:
             value = float((await asyncio.to_thread(_of_video, reward, solution_image, ground_truth))[0])
         else:
-            value = await batches.score(solution_image, ground_truth)
+            own = batches.setdefault(asyncio.get_running_loop(), _Batches(reward, batch_size))
+            value = await own.score(solution_image, ground_truth)
         return {"score": scale * value}
 
     return score
@@ -320,11 +322,9 @@ def _is_float(kind: Any) -> bool:
 
 
 def _of_video(reward: Rewarding, frames: Any, prompt: str) -> Tensor:
-    """Score one video: a tensor (T, 3, H, W), or PIL images."""
-    video = (
-        frames
-        if isinstance(frames, Tensor)
-        else torch.from_numpy(np.stack([np.asarray(f.convert("RGB")) for f in frames]))
-    )
+    """Score one video: a tensor or array (T, 3, H, W) or (T, H, W, 3), or PIL images."""
+    if not isinstance(frames, Tensor | np.ndarray):
+        frames = np.stack([np.asarray(frame.convert("RGB")) for frame in frames])
+    video = torch.as_tensor(frames)
     layout: Any = "NTCHW" if video.shape[1] == 3 else "NTHWC"
     return reward(video[None], [prompt], value_range=_unit(video), layout=layout)

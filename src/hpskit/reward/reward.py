@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -14,10 +15,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hpskit.errors import InputError, shown
-from hpskit.pixels import Layout, as_float, as_pixels
+from hpskit.pixels import Layout, as_pixels
 from hpskit.reward.watch import Decoded, Watch
 from hpskit.scoring.contract import Images
-from hpskit.scoring.scorer import PreferenceScorer, load_scorer
+from hpskit.scoring.scorer import PreferenceScorer, load_scorer, one_by_one
 
 __all__ = ["Frames", "Reward", "Rewarding", "VideoLayout"]
 
@@ -30,7 +31,7 @@ _A_PATH = re.compile(
 )
 
 _shared: dict[tuple[object, ...], PreferenceScorer] = {}
-_loading = threading.Lock()
+_loading = threading.RLock()  # a scorer of code may make rewards of its own
 
 
 class Rewarding(Protocol):
@@ -129,11 +130,10 @@ class Reward:
         """
         _check_prompts(prompts)
         if not isinstance(images, torch.Tensor | np.ndarray) or images.ndim < 4:
-            several = _with_range(images, value_range)
+            several = _with_range(one_by_one(images), value_range)
             rewards = self.scorer.score(several, prompts, value_range=value_range or (0, 1), layout=layout, grad=grad)  # type: ignore[arg-type]
             if self.watch is not None:
-                seen = several if isinstance(several, list | tuple) else [several]
-                decoded = Decoded(seen, value_range=value_range or (0, 1), layout=layout)
+                decoded = Decoded(several, value_range=value_range or (0, 1), layout=layout)
                 self._look(decoded, prompts, rewards, group_ids, step)
             return rewards
         given = _with_range(images, value_range)
@@ -149,7 +149,7 @@ class Reward:
         scores = self._with_gradient(pixels, texts) if grad else self.scorer.score(pixels, texts)
         rewards = scores.view(-1, each).mean(dim=1)
         if self.watch is not None and not grad:
-            self._look(as_float(pixels[::each]), prompts, rewards, group_ids, step)
+            self._look(Decoded(pixels[::each], layout="NCHW"), prompts, rewards, group_ids, step)
         return rewards
 
     def components(self, images: Images, prompts: str | Sequence[str], **options: Any) -> dict[str, Tensor]:
@@ -189,12 +189,20 @@ class Reward:
 
 
 def _one_copy(name: str | os.PathLike[str], **options: object) -> PreferenceScorer:
-    place = os.path.realpath(name) if os.path.exists(name) else str(name)
-    key = (place, *sorted((k, str(v)) for k, v in options.items()))
+    key = (*_origin(os.fspath(name)), *sorted((k, str(v)) for k, v in options.items()))
     with _loading:  # two threads that ask at once must not load twice
         if key not in _shared:
             _shared[key] = load_scorer(name, **options)  # type: ignore[arg-type]
         return _shared[key]
+
+
+def _origin(name: str) -> tuple[object, ...]:
+    """Tell a name, a file and the code in a file apart, also from what stood there before."""
+    for file in (name, name.rpartition(":")[0]):
+        if os.path.exists(file):
+            state = Path(file).stat()
+            return os.path.realpath(file), name[len(file) :], state.st_mtime_ns, state.st_size
+    return (name,)
 
 
 def _check_prompts(prompts: str | Sequence[str]) -> None:

@@ -58,16 +58,19 @@ class Template(Strict):
     def read(self, answer: str) -> float:
         """Return the score of an answer; if it has none, that is a ValueError."""
         if self.marks:
-            pattern = r"(?: \(1-5\))?:[^\w-]*?(\d+(?:\.\d+)?)(?![\d.]*\d)"
-            found = [re.findall(re.escape(name) + pattern, answer) for name in self.marks]
-            if not all(found):
+            said = [re.match(_MARK, answer.rpartition(name)[2]) for name in self.marks if name in answer]
+            values = [float(own[1]) for own in said if own]
+            if len(values) < len(self.marks):
                 raise ValueError
-            values = [float(own[-1]) for own in found]
         else:
             values = [Rating.model_validate_json(plain_json(answer)).score]
         if not all(self.low <= value <= self.high for value in values):
             raise ValueError
         return sum(values) / len(values)
+
+
+_MARK = r"(?: \(1-5\))?:[^\w-]*?(\d+(?:\.\d+)?)[*_)\]]*(?: ?/ ?5)?[*_)\]]*(?=[.;,]?[ \t]*(?:\n|\Z)|[.;,][ \t])"
+"""What follows the name of a mark; behind its number nothing that could change it, such as `3 to 4` or `3,5`."""
 
 
 class Rating(Strict):

@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
@@ -30,7 +31,7 @@ from hpskit.stage import told
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NetworkScorer", "Plain", "PlainScorer", "PreferenceScorer", "load_scorer", "streamed"]
+__all__ = ["NetworkScorer", "Plain", "PlainScorer", "PreferenceScorer", "load_scorer", "one_by_one", "streamed"]
 
 _LARGEST_BATCH = 65_536
 _CACHED_PROMPTS = 10_000
@@ -143,7 +144,7 @@ class PreferenceScorer(ABC):
             raise InputError(
                 "images", "are not one tensor", expected="a float tensor (N, 3, H, W) with grad", cure="stack them"
             )
-        listed = _listed(images)
+        listed = one_by_one(images)
         texts = _aligned(prompts, len(listed))
         for index, image in enumerate(listed):
             if isinstance(image, torch.Tensor | np.ndarray):
@@ -186,7 +187,7 @@ class PreferenceScorer(ABC):
         The probability is the softmax of the scores in log-odds: the modelled chance that people like this one best.
         It is None if nothing says what the scores are in log-odds. A notebook shows the list with the images.
         """
-        listed = _listed(images)
+        listed = one_by_one(images)
         scores = self.score(listed, prompt, value_range=value_range, layout=layout, progress=progress).double()
         factor = self.log_odds_per_point
         values = scores.tolist()
@@ -247,13 +248,19 @@ class NetworkScorer(PreferenceScorer):
         tensors: Sequence[Tensor] = images  # type: ignore[assignment]  # because there is a preprocessing
         for row, tensor in enumerate(tensors):
             rows.setdefault(tensor.shape, []).append(row)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._own_precision():
             texts = self._encode_prompts(prompts)
-            scores = torch.empty(len(tensors), device=self._network.device)
+            scores = torch.empty(len(tensors), dtype=torch.float32, device=self._network.device)
             for together in rows.values():
                 pixels = torch.stack([tensors[row] for row in together]).to(self._network.device)
                 scores[together] = self._network.compare(self._network.encode_images(pixels), texts[together])
             return self._all_finite(scores)
+
+    def _own_precision(self) -> AbstractContextManager[Any]:
+        """Keep out the autocast of a training around us: the network has its own precision, which its scores name."""
+        import torch
+
+        return torch.autocast(self._network.device.type, enabled=False)
 
     def _all_finite(self, scores: Tensor) -> Tensor:
         """Return the scores if all are finite; if not, the weights or the precision are to blame."""
@@ -274,10 +281,10 @@ class NetworkScorer(PreferenceScorer):
             )
         if not prompts:
             return images.new_zeros(0, dtype=torch.float32)
-        with torch.no_grad():
+        with torch.no_grad(), self._own_precision():
             texts = self._encode_prompts(prompts)
         parts = []
-        with torch.set_grad_enabled(grad):
+        with torch.set_grad_enabled(grad), self._own_precision():
             for start in range(0, len(prompts), self.batch_size):
                 stop = start + self.batch_size
                 pixels = network.preprocessing(as_float(images[start:stop].to(network.device)))
@@ -448,7 +455,7 @@ def _check_prompt(place: str, text: object) -> str:
     return text
 
 
-def _listed(images: Images) -> list[Any]:
+def one_by_one(images: Images) -> list[Any]:
     """Return images one by one; see `PreferenceScorer.score`."""
     import torch
 

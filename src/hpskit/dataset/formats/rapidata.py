@@ -24,6 +24,8 @@ _Share = Annotated[
     BeforeValidator(known),
     Expected("a share of the votes, 0 to 1, or null"),
 ]
+_EQUAL = 1e-6
+"""Shares that differ by less are equal: they are sums of weights."""
 
 
 class PairRow(Layout):
@@ -72,4 +74,5 @@ class ShareRow(PairRow):
         first, second = self.weighted_results_image1_preference, self.weighted_results_image2_preference
         if first is None or second is None:
             return self.group(place)
-        return self.group(place, rank=(1 + (first < second), 1 + (second < first)))
+        ahead = first - second
+        return self.group(place, rank=(1 + (ahead < -_EQUAL), 1 + (ahead > _EQUAL)))
