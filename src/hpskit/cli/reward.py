@@ -117,7 +117,7 @@ def audit(
 def _draw(name: str, lines: Sequence[Sighting], out: Path) -> None:
     """Publish the page of a watch and say when it alarmed; exit with status 1 if it did."""
     from hpskit.pages.page import publish_page
-    from hpskit.reward.sighting import episodes
+    from hpskit.reward.sighting import compared_from, episodes
     from hpskit.reward.watch_page import watch_page
 
     publish_page(out, watch_page(name, lines))
@@ -125,7 +125,9 @@ def _draw(name: str, lines: Sequence[Sighting], out: Path) -> None:
     for one in begun:
         what = [*(["the held-out score had fallen"] if one.falls else []), *one.out]
         echo(f"alarm at step {one.step:,}: the reward had risen, and {', '.join(what)}")
-    if not begun:
+    if compared_from(lines) is None:
+        echo(f"nothing was compared: the reference was not complete in {len(lines):,} steps")
+    elif not begun:
         echo(f"no alarm in {len(lines):,} steps")
     echo(str(out))
     if begun:

@@ -52,6 +52,8 @@ _ROLES = {
 }
 _SAMPLE, _FEWEST = 256, 8
 """Rewards that are compared, and how many different ones are needed."""
+_WITHIN = 32
+"""Images of a step that are scored, where a log has only means."""
 _SURE, _LIKELY = 0.05, 0.3
 """Share of the rewards' deviation that a match may leave open: images that were saved as JPEG leave some."""
 
@@ -84,6 +86,8 @@ class Finding:
         best, *others = self.matches
         if best.open > _LIKELY:
             what = f"the nearest, {best.preprocessing}, leaves {best.open:.0%} of their deviation open"
+            if self.by_step and self.images > _WITHIN * len(self.lines):
+                what += f", of which some is due to scoring at most {_WITHIN} images of a step"
             return f"no known preprocessing gives these rewards ({what}): another model, or other images"
         alike = [other.preprocessing for other in others if other.open < max(2 * best.open, 0.01)]
         also = f", or {listed(alike)}, which this sample does not tell apart" if alike else ""
@@ -126,7 +130,11 @@ def run(
     count = sum(map(len, steps.values()))
     by_step = count > len(steps) and all(len({row.reward for row in rows}) == 1 for rows in steps.values())
     units = [*steps.values()] if by_step else [[row] for rows in steps.values() for row in rows]
-    units = units[:: max(1, count // _SAMPLE)]
+    if by_step:  # enough steps to tell the ways apart, however many images each has
+        units = [rows[:: math.ceil(len(rows) / _WITHIN)] for rows in units]
+        units = units[:: max(1, min(sum(map(len, units)) // _SAMPLE, len(units) // (2 * _FEWEST)))]
+    else:
+        units = units[:: max(1, count // _SAMPLE)]
     rewards = np.array([unit[0].reward for unit in units])
     if (different := len(set(rewards.tolist()))) < _FEWEST:
         raise InputError(log, f"has {different} different rewards", expected=f"at least {_FEWEST}, to compare them")
@@ -167,7 +175,9 @@ def _scores(
 ) -> Iterator[tuple[str, Floats]]:
     """Yield the mean score of each unit, by each preprocessing."""
     own = network.preprocessing
-    ways = {name: replace(own, **change) for name, change in PREPROCESSINGS.items()}
+    # A network that takes inputs of any proportions has no square that others would have made differently.
+    known = {} if own.resize == "multiple" else PREPROCESSINGS
+    ways = {name: replace(own, **change) for name, change in known.items()}
     ways |= {} if own in ways.values() else {"its own preprocessing": own}
     rows = [row for unit in units for row in unit]
     sizes = np.array([len(unit) for unit in units])

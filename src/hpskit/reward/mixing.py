@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from torch import Tensor
 
 from hpskit.errors import InputError
 from hpskit.files import read_json
-from hpskit.reward.reward import Reward
-from hpskit.schema import Strict, parse
+from hpskit.reward.reward import Reward, _check_prompts, _with_range
+from hpskit.reward.sighting import members
+from hpskit.schema import Strict, nearest, parse
 
 __all__ = ["Advantages", "Calibration", "Mixture", "Reference", "advantages", "budgeted"]
 
@@ -45,7 +46,7 @@ class Reference(Strict):
 class Calibration(Strict):
     """Reference statistics of several scorers over the same images; `hpskit reward calibrate` makes one."""
 
-    format: str = "hpskit calibration 1"
+    format: Literal["hpskit calibration 1"] = "hpskit calibration 1"
     images: int
     prompts: int
     data: str
@@ -81,6 +82,8 @@ class Advantages:
 class Mixture:
     """A weighted mixture of rewards. Safe to use from several threads."""
 
+    _needs_correlation = True
+
     def __init__(
         self,
         components: Mapping[str, tuple[Reward, float]],
@@ -96,17 +99,17 @@ class Mixture:
             required: False lets a component fail: it is NaN in that call, with a warning, and the others carry on.
 
         Raises:
-            InputError: a weight is impossible, or the calibration does not fit.
+            InputError: a weight is impossible, `required` has an unknown name, or the calibration does not fit.
         """
-        if not components:
-            raise InputError("components", "are none", expected="at least one")
-        for name, (_, weight) in components.items():
-            if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
-                cure = "leave out what shall not count"
-                raise InputError(f"weight of {name}", f"is {weight!r}", expected="a number above 0", cure=cure)
+        _check_weights({name: weight for name, (_, weight) in components.items()})
         total = sum(weight for _, weight in components.values())
         self.rewards = {name: reward for name, (reward, _) in components.items()}
         self.weights = {name: weight / total for name, (_, weight) in components.items()}
+        for name in () if isinstance(required, bool) else required:
+            if name not in components:
+                near = nearest(name, components)
+                cure = f"did you mean {near!r}?" if near else "leave it out"
+                raise InputError(f"required: {name}", "is no component", expected=", ".join(components), cure=cure)
         self.required = {
             name: required if isinstance(required, bool) else required.get(name, True) for name in components
         }
@@ -123,19 +126,31 @@ class Mixture:
             found, wanted = calibration.scorers[name].identity, reward.scorer.info.identity
             if found != wanted:
                 raise InputError(f"calibration of {name}", f"is of {found}", expected=wanted, cure="calibrate again")
+            for other in self.rewards if self._needs_correlation else ():
+                if name != other and other not in calibration.correlation.get(name, {}):
+                    place = f"calibration: correlation of {name} and {other}"
+                    raise InputError(place, "is missing", expected="a number", cure="calibrate again")
 
     def components(self, images: Any, prompts: str | Sequence[str], **options: Any) -> dict[str, Tensor]:
-        """Name -> (B,) scores on the scorer's own scale. See `Reward.__call__` for the arguments."""
+        """Name -> (B,) scores on the scorer's own scale. See `Reward.__call__` for the arguments.
+
+        Raises:
+            InputError: the arguments cannot be used, whoever is required; or all components have failed.
+            HpskitError: a required component failed.
+        """
+        _check_arguments(images, prompts, options.get("value_range"))
         found: dict[str, Tensor] = {}
+        last: Exception | None = None
         for name, reward in self.rewards.items():
             try:
                 found[name] = reward(images, prompts, **options)
             except Exception as error:
-                if self.required[name] or isinstance(error, InputError):
+                if self.required[name]:
                     raise
+                last = error
                 warnings.warn(f"{name} failed and is left out: {type(error).__name__}: {error}", stacklevel=2)
         if not found:
-            raise InputError("rewards", "have all failed", cure="see the warnings")
+            raise InputError("rewards", "have all failed", cure="see the warnings") from last
         one = next(iter(found.values()))
         return {name: found.get(name, torch.full_like(one.detach(), math.nan)) for name in self.rewards}
 
@@ -152,8 +167,9 @@ class Mixture:
         if self.calibration is None:
             cure = "make one with `hpskit reward calibrate`, or use advantages, which needs none"
             raise InputError("mixture", "has no calibration, so its scores have no common scale", cure=cure)
-        there = [name for name, scores in components.items() if not bool(scores.isnan().all())]
-        matrix = np.array([[self.calibration.correlation[a][b] for b in there] for a in there])
+        there = _living(components)
+        correlation = self.calibration.correlation
+        matrix = np.array([[1.0 if a == b else correlation[a][b] for b in there] for a in there])
         factors = budgeted(matrix, [self.weights[name] for name in there])
         references = self.calibration.scorers
         parts = [
@@ -175,6 +191,35 @@ class Mixture:
         return advantages(found, self.weights, group_ids=group_ids, floors=floors)
 
 
+def _check_weights(weights: Mapping[str, float]) -> None:
+    if not weights:
+        raise InputError("components", "are none", expected="at least one", cure="name a reward")
+    for name, weight in weights.items():
+        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
+            cure = "leave out what shall not count"
+            raise InputError(f"weight of {name}", f"is {weight!r}", expected="a number above 0", cure=cure)
+
+
+def _check_arguments(images: Any, prompts: str | Sequence[str], value_range: tuple[float, float] | None) -> None:
+    """Refuse what the caller got wrong, which is no failure of a component."""
+    if value_range not in (None, (0, 1), (-1, 1)):
+        raise InputError("value_range", f"is {value_range}", expected="(0, 1) or (-1, 1)")
+    _check_prompts(prompts)
+    _with_range(images, value_range)
+    array = isinstance(images, Tensor | np.ndarray)
+    count = len(images) if (images.ndim > 3 if array else isinstance(images, list | tuple)) else None
+    if count is not None and not isinstance(prompts, str) and len(prompts) != count:
+        raise InputError("prompts", f"are {len(prompts)} for {count} images", expected="one for each, or one for all")
+
+
+def _living(components: Mapping[str, Tensor]) -> list[str]:
+    """Names of the components that did not fail."""
+    names = [name for name, scores in components.items() if not bool(scores.isnan().all())]
+    if not names:
+        raise InputError("components", "are all NaN", expected="scores of at least one", cure="see why they failed")
+    return names
+
+
 def advantages(
     components: Mapping[str, Tensor],
     weights: Mapping[str, float],
@@ -184,6 +229,9 @@ def advantages(
 ) -> Advantages:
     """Turn scores into advantages: z-scores within each group, mixed so that each has its weight in the variance.
 
+    The scale is that of the groups whose deviation reaches the floor, so that few of them are not made to count for
+    all. What a component lacks in other groups it lacks in its share.
+
     Args:
         components: name -> (B,) scores.
         weights: name -> share that it shall have.
@@ -192,33 +240,38 @@ def advantages(
             of the deviation within all groups.
 
     Raises:
-        InputError: lengths or names differ, no group has two images, or scores are infinite.
+        InputError: lengths or names differ, no group has two images, scores are infinite or all NaN, or a weight is
+            impossible.
     """
     if set(components) != set(weights):
         raise InputError("weights", f"are of {', '.join(weights)}", expected=", ".join(components))
-    members: dict[Hashable, list[int]] = {}
-    for k, group in enumerate(group_ids):
-        members.setdefault(group, []).append(k)
-    if not any(len(ks) > 1 for ks in members.values()):
+    _check_weights(weights)
+    groups = members(group_ids)
+    if not any(len(ks) > 1 for ks in groups.values()):
         raise InputError("group_ids", "are all different", expected="several images of one prompt")
-    first = next(iter(components.values()))
     z: dict[str, Tensor] = {}
+    clear: dict[str, Tensor] = {}
     equal: dict[str, list[str]] = {}
     for name, scores in components.items():
         if len(scores) != len(group_ids):
             raise InputError("group_ids", f"are {len(group_ids)} for {len(scores)} scores", expected="one for each")
         if bool(scores.isinf().any()) or (bool(scores.isnan().any()) and not bool(scores.isnan().all())):
             raise InputError(f"scores of {name}", "are not all finite", cure="see which image gave it")
-        if bool(scores.isnan().all()):
-            continue
-        values = scores.detach().double().cpu()
-        centred = torch.stack([values[k] - values[members[group]].mean() for k, group in enumerate(group_ids)])
-        own = {group: float(centred[ks].square().mean().sqrt()) for group, ks in members.items()}
+    for name in _living(components):
+        values = components[name].detach().double().cpu()
+        centred, own = torch.zeros_like(values), torch.zeros_like(values)
+        for ks in groups.values():
+            if bool(values[ks].min() < values[ks].max()):  # of equal scores the mean is not always one, by rounding
+                centred[ks] = values[ks] - values[ks].mean()
+                own[ks] = centred[ks].square().mean().sqrt()
         floor = (floors or {}).get(name) or FLOOR * float(centred.square().mean().sqrt()) or 1.0
-        z[name] = torch.stack([centred[k] / max(own[group], floor) for k, group in enumerate(group_ids)])
-        equal[name] = [str(group) for group, ks in members.items() if len(ks) > 1 and not own[group]]
-    matrix = np.array([[float((z[a] * z[b]).mean()) for b in z] for a in z])
-    factors = budgeted(matrix, [weights[name] for name in z])
+        z[name] = centred / own.clamp(min=floor)
+        above = z[name] * (own >= floor)
+        clear[name] = above / above.norm() if bool(above.any()) else above
+        equal[name] = [str(group) for group, ks in groups.items() if len(ks) > 1 and not own[ks[0]]]
+    matrix = np.array([[float(clear[a] @ clear[b]) for b in z] for a in z])
+    # If no group is above its floor there is only noise, which is left as small as it is.
+    factors = budgeted(matrix if matrix.any() else np.eye(len(z)), [weights[name] for name in z])
     mixed = torch.stack([factor * z[name] for name, factor in zip(z, factors.tolist(), strict=True)]).sum(dim=0)
     variance = float(mixed.square().mean())
     shares = {
@@ -226,7 +279,7 @@ def advantages(
         for name, factor in zip(z, factors.tolist(), strict=True)
     }
     return Advantages(
-        values=mixed.float().to(first.device), components=components, shares=shares, without_difference=equal
+        values=mixed.float().to(next(iter(components.values())).device), components=components, shares=shares, without_difference=equal
     )
 
 
@@ -250,13 +303,16 @@ def budgeted(covariance: NDArray[np.float64], weights: Sequence[float]) -> NDArr
     c = matrix[np.ix_(alive, alive)] / np.outer(scale, scale) + 1e-6 * np.eye(int(alive.sum()))
     w = shares[alive] / shares[alive].sum()
     m = np.sqrt(w)
+    best = m @ c @ m / 2 - w @ np.log(m)
     for _ in range(100):
-        gradient = c @ m - w / m
-        step = np.linalg.solve(c + np.diag(w / m**2), gradient)
-        length = np.sqrt(step @ (c + np.diag(w / m**2)) @ step)
-        m = m - step / (1 + length) if length > 0.1 else m - step  # damped until it converges by squares
-        if length < 1e-12:
-            break
+        step = np.linalg.solve(c + np.diag(w / m**2), c @ m - w / m)
+        for half in range(60):  # a whole step may lead beyond 0, where small weights have their minimum
+            ahead = m - step / 2**half
+            if (ahead > 0).all() and (found := ahead @ c @ ahead / 2 - w @ np.log(ahead)) < best:
+                break
+        else:
+            break  # nothing is lower, to the last bit
+        m, best = ahead, found
     m = m / scale
     total = m @ matrix[np.ix_(alive, alive)] @ m
     factors[alive] = m / math.sqrt(total) if total > 0 else m

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
-from hpskit.errors import InputError
+from hpskit.errors import InputError, shown
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, parse
 
-__all__ = ["GROUP_SIGNS", "SIGNS", "Sighting", "episodes", "read_log"]
+__all__ = ["GROUP_SIGNS", "SIGNS", "Sighting", "compared_from", "episodes", "members", "read_log"]
 
 SIGNS = {
     "saturation": "saturation of the colours",
@@ -82,3 +82,26 @@ def read_log(log: Path) -> list[Sighting]:
 def episodes(lines: Sequence[Sighting]) -> list[Sighting]:
     """Return the steps at which an alarm began."""
     return [line for k, line in enumerate(lines) if line.alarm and not (k and lines[k - 1].alarm)]
+
+
+def compared_from(lines: Sequence[Sighting]) -> int | None:
+    """Return the first step that was compared with the reference; None if that was never complete."""
+    return next((line.step for line in lines if line.z), None)
+
+
+def members(group_ids: Iterable[Hashable]) -> dict[Hashable, list[int]]:
+    """Mark -> the indices that have it. Marks are compared by value, in tensors and arrays too.
+
+    Raises:
+        InputError: a mark cannot be one, as the rows of a matrix.
+    """
+    # The elements of a tensor are tensors, each equal to itself alone.
+    marks = group_ids.tolist() if hasattr(group_ids, "tolist") else list(group_ids)
+    found: dict[Hashable, list[int]] = {}
+    for k, given in enumerate(marks):
+        mark = given.tolist() if hasattr(given, "tolist") else given
+        try:
+            found.setdefault(mark, []).append(k)
+        except TypeError:
+            raise InputError(f"group_ids[{k}]", f"is {shown(mark)}", expected="a number or a text") from None
+    return found

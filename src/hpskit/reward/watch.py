@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from hpskit.errors import InputError
 from hpskit.pixels import as_float, as_pixels, to_tensor
-from hpskit.reward.sighting import GROUP_SIGNS, SIGNS, Sighting
+from hpskit.reward.sighting import GROUP_SIGNS, SIGNS, Sighting, members
 from hpskit.reward.signs import measure, miniature
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class _Course:
 
 
 class Watch:
-    """Looks at each step of a training; cheap enough to look at all of them. Not for several threads at once.
+    """Looks at each step of a training; cheap enough to look at all of them. Safe to use from several threads.
 
     Give it to `Reward(..., watch=)`, or call `see` where a trainer has its images and rewards.
     """
@@ -135,7 +136,8 @@ class Watch:
         self.log = None if log is None else Path(log)
         self._courses = {"reward": _Course(slack=_RISE_SLACK, limit=_RISE_LIMIT)}
         self._settled = False
-        self._steps = self._rewards = self._turn = 0
+        self._steps = self._calls = self._rewards = 0
+        self._looking = threading.Lock()
 
     def see(
         self,
@@ -148,7 +150,7 @@ class Watch:
         embeddings: Tensor | None = None,
         names: Sequence[str] | None = None,
     ) -> Sighting:
-        """Look at the images of one step.
+        """Look at the images of one step. Calls from several threads wait for one another.
 
         Args:
             images: (N, 3, H, W) or N tensors (3, H, W), float in [0, 1].
@@ -163,17 +165,35 @@ class Watch:
             InputError: lengths differ, or a reward is not a number.
         """
         values = [float(value) for value in rewards]
-        groups = list(group_ids if group_ids is not None else prompts)
-        for place, count in (("images", len(images)), ("prompts", len(prompts)), ("group_ids", len(groups))):
+        marks = prompts if group_ids is None else group_ids
+        given = {"images": images, "prompts": prompts, "group_ids": marks, "embeddings": embeddings, "names": names}
+        for place, count in ((place, len(what)) for place, what in given.items() if what is not None):
             if count != len(values) or not values:
                 raise InputError(place, f"are {count} for {len(values)} rewards", expected="one for each, at least one")
         if bad := [k for k, value in enumerate(values) if not math.isfinite(value)]:
             raise InputError(f"rewards[{bad[0]}]", f"is {values[bad[0]]}", expected="a number")
+        if embeddings is not None and embeddings.ndim != 2:
+            raise InputError("embeddings", f"have the shape {tuple(embeddings.shape)}", expected="(N, D)")
+        groups = members(marks)
+        with self._looking:
+            return self._see(images, prompts, values, groups, step, embeddings, names)
+
+    def _see(
+        self,
+        images: Tensor | Sequence[Tensor],
+        prompts: Sequence[str],
+        values: Sequence[float],
+        groups: Mapping[Hashable, Sequence[int]],
+        step: int | None,
+        embeddings: Tensor | None,
+        names: Sequence[str] | None,
+    ) -> Sighting:
         self._steps = self._steps + 1 if step is None else step
-        names = names or [f"step {self._steps}, image {k}" for k in range(len(values))]
+        names = [f"step {self._steps}, image {k}" for k in range(len(values))] if names is None else names
         chosen = self._sample(len(values))
         pixels = torch.cat([measure(images[k][None]) for k in chosen]).cpu()
-        sampled = [groups[k] for k in chosen]
+        mark_of = {k: mark for mark, ks in groups.items() for k in ks}
+        sampled = members(mark_of[k] for k in chosen)
         observed = {name: _means(sampled, pixels[:, k].tolist()) for k, name in enumerate(SIGNS)}
         observed |= _of_groups(images, groups, values, embeddings)
         same = _without_difference(groups, values)
@@ -204,10 +224,9 @@ class Watch:
         return seen
 
     def _sample(self, count: int) -> list[int]:
-        """Choose the images that are looked at: every so-manieth over the steps, so that none is always left out."""
-        chosen = [k for k in range(count) if (self._turn + k) % self.one_in == 0]
-        self._turn = (self._turn + count) % self.one_in
-        return chosen or [self._steps % count]
+        """Choose the images that are looked at: each place once in `one_in` calls, whatever the size of the batch."""
+        self._calls += 1
+        return [k for k in range(count) if (self._calls + k) % self.one_in == 0] or [self._calls % count]
 
     def _compare(self, observed: Mapping[str, Sequence[float]], count: int) -> dict[str, float]:
         if self._settled:
@@ -219,7 +238,7 @@ class Watch:
         for name, found in observed.items():
             self._courses.setdefault(name, _Course()).units.extend(found)
         self._rewards += count
-        if self._rewards >= max(self.reference, _REFERENCE_STEPS * count):
+        if self._rewards >= self.reference and self._calls >= _REFERENCE_STEPS:
             self._courses = {name: course for name, course in self._courses.items() if len(course.units) > 1}
             for course in self._courses.values():
                 course.settle()
@@ -246,28 +265,22 @@ class Watch:
                 self.board.add_scalar(f"watch/{name}", value, seen.step)
 
 
-def _members(groups: Sequence[Hashable]) -> dict[Hashable, list[int]]:
-    found: dict[Hashable, list[int]] = {}
-    for k, group in enumerate(groups):
-        found.setdefault(group, []).append(k)
-    return found
-
-
-def _means(groups: Sequence[Hashable], values: Sequence[float]) -> list[float]:
+def _means(groups: Mapping[Hashable, Sequence[int]], values: Sequence[float]) -> list[float]:
     """One number for each group: images of one prompt are no independent evidence."""
-    return [sum(values[k] for k in members) / len(members) for members in _members(groups).values()]
+    return [sum(values[k] for k in ks) / len(ks) for ks in groups.values()]
 
 
-def _without_difference(groups: Sequence[Hashable], values: Sequence[float]) -> list[str]:
-    members = {group: ks for group, ks in _members(groups).items() if len(ks) > 1}
-    return [str(group) for group, ks in members.items() if len({values[k] for k in ks}) == 1]
+def _without_difference(groups: Mapping[Hashable, Sequence[int]], values: Sequence[float]) -> list[str]:
+    return [str(group) for group, ks in groups.items() if len(ks) > 1 and len({values[k] for k in ks}) == 1]
 
 
 def _of_groups(
-    images: Tensor | Sequence[Tensor], groups: Sequence[Hashable], values: Sequence[float], embeddings: Tensor | None
+    images: Tensor | Sequence[Tensor],
+    groups: Mapping[Hashable, Sequence[int]],
+    values: Sequence[float],
+    embeddings: Tensor | None,
 ) -> dict[str, list[float]]:
     """One value for each group that has one."""
-    members = _members(groups)
     if embeddings is None:
         vectors = torch.cat([miniature(image[None]) for image in images]).cpu()
     else:
@@ -275,13 +288,13 @@ def _of_groups(
     cosines = vectors @ vectors.T
     cosines.fill_diagonal_(-2)
     found: dict[str, list[float]] = {name: [] for name in GROUP_SIGNS}
-    for ks in members.values():
+    for ks in groups.values():
         inside = torch.zeros(len(values), dtype=torch.bool)
         inside[ks] = True
         if len(ks) > 1:
             found["alike"].append(float(cosines[ks][:, inside].amax(1).mean()))
             deviation = float(torch.tensor([values[k] for k in ks], dtype=torch.float64).std(correction=0))
             found["spread"].append(math.log(deviation + 1e-6))
-        if len(members) > 1:
+        if len(groups) > 1:
             found["alike_across"].append(float(cosines[ks][:, ~inside].amax(1).mean()))
     return found

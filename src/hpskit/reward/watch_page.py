@@ -10,7 +10,7 @@ from markupsafe import Markup
 from hpskit import __version__
 from hpskit.pages.charts import Frame, Point, Series, axis_for, line_chart
 from hpskit.pages.page import page
-from hpskit.reward.sighting import GROUP_SIGNS, SIGNS, Sighting, episodes
+from hpskit.reward.sighting import GROUP_SIGNS, SIGNS, Sighting, compared_from, episodes
 
 __all__ = ["watch_page"]
 
@@ -21,7 +21,6 @@ def watch_page(name: str, lines: Sequence[Sighting]) -> str:
     """Return the page of a log."""
     begun = episodes(lines)
     rule = (float(begun[0].step), "first alarm") if begun else None
-    first = next((line.step for line in lines if line.z), None)
     step = max(1, len(lines) // _POINTS)
     drawn = list(lines)[::step]
     charts = [_chart("Reward", [(line.step, line.reward) for line in drawn], "mean reward", rule)]
@@ -42,7 +41,7 @@ def watch_page(name: str, lines: Sequence[Sighting]) -> str:
         )
         for sign in names
     ]
-    facts: dict[str, Any] = {"name": name, "lines": lines, "episodes": begun, "first": first}
+    facts: dict[str, Any] = {"name": name, "lines": lines, "episodes": begun, "first": compared_from(lines)}
     result = {"package": f"hpskit {__version__}"}
     return page("hpskit.reward", "watch.html", result=result, charts=charts, signs=signs, **facts)
 
