@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hpskit.errors import InputError
 from hpskit.models.loading import load_network
 from hpskit.pixels import to_image, to_tensor
 from hpskit.reward import audit
-from hpskit.scoring.scorer import load_scorer
+from hpskit.scoring.scorer import NetworkScorer, load_scorer
 
 SIDE = 64
 PROMPTS = ("a temple", "a flower")
@@ -153,6 +154,33 @@ def test_a_log_of_means(hacked: tuple[Path, list[float]], tiny_checkpoint: Path,
     found = audit.run(log, partial(load_network, tiny_checkpoint, arch=TINY, precision="fp32", device="cpu"))
     assert found.by_step
     assert found.matches[0].scale == "points / 26, as of flow_grpo"
+    assert found.matches[0].open < 0.01
+
+
+def test_a_log_of_means_of_large_steps(tiny_checkpoint: Path, paths: list[Path], tmp_path: Path) -> None:
+    """Each of nine steps has its own image, forty times: the rewards of 360 images are nine."""
+    options: dict[str, Any] = {"arch": TINY, "precision": "fp32", "device": "cpu"}
+    scores = load_scorer(tiny_checkpoint, **options).score(paths[:9], PROMPTS[0]).tolist()
+    steps = [step for step in range(9) for _ in range(40)]
+    log = tmp_path / "log.jsonl"
+    rows = [{"image": str(paths[s]), "prompt": PROMPTS[0], "reward": scores[s], "step": s} for s in steps]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = audit.run(log, partial(load_network, tiny_checkpoint, **options))
+    assert found.by_step
+    assert found.matches[0].open < 0.01
+
+
+def test_a_network_for_any_proportions_is_tried_in_its_own_way(
+    tiny_checkpoint: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    network, info = load_network(tiny_checkpoint, arch=TINY, precision="fp32", device="cpu")
+    network.preprocessing = replace(network.preprocessing, resize="multiple", size=SIDE, area=(SIDE**2, SIDE**2))
+    square = [tmp_path / f"{k}.png" for k in range(12)]
+    for path, made in zip(paths, square, strict=False):
+        Image.open(path).resize((SIDE, SIDE)).save(made)
+    rewards = NetworkScorer(network, info).score(square, [PROMPTS[k % 2] for k in range(12)]).tolist()
+    found = audit.run(write_log(tmp_path, square, rewards), lambda: (network, info))
+    assert [match.preprocessing for match in found.matches] == ["its own preprocessing"]
     assert found.matches[0].open < 0.01
 
 

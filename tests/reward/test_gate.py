@@ -72,6 +72,31 @@ def test_the_lead_of_the_proxy_counts_less(proxy: Reward, other: Reward, calibra
     assert set(found.components) == {proxy.name, "other"}
 
 
+def test_with_groups_the_offsets_of_prompts_do_not_matter(
+    proxy: Reward, other: Reward, calibration: Calibration
+) -> None:
+    """A prompt that the proxy likes better than the other does is not held back as a whole."""
+
+    class Shifted(Reward):
+        by = 0.0
+
+        def __call__(self, *args: Any, **options: Any) -> Tensor:
+            return super().__call__(*args, **options) + self.by * torch.tensor([1.0] * 4 + [-1.0] * 4)
+
+    values, means = [], []
+    for by in (0.0, 50.0):
+        shifted = Shifted(proxy.scorer)
+        shifted.by = by
+        gate = Gate(shifted, {"other": other}, calibration=calibration)
+        values.append(gate.advantages(pixels(), PROMPTS, group_ids=PROMPTS, value_range=(0, 1)).values)
+        means.append(gate(pixels(), PROMPTS, group_ids=PROMPTS, value_range=(0, 1)).view(2, 4))
+    assert torch.allclose(values[0], values[1], atol=1e-3)
+    centred = [own - own.mean(dim=1, keepdim=True) for own in means]
+    assert torch.allclose(*centred, atol=1e-3)
+    alone = gate(pixels(), PROMPTS, group_ids=range(8), value_range=(0, 1))
+    assert torch.equal(alone, gate(pixels(), PROMPTS, value_range=(0, 1)))
+
+
 def test_its_gradient_is_that_of_both_where_the_proxy_leads(
     proxy: Reward, other: Reward, calibration: Calibration
 ) -> None:

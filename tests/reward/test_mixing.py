@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from error_fields import at
-from hpskit.errors import InputError, ModelError
+from hpskit.errors import HpskitError, ImageError, InputError, ModelError
 from hpskit.reward import Calibration, Mixture, Reward, advantages
 from hpskit.reward.mixing import Reference, budgeted
 from hpskit.scoring.scorer import load_scorer
@@ -60,6 +62,24 @@ def test_opposites_and_parts_without_variance_stay_finite() -> None:
     assert budgeted(np.zeros((2, 2)), [0.5, 0.5]).tolist() == [0, 0]
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    logs=st.lists(st.floats(-4, 0), min_size=2, max_size=5),
+)
+@example(seed=-1, logs=[math.log10(0.95), math.log10(0.05)])
+def test_multipliers_are_above_0_with_any_weights(seed: int, logs: list[float]) -> None:
+    k = len(logs)
+    if seed < 0:
+        matrix = np.array([[1, 0.7], [0.7, 1]])
+    else:
+        some = np.random.default_rng(seed).normal(size=(k, 3 * k))
+        matrix = np.corrcoef(some + 2 * some[0])
+    weights = 10.0 ** np.array(logs)
+    found = budgeted(matrix, weights.tolist())
+    assert (found > 0).all()
+    assert found * (matrix @ found) == pytest.approx(weights / weights.sum(), abs=1e-3)
+
+
 def test_a_group_without_difference_is_named_and_teaches_nothing() -> None:
     scores = torch.tensor([1.0, 2, 3, 7, 7, 7, 4, 5, 9])
     found = advantages({"a": scores}, {"a": 1}, group_ids=["x"] * 3 + ["y"] * 3 + ["z"] * 3)
@@ -78,6 +98,41 @@ def test_tiny_differences_are_not_enlarged_beyond_the_floor() -> None:
     assert float(explicit.values[:4].abs().max()) > float(explicit.values[4:].abs().max()) * 100
 
 
+def test_a_batch_of_noise_is_not_enlarged() -> None:
+    noise = 1e-6 * torch.randn(64, generator=torch.Generator().manual_seed(1))
+    groups = [k // 4 for k in range(64)]
+    found = advantages(
+        {"a": noise, "b": noise.flip(0)}, {"a": 1, "b": 1}, group_ids=groups, floors=dict(a=1e-3, b=1e-3)
+    )
+    assert float(found.values.abs().max()) < 0.01
+
+
+def test_one_group_with_a_difference_does_not_count_for_all() -> None:
+    few, all_ = torch.zeros(64), torch.randn(64, generator=torch.Generator().manual_seed(2))
+    few[:4] = torch.tensor([1.0, 2, 3, 4])
+    groups = [k // 4 for k in range(64)]
+    alone = advantages({"a": few}, {"a": 1}, group_ids=groups)
+    assert float(alone.values[:4].std(correction=0)) == pytest.approx(1, abs=1e-5)
+    both = advantages({"a": few, "b": all_}, {"a": 1, "b": 1}, group_ids=groups)
+    assert float(both.values.abs().max()) < 2.5
+
+
+@given(value=st.floats(-100, 100), size=st.integers(2, 12))
+@example(value=0.1, size=6)
+def test_equal_scores_differ_by_no_rounding(value: float, size: int) -> None:
+    scores = torch.full((size,), value, dtype=torch.float64)
+    found = advantages({"a": scores}, {"a": 1}, group_ids=[0] * size)
+    assert found.values.tolist() == [0] * size
+    assert found.without_difference == {"a": ["0"]}
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array, lambda ids: [torch.tensor(one) for one in ids]])
+def test_marks_are_compared_by_value(make: Any) -> None:
+    scores, ids = torch.tensor([1.0, 2, 3, 5]), [7, 7, 8, 8]
+    wanted = advantages({"a": scores}, {"a": 1}, group_ids=ids)
+    assert torch.equal(advantages({"a": scores}, {"a": 1}, group_ids=make(ids)).values, wanted.values)
+
+
 @pytest.mark.parametrize(
     ("parts", "groups", "place"),
     [
@@ -86,6 +141,8 @@ def test_tiny_differences_are_not_enlarged_beyond_the_floor() -> None:
         ({"a": [1.0, math.nan]}, [0, 0], "scores of a"),
         ({"a": [1.0, math.inf]}, [0, 0], "scores of a"),
         ({"b": [1.0, 2.0]}, [0, 0], "weights"),
+        ({"a": [1.0, 2.0]}, [[0], [0]], "group_ids[0]"),
+        ({"a": [math.nan, math.nan]}, [0, 0], "components"),
     ],
 )
 def test_bad_input(parts: dict[str, list[float]], groups: list[int], place: str) -> None:
@@ -161,6 +218,58 @@ def test_what_fails_is_no_zero(mini: Reward, chance: Reward) -> None:
     alone = Mixture({"dead": (failing, 1)}, required=False)
     with pytest.warns(UserWarning, match="dead"), pytest.raises(InputError, check=at("rewards")):
         alone.components(PIXELS, PROMPTS, value_range=(0, 1))
+
+
+class _Refusing(Reward):
+    """A judge whose server is down, or that refuses an image."""
+
+    error: HpskitError = InputError("server", "does not answer")
+
+    def __call__(self, *_: object, **__: object) -> torch.Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [InputError("server", "does not answer"), ImageError("image 3", "is refused")])
+def test_a_judge_that_does_not_answer_ends_no_run(mini: Reward, chance: Reward, error: HpskitError) -> None:
+    judge = _Refusing(chance.scorer)
+    judge.error = error
+    mixed = Mixture({"mini": (mini, 1), "judge": (judge, 1)}, required={"judge": False})
+    with pytest.warns(UserWarning, match="judge failed"):
+        found = mixed.components(PIXELS, PROMPTS, value_range=(0, 1))
+    assert bool(found["judge"].isnan().all())
+    assert bool(found["mini"].isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"prompts": PROMPTS[:3]}, "prompts"),
+        ({"prompts": ["a.png"] * 8}, "prompts[0]"),
+        ({"value_range": None}, "images"),
+        ({"value_range": (0, 255)}, "value_range"),
+    ],
+)
+def test_wrong_arguments_are_no_failure_of_a_component(mini: Reward, change: dict[str, Any], place: str) -> None:
+    given = {"images": PIXELS, "prompts": PROMPTS, "value_range": (0, 1)} | change
+    with pytest.raises(InputError, check=at(place)):
+        Mixture({"mini": (mini, 1)}, required=False).components(**given)
+
+
+def test_what_cannot_be_mixed(mini: Reward, chance: Reward, tmp_path: Path) -> None:
+    both = {"mini": (mini, 1.0), "random": (chance, 1.0)}
+    made = calibration(mini, chance).model_dump() | {"correlation": {}}
+    with pytest.raises(InputError, check=at("calibration: correlation of mini and random")):
+        Mixture(both, calibration=Calibration(**made))
+    with pytest.raises(InputError, check=at("required: randm", cure="'random'")):
+        Mixture(both, required={"randm": False})
+    with pytest.raises(InputError, check=at("components")):
+        advantages({}, {}, group_ids=[0, 0])
+    dead = {"mini": torch.full((8,), math.nan), "random": torch.full((8,), math.nan)}
+    with pytest.raises(InputError, check=at("components")):
+        Mixture(both, calibration=calibration(mini, chance)).total(dead)
+    (tmp_path / "other.json").write_text(json.dumps(made | {"format": "hpskit calibration 9"}))
+    with pytest.raises(InputError, check=at(f"{tmp_path / 'other.json'}: format")):
+        Calibration.read(tmp_path / "other.json")
 
 
 @pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf, "1"])

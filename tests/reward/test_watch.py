@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,56 @@ def test_groups_without_difference_are_named() -> None:
     assert seen.same == ["a"]
 
 
+@pytest.mark.parametrize("count", [5, 7, 8, 16])
+def test_every_place_is_looked_at(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the size of the batch: by the mark that each image of it carries in its brightness."""
+    looked: list[float] = []
+    monkeypatch.setattr("hpskit.reward.watch.measure", lambda x: (looked.append(float(x.max())), measure(x))[1])
+    images = (torch.arange(count) / 16).view(count, 1, 1, 1).expand(count, 3, 16, 16)
+    watch = Watch()
+    for _ in range(8):
+        watch.see(images, ["a"] * count, [1.0] * count)
+    assert set(looked) == {k / 16 for k in range(count)}
+
+
+def test_the_reference_has_eight_steps_even_if_a_small_one_ends_it() -> None:
+    watch = Watch(reference=16)
+    steps = [watch.see(torch.rand(n, 3, 16, 16), ["a"] * n, torch.rand(n)) for n in (64, *[1] * 9)]
+    assert [bool(seen.z) for seen in steps] == [False] * 8 + [True] * 2
+
+
+def test_groups_by_a_tensor_are_those_of_its_values() -> None:
+    images, rewards = torch.rand(4, 3, 16, 16), [1.0, 1, 1, 2]
+    found = [Watch(one_in=1).see(images, list("abcd"), rewards, group_ids=ids) for ids in TWO_GROUPS]
+    assert found[0].same == ["0"]
+    assert found[0] == found[1]
+
+
+TWO_GROUPS: list[Any] = [[0, 0, 1, 1], torch.tensor([0, 0, 1, 1])]
+
+
+def test_threads_see_each_step_once(tmp_path: Path) -> None:
+    watch = Watch(tmp_path / "log.jsonl")
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(40):
+            pool.submit(watch.see, torch.rand(4, 3, 16, 16), list("aabb"), [1.0, 2, 3, 4])
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 41))
+
+
+def test_a_log_without_a_comparison_is_no_all_clear(tmp_path: Path, cli: Cli) -> None:
+    watch = Watch(tmp_path / "short.jsonl")
+    for _ in range(3):
+        watch.see(torch.rand(4, 3, 16, 16), list("aabb"), [1.0, 2, 3, 4])
+    shown = cli("reward", "watch", tmp_path / "short.jsonl")
+    assert shown.returncode == 0, shown.stderr
+    assert "no alarm" not in shown.stdout
+    assert "nothing was compared" in shown.stdout
+    page = (tmp_path / "short.html").read_text()
+    assert "Nothing compared yet" in page
+    assert "No alarm" not in page
+
+
 def test_log_and_page(tmp_path: Path, cli: Cli) -> None:
     log = tmp_path / "watch.jsonl"
     found = run(Watch(log, one_in=4), 60, 1, saturated)
@@ -164,6 +215,9 @@ def test_tensorboard(tmp_path: Path) -> None:
         ({"rewards": [1.0]}, "images"),
         ({"prompts": ["a"]}, "prompts"),
         ({"group_ids": ["a"]}, "group_ids"),
+        ({"names": ["a"]}, "names"),
+        ({"embeddings": torch.rand(3, 8)}, "embeddings"),
+        ({"embeddings": torch.rand(2)}, "embeddings"),
     ],
 )
 def test_bad_input(change: dict[str, Any], place: str) -> None:

@@ -249,6 +249,7 @@ def advantages(
     groups = members(group_ids)
     if not any(len(ks) > 1 for ks in groups.values()):
         raise InputError("group_ids", "are all different", expected="several images of one prompt")
+    device = next(iter(components.values())).device
     z: dict[str, Tensor] = {}
     clear: dict[str, Tensor] = {}
     equal: dict[str, list[str]] = {}
@@ -278,9 +279,7 @@ def advantages(
         name: float((factor * z[name] * mixed).mean()) / variance if variance else math.nan
         for name, factor in zip(z, factors.tolist(), strict=True)
     }
-    return Advantages(
-        values=mixed.float().to(next(iter(components.values())).device), components=components, shares=shares, without_difference=equal
-    )
+    return Advantages(values=mixed.float().to(device), components=components, shares=shares, without_difference=equal)
 
 
 def budgeted(covariance: NDArray[np.float64], weights: Sequence[float]) -> NDArray[np.float64]:
