@@ -33,7 +33,7 @@ BUDGETS = {
     "scoring": 2_580,
     "evaluation": 1_550,
     "benchmark": 4_100,
-    "reward": 1_850,  # 370 of them are the gate, calibration and the audit of a run
+    "reward": 1_950,  # 400 of them are the gate, calibration and the audit of a run
     "serving": 800,
     "cluster": 400,
     "cli": 3_600,

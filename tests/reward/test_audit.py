@@ -158,10 +158,10 @@ def test_a_log_of_means(hacked: tuple[Path, list[float]], tiny_checkpoint: Path,
 
 
 def test_a_log_of_means_of_large_steps(tiny_checkpoint: Path, paths: list[Path], tmp_path: Path) -> None:
-    """Each of nine steps has its own image, forty times: the rewards of 360 images are nine."""
+    """Each of nine steps has its own image, sixty times: the rewards of 540 images are nine."""
     options: dict[str, Any] = {"arch": TINY, "precision": "fp32", "device": "cpu"}
     scores = load_scorer(tiny_checkpoint, **options).score(paths[:9], PROMPTS[0]).tolist()
-    steps = [step for step in range(9) for _ in range(40)]
+    steps = [step for step in range(9) for _ in range(60)]
     log = tmp_path / "log.jsonl"
     rows = [{"image": str(paths[s]), "prompt": PROMPTS[0], "reward": scores[s], "step": s} for s in steps]
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))

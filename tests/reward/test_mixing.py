@@ -101,9 +101,8 @@ def test_tiny_differences_are_not_enlarged_beyond_the_floor() -> None:
 def test_a_batch_of_noise_is_not_enlarged() -> None:
     noise = 1e-6 * torch.randn(64, generator=torch.Generator().manual_seed(1))
     groups = [k // 4 for k in range(64)]
-    found = advantages(
-        {"a": noise, "b": noise.flip(0)}, {"a": 1, "b": 1}, group_ids=groups, floors=dict(a=1e-3, b=1e-3)
-    )
+    floors = {"a": 1e-3, "b": 1e-3}
+    found = advantages({"a": noise, "b": noise.flip(0)}, {"a": 1, "b": 1}, group_ids=groups, floors=floors)
     assert float(found.values.abs().max()) < 0.01
 
 

@@ -57,12 +57,7 @@ class Gate(Mixture):
         self.proxy, self.margin, self.strength = proxy.name, margin, strength
 
     def __call__(
-        self,
-        images: Any,
-        prompts: str | Sequence[str],
-        *,
-        group_ids: Sequence[Hashable] | None = None,
-        **options: Any,
+        self, images: Any, prompts: str | Sequence[str], *, group_ids: Sequence[Hashable] | None = None, **options: Any
     ) -> Tensor:
         """(B,) float32, in deviations within a prompt of the reference: the proxy, less its lead beyond the margin.
 

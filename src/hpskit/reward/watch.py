@@ -38,6 +38,7 @@ _RISE_SLACK, _RISE_LIMIT = 0.5, 5.0
 _REFERENCE_STEPS = 8
 """The reference is at least so many steps long: its own error stays below a third of a step's deviation."""
 _WORST = 5
+_Groups = Mapping[Hashable, Sequence[int]]
 
 
 class Decoded(Sequence[Tensor]):
@@ -176,52 +177,40 @@ class Watch:
             raise InputError("embeddings", f"have the shape {tuple(embeddings.shape)}", expected="(N, D)")
         groups = members(marks)
         with self._looking:
-            return self._see(images, prompts, values, groups, step, embeddings, names)
-
-    def _see(
-        self,
-        images: Tensor | Sequence[Tensor],
-        prompts: Sequence[str],
-        values: Sequence[float],
-        groups: Mapping[Hashable, Sequence[int]],
-        step: int | None,
-        embeddings: Tensor | None,
-        names: Sequence[str] | None,
-    ) -> Sighting:
-        self._steps = self._steps + 1 if step is None else step
-        names = [f"step {self._steps}, image {k}" for k in range(len(values))] if names is None else names
-        chosen = self._sample(len(values))
-        pixels = torch.cat([measure(images[k][None]) for k in chosen]).cpu()
-        mark_of = {k: mark for mark, ks in groups.items() for k in ks}
-        sampled = members(mark_of[k] for k in chosen)
-        observed = {name: _means(sampled, pixels[:, k].tolist()) for k, name in enumerate(SIGNS)}
-        observed |= _of_groups(images, groups, values, embeddings)
-        same = _without_difference(groups, values)
-        observed["reward"] = _means(groups, values)
-        if self.held_out is not None:
-            scores = self.held_out.score([images[k] for k in chosen], [prompts[k] for k in chosen]).tolist()
-            observed["held_out"] = _means(sampled, scores)
-        z = self._compare(observed, len(values))
-        signs = [*SIGNS, *GROUP_SIGNS]
-        out = [name for name in signs if self._settled and (c := self._courses.get(name)) and (c.rises or c.falls)]
-        mean = {name: sum(found) / len(found) for name, found in observed.items() if found}
-        rises = self._settled and self._courses["reward"].rises
-        falls = self._settled and (c := self._courses.get("held_out")) is not None and c.falls
-        seen = Sighting(
-            step=self._steps,
-            reward=sum(values) / len(values),
-            held_out=mean.get("held_out"),
-            signs={name: round(mean[name], 6) for name in signs if name in mean},
-            z={name: round(value, 3) for name, value in z.items()},
-            out=out,
-            rises=rises,
-            falls=falls,
-            same=same,
-            worst=self._worst(pixels, out, [names[k] for k in chosen]),
-            alarm=rises and (falls or len(out) >= 2),
-        )
-        self._record(seen)
-        return seen
+            self._steps = self._steps + 1 if step is None else step
+            names = [f"step {self._steps}, image {k}" for k in range(len(values))] if names is None else names
+            chosen = self._sample(len(values))
+            pixels = torch.cat([measure(images[k][None]) for k in chosen]).cpu()
+            mark_of = {k: mark for mark, ks in groups.items() for k in ks}
+            sampled = members(mark_of[k] for k in chosen)
+            observed = {name: _means(sampled, pixels[:, k].tolist()) for k, name in enumerate(SIGNS)}
+            observed |= _of_groups(images, groups, values, embeddings)
+            same = _without_difference(groups, values)
+            observed["reward"] = _means(groups, values)
+            if self.held_out is not None:
+                scores = self.held_out.score([images[k] for k in chosen], [prompts[k] for k in chosen]).tolist()
+                observed["held_out"] = _means(sampled, scores)
+            z = self._compare(observed, len(values))
+            signs = [*SIGNS, *GROUP_SIGNS]
+            out = [name for name in signs if self._settled and (c := self._courses.get(name)) and (c.rises or c.falls)]
+            mean = {name: sum(found) / len(found) for name, found in observed.items() if found}
+            rises = self._settled and self._courses["reward"].rises
+            falls = self._settled and (c := self._courses.get("held_out")) is not None and c.falls
+            seen = Sighting(
+                step=self._steps,
+                reward=sum(values) / len(values),
+                held_out=mean.get("held_out"),
+                signs={name: round(mean[name], 6) for name in signs if name in mean},
+                z={name: round(value, 3) for name, value in z.items()},
+                out=out,
+                rises=rises,
+                falls=falls,
+                same=same,
+                worst=self._worst(pixels, out, [names[k] for k in chosen]),
+                alarm=rises and (falls or len(out) >= 2),
+            )
+            self._record(seen)
+            return seen
 
     def _sample(self, count: int) -> list[int]:
         """Choose the images that are looked at: each place once in `one_in` calls, whatever the size of the batch."""
@@ -265,20 +254,17 @@ class Watch:
                 self.board.add_scalar(f"watch/{name}", value, seen.step)
 
 
-def _means(groups: Mapping[Hashable, Sequence[int]], values: Sequence[float]) -> list[float]:
+def _means(groups: _Groups, values: Sequence[float]) -> list[float]:
     """One number for each group: images of one prompt are no independent evidence."""
     return [sum(values[k] for k in ks) / len(ks) for ks in groups.values()]
 
 
-def _without_difference(groups: Mapping[Hashable, Sequence[int]], values: Sequence[float]) -> list[str]:
+def _without_difference(groups: _Groups, values: Sequence[float]) -> list[str]:
     return [str(group) for group, ks in groups.items() if len(ks) > 1 and len({values[k] for k in ks}) == 1]
 
 
 def _of_groups(
-    images: Tensor | Sequence[Tensor],
-    groups: Mapping[Hashable, Sequence[int]],
-    values: Sequence[float],
-    embeddings: Tensor | None,
+    images: Tensor | Sequence[Tensor], groups: _Groups, values: Sequence[float], embeddings: Tensor | None
 ) -> dict[str, list[float]]:
     """One value for each group that has one."""
     if embeddings is None:
