@@ -125,10 +125,9 @@ def _draw(name: str, lines: Sequence[Sighting], out: Path) -> None:
     for one in begun:
         what = [*(["the held-out score had fallen"] if one.falls else []), *one.out]
         echo(f"alarm at step {one.step:,}: the reward had risen, and {', '.join(what)}")
-    if compared_from(lines) is None:
-        echo(f"nothing was compared: the reference was not complete in {len(lines):,} steps")
-    elif not begun:
-        echo(f"no alarm in {len(lines):,} steps")
+    if not begun:
+        never = f"nothing was compared: the reference was not complete in {len(lines):,} steps"
+        echo(never if compared_from(lines) is None else f"no alarm in {len(lines):,} steps")
     echo(str(out))
     if begun:
         raise typer.Exit(1)

@@ -140,17 +140,17 @@ class Mixture:
         """
         _check_arguments(images, prompts, options.get("value_range"))
         found: dict[str, Tensor] = {}
-        last: Exception | None = None
+        why = ""
         for name, reward in self.rewards.items():
             try:
                 found[name] = reward(images, prompts, **options)
             except Exception as error:
                 if self.required[name]:
                     raise
-                last = error
-                warnings.warn(f"{name} failed and is left out: {type(error).__name__}: {error}", stacklevel=2)
+                why = f"{name} failed and is left out: {type(error).__name__}: {error}"
+                warnings.warn(why, stacklevel=2)
         if not found:
-            raise InputError("rewards", "have all failed", cure="see the warnings") from last
+            raise InputError("rewards", f"have all failed; {why}", cure="see the warnings")
         one = next(iter(found.values()))
         return {name: found.get(name, torch.full_like(one.detach(), math.nan)) for name in self.rewards}
 
