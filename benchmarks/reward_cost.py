@@ -35,8 +35,8 @@ def pictures(count: int, side: int) -> torch.Tensor:
     return (0.5 + sum(parts)).clamp(0, 1)
 
 
-def memory(checkpoint: Path, arch: str, count: int, side: int) -> None:
-    reward = Reward(load_scorer(checkpoint, arch=arch, precision="fp32", device="cpu"))
+def memory(checkpoint: Path, arch: str, count: int, side: int, batch: int | None) -> None:
+    reward = Reward(load_scorer(checkpoint, arch=arch, precision="fp32", device="cpu", batch_size=batch))
     images = pictures(count, side)
     reward(images[:1].clone().requires_grad_(), ["a cat"], value_range=(0, 1), grad=True).sum().backward()
     pixels = images.requires_grad_()
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?")
     parser.add_argument("--arch", default="ViT-B-32")
     parser.add_argument("--count", type=int)
+    parser.add_argument("--batch", type=int, help="images of a micro-batch; as many as there are is none")
     parser.add_argument("--side", type=int, default=1024)
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -88,7 +89,7 @@ def main() -> None:
         if args.checkpoint is None:
             torch.save({"state_dict": open_clip.create_model(args.arch, load_weights=False).state_dict()}, checkpoint)
         if args.what == "memory":
-            memory(checkpoint, args.arch, args.count or 64, args.side)
+            memory(checkpoint, args.arch, args.count or 64, args.side, args.batch)
         else:
             watch(checkpoint, args.arch, args.count or 16, args.side)
 
