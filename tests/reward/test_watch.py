@@ -88,6 +88,24 @@ def test_a_falling_held_out_score_is_evidence(tmp_path: Path) -> None:
     assert not any(one.falls for one in seen[:20])
 
 
+def test_a_fall_of_scores_with_long_tails_is_found_in_seven_steps() -> None:
+    """Few of them are far away; all fall by 0.8 of their usual deviation."""
+    scores: list[float] = []
+
+    class Given:
+        def score(self, images: Any, prompts: Any) -> Tensor:
+            return torch.tensor(scores)
+
+    watch = Watch(one_in=1, held_out=Given())  # type: ignore[arg-type]
+    images, prompts = torch.rand(16, 3, 16, 16), [f"p{k // 4}" for k in range(16)]
+    seen = []
+    for step in range(26):
+        rare = {3: 4.0, 7: -4.0, 11: 4.0, 15: -4.0}.get(step, 0.0)
+        scores[:] = [rare * (k < 4) - 0.8 * (step >= 16) for k in range(16)]
+        seen.append(watch.see(images, prompts, [0.0] * 16))
+    assert [one.falls for one in seen].index(True) == 16 + 6
+
+
 def test_the_five_worst_images_are_named() -> None:
     watch = Watch(one_in=1, reference=64)
     chance = random.Random(1)
