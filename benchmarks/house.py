@@ -20,7 +20,7 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src/hpskit"
 
 BUDGETS = {
-    "root": 2_560,
+    "root": 2_580,
     "pages": 900,  # 300 of them write tables and charts for papers
     "pixels": 1_270,
     "stats": 3_590,
@@ -28,12 +28,12 @@ BUDGETS = {
     "images": 2_820,
     "annotation": 5_900,
     "dataset": 3_770,
-    "models": 3_300,
+    "models": 3_510,
     "training": 4_500,
     "scoring": 2_580,
     "evaluation": 1_550,
     "benchmark": 4_100,
-    "reward": 1_950,  # 400 of them are the gate, calibration and the audit of a run
+    "reward": 1_970,  # 400 of them are the gate, calibration and the audit of a run
     "serving": 800,
     "cluster": 400,
     "cli": 3_600,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hpskit.errors import InputError
 from hpskit.files import read_json
-from hpskit.reward.reward import Reward, _check_prompts, _with_range
+from hpskit.reward.reward import Reward, check_prompts, with_range
 from hpskit.reward.sighting import members
 from hpskit.schema import Strict, nearest, parse
 
@@ -204,8 +204,8 @@ def _check_arguments(images: Any, prompts: str | Sequence[str], value_range: tup
     """Refuse what the caller got wrong, which is no failure of a component."""
     if value_range not in (None, (0, 1), (-1, 1)):
         raise InputError("value_range", f"is {value_range}", expected="(0, 1) or (-1, 1)")
-    _check_prompts(prompts)
-    _with_range(images, value_range)
+    check_prompts(prompts)
+    with_range(images, value_range)
     array = isinstance(images, Tensor | np.ndarray)
     count = len(images) if (images.ndim > 3 if array else isinstance(images, list | tuple)) else None
     if count is not None and not isinstance(prompts, str) and len(prompts) != count:

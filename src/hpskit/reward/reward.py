@@ -20,7 +20,7 @@ from hpskit.reward.watch import Decoded, Watch
 from hpskit.scoring.contract import Images
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer, one_by_one
 
-__all__ = ["Frames", "Reward", "Rewarding", "VideoLayout"]
+__all__ = ["Frames", "Reward", "Rewarding", "VideoLayout", "check_prompts", "with_range"]
 
 Frames = Literal["first", "middle", "last", "all"]
 """Which frames of a video count; the reward is the mean of theirs. A whole number n is n frames at equal distances."""
@@ -74,7 +74,7 @@ class Reward:
             precision, device, batch_size: as `load_scorer` takes them; for a scorer by name. A gradient needs `fp32`,
                 or a device other than the CPU.
             frames: which frames of a video count.
-            watch: looks at every call without a gradient; not for several threads at once.
+            watch: looks at every call without a gradient.
 
         Raises:
             ModelError: the scorer cannot be loaded.
@@ -128,15 +128,15 @@ class Reward:
             ImageError: an image is broken, or has values outside its range (NaN among them).
             InputError: lengths differ, a prompt looks like a path, the range is missing.
         """
-        _check_prompts(prompts)
+        check_prompts(prompts)
         if not isinstance(images, torch.Tensor | np.ndarray) or images.ndim < 4:
-            several = _with_range(one_by_one(images), value_range)
+            several = with_range(one_by_one(images), value_range)
             rewards = self.scorer.score(several, prompts, value_range=value_range or (0, 1), layout=layout, grad=grad)  # type: ignore[arg-type]
             if self.watch is not None:
                 decoded = Decoded(several, value_range=value_range or (0, 1), layout=layout)
                 self._look(decoded, prompts, rewards, group_ids, step)
             return rewards
-        given = _with_range(images, value_range)
+        given = with_range(images, value_range)
         videos = _frames(given, layout, self.frames) if given.ndim == 5 else None
         pixels = as_pixels(
             given if videos is None else videos.flatten(0, 1),
@@ -149,7 +149,7 @@ class Reward:
         scores = self._with_gradient(pixels, texts) if grad else self.scorer.score(pixels, texts)
         rewards = scores.view(-1, each).mean(dim=1)
         if self.watch is not None and not grad:
-            self._look(Decoded(pixels[::each], layout="NCHW"), prompts, rewards, group_ids, step)
+            self._look(Decoded([*pixels[::each]], layout="NCHW"), prompts, rewards, group_ids, step)
         return rewards
 
     def components(self, images: Images, prompts: str | Sequence[str], **options: Any) -> dict[str, Tensor]:
@@ -205,14 +205,14 @@ def _origin(name: str) -> tuple[object, ...]:
     return (name,)
 
 
-def _check_prompts(prompts: str | Sequence[str]) -> None:
+def check_prompts(prompts: str | Sequence[str]) -> None:
     for index, text in enumerate([prompts] if isinstance(prompts, str) else prompts):
         if isinstance(text, str) and _A_PATH.fullmatch(text.strip()):
             cure = "images come first: reward(images, prompts)"
             raise InputError(f"prompts[{index}]", f"looks like a file, {shown(text)}", expected="a text", cure=cure)
 
 
-def _with_range(images: Any, value_range: tuple[float, float] | None) -> Any:
+def with_range(images: Any, value_range: tuple[float, float] | None) -> Any:
     """Return the images; floats without a range are an error."""
     several = isinstance(images, list | tuple)
     for index, image in enumerate(images if several else [images]):
