@@ -275,3 +275,9 @@ def test_what_cannot_be_mixed(mini: Reward, chance: Reward, tmp_path: Path) -> N
 def test_weights_are_positive_numbers(mini: Reward, weight: float) -> None:
     with pytest.raises(InputError, check=at("weight of mini")):
         Mixture({"mini": (mini, weight)})
+
+
+@pytest.mark.parametrize("both", [("mini", 0.7), Reward, (0.7,)])
+def test_what_is_no_reward_with_a_weight_is_named(both: Any) -> None:
+    with pytest.raises(InputError, check=at("components: mine", expected="a reward and its weight")):
+        Mixture({"mine": both})

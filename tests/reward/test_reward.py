@@ -148,9 +148,11 @@ def test_the_gradient_is_the_slope(reward: Reward, levels: Tensor) -> None:
 def test_no_graph_is_kept_unless_it_is_asked_for(reward: Reward, levels: Tensor) -> None:
     """HPSv3 #8: graphs that nobody wanted filled the memory of trainers."""
     pixels = (levels / 255).requires_grad_()
-    assert not reward(pixels, PROMPTS, value_range=(0, 1)).requires_grad
+    with pytest.warns(UserWarning, match="say grad=True"):
+        assert not reward(pixels, PROMPTS, value_range=(0, 1)).requires_grad
     kept = weakref.ref(pixels)
-    scores = reward(pixels, PROMPTS, value_range=(0, 1))
+    with pytest.warns(UserWarning, match="say grad=True"):
+        scores = reward(pixels, PROMPTS, value_range=(0, 1))
     del pixels
     gc.collect()
     assert kept() is None, "the scores hold the pixels"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -212,6 +213,29 @@ def test_a_reward_lets_its_watch_look(tmp_path: Path) -> None:
     assert {line["step"] for line in lines} == {7}
     for line in lines[1:]:
         assert line["signs"] == pytest.approx(lines[0]["signs"], abs=1e-4)
+
+
+def test_a_reward_says_that_an_alarm_begins(tmp_path: Path) -> None:
+    """Once, not at each step; the watch itself gives it to who calls it."""
+    chance, watch = random.Random(1), Watch(one_in=1, reference=64)
+    (tmp_path / "red.py").write_text(
+        "class Red:\n    def score(self, images, prompts):\n"
+        "        return [10.0 * image.getpixel((0, 0))[0] for image in images]\n"
+    )
+    reward = Reward(f"{tmp_path / 'red.py'}:Red", watch=watch)
+    said = []
+    for step in range(40):
+        images = scenes(chance, 16)
+        if step >= 12:
+            images = grid(saturated(images, 1), 1).clamp(0, 1)
+        images[:, :, 0, 0] = chance.random() + (step >= 12)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            reward(images / 2, [f"p{k // 4}" for k in range(16)], value_range=(0, 1), step=step)
+        said += [str(one.message) for one in caught]
+    (alarm,) = said
+    assert "the reward had risen" in alarm
+    assert "had left their range; look at step" in alarm
 
 
 def test_tensorboard(tmp_path: Path) -> None:

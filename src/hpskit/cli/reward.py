@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,8 +124,9 @@ def _draw(name: str, lines: Sequence[Sighting], out: Path) -> None:
     publish_page(out, watch_page(name, lines))
     begun = episodes(lines)
     for one in begun:
-        what = [*(["the held-out score had fallen"] if one.falls else []), *one.out]
-        echo(f"alarm at step {one.step:,}: the reward had risen, and {', '.join(what)}")
+        echo(f"alarm at step {one.step:,}: {one.why()}")
+    if back := [after.step for before, after in pairwise(lines) if after.step <= before.step]:
+        echo(f"note: the steps go back to {back[0]:,}: a training that was resumed, or two in one log", err=True)
     if not begun:
         never = f"nothing was compared: the reference was not complete in {len(lines):,} steps"
         echo(never if compared_from(lines) is None else f"no alarm in {len(lines):,} steps")

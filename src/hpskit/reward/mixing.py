@@ -101,6 +101,10 @@ class Mixture:
         Raises:
             InputError: a weight is impossible, `required` has an unknown name, or the calibration does not fit.
         """
+        for name, both in components.items():
+            if not (isinstance(both, tuple) and len(both) == 2 and callable(both[0])):
+                expected = "a reward and its weight, as in (Reward('mini'), 0.7)"
+                raise InputError(f"components: {name}", f"is {both!r}", expected=expected)
         _check_weights({name: weight for name, (_, weight) in components.items()})
         total = sum(weight for _, weight in components.values())
         self.rewards = {name: reward for name, (reward, _) in components.items()}

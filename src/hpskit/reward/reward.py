@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -74,7 +75,7 @@ class Reward:
             precision, device, batch_size: as `load_scorer` takes them; for a scorer by name. A gradient needs `fp32`,
                 or a device other than the CPU.
             frames: which frames of a video count.
-            watch: looks at every call without a gradient.
+            watch: looks at every call without a gradient; a warning says that an alarm begins.
 
         Raises:
             ModelError: the scorer cannot be loaded.
@@ -89,6 +90,7 @@ class Reward:
             self.scorer = _one_copy(scorer, precision=precision, device=device, batch_size=batch_size)
         self.frames = frames
         self.watch = watch
+        self._alarmed = False
 
     @property
     def name(self) -> str:
@@ -137,6 +139,8 @@ class Reward:
                 self._look(decoded, prompts, rewards, group_ids, step)
             return rewards
         given = with_range(images, value_range)
+        if isinstance(given, Tensor) and given.requires_grad and torch.is_grad_enabled() and not grad:
+            warnings.warn("images require a gradient, and none comes from the reward: say grad=True", stacklevel=2)
         videos = _frames(given, layout, self.frames) if given.ndim == 5 else None
         pixels = as_pixels(
             given if videos is None else videos.flatten(0, 1),
@@ -170,7 +174,11 @@ class Reward:
     ) -> None:
         assert self.watch is not None
         texts = [prompts] * len(rewards) if isinstance(prompts, str) else list(prompts)
-        self.watch.see(images, texts, rewards, step=step, group_ids=group_ids)
+        seen = self.watch.see(images, texts, rewards, step=step, group_ids=group_ids)
+        if seen.alarm and not self._alarmed:
+            worst = f"; look at {', '.join(seen.worst)}" if seen.worst else ""
+            warnings.warn(f"alarm at step {seen.step:,}: {seen.why()}{worst}", stacklevel=3)
+        self._alarmed = seen.alarm
 
     def _with_gradient(self, pixels: Tensor, prompts: str | list[str]) -> Tensor:
         texts = [prompts] * len(pixels) if isinstance(prompts, str) else prompts

@@ -62,6 +62,13 @@ class Sighting(Strict):
     alarm: bool
     """The reward rises, and the held-out score falls or two signs have left their range."""
 
+    def why(self) -> str:
+        """Say in words what an alarm is about."""
+        signs = ", ".join(self.out).replace("_", " ")
+        left = f"{signs} had left {'its' if len(self.out) == 1 else 'their'} range" if signs else ""
+        fallen = "the held-out score had fallen" if self.falls else ""
+        return " and ".join(part for part in ("the reward had risen", fallen, left) if part)
+
     def line(self) -> str:
         """One line of JSON."""
         return json.dumps(self.model_dump(), ensure_ascii=False, allow_nan=False) + "\n"
