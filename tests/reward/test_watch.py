@@ -176,6 +176,7 @@ def test_a_log_without_a_comparison_is_no_all_clear(tmp_path: Path, cli: Cli) ->
     assert "nothing was compared" in shown.stdout
     page = (tmp_path / "short.html").read_text()
     assert "Nothing compared yet" in page
+    assert "Signs of hacking" not in page, "charts of nothing"
     assert "No alarm" not in page
 
 

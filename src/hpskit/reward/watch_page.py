@@ -29,9 +29,8 @@ def watch_page(name: str, lines: Sequence[Sighting]) -> str:
         charts.append(_chart("Held-out score", points, "mean score", rule))
     left = {sign for line in lines for sign in line.out}
     words = SIGNS | GROUP_SIGNS
-    names = sorted(
-        {sign for line in lines for sign in line.signs}, key=lambda sign: (sign not in left, list(words).index(sign))
-    )
+    compared = {sign for line in lines for sign in line.z if sign in words}
+    names = sorted(compared, key=lambda sign: (sign not in left, list(words).index(sign)))
     signs = [
         (
             sign,
