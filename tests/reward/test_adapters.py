@@ -205,6 +205,27 @@ def test_unirl_is_told_which_image_is_broken(reward: Reward, levels: Tensor, dir
     assert same([response.rewards[k] for k in (0, 2, 3)], direct[[0, 2, 3]])
 
 
+def test_unirl_asks_halves_again_and_not_each_image(reward: Reward, levels: Tensor) -> None:
+    sizes = []
+
+    class Counting(Reward):
+        def __call__(self, images: Any, *args: Any, **options: Any) -> Tensor:
+            sizes.append(len(images))
+            return super().__call__(images, *args, **options)
+
+    images: list[Any] = [*levels] * 4
+    images[5] = torch.zeros(3, 0, 4, dtype=torch.uint8)
+    response = as_unirl(Counting(reward.scorer))(Request(images, list(PROMPTS) * 4))
+    assert response.successes == [k != 5 for k in range(16)]
+    assert sizes == [16, 8, 4, 4, 2, 1, 1, 2, 8]
+
+
+@pytest.mark.parametrize("make", [as_callable, lambda reward: as_loss(reward, value_range=(0, 1))])
+def test_images_and_prompts_in_the_wrong_order_are_told(reward: Reward, levels: Tensor, make: Any) -> None:
+    with pytest.raises(InputError, check=at(cure="images come first")):
+        make(reward)(list(PROMPTS), levels / 255)
+
+
 def test_verl_omni_waits_for_many_at_once(
     reward: Reward, levels: Tensor, pictures: list[Image.Image], direct: Tensor
 ) -> None:

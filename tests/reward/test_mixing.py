@@ -277,7 +277,28 @@ def test_weights_are_positive_numbers(mini: Reward, weight: float) -> None:
         Mixture({"mini": (mini, weight)})
 
 
-@pytest.mark.parametrize("both", [("mini", 0.7), Reward, (0.7,)])
+def test_scorers_are_mixed_by_name() -> None:
+    found = Mixture({"mini": 3, "chance": ("random", 1.0)})
+    assert {name: reward.name for name, reward in found.rewards.items()} == {"mini": "mini", "chance": "random"}
+    assert found.weights == {"mini": 0.75, "chance": 0.25}
+    assert found.rewards["mini"].scorer is Reward("mini").scorer
+
+
+def test_each_watch_is_told_the_groups(mini: Reward) -> None:
+    """Without them one image each of many prompts would look like a group that has collapsed."""
+    told: list[Any] = []
+
+    class Listening(Reward):
+        def __call__(self, *args: Any, **options: Any) -> torch.Tensor:
+            told.append(options["group_ids"])
+            return super().__call__(*args, **options)
+
+    mixture = Mixture({"mini": (Listening(mini.scorer), 1.0)})
+    mixture.advantages(PIXELS, PROMPTS, group_ids=[0, 0, 0, 0, 1, 1, 1, 1], value_range=(0, 1))
+    assert told == [[0, 0, 0, 0, 1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("both", [(7, 0.7), Reward, (0.7,), "mini"])
 def test_what_is_no_reward_with_a_weight_is_named(both: Any) -> None:
-    with pytest.raises(InputError, check=at("components: mine", expected="a reward and its weight")):
+    with pytest.raises(InputError, check=at("components: mine", expected="a weight, or a reward and its weight")):
         Mixture({"mine": both})

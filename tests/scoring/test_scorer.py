@@ -235,6 +235,12 @@ def test_low_precision_is_close_and_does_not_depend_on_the_neighbours(
             low.score(PIXELS, "x", grad=True)
 
 
+def test_images_and_prompts_in_the_wrong_order_are_told(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
+    for wrong in (lambda: scorer.score("a cat", pictures), lambda: scorer.rank(pictures, "a cat")):  # type: ignore[arg-type]
+        with pytest.raises(InputError, check=at(cure="images come first in score, the prompt in rank")):
+            wrong()
+
+
 def test_rank_and_win_probability(scorer: NetworkScorer, pictures: list[Image.Image]) -> None:
     ranking = scorer.rank("a temple", [*pictures, pictures[0]])
     scores = [line.score for line in ranking]

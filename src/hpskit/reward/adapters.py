@@ -8,6 +8,7 @@ them (a factor cancels in GRPO, where advantages are divided by a deviation, but
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpskit.errors import HpskitError, InputError
-from hpskit.reward.reward import Rewarding
+from hpskit.errors import InputError
+from hpskit.reward.reward import Rewarding, is_float
 
 __all__ = [
     "FlowFactoryOutput",
@@ -81,7 +82,7 @@ def as_callable(
     """
 
     def score(media: Tensor, prompts: Sequence[str]) -> Tensor:
-        layout: Any = "NCTHW" if media.ndim == 5 else "NCHW"
+        layout: Any = "NCTHW" if _tensor("media", media).ndim == 5 else "NCHW"
         return scale * reward(media, list(prompts), value_range=_unit(media), layout=layout, grad=grad)
 
     return score
@@ -103,7 +104,8 @@ def as_loss(
     """
 
     def loss(images: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        scores = scale * reward(images, list(prompts), value_range=value_range, layout="NCHW", grad=True)
+        given = _tensor("images", images)
+        scores = scale * reward(given, list(prompts), value_range=value_range, layout="NCHW", grad=True)
         missing = target - scores
         return missing.relu() if hinge else missing, scores.detach()
 
@@ -204,38 +206,29 @@ class _UniRLRequest(Protocol):
 def as_unirl(reward: Rewarding, *, scale: float = 1.0) -> Callable[[_UniRLRequest], UniRLResponse]:
     """For `RewardBackend.compute_rewards` of UniRL: a request with `images` and `prompts` -> a response.
 
-    If the batch fails each image is tried alone; one that is broken has `successes` False and its reason, and its
-    reward is NaN, never 0.
+    An image that is broken has `successes` False and its reason, and its reward is NaN, never 0.
     """
     import time
 
-    def alone(image: Any, prompt: str) -> tuple[float, dict[str, float], str | None]:
-        try:
-            total, found = _both(reward, [image], [prompt], value_range=_unit(image))
-        except HpskitError as error:
-            return float("nan"), {}, str(error)
-        return float(total[0]), {name: float(scores[0]) for name, scores in found.items()}, None
+    def ask(images: list[Any], prompts: list[str]) -> list[tuple[float, dict[str, float]]]:
+        total, found = _both(reward, images, prompts, value_range=_unit(*images))
+        names, parts = list(found), (scores.tolist() for scores in found.values())
+        return [(value, dict(zip(names, own, strict=True))) for value, *own in zip(total.tolist(), *parts, strict=True)]
 
     def compute(request: _UniRLRequest) -> UniRLResponse:
         began = time.perf_counter()
         images, prompts = list(request.images or ()), list(request.prompts)
         if len(images) != len(prompts):
             raise InputError("images", f"are {len(images)} for {len(prompts)} prompts", expected="one for each")
-        errors: list[str | None] = [None] * len(images)
-        try:
-            total, found = _both(reward, images, prompts, value_range=_unit(*images))
-            values = total.tolist()
-            parts = {name: (scale * scores).tolist() for name, scores in found.items()}
-        except HpskitError:
-            rows = [alone(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
-            values, errors = [row[0] for row in rows], [row[2] for row in rows]
-            names = {name: None for row in rows for name in row[1]}
-            parts = {name: [scale * row[1].get(name, float("nan")) for row in rows] for name in names}
+        found = _outcomes(ask, images, prompts)
+        failed = [isinstance(row, Exception) for row in found]
+        rows = [(math.nan, {}) if isinstance(row, Exception) else row for row in found]
+        names = {name: None for _, parts in rows for name in parts}
         return UniRLResponse(
-            rewards=[scale * value for value in values],
-            component_rewards=parts,
-            successes=[error is None for error in errors],
-            errors=errors,
+            rewards=[scale * value for value, _ in rows],
+            component_rewards={name: [scale * parts.get(name, math.nan) for _, parts in rows] for name in names},
+            successes=[not bad for bad in failed],
+            errors=[str(row) if isinstance(row, Exception) else None for row in found],
             compute_time=time.perf_counter() - began,
         )
 
@@ -262,19 +255,15 @@ class _Batches:
         while self._waiting:
             items = self._waiting[: self._size]
             del self._waiting[: self._size]
-            values = await asyncio.to_thread(self._outcomes, items)
+            images, prompts = [image for image, _, _ in items], [prompt for _, prompt, _ in items]
+            values = await asyncio.to_thread(_outcomes, self._ask, images, prompts)
             for (_, _, future), value in zip(items, values, strict=True):
                 if not future.done():
                     future.set_exception(value) if isinstance(value, Exception) else future.set_result(value)
 
-    def _outcomes(self, items: Sequence[tuple[Any, str, Any]]) -> Sequence[float | Exception]:
-        images, prompts = [image for image, _, _ in items], [prompt for _, prompt, _ in items]
-        try:
-            return list(self._reward(images, prompts, value_range=_unit(*images)).tolist())
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
-            if len(items) == 1:
-                return [error]
-            return [self._outcomes([item])[0] for item in items]  # so that a broken one spoils no other
+    def _ask(self, images: list[Any], prompts: list[str]) -> list[float]:
+        found: list[float] = self._reward(images, prompts, value_range=_unit(*images)).tolist()
+        return found
 
 
 def as_verl_omni(
@@ -305,6 +294,26 @@ def as_verl_omni(
     return score
 
 
+def _outcomes[T](
+    ask: Callable[[list[Any], list[str]], list[T]], images: list[Any], prompts: list[str]
+) -> list[T | Exception]:
+    """What `ask` gives for each image, or its error: halves are asked again, so that a broken one spoils no other."""
+    try:
+        return [*ask(images, prompts)]
+    except Exception as error:  # noqa: BLE001  # whoever asked gets it
+        if len(images) < 2:
+            return [error] * len(images)
+        half = len(images) // 2
+        return [*_outcomes(ask, images[:half], prompts[:half]), *_outcomes(ask, images[half:], prompts[half:])]
+
+
+def _tensor(place: str, images: object) -> Tensor:
+    if not isinstance(images, Tensor):
+        found, cure = f"are of type {type(images).__name__}", "stack them; images come first, prompts second"
+        raise InputError(place, found, expected="one tensor of floats, (B, 3, H, W)", cure=cure)
+    return images
+
+
 def _both(reward: Rewarding, images: Any, prompts: Sequence[str], **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Total and parts, computed once."""
     found = reward.components(images, prompts, **options)
@@ -313,12 +322,7 @@ def _both(reward: Rewarding, images: Any, prompts: Sequence[str], **options: Any
 
 def _unit(*images: Any) -> tuple[float, float] | None:
     """The range of floats where a caller's convention has fixed it; None where there are none."""
-    kinds = (getattr(image, "dtype", None) for image in images)
-    return (0, 1) if any(_is_float(kind) for kind in kinds) else None
-
-
-def _is_float(kind: Any) -> bool:
-    return kind.is_floating_point if isinstance(kind, torch.dtype) else getattr(kind, "kind", "") == "f"
+    return (0, 1) if any(map(is_float, images)) else None
 
 
 def _of_video(reward: Rewarding, frames: Any, prompt: str) -> Tensor:

@@ -86,7 +86,7 @@ class Gate(Mixture):
         self, images: Any, prompts: Sequence[str], *, group_ids: Sequence[Hashable], **options: Any
     ) -> Advantages:
         """Advantages by the gated reward; its share is 1, and `components` are the scores of all scorers."""
-        found = self.components(images, prompts, **options)
+        found = self.components(images, prompts, group_ids=group_ids, **options)
         held = {"gate": self._held_back(found, group_ids)}
         gated = advantages(held, {"gate": 1.0}, group_ids=group_ids, floors={"gate": FLOOR})
         return Advantages(

@@ -86,7 +86,7 @@ class Mixture:
 
     def __init__(
         self,
-        components: Mapping[str, tuple[Reward, float]],
+        components: Mapping[str, float | tuple[Reward | str, float]],
         *,
         calibration: Calibration | str | os.PathLike[str] | None = None,
         required: Mapping[str, bool] | bool = True,
@@ -94,7 +94,8 @@ class Mixture:
         """Mix rewards.
 
         Args:
-            components: name -> (reward, weight); weights are above 0 and are divided by their sum.
+            components: name of a scorer -> weight, or any name -> (reward or scorer, weight). Weights are above 0 and
+                are divided by their sum.
             calibration: for `__call__`, whose values must be comparable between batches. `advantages` needs none.
             required: False lets a component fail: it is NaN in that call, with a warning, and the others carry on.
 
@@ -102,13 +103,18 @@ class Mixture:
             InputError: a weight is impossible, `required` has an unknown name, or the calibration does not fit.
         """
         for name, both in components.items():
-            if not (isinstance(both, tuple) and len(both) == 2 and callable(both[0])):
-                expected = "a reward and its weight, as in (Reward('mini'), 0.7)"
+            pair = isinstance(both, tuple) and len(both) == 2 and (callable(both[0]) or isinstance(both[0], str))
+            if not pair and not isinstance(both, int | float):
+                expected = "a weight, or a reward and its weight, as in (Reward('mini'), 0.7)"
                 raise InputError(f"components: {name}", f"is {both!r}", expected=expected)
-        _check_weights({name: weight for name, (_, weight) in components.items()})
-        total = sum(weight for _, weight in components.values())
-        self.rewards = {name: reward for name, (reward, _) in components.items()}
-        self.weights = {name: weight / total for name, (_, weight) in components.items()}
+        pairs = {name: both if isinstance(both, tuple) else (name, both) for name, both in components.items()}
+        weights = {name: weight for name, (_, weight) in pairs.items()}
+        _check_weights(weights)  # before gigabytes are read
+        total = sum(weights.values())
+        self.weights = {name: weight / total for name, weight in weights.items()}
+        self.rewards = {
+            name: Reward(reward) if isinstance(reward, str) else reward for name, (reward, _) in pairs.items()
+        }
         for name in () if isinstance(required, bool) else required:
             if name not in components:
                 near = nearest(name, components)
@@ -191,7 +197,7 @@ class Mixture:
             if self.calibration is None
             else {name: FLOOR * reference.deviation for name, reference in self.calibration.scorers.items()}
         )
-        found = self.components(images, prompts, **options)
+        found = self.components(images, prompts, group_ids=group_ids, **options)
         return advantages(found, self.weights, group_ids=group_ids, floors=floors)
 
 

@@ -21,7 +21,7 @@ from hpskit.reward.watch import Decoded, Watch
 from hpskit.scoring.contract import Images
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer, one_by_one
 
-__all__ = ["Frames", "Reward", "Rewarding", "VideoLayout", "check_prompts", "with_range"]
+__all__ = ["Frames", "Reward", "Rewarding", "VideoLayout", "check_prompts", "is_float", "with_range"]
 
 Frames = Literal["first", "middle", "last", "all"]
 """Which frames of a video count; the reward is the mean of theirs. A whole number n is n frames at equal distances."""
@@ -220,13 +220,18 @@ def check_prompts(prompts: str | Sequence[str]) -> None:
             raise InputError(f"prompts[{index}]", f"looks like a file, {shown(text)}", expected="a text", cure=cure)
 
 
+def is_float(image: object) -> bool:
+    """Whether an image is a tensor or an array of floats."""
+    if isinstance(image, Tensor):
+        return image.is_floating_point()
+    return isinstance(image, np.ndarray) and image.dtype.kind == "f"
+
+
 def with_range(images: Any, value_range: tuple[float, float] | None) -> Any:
     """Return the images; floats without a range are an error."""
     several = isinstance(images, list | tuple)
     for index, image in enumerate(images if several else [images]):
-        kind = getattr(image, "dtype", None)
-        floats = image.is_floating_point() if isinstance(image, torch.Tensor) else getattr(kind, "kind", "") == "f"
-        if floats and value_range is None:
+        if value_range is None and is_float(image):
             place = f"images[{index}]" if several else "images"
             cure = "say value_range=(0, 1) or value_range=(-1, 1)"
             raise InputError(place, "hold floats, whose range nobody has said", cure=cure)

@@ -187,6 +187,7 @@ class PreferenceScorer(ABC):
         The probability is the softmax of the scores in log-odds: the modelled chance that people like this one best.
         It is None if nothing says what the scores are in log-odds. A notebook shows the list with the images.
         """
+        _check_prompt("prompt", prompt)
         listed = one_by_one(images)
         scores = self.score(listed, prompt, value_range=value_range, layout=layout, progress=progress).double()
         factor = self.log_odds_per_point
@@ -445,7 +446,8 @@ def _check_batch_size(batch_size: int | None) -> None:
 
 def _check_prompt(place: str, text: object) -> str:
     if not isinstance(text, str):
-        raise InputError(place, f"is of type {type(text).__name__}", expected="a string")
+        found, cure = f"is of type {type(text).__name__}", "images come first in score, the prompt in rank"
+        raise InputError(place, found, expected="a string", cure=cure)
     if not text.strip():
         raise InputError(place, "is empty", expected="the text that the image was made for")
     try:
@@ -482,10 +484,10 @@ def _aligned(prompts: str | Iterable[str], count: int) -> list[str]:
     if isinstance(prompts, str):
         return [_check_prompt("prompts", prompts)] * count
     _check_column("prompts", prompts, "a string, or one for each image")
-    texts = list(prompts)
+    texts = [_check_prompt(f"prompts[{index}]", text) for index, text in enumerate(prompts)]
     if len(texts) != count:
         raise InputError("prompts", f"are {len(texts)} for {count} images", expected="one for each, or one string")
-    return [_check_prompt(f"prompts[{index}]", text) for index, text in enumerate(texts)]
+    return texts
 
 
 def _picture(image: ImageLike, value_range: tuple[float, float], layout: Layout | None) -> Path | str:
