@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -35,6 +35,8 @@ __all__ = [
     "as_verl_omni",
     "as_video",
 ]
+
+T = TypeVar("T")
 
 _FLOW_GRPO_VIDEO = {True: "NTCHW", False: "NTHWC"}
 """Its layout of videos, of tensors and of arrays."""
@@ -294,7 +296,7 @@ def as_verl_omni(
     return score
 
 
-def _outcomes[T](
+def _outcomes(
     ask: Callable[[list[Any], list[str]], list[T]], images: list[Any], prompts: list[str]
 ) -> list[T | Exception]:
     """What `ask` gives for each image, or its error: halves are asked again, so that a broken one spoils no other."""
