@@ -7,8 +7,9 @@ import csv
 import itertools
 import json
 import re
+import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO, TypeAlias
 
@@ -21,6 +22,7 @@ __all__ = [
     "Filled",
     "Report",
     "Row",
+    "as_option",
     "guess",
     "named_columns",
     "parquet_batches",
@@ -121,10 +123,15 @@ def named_columns(text: str, roles: Collection[str], path: Path, there: Collecti
             raise InputError("--columns", f"has {shown(part)}, which {what}", expected=f"roles {', '.join(roles)}")
         if not role.isdecimal() and name not in there:
             near, expected = nearest(name, there), f"one of {listed(map(shown, there), 20)}"
-            cure = f"did you mean --columns {role}={near}?" if near else "correct --columns"
+            cure = f"did you mean {as_option({role: near})}?" if near else "correct --columns"
             raise InputError(path, f"has no column {shown(name)}", expected=expected, cure=cure)
         found[role] = name
     return found
+
+
+def as_option(columns: Mapping[str, str]) -> str:
+    """Write columns as the command line takes them, quoted for a shell: role -> name."""
+    return "--columns " + shlex.quote(",".join(f"{role}={name}" for role, name in columns.items()))
 
 
 def guess(path: Path, role: str, candidates: Collection[str], columns: Collection[str]) -> str:
@@ -138,7 +145,7 @@ def guess(path: Path, role: str, candidates: Collection[str], columns: Collectio
     found = f"may have its {role} in {listed(candidates, 8)}" if candidates else f"has no column that may be its {role}"
     there = "" if candidates else f" (there are: {listed(map(shown, columns), 20) or 'none'})"
     name = next(iter(candidates), "NAME")
-    raise InputError(path, found + there, expected="one", cure=f"name it: --columns {role}={name}")
+    raise InputError(path, found + there, expected="one", cure=f"name it: {as_option({role: name})}")
 
 
 def tokens(name: str) -> tuple[str, ...]:

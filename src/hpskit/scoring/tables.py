@@ -16,6 +16,7 @@ from hpskit.files import expand
 from hpskit.pixels import LARGEST_FILE, Encoded, check_file
 from hpskit.rows import (
     PROMPT_NAMES,
+    as_option,
     guess,
     named_columns,
     parquet_batches,
@@ -219,13 +220,18 @@ def open_table(items: str | os.PathLike[str], columns: str = "") -> Table:
     }
     if guessed:
         what = ", ".join(f"{role} is the column {shown(name)}" for role, name in guessed.items())
-        table.note = f"{table.name}: {what}, by its name; --columns {role_names(table)} would say so"
+        table.note = f"{table.name}: {what}, by its name; {as_option(roles_of(table))} would say so"
     return table
 
 
 def role_names(table: Table) -> str:
-    """Write the columns as `--columns` takes them."""
-    return f"image={table.image},prompt={table.prompt}"
+    """Write the columns as the record of a run has them."""
+    return ",".join(f"{role}={name}" for role, name in roles_of(table).items())
+
+
+def roles_of(table: Table) -> dict[str, str]:
+    """Role -> name of its column."""
+    return {role: getattr(table, role) for role in _ROLES}
 
 
 def documented(table: Table, role: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from hpskit.dataset.formats import Entries, distinct_images
 from hpskit.dataset.formats.ours import PairRow, votes_of
 from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, RecordError, listed, shown
-from hpskit.rows import PROMPT_NAMES, Report, guess, named_columns, tokens, usual
+from hpskit.rows import PROMPT_NAMES, Report, as_option, guess, named_columns, tokens, usual
 
 __all__ = ["ChoiceTable", "choice_table"]
 
@@ -133,11 +133,9 @@ class ChoiceTable:
         if share is None:
             return ()
         if not 0 <= share <= 1 or (other is not None and abs(share + other - 1) > 1e-3):
-            names = ",".join(
-                f"{side}_votes={self.columns.get(f'{side}_share', 'NAME')}" for side in ("first", "second")
-            )
+            names = {f"{side}_votes": self.columns.get(f"{side}_share", "NAME") for side in ("first", "second")}
             expected = "shares from 0 to 1" + (" that add up to 1" if other is not None else "")
-            self.wrong(place, value, "first_share", expected, f"if they are numbers of votes: --columns {names}")
+            self.wrong(place, value, "first_share", expected, f"if they are numbers of votes: {as_option(names)}")
         votes = self.number(place, value, "votes")
         if votes is None and share not in (0, 0.5, 1):
             cure = "name the column with the number of votes: --columns votes=NAME"
@@ -281,7 +279,7 @@ def say(path: Path, table: ChoiceTable, there: Collection[str], *, ordered: bool
         "the first has won in each row" if ordered else "",
         f"in {shown(table.columns.get('winner'))} {reading}" if reading else "",
         f"not read: {listed(map(shown, left), 8)}" if left else "",
-        "--columns " + ",".join(f"{role}={name}" for role, name in table.columns.items()) + " would say so",
+        f"{as_option(table.columns)} would say so",
     ]
     warnings.warn("; ".join(filter(None, parts)), stacklevel=4)
 
@@ -327,8 +325,8 @@ def outcome(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dic
             if found
             else f"has no column that says who won (there are: {listed(there, 20)})"
         )
-        said = ",".join(f"{role}={name}" for role, name in found[0].items()) if found else "winner=NAME"
-        raise InputError(path, what, expected="one", cure=f"name it: --columns {said}")
+        said = as_option(found[0] if found else {"winner": "NAME"})
+        raise InputError(path, what, expected="one", cure=f"name it: {said}")
     return found[0]
 
 
