@@ -291,7 +291,7 @@ def scope_figures(
         "prompts": int(inside.sum()),
         "models": rows,
         "differences": [
-            {"first": names[lower], "second": names[upper], **asdict(difference), "holm_p": float(p_value)}
+            {"first": names[lower], "second": names[upper], **difference.to_json(), "holm_p": float(p_value)}
             for (lower, upper), difference, p_value in zip(pairs, differences, adjusted, strict=True)
         ],
     }

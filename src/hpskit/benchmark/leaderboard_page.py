@@ -83,13 +83,13 @@ def gather_pictures(
     """
     pictures = Pictures()
     by_name = {result.name: result for result in results}
-    files: dict[str, list[Path | None]] = {}
+    files: dict[str, list[str | None]] = {}  # a `Path` for each of 640,000 would take longer than to look for it
     hidden = []
     for name, result in by_name.items():
         root = folders.get(name) or result.path.parent / (result.images_root or ".")
         named = [folders.get(name) or result.path.parent]
         known = name in folders or result.images_root is not None
-        paths = [root / image if image and known else None for image in result.images]
+        paths = (f"{root}/{image}" if image and known else None for image in result.images)
         files[name] = [path if path and os.path.isfile(path) else None for path in paths]
         if not allow_outside and (outside := files_outside(files[name], named)):
             hidden.append(name)
@@ -106,7 +106,7 @@ def gather_pictures(
             continue
         seen.add((name, row))
         try:
-            encoded = Encoded.read(path)
+            encoded = Encoded.read(Path(path))
             same = encoded.sha256 == by_name[name].hashes[row]
             small = thumbnail(open_image(encoded, draft=_SIDE), side=_SIDE) if same else None
         except ImageError:  # unreadable now, so it is not what was scored
@@ -124,22 +124,23 @@ def gather_pictures(
     return pictures
 
 
-def files_outside(files: Sequence[Path | None], folders: Sequence[Path]) -> set[Path]:
+def files_outside(files: Sequence[str | None], folders: Sequence[Path]) -> set[str]:
     """Collect the files that do not lie in one of the folders, over whatever links."""
 
-    def outside(path: Path) -> bool:
+    def outside(path: str) -> bool:
         try:
-            inside(path, folders, str(path))
+            inside(Path(path), folders, path)
         except InputError:
             return True
         return False
 
     there = [path for path in files if path]
-    parents = {parent for parent in {path.parent for path in there} if outside(parent)}
-    return {path for path in there if path.parent in parents or (path.is_symlink() and outside(path))}
+    parents = {parent for parent in set(map(os.path.dirname, there)) if outside(parent)}
+    own = ((path, os.path.dirname(path) in parents or os.path.islink(path)) for path in there)  # noqa: PTH114, PTH120
+    return {path for path, doubtful in own if doubtful and outside(path)}
 
 
-def link_to(result: Entry, files: Sequence[Path | None], address: str | None) -> dict[str, Any] | None:
+def link_to(result: Entry, files: Sequence[str | None], address: str | None) -> dict[str, Any] | None:
     """Say how the page reaches the images of a model from their folder's address; see `Pictures.links`."""
     names = [image if path else None for image, path in zip(result.images, files, strict=True)]
     there = next(filter(None, names), None)

@@ -76,6 +76,10 @@ class PairedDifference:
     level: float
     """Nominal coverage of both intervals, 0 to 1."""
 
+    def to_json(self) -> dict[str, float]:
+        """Return all fields: a tenth of the time of `asdict`, which copies what it finds; there may be 100,000."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankIntervals:
@@ -153,8 +157,8 @@ def paired_differences(
         totals, counts = totals[:, used], counts[:, used]
         flipped = None
         if whole is not None and alike[numbers[0]]:
-            means = np.where((totals == 0).all(axis=1, keepdims=True), 0, whole.means[other] - whole.means[one])
-            flipped = whole.flipped[other] - whole.flipped[one]
+            means, flipped = _gaps(whole.means, one, other), _gaps(whole.flipped, one, other)
+            means[(totals == 0).all(axis=1)] = 0
         elif (counts == 1).all():
             means = resampled_sums(totals / len(totals.T), resamples, seed).T
         else:
@@ -313,6 +317,14 @@ class _Whole:
         return cls(sums[:-1] / sums[-1], np.concatenate(list(_flipped_sums(rows, resamples, seed)), axis=1))
 
 
+def _gaps(rows: Floats, first: Index, second: Index) -> Floats:
+    """(rows, numbers) -> (pairs, numbers): second less first, without a copy of either."""
+    gaps = np.empty((len(first), rows.shape[1]))
+    for gap, one, other in zip(gaps, first, second, strict=True):
+        np.subtract(rows[other], rows[one], out=gap)
+    return gaps
+
+
 def _flipped_sums(rows: Floats, resamples: int, seed: int) -> Iterator[Floats]:
     """(rows, prompts) -> parts of (rows, resamples): sums over prompts, each with a random sign for all rows."""
     rng = np.random.default_rng(seed)
@@ -329,7 +341,7 @@ def _flip_p_values(differences: Floats, resamples: int, seed: int, sums: Floats 
 
     `sums`, (pairs, resamples), are those under random signs if they are known.
     """
-    exact = (differences != 0).sum(axis=1) <= _EXACT_FLIPS
+    exact = np.count_nonzero(differences, axis=1) <= _EXACT_FLIPS
     result = np.empty(len(differences))
     for number in np.flatnonzero(exact):
         values = differences[number][differences[number] != 0]
@@ -339,8 +351,8 @@ def _flip_p_values(differences: Floats, resamples: int, seed: int, sums: Floats 
         result[number] = _as_far(own[None], values[None])[0] / len(own) if len(values) else 1
     if exact.all():
         return result
-    others = differences[~exact]
-    drawn = _flipped_sums(others, resamples, seed) if sums is None else [sums[~exact]]
+    others = differences[~exact] if exact.any() else differences
+    drawn = _flipped_sums(others, resamples, seed) if sums is None else [sums[~exact] if exact.any() else sums]
     result[~exact] = (sum(_as_far(part, others) for part in drawn) + 1) / (resamples + 1)
     return result
 
@@ -348,8 +360,8 @@ def _flip_p_values(differences: Floats, resamples: int, seed: int, sums: Floats 
 def _as_far(sums: Floats, differences: Floats) -> Index:
     """(pairs, draws), (pairs, prompts) -> (pairs,): sums at least as far from 0 as the true one, rounding aside."""
     observed = np.abs(differences.sum(axis=1)) - 1e-12 * np.abs(differences).sum(axis=1)
-    hits: Index = (np.abs(sums) >= observed[:, None]).sum(axis=1)
-    return hits
+    hits = np.count_nonzero(np.abs(sums) >= observed[:, None], axis=1)
+    return np.asarray(hits, dtype=np.intp)
 
 
 def _variances(influences: Floats) -> Floats:

@@ -134,7 +134,7 @@ def check_settings(resamples: int, level: float) -> None:
 
 def percentiles(values: Floats, level: float) -> tuple[float, float, int]:
     """Lower end, upper end and number of the values that are not NaN."""
-    used = values[~np.isnan(values)]
+    used = values[~np.isnan(values)] if np.isnan(values).any() else values.copy()  # which is put into another order
     low, high = (_quantile(used, share) for share in ((1 - level) / 2, (1 + level) / 2))
     return low, high, len(used)
 
