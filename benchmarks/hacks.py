@@ -188,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", choices=HACKS, default=[*HACKS])
     parser.add_argument(
         "--runs", type=int, default=20, help="clean runs of 500 steps, half of them with a rising reward"
@@ -196,7 +197,7 @@ def main() -> None:
     material = Material(args.root)
     caught = 0
     for name in args.only:
-        found = [planted(material, name, seed) for seed in range(args.seeds)]
+        found = [planted(material, name, seed) for seed in range(args.first, args.first + args.seeds)]
         alarms = [one for one in found if one is not None]
         good = sum(loss < 0.5 for _, loss in alarms)
         strength, loss = (statistics.median(values) for values in zip(*alarms, strict=True)) if alarms else (1.0, 0.0)
@@ -211,7 +212,8 @@ def main() -> None:
     watch_module.measure = cached(watch_module.measure)  # type: ignore[attr-defined]
     watch_module.miniature = cached(watch_module.miniature)  # type: ignore[attr-defined]
     for rising in (False, True):
-        alarms = [cleanly(material, 500, seed, rising=rising) for seed in range(args.runs // 2)]
+        seeds = range(args.first, args.first + args.runs // 2)
+        alarms = [cleanly(material, 500, seed, rising=rising) for seed in seeds]
         print(
             f"reward {'rising' if rising else 'level'}: {sum(alarms)} false alarms in {500 * len(alarms):,} steps",
             flush=True,

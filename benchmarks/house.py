@@ -23,7 +23,7 @@ BUDGETS = {
     "root": 2_580,
     "pages": 900,  # 300 of them write tables and charts for papers
     "pixels": 1_270,
-    "stats": 3_590,
+    "stats": 3_610,
     "prompts": 2_760,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_820,
     "annotation": 5_900,
@@ -33,7 +33,7 @@ BUDGETS = {
     "scoring": 2_580,
     "evaluation": 1_550,
     "benchmark": 4_100,
-    "reward": 1_980,  # 400 of them are the gate, calibration and the audit of a run
+    "reward": 2_010,  # 400 of them are the gate, calibration and the audit of a run
     "serving": 800,
     "cluster": 400,
     "cli": 3_610,

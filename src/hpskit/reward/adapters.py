@@ -299,7 +299,7 @@ def as_verl_omni(
 def _outcomes(
     ask: Callable[[list[Any], list[str]], list[T]], images: list[Any], prompts: list[str]
 ) -> list[T | Exception]:
-    """What `ask` gives for each image, or its error: halves are asked again, so that a broken one spoils no other."""
+    """Return what `ask` gives for each image, or its error: halves are asked again, so a broken one spoils none."""
     try:
         return [*ask(images, prompts)]
     except Exception as error:  # noqa: BLE001  # whoever asked gets it

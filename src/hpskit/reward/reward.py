@@ -221,7 +221,7 @@ def check_prompts(prompts: str | Sequence[str]) -> None:
 
 
 def is_float(image: object) -> bool:
-    """Whether an image is a tensor or an array of floats."""
+    """Tell whether an image is a tensor or an array of floats."""
     if isinstance(image, Tensor):
         return image.is_floating_point()
     return isinstance(image, np.ndarray) and image.dtype.kind == "f"

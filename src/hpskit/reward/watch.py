@@ -126,7 +126,7 @@ class Watch:
                 a new reference). `hpskit reward watch LOG` draws it.
             held_out: a scorer that the training does not see, best with another kind of network.
             one_in: pixels and the held-out score are taken of one image in so many of each step; at least one.
-            reference: rewards from which the reference is made; it lasts at least eight steps.
+            reference: images that the reference is made of, all of which are looked at; it lasts at least eight steps.
             board: a `SummaryWriter` of TensorBoard.
 
         Raises:
@@ -181,10 +181,11 @@ class Watch:
         with self._looking:
             self._steps = self._steps + 1 if step is None else step
             names = [f"step {self._steps}, image {k}" for k in range(len(values))] if names is None else names
-            chosen = self._sample(len(values))
+            parts = self._samples(len(values))
+            chosen = [k for part in parts for k in part]
             pixels = torch.cat([measure(images[k][None]) for k in chosen]).cpu()
             mark_of = {k: mark for mark, ks in groups.items() for k in ks}
-            sampled = members(mark_of[k] for k in chosen)
+            sampled = members((number, mark_of[k]) for number, part in enumerate(parts) for k in part)
             observed = {name: _means(sampled, pixels[:, k].tolist()) for k, name in enumerate(SIGNS)}
             observed |= _of_groups(images, groups, values, embeddings)
             same = _without_difference(groups, values)
@@ -214,10 +215,18 @@ class Watch:
             self._record(seen)
             return seen
 
-    def _sample(self, count: int) -> list[int]:
-        """Choose the images that are looked at: each place once in `one_in` calls, whatever the size of the batch."""
+    def _samples(self, count: int) -> list[Sequence[int]]:
+        """Choose the images that are looked at: one in `one_in`, and each place once in so many calls.
+
+        For the reference it is all of them, in such parts: from an eighth of them the deviation of values with long
+        tails is found so badly that every second training would have a false alarm.
+        """
         self._calls += 1
-        return [k for k in range(count) if (self._calls + k) % self.one_in == 0] or [self._calls % count]
+        parts = [range(start, count, self.one_in) for start in range(min(self.one_in, count))]
+        if not self._settled:
+            return [*parts]
+        turn = -self._calls % self.one_in
+        return [parts[turn] if turn < len(parts) else [self._calls % count]]
 
     def _compare(self, observed: Mapping[str, Sequence[float]], count: int) -> dict[str, float]:
         if self._settled:
