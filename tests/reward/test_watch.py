@@ -90,7 +90,7 @@ def test_a_falling_held_out_score_is_evidence(tmp_path: Path) -> None:
 
 
 def test_a_fall_of_scores_with_long_tails_is_found_in_ten_steps() -> None:
-    """Few of them are far away; all fall by 0.8 of their usual deviation, 1.81 of a step's error: 0.81 a step sum up."""
+    """Few of them are far away; all fall by 0.8 of their deviation, 1.81 of a step's error: 0.81 sum up a step."""
     scores: list[float] = []
 
     class Given:
