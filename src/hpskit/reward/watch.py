@@ -35,7 +35,7 @@ _SLACK, _LIMIT = 1.0, 8.0
 deviations is found after eight steps."""
 _RISE_SLACK, _RISE_LIMIT = 0.5, 5.0
 """The same for the reward: that it rises is no evidence by itself, so it may be taken for risen sooner."""
-_TAILS = 0.85
+_TAILS = 0.7
 """Share of the usual deviation that counts at least, where the robust one is smaller: without it, values with long
 tails alarm in clean runs; with all of it, noise and grids are found too late (benchmarks/hacks.py)."""
 _REFERENCE_STEPS = 8
