@@ -75,6 +75,7 @@ STAGES = {
     "data inspect": ("dataset.inspect|dataset.inspection",),
     "data convert": ("dataset.convert|dataset.converting",),
     "data split": ("dataset.split",),
+    "serve": ("serving.running",),
     "data fetch": ("dataset.fetch|dataset.fetching",),
 }
 """The modules that hold what a command does: its stage, and what loads the scorer that it is given. Of names with a bar

@@ -139,6 +139,7 @@ def test_a_wrong_path_is_answered_before_torch_is_imported(words: str, tmp_path:
         ("train --recipe mini --data nope.json --out r", "sklearn", "train"),
         ("study metrics a=nope --reference nope --out r", "torch_fidelity", "metrics"),
         ("annotate init r --images nope", "sqlalchemy", "annotate"),
+        ("serve --model nope", "uvicorn", "serve"),
     ],
 )
 def test_a_missing_extra_is_answered_without_torch(words: str, module: str, extra: str, tmp_path: Path) -> None:

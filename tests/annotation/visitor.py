@@ -14,8 +14,9 @@ from httpx import Response
 
 from hpskit.annotation import people
 from hpskit.annotation.people import Role
-from hpskit.annotation.web.access import COOKIE, HEADERS
+from hpskit.annotation.web.access import COOKIE
 from hpskit.annotation.web.app import create_app
+from hpskit.web import HEADERS
 from small_project import MARK, Bench
 
 __all__ = ["Host", "Visitor", "hosted"]

@@ -32,6 +32,7 @@ DIFFERENT = {
     "images": "a switch of `data`, folders elsewhere",
     "name": "that of an annotation project is its folder's",
     "open_": "`annotate demo` opens its page; a server does not",
+    "port": "a scoring server and an annotation server may run side by side",
     "out": "`annotate demo` needs no word",
     "reason": "why people are paused by hand, or a panel took them back",
     "resamples": "10,000 for figures; a study draws whole samples of images or prompts, 1,000 times",

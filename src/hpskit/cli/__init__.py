@@ -18,7 +18,6 @@ import typer
 
 from hpskit import __version__
 from hpskit.cli import (
-    ablate,
     annotate,
     benchmark,
     compare,
@@ -29,6 +28,7 @@ from hpskit.cli import (
     prompts,
     reward,
     score,
+    serve,
     study,
     train,
 )
@@ -53,8 +53,9 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("agreement")(evaluate.agreement)
 app.command("compare")(compare.compare)
 app.command("train", cls=WithRecipe)(train.train)
-app.command("ablate", cls=WithRecipe)(ablate.ablate)
+app.command("ablate", cls=WithRecipe)(train.ablate)
 app.command("export")(models.export)
+app.command("serve")(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(prompts.app, name="prompts")

@@ -138,7 +138,9 @@ def check_scheme(scheme: str) -> None:
         ) from error
 
 
-def brought(url: str, until: float) -> bytes:
+def brought(
+    url: str, until: float, *, opener: urllib.request.OpenerDirector | None = None, most: int = LARGEST_FILE
+) -> bytes:
     """Read an image in parts, from a server that may go on sending: what it announces is not believed.
 
     Raises:
@@ -146,16 +148,16 @@ def brought(url: str, until: float) -> bytes:
         TimeoutError: it is not here by `until`, on the clock of `time.monotonic`.
     """
     parts, size = list[bytes](), 0
-    with opened(url, until) as handle:
+    with opened(url, until, opener or _HTTP) as handle:
         announced = int(getattr(handle, "headers", {}).get("Content-Length") or 0)
         read = getattr(handle, "read1", handle.read)
-        while max(size, announced) <= LARGEST_FILE and (part := read(_CHUNK)):
+        while max(size, announced) <= most and (part := read(_CHUNK)):
             parts.append(part)
             size += len(part)
             if time.monotonic() > until:
                 raise TimeoutError(f"not here after {_PATIENCE:.0f} s")
-    if max(size, announced) > LARGEST_FILE:
-        found = f"has more than {LARGEST_FILE / 1e9:g} GB"
+    if max(size, announced) > most:
+        found = f"has more than {most / 1e9:g} GB"
         raise ImageError(url, found, expected="an image", cure="give the image itself")
     if size < announced:
         raise http.client.IncompleteRead(b"", announced - size)
@@ -164,11 +166,13 @@ def brought(url: str, until: float) -> bytes:
     return b"".join(parts)
 
 
-def opened(url: str, until: float) -> contextlib.AbstractContextManager[Any]:
+def opened(
+    url: str, until: float, opener: urllib.request.OpenerDirector = _HTTP
+) -> contextlib.AbstractContextManager[Any]:
     """Open an address to be read."""
     if url[:4].lower() == "http":
         timeout = min(_TIMEOUT, max(1.0, until - time.monotonic()))
-        return _HTTP.open(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), timeout=timeout)  # type: ignore[no-any-return]
+        return opener.open(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), timeout=timeout)  # type: ignore[no-any-return]
     import fsspec
 
     return fsspec.open(url, "rb")  # type: ignore[no-any-return]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
 from hpskit.errors import ImageError, printable
@@ -12,7 +14,7 @@ from hpskit.pages.format import number, percent
 from hpskit.pixels import thumbnail
 from hpskit.records import RankedImage
 
-__all__ = ["Ranking"]
+__all__ = ["Ranking", "ranked", "win_probability"]
 
 
 class Ranking(list[RankedImage]):
@@ -49,6 +51,29 @@ class Ranking(list[RankedImage]):
             )
         head = Markup("<div><b>{}</b> <span style='opacity:.6'>{}</span></div>").format(self.prompt, self.scorer)
         return head + Markup("<table>{}</table>").format(Markup().join(rows))
+
+
+def ranked(labels: Sequence[str], scores: Sequence[float], log_odds_per_point: float | None) -> list[RankedImage]:
+    """Order images of one prompt by their scores, best first; see `PreferenceScorer.rank`."""
+    probabilities: list[float | None] = [None] * len(scores)
+    if log_odds_per_point is not None and scores:
+        chances = np.exp((np.asarray(scores) - max(scores)) * log_odds_per_point)
+        probabilities = (chances / chances.sum()).tolist()
+    return [
+        RankedImage(
+            rank=1 + sum(other > scores[i] for other in scores),
+            image=labels[i],
+            score=scores[i],
+            probability=probabilities[i],
+        )
+        for i in sorted(range(len(scores)), key=lambda i: -scores[i])
+    ]
+
+
+def win_probability(first: float, second: float, log_odds_per_point: float) -> float:
+    """Modelled probability, 0 to 1, that people prefer the image with the first score; see `PreferenceScorer`."""
+    ahead = (first - second) * log_odds_per_point
+    return math.exp(min(ahead, 0.0)) / (1 + math.exp(-abs(ahead)))
 
 
 _ROW = Markup(

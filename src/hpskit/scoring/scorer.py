@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from pkgutil import resolve_name
@@ -22,9 +23,9 @@ from hpskit.models.network import Network, choose_device
 from hpskit.models.plugins import find_plugin, load_plugin, own_code
 from hpskit.models.registry import DEFAULT_MODEL
 from hpskit.pixels import Encoded, Layout, Preprocessing, as_float, as_pixels, thumbnail, to_image
-from hpskit.records import RankedImage, ScorerInfo
+from hpskit.records import ScorerInfo
 from hpskit.scoring.contract import ImageLike, Images, Scorer
-from hpskit.scoring.ranking import Ranking
+from hpskit.scoring.ranking import Ranking, ranked, win_probability
 from hpskit.scoring.streaming import Prepared, stream
 from hpskit.stage import told
 
@@ -50,6 +51,7 @@ class PreferenceScorer(ABC):
         log_odds_per_point: float | None,
         reads_prompt: bool,
         batch_size: int | None,
+        batch_invariant: bool = False,
     ) -> None:
         """Keep what a scorer states of itself.
 
@@ -75,6 +77,8 @@ class PreferenceScorer(ABC):
         """How an image becomes the input; None if the scorer takes decoded images and does the rest itself."""
         self.batch_size = batch_size or (8 if choose_device("auto").type == "cpu" else 64)
         """Images per step."""
+        self.batch_invariant = batch_invariant
+        """Whether a score has the same bits whatever is scored beside it: see `load_scorer`."""
         self.reads_prompt = reads_prompt
         """Whether the score depends on the prompt."""
         self.log_odds_per_point = log_odds_per_point
@@ -189,21 +193,9 @@ class PreferenceScorer(ABC):
         """
         _check_prompt("prompt", prompt)
         listed = one_by_one(images)
-        scores = self.score(listed, prompt, value_range=value_range, layout=layout, progress=progress).double()
-        factor = self.log_odds_per_point
-        values = scores.tolist()
-        probabilities = [None] * len(values) if factor is None else (scores * factor).softmax(dim=0).tolist()
-        order = sorted(range(len(values)), key=lambda i: -values[i])
+        scores = self.score(listed, prompt, value_range=value_range, layout=layout, progress=progress).tolist()
         labels = [str(Path(i)) if isinstance(i, str | os.PathLike) else f"images[{n}]" for n, i in enumerate(listed)]
-        lines = [
-            RankedImage(
-                rank=1 + sum(other > values[i] for other in values),
-                image=labels[i],
-                score=values[i],
-                probability=probabilities[i],
-            )
-            for i in order
-        ]
+        lines = ranked(labels, scores, self.log_odds_per_point)
         pictures = {label: _picture(image, value_range, layout) for label, image in zip(labels, listed, strict=True)}
         return Ranking(lines, prompt=prompt, scorer=self.info.name, pictures=pictures)
 
@@ -219,22 +211,30 @@ class PreferenceScorer(ABC):
         if self.log_odds_per_point is None:
             cure = "compare the scores, or state log_odds_per_point if you know it"
             raise InputError("win_probability", f"needs log-odds, which {self.info.name} does not give", cure=cure)
-        scores = self.score([first, second], prompt).double()
-        return float(((scores[0] - scores[1]) * self.log_odds_per_point).sigmoid())
+        one, other = self.score([first, second], prompt).tolist()
+        return win_probability(one, other, self.log_odds_per_point)
 
 
 class NetworkScorer(PreferenceScorer):
     """Scores images for prompts with one network, which it keeps loaded."""
 
-    def __init__(self, network: Network, info: ScorerInfo, *, batch_size: int | None = None) -> None:
+    def __init__(
+        self, network: Network, info: ScorerInfo, *, batch_size: int | None = None, batch_invariant: bool = False
+    ) -> None:
         """Use `load_scorer`; this is for networks that a program has made itself."""
+        on_cpu = network.device.type == "cpu"
         super().__init__(
             info,
             preprocessing=network.preprocessing,
             log_odds_per_point=network.log_odds_per_point,
             reads_prompt=network.reads_prompt,
-            batch_size=batch_size or (8 if network.device.type == "cpu" else 64),
+            batch_size=batch_size or (8 if on_cpu else 16 if batch_invariant else 64),
+            batch_invariant=batch_invariant,
         )
+        self._filled = (1 if on_cpu else self.batch_size) if batch_invariant else 0
+        """Images of every step, the last one repeated to fill it; 0 is as many as there are."""
+        alone = batch_invariant and on_cpu
+        self._map = ThreadPoolExecutor(os.cpu_count() or 1, "hpskit-score", _compute_alone).map if alone else map
         self._network = network
         self._prompts: OrderedDict[str, int] = OrderedDict()
         """Rows of the table, the latest last. As tensors of their own they would pin the heap among pixels: 0.4 GB."""
@@ -249,12 +249,23 @@ class NetworkScorer(PreferenceScorer):
         tensors: Sequence[Tensor] = images  # type: ignore[assignment]  # because there is a preprocessing
         for row, tensor in enumerate(tensors):
             rows.setdefault(tensor.shape, []).append(row)
-        with torch.inference_mode(), self._own_precision():
-            texts = self._encode_prompts(prompts)
+        steps = [
+            together[start : start + (self._filled or len(together))]
+            for together in rows.values()
+            for start in range(0, len(together), self._filled or len(together))
+        ]
+
+        def scores_of(step: list[int]) -> Tensor:
+            filled = step + step[-1:] * (self._filled - len(step))
+            with torch.inference_mode(), self._own_precision():
+                pixels = torch.stack([tensors[row] for row in filled]).to(self._network.device)
+                texts = self._encode_prompts([prompts[row] for row in filled])
+                return self._network.compare(self._network.encode_images(pixels), texts)[: len(step)]
+
+        with torch.inference_mode():
             scores = torch.empty(len(tensors), dtype=torch.float32, device=self._network.device)
-            for together in rows.values():
-                pixels = torch.stack([tensors[row] for row in together]).to(self._network.device)
-                scores[together] = self._network.compare(self._network.encode_images(pixels), texts[together])
+            for step, found in zip(steps, self._map(scores_of, steps), strict=True):
+                scores[step] = found
             return self._all_finite(scores)
 
     def _own_precision(self) -> AbstractContextManager[Any]:
@@ -282,6 +293,9 @@ class NetworkScorer(PreferenceScorer):
             )
         if not prompts:
             return images.new_zeros(0, dtype=torch.float32)
+        if self.batch_invariant and not grad:
+            inputs = [network.preprocessing(as_float(image.to(network.device))) for image in images]
+            return self.score_prepared(inputs, prompts).to(images.device)
         with torch.no_grad(), self._own_precision():
             texts = self._encode_prompts(prompts)
         parts = []
@@ -303,8 +317,9 @@ class NetworkScorer(PreferenceScorer):
             here = set(prompts) & self._prompts.keys() if self._table is not None else ()
             known = {prompt: self._table[self._prompts[prompt]].clone() for prompt in here}  # type: ignore[index]
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
-        for start in range(0, len(new), _ENCODED_AT_ONCE):
-            part = new[start : start + _ENCODED_AT_ONCE]
+        at_once = 1 if self.batch_invariant else _ENCODED_AT_ONCE
+        for start in range(0, len(new), at_once):
+            part = new[start : start + at_once]
             with torch.no_grad():
                 known |= dict(zip(part, self._network.encode_prompts(part), strict=True))
         with self._lock, torch.inference_mode():  # as the table is made in it, it can be written in it alone
@@ -337,13 +352,16 @@ class Plain(Protocol):
 class PlainScorer(PreferenceScorer):
     """Wraps anybody's scorer: files, batches, ranks and clear errors; one thread at a time calls it."""
 
-    def __init__(self, plain: Plain, info: ScorerInfo, *, batch_size: int | None = None) -> None:
+    def __init__(
+        self, plain: Plain, info: ScorerInfo, *, batch_size: int | None = None, batch_invariant: bool = False
+    ) -> None:
         """Use `load_scorer`; this is for objects that a program has made itself."""
         super().__init__(
             info,
             log_odds_per_point=getattr(plain, "log_odds_per_point", None),
             reads_prompt=getattr(plain, "reads_prompt", True),
             batch_size=batch_size,
+            batch_invariant=batch_invariant,
             preprocessing=None,
         )
         self._plain = plain
@@ -368,6 +386,8 @@ class PlainScorer(PreferenceScorer):
     def _ask(self, images: Sequence[Prepared], prompts: Sequence[str]) -> list[float | ImageError]:
         import torch
 
+        if self.batch_invariant and len(images) > 1:
+            return [self._ask([image], [prompt])[0] for image, prompt in zip(images, prompts, strict=True)]
         with self._scoring, torch.no_grad(), own_code(f"{self.info.name}: score"):
             found = self._plain.score(list(images), list(prompts))
         try:
@@ -396,6 +416,7 @@ def load_scorer(
     device: str = "auto",
     batch_size: int | None = None,
     antialias: bool | None = None,
+    batch_invariant: bool = False,
 ) -> PreferenceScorer:
     """Load a preference model, once; keep the result and use it for every score.
 
@@ -410,6 +431,11 @@ def load_scorer(
             in lower precision by less than the precision itself does (docs/scoring.md).
         antialias: False resizes as torchvision did before 0.17, when the published tables were computed. True is
             what the official code does today, and the default.
+        batch_invariant: give each image and prompt the same bits whatever is scored beside it, on one
+            kind of machine. On a CPU each image is computed alone on one thread, as many at a time as there are
+            processors, and torch is set to one thread for the whole process; elsewhere every step has exactly
+            `batch_size` images (16 if not given), filled up with copies. Prompts are encoded alone. What `hpskit
+            serve` does; docs/serving.md has its price.
 
     Raises:
         ModelError: unknown name, no such file, another architecture, damaged, or not on this machine and offline.
@@ -424,19 +450,26 @@ def load_scorer(
         return PlainScorer(judge, judge.info, batch_size=batch_size or _ASKED_AT_ONCE)
     if (plugin := find_plugin(name_or_path)) is None:
         network, info = load_network(name_or_path, arch=arch, precision=precision, device=device, antialias=antialias)
-        return NetworkScorer(network, info, batch_size=batch_size)
+        return NetworkScorer(network, info, batch_size=batch_size, batch_invariant=batch_invariant)
     if arch is not None or antialias is not None:
         raise InputError(
             "arch and antialias", f"are not for {plugin.name}, which is not of hpskit", cure="leave them out"
         )
     made, info = load_plugin(plugin, precision=precision, device=device)
     kind = NetworkScorer if hasattr(made, "encode_images") else PlainScorer
-    return kind(made, info, batch_size=batch_size)
+    return kind(made, info, batch_size=batch_size, batch_invariant=batch_invariant)
 
 
 def streamed(scorer: Scorer) -> PreferenceScorer:
     """Return a scorer that images can be streamed through: itself, or anybody's in a wrapper."""
     return scorer if isinstance(scorer, PreferenceScorer) else PlainScorer(scorer, scorer.info)
+
+
+def _compute_alone() -> None:
+    """Let a thread compute without others: how many share a sum decides in which order it is added."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _check_batch_size(batch_size: int | None) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = ["Outcome", "Prepared", "stream"]
+__all__ = ["Outcome", "Prepared", "Ready", "prepare", "stream"]
 
 _DECODED_AHEAD = 2  # batches
 
@@ -51,10 +51,10 @@ def stream(
     size = min(scorer.batch_size for scorer in scorers)
     pairs = iter(zip(images, prompts, strict=True))
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-decode") as pool:
-        queue: deque[list[tuple[Future[_Ready | ImageError], str]]] = deque()
+        queue: deque[list[tuple[Future[Ready | ImageError], str]]] = deque()
         try:
             while batch := list(itertools.islice(pairs, size)):
-                queue.append([(pool.submit(_prepare, image, kinds), prompt) for image, prompt in batch])
+                queue.append([(pool.submit(prepare, image, kinds), prompt) for image, prompt in batch])
                 if len(queue) > _DECODED_AHEAD:
                     yield _score(scorers, queue.popleft())
             while queue:
@@ -63,10 +63,12 @@ def stream(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_Ready: TypeAlias = Mapping[Preprocessing | None, Prepared]
+Ready: TypeAlias = Mapping[Preprocessing | None, Prepared]
+"""One image, prepared in several ways."""
 
 
-def _prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> _Ready | ImageError:
+def prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> Ready | ImageError:
+    """Decode an image once and preprocess it in each of these ways; or return why that cannot be done."""
     import torch
 
     try:
@@ -80,7 +82,7 @@ def _prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> _Read
         return error.alone()
 
 
-def _score(scorers: Sequence[PreferenceScorer], batch: list[tuple[Future[_Ready | ImageError], str]]) -> list[Outcome]:
+def _score(scorers: Sequence[PreferenceScorer], batch: list[tuple[Future[Ready | ImageError], str]]) -> list[Outcome]:
     outcomes = [(future.result(), prompt) for future, prompt in batch]
     ready = [(outcome, prompt) for outcome, prompt in outcomes if not isinstance(outcome, ImageError)]
     if not ready:

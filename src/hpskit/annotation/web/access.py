@@ -1,4 +1,4 @@
-"""Rights of those who ask: sessions in signed cookies, tokens against forged requests, rate limits, security headers.
+"""Rights of those who ask: sessions in signed cookies, tokens against forged requests, rate limits.
 
 docs/security.md says what this protects against whom.
 """
@@ -19,23 +19,9 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from hpskit.annotation.people import ROLES, Role
 from hpskit.annotation.tables import person
 
-__all__ = ["COOKIE", "HEADERS", "Limiter", "Sessions"]
+__all__ = ["COOKIE", "Limiter", "Sessions"]
 
 COOKIE = "hpskit_session"
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cache-Control": "no-store",
-    "X-Robots-Tag": "noindex, nofollow",
-}
 _WHOSE = select(person).where(person.c.id == bindparam("number"), person.c.sessions == bindparam("sessions"))
 """Made once: every request asks it."""
 _SEEN_EVERY = 60.0

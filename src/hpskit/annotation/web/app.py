@@ -22,9 +22,10 @@ from hpskit.annotation.store import Store
 from hpskit.annotation.tables import person
 from hpskit.annotation.web import api, lead, panels
 from hpskit.annotation.web.access import COOKIE
-from hpskit.annotation.web.guard import Guard, RefusedError, Server, acting, current, install
+from hpskit.annotation.web.guard import Guard, Server, acting, current, refusal_of
 from hpskit.annotation.web.pages import message, render, shell, signed_in, text_page
 from hpskit.pages import page
+from hpskit.web import RefusedError, install
 
 __all__ = ["create_app"]
 
@@ -53,7 +54,7 @@ def create_app(project: Project, store: Store, *, limit: bool = True) -> FastAPI
     app = FastAPI(title="hpskit annotate", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False  # such a redirect would name the host that the request names
     app.state.server = server
-    install(app)
+    install(app, refusal_of)
     app.include_router(api.router)
     app.include_router(panels.router)
     app.include_router(lead.router)

@@ -1,4 +1,4 @@
-"""Checks that every request passes, before any route sees it, and the one form that every refusal has."""
+"""Checks that every request passes, before any route sees it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,25 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi import Depends, Request
+from fastapi.responses import Response
 from sqlalchemy import Row
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hpskit.annotation.people import Role
 from hpskit.annotation.project import Project
 from hpskit.annotation.store import Store
 from hpskit.annotation.votes import AbsentError, ConflictError
-from hpskit.annotation.web.access import COOKIE, HEADERS, Limiter, Sessions, may
+from hpskit.annotation.web.access import COOKIE, Limiter, Sessions, may
 from hpskit.errors import HpskitError, OutputError
+from hpskit.web import RefusedError, bounded, refused, secured
 
-__all__ = ["Guard", "Kept", "RefusedError", "Server", "acting", "current", "install", "needs", "no_session"]
+__all__ = ["Guard", "Kept", "Server", "acting", "current", "needs", "no_session", "refusal_of"]
 
 _LARGEST = 64 * 1024
 """Bytes of a request: an answer has a thousand."""
 _FIELDS = 50
 """Fields of a form: ours have three."""
-
-
-class RefusedError(HpskitError):
-    """A request that is refused, with its status."""
-
-    def __init__(self, status: int, place: str, found: str, *, expected: str = "", cure: str = "") -> None:
-        super().__init__(place, found, expected=expected, cure=cure)
-        self.status = status
 
 
 class Kept:
@@ -164,30 +155,21 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        started = False
-
-        async def secured(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                there = {name.lower() for name, _ in message["headers"]}
-                new = ((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
-                message["headers"] = [*message["headers"], *(one for one in new if one[0] not in there)]
-            await send(message)
-
+        statuses: list[int] = []
+        sending = secured(send, statuses.append)
         try:
             refusal = await self._refusal(scope)
         except HpskitError as error:  # the database does not answer
             refusal = refusal_of(error)
         if refusal is not None:
-            await refusal(scope, receive, secured)
+            await refusal(scope, receive, sending)
             return
         try:
-            await self.app(scope, self._bounded(receive), secured)
+            await self.app(scope, bounded(receive, _LARGEST), sending)
         except Exception:  # a fault of ours: told to nobody but the log
-            if not started:
+            if not statuses:
                 await refused(500, "server", "failed", cure="try again, and tell the people who run this project")(
-                    scope, receive, secured
+                    scope, receive, sending
                 )
             raise
 
@@ -218,30 +200,8 @@ class Guard:
         with self.server.store.read() as connection:
             return self.server.sessions.person(connection, claim)
 
-    @staticmethod
-    def _bounded(receive: Receive) -> Receive:
-        size = 0
 
-        async def read() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > _LARGEST:  # without a length, in chunks
-                raise HTTPException(413, "body is too large")
-            return message
-
-        return read
-
-
-def refused(status: int, place: str, found: str, *, expected: str = "", cure: str = "", **facts: Any) -> JSONResponse:
-    """Make the reply of a refusal."""
-    error = HpskitError(place, found, expected=expected, cure=cure)
-    fields = {"place": error.place, "found": found, "expected": expected, "cure": cure, "message": str(error)}
-    written = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in fields.items()}
-    return JSONResponse({"error": written, **facts}, status)  # half a character of the request would not be UTF-8
-
-
-def refusal_of(error: HpskitError) -> JSONResponse:
+def refusal_of(error: HpskitError) -> Response:
     """Make the reply that an error of ours is."""
     status, facts = 400, {}
     if isinstance(error, RefusedError):
@@ -255,23 +215,3 @@ def refusal_of(error: HpskitError) -> JSONResponse:
         cure = "try again in a moment; what was acknowledged before is safe"
         return refused(503, "server", "cannot reach its database, or its disk is full", cure=cure)
     return refused(status, error.place, error.found, expected=error.expected, cure=error.cure, **facts)
-
-
-def install(app: FastAPI) -> None:
-    """Let every error of ours, and every request that is not as described, become a refusal with its fields."""
-
-    @app.exception_handler(HpskitError)
-    def _ours(_: Request, error: HpskitError) -> Response:
-        return refusal_of(error)
-
-    @app.exception_handler(RequestValidationError)
-    def _shape(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return refused(400, place, first["msg"])
-
-    @app.exception_handler(HTTPException)
-    def _status(_: Request, error: HTTPException) -> Response:
-        reply = refused(error.status_code, "request", str(error.detail))
-        reply.headers.update(error.headers or {})
-        return reply

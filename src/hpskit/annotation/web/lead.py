@@ -20,9 +20,10 @@ from hpskit.annotation.tables import audit, image, person
 from hpskit.annotation.web import inspection
 from hpskit.annotation.web.access import COOKIE
 from hpskit.annotation.web.dashboard import charts, dashboard
-from hpskit.annotation.web.guard import RefusedError, Server, needs
+from hpskit.annotation.web.guard import Server, needs
 from hpskit.annotation.web.pages import render
 from hpskit.errors import InputError
+from hpskit.web import RefusedError
 
 __all__ = ["router"]
 

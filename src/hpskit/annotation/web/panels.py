@@ -17,9 +17,10 @@ from hpskit.annotation import people
 from hpskit.annotation.project import Panel, Settings
 from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import person
-from hpskit.annotation.web.guard import RefusedError, Server
+from hpskit.annotation.web.guard import Server
 from hpskit.annotation.web.pages import message, signed_in
 from hpskit.errors import InputError
+from hpskit.web import RefusedError
 
 __all__ = ["PARAMETERS", "code_of", "gone", "router"]
 

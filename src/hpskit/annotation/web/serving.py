@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from hpskit.annotation import people
 from hpskit.annotation.project import Project, open_project
 from hpskit.annotation.store import Store
 from hpskit.errors import InputError
+from hpskit.web import listen, socket_name
 
 __all__ = ["Opened", "opened", "serve"]
 
@@ -66,31 +65,6 @@ def serve(
     said(f"http://{name}")
     uvicorn.Server(config).run(sockets=[listening])
     found.store.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take an address; port 0 is any that is free."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # asyncio sends replies at once only from sockets that say they are TCP; from others each takes 40 ms more
-        made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        with contextlib.ExitStack() as stack:
-            stack.callback(made.close)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind((host, port))
-            stack.pop_all()
-    except OSError as error:
-        cure = "choose another with --port, or end what is there"
-        raise InputError(f"{host}:{port}", f"cannot be used ({error.strerror or error})", cure=cure) from error
-    made.listen(2048)
-    return made
-
-
-def socket_name(made: socket.socket) -> str:
-    """Return host and port as an address has them."""
-    host, port = made.getsockname()[:2]
-    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def researcher_link(found: Opened, base: str) -> str:

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from hpskit.annotation.web.serving import listen, socket_name
 from hpskit.errors import InputError
+from hpskit.web import listen, socket_name
 
 
 def test_replies_are_sent_at_once() -> None:

@@ -1,0 +1,307 @@
+"""Clients of a scoring server, sync and async: the scores are those of the server's own scorer, to the bit.
+
+Both drive one generator, which says what to send and what to wait for; they differ in how they do it. A request that
+is refused because the server is busy or about to end, or whose connection breaks, is sent again: scoring twice changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from hpskit.errors import HpskitError, ImageError, InputError, ModelError, need
+from hpskit.pixels import Encoded
+from hpskit.remote import Key, pause
+from hpskit.scoring.contract import ImageLike
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["AsyncClient", "Client", "UnansweredError"]
+
+_AGAIN = (408, 429, 502, 503)
+_STEP = 16
+"""Images of one request of a stream."""
+
+
+class UnansweredError(HpskitError, ConnectionError):
+    """The server gave no answer: whoever asked knows that there is no score."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Send:
+    path: str
+    fields: dict[str, Any]
+    files: list[tuple[str, tuple[str, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    seconds: float
+
+
+_Steps = Generator[_Send | _Wait, Any, dict[str, Any]]
+"""Says what to do, gets replies and errors of the network, and returns what the server said."""
+
+
+class _Asking:
+    """The part that both clients share: what is sent, and what an answer means."""
+
+    def __init__(self, url: str, *, key: str = "", model: str = "", deadline: float | None = None,
+                 timeout: float = 120.0, patience: float = 120.0) -> None:  # fmt: skip
+        """Speak with a server.
+
+        Args:
+            url: of the server, such as http://127.0.0.1:8200.
+            key: name of the environment variable that holds the key; empty where none is needed.
+            model: one that the server has; empty is its first.
+            deadline: seconds after which an answer is of no use; the server refuses what it cannot do in time.
+            timeout: seconds of silence after which a connection is given up.
+            patience: seconds for which a request is sent again.
+        """
+        need("httpx", "hpskit.serving.client", "serve")
+        import httpx
+
+        self.url, self.model, self.deadline, self.patience = url.rstrip("/"), model, deadline, patience
+        self._key = Key(key, "key", needed=True)
+        headers = {"Authorization": f"Bearer {self._key.value}"} if self._key.value else {}
+        bounds = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        self._options: dict[str, Any] = {"base_url": self.url, "headers": headers, "limits": bounds}
+        self._options |= {"timeout": timeout, "trust_env": False}
+
+    def _steps(self, path: str, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> _Steps:
+        fields = {"prompt": prompts if isinstance(prompts, str) else list(prompts)}
+        fields |= {"model": self.model} if self.model else {}
+        fields |= {"deadline": repr(self.deadline)} if self.deadline is not None else {}
+        files = [("images", (f"{number}", content(image))) for number, image in enumerate(images)]
+        until, failed = time.monotonic() + self.patience, 0
+        while True:
+            try:
+                reply = yield _Send(path, fields, files)
+            except Exception as error:
+                if not is_of_the_network(error):
+                    raise
+                found, header = f"gives no answer ({type(error).__name__})", None
+            else:
+                if reply.status_code == 200:
+                    said: dict[str, Any] = reply.json()
+                    return said
+                found, header = f"answers {reply.status_code} ({self._message(reply)})", _wait_of(reply)
+                if reply.status_code == 504:
+                    raise UnansweredError(self.url, found, expected=f"an answer within {self.deadline} s")
+                if reply.status_code not in _AGAIN:
+                    kind = InputError if reply.status_code in (400, 404, 413) else ModelError
+                    raise kind(self.url, found)
+            seconds = min(pause(min(failed, 5), header), 30.0)
+            if time.monotonic() + seconds > until:
+                cure = "see whether it runs, or allow more patience"
+                raise UnansweredError(self.url, found, expected=f"an answer within {self.patience:g} s", cure=cure)
+            failed += 1
+            yield _Wait(seconds)
+
+    def _message(self, reply: httpx.Response) -> str:
+        try:
+            return self._key.harmless(reply.json()["error"]["message"])
+        except (ValueError, LookupError, TypeError):
+            return self._key.harmless(reply.text[:200])
+
+
+def is_of_the_network(error: Exception) -> bool:
+    """Tell an error of the connection, after which it may be asked again."""
+    import httpx
+
+    return isinstance(error, httpx.TransportError)
+
+
+def _wait_of(reply: httpx.Response) -> str | None:
+    """Read when to come again: to the millisecond in the answer, else in whole seconds by the header."""
+    try:
+        return f"{float(reply.json()['retry_after']):.3f}"
+    except (ValueError, LookupError, TypeError):
+        found: str | None = reply.headers.get("retry-after")
+        return found
+
+
+def content(image: ImageLike) -> bytes:
+    """Return the bytes that are sent for an image: a file as it is, pixels as PNG, which loses nothing.
+
+    Raises:
+        ImageError: it cannot be read, or is an array of floats, which no file of 8 bits holds.
+    """
+    from PIL import Image
+
+    from hpskit.pixels import as_pixels, open_image, to_image
+
+    if isinstance(image, Encoded):
+        return image.data
+    if isinstance(image, str | os.PathLike):
+        return Encoded.read(Path(image)).data
+    if not isinstance(image, Image.Image):
+        pixels = as_pixels(image, dimensions=3)
+        if pixels.is_floating_point():
+            cure = "make it uint8, as in (255 * image).round().byte()"
+            raise ImageError("image", "is of floats, which a file would round", expected="uint8", cure=cure)
+        image = to_image(pixels)
+    data = io.BytesIO()
+    open_image(image).save(data, format="PNG", compress_level=1)
+    return data.getvalue()
+
+
+def _outcomes(said: dict[str, Any]) -> list[float | ImageError]:
+    return [
+        item["score"] if "score" in item else ImageError(*(item["error"][name] for name in ("place", "found")),
+                                                         **{n: item["error"][n] for n in ("expected", "cure")})
+        for item in said["results"]
+    ]  # fmt: skip
+
+
+def _scores(outcomes: list[float | ImageError]) -> list[float]:
+    for outcome in outcomes:
+        if isinstance(outcome, ImageError):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, float)]
+
+
+def _parts(pairs: Iterable[tuple[ImageLike, str]], size: int) -> Iterator[list[tuple[ImageLike, str]]]:
+    rest = iter(pairs)
+    while part := list(itertools.islice(rest, size)):
+        yield part
+
+
+class Client(_Asking):
+    """Asks a server, and waits for its answers. Safe to use from several threads."""
+
+    def __enter__(self) -> Self:
+        import httpx
+
+        self._http = httpx.Client(**self._options)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def _ask(self, path: str, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> dict[str, Any]:
+        steps, reply = self._steps(path, images, prompts), None
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if isinstance(step, _Wait):
+                        time.sleep(step.seconds)
+                        reply = None
+                    else:
+                        reply = self._http.post(step.path, data=step.fields, files=step.files)
+                except Exception as error:  # noqa: BLE001  # the generator says which it knows, and raises the others
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
+        except StopIteration as stop:
+            said: dict[str, Any] = stop.value
+            return said
+
+    def score(self, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> list[float]:
+        """Score N images for N prompts, or for one.
+
+        Raises:
+            ImageError: one cannot be scored.
+            InputError: the server refuses the request as it is.
+            UnansweredError: it gave no answer in time.
+        """
+        return _scores(_outcomes(self._ask("/v1/score", images, prompts)))
+
+    def rank(self, prompt: str, images: Sequence[ImageLike]) -> list[dict[str, Any]]:
+        """Images of one prompt, best first: `rank`, `index`, `score` and `probability` of each; see `score`."""
+        lines: list[dict[str, Any]] = self._ask("/v1/rank", images, prompt)["ranking"]
+        return lines
+
+    def stream(
+        self, pairs: Iterable[tuple[ImageLike, str]], *, at_once: int = 8, size: int = _STEP
+    ) -> Iterator[float | ImageError]:
+        """Score any number of pairs of image and prompt, read as they are needed; outcomes come in their order.
+
+        At most `at_once + 1` requests of `size` images are in memory.
+        """
+
+        def ask(part: list[tuple[ImageLike, str]]) -> list[float | ImageError]:
+            return _outcomes(self._ask("/v1/score", *zip(*part, strict=True)))
+
+        with ThreadPoolExecutor(at_once, thread_name_prefix="hpskit-ask") as pool:
+            asked: deque[Future[list[float | ImageError]]] = deque()
+            try:
+                for part in _parts(pairs, size):
+                    asked.append(pool.submit(ask, part))
+                    if len(asked) > at_once:
+                        yield from asked.popleft().result()
+                while asked:
+                    yield from asked.popleft().result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+class AsyncClient(_Asking):
+    """The same for programs that use asyncio."""
+
+    async def __aenter__(self) -> Self:
+        import httpx
+
+        self._http = httpx.AsyncClient(**self._options)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def _ask(self, path: str, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> dict[str, Any]:
+        steps, reply = self._steps(path, images, prompts), None
+        try:
+            step = await asyncio.to_thread(next, steps)  # which reads files
+            while True:
+                try:
+                    if isinstance(step, _Wait):
+                        await asyncio.sleep(step.seconds)
+                        reply = None
+                    else:
+                        reply = await self._http.post(step.path, data=step.fields, files=step.files)
+                except Exception as error:  # noqa: BLE001  # the generator says which it knows, and raises the others
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
+        except StopIteration as stop:
+            said: dict[str, Any] = stop.value
+            return said
+
+    async def score(self, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> list[float]:
+        """Score N images for N prompts, or for one; see `Client.score`."""
+        return _scores(_outcomes(await self._ask("/v1/score", images, prompts)))
+
+    async def rank(self, prompt: str, images: Sequence[ImageLike]) -> list[dict[str, Any]]:
+        """Rank images of one prompt; see `Client.rank`."""
+        lines: list[dict[str, Any]] = (await self._ask("/v1/rank", images, prompt))["ranking"]
+        return lines
+
+    async def stream(
+        self, pairs: Iterable[tuple[ImageLike, str]], *, at_once: int = 8, size: int = _STEP
+    ) -> AsyncIterator[float | ImageError]:
+        """Score any number of pairs; see `Client.stream`."""
+        asked: deque[asyncio.Task[dict[str, Any]]] = deque()
+        try:
+            for part in _parts(pairs, size):
+                asked.append(asyncio.create_task(self._ask("/v1/score", *zip(*part, strict=True))))
+                if len(asked) > at_once:
+                    for outcome in _outcomes(await asked.popleft()):
+                        yield outcome
+            while asked:
+                for outcome in _outcomes(await asked.popleft()):
+                    yield outcome
+        finally:
+            for task in asked:
+                task.cancel()

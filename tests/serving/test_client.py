@@ -1,0 +1,155 @@
+"""The clients: the scores of the server, waits, and sets larger than memory."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hpskit.errors import ImageError, InputError
+from hpskit.scoring.scorer import load_scorer
+from hpskit.serving.batching import Limits
+from hpskit.serving.client import AsyncClient, Client, UnansweredError
+from hpskit.web import listen
+from scoring_server import gated, served
+
+
+def grey(level: int) -> Image.Image:
+    return Image.new("RGB", (4, 4), (level,) * 3)
+
+
+def test_whatever_is_sent_has_the_score_that_it_has_here(photograph_files: list[Path]) -> None:
+    local = load_scorer("mini", batch_invariant=True)
+    with Image.open(photograph_files[0]) as image:
+        image.load()
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+    images = [photograph_files[1], image, pixels, pixels.permute(1, 2, 0).numpy()]
+    with served() as server, Client(server.url) as client:
+        assert client.score(images, "a temple") == local.score(images, "a temple").tolist()
+        order = [line["index"] for line in client.rank("a temple", images[:2])]
+        assert (
+            order
+            == [0, 1][:: 1 if client.score(images[:1], "a temple") > client.score(images[1:2], "a temple") else -1]
+        )
+        with pytest.raises(ImageError, match="uint8"):
+            client.score([pixels / 255], "a temple")
+        with pytest.raises(InputError, match="did you mean"), Client(server.url, model="minni") as other:
+            other.score(images, "a")
+
+
+def test_a_broken_image_is_an_error_in_its_place() -> None:
+    _, load = gated()
+    with served(load=load) as server, Client(server.url) as client:
+        pairs = [(grey(level), "a") for level in range(1, 60)]
+        pairs[40] = (Path(__file__), "a")  # type: ignore[call-overload]
+        outcomes = list(client.stream(pairs, at_once=2, size=7))
+        with pytest.raises(ImageError, match="is not an image"):
+            client.score([Path(__file__)], "a")
+    assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)] == [40]
+    assert [outcome for outcome in outcomes if isinstance(outcome, float)] == [n for n in range(1, 60) if n != 41]
+
+
+def test_a_stream_reads_no_further_than_it_must() -> None:
+    _, load = gated()
+    read = 0
+
+    def pairs() -> Iterator[tuple[Image.Image, str]]:
+        nonlocal read
+        while True:
+            read += 1
+            yield grey(read % 250 + 1), "a"
+
+    with served(load=load) as server, Client(server.url) as client:
+        found = client.stream(pairs(), at_once=3, size=5)
+        for _ in range(11):
+            next(found)
+            assert read <= 11 + 5 * 5
+        found.close()
+
+
+def test_the_same_by_asyncio() -> None:
+    _, load = gated()
+
+    async def run(url: str) -> tuple[list[float], list[object]]:
+        async with AsyncClient(url) as client:
+            some = await client.score([grey(10), grey(20)], "a")
+            return some, [one async for one in client.stream([(grey(n), "a") for n in range(1, 40)], size=4, at_once=3)]
+
+    with served(load=load) as server:
+        some, streamed = asyncio.run(run(server.url))
+    assert (some, streamed) == ([10, 20], list(range(1, 40)))
+
+
+def test_a_busy_server_is_asked_again_until_patience_ends() -> None:
+    made, load = gated()
+    with served(load=load, limits=Limits(images=2)) as server, Client(server.url) as client:
+        made.open.clear()
+        first = threading.Thread(target=client.score, args=([grey(1), grey(2)], "a"))
+        first.start()
+        while server.server.scoring.at_work[0] < 2:
+            time.sleep(0.01)
+        with Client(server.url, patience=0.3) as hasty, pytest.raises(UnansweredError, match="429"):
+            hasty.score([grey(3)], "a")
+        threading.Timer(0.3, made.open.set).start()
+        assert client.score([grey(3)], "a") == [3]
+        first.join()
+
+
+def test_a_server_that_comes_back_is_found(tmp_path: Path) -> None:
+    _, load = gated()
+    with listen("127.0.0.1", 0) as made:
+        port = made.getsockname()[1]
+    found: list[float] = []
+    with Client(f"http://127.0.0.1:{port}", patience=20) as client:
+        asking = threading.Thread(target=lambda: found.extend(client.score([grey(9)], "a")))
+        asking.start()
+        time.sleep(0.3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("scoring_server.listen", lambda host, _: listen(host, port))
+            with served(load=load):
+                asking.join(20)
+    assert found == [9]
+
+
+def test_nobody_there_is_told_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with Client(url, patience=0.2) as client, pytest.raises(UnansweredError, match="gives no answer"):
+            client.score([grey(1)], "a")
+
+
+def test_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, load = gated()
+    monkeypatch.setenv("SCORING_KEY", "k" * 24)
+    with served(load=load, keys={}) as server, Client(server.url, key="SCORING_KEY") as client:
+        with pytest.raises(Exception, match="401") as error:
+            client.score([grey(1)], "a")
+        assert "kkk" not in str(error.value)
+    with pytest.raises(InputError, match="ABSENT_KEY"):
+        Client(server.url, key="ABSENT_KEY")
+
+
+def test_a_client_does_not_take_an_answer_of_somebody_else() -> None:
+    """The bytes go to whoever listens; an answer that is none is an error and no score."""
+    with listen("127.0.0.1", 0) as made:
+        url = f"http://127.0.0.1:{made.getsockname()[1]}"
+
+        def answer() -> None:
+            with made.accept()[0] as connection:
+                connection.recv(100_000)
+                connection.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\nnope")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with Client(url) as client, pytest.raises(Exception, match="500"):
+            client.score([grey(1)], "a")
+        thread.join()

@@ -1,0 +1,356 @@
+"""The server over HTTP: scores, errors of single images, bounds, keys, models, figures."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from hpskit.errors import InputError
+from hpskit.pixels import Encoded
+from hpskit.scoring.scorer import PlainScorer, load_scorer
+from hpskit.serving.app import hashed, new_key, read_keys
+from hpskit.serving.batching import Limits
+from hpskit.serving.client import content
+from hpskit.serving.reading import is_public
+from scoring_server import Gated, Served, gated, picture, served
+from small_inputs import information
+
+
+@pytest.fixture(scope="module")
+def mini() -> Iterator[Served]:
+    with served() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def files(photograph_files: list[Path]) -> list[bytes]:
+    return [path.read_bytes() for path in photograph_files]
+
+
+def until(true: Callable[[], Any]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+# Scores
+
+
+def test_scores_are_those_of_the_scorer_to_the_bit(
+    mini: Served, files: list[bytes], photograph_files: list[Path]
+) -> None:
+    local = load_scorer("mini", batch_invariant=True)
+    alone = [local.score([path], "a temple").item() for path in photograph_files]
+    assert local.score(photograph_files, "a temple").tolist() == alone
+    form = mini.score(*files, prompt="a temple")
+    body = {"prompt": ["a temple", "a temple"], "images": [base64.b64encode(data).decode() for data in files]}
+    for reply in (form, mini.http.post("/v1/score", json=body)):
+        assert reply.status_code == 200
+        assert [item["score"] for item in reply.json()["results"]] == alone
+        assert reply.json()["identity"] == local.info.identity
+
+
+def test_a_bad_image_is_answered_alone(mini: Served, files: list[bytes]) -> None:
+    results = mini.score(files[0], b"<html>", files[1][:5000], b"", files[1]).json()["results"]
+    assert [set(item) for item in results] == [{"score"}, {"error"}, {"error"}, {"error"}, {"score"}]
+    assert [results[n]["error"]["place"] for n in (1, 2, 3)] == ["images[1]", "images[2]", "images[3]"]
+    assert mini.score(files[0]).json()["results"] == results[:1]
+
+
+def test_an_image_on_which_the_scorer_fails_spoils_no_other() -> None:
+    made, load = gated(batch_size=8)
+    with served(load=load) as server:
+        results = server.score(picture(10), picture(0), picture(30)).json()["results"]
+    assert [results[n].get("score") for n in range(3)] == [10, None, 30]
+    assert "too dark" in results[1]["error"]["found"]
+    assert set(made.steps) == {1}
+
+
+def test_rank_and_compare_are_those_of_the_scorer(
+    mini: Served, files: list[bytes], photograph_files: list[Path]
+) -> None:
+    local = load_scorer("mini", batch_invariant=True)
+    expected = local.rank("a flower", photograph_files)
+    said = mini.score(*files, path="/v1/rank", prompt="a flower").json()["ranking"]
+    names = [str(photograph_files[line["index"]]) for line in said]
+    assert names == [line.image for line in expected]
+    assert [(line["rank"], line["score"], line["probability"]) for line in said] == [
+        (line.rank, line.score, line.probability) for line in expected
+    ]
+    said = mini.score(*files, path="/v1/compare", prompt="a flower").json()
+    assert said["win_probability"] == local.win_probability("a flower", *photograph_files)
+    for broken in (mini.score(files[0], b"x", path="/v1/rank"), mini.score(files[0], path="/v1/compare")):
+        assert broken.status_code == 400
+        assert broken.json()["error"]["place"] in ("images[1]", "images")
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b"{", "body"),
+        (b'{"prompt": "a"}', "body: images"),
+        (b'{"prompt": "a", "images": []}', "body: images"),
+        (b'{"prompt": " ", "images": ["aaaa"]}', "prompt[0]"),
+        (b'{"prompt": "\\ud800", "images": ["aaaa"]}', "body: prompt"),
+        (b'{"prompt": ["a", "b"], "images": ["aaaa"]}', "prompt"),
+        (b'{"prompt": "a", "images": ["aaaa"], "imgs": 1}', "body: imgs"),
+        (b'{"prompt": "a", "images": ["aaaa"], "deadline": 0}', "body: deadline"),
+        (b'{"prompt": "a", "images": ["http://127.0.0.1/a.png"]}', "images"),
+        (b"[" * 100_000, "body"),
+    ],
+)
+def test_what_is_not_as_described_is_refused(mini: Served, body: bytes, place: str) -> None:
+    reply = mini.http.post("/v1/score", content=body, headers={"Content-Type": "application/json"})
+    assert (reply.status_code, reply.json()["error"]["place"]) == (400, place)
+
+
+def test_other_refusals(mini: Served) -> None:
+    wrong = mini.score(picture(), model="minni")
+    assert (wrong.status_code, wrong.json()["error"]["cure"]) == (404, "did you mean 'mini'?")
+    text = {"Content-Type": "text/plain"}
+    assert mini.http.post("/v1/score", content=b"x", headers=text).status_code == 415
+    assert mini.http.post("/v1/score", content=iter([b"x"]), headers=text).status_code == 411
+    assert mini.score(picture(), deadline="soon").json()["error"]["place"] == "deadline"
+    other = {"Sec-Fetch-Site": "cross-site"}
+    assert mini.http.post("/v1/score", content=b"x", headers=text | other).status_code == 403
+    assert mini.http.post("/v1/score", files={"image": b"x"}).status_code == 400
+
+
+# Bounds
+
+
+def test_a_full_queue_is_429_and_says_when_to_come_again() -> None:
+    made, load = gated()
+    with served(load=load, limits=Limits(images=4)) as server, ThreadPoolExecutor() as pool:
+        made.open.clear()
+        waiting = pool.submit(server.score, *[picture()] * 4)
+        until(lambda: server.server.scoring.at_work[0] == 4)
+        reply = server.score(picture())
+        assert reply.status_code == 429
+        assert int(reply.headers["Retry-After"]) >= 1
+        assert 0 < reply.json()["retry_after"] <= int(reply.headers["Retry-After"])
+        assert server.score(*[picture()] * 5).status_code == 413
+        made.open.set()
+        assert len(waiting.result().json()["results"]) == 4
+        assert server.score(picture()).status_code == 200
+
+
+def test_pixels_requests_and_bytes_are_bounded_too() -> None:
+    made, load = gated()
+    limits = Limits(requests=2, pixels=100 * 100, body=100_000, bodies=150_000)
+    with served(load=load, limits=limits) as server, ThreadPoolExecutor() as pool:
+        assert server.score(picture(size=(101, 100))).status_code == 413
+        assert server.score(b"x" * 100_000).status_code == 413
+        made.open.clear()
+        first = pool.submit(server.score, picture(size=(80, 100)))
+        until(lambda: server.server.scoring.at_work[1] == 8_000)
+        assert server.score(picture(size=(80, 100))).status_code == 429
+        second = pool.submit(server.score, picture())
+        until(lambda: server.server.requests == 2)
+        assert server.score(picture()).status_code == 429
+        made.open.set()
+        assert [one.result().status_code for one in (first, second)] == [200, 200]
+        assert server.server.scoring.at_work == (0, 0)
+
+
+def test_what_cannot_be_done_in_time_is_refused_and_what_is_late_is_told() -> None:
+    made, load = gated()
+    with served(load=load) as server, ThreadPoolExecutor() as pool:
+        server.server.scoring._seconds["gated"] = 1.0
+        assert server.score(picture(), deadline="0.5").status_code == 429
+        server.server.scoring._seconds["gated"] = 0.0
+        made.open.clear()
+        first = pool.submit(server.score, picture())
+        until(lambda: server.server.scoring.at_work[0] == 1)
+        late = pool.submit(server.score, picture(), deadline="0.05")
+        time.sleep(0.2)
+        made.open.set()
+        assert first.result().status_code == 200
+        assert late.result().status_code == 504
+
+
+def test_who_goes_away_is_not_scored() -> None:
+    made, load = gated()
+    with served(load=load) as server, ThreadPoolExecutor() as pool:
+        made.open.clear()
+        made.steps.clear()
+        first = pool.submit(server.score, picture())
+        until(lambda: server.server.scoring.at_work[0] == 1)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.url}/v1/score", data={"prompt": "a"}, files={"images": picture()}, timeout=0.3)
+        until(lambda: server.server.requests == 1)
+        made.open.set()
+        first.result()
+        until(lambda: server.server.scoring.at_work[0] == 0)
+    assert made.steps == [1]
+
+
+def test_a_server_that_finishes_nothing_calls_itself_ill() -> None:
+    made, load = gated()
+    with served(load=load, limits=Limits(stall=0.2)) as server, ThreadPoolExecutor() as pool:
+        assert server.http.get("/health").status_code == 200
+        made.open.clear()
+        waiting = pool.submit(server.score, picture())
+        until(lambda: server.http.get("/health").status_code == 503)
+        assert server.http.get("/ready").status_code == 503
+        made.open.set()
+        waiting.result()
+        assert server.http.get("/health").json()["status"] == "ok"
+
+
+# Models
+
+
+def test_models_share_a_budget_of_memory(files: list[bytes]) -> None:
+    size = 0
+    with served("mini", "random") as server:
+        listed = server.http.get("/v1/models").json()["models"]
+        assert [one["name"] for one in listed] == ["mini", "random"]
+        assert all(one["loaded"] and one["batch_invariant"] for one in listed)
+        size = listed[0]["weight_bytes"]
+        both = [server.score(files[0], model=name).json()["results"] for name in ("mini", "random")]
+    assert size > 1_000_000
+    with served("mini", "random", budget=size) as server:
+        for _ in range(2):
+            for name, expected in zip(("mini", "random"), both, strict=True):
+                assert server.score(files[0], model=name).json()["results"] == expected
+                loaded = [one["name"] for one in server.http.get("/v1/models").json()["models"] if one["loaded"]]
+                assert name in loaded
+    with pytest.raises(InputError, match="raise --memory"), served("mini", budget=size - 1):
+        pass
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(InputError, match="two scorers"), served("mini", "mini"):
+        pass
+
+
+# Keys, log, figures
+
+
+def test_keys(tmp_path: Path) -> None:
+    key = new_key(tmp_path / "keys", "ann")
+    other = new_key(tmp_path / "keys", "ben")
+    assert key not in (tmp_path / "keys").read_text()
+    with pytest.raises(InputError, match="ann"):
+        new_key(tmp_path / "keys", "ann")
+    _, load = gated()
+    with served(load=load, keys=read_keys(tmp_path / "keys")) as server:
+        assert server.score(picture()).status_code == 401
+        assert server.http.get("/metrics").status_code == 401
+        assert server.http.get("/health").status_code == 200
+        for one, status in ((key, 200), (other, 200), ("wrong", 401), (hashed(key), 401)):
+            server.http.headers["Authorization"] = f"Bearer {one}"
+            assert server.score(picture()).status_code == status
+
+
+def test_a_file_of_keys_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("my-secret-key\n")
+    with pytest.raises(InputError) as error:
+        read_keys(tmp_path / "keys")
+    assert "line 1" in str(error.value)
+    assert "my-secret-key" not in str(error.value)
+
+
+def test_the_log_has_neither_texts_nor_keys(caplog: pytest.LogCaptureFixture) -> None:
+    _, load = gated()
+    with caplog.at_level(logging.INFO, "hpskit.serving"), served(load=load, keys={hashed("k" * 20): "ann"}) as server:
+        server.http.headers["Authorization"] = "Bearer " + "k" * 20
+        server.score(picture(), prompt="the secret prompt")
+        server.http.post(
+            "/v1/score", content=b'{"prompt": "the secret prompt"}', headers={"Content-Type": "application/json"}
+        )
+    lines = [json.loads(record.getMessage()) for record in caplog.records]
+    assert [(line["route"], line["status"], line["key"]) for line in lines] == [
+        ("/v1/score", 200, "ann"),
+        ("/v1/score", 400, "ann"),
+    ]
+    assert (lines[0]["images"], lines[0]["pixels"], lines[0]["model"]) == (1, 64, "gated")
+    assert "secret" not in caplog.text
+    assert "kkkk" not in caplog.text
+
+
+def test_metrics() -> None:
+    _, load = gated()
+    with served(load=load) as server:
+        server.score(picture(), b"x")
+        text = server.http.get("/metrics").text
+    for line in (
+        'hpskit_images_total{model="gated",outcome="score"} 1.0',
+        'hpskit_images_total{model="gated",outcome="error"} 1.0',
+        'hpskit_requests_total{route="/v1/score",status="200"} 1.0',
+        "hpskit_images_at_work 0.0",
+    ):
+        assert line in text
+
+
+def test_the_interface_is_described(mini: Served) -> None:
+    schema = mini.http.get("/openapi.json").json()
+    assert {"/v1/score", "/v1/rank", "/v1/compare", "/v1/models", "/health", "/ready"} == set(schema["paths"])
+    page = mini.http.get("/docs")
+    assert "/v1/compare" in page.text
+    assert "http-equiv" not in page.text
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1",
+     "64:ff9b::a00:1", "2002:7f00:1::", "100.64.0.1", "224.0.0.1", "255.255.255.255"],
+)  # fmt: skip
+def test_private_addresses_are_not_public(text: str) -> None:
+    assert not is_public(text)
+
+
+def test_images_at_private_addresses_are_not_brought() -> None:
+    assert is_public("93.184.216.34")
+    _, load = gated()
+    with served(load=load) as inner, served(load=load, urls=True) as server:
+        inner.http.get("/health")
+        here = inner.url.removeprefix("http://127.0.0.1:")
+        hosts = (
+            f"127.0.0.1:{here}",
+            f"localhost:{here}",
+            f"[::ffff:127.0.0.1]:{here}",
+            f"2130706433:{here}",
+            f"127.1:{here}",
+        )
+        body = {"prompt": "a", "images": [f"http://{host}/static/serve.css" for host in hosts]}
+        results = server.http.post("/v1/score", json=body).json()["results"]
+        assert 'route="other"' not in inner.http.get("/metrics").text
+    assert {item["error"]["found"] for item in results} == {"is at a private address"}
+
+
+def test_one_process_has_one_copy(files: list[bytes]) -> None:
+    """Eight clients, requests of several sizes, steps of one shape."""
+    made = Gated()
+    made.open.set()
+    levels = list(range(1, 250, 7))
+    scorer = PlainScorer(made, information("levels"), batch_size=5, batch_invariant=True)
+    scorer._shape = 5  # as on a GPU
+    with served(load=lambda _: scorer) as server, ThreadPoolExecutor(8) as pool:
+        replies = pool.map(lambda n: server.score(*[picture(level) for level in levels[n % 5 :]]).json(), range(40))
+        for number, reply in enumerate(replies):
+            assert [item["score"] for item in reply["results"]] == levels[number % 5 :]
+    assert set(made.steps) == {5}
+
+
+def test_an_image_of_pillow_is_what_its_file_is(photograph_files: list[Path]) -> None:
+    local = load_scorer("mini", batch_invariant=True)
+    with Image.open(photograph_files[0]) as image:
+        sent = content(image)
+    assert local.score([Encoded(sent, "x")], "a").tolist() == local.score([photograph_files[0]], "a").tolist()
