@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hpskit.errors import InputError
 from hpskit.reward.reward import Rewarding, is_float
+from hpskit.scoring.streaming import by_halves
 
 __all__ = [
     "FlowFactoryOutput",
@@ -35,8 +36,6 @@ __all__ = [
     "as_verl_omni",
     "as_video",
 ]
-
-T = TypeVar("T")
 
 _FLOW_GRPO_VIDEO = {True: "NTCHW", False: "NTHWC"}
 """Its layout of videos, of tensors and of arrays."""
@@ -222,7 +221,7 @@ def as_unirl(reward: Rewarding, *, scale: float = 1.0) -> Callable[[_UniRLReques
         images, prompts = list(request.images or ()), list(request.prompts)
         if len(images) != len(prompts):
             raise InputError("images", f"are {len(images)} for {len(prompts)} prompts", expected="one for each")
-        found = _outcomes(ask, images, prompts)
+        found = by_halves(ask, images, prompts)
         failed = [isinstance(row, Exception) for row in found]
         rows = [(math.nan, {}) if isinstance(row, Exception) else row for row in found]
         names = {name: None for _, parts in rows for name in parts}
@@ -258,7 +257,7 @@ class _Batches:
             items = self._waiting[: self._size]
             del self._waiting[: self._size]
             images, prompts = [image for image, _, _ in items], [prompt for _, prompt, _ in items]
-            values = await asyncio.to_thread(_outcomes, self._ask, images, prompts)
+            values = await asyncio.to_thread(by_halves, self._ask, images, prompts)
             for (_, _, future), value in zip(items, values, strict=True):
                 if not future.done():
                     future.set_exception(value) if isinstance(value, Exception) else future.set_result(value)
@@ -294,19 +293,6 @@ def as_verl_omni(
         return {"score": scale * value}
 
     return score
-
-
-def _outcomes(
-    ask: Callable[[list[Any], list[str]], list[T]], images: list[Any], prompts: list[str]
-) -> list[T | Exception]:
-    """Return what `ask` gives for each image, or its error: halves are asked again, so a broken one spoils none."""
-    try:
-        return [*ask(images, prompts)]
-    except Exception as error:  # noqa: BLE001  # whoever asked gets it
-        if len(images) < 2:
-            return [error] * len(images)
-        half = len(images) // 2
-        return [*_outcomes(ask, images[:half], prompts[:half]), *_outcomes(ask, images[half:], prompts[half:])]
 
 
 def _tensor(place: str, images: object) -> Tensor:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
 from PIL import Image
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = ["Outcome", "Prepared", "Ready", "prepare", "stream"]
+__all__ = ["Outcome", "Prepared", "Ready", "by_halves", "prepare", "stream"]
+
+T = TypeVar("T")
 
 _DECODED_AHEAD = 2  # batches
 
@@ -80,6 +82,19 @@ def prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> Ready 
                 return {kind: kind(decoded) if kind else decoded for kind in kinds}
     except ImageError as error:
         return error.alone()
+
+
+def by_halves(
+    ask: Callable[[list[Any], list[str]], list[T]], images: list[Any], prompts: list[str]
+) -> list[T | Exception]:
+    """What `ask` gives for each image, or its error: halves are asked again, so that a broken one spoils no other."""
+    try:
+        return [*ask(images, prompts)]
+    except Exception as error:  # noqa: BLE001  # whoever asked gets it
+        if len(images) < 2:
+            return [error] * len(images)
+        half = len(images) // 2
+        return [*by_halves(ask, images[:half], prompts[:half]), *by_halves(ask, images[half:], prompts[half:])]
 
 
 def _score(scorers: Sequence[PreferenceScorer], batch: list[tuple[Future[Ready | ImageError], str]]) -> list[Outcome]:

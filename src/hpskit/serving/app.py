@@ -28,7 +28,7 @@ from hpskit.errors import HpskitError, InputError, ModelError
 from hpskit.files import publish
 from hpskit.pages import page as house
 from hpskit.pages.page import environment
-from hpskit.scoring.scorer import ranked, win_probability
+from hpskit.scoring.ranking import ranked, win_probability
 from hpskit.serving.batching import BusyError, Job, Limits, Outcome, Scoring, pixels_of
 from hpskit.serving.models import Models
 from hpskit.serving.reading import Asked, Body, bring, no_addresses, read_form, read_json

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from hpskit.errors import HpskitError, ImageError, ModelError
 from hpskit.pixels import Encoded, check_head
-from hpskit.scoring.streaming import Prepared, prepare
+from hpskit.scoring.streaming import Prepared, by_halves, prepare
 from hpskit.serving.models import Models
 from hpskit.web import RefusedError
 
@@ -239,18 +239,18 @@ class Scoring:
             self._finish(job, number, outcome)
 
     def _outcomes(self, model: str, images: list[Prepared], prompts: list[str]) -> list[Outcome]:
-        """Score a step; if that fails, every image alone, so that one spoils no other."""
-        try:
-            scores = self.models.get(model).score_prepared(images, prompts).tolist()
-        except Exception as error:  # noqa: BLE001  # whatever a network or its memory gives up with
-            if len(images) > 1:
-                return [self._outcomes(model, [image], [text])[0] for image, text in zip(images, prompts, strict=True)]
-            if isinstance(error, HpskitError):
-                return [error.alone()]
-            _LOG.exception("scoring failed")
-            return [ModelError(model, f"failed ({type(error).__name__})", cure="see the server's log")]
+        """Score a step; an image that fails, whatever a network or its memory gives up with, spoils no other."""
         absent = ModelError(model, "gives a score that is not finite", cure="mend the scorer")
-        return [score if math.isfinite(score) else absent for score in scores]
+        outcomes: list[Outcome] = []
+        for found in by_halves(lambda *step: self.models.get(model).outcomes(*step), images, prompts):
+            if isinstance(found, float):
+                outcomes.append(found if math.isfinite(found) else absent)
+            elif isinstance(found, HpskitError):
+                outcomes.append(found.alone())
+            else:
+                _LOG.error("scoring failed", exc_info=found)
+                outcomes.append(ModelError(model, f"failed ({type(found).__name__})", cure="see the server's log"))
+        return outcomes
 
     def _finish(self, job: Job, number: int, outcome: Outcome) -> None:
         with self._changed:
