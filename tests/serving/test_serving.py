@@ -17,7 +17,7 @@ from PIL import Image
 
 from hpskit.errors import InputError
 from hpskit.pixels import Encoded
-from hpskit.scoring.scorer import PlainScorer, load_scorer
+from hpskit.scoring.scorer import NetworkScorer, PlainScorer, load_scorer
 from hpskit.serving.app import hashed, new_key, read_keys
 from hpskit.serving.batching import Limits
 from hpskit.serving.client import content
@@ -336,17 +336,30 @@ def test_images_at_private_addresses_are_not_brought() -> None:
 
 
 def test_one_process_has_one_copy(files: list[bytes]) -> None:
-    """Eight clients, requests of several sizes, steps of one shape."""
+    """Eight clients, requests of several sizes; a scorer of code is asked image by image."""
     made = Gated()
     made.open.set()
     levels = list(range(1, 250, 7))
     scorer = PlainScorer(made, information("levels"), batch_size=5, batch_invariant=True)
-    scorer._shape = 5  # as on a GPU
     with served(load=lambda _: scorer) as server, ThreadPoolExecutor(8) as pool:
         replies = pool.map(lambda n: server.score(*[picture(level) for level in levels[n % 5 :]]).json(), range(40))
         for number, reply in enumerate(replies):
             assert [item["score"] for item in reply["results"]] == levels[number % 5 :]
-    assert set(made.steps) == {5}
+    assert set(made.steps) == {1}
+
+
+def test_every_step_on_a_gpu_has_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = load_scorer("mini", batch_invariant=True)
+    assert isinstance(scorer, NetworkScorer)
+    network, counts = scorer._network, []
+    encode = network.encode_images
+    monkeypatch.setattr(network, "encode_images", lambda pixels: counts.append(len(pixels)) or encode(pixels))
+    images = [Image.new("RGB", (64, 64), (n, 2 * n, 0)) for n in range(7)]
+    alone = scorer.score(images, "a cat")
+    assert counts == [1] * 7
+    scorer._filled, scorer._map = 5, map  # what a device other than the CPU has
+    assert scorer.score(images, "a cat") == pytest.approx(alone, abs=1e-4)
+    assert counts[7:] == [5, 5]
 
 
 def test_an_image_of_pillow_is_what_its_file_is(photograph_files: list[Path]) -> None:

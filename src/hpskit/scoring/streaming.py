@@ -87,7 +87,7 @@ def prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> Ready 
 def by_halves(
     ask: Callable[[list[Any], list[str]], list[T]], images: list[Any], prompts: list[str]
 ) -> list[T | Exception]:
-    """What `ask` gives for each image, or its error: halves are asked again, so that a broken one spoils no other."""
+    """Return what `ask` gives for each image, or its error: halves are asked again, so a broken one spoils none."""
     try:
         return [*ask(images, prompts)]
     except Exception as error:  # noqa: BLE001  # whoever asked gets it
