@@ -20,6 +20,7 @@ from hpskit import __version__
 from hpskit.cli import (
     annotate,
     benchmark,
+    cluster,
     compare,
     data,
     evaluate,
@@ -64,6 +65,7 @@ app.add_typer(annotate.app, name="annotate")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(study.app, name="study")
 app.add_typer(reward.app, name="reward")
+app.add_typer(cluster.app, name="cluster")
 
 
 def _flowing(text: str) -> str:
@@ -75,7 +77,8 @@ def _flowing(text: str) -> str:
     return "\n\n".join(p.removeprefix("\b\n") if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
 
 
-for _group in (app, models.app, data.app, prompts.app, images.app, annotate.app, benchmark.app, study.app, reward.app):
+_GROUPS = (models, data, prompts, images, annotate, benchmark, study, reward, cluster)
+for _group in (app, *(module.app for module in _GROUPS)):
     for _command in _group.registered_commands:
         assert _command.callback is not None
         _command.help = _flowing(_command.callback.__doc__ or "")

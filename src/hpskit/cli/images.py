@@ -13,24 +13,26 @@ from hpskit.cli.options import Json, Match, echo, echo_json, new_table, progress
 if TYPE_CHECKING:
     from hpskit.images.run import Made
 
-__all__ = ["app"]
+__all__ = ["Generators", "Out", "Prompts", "RetryFailed", "Seed", "app", "tell"]
 
 app = typer.Typer(help="Images of generators for prompts: make them, bring them in, check them.", no_args_is_help=True)
 
 Prompts = Annotated[str, typer.Option(help="Suite: file or folder of prompts, or a name; see docs/benchmark.md.")]
 Out = Annotated[Path, typer.Option(help="Folder of the run, with a folder for each generator.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides the seed of every image.")]
+Generators = Annotated[Path, typer.Option(help="TOML file with a table \\[\\[generator]] for each.")]
+RetryFailed = Annotated[
+    str, typer.Option(metavar="REASON", help="Try images again that failed for this reason; `all` for any.")
+]
 
 
 @app.command()
 def generate(
     prompts: Prompts,
-    generators: Annotated[Path, typer.Option(help="TOML file with a table \\[\\[generator]] for each.")],
+    generators: Generators,
     out: Out,
     seed: Seed = 0,
-    retry_failed: Annotated[
-        str, typer.Option(metavar="REASON", help="Try images again that failed for this reason; `all` for any.")
-    ] = "",
+    retry_failed: RetryFailed = "",
     as_json: Json = False,
 ) -> None:
     """Make the images of every generator for every prompt; killed, the same command goes on.
@@ -62,7 +64,7 @@ def generate(
             progress=step_progress(bar),
         )
         made = make(run)
-    _tell(made, out, as_json)
+    tell(made, out, as_json)
 
 
 @app.command("import")
@@ -93,7 +95,7 @@ def import_(
     echo(*(f"note: {note}" for note in images.notes), err=True)
     with progress_bar() as bar:
         made = import_images(suite, images, name, out, progress=step_progress(bar))
-    _tell(made, out, as_json)
+    tell(made, out, as_json)
 
 
 @app.command()
@@ -136,7 +138,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _tell(made: Made, out: Path, as_json: bool) -> None:
+def tell(made: Made, out: Path, as_json: bool) -> None:
     if as_json:
         echo_json({"states": made.states, "missing": made.missing})
     else:

@@ -235,14 +235,7 @@ class Work:
 
     def check_row(self, row: Mapping[str, Any]) -> None:
         """See that a row has a prompt, and nothing that its output cannot have."""
-        name = self.table.prompt
-        place, prompt = f"column {shown(name)}", row.get(name)
-        if name not in row:
-            raise RecordError(place, f"is missing (there are: {listed(map(shown, row), 20) or 'none'})")
-        if not isinstance(prompt, str):
-            raise RecordError(place, f"is {shown(prompt, 40)}", expected="a text")
-        if not prompt.strip():
-            raise RecordError(place, "is empty")
+        self.table.prompt_of(row)
         if taken := [name for name in self.ours if name in row]:
             raise RecordError(
                 f"column {shown(taken[0])}", "is needed for the output", cure="rename it, or use --prefix"

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from hpskit.errors import InputError, RecordError, printable, shown
 from hpskit.files import JSON
 from hpskit.pixels import LARGEST_FILE, Encoded
-from hpskit.rows import Row, readable
+from hpskit.rows import Report, Row, readable, refuse
 
 __all__ = ["IMAGES", "SHARDS", "read_shard"]
 
@@ -44,12 +44,18 @@ class Bounded:
 
 
 def read_shard(
-    path: Path, *, images: bool = True, span: range | None = None, ignored: Callable[[str], object] = lambda _: None
+    path: Path,
+    report: Report = refuse,
+    *,
+    images: bool = True,
+    span: range | None = None,
+    ignored: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Row]:
     """Read the samples of a tar as numbered rows: `__key__`, `image`, `txt`, and the fields of a `.json`.
 
     Args:
         path: a `.tar`, `.tar.gz` or `.tgz`.
+        report: receives the error of a sample whose members are not what their endings say; it is left out then.
         images: False leaves out the bytes of the images; of a tar that is not packed they are not read.
         span: numbers of the samples, from 1; None reads all. What is before it is passed over, and nothing behind it is
             looked at.
@@ -66,7 +72,7 @@ def read_shard(
                 gzip.open(path) if packed else path.open("rb") as handle,
                 tarfile.open(fileobj=cast(IO[bytes], Bounded(handle)), mode="r:") as archive,
             ):
-                yield from samples(path, archive, images=images, span=span, ignored=ignored)
+                yield from samples(path, archive, report, images=images, span=span, ignored=ignored)
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError) as error:
             if isinstance(error, InputError | UnicodeDecodeError):
                 raise
@@ -116,26 +122,36 @@ def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def samples(
-    path: Path, archive: tarfile.TarFile, *, images: bool, span: range | None, ignored: Callable[[str], object]
+    path: Path,
+    archive: tarfile.TarFile,
+    report: Report,
+    *,
+    images: bool,
+    span: range | None,
+    ignored: Callable[[str], object],
 ) -> Iterator[Row]:
     """Join the members of each key."""
-    start, number, row = 1 if span is None else span.start, 0, dict[str, Any]()
+    start, number, row, broken = 1 if span is None else span.start, 0, dict[str, Any](), 0
     for key, ending, member in members(path, archive, ignored):
         if row.get("__key__") != key:
-            if number >= start:
+            if number >= start and number != broken:
                 yield number, row
             number, row = number + 1, {"__key__": key}
         if span is not None and number >= span.stop:
             return
-        if number < start:
+        if number < start or number == broken:
             continue
         place = f"{path}: member {shown(member.name)}"
         data = content(archive, member) if images or ending not in IMAGES else _UNREAD[: member.size]
-        if ending in IMAGES:
-            add(row, {"image": Encoded(data, member.name)}, place)
-        else:
-            add(row, {"txt": text(data, place)} if ending == "txt" else fields(data, place), place)
-    if number >= start:
+        try:
+            if ending in IMAGES:
+                add(row, {"image": Encoded(data, member.name)}, place)
+            else:
+                add(row, {"txt": text(data, place)} if ending == "txt" else fields(data, place), place)
+        except RecordError as error:
+            report(error)
+            broken = number
+    if number >= start and number != broken:
         yield number, row
     check_end(path, archive)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from hpskit.errors import ImageError
 from hpskit.pixels import Encoded, Preprocessing, as_float, as_pixels, opened, to_image
+from hpskit.scoring.addresses import Address
 from hpskit.scoring.contract import ImageLike
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ Outcome = list[float] | ImageError
 
 
 def stream(
-    scorers: Sequence[PreferenceScorer], images: Iterable[ImageLike], prompts: Iterable[str]
+    scorers: Sequence[PreferenceScorer],
+    images: Iterable[ImageLike | Address],
+    prompts: Iterable[str],
+    *,
+    threads: int = min(4, os.cpu_count() or 1),
 ) -> Iterator[list[Outcome]]:
     """Score pairs of image and prompt by every scorer. Batches are as large as the smallest that a scorer wants.
 
@@ -45,6 +50,7 @@ def stream(
         scorers: at least one.
         images: read as they are needed.
         prompts: one for each image, checked.
+        threads: bring, decode and preprocess images.
 
     Yields:
         Outcomes in the order of the images; one that cannot be used comes out as its error, in its place.
@@ -52,7 +58,7 @@ def stream(
     kinds = {scorer.preprocessing for scorer in scorers}
     size = min(scorer.batch_size for scorer in scorers)
     pairs = iter(zip(images, prompts, strict=True))
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-decode") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="hpskit-decode") as pool:
         queue: deque[list[tuple[Future[Ready | ImageError], str]]] = deque()
         try:
             while batch := list(itertools.islice(pairs, size)):
@@ -69,12 +75,13 @@ Ready: TypeAlias = Mapping[Preprocessing | None, Prepared]
 """One image, prepared in several ways."""
 
 
-def prepare(image: ImageLike, kinds: Collection[Preprocessing | None]) -> Ready | ImageError:
+def prepare(image: ImageLike | Address, kinds: Collection[Preprocessing | None]) -> Ready | ImageError:
     """Decode an image once and preprocess it in each of these ways; or return why that cannot be done."""
     import torch
 
     try:
         with torch.inference_mode():
+            image = image.read() if isinstance(image, Address) else image
             if not isinstance(image, str | os.PathLike | Encoded | Image.Image):
                 pixels = as_float(as_pixels(image, dimensions=3, layout="NCHW"))
                 return {kind: kind(pixels) if kind else to_image(pixels) for kind in kinds}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hpskit.errors import ImageError, InputError, OutputError, RecordError, shown
+from hpskit.errors import ImageError, InputError, OutputError, RecordError, listed, shown
 from hpskit.files import expand
 from hpskit.pixels import LARGEST_FILE, Encoded, check_file
 from hpskit.rows import (
@@ -34,12 +34,25 @@ from hpskit.scoring.shards import IMAGES, SHARDS, read_shard
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Row", "Table", "fits", "holds_bytes", "open_table"]
+__all__ = [
+    "ENDINGS",
+    "LOOKED_AT",
+    "Row",
+    "Table",
+    "check_kinds",
+    "choose_columns",
+    "common_schema",
+    "ending",
+    "fits",
+    "holds_bytes",
+    "open_table",
+    "unbraced",
+]
 
 Row: TypeAlias = tuple[int, str, dict[str, Any]]
 """Number in the whole table, from 1; place in words; column -> value."""
 
-_ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet", *SHARDS)
+ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet", *SHARDS)
 _ROLES = {
     "image": (
         *("image", "image_path", "img", "img_path", "image_file", "file_name", "filename", "file_path", "filepath"),
@@ -48,7 +61,8 @@ _ROLES = {
     "prompt": PROMPT_NAMES,
 }
 """Usual names of the columns. The first of each is the documented one, and taken whatever else is there."""
-_LOOKED_AT = 100
+LOOKED_AT = 100
+"""Rows that are read to see which columns there are."""
 _BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_FILES = 100_000
 
@@ -183,6 +197,17 @@ class Table:
         check_file(path)
         return path
 
+    def prompt_of(self, row: Mapping[str, Any]) -> str:
+        """Return the prompt of a row; none, or an empty one, is a RecordError."""
+        place, prompt = f"column {shown(self.prompt)}", row.get(self.prompt)
+        if self.prompt not in row:
+            raise RecordError(place, f"is missing (there are: {listed(map(shown, row), 20) or 'none'})")
+        if not isinstance(prompt, str):
+            raise RecordError(place, f"is {shown(prompt, 40)}", expected="a text")
+        if not prompt.strip():
+            raise RecordError(place, "is empty")
+        return prompt
+
     @property
     def embeds(self) -> bool:
         """Tell whether the rows may hold the images themselves, as bytes or in a struct of `bytes` and `path`."""
@@ -204,12 +229,18 @@ def open_table(items: str | os.PathLike[str], columns: str = "") -> Table:
         table.schema = common_schema(table.files)
         table.columns = tuple(table.schema.names)
     else:
-        first = itertools.islice(Table(name=table.name, files=table.files[:1]).rows(images=False), _LOOKED_AT)
+        first = itertools.islice(Table(name=table.name, files=table.files[:1]).rows(images=False), LOOKED_AT)
         table.columns = tuple(dict.fromkeys(name for _, _, value in first for name in value))
         if not table.columns:
             raise InputError(table.name, "has no rows", expected="at least one with an image and a prompt")
         for path in table.files[1:] if table.ending in (".csv", ".tsv") else ():
             check_header(path, next(read_rows(path), (0, {}))[1], table)
+    choose_columns(table, columns)
+    return table
+
+
+def choose_columns(table: Table, columns: str) -> None:
+    """Choose the image and the prompt among the columns that a table is known to have; see `open_table`."""
     said = named_columns(columns, _ROLES, table.files[0], table.columns)
     for role in _ROLES:
         setattr(table, role, said.get(role) or choose(table, role))
@@ -221,7 +252,6 @@ def open_table(items: str | os.PathLike[str], columns: str = "") -> Table:
     if guessed:
         what = ", ".join(f"{role} is the column {shown(name)}" for role, name in guessed.items())
         table.note = f"{table.name}: {what}, by its name; {as_option(roles_of(table))} would say so"
-    return table
 
 
 def role_names(table: Table) -> str:
@@ -274,15 +304,18 @@ def find_files(items: str) -> tuple[Path, ...]:
         found += map(Path, fitting)
         if len(found) > _MOST_FILES:
             raise InputError(items, f"names more than {_MOST_FILES:,} files", cure="name fewer at once")
+    check_kinds(items, found)
+    return tuple(found)
+
+
+def check_kinds(items: str, found: Collection[Path]) -> None:
+    """See that files are of a kind that is read, all of one; else it is an InputError."""
     kinds = {ending(one) for one in found}
-    wrong = next((one for one in found if ending(one) not in _ENDINGS), None)
+    wrong = next((one for one in found if ending(one) not in ENDINGS), None)
     if wrong is not None:
-        raise InputError(
-            wrong, f"ends in {wrong.suffix!r}", expected=f"one of {', '.join(_ENDINGS)}", cure="convert it"
-        )
+        raise InputError(wrong, f"ends in {wrong.suffix!r}", expected=f"one of {', '.join(ENDINGS)}", cure="convert it")
     if len(kinds) > 1:
         raise InputError(items, f"names files of several kinds ({', '.join(sorted(kinds))})", expected="one")
-    return tuple(found)
 
 
 def stamp(path: Path) -> tuple[int, ...]:

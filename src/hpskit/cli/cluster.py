@@ -1,0 +1,152 @@
+"""`hpskit cluster …`: scoring and generating on many machines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from hpskit.cli.images import Generators, Out, Prompts, RetryFailed, Seed, tell
+from hpskit.cli.options import (
+    Antialias,
+    Arch,
+    BatchSize,
+    Device,
+    Json,
+    Model,
+    Precision,
+    echo,
+    echo_json,
+    progress_bar,
+    step_progress,
+)
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Score and generate on many machines, each input exactly once.", no_args_is_help=True)
+
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Processes that work.  \\[default: one for each GPU, else for each free processor]"
+    ),
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|HOST:PORT|ray://HOST:PORT",
+        help="Cluster of Ray to join.  \\[default: start one on this machine]",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def score(
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            help="Folder, .jsonl, .csv, .parquet or .tar file, 'x-{00..12}.tar' or 'x-*.parquet', at a path or an "
+            "address such as s3://…; repeat for several.",
+        ),
+    ],
+    output: Annotated[str, typer.Option(help="Folder or address for the parquet files of the output.")],
+    model: Model = "mini",
+    columns: Annotated[
+        str, typer.Option(metavar="image=NAME,prompt=NAME", help="Which column is what.  \\[default: by usual names]")
+    ] = "",
+    id_column: Annotated[
+        str, typer.Option("--id", metavar="COLUMN", help="What a row is called.  \\[default: SHARD:NUMBER]")
+    ] = "",
+    engine: Annotated[
+        Literal["ray", "plain"], typer.Option(help="Ray, or this process alone, as one of those that Slurm starts.")
+    ] = "ray",
+    workers: Processes = None,
+    address: Address = "",
+    part: Annotated[
+        str, typer.Option(metavar="I/N", help="With --engine plain: only every N-th shard from the I-th on, as 2/8.")
+    ] = "1/1",
+    arch: Arch = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    antialias: Antialias = None,
+    as_json: Json = False,
+) -> None:
+    """Score every row of shards; killed, the same command goes on, and no row is lost or there twice.
+
+    OUTPUT/outcome=scores holds the scores, OUTPUT/outcome=errors the rows that have none with the reason, both as
+    parquet with a folder for each shard. At the end all rows are counted.
+
+    \b
+    hpskit cluster score --input shards/ --output scores/
+    hpskit cluster score --input 's3://bucket/x-{000..127}.tar' --output s3://bucket/scores --address auto
+    hpskit cluster score --input shards/ --output scores/ --engine plain --part 2/8
+    """
+    from dataclasses import asdict
+
+    from hpskit.errors import need
+
+    for module in ("fsspec", "ray") if engine == "ray" else ("fsspec",):
+        need(module, "hpskit cluster", "cluster")
+    from hpskit.cluster.score import Loading, ScoreShards, run
+
+    scorer = Loading(
+        model=model, arch=arch, precision=precision, device=device, batch_size=batch_size, antialias=antialias
+    )
+    config = ScoreShards(
+        inputs=inputs,
+        output=output,
+        scorer=scorer,
+        columns=columns,
+        id=id_column,
+        engine=engine,
+        workers=workers,
+        address=address,
+        part=part,
+    )
+    with progress_bar() as bar:
+        done = run(config, step_progress(bar))
+    if as_json:
+        echo_json({"output": output, **asdict(done)})
+    elif done.left:
+        echo(f"{output}: part {part} is done; {done.left:,} of {done.shards:,} shards are left to other parts")
+    else:
+        echo(f"{output}: {done.rows - done.errors:,} rows of {done.shards:,} shards scored, each once")
+    if done.errors:
+        echo(f"warning: {done.errors:,} rows have no score; outcome=errors says why", err=True)
+
+
+@app.command()
+def generate(
+    prompts: Prompts,
+    generators: Generators,
+    out: Out,
+    seed: Seed = 0,
+    retry_failed: RetryFailed = "",
+    workers: Processes = None,
+    address: Address = "",
+    as_json: Json = False,
+) -> None:
+    """Run `hpskit images generate` in many processes of Ray, on a folder that all machines share.
+
+    \b
+    hpskit cluster generate --prompts prompts.jsonl --generators gen.toml --out images/ --address auto
+    """
+    from hpskit.errors import need
+
+    need("ray", "hpskit cluster", "cluster")
+    from hpskit.cluster.generate import generate as place
+    from hpskit.images.plan import read_generators
+    from hpskit.images.run import GenerateRun
+    from hpskit.prompts.suites import open_suite
+
+    run = GenerateRun(
+        suite=open_suite(prompts, option="--prompts"),
+        generators=read_generators(generators),
+        out=out,
+        seed=seed,
+        retry_failed=retry_failed.removeprefix("reason="),
+    )
+    tell(place(run, workers=workers, address=address), out, as_json)

@@ -1,0 +1,185 @@
+"""The plan of Ray Data over shards, and the cluster that it runs on.
+
+A task reads a shard, actors with one scorer each score its blocks, and tasks write what became of them. Which rows are
+written stands in a checkpoint of Ray's, so a run that goes on leaves them out. The traps of Ray 2.60 that were measured
+have a guard here each; docs/cluster.md tells of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import posixpath
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+import ray
+import ray.data
+from ray.data.block import BlockMetadata
+from ray.data.checkpoint import CheckpointConfig
+from ray.data.datasource import Datasource, ReadTask
+
+from hpskit.cluster.scoring import Loading, scored
+from hpskit.cluster.shards import BYTES, ROWS, Columns, Shard, blocks, is_local
+from hpskit.cluster.store import Store
+from hpskit.errors import HpskitError, InputError, printable
+
+__all__ = ["Cluster", "identity", "joined", "score"]
+
+SPARE = 3
+"""Processors that actors leave to what reads, filters and writes: without them a plan hangs."""
+STORE = 2_000_000_000
+"""Bytes of the object store of a cluster that is started here; with 0.3 GB a plan hangs."""
+_LEAST_STORE = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """A cluster of Ray that this process has joined, as far as processes of one kind use it."""
+
+    workers: int
+    gpus: int
+    """GPUs of each worker."""
+
+    @property
+    def share(self) -> dict[str, int]:
+        """What a worker takes of it."""
+        return {"num_cpus": 1, "num_gpus": self.gpus}
+
+
+@contextlib.contextmanager
+def joined(address: str, workers: int | None, device: str = "auto") -> Iterator[Cluster]:
+    """Join a cluster, or start one on this machine, for as long as the block lasts.
+
+    Raises:
+        InputError: it cannot be reached, or is too small.
+        HpskitError: what a worker has raised.
+    """
+    mine = not ray.is_initialized()
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    count = workers or os.cpu_count() or 1
+    try:
+        if mine and address:
+            ray.init(address, **quiet)
+        elif mine:  # processors are only counted: work is shared out by them
+            ray.init(num_cpus=count + SPARE + 1, object_store_memory=STORE, include_dashboard=False, **quiet)
+    except Exception as error:  # RuntimeError, ConnectionError, ValueError, and those of grpc
+        place, found = f"--address {address}" if address else "Ray", printable(f"{type(error).__name__}: {error}", 300)
+        cure = "check that `ray status` works there, or leave it out" if address else "run the same command again"
+        raise InputError(place, f"cannot be reached ({found})", cure=cure) from error
+    try:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        yield room(workers, ray.cluster_resources(), device)
+    except ray.exceptions.RayError as error:
+        raise cause_of(error) from error
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def room(workers: int | None, there: dict[str, float], device: str = "auto") -> Cluster:
+    """See how many workers a cluster has room for; that there are fewer than a person wants is a warning.
+
+    Raises:
+        InputError: it has no room for one.
+    """
+    cpus, gpus = int(there.get("CPU", 0)), 0 if device == "cpu" else int(there.get("GPU", 0))
+    if cpus <= SPARE:
+        expected = f"at least {SPARE + 1}: {SPARE} read, filter and write, or nothing would ever be read"
+        raise InputError("the cluster", f"has {cpus} CPUs", expected=expected, cure="ray start --num-cpus says more")
+    if (store := there.get("object_store_memory", 0)) < _LEAST_STORE:
+        found, cure = f"has {store / 1e9:.2f} GB of object store", "ray start --object-store-memory gives more"
+        raise InputError("the cluster", found, expected=f"at least {_LEAST_STORE / 1e9:g} GB", cure=cure)
+    most = min(gpus, cpus - SPARE) if gpus else cpus - SPARE
+    if workers is not None and workers > most:
+        what = f"{gpus} GPUs and {cpus} CPUs" if gpus else f"{cpus} CPUs, of which {SPARE} read, filter and write"
+        warnings.warn(f"{most} workers instead of {workers}: the cluster has {what}", stacklevel=3)
+    return Cluster(workers=min(workers or most, most), gpus=1 if gpus else 0)
+
+
+def cause_of(error: BaseException) -> Exception:
+    """Return the error of ours that a worker has raised, out of those that Ray has put around it."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, HpskitError):
+            return found.alone()
+        found = getattr(found, "cause", None) or found.__cause__
+    return InputError("Ray", f"has given up ({printable(str(error), 600)})", cure="run the same command again")
+
+
+class Source(Datasource):
+    """Shards, each read by one task: so Ray merges no two of them, and none is a block that fails."""
+
+    def __init__(self, shards: Sequence[Shard], columns: Columns) -> None:
+        super().__init__()
+        self._tasks = [
+            ReadTask(
+                partial(blocks, shard, columns),
+                BlockMetadata(num_rows=None, size_bytes=None, input_files=[shard.place], exec_stats=None),
+            )
+            for shard in shards
+        ]
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Say nothing: it would take reading them."""
+        return None
+
+    def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
+        """Give the tasks."""
+        return self._tasks
+
+
+class Scoring:
+    """An actor with its scorer."""
+
+    def __init__(self, loading: Loading) -> None:
+        self.scorer = loading.load()
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Score a block."""
+        return scored(self.scorer, block)
+
+
+def identity(loading: Loading, cluster: Cluster) -> str:
+    """Load a scorer once where others will be, and return who it is: what is wrong with it shows before the plan."""
+    return str(ray.get(ray.remote(lambda: loading.load().info.identity).options(**cluster.share).remote()))
+
+
+def score(
+    loading: Loading, shards: Sequence[Shard], columns: Columns, store: Store, cluster: Cluster, rows: int = ROWS
+) -> None:
+    """Score what is not written yet, `rows` at most at a time.
+
+    Raises:
+        RayError: with what a worker has raised; see `cause_of`.
+    """
+    files = pa.fs.LocalFileSystem() if is_local(store.files) else pa.fs.PyFileSystem(pa.fs.FSSpecHandler(store.files))
+    context = ray.data.DataContext.get_current().copy()
+    context.target_max_block_size = BYTES
+    context.enable_progress_bars = False
+    context.checkpoint_config = CheckpointConfig(
+        "position",
+        posixpath.join(store.root, "_checkpoint"),
+        delete_checkpoint_on_success=False,  # not before all rows are counted
+        override_filesystem=files,
+    )
+    with ray.data.DataContext.current(context):
+        (
+            ray.data.read_datasource(Source(shards, columns), override_num_blocks=len(shards))
+            .repartition(target_num_rows_per_block=rows)
+            .map_batches(
+                Scoring,
+                fn_constructor_args=[loading],
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=cluster.workers),
+                **cluster.share,
+            )
+            .write_parquet(store.root, filesystem=files, partition_cols=["outcome", "shard"])
+        )

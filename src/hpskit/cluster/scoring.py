@@ -1,0 +1,95 @@
+"""A block of rows through a scorer: what becomes of each, whoever runs it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from hpskit.cluster.shards import END
+from hpskit.errors import ImageError
+from hpskit.pixels import Encoded
+from hpskit.scoring.addresses import Address, as_address
+from hpskit.scoring.book import shortest
+from hpskit.scoring.scorer import PreferenceScorer, load_scorer
+from hpskit.scoring.streaming import Outcome, by_halves, stream
+
+__all__ = ["Loading", "scored"]
+
+_BRINGERS = 16
+"""Threads that bring and decode images where they are at addresses."""
+SCORED = pa.schema(
+    {
+        "position": pa.int64(),
+        "shard": pa.string(),
+        "outcome": pa.string(),
+        "id": pa.string(),
+        "score": pa.float64(),
+        "error": pa.string(),
+        "scorer": pa.string(),
+    }
+)
+"""What becomes of a row."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loading:
+    """A scorer, as `load_scorer` takes it; each process that scores loads it for itself."""
+
+    model: str
+    arch: str | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    batch_size: int | None = None
+    antialias: bool | None = None
+
+    def load(self) -> PreferenceScorer:
+        """Load it, so that a score does not depend on what is scored beside it: a kill would change that."""
+        options = {name: value for name, value in asdict(self).items() if name != "model"}
+        return load_scorer(self.model, **options, batch_invariant=True)
+
+
+def scored(scorer: PreferenceScorer, block: pa.Table) -> pa.Table:
+    """Score a block of rows: what becomes of each, in the same order.
+
+    Raises:
+        ModelError: the scorer can score none of them, though their images are sound.
+    """
+    rows = block.to_pylist()
+    ready = [row for row in rows if row["error"] is None]
+    images = [image_of(row) for row in ready]
+    threads = {"threads": _BRINGERS} if any(isinstance(image, Address) for image in images) else {}
+
+    def ask(images: list[Any], prompts: list[str]) -> list[Outcome]:
+        return [outcome for batch in stream([scorer], images, prompts, **threads) for outcome in batch]
+
+    outcomes = by_halves(ask, images, [row["prompt"] for row in ready])
+    ours = [one for one in outcomes if isinstance(one, Exception) and not isinstance(one, ImageError)]
+    if ours and len(ours) == len(outcomes):
+        raise ours[0]
+    said = iter(outcomes)
+    results = [result(row, row["error"] if row["error"] is not None else next(said)) for row in rows]
+    for one in results:
+        one["scorer"] = scorer.info.identity if one["outcome"] == "scores" else None
+    return pa.Table.from_pylist(results, SCORED)
+
+
+def image_of(row: dict[str, Any]) -> Encoded | Address | Path:
+    """Return the image of a row of a block."""
+    if row["image"] is not None:
+        return Encoded(row["image"], row["path"])
+    named = as_address(row["path"])
+    return Path(row["path"]) if named is None else named
+
+
+def result(row: dict[str, Any], outcome: Outcome | Exception | str) -> dict[str, Any]:
+    """Return the row of the output."""
+    if isinstance(outcome, list) and not math.isfinite(outcome[0]):
+        outcome = f"{row['id']}: has the score {outcome[0]}, expected a number"
+    own = {name: row[name] for name in ("position", "shard", "id")}
+    if isinstance(outcome, list):
+        return own | {"outcome": "scores", "score": shortest(outcome[0])}
+    return own | ({"outcome": "ends"} if outcome == END else {"outcome": "errors", "error": str(outcome)})
