@@ -67,6 +67,7 @@ def score(
     part: Annotated[
         str, typer.Option(metavar="I/N", help="With --engine plain: only every N-th shard from the I-th on, as 2/8.")
     ] = "1/1",
+    block_rows: Annotated[int, typer.Option(min=1, help="Rows that are scored and written at a time, at most.")] = 512,
     arch: Arch = None,
     precision: Precision = "auto",
     device: Device = "auto",
@@ -105,6 +106,7 @@ def score(
         workers=workers,
         address=address,
         part=part,
+        rows=block_rows,
     )
     with progress_bar() as bar:
         done = run(config, step_progress(bar))

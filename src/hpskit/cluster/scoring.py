@@ -61,14 +61,14 @@ def scored(scorer: PreferenceScorer, block: pa.Table) -> pa.Table:
     rows = block.to_pylist()
     ready = [row for row in rows if row["error"] is None]
     images = [image_of(row) for row in ready]
-    threads = {"threads": _BRINGERS} if any(isinstance(image, Address) for image in images) else {}
+    more = {"threads": _BRINGERS} if any(isinstance(image, Address) for image in images) else {}
 
     def ask(images: list[Any], prompts: list[str]) -> list[Outcome]:
-        return [outcome for batch in stream([scorer], images, prompts, **threads) for outcome in batch]
+        return [outcome for batch in stream([scorer], images, prompts, bring=bring, **more) for outcome in batch]
 
     outcomes = by_halves(ask, images, [row["prompt"] for row in ready])
     ours = [one for one in outcomes if isinstance(one, Exception) and not isinstance(one, ImageError)]
-    if ours and len(ours) == len(outcomes):
+    if ours and not any(isinstance(one, list) for one in outcomes):
         raise ours[0]
     said = iter(outcomes)
     results = [result(row, row["error"] if row["error"] is not None else next(said)) for row in rows]
@@ -83,6 +83,11 @@ def image_of(row: dict[str, Any]) -> Encoded | Address | Path:
         return Encoded(row["image"], row["path"])
     named = as_address(row["path"])
     return Path(row["path"]) if named is None else named
+
+
+def bring(image: Encoded | Address | Path) -> Encoded | Path:
+    """Bring an image that is elsewhere."""
+    return image.read() if isinstance(image, Address) else image
 
 
 def result(row: dict[str, Any], outcome: Outcome | Exception | str) -> dict[str, Any]:

@@ -160,10 +160,11 @@ def version(info: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def brought(shard: Shard) -> Iterator[Path]:
-    """Bring a shard here for as long as the block lasts, if it is elsewhere.
+    """Bring a shard here for as long as the block lasts, if it is elsewhere; errors of the file speak of where it was.
 
     Raises:
-        OutputError: nobody gives it, after four attempts, or it has changed since it was listed.
+        InputError: nobody gives it, after four attempts.
+        OutputError: it has changed since it was listed.
     """
     files, path = storage(shard.place)
     with reachable(shard.place):
@@ -184,7 +185,11 @@ def brought(shard: Shard) -> Iterator[Path]:
                 if failed == _ATTEMPTS - 1:
                     raise
             time.sleep(pause(failed, None))
-        yield here
+        try:
+            yield here
+        except InputError as error:
+            place = error.place.replace(str(here), shard.place)
+            raise InputError(place, error.found, expected=error.expected, cure=error.cure) from error
 
 
 def columns_of(shards: Sequence[Shard], columns: str, id_column: str) -> tuple[Columns, str]:
@@ -199,22 +204,11 @@ def columns_of(shards: Sequence[Shard], columns: str, id_column: str) -> tuple[C
             rows = (value for _, value in numbered(table, path) if not isinstance(value, InputError))
             table.columns = tuple(dict.fromkeys(name for row in itertools.islice(rows, LOOKED_AT) for name in row))
             if table.columns:
-                with contextlib.closing(rows), at_home(shard, path):
-                    choose_columns(table, columns)
-                    if id_column and id_column not in table.columns:
-                        guess(path, "id", [], table.columns)
+                choose_columns(table, columns)
+                if id_column and id_column not in table.columns:
+                    guess(path, "id", [], table.columns)
                 return Columns(image=table.image, prompt=table.prompt, id=id_column), table.note
     raise InputError("--input", "has no row that can be read", expected="at least one with an image and a prompt")
-
-
-@contextlib.contextmanager
-def at_home(shard: Shard, path: Path) -> Iterator[None]:
-    """Let errors of a file that was brought here speak of where it came from."""
-    try:
-        yield
-    except InputError as error:
-        place = error.place.replace(str(path), shard.place)
-        raise InputError(place, error.found, expected=error.expected, cure=error.cure) from error
 
 
 def blocks(shard: Shard, columns: Columns, most: int = ROWS) -> Iterator[pa.Table]:

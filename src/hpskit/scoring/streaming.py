@@ -16,7 +16,6 @@ from PIL import Image
 
 from hpskit.errors import ImageError
 from hpskit.pixels import Encoded, Preprocessing, as_float, as_pixels, opened, to_image
-from hpskit.scoring.addresses import Address
 from hpskit.scoring.contract import ImageLike
 
 if TYPE_CHECKING:
@@ -39,9 +38,10 @@ Outcome = list[float] | ImageError
 
 def stream(
     scorers: Sequence[PreferenceScorer],
-    images: Iterable[ImageLike | Address],
+    images: Iterable[Any],
     prompts: Iterable[str],
     *,
+    bring: Callable[[Any], ImageLike] = lambda image: image,
     threads: int = min(4, os.cpu_count() or 1),
 ) -> Iterator[list[Outcome]]:
     """Score pairs of image and prompt by every scorer. Batches are as large as the smallest that a scorer wants.
@@ -50,7 +50,8 @@ def stream(
         scorers: at least one.
         images: read as they are needed.
         prompts: one for each image, checked.
-        threads: bring, decode and preprocess images.
+        bring: makes an image of what stands for one; it may wait, and raise an ImageError.
+        threads: bring, decode and preprocess.
 
     Yields:
         Outcomes in the order of the images; one that cannot be used comes out as its error, in its place.
@@ -62,7 +63,7 @@ def stream(
         queue: deque[list[tuple[Future[Ready | ImageError], str]]] = deque()
         try:
             while batch := list(itertools.islice(pairs, size)):
-                queue.append([(pool.submit(prepare, image, kinds), prompt) for image, prompt in batch])
+                queue.append([(pool.submit(prepare, image, kinds, bring), prompt) for image, prompt in batch])
                 if len(queue) > _DECODED_AHEAD:
                     yield _score(scorers, queue.popleft())
             while queue:
@@ -75,13 +76,15 @@ Ready: TypeAlias = Mapping[Preprocessing | None, Prepared]
 """One image, prepared in several ways."""
 
 
-def prepare(image: ImageLike | Address, kinds: Collection[Preprocessing | None]) -> Ready | ImageError:
+def prepare(
+    image: Any, kinds: Collection[Preprocessing | None], bring: Callable[[Any], ImageLike] = lambda image: image
+) -> Ready | ImageError:
     """Decode an image once and preprocess it in each of these ways; or return why that cannot be done."""
     import torch
 
     try:
         with torch.inference_mode():
-            image = image.read() if isinstance(image, Address) else image
+            image = bring(image)
             if not isinstance(image, str | os.PathLike | Encoded | Image.Image):
                 pixels = as_float(as_pixels(image, dimensions=3, layout="NCHW"))
                 return {kind: kind(pixels) if kind else to_image(pixels) for kind in kinds}

@@ -1,0 +1,166 @@
+"""Ray gives what plain processes give, row for row, and a plan of images its images; on a cluster that is started here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from error_fields import at
+from hpskit.cluster.score import ScoreShards, Summary, run
+from hpskit.cluster.scoring import Loading
+from hpskit.cluster.shards import Columns, find_shards
+from hpskit.errors import InputError, ModelError
+from shard_files import write_shards
+from small_inputs import write_suite
+
+ray_data = pytest.importorskip("hpskit.cluster.ray_data", reason="needs hpskit[cluster]")
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ray_data.Cluster]:
+    """A cluster that all tests share: one takes half a minute to start here, and may fail to on a busy machine."""
+    for attempt in range(3):
+        try:
+            with ray_data.joined("", WORKERS) as found:
+                yield found
+            return
+        except InputError:
+            if attempt == 2:
+                raise
+            time.sleep(5)
+
+
+def score(source: object, out: object, **more: Any) -> Summary:
+    """Score shards; on Ray unless told otherwise."""
+    settings = {"engine": "ray", "workers": WORKERS, "rows": 5, "scorer": Loading(model="mini"), **more}
+    return run(ScoreShards(inputs=[str(source)], output=str(out), **settings))
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    """All rows of an output, in order."""
+    return sorted(pq.read_table(out).to_pylist(), key=lambda row: row["position"])
+
+
+# The guards, which need no cluster
+
+
+def test_some_processors_are_left_to_what_reads_and_writes() -> None:
+    """Actors that take every one leave none for reading, and nothing ever ends."""
+    store = {"object_store_memory": 2e9}
+    with pytest.warns(UserWarning, match="5 workers instead of 8"):
+        assert ray_data.room(8, {"CPU": 8, **store}).workers == 5
+    assert ray_data.room(None, {"CPU": 64, "GPU": 8, **store}) == ray_data.Cluster(workers=8, gpus=1)
+    assert ray_data.room(4, {"CPU": 64, "GPU": 8, **store}, "cpu") == ray_data.Cluster(workers=4, gpus=0)
+    with pytest.raises(InputError, check=at("the cluster", found="has 2 CPUs", expected="at least 4")):
+        ray_data.room(2, {"CPU": 2, **store})
+    with pytest.raises(InputError, check=at(found="has 0.30 GB", cure="--object-store-memory")):
+        ray_data.room(2, {"CPU": 8, "object_store_memory": 3e8})
+
+
+# On a cluster
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["parquet", "tar", "jsonl"])
+def test_ray_gives_what_a_plain_process_gives(
+    kind: str, cluster: object, tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_shards(tmp_path / "in", photographs, kind, shards=4)
+    done = score(folder, tmp_path / "ray")
+    assert done == score(folder, tmp_path / "plain", engine="plain")
+    assert rows(tmp_path / "ray") == rows(tmp_path / "plain")
+    assert not (tmp_path / "ray/_checkpoint").exists()
+    monkeypatch.setattr(ray_data, "score", lambda *_: pytest.fail("a plan without rows would hang"))
+    assert score(folder, tmp_path / "ray") == done
+
+
+@pytest.mark.slow
+def test_small_files_stay_apart(cluster: object, tmp_path: Path, photographs: list[Image.Image]) -> None:
+    """In one block they would keep one actor busy, and the others idle."""
+    import ray.data
+
+    found = find_shards([str(write_shards(tmp_path / "in", photographs, "parquet", shards=6))])
+    source = ray_data.Source(found, Columns(image="image", prompt="prompt"))
+    shards = [
+        {row["shard"] for row in block.to_pylist()}
+        for block in ray.data.read_datasource(source, override_num_blocks=6).iter_batches(
+            batch_size=None, batch_format="pyarrow"
+        )
+    ]
+    assert sorted(shards, key=min) == [{f"{n}.parquet"} for n in range(6)]
+
+
+@pytest.mark.slow
+def test_what_was_written_and_not_noted_is_made_again(
+    cluster: object, tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state that a kill leaves between the two: Ray deletes such rows, also those of a shard that looked whole."""
+    folder, out = write_shards(tmp_path / "in", photographs, "parquet"), tmp_path / "out"
+    monkeypatch.setattr("hpskit.cluster.store.Store.remove", lambda *_: None)
+    score(folder, out)
+    before = rows(out)
+    (out / "_hpskit.json").write_text(json.dumps({**json.loads((out / "_hpskit.json").read_text()), "complete": False}))
+    first, second = sorted((out / "_checkpoint").iterdir())[:2]
+    first.rename(first.with_suffix(".pending.parquet"))  # written, not noted
+    for path in out.glob(f"outcome=*/*/{second.stem}*"):
+        path.unlink()  # and this was never written
+    second.unlink()
+    score(folder, out)
+    assert rows(out) == before
+
+
+@pytest.mark.slow
+def test_errors_of_workers_are_ours(cluster: object, tmp_path: Path, photographs: list[Image.Image]) -> None:
+    folder = write_shards(tmp_path / "in", photographs, "parquet", shards=1)
+    with pytest.raises(ModelError, check=at(found="nobody")):
+        score(folder, tmp_path / "out", scorer=Loading(model="nobody"))
+    own = tmp_path / "own.py"
+    own.write_text("class Own:\n    def score(self, images, prompts):\n        raise ValueError('always')\n")
+    with pytest.raises(ModelError, check=at(found="always")):
+        score(folder, tmp_path / "own", scorer=Loading(model=f"{own}:Own"))
+
+
+@pytest.mark.slow
+def test_images_of_a_plan(cluster: object, tmp_path: Path) -> None:
+    from hpskit.cluster.generate import generate
+    from hpskit.images.plan import read_generators
+    from hpskit.images.run import GenerateRun
+    from hpskit.images.run import generate as alone
+    from hpskit.prompts.suites import open_suite
+
+    (tmp_path / "painters.toml").write_text('[[generator]]\nkind = "painter"\nname = "fine"\nimages = 2\n')
+    settings = {
+        "suite": open_suite(str(write_suite(tmp_path / "suite.jsonl"))),
+        "generators": read_generators(tmp_path / "painters.toml"),
+    }
+    made = generate(GenerateRun(out=tmp_path / "ray", **settings), workers=WORKERS)
+    assert made == alone(GenerateRun(out=tmp_path / "alone", **settings))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "ray/fine").rglob("*.png")} == {
+        path.name: path.read_bytes() for path in (tmp_path / "alone/fine").rglob("*.png")
+    }
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_nothing_is_lost_or_doubled() -> None:
+    script = Path(__file__).parents[2] / "benchmarks/cluster.py"
+    done = subprocess.run(
+        [sys.executable, script, "kills", "--times", "5"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert sum(found["killed"].values()) == 5
+    assert (found["lost"], found["doubled"]) == (0, 0)
