@@ -1,7 +1,7 @@
 """Score shards on Ray while it is killed, and measure what Ray costs.
 
-    python benchmarks/cluster.py kills --times 20      # driver and workers killed at random moments: what is lost, doubled
-    python benchmarks/cluster.py overhead --images 9600   # Ray with two workers against two plain processes
+    python benchmarks/cluster.py kills --times 20        # drivers and workers killed at random moments
+    python benchmarks/cluster.py overhead --images 9600  # Ray with two workers against two plain processes
 
 Images are made up, parquet files of 256 pixels each. Needs hpskit[cluster]; nothing leaves this machine.
 """
@@ -117,7 +117,7 @@ def seconds(*commands: list[str]) -> float:
     """How long commands take that run side by side."""
     begun = time.monotonic()
     running = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for words in commands]
-    if any([process.wait() for process in running]):
+    if any([process.wait() for process in running]):  # noqa: C419  # all of them
         sys.exit("a command failed")
     return time.monotonic() - begun
 

@@ -1,4 +1,4 @@
-"""Ray gives what plain processes give, row for row, and a plan of images its images; on a cluster that is started here."""
+"""Ray gives what plain processes give, row for row; on a cluster that is started here."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_errors_of_workers_are_ours(cluster: object, tmp_path: Path, photographs
         score(folder, tmp_path / "out", scorer=Loading(model="nobody"))
     own = tmp_path / "own.py"
     own.write_text("class Own:\n    def score(self, images, prompts):\n        raise ValueError('always')\n")
-    with pytest.raises(ModelError, check=at(found="always")):
+    with pytest.raises(ModelError, match="always"):
         score(folder, tmp_path / "own", scorer=Loading(model=f"{own}:Own"))
 
 

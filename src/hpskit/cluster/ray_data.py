@@ -11,11 +11,14 @@ import contextlib
 import logging
 import os
 import posixpath
+import re
+import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -25,6 +28,7 @@ from ray.data.block import BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, ReadTask
 
+from hpskit import errors
 from hpskit.cluster.scoring import Loading, scored
 from hpskit.cluster.shards import BYTES, ROWS, Columns, Shard, blocks, is_local
 from hpskit.cluster.store import Store
@@ -37,6 +41,8 @@ SPARE = 3
 STORE = 2_000_000_000
 """Bytes of the object store of a cluster that is started here; with 0.3 GB a plan hangs."""
 _LEAST_STORE = 1_000_000_000
+_ANSWER = 10.0
+"""Seconds within which a cluster has to answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,19 +69,21 @@ def joined(address: str, workers: int | None, device: str = "auto") -> Iterator[
     """
     mine = not ray.is_initialized()
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an error
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     count = workers or os.cpu_count() or 1
     try:
         if mine and address:
+            if (where := urlsplit(address if "//" in address else f"//{address}")).port:  # Ray would try for minutes
+                socket.create_connection((where.hostname or "", where.port), _ANSWER).close()
             ray.init(address, **quiet)
         elif mine:  # processors are only counted: work is shared out by them
-            ray.init(num_cpus=count + SPARE + 1, object_store_memory=STORE, include_dashboard=False, **quiet)
+            ray.init("local", num_cpus=count + SPARE + 1, object_store_memory=STORE, include_dashboard=False, **quiet)
     except Exception as error:  # RuntimeError, ConnectionError, ValueError, and those of grpc
         place, found = f"--address {address}" if address else "Ray", printable(f"{type(error).__name__}: {error}", 300)
         cure = "check that `ray status` works there, or leave it out" if address else "run the same command again"
         raise InputError(place, f"cannot be reached ({found})", cure=cure) from error
     try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         yield room(workers, ray.cluster_resources(), device)
     except ray.exceptions.RayError as error:
         raise cause_of(error) from error
@@ -104,14 +112,15 @@ def room(workers: int | None, there: dict[str, float], device: str = "auto") -> 
     return Cluster(workers=min(workers or most, most), gpus=1 if gpus else 0)
 
 
-def cause_of(error: BaseException) -> Exception:
-    """Return the error of ours that a worker has raised, out of those that Ray has put around it."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, HpskitError):
-            return found.alone()
-        found = getattr(found, "cause", None) or found.__cause__
-    return InputError("Ray", f"has given up ({printable(str(error), 600)})", cure="run the same command again")
+def cause_of(error: ray.exceptions.RayError) -> Exception:
+    """Return the error of ours that a worker has raised, as far as Ray has kept it; else what Ray says."""
+    if isinstance(cause := getattr(error, "cause", None), HpskitError):
+        return cause.alone()
+    if said := re.findall(r"^hpskit\.errors\.(\w+): (.+)$", str(error), re.MULTILINE):  # of others it keeps the text
+        kind, text = said[-1]
+        return getattr(errors, kind)(text)  # type: ignore[no-any-return]
+    last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return InputError("Ray", f"has given up ({printable(last, 300)})", cure="run the same command again")
 
 
 class Source(Datasource):
@@ -161,7 +170,9 @@ def score(
         RayError: with what a worker has raised; see `cause_of`.
     """
     files = pa.fs.LocalFileSystem() if is_local(store.files) else pa.fs.PyFileSystem(pa.fs.FSSpecHandler(store.files))
-    context = ray.data.DataContext.get_current().copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of options that Ray itself copies
+        context = ray.data.DataContext.get_current().copy()
     context.target_max_block_size = BYTES
     context.enable_progress_bars = False
     context.checkpoint_config = CheckpointConfig(
