@@ -68,6 +68,15 @@ def test_some_processors_are_left_to_what_reads_and_writes() -> None:
         ray_data.room(2, {"CPU": 8, "object_store_memory": 3e8})
 
 
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    """Ray alone would try for minutes."""
+    with (
+        pytest.raises(InputError, check=at("--address 127.0.0.1:9", found="refused")),
+        ray_data.joined("127.0.0.1:9", WORKERS),
+    ):
+        pass
+
+
 # On a cluster
 
 

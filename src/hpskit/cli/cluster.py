@@ -11,10 +11,12 @@ from hpskit.cli.options import (
     Antialias,
     Arch,
     BatchSize,
+    Cluster,
     Device,
     Json,
     Model,
     Precision,
+    Processes,
     echo,
     echo_json,
     progress_bar,
@@ -24,21 +26,6 @@ from hpskit.cli.options import (
 __all__ = ["app"]
 
 app = typer.Typer(help="Score and generate on many machines, each input exactly once.", no_args_is_help=True)
-
-Processes = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", min=1, help="Processes that work.  \\[default: one for each GPU, else for each free processor]"
-    ),
-]
-Address = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|HOST:PORT|ray://HOST:PORT",
-        help="Cluster of Ray to join.  \\[default: start one on this machine]",
-        show_default=False,
-    ),
-]
 
 
 @app.command()
@@ -63,7 +50,7 @@ def score(
         Literal["ray", "plain"], typer.Option(help="Ray, or this process alone, as one of those that Slurm starts.")
     ] = "ray",
     workers: Processes = None,
-    address: Address = "",
+    address: Cluster = "",
     part: Annotated[
         str, typer.Option(metavar="I/N", help="With --engine plain: only every N-th shard from the I-th on, as 2/8.")
     ] = "1/1",
@@ -91,7 +78,8 @@ def score(
 
     for module in ("fsspec", "ray") if engine == "ray" else ("fsspec",):
         need(module, "hpskit cluster", "cluster")
-    from hpskit.cluster.score import Loading, ScoreShards, run
+    from hpskit.cluster.score import ScoreShards, run
+    from hpskit.cluster.scoring import Loading
 
     scorer = Loading(
         model=model, arch=arch, precision=precision, device=device, batch_size=batch_size, antialias=antialias
@@ -128,7 +116,7 @@ def generate(
     seed: Seed = 0,
     retry_failed: RetryFailed = "",
     workers: Processes = None,
-    address: Address = "",
+    address: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Run `hpskit images generate` in many processes of Ray, on a folder that all machines share.

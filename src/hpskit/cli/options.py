@@ -26,6 +26,7 @@ __all__ = [
     "Antialias",
     "Arch",
     "BatchSize",
+    "Cluster",
     "ComparePixels",
     "Data",
     "DataFormat",
@@ -38,6 +39,7 @@ __all__ = [
     "OnBroken",
     "Persons",
     "Precision",
+    "Processes",
     "Scorers",
     "Settings",
     "TrainingData",
@@ -139,6 +141,22 @@ OnBroken = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Threads of a process that decode.  \\[default: one for each processor, at most 8]"),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes of Ray, at most.  \\[default: one for each GPU or free processor]",
+    ),
+]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|HOST:PORT|ray://HOST:PORT",
+        help="Cluster of Ray to join.  \\[default: start one on this machine]",
+        show_default=False,
+    ),
 ]
 Match = Annotated[
     Literal["auto", "number", "order"],

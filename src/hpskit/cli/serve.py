@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from hpskit.cli.options import Arch, Device, Precision, echo
+from hpskit.cli.options import Arch, Cluster, Device, Precision, Processes, echo
 from hpskit.errors import InputError, need
 
 __all__ = ["serve"]
@@ -55,6 +56,12 @@ def serve(
         int, typer.Option(min=1, help="Images that may wait; what comes then is refused with 429.")
     ] = 1024,
     log: Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON on standard error per request.")] = True,
+    engine: Annotated[
+        Literal["process", "ray"],
+        typer.Option(help="This process, or Ray Serve: as many processes as the load needs; see docs/cluster.md."),
+    ] = "process",
+    workers: Processes = None,
+    address: Cluster = "",
 ) -> None:
     """Serve scorers over HTTP until SIGTERM or Ctrl-C; then what was let in is answered first.
 
@@ -69,6 +76,9 @@ def serve(
     """
     for module in ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn"):
         need(module, "hpskit serve", "serve")
+    if engine == "ray":
+        for module in ("ray", "grpc_reflection"):
+            need(module, "hpskit serve --engine ray", "cluster,ray-serve")
     if new_key:
         from hpskit.serving.app import new_key as make
 
@@ -77,8 +87,15 @@ def serve(
         echo(make(keys, new_key))
         return
     from hpskit.serving.batching import Limits
-    from hpskit.serving.running import run
 
+    if engine == "ray":
+        from hpskit.cluster.serve import run as run_on_ray
+
+        run = partial(run_on_ray, workers=workers, address=address)
+    else:
+        from hpskit.serving.running import run as run_here
+
+        run = partial(run_here, log=log)
     run(
         models or ["mini"],
         host=host,
@@ -92,6 +109,5 @@ def serve(
         wires=wire or (),
         urls=allow_urls,
         limits=Limits(images=queue),
-        log=log,
         said=lambda text: echo(text, err=text.startswith("note")),
     )

@@ -123,7 +123,7 @@ def cause_of(error: ray.exceptions.RayError) -> Exception:
     return InputError("Ray", f"has given up ({printable(last, 300)})", cure="run the same command again")
 
 
-class Source(Datasource):
+class Source(Datasource):  # type: ignore[misc]  # ray has types by halves
     """Shards, each read by one task: so Ray merges no two of them, and none is a block that fails."""
 
     def __init__(self, shards: Sequence[Shard], columns: Columns) -> None:

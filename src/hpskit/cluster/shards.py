@@ -259,8 +259,8 @@ def numbered(table: Table, path: Path) -> Iterator[tuple[int, dict[str, Any] | I
         broken.clear()
 
     try:
-        if table.typed:
-            table.schema = common_schema([path])
+        if table.typed and table.image in (schema := common_schema([path])).names:  # else each row says that it is not
+            table.schema = schema
         for found, value in rows_of(table, path, broken.append):
             number = found or last + len(broken) + 1
             yield from unread(number)

@@ -9,6 +9,7 @@ OUT/outcome=ends/shard=NAME/*.parquet        a row behind the last of each shard
 from __future__ import annotations
 
 import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,9 +110,8 @@ class Store:
             self.files.invalidate_cache()
             found = self.files.find(self.root) if self.files.exists(self.root) else []
         for path in found:
-            *_, outcome, shard, name = ("", "", *path.split("/"))
-            if name.endswith(".parquet") and outcome.startswith("outcome=") and shard.startswith("shard="):
-                there[unquote(shard[6:]), outcome[8:]].append(path)
+            if named := re.search(r"/outcome=(\w+)/shard=([^/]+)/[^/]+\.parquet$", path):
+                there[unquote(named[2]), named[1]].append(path)
         with ThreadPoolExecutor(_READERS) as pool:
             tallies = pool.map(lambda one: self._tally(one, [there.get((one.name, o), []) for o in OUTCOMES]), shards)
             return {shard.name: tally for shard, tally in zip(shards, tallies, strict=True)}
