@@ -41,7 +41,8 @@ def write_shards(folder: Path, shards: int, images: int, seed: int = 0) -> int:
             some.append(file.getvalue())
     for number in range(shards):
         rows = [some[(number + row) % len(some)] for row in range(images)]
-        rows[number % images] = b"no image"
+        if images > 1:
+            rows[number % images] = b"no image"
         prompts = [f"prompt {row}" for row in range(images)]
         pq.write_table(
             pa.table({"image": pa.array(rows, pa.binary()), "prompt": prompts}), folder / f"{number:04}.parquet"

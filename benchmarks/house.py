@@ -76,6 +76,8 @@ STAGES = {
     "data convert": ("dataset.convert|dataset.converting",),
     "data split": ("dataset.split",),
     "serve": ("serving.running",),
+    "cluster score": ("cluster.score",),
+    "cluster generate": ("cluster.generate",),
     "data fetch": ("dataset.fetch|dataset.fetching",),
 }
 """The modules that hold what a command does: its stage, and what loads the scorer that it is given. Of names with a bar

@@ -19,6 +19,8 @@ from hpskit.benchmark.studies.distribution_metrics import Metrics
 from hpskit.benchmark.studies.prompt_number import PromptNumber
 from hpskit.benchmark.studies.resolution import Resolution
 from hpskit.cli import app
+from hpskit.cluster.score import ScoreShards
+from hpskit.cluster.scoring import Loading
 from hpskit.evaluation.agreement import Agreement
 from hpskit.evaluation.run import Evaluation
 from hpskit.scoring.files import ScoreFile
@@ -29,6 +31,7 @@ from hpskit.training.trainer import TrainConfig
 
 DIFFERENT = {
     "compare_pixels": "split decodes once, for parts that stay; train would at every start",
+    "engine": "shards are scored by Ray unless told otherwise; a service is one process",
     "images": "a switch of `data`, folders elsewhere",
     "name": "that of an annotation project is its folder's",
     "open_": "`annotate demo` opens its page; a server does not",
@@ -45,6 +48,7 @@ IN_PYTHON = {
     "evaluate": (Evaluation, load_scorer),
     "agreement": (Agreement,),
     "compare": (Compare, Resampling, load_scorer),
+    "cluster score": (ScoreShards, Loading),
     "train": (TrainConfig,),
     "ablate": (TrainConfig, Sweep),
     "export": (Export,),

@@ -125,8 +125,10 @@ def test_an_output_is_of_one_run(shards: Path, tmp_path: Path) -> None:
     shutil.copy(shards / "0.parquet", shards / "9.parquet")
     with pytest.raises(OutputError, check=at(out, found="has input")):
         plain(shards, out)
+    with pytest.raises(InputError, check=at("--output", found="lies in the input")):
+        plain(shards, shards / "scores")  # and would be input the next time
     with pytest.raises(OutputError, check=at(shards, found="other things")):
-        plain(shards, shards)
+        plain(shards / "0.parquet", shards)
 
 
 def test_addresses(photographs: list[Image.Image], tmp_path: Path) -> None:
@@ -216,3 +218,9 @@ def test_rows_are_numbered_without_a_gap(lines: list[str], most: int, tmp_path_f
     assert [row["position"] for row in every] == list(range(1, len([*filter(None, lines)]) + 3))
     assert [row["error"] == END for row in every] == [False] * (len(every) - 1) + [True]
     assert list(itertools.chain(*(table.to_pylist() for table in blocks(shard, columns)))) == every
+
+
+def test_two_runs_of_ray_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with store.alone(), pytest.raises(OutputError, check=at(tmp_path, found="another process")), store.alone():
+        pass

@@ -60,8 +60,8 @@ def test_some_processors_are_left_to_what_reads_and_writes() -> None:
     store = {"object_store_memory": 2e9}
     with pytest.warns(UserWarning, match="5 workers instead of 8"):
         assert ray_data.room(8, {"CPU": 8, **store}).workers == 5
-    assert ray_data.room(None, {"CPU": 64, "GPU": 8, **store}) == ray_data.Cluster(workers=8, gpus=1)
-    assert ray_data.room(4, {"CPU": 64, "GPU": 8, **store}, "cpu") == ray_data.Cluster(workers=4, gpus=0)
+    assert ray_data.room(None, {"CPU": 64, "GPU": 8, **store}) == ray_data.Cluster(workers=8, cpus=7, gpus=1)
+    assert ray_data.room(4, {"CPU": 64, "GPU": 8, **store}, "cpu") == ray_data.Cluster(workers=4)
     with pytest.raises(InputError, check=at("the cluster", found="has 2 CPUs", expected="at least 4")):
         ray_data.room(2, {"CPU": 2, **store})
     with pytest.raises(InputError, check=at(found="has 0.30 GB", cure="--object-store-memory")):

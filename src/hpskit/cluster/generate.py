@@ -5,6 +5,8 @@ All work on one folder that the machines share, and claim images from its ledger
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ray
 
 from hpskit.cluster.ray_data import joined
@@ -24,4 +26,4 @@ def generate(run: GenerateRun, *, workers: int | None = None, address: str = "")
     with joined(address, workers) as cluster:
         place = ray.remote(work).options(**cluster.share, max_retries=-1)
         ray.get([place.remote(run) for _ in range(cluster.workers)])
-    return work(run)  # finds nothing to do, and says so of each image
+    return work(replace(run, retry_failed=""))  # finds nothing to do, and says so of each image

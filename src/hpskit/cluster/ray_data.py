@@ -41,6 +41,8 @@ SPARE = 3
 STORE = 2_000_000_000
 """Bytes of the object store of a cluster that is started here; with 0.3 GB a plan hangs."""
 _LEAST_STORE = 1_000_000_000
+_DECODERS = 12
+"""Processors for one GPU, at most, which decode images for it."""
 _ANSWER = 10.0
 """Seconds within which a cluster has to answer."""
 
@@ -50,13 +52,14 @@ class Cluster:
     """A cluster of Ray that this process has joined, as far as processes of one kind use it."""
 
     workers: int
-    gpus: int
-    """GPUs of each worker."""
+    cpus: int = 1
+    gpus: int = 0
+    """Of each worker."""
 
     @property
     def share(self) -> dict[str, int]:
         """What a worker takes of it."""
-        return {"num_cpus": 1, "num_gpus": self.gpus}
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
 
 
 @contextlib.contextmanager
@@ -109,7 +112,10 @@ def room(workers: int | None, there: dict[str, float], device: str = "auto") -> 
     if workers is not None and workers > most:
         what = f"{gpus} GPUs and {cpus} CPUs" if gpus else f"{cpus} CPUs, of which {SPARE} read, filter and write"
         warnings.warn(f"{most} workers instead of {workers}: the cluster has {what}", stacklevel=3)
-    return Cluster(workers=min(workers or most, most), gpus=1 if gpus else 0)
+    count = min(workers or most, most)
+    return (
+        Cluster(workers=count, cpus=min(_DECODERS, (cpus - SPARE) // count), gpus=1) if gpus else Cluster(workers=count)
+    )
 
 
 def cause_of(error: ray.exceptions.RayError) -> Exception:
@@ -158,7 +164,8 @@ class Scoring:
 
 def identity(loading: Loading, cluster: Cluster) -> str:
     """Load a scorer once where others will be, and return who it is: what is wrong with it shows before the plan."""
-    return str(ray.get(ray.remote(lambda: loading.load().info.identity).options(**cluster.share).remote()))
+    once = ray.remote(max_calls=1, **cluster.share)  # and the process ends, with the weights that it has loaded
+    return str(ray.get(once(lambda: loading.load().info.identity).remote()))
 
 
 def score(

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from hpskit import __version__
 from hpskit.cluster.scoring import Loading, scored
-from hpskit.cluster.shards import ROWS, Columns, Shard, blocks, columns_of, find_shards
+from hpskit.cluster.shards import ROWS, Columns, Shard, blocks, columns_of, find_shards, storage
 from hpskit.cluster.store import FORMAT, OUTCOMES, Store
 from hpskit.errors import InputError, OutputError, listed, shown
 from hpskit.stage import Progress, check_same_run, goes_on
@@ -87,7 +87,12 @@ def run(config: ScoreShards, progress: Progress = lambda *_: None) -> Summary:
         OutputError: the output is of another run, or is not whole at the end.
         ModelError: the scorer cannot be loaded.
     """
-    store, shards = Store(config.output), find_shards(config.inputs)
+    store = Store(config.output)
+    for text in config.inputs:
+        files, path = storage(text)
+        if files.protocol == store.files.protocol and f"{store.root}/".startswith(f"{path.rstrip('/')}/"):
+            raise InputError("--output", f"lies in the input {shown(text)}", cure="choose another folder or address")
+    shards = find_shards(config.inputs)
     scorer = {name: v for name, v in asdict(config.scorer).items() if name not in ("device", "batch_size")}
     versions = json.dumps([[one.name, one.version] for one in shards])
     request = {
@@ -141,7 +146,7 @@ class Work:
         with ray_data.joined(self.config.address, self.config.workers, self.config.scorer.device) as cluster:
             self.begin(ray_data.identity(self.config.scorer, cluster))
             for _ in range(_ROUNDS):
-                with self.watched(todo, progress):
+                with self.store.alone(), self.watched(todo, progress):
                     ray_data.score(self.config.scorer, todo, columns, self.store, cluster, self.config.rows)
                 if not (todo := self.unfinished()):
                     return

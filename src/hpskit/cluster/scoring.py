@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from hpskit.cluster.shards import END
 from hpskit.errors import ImageError
@@ -19,8 +20,8 @@ from hpskit.scoring.streaming import Outcome, by_halves, stream
 
 __all__ = ["Loading", "scored"]
 
-_BRINGERS = 16
-"""Threads that bring and decode images where they are at addresses."""
+_THREADS = 16
+"""Threads that bring and decode images where they are at addresses, or a GPU waits for them."""
 SCORED = pa.schema(
     {
         "position": pa.int64(),
@@ -61,7 +62,8 @@ def scored(scorer: PreferenceScorer, block: pa.Table) -> pa.Table:
     rows = block.to_pylist()
     ready = [row for row in rows if row["error"] is None]
     images = [image_of(row) for row in ready]
-    more = {"threads": _BRINGERS} if any(isinstance(image, Address) for image in images) else {}
+    many = torch.cuda.is_available() or any(isinstance(image, Address) for image in images)
+    more = {"threads": _THREADS} if many else {}
 
     def ask(images: list[Any], prompts: list[str]) -> list[Outcome]:
         return [outcome for batch in stream([scorer], images, prompts, bring=bring, **more) for outcome in batch]

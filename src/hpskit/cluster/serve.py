@@ -8,19 +8,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 
 from hpskit.cluster.ray_data import joined
-from hpskit.cluster.scoring import Loading
-from hpskit.models.store import is_path
-from hpskit.scoring.scorer import PreferenceScorer
-from hpskit.serving.app import Server, create_app, read_keys
-from hpskit.serving.batching import Limits
-from hpskit.serving.models import Models
+from hpskit.serving.app import create_app
+from hpskit.serving.running import make_server
 from hpskit.serving.wires import add_wires
 from hpskit.web import listen
 
@@ -37,45 +32,29 @@ _QUEUED = 128
 def run(
     models: Sequence[str],
     *,
-    host: str = "127.0.0.1",
-    port: int = 8200,
-    arch: str | None = None,
-    precision: str = "auto",
-    device: str = "auto",
-    batch_size: int | None = None,
-    memory: float | None = None,
-    keys: Path | None = None,
-    wires: Sequence[str] = (),
-    urls: bool = False,
-    limits: Limits | None = None,
-    said: Callable[[str], None] = print,
-    workers: int | None = None,
-    address: str = "",
+    workers: int | None,
+    address: str,
+    host: str,
+    port: int,
+    wires: Sequence[str],
+    said: Callable[[str], None],
+    **settings: Any,
 ) -> None:
     """Serve scorers until the process is told to end; what was let in is answered first.
 
-    See `hpskit.serving.running.run` for what is the same; bounds of queue and memory are those of each process.
-
-    Args:
-        workers: processes, at most; None is as many as the cluster has room for.
-        address: cluster of Ray; empty starts one on this machine.
+    `workers` are processes, at most, on the cluster of Ray at `address`; the rest is as in `serving.running.run`,
+    with bounds of queue and memory for each process.
 
     Raises:
         InputError: the address is taken, there is no room for a process, or an option is impossible.
     """
     listen(host, port).close()  # Ray would say that it is taken in a log alone
     add_wires(list(wires))  # refuses a name that is none
-    known = None if keys is None else read_keys(keys)
-    options: dict[str, Any] = {"precision": precision, "device": device, "batch_size": batch_size}
-
-    def load(name: str) -> PreferenceScorer:
-        return Loading(model=name, arch=arch if is_path(name) else None, **options).load()
 
     def build() -> FastAPI:
-        held = Models(models, load, budget=None if memory is None else int(memory * 1e9))
-        return create_app(Server(held, limits or Limits(), keys=known, urls=urls), wires=add_wires(list(wires)))
+        return create_app(make_server(models, **settings), wires=add_wires(list(wires)))
 
-    with joined(address, workers, device) as cluster:
+    with joined(address, workers, settings["device"]) as cluster:
         deployment = serve.deployment(
             serve.ingress(build)(),
             name="hpskit",

@@ -8,10 +8,11 @@ OUT/outcome=ends/shard=NAME/*.parquet        a row behind the last of each shard
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 
 from hpskit.cluster.shards import SHIFT, Shard, is_local, reachable, storage
 from hpskit.errors import OutputError, listed
-from hpskit.files import JSON, json_text, publish
+from hpskit.files import JSON, held, json_text, publish
 
 __all__ = ["FORMAT", "OUTCOMES", "Store", "Tally"]
 
@@ -60,13 +61,16 @@ class Store:
         """
         path = posixpath.join(self.root, RECORD)
         with reachable(self.place, OutputError):
-            there = self.files.exists(path)
+            others = (
+                self.files.ls(self.root, detail=False) if self.files.exists(self.root) else []
+            )  # before the record:
+            there = self.files.exists(path)  # whoever starts beside this process writes it first
             content = self.files.cat_file(path) if there else b""
-            strange = not there and self.files.exists(self.root) and any(self.files.ls(self.root, detail=False))
         try:
             value = JSON.decode(content.decode()) if there else {}
         except ValueError:
             value = None
+        strange = not there and any(posixpath.basename(one)[:1] != "." for one in others)  # which a kill may leave
         if strange or not isinstance(value, dict) or (there and value.get("format") != FORMAT):
             raise OutputError(self.place, "has other things in it", cure="choose a new or an empty --output")
         return value
@@ -95,6 +99,26 @@ class Store:
         """Count the shards that were read to their end."""
         self.files.invalidate_cache()
         return sum(path.endswith(".parquet") for path in self.files.find(posixpath.join(self.root, "outcome=ends")))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep a folder to this process; whoever else writes to an address is noticed when all rows are counted.
+
+        Raises:
+            OutputError: another process has it.
+        """
+        if not is_local(self.files):
+            yield
+            return
+        lock = Path(self.root) / ".running"
+        lock.touch()
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(lock))
+            except BlockingIOError as error:
+                cure = "wait for it, or choose another --output"
+                raise OutputError(self.place, "is being written by another process", cure=cure) from error
+            yield
 
     def remove(self, name: str) -> None:
         """Remove a folder that is not needed any more."""

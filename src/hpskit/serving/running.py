@@ -21,7 +21,7 @@ from hpskit.serving.models import Models
 from hpskit.serving.wires import add_wires
 from hpskit.web import listen, socket_name
 
-__all__ = ["run"]
+__all__ = ["make_server", "run"]
 
 
 class _Draining(uvicorn.Server):
@@ -44,6 +44,33 @@ class _Draining(uvicorn.Server):
         while self._hpskit.requests and time.monotonic() < until:
             time.sleep(0.02)
         self.should_exit = True
+
+
+def make_server(
+    models: Sequence[str],
+    *,
+    arch: str | None,
+    precision: str,
+    device: str,
+    batch_size: int | None,
+    memory: float | None,
+    keys: Path | None,
+    urls: bool,
+    limits: Limits | None,
+) -> Server:
+    """Load scorers, and make what serves them; see `run`."""
+    if not models:
+        raise InputError("--model", "is missing", expected="at least one")
+    known = None if keys is None else read_keys(keys)
+    budget = None if memory is None else int(memory * 1e9)
+
+    def load(name: str) -> PreferenceScorer:
+        own = arch if is_path(name) else None
+        return load_scorer(
+            name, arch=own, precision=precision, device=device, batch_size=batch_size, batch_invariant=True
+        )
+
+    return Server(Models(models, load, budget=budget), limits or Limits(), keys=known, urls=urls)
 
 
 def run(
@@ -85,25 +112,23 @@ def run(
         InputError: the address is taken, or an option is impossible.
         ModelError: a scorer cannot be loaded.
     """
-    if not models:
-        raise InputError("--model", "is missing", expected="at least one")
     add = add_wires(list(wires))
-    known = None if keys is None else read_keys(keys)
     listening = listen(host, port)  # before gigabytes are read
-    budget = None if memory is None else int(memory * 1e9)
-
-    def load(name: str) -> PreferenceScorer:
-        own = arch if is_path(name) else None
-        return load_scorer(
-            name, arch=own, precision=precision, device=device, batch_size=batch_size, batch_invariant=True
-        )
-
-    held = Models(models, load, budget=budget)
+    server = make_server(
+        models,
+        arch=arch,
+        precision=precision,
+        device=device,
+        batch_size=batch_size,
+        memory=memory,
+        keys=keys,
+        urls=urls,
+        limits=limits,
+    )
     if log:
         logger, handler = logging.getLogger("hpskit.serving"), logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.handlers, logger.level, logger.propagate = [handler], logging.INFO, False
-    server = Server(held, limits or Limits(), keys=known, urls=urls)
     config = uvicorn.Config(
         create_app(server, wires=add),
         log_level="warning",
@@ -112,10 +137,10 @@ def run(
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
     )
-    for name, facts in held.facts.items():
+    for name, facts in server.models.facts.items():
         if not facts.equal:
             said(f"note: the last bits of {name} depend on what is scored beside an image on this device")
-    if known is None and host not in ("127.0.0.1", "::1", "localhost"):
+    if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
         said("note: everybody who reaches this address can score; give --keys, and TLS by a proxy")
     said(f"http://{socket_name(listening)}")
     _Draining(config, server).run(sockets=[listening])
