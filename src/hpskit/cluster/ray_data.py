@@ -58,7 +58,7 @@ class Cluster:
 
     @property
     def share(self) -> dict[str, int]:
-        """What a worker takes of it."""
+        """The part of it that a worker takes."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus}
 
 
@@ -113,9 +113,7 @@ def room(workers: int | None, there: dict[str, float], device: str = "auto") -> 
         what = f"{gpus} GPUs and {cpus} CPUs" if gpus else f"{cpus} CPUs, of which {SPARE} read, filter and write"
         warnings.warn(f"{most} workers instead of {workers}: the cluster has {what}", stacklevel=3)
     count = min(workers or most, most)
-    return (
-        Cluster(workers=count, cpus=min(_DECODERS, (cpus - SPARE) // count), gpus=1) if gpus else Cluster(workers=count)
-    )
+    return Cluster(workers=count, cpus=min(_DECODERS, (cpus - SPARE) // count) if gpus else 1, gpus=min(gpus, 1))
 
 
 def cause_of(error: ray.exceptions.RayError) -> Exception:

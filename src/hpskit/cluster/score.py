@@ -12,7 +12,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -176,7 +176,8 @@ class Work:
 
         def look() -> None:
             while not ended.wait(_SECONDS):
-                progress("scoring shards", self.store.ends() - before, len(todo))
+                with suppress(OutputError):  # an address that is busy; whoever writes there says so if it lasts
+                    progress("scoring shards", self.store.ends() - before, len(todo))
 
         thread = threading.Thread(target=look, daemon=True, name="hpskit-progress")
         thread.start()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from hpskit.cluster.shards import END
-from hpskit.errors import ImageError
+from hpskit.errors import HpskitError, ImageError
 from hpskit.pixels import Encoded
 from hpskit.scoring.addresses import Address, as_address
 from hpskit.scoring.book import shortest
@@ -22,17 +22,8 @@ __all__ = ["Loading", "scored"]
 
 _THREADS = 16
 """Threads that bring and decode images where they are at addresses, or a GPU waits for them."""
-SCORED = pa.schema(
-    {
-        "position": pa.int64(),
-        "shard": pa.string(),
-        "outcome": pa.string(),
-        "id": pa.string(),
-        "score": pa.float64(),
-        "error": pa.string(),
-        "scorer": pa.string(),
-    }
-)
+TEXTS = ("shard", "outcome", "id", "error", "scorer")
+SCORED = pa.schema({"position": pa.int64(), "score": pa.float64(), **dict.fromkeys(TEXTS, pa.string())})
 """What becomes of a row."""
 
 
@@ -58,6 +49,7 @@ def scored(scorer: PreferenceScorer, block: pa.Table) -> pa.Table:
 
     Raises:
         ModelError: the scorer can score none of them, though their images are sound.
+        Exception: whatever else stops a network.
     """
     rows = block.to_pylist()
     ready = [row for row in rows if row["error"] is None]
@@ -70,7 +62,8 @@ def scored(scorer: PreferenceScorer, block: pa.Table) -> pa.Table:
 
     outcomes = by_halves(ask, images, [row["prompt"] for row in ready])
     ours = [one for one in outcomes if isinstance(one, Exception) and not isinstance(one, ImageError)]
-    if ours and not any(isinstance(one, list) for one in outcomes):
+    blameless = any(isinstance(one, list) for one in outcomes) and all(isinstance(one, HpskitError) for one in ours)
+    if ours and not blameless:  # such as a GPU that is lost: no row is to blame
         raise ours[0]
     said = iter(outcomes)
     results = [result(row, row["error"] if row["error"] is not None else next(said)) for row in rows]

@@ -36,17 +36,8 @@ ROWS = 512
 """Rows of a block, at most."""
 BYTES = 64 << 20
 """Bytes of images in a block, about; one image may have more."""
-SCHEMA = pa.schema(
-    {
-        "position": pa.int64(),
-        "shard": pa.string(),
-        "id": pa.string(),
-        "prompt": pa.string(),
-        "image": pa.binary(),
-        "path": pa.string(),
-        "error": pa.string(),
-    }
-)
+TEXTS = ("shard", "id", "prompt", "path", "error")
+SCHEMA = pa.schema({"position": pa.int64(), "image": pa.binary(), **dict.fromkeys(TEXTS, pa.string())})
 """A row to score: an image as bytes or as a path or address, or the reason why there is none."""
 SHIFT = 32
 """A position is the number of the shard, from 0, times 2^32, and the number of the row in it, from 1."""
@@ -71,7 +62,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """Which columns are what."""
+    """The columns that are read."""
 
     image: str
     prompt: str
