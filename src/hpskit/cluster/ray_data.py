@@ -71,7 +71,6 @@ def joined(address: str, workers: int | None, device: str = "auto") -> Iterator[
         HpskitError: what a worker has raised.
     """
     mine = not ray.is_initialized()
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an error
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     count = workers or os.cpu_count() or 1
     try:
