@@ -70,11 +70,9 @@ def test_some_processors_are_left_to_what_reads_and_writes() -> None:
 
 def test_an_address_where_nobody_listens_is_told_at_once() -> None:
     """Ray alone would try for minutes."""
-    with (
-        pytest.raises(InputError, check=at("--address 127.0.0.1:9", found="refused")),
-        ray_data.joined("127.0.0.1:9", WORKERS),
-    ):
-        pass
+    for address, found in (("127.0.0.1:9", "refused"), ("ray://127.0.0.1:9", "does not run")):
+        with pytest.raises(InputError, check=at("--address", found=found)), ray_data.joined(address, WORKERS):
+            pass
 
 
 # On a cluster

@@ -153,7 +153,7 @@ Processes = Annotated[
 Cluster = Annotated[
     str,
     typer.Option(
-        metavar="auto|HOST:PORT|ray://HOST:PORT",
+        metavar="auto|HOST:PORT",
         help="Cluster of Ray to join.  \\[default: start one on this machine]",
         show_default=False,
     ),

@@ -73,16 +73,20 @@ def joined(address: str, workers: int | None, device: str = "auto") -> Iterator[
     mine = not ray.is_initialized()
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     count = workers or os.cpu_count() or 1
+    if address.startswith("ray://"):
+        found, cure = "is that of a client of Ray, over which Ray Data does not run", "run the command on the cluster"
+        raise InputError("--address", found, expected="auto or HOST:PORT", cure=f"{cure}, as `ray job submit` does")
     try:
         if mine and address:
-            if (where := urlsplit(address if "//" in address else f"//{address}")).port:  # Ray would try for minutes
+            if (where := urlsplit(f"//{address}")).port:  # Ray would try for minutes
                 socket.create_connection((where.hostname or "", where.port), _ANSWER).close()
             ray.init(address, **quiet)
         elif mine:  # processors are only counted: work is shared out by them
             ray.init("local", num_cpus=count + SPARE + 1, object_store_memory=STORE, include_dashboard=False, **quiet)
     except Exception as error:  # RuntimeError, ConnectionError, ValueError, and those of grpc
         place, found = f"--address {address}" if address else "Ray", printable(f"{type(error).__name__}: {error}", 300)
-        cure = "check that `ray status` works there, or leave it out" if address else "run the same command again"
+        cure = "check that `ray status` works there, and set RAY_AUTH_MODE=token if it asks for one"
+        cure = cure if address else "run the same command again"
         raise InputError(place, f"cannot be reached ({found})", cure=cure) from error
     try:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -175,27 +179,27 @@ def score(
     """
     files = pa.fs.LocalFileSystem() if is_local(store.files) else pa.fs.PyFileSystem(pa.fs.FSSpecHandler(store.files))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of options that Ray itself copies
+        warnings.simplefilter("ignore")  # Ray deprecates its own options, and tells of fewer blocks than actors
         context = ray.data.DataContext.get_current().copy()
-    context.target_max_block_size = BYTES
-    context.enable_progress_bars = False
-    context.checkpoint_config = CheckpointConfig(
-        "position",
-        posixpath.join(store.root, "_checkpoint"),
-        delete_checkpoint_on_success=False,  # not before all rows are counted
-        override_filesystem=files,
-    )
-    with ray.data.DataContext.current(context):
-        (
-            ray.data.read_datasource(Source(shards, columns), override_num_blocks=len(shards))
-            .repartition(target_num_rows_per_block=rows)
-            .map_batches(
-                Scoring,
-                fn_constructor_args=[loading],
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=cluster.workers),
-                **cluster.share,
-            )
-            .write_parquet(store.root, filesystem=files, partition_cols=["outcome", "shard"])
+        context.target_max_block_size = BYTES
+        context.enable_progress_bars = False
+        context.checkpoint_config = CheckpointConfig(
+            "position",
+            posixpath.join(store.root, "_checkpoint"),
+            delete_checkpoint_on_success=False,  # not before all rows are counted
+            override_filesystem=files,
         )
+        with ray.data.DataContext.current(context):
+            (
+                ray.data.read_datasource(Source(shards, columns), override_num_blocks=len(shards))
+                .repartition(target_num_rows_per_block=rows)
+                .map_batches(
+                    Scoring,
+                    fn_constructor_args=[loading],
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    compute=ray.data.ActorPoolStrategy(size=cluster.workers),
+                    **cluster.share,
+                )
+                .write_parquet(store.root, filesystem=files, partition_cols=["outcome", "shard"])
+            )
