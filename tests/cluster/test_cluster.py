@@ -196,6 +196,8 @@ def test_a_scorer_of_ones_own_may_fail_at_one_image(shards: Path, tmp_path: Path
     own.write_text(f"NEVER = False\n{text}")
     assert plain(shards, tmp_path / "out", scorer=Loading(model=f"{own}:Own")).errors == 3 * 3
     assert "five" in next(row["error"] for row in rows(tmp_path / "out") if row["id"] == "0.parquet:5")
+    alone = plain(shards, tmp_path / "alone", scorer=Loading(model=f"{own}:Own"), rows=1)  # no other row speaks for it
+    assert (alone.errors, rows(tmp_path / "alone")) == (9, rows(tmp_path / "out"))
     own.write_text(f"NEVER = True\n{text}")
     with pytest.raises(ModelError, check=at(found="five")):
         plain(shards, tmp_path / "none", scorer=Loading(model=f"{own}:Own"))

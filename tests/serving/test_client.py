@@ -50,11 +50,20 @@ def test_a_broken_image_is_an_error_in_its_place() -> None:
     with served(load=load) as server, Client(server.url) as client:
         pairs = [(grey(level), "a") for level in range(1, 60)]
         pairs[40] = (Path(__file__), "a")  # type: ignore[call-overload]
+        pairs[41] = (Path("nothing.png"), "a")  # type: ignore[call-overload]
         outcomes = list(client.stream(pairs, at_once=2, size=7))
         with pytest.raises(ImageError, match="is not an image"):
             client.score([Path(__file__)], "a")
-    assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)] == [40]
-    assert [outcome for outcome in outcomes if isinstance(outcome, float)] == [n for n in range(1, 60) if n != 41]
+    assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)] == [40, 41]
+    assert [one for one in outcomes if isinstance(one, float)] == [n for n in range(1, 60) if n not in (41, 42)]
+
+
+def test_requests_of_a_stream_are_divided_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen large images are more than a server takes at once."""
+    monkeypatch.setattr("hpskit.serving.client._BYTES", 300)
+    _, load = gated()
+    with served(load=load, limits=Limits(body=1_000)) as server, Client(server.url) as client:
+        assert list(client.stream([(grey(level), "a") for level in range(1, 40)])) == [*range(1, 40)]
 
 
 def test_a_stream_reads_no_further_than_it_must() -> None:

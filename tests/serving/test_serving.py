@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -168,7 +170,7 @@ def test_what_cannot_be_done_in_time_is_refused_and_what_is_late_is_told() -> No
     made, load = gated()
     with served(load=load) as server, ThreadPoolExecutor() as pool:
         server.server.scoring._seconds["gated"] = 1.0
-        assert server.score(picture(), deadline="0.5").status_code == 429
+        assert server.score(picture(), picture(), deadline="0.5").status_code == 429
         server.server.scoring._seconds["gated"] = 0.0
         made.open.clear()
         first = pool.submit(server.score, picture())
@@ -304,13 +306,48 @@ def test_the_interface_is_described(mini: Served) -> None:
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
 
 
+def test_more_images_than_the_queue_can_hold_are_refused_broken_or_not() -> None:
+    with served(limits=Limits(images=4)) as server:
+        sent = [
+            server.http.post("/v1/score", json={"prompt": "a", "images": [""] * count}) for count in (2, 5, 600_000)
+        ]
+        assert [reply.status_code for reply in sent] == [200, 413, 413]
+
+
+def test_a_body_whose_length_nobody_announced_is_refused(mini: Served) -> None:
+    host, port = mini.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as made:
+        head = (b"POST /v1/score HTTP/1.1", b"Host: a", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"")
+        made.sendall(b"\r\n".join((*head, b"0", b"", b"")))
+        assert b" 411 " in made.recv(1000).split(b"\r\n")[0]
+
+
+def test_an_idle_server_takes_what_it_thinks_too_slow() -> None:
+    """Else, after one slow step, whoever has a deadline would be refused for ever."""
+    _, load = gated()
+    with served(load=load) as server:
+        server.server.scoring._seconds["gated"] = 60.0
+        assert server.score(picture(7), deadline="5").json()["results"] == [{"score": 7.0}]
+        assert server.server.scoring._seconds["gated"] < 60
+
+
+def test_no_image_is_to_blame_for_a_model_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, load = gated(batch_size=2)
+    with served(load=load, limits=Limits(linger=5)) as server:
+        monkeypatch.setattr(server.server.models, "get", Mock(side_effect=OSError("gone")))
+        reply = server.score(picture(1), picture(2))
+        assert (reply.status_code, reply.json()["error"]["place"]) == (500, "gated")
+        assert server.server.models.get.call_count == 1
+
+
 # Addresses
 
 
 @pytest.mark.parametrize(
     "text",
     ["127.0.0.1", "10.1.2.3", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1",
-     "64:ff9b::a00:1", "2002:7f00:1::", "100.64.0.1", "224.0.0.1", "255.255.255.255"],
+     "64:ff9b::a00:1", "2002:7f00:1::", "100.64.0.1", "224.0.0.1", "255.255.255.255",
+     "fec0::2", "::7f00:1", "::ffff:0:7f00:1", "5f00::1"],
 )  # fmt: skip
 def test_private_addresses_are_not_public(text: str) -> None:
     assert not is_public(text)

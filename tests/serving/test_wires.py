@@ -142,6 +142,8 @@ HOSTILE = {
     "numbers": pickle.dumps(np.zeros(3)),
     "pointers": array_of(None, (1, (1,), Lying(), False, struct.pack("P", 4_242_424_242))),
     "too small": array_of(None, (1, (10**9,), np.dtype("<U4"), False, b"abcd")),
+    "a text that would be repeated": array_of(None, (1, ("x" * 100,), np.dtype("<U999999"), False, b"abcd")),
+    "a state of what makes arrays": b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n}\x8c\x01a\x8c\x01bsb.",
     "a huge memo": b"\x80\x04N\x72\xff\xff\xff\x7f.",
     "huge bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc.",
     "a huge number": b"\x80\x04\x8b\xff\xff\xff\x7f1.",

@@ -78,7 +78,7 @@ def serve(
         need(module, "hpskit serve", "serve")
     if engine == "ray":
         for module in ("ray", "grpc_reflection"):
-            need(module, "hpskit serve --engine ray", "cluster,ray-serve")
+            need(module, "hpskit serve --engine ray", "ray-serve")
     if new_key:
         from hpskit.serving.app import new_key as make
 

@@ -153,7 +153,10 @@ class Work:
 
     def begin(self, identity: str) -> None:
         """Note the scorer before its first score, or see that it is the one that gave the others."""
-        before = self.store.record().get("scorer", identity)
+        record = self.store.record()
+        if record:  # of a process that was started at the same time, too
+            check_same_run(Path(self.store.place), record["run"], self.request, cure=ELSEWHERE)
+        before = record.get("scorer", identity)
         if before != identity:
             raise OutputError(self.store.place, f"has scores of {before}", expected=identity, cure=ELSEWHERE)
         about = {"format": FORMAT, "package": f"hpskit {__version__}", "run": self.request, "scorer": identity}

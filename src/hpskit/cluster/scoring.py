@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from PIL import Image
 
 from hpskit.cluster.shards import END
 from hpskit.errors import HpskitError, ImageError
@@ -48,7 +49,7 @@ def scored(scorer: PreferenceScorer, block: pa.Table) -> pa.Table:
     """Score a block of rows: what becomes of each, in the same order.
 
     Raises:
-        ModelError: the scorer can score none of them, though their images are sound.
+        ModelError: the scorer can score some of them not, and a plain grey image neither.
         Exception: whatever else stops a network.
     """
     rows = block.to_pylist()
@@ -62,14 +63,22 @@ def scored(scorer: PreferenceScorer, block: pa.Table) -> pa.Table:
 
     outcomes = by_halves(ask, images, [row["prompt"] for row in ready])
     ours = [one for one in outcomes if isinstance(one, Exception) and not isinstance(one, ImageError)]
-    blameless = any(isinstance(one, list) for one in outcomes) and all(isinstance(one, HpskitError) for one in ours)
-    if ours and not blameless:  # such as a GPU that is lost: no row is to blame
-        raise ours[0]
+    if ours and not (all(isinstance(one, HpskitError) for one in ours) and works(scorer)):
+        raise ours[0]  # such as a GPU that is lost: no row is to blame
     said = iter(outcomes)
     results = [result(row, row["error"] if row["error"] is not None else next(said)) for row in rows]
     for one in results:
         one["scorer"] = scorer.info.identity if one["outcome"] == "scores" else None
     return pa.Table.from_pylist(results, SCORED)
+
+
+def works(scorer: PreferenceScorer) -> bool:
+    """Tell whether a scorer can score an image that is beyond doubt now: if so, those that it cannot are to blame."""
+    try:
+        scorer.score([Image.new("RGB", (64, 64), (128, 128, 128))], "a grey square")
+    except Exception:  # noqa: BLE001  # whatever stops a network
+        return False
+    return True
 
 
 def image_of(row: dict[str, Any]) -> Encoded | Address | Path:

@@ -13,7 +13,10 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
-from hpskit.cluster.ray_data import joined
+from hpskit.cluster.ray_data import identity, joined
+from hpskit.cluster.scoring import Loading
+from hpskit.errors import InputError, ModelError, printable
+from hpskit.models.store import is_path
 from hpskit.serving.app import create_app
 from hpskit.serving.running import make_server
 from hpskit.serving.wires import add_wires
@@ -21,6 +24,7 @@ from hpskit.web import listen
 
 __all__ = ["run"]
 
+_NAME = "hpskit"
 _BUSY = 8
 """Requests at work for each replica, beyond which one more is started."""
 _PATIENCE = 5.0
@@ -57,7 +61,7 @@ def run(
     with joined(address, workers, settings["device"]) as cluster:
         deployment = serve.deployment(
             serve.ingress(build)(),
-            name="hpskit",
+            name=_NAME,
             ray_actor_options=cluster.share,
             autoscaling_config={
                 "min_replicas": 1,
@@ -68,13 +72,26 @@ def run(
             max_ongoing_requests=4 * _BUSY,
             max_queued_requests=_QUEUED,
         )
+        options = {name: settings.get(name) for name in ("precision", "device", "batch_size")}
+        for model in models:  # Ray would start a replica that cannot load it for ever
+            arch = settings.get("arch") if is_path(model) else None
+            identity(Loading(model=model, arch=arch, **options), cluster)
         ended = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: ended.set())
         try:
             serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
-            serve.run(deployment.bind(), name="hpskit", route_prefix="/")
-            said(f"http://{host}:{port}")
-            ended.wait()
+            if _NAME in serve.status().applications:
+                raise InputError(_NAME, "is served on this cluster already", cure="end that first")
+            try:
+                serve.run(deployment.bind(), name=_NAME, route_prefix="/")
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, lambda *_: ended.set())
+                said(f"http://{host}:{port}")
+                ended.wait()
+            except (RuntimeError, TimeoutError) as error:
+                found = f"cannot be served ({printable(str(error), 300)})"
+                raise ModelError(", ".join(models), found, cure="see the log of Ray Serve") from error
+            finally:
+                serve.delete(_NAME)  # others may have theirs on the same cluster
         finally:
-            serve.shutdown()
+            if not address:
+                serve.shutdown()

@@ -24,10 +24,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hpskit import __version__
-from hpskit.errors import HpskitError, InputError, ModelError
+from hpskit.errors import HpskitError, ImageError, InputError, ModelError
 from hpskit.files import publish
 from hpskit.pages import page as house
 from hpskit.pages.page import environment
+from hpskit.pixels import Encoded
 from hpskit.scoring.ranking import ranked, win_probability
 from hpskit.serving.batching import BusyError, Job, Limits, Outcome, Scoring, pixels_of
 from hpskit.serving.models import Models
@@ -153,6 +154,8 @@ class Server:
         if (reply := self.stranger(scope)) is not None:
             return reply
         length = headers.get(b"content-length", b"").decode("latin-1")
+        if b"transfer-encoding" in headers:  # whose bytes nobody has announced
+            return refused(411, "Transfer-Encoding", "is not taken", expected="a body with its Content-Length")
         if not length.isascii() or not length.isdecimal() or len(length) > 15:
             return refused(411, "Content-Length", "is missing", expected="the bytes of the body")
         if int(length) > self.limits.body:
@@ -359,13 +362,36 @@ async def asked(request: Request) -> Asked:
     if found.addresses:
         if server.fetchers is None:
             raise no_addresses()
-        loop = asyncio.get_running_loop()
+        check_count(server, len(found.images))
+        loop, room = asyncio.get_running_loop(), Room(server.limits.body)
         brought = [
-            loop.run_in_executor(server.fetchers, bring, url, f"images[{n}]") for n, url in found.addresses.items()
+            loop.run_in_executor(server.fetchers, room.bring, url, f"images[{n}]") for n, url in found.addresses.items()
         ]
         for number, image in zip(found.addresses, await asyncio.gather(*brought), strict=True):
             found.images[number] = image
     return found
+
+
+class Room:
+    """Bytes that the images of one request may have."""
+
+    def __init__(self, size: int) -> None:
+        self.size = self.left = size
+
+    def bring(self, url: str, place: str) -> Encoded | HpskitError:
+        """Bring an image if there is still room."""
+        if self.left <= 0:
+            return ImageError(place, f"is not brought: those before it have {self.size / 1e6:.0f} MB", cure="ask apart")
+        image = bring(url, place)
+        self.left -= len(image.data) if isinstance(image, Encoded) else 0
+        return image
+
+
+def check_count(server: Server, count: int) -> None:
+    """Refuse more images than the queue can ever hold, broken ones counted."""
+    if count > server.limits.images:
+        expected = f"at most {server.limits.images:,}"
+        raise RefusedError(413, "images", f"are {count:,}", expected=expected, cure="send fewer at a time")
 
 
 async def outcomes_of(request: Request, wanted: Asked) -> tuple[str, list[Outcome]]:
@@ -376,6 +402,7 @@ async def outcomes_of(request: Request, wanted: Asked) -> tuple[str, list[Outcom
     """
     server = Server.of(request)
     model = server.models.named(wanted.model)
+    check_count(server, len(wanted.images))
     images, pixels = await asyncio.get_running_loop().run_in_executor(server.readers, pixels_of, wanted.images)
     log = request.scope.setdefault("hpskit.log", {})
     log.update(model=model, images=len(images), pixels=sum(pixels))
@@ -419,6 +446,8 @@ def scores_of(outcomes: list[Outcome]) -> list[float]:
 async def score(request: Request) -> Response:
     """Score each image for its prompt. An image that cannot be scored has an error in its place."""
     model, outcomes = await outcomes_of(request, await asked(request))
+    if all(isinstance(outcome, ModelError) for outcome in outcomes):
+        scores_of(outcomes)  # no image is to blame
     results = [{"score": o} if isinstance(o, float) else {"error": fields_of(o)} for o in outcomes]
     identity = Server.of(request).models.facts[model].info.identity
     return JSONResponse({"model": model, "identity": identity, "results": results})

@@ -94,7 +94,7 @@ class Scoring:
         self._seconds = {name: facts.seconds for name, facts in models.facts.items()}
         self._moved = time.monotonic()
         """When an image was last finished, or came to an idle server."""
-        self._ending = False
+        self._ending = self._busy = False
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hpskit-decode")
         self._thread = threading.Thread(target=self._work, name="hpskit-score", daemon=True)
         self._thread.start()
@@ -128,7 +128,8 @@ class Scoring:
             own = count * self._seconds[model]
             if self._held.total() + count > self.limits.images or self._pixels + size > self.limits.pixels:
                 raise BusyError("has no room for more images", wait / 2)
-            if wait + own > deadline:
+            step = self.models.facts[model].batch_size  # is tried where nothing waits: only so is the time learnt
+            if wait + own > deadline and (self._held.total() or count > step):
                 found = f"would take about {wait + own:.2g} s"
                 raise BusyError(found, wait + own - deadline, place=f"deadline of {deadline:g} s")
             if not self._held.total():
@@ -229,34 +230,42 @@ class Scoring:
         step = [one for one in step if one not in late] if late else step
         if not step:
             return
-        model, begun = step[0][0].model, time.perf_counter()
-        outcomes = self._outcomes(model, [one[2] for one in step], [one[0].prompts[one[1]] for one in step])
+        model = step[0][0].model
+        self._busy = True
+        for (job, number, _), outcome in zip(step, self._outcomes(model, step), strict=True):
+            self._finish(job, number, outcome)
+        self._busy = False
+
+    def _outcomes(self, model: str, step: list[tuple[Job, int, Prepared]]) -> list[Outcome]:
+        """Score a step; an image that fails, whatever a network or its memory gives up with, spoils no other."""
+        try:
+            scorer = self.models.get(model)  # it may have to be loaded, which is no time of an image
+        except Exception as error:  # noqa: BLE001  # a file that is damaged, memory that is not there
+            return [self._failed(model, error)] * len(step)
+        begun = time.perf_counter()
+        prompts = [job.prompts[number] for job, number, _ in step]
+        found = by_halves(scorer.outcomes, [image for *_, image in step], prompts)
         seconds = time.perf_counter() - begun
         with self._changed:
             self._seconds[model] += _SMOOTHING * (seconds / len(step) - self._seconds[model])
         self._stepped(model, len(step), seconds)
-        for (job, number, _), outcome in zip(step, outcomes, strict=True):
-            self._finish(job, number, outcome)
+        return [one if isinstance(one, float) and math.isfinite(one) else self._failed(model, one) for one in found]
 
-    def _outcomes(self, model: str, images: list[Prepared], prompts: list[str]) -> list[Outcome]:
-        """Score a step; an image that fails, whatever a network or its memory gives up with, spoils no other."""
-        absent = ModelError(model, "gives a score that is not finite", cure="mend the scorer")
-        outcomes: list[Outcome] = []
-        for found in by_halves(lambda *step: self.models.get(model).outcomes(*step), images, prompts):
-            if isinstance(found, float):
-                outcomes.append(found if math.isfinite(found) else absent)
-            elif isinstance(found, HpskitError):
-                outcomes.append(found.alone())
-            else:
-                _LOG.error("scoring failed", exc_info=found)
-                outcomes.append(ModelError(model, f"failed ({type(found).__name__})", cure="see the server's log"))
-        return outcomes
+    def _failed(self, model: str, found: object) -> HpskitError:
+        if isinstance(found, float):
+            return ModelError(model, "gives a score that is not finite", cure="mend the scorer")
+        if isinstance(found, HpskitError):
+            return found.alone()
+        _LOG.error("scoring failed", exc_info=found if isinstance(found, Exception) else None)
+        return ModelError(model, f"failed ({type(found).__name__})", cure="see the server's log")
 
     def _finish(self, job: Job, number: int, outcome: Outcome) -> None:
         with self._changed:
             self._held[job.model] -= 1
             self._pixels -= job.pixels[number]
-            self._moved = time.monotonic()
+            here = threading.current_thread() is self._thread
+            if here or not (self._busy or self._waiting):  # a broken image says nothing of a network that hangs
+                self._moved = time.monotonic()
             job.outcomes[number] = outcome
             job.left -= 1
             last = not job.left

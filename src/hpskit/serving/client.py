@@ -32,6 +32,8 @@ __all__ = ["AsyncClient", "Client", "UnansweredError"]
 _AGAIN = (408, 429, 502, 503)
 _STEP = 16
 """Images of one request of a stream."""
+_BYTES = 32 << 20
+"""Bytes of images in it, about: half of what a server takes unless it is told otherwise."""
 
 
 class UnansweredError(HpskitError, ConnectionError):
@@ -172,6 +174,50 @@ def _scores(outcomes: list[float | ImageError]) -> list[float]:
     return [outcome for outcome in outcomes if isinstance(outcome, float)]
 
 
+def _read(image: ImageLike) -> Encoded | ImageError:
+    """Return what is sent for an image, or why there is nothing, which is the outcome of this image alone."""
+    try:
+        return Encoded(content(image), "image")
+    except ImageError as error:
+        return error
+
+
+def _by_bytes(images: Iterable[Encoded]) -> Iterator[list[Encoded]]:
+    """Divide images into requests."""
+    part, size = list[Encoded](), 0
+    for image in images:
+        if part and size + len(image.data) > _BYTES:
+            yield part
+            part, size = [], 0
+        part.append(image)
+        size += len(image.data)
+    if part:
+        yield part
+
+
+class _Stream:
+    """One part of a stream: what is sent of it, and its outcomes when that is answered."""
+
+    def __init__(self, part: Sequence[tuple[ImageLike, str]]) -> None:
+        self._read = [(_read(image), text) for image, text in part]
+        self._answers: list[float | ImageError] = []
+
+    def requests(self) -> Iterator[tuple[list[Encoded], list[str]]]:
+        """Give images and prompts of each request."""
+        texts = iter([text for image, text in self._read if isinstance(image, Encoded)])
+        for images in _by_bytes(image for image, _ in self._read if isinstance(image, Encoded)):
+            yield images, list(itertools.islice(texts, len(images)))
+
+    def answer(self, said: dict[str, Any]) -> None:
+        """Take the answer to the next request."""
+        self._answers += _outcomes(said)
+
+    def outcomes(self) -> list[float | ImageError]:
+        """Return the outcomes in the order of the images."""
+        rest = iter(self._answers)
+        return [image if isinstance(image, ImageError) else next(rest) for image, _ in self._read]
+
+
 def _parts(pairs: Iterable[tuple[ImageLike, str]], size: int) -> Iterator[list[tuple[ImageLike, str]]]:
     rest = iter(pairs)
     while part := list(itertools.islice(rest, size)):
@@ -233,7 +279,10 @@ class Client(_Asking):
         """
 
         def ask(part: list[tuple[ImageLike, str]]) -> list[float | ImageError]:
-            return _outcomes(self._ask("/v1/score", *zip(*part, strict=True)))
+            own = _Stream(part)
+            for images, texts in own.requests():
+                own.answer(self._ask("/v1/score", images, texts))
+            return own.outcomes()
 
         with ThreadPoolExecutor(at_once, thread_name_prefix="hpskit-ask") as pool:
             asked: deque[Future[list[float | ImageError]]] = deque()
@@ -292,15 +341,22 @@ class AsyncClient(_Asking):
         self, pairs: Iterable[tuple[ImageLike, str]], *, at_once: int = 8, size: int = _STEP
     ) -> AsyncIterator[float | ImageError]:
         """Score any number of pairs; see `Client.stream`."""
-        asked: deque[asyncio.Task[dict[str, Any]]] = deque()
+
+        async def ask(part: list[tuple[ImageLike, str]]) -> list[float | ImageError]:
+            own = await asyncio.to_thread(_Stream, part)
+            for images, texts in own.requests():
+                own.answer(await self._ask("/v1/score", images, texts))
+            return own.outcomes()
+
+        asked: deque[asyncio.Task[list[float | ImageError]]] = deque()
         try:
             for part in _parts(pairs, size):
-                asked.append(asyncio.create_task(self._ask("/v1/score", *zip(*part, strict=True))))
+                asked.append(asyncio.create_task(ask(part)))
                 if len(asked) > at_once:
-                    for outcome in _outcomes(await asked.popleft()):
+                    for outcome in await asked.popleft():
                         yield outcome
             while asked:
-                for outcome in _outcomes(await asked.popleft()):
+                for outcome in await asked.popleft():
                     yield outcome
         finally:
             for task in asked:

@@ -57,6 +57,8 @@ class Models:
         """Those in memory, the latest used last."""
         self.facts: dict[str, Facts] = {}
         for source in names:
+            if budget is not None:
+                self._held.clear()  # how large the next is, is not known yet
             scorer = load(source)
             name = scorer.info.name
             if name in self.facts:
@@ -78,6 +80,7 @@ class Models:
                 size=size,
             )
             self._keep(name, scorer)
+            del scorer  # else it would be there beside the next
 
     @property
     def default(self) -> str:
@@ -172,4 +175,4 @@ def try_out(scorer: PreferenceScorer) -> tuple[float, bool]:
     turned = scorer.score_prepared(images[::-1], prompts[::-1])
     seconds = time.perf_counter() - begun
     alone = torch.cat([scorer.score_prepared([image], [text]) for image, text in zip(images, prompts, strict=True)])
-    return seconds / scorer.batch_size, torch.equal(together, turned.flip(0)) and torch.equal(together, alone)
+    return seconds / len(images), torch.equal(together, turned.flip(0)) and torch.equal(together, alone)

@@ -32,6 +32,8 @@ __all__ = ["Asked", "Body", "bring", "decode", "read_form", "read_json"]
 _LONGEST_PROMPT = 20_000
 """Characters. Networks read some hundred; more is no prompt."""
 _LONGEST_DEADLINE = 3_600.0
+_MOST_PARTS = 1_000_000
+"""Commas, quotes and brackets of a document: 64 MB of `[[],[],…` would take gigabytes before anybody counts them."""
 _IMAGE_URL, _PATIENCE = 50_000_000, 60.0
 """Most bytes and seconds of an image that is brought from an address."""
 
@@ -92,7 +94,11 @@ def parsed(data: bytes) -> Any:
 
     Raises:
         InputError: it is none.
+        RefusedError: it has too many parts.
     """
+    if sum(map(data.count, (b",", b'"', b"[", b"{"))) > _MOST_PARTS:
+        found = f"has more than {_MOST_PARTS:,} commas, quotes and brackets"
+        raise RefusedError(413, "body", found, cure="send fewer images at a time")
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -220,7 +226,7 @@ def is_public(text: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return is_public(str(ip.ipv4_mapped))
-        if ip.sixtofour or ip.teredo or ip in ipaddress.ip_network("64:ff9b::/32"):
+        if ip.sixtofour or ip.teredo or ip not in ipaddress.ip_network("2000::/3"):
             return False
     return ip.is_global and not ip.is_multicast
 

@@ -180,31 +180,42 @@ class _Texts(list[str]):
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, _, data = state
-        if not (isinstance(dtype, _Dtype) and isinstance(data, bytes | bytearray) and len(shape) == 1):
+        row = isinstance(shape, tuple) and len(shape) == 1
+        if not (row and isinstance(dtype, _Dtype) and isinstance(data, bytes | bytearray)):
             raise pickle.UnpicklingError("an array that is not a row of texts")
         size, codec = 4 * dtype.width, "utf-32-le" if dtype.order == "<" else "utf-32-be"
-        if not size or len(data) != size * shape[0]:
+        if type(shape[0]) is not int or not size or divmod(len(data), size) != (shape[0], 0):
             raise pickle.UnpicklingError("an array whose size is not that of its texts")
         self[:] = [data[n : n + size].decode(codec).rstrip("\0") for n in range(0, len(data), size)]
 
 
-def _reconstruct(*_: object) -> _Texts:
-    return _Texts()
+class _Reconstruct:
+    """Makes one. No function: a pickle could hang anything on that, and it would stay."""
+
+    def __new__(cls, *_: object) -> _Texts:  # type: ignore[misc]
+        return _Texts()
+
+    @staticmethod
+    def __setstate__(_: object) -> None:
+        raise pickle.UnpicklingError("a state of what makes arrays")
 
 
-def _from_buffer(data: object, dtype: object, shape: object, *_: object) -> _Texts:
-    made = _Texts()
-    made.__setstate__((1, shape, dtype, False, data))
-    return made
+class _FromBuffer(_Reconstruct):
+    """Makes one as protocol 5 does."""
+
+    def __new__(cls, data: object, dtype: object, shape: object, *_: object) -> _Texts:  # type: ignore[misc]
+        made = _Texts()
+        made.__setstate__((1, shape, dtype, False, data))
+        return made
 
 
 _NAMES: Mapping[tuple[str, str], object] = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Texts,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,  # as of protocol 5
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _FromBuffer,  # as of protocol 5
+    ("numpy._core.numeric", "_frombuffer"): _FromBuffer,
 }
 
 
