@@ -72,7 +72,7 @@ def run(
             max_ongoing_requests=4 * _BUSY,
             max_queued_requests=_QUEUED,
         )
-        options = {name: settings.get(name) for name in ("precision", "device", "batch_size")}
+        options: dict[str, Any] = {name: settings[name] for name in ("precision", "device", "batch_size")}
         for model in models:  # Ray would start a replica that cannot load it for ever
             arch = settings.get("arch") if is_path(model) else None
             identity(Loading(model=model, arch=arch, **options), cluster)

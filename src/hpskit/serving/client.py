@@ -179,7 +179,7 @@ def _read(image: ImageLike) -> Encoded | ImageError:
     try:
         return Encoded(content(image), "image")
     except ImageError as error:
-        return error
+        return error.alone()
 
 
 def _by_bytes(images: Iterable[Encoded]) -> Iterator[list[Encoded]]:
