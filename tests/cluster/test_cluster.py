@@ -148,10 +148,10 @@ def test_addresses(photographs: list[Image.Image], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("missing/", "cannot be reached"),
+        ("missing/", "is not there"),
         ("shards/*.tar", "fits no file"),
         ("empty/", "has no file of rows"),
-        ("memory://nothing/x.parquet", "cannot be reached"),
+        ("memory://nothing/x.parquet", "is not there"),
         ("http://127.0.0.1:9/x.parquet", "cannot be reached"),
         ("nosuch://bucket/x.parquet", "is no scheme"),
     ],

@@ -96,6 +96,8 @@ def reachable(place: str, error: type[HpskitError] = InputError) -> Iterator[Non
         yield
     except HpskitError:
         raise
+    except FileNotFoundError as problem:
+        raise error(place, "is not there", cure="check the name") from problem
     except Exception as problem:
         found = f"cannot be reached ({printable(f'{type(problem).__name__}: {problem}', 300)})"
         raise error(place, found, cure="check the name, the network, and that you may go there") from problem
