@@ -29,7 +29,12 @@ def write_shards(folder: Path, photographs: list[Image.Image], kind: str, shards
     for shard in range(shards):
         images = {n: BROKEN.get(n, encoded(photographs, 100 * shard + n)) for n in range(1, rows + 1)}
         path = folder / f"{shard}.{kind}"
-        if kind == "parquet":
+        if kind == "images":
+            (folder / str(shard)).mkdir()
+            for n, data in images.items():
+                (folder / f"{shard}/{n:03}.jpg").write_bytes(data)
+                (folder / f"{shard}/{n:03}.txt").write_text(f"a photograph, {n}\n")
+        elif kind == "parquet":
             columns = {
                 "image": pa.array(images.values(), pa.binary()),
                 "prompt": [f"a photograph, {n}" for n in images],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,33 @@ def test_every_row_has_a_score_or_a_reason(kind: str, tmp_path: Path, photograph
     images = [Image.open(io.BytesIO(encoded(photographs, n))) for n in (1, 2, 4)]
     alone = load_scorer("mini", batch_invariant=True).score(images, "a photograph")
     assert [found[n - 1]["score"] for n in (1, 2, 4)] == pytest.approx(alone.tolist(), abs=1e-6)
+
+
+def test_folders_of_images(tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their prompts stand beside them; they are scored as the rows of tables with the same images are."""
+    monkeypatch.setattr("hpskit.cluster.shards._IN_SHARD", 5)
+    folder = write_shards(tmp_path / "in", photographs, "images")
+    (folder / "1/002.txt").unlink()
+    (folder / "1/004.txt").write_text(" \n")
+    (folder / "2/001.txt").write_bytes(b"\xff")
+    (folder / "2/002.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/2/\xff.jpg"))
+    assert [shard.name for shard in find_shards([str(folder)])][:4] == ["0/1", "0/2", "0/3", "1/1"]
+    done = plain(folder, tmp_path / "out")
+    assert done == Summary(shards=9, rows=3 * ROWS, errors=3 * len(BROKEN) + 4)
+    found = {row["id"]: row for row in rows(tmp_path / "out")}
+    assert f"{folder}/1/002.txt: is not there, expected the prompt of 002.jpg" in found["1/002.jpg"]["error"]
+    assert "1/004.txt: is empty" in found["1/004.jpg"]["error"]
+    assert "2/001.txt: cannot be read (UnicodeDecodeError" in found["2/001.jpg"]["error"]
+    assert "is not Unicode text" in found["2/3:2"]["error"]  # its name is none
+    plain(write_shards(tmp_path / "tables", photographs, "parquet"), tmp_path / "same")
+    same = {row["id"]: row["score"] for row in rows(tmp_path / "same")}
+    assert found["0/012.jpg"]["score"] == same["0.parquet:12"]
+    (folder / "0/001.jpg").write_bytes(encoded(photographs, 77))
+    with pytest.raises(OutputError, check=at(tmp_path / "out", found="has input")):
+        plain(folder, tmp_path / "out")
+    for option in ("columns", "id"):
+        with pytest.raises(InputError, check=at(f"--{option}", found="goes with files of rows")):
+            plain(folder, tmp_path / "other", **{option: "image=image"})
 
 
 def test_parts_of_several_processes_are_one_output(shards: Path, tmp_path: Path, cli: Cli) -> None:
@@ -150,7 +178,7 @@ def test_addresses(photographs: list[Image.Image], tmp_path: Path) -> None:
     [
         ("missing/", "is not there"),
         ("shards/*.tar", "fits no file"),
-        ("empty/", "has no file of rows"),
+        ("empty/", "has neither rows nor images"),
         ("memory://nothing/x.parquet", "is not there"),
         ("http://127.0.0.1:9/x.parquet", "cannot be reached"),
         ("nosuch://bucket/x.parquet", "is no scheme"),

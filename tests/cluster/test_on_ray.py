@@ -59,13 +59,37 @@ def test_some_processors_are_left_to_what_reads_and_writes() -> None:
     """Actors that take every one leave none for reading, and nothing ever ends."""
     store = {"object_store_memory": 2e9}
     with pytest.warns(UserWarning, match="5 workers instead of 8"):
-        assert ray_data.room(8, {"CPU": 8, **store}).workers == 5
-    assert ray_data.room(None, {"CPU": 64, "GPU": 8, **store}) == ray_data.Cluster(workers=8, cpus=7, gpus=1)
-    assert ray_data.room(4, {"CPU": 64, "GPU": 8, **store}, "cpu") == ray_data.Cluster(workers=4)
+        assert ray_data.room(8, [{"CPU": 8, **store}]).workers == 5
+    assert ray_data.room(None, [{"CPU": 64, "GPU": 8, **store}]) == ray_data.Cluster(workers=8, cpus=7, gpus=1)
+    assert ray_data.room(4, [{"CPU": 64, "GPU": 8, **store}], "cpu") == ray_data.Cluster(workers=4)
     with pytest.raises(InputError, check=at("the cluster", found="has 2 CPUs", expected="at least 4")):
-        ray_data.room(2, {"CPU": 2, **store})
+        ray_data.room(2, [{"CPU": 2, **store}])
     with pytest.raises(InputError, check=at(found="has 0.30 GB", cure="--object-store-memory")):
-        ray_data.room(2, {"CPU": 8, "object_store_memory": 3e8})
+        ray_data.room(2, [{"CPU": 8, "object_store_memory": 3e8}])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([(64, 0), (4, 4)], (4, 1, 1)),  # a share of all CPUs would be 12, which no machine with a GPU has: for ever
+        ([(64, 0), (16, 2), (8, 1)], (3, 8, 1)),
+        ([(2, 8), (30, 0)], (2, 1, 1)),  # no CPU for the others
+        ([(16, 2), (16, 2)], (4, 7, 1)),  # three are left
+        ([(8, 8)], (5, 1, 1)),
+        ([(4, 0), (4, 0)], (5, 1, 0)),
+    ],
+)
+def test_a_worker_has_its_share_on_one_machine(nodes: list[tuple[int, int]], expected: tuple[int, int, int]) -> None:
+    there = [{"CPU": cpu, "GPU": gpu, "object_store_memory": 2e9} for cpu, gpu in nodes]
+    found = ray_data.room(None, there)
+    assert (found.workers, found.cpus, found.gpus) == expected
+
+
+def test_gpus_without_a_cpu_are_told() -> None:
+    nodes = [{"CPU": 8, "object_store_memory": 2e9}, {"GPU": 4}]
+    with pytest.raises(InputError, check=at("the cluster", found="none beside a CPU")):
+        ray_data.room(None, nodes)
+    assert ray_data.room(None, nodes, "cpu").workers == 5
 
 
 def test_an_address_where_nobody_listens_is_told_at_once() -> None:

@@ -35,7 +35,7 @@ def score(
         typer.Option(
             "--input",
             help="Folder, .jsonl, .csv, .parquet or .tar file, 'x-{00..12}.tar' or 'x-*.parquet', at a path or an "
-            "address such as s3://…; repeat for several.",
+            "address such as s3://…; of a folder of images NAME.txt is the prompt. Repeat for several.",
         ),
     ],
     output: Annotated[str, typer.Option(help="Folder or address for the parquet files of the output.")],

@@ -14,7 +14,7 @@ import posixpath
 import re
 import socket
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,6 +45,8 @@ _DECODERS = 12
 """Processors for one GPU, at most, which decode images for it."""
 _ANSWER = 10.0
 """Seconds within which a cluster has to answer."""
+_PATIENCE = 60.0
+"""Seconds after which a person is told that a cluster has no place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +92,7 @@ def joined(address: str, workers: int | None, device: str = "auto") -> Iterator[
         raise InputError(place, f"cannot be reached ({found})", cure=cure) from error
     try:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        yield room(workers, ray.cluster_resources(), device)
+        yield room(workers, [node["Resources"] for node in ray.nodes() if node["Alive"]], device)
     except ray.exceptions.RayError as error:
         raise cause_of(error) from error
     finally:
@@ -98,25 +100,45 @@ def joined(address: str, workers: int | None, device: str = "auto") -> Iterator[
             ray.shutdown()
 
 
-def room(workers: int | None, there: dict[str, float], device: str = "auto") -> Cluster:
-    """See how many workers a cluster has room for; that there are fewer than a person wants is a warning.
+def room(workers: int | None, nodes: Sequence[Mapping[str, float]], device: str = "auto") -> Cluster:
+    """See how many workers machines have room for; that there are fewer than a person wants is a warning.
+
+    A worker has its processors and its GPU on one machine. Each has as many processors as all of them can have.
+
+    Args:
+        workers: as many as a person wants; None is as many as there is room for.
+        nodes: resources of each machine, as Ray names them.
+        device: workers take no GPU if it is `cpu`.
 
     Raises:
-        InputError: it has no room for one.
+        InputError: there is no room for one.
     """
-    cpus, gpus = int(there.get("CPU", 0)), 0 if device == "cpu" else int(there.get("GPU", 0))
+    there = [(int(node.get("CPU", 0)), 0 if device == "cpu" else int(node.get("GPU", 0))) for node in nodes]
+    cpus, gpus = sum(one for one, _ in there), sum(one for _, one in there)
+
+    def fit(each: int) -> int:
+        return sum(min(cpu // each, gpu) if gpus else cpu // each for cpu, gpu in there)
+
     if cpus <= SPARE:
         expected = f"at least {SPARE + 1}: {SPARE} read, filter and write, or nothing would ever be read"
         raise InputError("the cluster", f"has {cpus} CPUs", expected=expected, cure="ray start --num-cpus says more")
-    if (store := there.get("object_store_memory", 0)) < _LEAST_STORE:
-        found, cure = f"has {store / 1e9:.2f} GB of object store", "ray start --object-store-memory gives more"
+    if (store := min(node.get("object_store_memory", 0) for node in nodes if node.get("CPU"))) < _LEAST_STORE:
+        found, cure = (
+            f"has {store / 1e9:.2f} GB of object store on a machine",
+            "ray start --object-store-memory gives more",
+        )
         raise InputError("the cluster", found, expected=f"at least {_LEAST_STORE / 1e9:g} GB", cure=cure)
-    most = min(gpus, cpus - SPARE) if gpus else cpus - SPARE
+    if not (most := min(fit(1), cpus - SPARE)):
+        cure = "give the machines with GPUs CPUs, too, or score with --device cpu"
+        raise InputError("the cluster", f"has {gpus} GPUs, none beside a CPU", expected="a CPU for each", cure=cure)
     if workers is not None and workers > most:
-        what = f"{gpus} GPUs and {cpus} CPUs" if gpus else f"{cpus} CPUs, of which {SPARE} read, filter and write"
-        warnings.warn(f"{most} workers instead of {workers}: the cluster has {what}", stacklevel=3)
+        what = f"{gpus} GPUs and {cpus} CPUs" if gpus else f"{cpus} CPUs"
+        said = f"{most} workers instead of {workers}: the cluster has {what}, of which {SPARE} read, filter and write"
+        warnings.warn(said, stacklevel=3)
     count = min(workers or most, most)
-    return Cluster(workers=count, cpus=min(_DECODERS, (cpus - SPARE) // count) if gpus else 1, gpus=min(gpus, 1))
+    several = range(_DECODERS if gpus else 1, 1, -1)
+    each = next((n for n in several if fit(n) >= count and cpus - count * n >= SPARE), 1)
+    return Cluster(workers=count, cpus=each, gpus=min(gpus, 1))
 
 
 def cause_of(error: ray.exceptions.RayError) -> Exception:
@@ -166,7 +188,15 @@ class Scoring:
 def identity(loading: Loading, cluster: Cluster) -> str:
     """Load a scorer once where others will be, and return who it is: what is wrong with it shows before the plan."""
     once = ray.remote(max_calls=1, **cluster.share)  # and the process ends, with the weights that it has loaded
-    return str(ray.get(once(lambda: loading.load().info.identity).remote()))
+    asked = once(lambda: loading.load().info.identity).remote()
+    if not ray.wait([asked], timeout=_PATIENCE)[0]:
+        free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
+        if free["CPU"] < cluster.cpus or free["GPU"] < cluster.gpus:
+            said = (
+                f"waiting for {cluster.cpus} CPUs and {cluster.gpus} GPUs on one machine: free are {free['CPU']:g} and"
+            )
+            warnings.warn(f"{said} {free['GPU']:g}; others use the cluster", stacklevel=2)
+    return str(ray.get(asked))
 
 
 def score(

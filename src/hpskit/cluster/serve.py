@@ -5,6 +5,7 @@ Ray's proxy takes the requests and answers 503 where too many wait, which our cl
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from hpskit.cluster.scoring import Loading
 from hpskit.errors import InputError, ModelError, printable
 from hpskit.models.store import is_path
 from hpskit.serving.app import create_app
-from hpskit.serving.running import make_server
+from hpskit.serving.running import make_server, note_access
 from hpskit.serving.wires import add_wires
 from hpskit.web import listen
 
@@ -51,7 +52,10 @@ def run(
 
     Raises:
         InputError: the address is taken, there is no room for a process, or an option is impossible.
+        ModelError: a scorer cannot be loaded.
     """
+    if not port:
+        raise InputError("--port", "is 0", expected="a number: Ray's proxies listen on one port on every machine")
     listen(host, port).close()  # Ray would say that it is taken in a log alone
     add_wires(list(wires))  # refuses a name that is none
 
@@ -77,21 +81,19 @@ def run(
             arch = settings.get("arch") if is_path(model) else None
             identity(Loading(model=model, arch=arch, **options), cluster)
         ended = threading.Event()
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
+        if _NAME in serve.status().applications:
+            raise InputError(_NAME, "is served on this cluster already", cure="end that first")
         try:
-            serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
-            if _NAME in serve.status().applications:
-                raise InputError(_NAME, "is served on this cluster already", cure="end that first")
-            try:
-                serve.run(deployment.bind(), name=_NAME, route_prefix="/")
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, lambda *_: ended.set())
-                said(f"http://{host}:{port}")
-                ended.wait()
-            except (RuntimeError, TimeoutError) as error:
-                found = f"cannot be served ({printable(str(error), 300)})"
-                raise ModelError(", ".join(models), found, cure="see the log of Ray Serve") from error
-            finally:
-                serve.delete(_NAME)  # others may have theirs on the same cluster
+            serve.run(deployment.bind(), name=_NAME, route_prefix="/")
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: ended.set())
+            note_access(host, settings["keys"], said)
+            said(f"http://{host}:{port}")
+            ended.wait()
+        except (RuntimeError, TimeoutError) as error:
+            found = f"cannot be served ({printable(str(error), 300)})"
+            raise ModelError(", ".join(models), found, cure="see the log of Ray Serve") from error
         finally:
-            if not address:
-                serve.shutdown()
+            serve.delete(_NAME)  # and no more: others may have theirs on the same cluster

@@ -1,19 +1,23 @@
 """Shards of rows to score, at paths and addresses, and their rows in blocks of a bounded size.
 
-Every row has a position in its shard, also one that cannot be read: it comes with the reason then. The last block of a
-shard ends with a row that says how many there were, so that whoever counts the output knows what should be there.
+A shard is a file of rows, or some images of a folder with their prompts in text files beside them. Every row has a
+position in its shard, also one that cannot be read: it comes with the reason then. The last block of a shard ends with
+a row that says how many there were, so that whoever counts the output knows what should be there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import itertools
+import json
 import os
 import posixpath
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +31,7 @@ from hpskit.pixels import Encoded
 from hpskit.remote import pause
 from hpskit.rows import Report, Row, guess, parquet_rows, read_entries, row_groups
 from hpskit.scoring.addresses import Address, as_address
-from hpskit.scoring.shards import read_shard
+from hpskit.scoring.shards import IMAGES, read_shard
 from hpskit.scoring.tables import ENDINGS, LOOKED_AT, Table, check_kinds, choose_columns, common_schema, unbraced
 
 __all__ = ["END", "ROWS", "Columns", "Shard", "blocks", "columns_of", "find_shards", "reachable", "storage"]
@@ -43,13 +47,19 @@ SHIFT = 32
 """A position is the number of the shard, from 0, times 2^32, and the number of the row in it, from 1."""
 END = "end"
 """Stands in the place of an error in the row behind the last of a shard."""
+_PICTURES = tuple(f".{kind}" for kind in IMAGES)
+_IN_SHARD = 1_000
+"""Images of a folder that are a shard, at most."""
+_CAPTION = 1 << 20
+"""Bytes that are read of a text beside an image."""
+_READERS = 16
 _ATTEMPTS = 4
 Entry: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file of rows."""
+    """A file of rows, or images of a folder."""
 
     number: int
     name: str
@@ -58,6 +68,8 @@ class Shard:
     """Path or address."""
     version: str
     """Changes if the file does: its size, and its tag or time."""
+    images: tuple[str, ...] = ()
+    """Their names in the folder that `place` is; empty if it is a file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,9 +108,12 @@ def reachable(place: str, error: type[HpskitError] = InputError) -> Iterator[Non
         yield
     except HpskitError:
         raise
-    except FileNotFoundError as problem:
-        raise error(place, "is not there", cure="check the name") from problem
     except Exception as problem:
+        behind = problem.__cause__  # fsspec calls what is behind a broken connection not found, too
+        if isinstance(problem, FileNotFoundError) and isinstance(behind, OSError):
+            problem = behind
+        if isinstance(problem, FileNotFoundError):
+            raise error(place, "is not there", cure="check the name") from problem
         found = f"cannot be reached ({printable(f'{type(problem).__name__}: {problem}', 300)})"
         raise error(place, found, cure="check the name, the network, and that you may go there") from problem
 
@@ -121,12 +136,29 @@ def find_shards(inputs: Iterable[str]) -> list[Shard]:
                 if place in found:
                     raise InputError("--input", f"names {place} twice", expected="each file once")
                 found[place] = stamp
-    check_kinds("--input", [*map(Path, found)])
     parts = {place: place.split("/") for place in found}
     folders = zip(*(one[:-1] for one in parts.values()), strict=False)
     depth = sum(1 for _ in itertools.takewhile(lambda level: len({*level}) == 1, folders))
     names = sorted(("/".join(one[depth:]), place) for place, one in parts.items())
+    if names and all(place.lower().endswith(_PICTURES) for place in found):
+        return of_images(names, found)
+    check_kinds("--input", [*map(Path, found)])
     return [Shard(number, name, place, found[place]) for number, (name, place) in enumerate(names)]
+
+
+def of_images(images: Iterable[tuple[str, str]], versions: Mapping[str, str]) -> list[Shard]:
+    """Make shards of images, given by name and place; those of a folder are called FOLDER/1, FOLDER/2 and so on."""
+    found, folders = list[Shard](), dict[tuple[str, str], list[str]]()
+    for name, place in images:
+        folder, file = posixpath.split(place)
+        folders.setdefault((posixpath.dirname(name), folder), []).append(file)
+    for (name, folder), files in folders.items():
+        for first in range(0, len(files), _IN_SHARD):
+            part = tuple(files[first : first + _IN_SHARD])
+            stamp = hashlib.sha256(json.dumps([[one, versions[f"{folder}/{one}"]] for one in part]).encode())
+            called = posixpath.join(name, str(first // _IN_SHARD + 1))
+            found.append(Shard(len(found), called, folder, stamp.hexdigest(), part))
+    return found
 
 
 def listed_files(files: fsspec.AbstractFileSystem, path: str, name: str) -> list[str]:
@@ -136,10 +168,12 @@ def listed_files(files: fsspec.AbstractFileSystem, path: str, name: str) -> list
         if not found:
             raise InputError(name, "fits no file", cure="check the path and the pattern")
     elif not path.lower().endswith(ENDINGS) and files.isdir(path):
-        found = sorted(one for one in files.find(path) if one.lower().endswith(ENDINGS))
+        every = sorted(files.find(path))
+        kinds = (ENDINGS, _PICTURES)  # images beside a table are those that it names
+        found = next((some for kind in kinds if (some := [one for one in every if one.lower().endswith(kind)])), [])
         if not found:
-            cure = 'name the images in a table: a line {"image": …, "prompt": …} of a .jsonl for each'
-            raise InputError(name, "has no file of rows", expected=f"one that ends in {', '.join(ENDINGS)}", cure=cure)
+            expected = f"files that end in {', '.join(ENDINGS)}; or images, each with its prompt in a .txt beside it"
+            raise InputError(name, "has neither rows nor images", expected=expected)
     else:
         found = [path]
     return found
@@ -160,6 +194,9 @@ def brought(shard: Shard) -> Iterator[Path]:
         OutputError: it has changed since it was listed.
     """
     files, path = storage(shard.place)
+    if shard.images:
+        yield Path(path)
+        return
     with reachable(shard.place):
         if version(files.info(path)) != shard.version:
             cure = "score what is there now into another --output"
@@ -191,6 +228,13 @@ def columns_of(shards: Sequence[Shard], columns: str, id_column: str) -> tuple[C
     Raises:
         InputError: there is no such column, or it is not clear which one is meant.
     """
+    if shards[0].images:
+        for option, value in (("--columns", columns), ("--id", id_column)):
+            if value:
+                raise InputError(
+                    option, "goes with files of rows", cure="leave it out: images are called by their names"
+                )
+        return Columns(image="image", prompt="prompt"), ""
     for shard in shards:
         with brought(shard) as path:
             table = Table(name=shard.place, files=(path,))
@@ -223,15 +267,12 @@ def blocks(shard: Shard, columns: Columns, most: int = ROWS) -> Iterator[pa.Tabl
 
 def entries(shard: Shard, path: Path, columns: Columns) -> Iterator[Entry]:
     """Read the rows of a shard, one after the other, and behind them its end."""
-    table = Table(name=shard.place, files=(path,), image=columns.image, prompt=columns.prompt)
     base, number = shard.number << SHIFT, 0
-    for number, value in numbered(table, path):
+    for number, own in captioned(shard) if shard.images else tabled(shard, path, columns):
         row: Entry = {"position": base + number, "shard": shard.name, "id": f"{shard.name}:{number}"}
         try:
-            if isinstance(value, InputError):
-                raise value
-            own = {"id": id_of(value, columns.id) or row["id"], "prompt": table.prompt_of(value)}
-            own |= picture(table, value, shard, number)
+            if isinstance(own, InputError):
+                raise own
             "".join(text for text in own.values() if isinstance(text, str)).encode()
             row |= own
         except InputError as error:
@@ -240,6 +281,44 @@ def entries(shard: Shard, path: Path, columns: Columns) -> Iterator[Entry]:
             row["error"] = f"{shard.place}: row {number}: is not Unicode text ({error.reason}); mend its encoding"
         yield row
     yield {"position": base + number + 1, "shard": shard.name, "id": shard.name, "error": END}
+
+
+def captioned(shard: Shard) -> Iterator[tuple[int, Entry]]:
+    """Read the prompts of the images of a folder: the text of `NAME.jpg` is `NAME.txt`."""
+    files, root = storage(shard.place)
+
+    def read(image: str) -> Entry:
+        path = posixpath.join(root, image)
+        own = {"id": posixpath.join(posixpath.dirname(shard.name), image)}
+        own["path"] = path if is_local(files) else files.unstrip_protocol(path)
+        text = posixpath.splitext(path)[0] + ".txt"
+        try:
+            with files.open(text, "rb") as handle:
+                own["prompt"] = handle.read(_CAPTION).decode("utf-8-sig").strip()
+            found = "" if own["prompt"] else "is empty"
+        except FileNotFoundError:
+            found = "is not there"
+        except Exception as error:  # noqa: BLE001  # each service has its own
+            found = f"cannot be read ({printable(f'{type(error).__name__}: {error}', 200)})"
+        return own | ({"error": f"{text}: {found}, expected the prompt of {image}"} if found else {})
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from enumerate(pool.map(read, shard.images), 1)
+
+
+def tabled(shard: Shard, path: Path, columns: Columns) -> Iterator[tuple[int, Entry | InputError]]:
+    """Read the rows of a file; one that cannot be used comes as its error."""
+    table = Table(name=shard.place, files=(path,), image=columns.image, prompt=columns.prompt)
+    for number, value in numbered(table, path):
+        own: Entry | InputError
+        try:
+            if isinstance(value, InputError):
+                raise value
+            own = {"prompt": table.prompt_of(value)} | picture(table, value, shard, number)
+            own |= {"id": id_of(value, columns.id)} if columns.id else {}
+        except InputError as error:
+            own = error.alone()
+        yield number, own
 
 
 def numbered(table: Table, path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
@@ -278,9 +357,9 @@ def rows_of(table: Table, path: Path, report: Report) -> Iterator[Row]:
 
 
 def id_of(row: Mapping[str, Any], column: str) -> str:
-    """Return the id that a row brings; empty if no column was named."""
-    found = row.get(column) if column else ""
-    if isinstance(found, bool) or not isinstance(found, str | int) or (column and found == ""):
+    """Return the id that a row brings."""
+    found = row.get(column)
+    if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
         raise RecordError(f"column {shown(column)}", f"is {shown(found, 40)}", expected="a text or a whole number")
     return str(found)
 

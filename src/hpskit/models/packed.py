@@ -20,7 +20,11 @@ __all__ = ["PackedBlock", "pack"]
 _ROWS = 2048
 """Rows that the layout is made for: eight images of ViT-H-14. Other numbers work as well, a little slower."""
 
-_HAS_PACKING = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_OPERATORS = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
+
+_HAS_PACKING = all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS) and (
+    torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not by processors with AVX2 alone
+)
 
 _HAS_TILES = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 """The processor multiplies bfloat16 in tiles (AMX)."""
@@ -38,7 +42,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) bfloat16 -> (..., N) bfloat16."""
-        if not _HAS_PACKING:  # these two operators are torch's own but not promised for every release
+        if not _HAS_PACKING:  # these operators are torch's own but not promised for every release and processor
             y = linear(x, self.weight, self.bias)
             return nn.functional.gelu(y) if self.gelu else y
         activation, algorithm = ("gelu", "none") if self.gelu else ("none", "")

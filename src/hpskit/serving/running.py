@@ -21,7 +21,7 @@ from hpskit.serving.models import Models
 from hpskit.serving.wires import add_wires
 from hpskit.web import listen, socket_name
 
-__all__ = ["make_server", "run"]
+__all__ = ["make_server", "note_access", "run"]
 
 
 class _Draining(uvicorn.Server):
@@ -71,6 +71,12 @@ def make_server(
         )
 
     return Server(Models(models, load, budget=budget), limits or Limits(), keys=known, urls=urls)
+
+
+def note_access(host: str, keys: Path | None, said: Callable[[str], None]) -> None:
+    """Say who is let in where that is everybody."""
+    if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
+        said("note: everybody who reaches this address can score; give --keys, and TLS by a proxy")
 
 
 def run(
@@ -140,7 +146,6 @@ def run(
     for name, facts in server.models.facts.items():
         if not facts.equal:
             said(f"note: the last bits of {name} depend on what is scored beside an image on this device")
-    if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
-        said("note: everybody who reaches this address can score; give --keys, and TLS by a proxy")
+    note_access(host, keys, said)
     said(f"http://{socket_name(listening)}")
     _Draining(config, server).run(sockets=[listening])
