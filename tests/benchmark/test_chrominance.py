@@ -16,6 +16,7 @@ from hpskit.benchmark.result import Resampling
 from hpskit.benchmark.studies.chrominance import Chrominance, measure, run
 from hpskit.benchmark.studies.folders import open_folder, open_folders
 from hpskit.errors import ImageError, InputError
+from hpskit.pixels.statistics import FINE, ChromaDensity
 from hpskit.stage import Ledger
 
 # Folders
@@ -122,3 +123,11 @@ def test_nothing_is_skipped_and_what_cannot_be_used_is_named(models: Path) -> No
             colours(models, name)
     with pytest.raises(InputError, check=at("size", found="is 8")):
         Chrominance(images=["a"], out=models / "out", size=8)
+
+
+def test_grey_is_in_one_bin_whatever_the_last_digit() -> None:
+    """Its chroma is 0 but for rounding, which differs between processors."""
+    shades = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    density = ChromaDensity.of(shades)
+    assert (density.fine.max(), np.count_nonzero(density.fine)) == (1.0, 1)
+    assert np.abs(density.fine @ FINE.centres).max() < 1e-6

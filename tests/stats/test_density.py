@@ -94,3 +94,12 @@ def test_intervals_and_p_values_keep_their_word() -> None:
         found += [d.p_value <= 0.05 for d in compare_densities(base, same, measures, resamples=200, seed=number)]
     assert (covered >= 87).all()
     assert (found <= 12).all()
+
+
+def test_labels_that_chance_deals_again_are_as_far() -> None:
+    """Two images against two: one deal in three is that of the samples, or its mirror, whatever the last digit."""
+    densities = np.random.default_rng(0).dirichlet(np.ones(24), size=4).astype(np.float32)
+    densities[2:] += np.float32(1) * np.eye(24, dtype=np.float32)[5]
+    densities /= densities.sum(axis=1, keepdims=True)
+    found = compare_densities(densities[:2], densities[2:], (jensen_shannon,), resamples=3000)[0]
+    assert found.p_value == pytest.approx(1 / 3, abs=0.03)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BIN", "FINE_BIN", "PLANE", "VIVID", "ChromaDensity", "Plane", "gamut_outline", "lab_to_srgb", "srgb_to_lab"]
+__all__ = ["BIN", "FINE", "PLANE", "VIVID", "ChromaDensity", "Plane", "gamut_outline", "lab_to_srgb", "srgb_to_lab"]
 
 Floats = NDArray[np.float64]
 
@@ -96,10 +96,10 @@ class Plane:
 
 BIN = 4.0
 """Side of the bins that distances are measured with, in Lab units."""
-FINE_BIN = BIN / 2
-"""Side of the bins that pictures are drawn with."""
-PLANE = Plane(a_low=-88.0, b_low=-108.0, shape=(51, 47), width=BIN)
-_FINE = Plane(a_low=PLANE.a_low, b_low=PLANE.b_low, shape=(2 * 51, 2 * 47), width=FINE_BIN)
+PLANE = Plane(a_low=-87.0, b_low=-109.0, shape=(51, 47), width=BIN)
+"""Grey is on no edge of its bins: there the last digit, and so the processor, would say in which one it is."""
+FINE = Plane(a_low=PLANE.a_low, b_low=PLANE.b_low, shape=(2 * 51, 2 * 47), width=BIN / 2)
+"""What pictures are drawn with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,8 +123,8 @@ class ChromaDensity:
         lightness, a, b = srgb_to_lab(pixels.reshape(-1, 3)).T
         chroma = np.hypot(a, b)
         length = np.hypot(chroma, lightness)
-        bins = _FINE.bins(a, b)
-        count, size = len(bins), _FINE.shape[0] * _FINE.shape[1]
+        bins = FINE.bins(a, b)
+        count, size = len(bins), FINE.shape[0] * FINE.shape[1]
         return cls(
             fine=(np.bincount(bins, minlength=size) / count).astype(np.float32),
             light=(np.bincount(bins, weights=lightness, minlength=size) / count).astype(np.float32),

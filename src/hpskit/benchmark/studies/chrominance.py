@@ -28,7 +28,7 @@ from hpskit.errors import InputError
 from hpskit.pages.charts import Axis, Frame, axis_for, element
 from hpskit.pages.page import figure_file, page
 from hpskit.pixels import Encoded, open_image
-from hpskit.pixels.statistics import BIN, FINE_BIN, PLANE, VIVID, ChromaDensity, gamut_outline, lab_to_srgb
+from hpskit.pixels.statistics import BIN, FINE, PLANE, VIVID, ChromaDensity, gamut_outline, lab_to_srgb
 from hpskit.stage import Ledger, Progress, check_free, heading, ledger_until_published, publish
 from hpskit.stats.blocks import Floats
 from hpskit.stats.comparison import holm
@@ -174,7 +174,7 @@ def compare(samples: Sequence[Sample], config: Chrominance) -> dict[str, Any]:
     for sample in samples:
         both = zip(_FIGURES, sample.figures, strict=True)
         intervals = {name: mean_interval(values, **resampling) for name, values in both}
-        a, b = sample.densities.mean(axis=0, dtype=np.float64) @ PLANE.centres
+        a, b = sample.fine @ FINE.centres
         models.append({**sample.folder.facts(sample.digests), **intervals, "mean_a": float(a), "mean_b": float(b)})
     settings = {"size": config.size, "bin": BIN, "vivid": VIVID, "directions": _DIRECTIONS, **resampling}
     return {"settings": settings, "models": models, "pairs": pairs}
@@ -260,7 +260,7 @@ def density_map(maps: Mapping[str, tuple[Floats, Floats]]) -> dict[str, str]:
 def picture_of(density: Floats, light: Floats, highest: float) -> str:
     """Colour each bin as the mean of its pixels, the more solid the more of them, by the logarithm of their share."""
     rows, columns = np.indices(density.shape)
-    a, b = PLANE.a_low + FINE_BIN * (columns + 0.5), PLANE.b_low + FINE_BIN * (rows + 0.5)
+    a, b = FINE.a_low + FINE.width * (columns + 0.5), FINE.b_low + FINE.width * (rows + 0.5)
     lightness = np.divide(light, density, out=np.full_like(density, 50.0), where=density > 0)
     colours = lab_to_srgb(np.stack([lightness, a, b], axis=-1))
     strength = np.log(np.maximum(density, _FAINTEST) / _FAINTEST) / np.log(highest / _FAINTEST)
