@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -180,6 +181,55 @@ def test_images_of_a_plan(cluster: object, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "ray/fine").rglob("*.png")} == {
         path.name: path.read_bytes() for path in (tmp_path / "alone/fine").rglob("*.png")
     }
+
+
+@pytest.mark.slow
+def test_machines_with_gpus_that_have_few_processors(tmp_path: Path, photographs: list[Image.Image]) -> None:
+    """Ray only counts GPUs: here there are none, and the scorers in their places use the processor."""
+    folder, port = write_shards(tmp_path / "in", photographs, "parquet"), free_port()
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    ray = Path(sys.executable).with_name("ray")
+    start = (ray, "start", "--block", "--node-ip-address", "127.0.0.1", "--object-store-memory", "1100000000")
+    places = (
+        ("--head", "--port", str(port), "--num-cpus", "5", "--num-gpus", "0", "--include-dashboard", "false"),
+        ("--address", f"127.0.0.1:{port}", "--num-cpus", "1", "--num-gpus", "2"),
+    )
+    nodes = []
+    try:
+        for place in places:
+            nodes.append(subprocess.Popen([*start, *place], env=environment, stdout=subprocess.DEVNULL))
+            wait_for(port)
+        status = (ray, "status", "--address", f"127.0.0.1:{port}")
+        while "/2.0 GPU" not in subprocess.run(status, env=environment, capture_output=True, text=True).stdout:
+            assert nodes[1].poll() is None
+        done = subprocess.run(
+            [sys.executable, "-m", "hpskit", "cluster", "score", "--input", folder, "--output", tmp_path / "out",
+             "--address", f"127.0.0.1:{port}", "--workers", "2"],
+            env=environment, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+    finally:
+        for node in reversed(nodes):
+            node.terminate()
+            node.wait(60)
+    assert (done.returncode, "30 rows of 3 shards scored" in done.stdout) == (0, True), done.stderr
+    assert "1 workers instead of 2: the cluster has 2 GPUs and 6 CPUs" in done.stderr
+
+
+def free_port() -> int:
+    """Find a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Wait until somebody listens."""
+    for _ in range(300):
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.2)
+    raise TimeoutError(port)
 
 
 @pytest.mark.slow

@@ -223,7 +223,7 @@ def score(
             (
                 ray.data.read_datasource(Source(shards, columns), override_num_blocks=len(shards))
                 .repartition(target_num_rows_per_block=rows)
-                .map_batches(
+                .map_batches_internal(  # map_batches wants a batch size beside GPUs, and would join blocks up to it
                     Scoring,
                     fn_constructor_args=[loading],
                     batch_size=None,
