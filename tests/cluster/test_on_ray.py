@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -181,6 +182,35 @@ def test_images_of_a_plan(cluster: object, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "ray/fine").rglob("*.png")} == {
         path.name: path.read_bytes() for path in (tmp_path / "alone/fine").rglob("*.png")
     }
+
+
+@pytest.mark.slow
+def test_images_of_a_plan_that_was_killed(tmp_path: Path) -> None:
+    """The driver and all that it started are gone in the middle; the same command makes the rest, and none twice."""
+    from hpskit.images.plan import read_generators
+    from hpskit.images.run import GenerateRun
+    from hpskit.images.run import generate as alone
+    from hpskit.prompts.suites import open_suite
+
+    prompts, plan = write_suite(tmp_path / "suite.jsonl"), tmp_path / "painters.toml"
+    plan.write_text('[[generator]]\nkind = "painter"\nname = "fine"\nimages = 60\nsize = 512\n')
+    command = [sys.executable, "-m", "hpskit", "cluster", "generate", "--prompts", prompts, "--generators", plan,
+               "--workers", "2", "--out", tmp_path / "ray"]  # fmt: skip
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    while first.poll() is None and len([*tmp_path.glob("ray/fine/**/*.png")]) < 40:
+        time.sleep(0.05)
+    assert first.poll() is None
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    there = {path: path.stat().st_mtime_ns for path in tmp_path.glob("ray/fine/**/*.png")}
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    settings = {"suite": open_suite(str(prompts)), "generators": read_generators(plan)}
+    assert alone(GenerateRun(out=tmp_path / "alone", **settings)).states == {"fine": {"done": 7 * 60}}
+    found = {path.name: path.read_bytes() for path in tmp_path.glob("ray/fine/**/*.png")}
+    assert found == {path.name: path.read_bytes() for path in tmp_path.glob("alone/fine/**/*.png")}
+    assert len(found) > len(there)
+    assert sum(path.stat().st_mtime_ns != stamp for path, stamp in there.items()) <= 2  # those under way
 
 
 @pytest.mark.slow
