@@ -36,7 +36,7 @@ BUDGETS = {
     "reward": 2_010,  # 400 of them are the gate, calibration and the audit of a run
     "serving": 2_130,  # 260 of them are wires of others, 310 the clients, 270 read what strangers send
     "cluster": 1_122,  # 400 of them read shards at paths and addresses, and write and count parts; 80 are Ray Serve's
-    "cli": 3_845,
+    "cli": 3_710,
 }
 """Lines that a room may have; of rooms that are not built yet, those that are planned. The modules that are in no room,
 with `rows/`, are the root. Whoever needs more first looks for what can go, and then says here what the lines are for:

@@ -34,6 +34,7 @@ __all__ = [
     "DropLeaks",
     "ImageRoot",
     "Json",
+    "Labels",
     "Match",
     "Model",
     "OnBroken",
@@ -77,6 +78,10 @@ Scorers = Annotated[
         show_default=False,
         rich_help_panel=_PANEL,
     ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--scorer", "-s", help="Label of a scorer in the results; repeat for several.  \\[default: all]"),
 ]
 Arch = Annotated[
     str | None,
