@@ -238,7 +238,7 @@ def read_votes(connection: Connection, tasks: Mapping[int, Task], *, keep_paused
 
 def array(votes: Sequence[Vote]) -> NDArray[np.float64]:
     """Return (votes, images): ranks, NaN for an image that was not ranked."""
-    return np.array([[math.nan if rank is None else rank for rank in one.ranks] for one in votes], dtype=np.float64)
+    return np.array([one.ranks for one in votes], dtype=np.float64)
 
 
 def weigh(counted: Mapping[int, Sequence[Vote]]) -> WeightedRanks:

@@ -232,15 +232,8 @@ class Writer:
 
     def stated(self) -> Stated:
         """Sum up."""
-        counts = self.counts
-        return Stated(
-            tasks=counts["work"],
-            practice=counts["practice"],
-            gold=counts["gold"],
-            images=counts["images"],
-            votes=counts["votes"],
-            identical=tuple(self.identical),
-        )
+        counts = dict(self.counts)
+        return Stated(tasks=counts.pop("work"), **counts, identical=tuple(self.identical))
 
 
 def check_group(group: Group, *, gold: bool) -> None:

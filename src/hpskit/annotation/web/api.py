@@ -142,7 +142,7 @@ def submit(request: Request, vote_id: Annotated[str, Path(max_length=36)], body:
         answer=body.answer,
         seconds=body.active_seconds,
     )
-    server.after_vote(who.id)
+    server.to_assess.put(who.id)
     return reply
 
 

@@ -138,25 +138,19 @@ def too_fast(connection: Connection, settings: Settings) -> Iterable[Item]:
 
 def failed_checks(connection: Connection, settings: Settings) -> Iterable[Item]:
     """Find answers to hidden checks that contradict the experts, or the person's own earlier answer."""
-    own: dict[tuple[int, int], Any] = {}
     rows = connection.execute(to_look_at().where(or_(task.c.kind == "gold", vote.c.round == 1))).all()
     repeats = sorted({row.task for row in rows if row.round == 1})
     query = select(vote.c.task, vote.c.person, vote.c.ranks).where(vote.c.round == 0, vote.c.task.in_(repeats))
-    own = {(row.task, row.person): row.ranks for row in connection.execute(query).all()}
+    own: dict[tuple[int, int], Any] = {(row.task, row.person): row.ranks for row in connection.execute(query).all()}
     for row in rows:
         if row.round == 1:
-            agreed = tau_with_reference(numbers(row.ranks), [numbers(own[row.task, row.person])])
+            agreed = tau_with_reference(row.ranks, [own[row.task, row.person]])
             if agreed < 0:
                 yield item(row, f"contradicts their own earlier ranking (tau {number(agreed)})")
             continue
         score = gold_score(row.ranks, row.gold, share=settings.agree_share)
         if score is not None and score.agreed < settings.practice_score * score.pairs:
             yield item(row, f"as the experts on {score.agreed:g} of {counted(score.pairs, 'clear pair')}")
-
-
-def numbers(ranks: list[int | None]) -> Any:
-    """Return ranks as numbers, NaN for what was not ranked."""
-    return np.array([math.nan if rank is None else rank for rank in ranks], dtype=np.float64)
 
 
 def most_unlike(connection: Connection) -> list[Item]:

@@ -203,16 +203,11 @@ def strengths(
     return sorted(made, key=lambda one: -one[1].value), found.position
 
 
-def midranks(ranks: Floats) -> Floats:
-    """Return ranks in which images that tie share the mean of their places; NaN stays."""
-    below = (ranks[:, None] > ranks[None, :]).sum(axis=1)
-    same = (ranks[:, None] == ranks[None, :]).sum(axis=1)
-    return np.where(np.isnan(ranks), np.nan, below + (same + 1) / 2)
-
-
 def mean_ranks(ranks: Sequence[Floats]) -> Floats:
-    """Return the mean rank of each image; NaN where nobody ranked it."""
-    table = np.stack([midranks(one) for one in ranks])
+    """Return the mean rank of each image, ties sharing the mean of their places; NaN where nobody ranked it."""
+    from scipy.stats import rankdata
+
+    table = rankdata(np.stack(ranks), axis=1, nan_policy="omit")
     seen = (~np.isnan(table)).sum(axis=0)
     means: Floats = np.divide(np.nansum(table, axis=0), seen, out=np.full(table.shape[1], np.nan), where=seen > 0)
     return means
