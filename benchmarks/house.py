@@ -23,10 +23,10 @@ BUDGETS = {
     "root": 2_710,  # 130 of them are what the servers of annotation and serving share
     "pages": 900,  # 300 of them write tables and charts for papers
     "pixels": 1_270,
-    "stats": 3_610,
-    "prompts": 2_760,  # 150 of them look at what the rules made, and mark what they tore or left
-    "images": 2_820,
-    "annotation": 5_900,
+    "stats": 3_590,
+    "prompts": 2_730,  # 150 of them look at what the rules made, and mark what they tore or left
+    "images": 2_800,
+    "annotation": 5_650,
     "dataset": 3_770,
     "models": 3_510,
     "training": 4_500,

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAI", "Settings", "load"]
 
-_SAID = 300
-"""Characters that are kept of what a server said."""
 _MODERATION = {"moderation_blocked", "content_policy_violation", "content_filter"}
 _NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached"}
 _OURS = ("model", "prompt", "n", "response_format", "stream", "partial_images")

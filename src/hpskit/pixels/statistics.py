@@ -133,11 +133,6 @@ class ChromaDensity:
             vivid=float((chroma >= VIVID).mean()),
         )
 
-    @property
-    def coarse(self) -> NDArray[np.float32]:
-        """(bins of `PLANE`,): share of the pixels."""
-        return PLANE.coarser(self.fine)
-
 
 def gamut_outline(steps: int = 16) -> Floats:
     """(6 * steps, 2): a* and b* along the border of what sRGB can show, seen along L*.

@@ -65,16 +65,6 @@ class Row:
     weighted_tau: float
     """The same of the reliability-weighted mean rank."""
 
-    @property
-    def accuracy(self) -> float:
-        """Share of the pairs of images that the mean rank orders as the truth does, a tie one half."""
-        return (1 + self.tau) / 2
-
-    @property
-    def weighted_accuracy(self) -> float:
-        """The same of the reliability-weighted mean rank."""
-        return (1 + self.weighted_tau) / 2
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rankings:
