@@ -113,6 +113,21 @@ class Weights:
         """Return the tensors whose names begin with `prefix`, which is left out of the names."""
         return replace(self, prefix=self.prefix + prefix)
 
+    def text(self, name: str, expected: str) -> str:
+        """Return a text file that lies among the tensors.
+
+        Raises:
+            CheckpointError: there is none, so that this is not what was `expected`.
+        """
+        content = dict(self.part(name).tensors())
+        if not content:
+            raise self.lacks(name, expected)
+        return bytes(content[""].tolist()).decode()
+
+    def lacks(self, missing: str, expected: str) -> CheckpointError:
+        """Make the error of weights in which something is missing."""
+        return CheckpointError(self.origin, f"has no {missing}", expected=expected, cure="fetch it again")
+
     @contextmanager
     def _open(self, framework: str = "pt") -> Iterator[Any]:
         from safetensors import SafetensorError, safe_open
