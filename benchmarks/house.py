@@ -24,12 +24,12 @@ BUDGETS = {
     "pages": 900,  # 300 of them write tables and charts for papers
     "pixels": 1_270,
     "stats": 3_590,
-    "prompts": 2_730,  # 150 of them look at what the rules made, and mark what they tore or left
+    "prompts": 2_720,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_800,
     "annotation": 5_650,
     "dataset": 3_770,
-    "models": 3_510,
-    "training": 4_500,
+    "models": 3_490,
+    "training": 4_350,
     "scoring": 2_710,
     "evaluation": 1_550,
     "benchmark": 4_100,

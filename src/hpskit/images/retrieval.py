@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from hpskit.errors import InputError, MissingExtraError
+from hpskit.errors import InputError, need
 from hpskit.files import expand
 from hpskit.images.repository import Repository, folder_sha256
 from hpskit.pixels import open_image
@@ -45,8 +44,7 @@ class Retriever:
             InputError: there are none.
             MissingExtraError: faiss is not installed.
         """
-        if find_spec("faiss") is None:
-            raise MissingExtraError(f"{place}: retrieve", "needs faiss", cure="pip install 'hpskit[generate]'")
+        need("faiss", f"{place}: retrieve", "generate")
         self.settings, self.folder = settings, expand(settings.folder)
         self.paths = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in _ENDINGS)
         if not self.paths:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from hpskit.errors import InputError, MissingExtraError
+from hpskit.errors import InputError, need
 
 __all__ = ["GUARDED", "SIMILARITY", "Clusters", "TextIndex", "guard", "normal"]
 
@@ -204,11 +204,9 @@ def signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
     Raises:
         MissingExtraError: rensa is not installed.
     """
-    try:
-        from rensa import RMinHash
-    except ImportError as error:
-        cure = "pip install 'hpskit[prompts]'"
-        raise MissingExtraError("duplicates", "need rensa, which is not installed", cure=cure) from error
+    need("rensa", "duplicates", "prompts")
+    from rensa import RMinHash
+
     found = np.empty((len(texts), _SLOTS), np.uint32)
     for start in range(0, len(texts), _AT_ONCE):
         part = texts[start : start + _AT_ONCE]
