@@ -21,25 +21,6 @@ from typing import Any, NoReturn
 
 from hpskit.errors import InputError, OutputError, shown
 
-__all__ = [
-    "JSON",
-    "check_regular",
-    "expand",
-    "explain",
-    "held",
-    "inside",
-    "json_text",
-    "publish",
-    "publish_folder",
-    "publish_json",
-    "read_bytes",
-    "read_json",
-    "read_toml",
-    "room",
-    "sha256_file",
-]
-
-
 LARGEST = 1 << 29
 """Bytes of a file that is read whole, at most; the figures of a thousand models have a tenth of that."""
 

@@ -41,8 +41,6 @@ from hpskit.pages.page import environment
 from hpskit.stats.agreement import rank_agreement
 from hpskit.stats.consensus import WeightedRanks, reliability_weighted, strengths_with_position
 
-__all__ = ["Aggregate", "Exported", "Vote", "export", "read_tasks", "read_votes"]
-
 Aggregate: TypeAlias = Literal["weighted", "mean"]
 SIMULATED = "simulated"
 """The panel of people who are none; see `hpskit.annotation.simulate`."""

@@ -27,8 +27,6 @@ from hpskit.stats.vigilance import Vigilance, taus_with_peers, vigilance
 if TYPE_CHECKING:
     from hpskit.annotation.web.guard import Server
 
-__all__ = ["EXCLUDED", "Standing", "assess", "assess_until_told", "standing"]
-
 EXCLUDED = ("paused", "rejected", "withdrawn")
 """States of people whose votes are nobody's yardstick; they stay in the raw export, with the reason."""
 _REST = 3.0

@@ -32,8 +32,6 @@ from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.containers import STRIPPED
 from hpskit.rows import read_rows
 
-__all__ = ["Source", "Stated", "blind", "make_project"]
-
 LEAST, MOST = 2, 12
 """Images of a task."""
 _AT_ONCE = 500

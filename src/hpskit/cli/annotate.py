@@ -14,8 +14,6 @@ from hpskit.errors import InputError, need
 if TYPE_CHECKING:
     from hpskit.annotation.web.serving import Opened
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Let people rank images, watch how well they agree, export the data.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Folder of the project.")]

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from hpskit.records import ScorerInfo
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = ["app"]
-
 app = typer.Typer(
     no_args_is_help=True,
     help="""Compare text-to-image models on a suite of prompts.

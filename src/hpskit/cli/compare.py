@@ -10,8 +10,6 @@ import typer
 from hpskit.cli import options
 from hpskit.cli.options import echo, echo_json, new_table, progress_bar, show, step_progress
 
-__all__ = ["compare"]
-
 _A, _B = "First folder", "Second folder"
 
 

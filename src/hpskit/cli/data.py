@@ -15,8 +15,6 @@ from hpskit.errors import listed
 if TYPE_CHECKING:
     from hpskit.dataset.fetch import Wanted
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Inspect, convert, split and fetch data sets of human preference.", no_args_is_help=True)
 
 Source = Annotated[

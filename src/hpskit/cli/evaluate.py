@@ -10,8 +10,6 @@ import typer
 from hpskit.cli import options
 from hpskit.cli.options import echo, echo_json, interval, new_table, progress_bar, show, step_progress
 
-__all__ = ["agreement", "evaluate"]
-
 _Rule = Annotated[
     str | None,
     typer.Option(

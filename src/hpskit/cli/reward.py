@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from hpskit.reward.sighting import Sighting
 
-__all__ = ["app"]
-
 app = typer.Typer(no_args_is_help=True, help="The score as a reward: a common scale, the watch on a training, audits.")
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from hpskit.scoring.files import ScoreFile
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = ["score"]
-
 
 def score(
     prompt: Annotated[str | None, typer.Argument(help="The text that the images were made for.")] = None,

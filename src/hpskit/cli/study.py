@@ -11,8 +11,6 @@ import typer
 from hpskit.cli import options
 from hpskit.cli.options import echo, echo_json, new_table, progress_bar, show, step_progress
 
-__all__ = ["app"]
-
 app = typer.Typer(
     help="What lies behind scores: colours, metrics of distributions, numbers of prompts, resolution.",
     no_args_is_help=True,

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from hpskit.training.data import TrainConfig
 
-__all__ = ["ablate", "train"]
-
 _TensorBoard = Annotated[
     bool | None,
     typer.Option("--tensorboard/--no-tensorboard", help="Curves in OUT/tensorboard.  \\[default: if it is installed]"),

@@ -11,8 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Group", "Judgement", "Pair", "compared", "compared_pairs", "orders"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:

@@ -38,8 +38,6 @@ from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.blocks import Floats
 from hpskit.stats.correlation import kendall_tau_b, spearman
 
-__all__ = ["LEDGER", "Evaluation", "Scored", "Summary", "evaluate", "group_rows", "run", "score_groups"]
-
 _FORMAT = "hpskit evaluation 1"
 LEDGER = {"format": "hpskit evaluation scores 1"}
 """Head of the ledger OUT/scores.ledger."""

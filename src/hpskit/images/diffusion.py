@@ -28,8 +28,6 @@ from hpskit.schema import Strict, nearest
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Diffusion", "Lora", "Settings", "load"]
-
 _OURS = ("prompt", "generator", "num_images_per_prompt", "output_type", "return_dict", "latents", "kwargs")
 """Arguments of a pipeline that are not the user's: with them an image would depend on the others of its batch."""
 

@@ -27,8 +27,6 @@ from hpskit.prompts.suites import Suite, SuitePrompt, image_name
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, nearest, parse
 
-__all__ = ["ImageSet", "Match", "find_images", "images_of"]
-
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2")
 """Endings of images that are not read; a file with none of these endings is no image, and is left alone."""

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-__all__ = ["OpenAI", "Settings", "load"]
-
 _MODERATION = {"moderation_blocked", "content_policy_violation", "content_filter"}
 _NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached"}
 _OURS = ("model", "prompt", "n", "response_format", "stream", "partial_images")

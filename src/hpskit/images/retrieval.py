@@ -17,8 +17,6 @@ from hpskit.schema import Strict
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Retrieve", "Retriever"]
-
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _BATCH = 32
 

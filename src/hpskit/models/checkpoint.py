@@ -31,18 +31,6 @@ from hpskit.files import explain, publish
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = [
-    "PICKLE_SUFFIXES",
-    "Weights",
-    "check_names",
-    "file_hash",
-    "is_pickle",
-    "read_tensors",
-    "sound",
-    "weight_hash",
-    "write_tensors",
-]
-
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 _METADATA_KEY = "hpskit"

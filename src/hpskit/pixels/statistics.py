@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BIN", "FINE_BIN", "PLANE", "VIVID", "ChromaDensity", "Plane", "gamut_outline", "lab_to_srgb", "srgb_to_lab"]
-
 Floats = NDArray[np.float64]
 
 _EPSILON, _KAPPA = 216 / 24389, 24389 / 27

@@ -23,8 +23,6 @@ from scipy.sparse import csr_matrix
 
 from hpskit.errors import InputError, need
 
-__all__ = ["GUARDED", "SIMILARITY", "Clusters", "TextIndex", "guard", "normal"]
-
 SIMILARITY = 0.8
 """Share of common character 5-grams (Jaccard) from which two prompts are near-duplicates."""
 GRAM = 5

@@ -14,8 +14,6 @@ from typing import NamedTuple
 from hpskit.errors import need
 from hpskit.prompts.records import Reason
 
-__all__ = ["LANGUAGE", "NSFW", "TOKENS", "Found", "count_tokens", "detect_language", "personal_data", "unsafe_words"]
-
 TOKENS = 77
 """Tokens that the scorer reads, with one at each end."""
 LANGUAGE = 0.8

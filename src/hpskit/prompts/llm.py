@@ -26,8 +26,6 @@ from hpskit.remote import Chat, ChatSettings, plain_json
 from hpskit.schema import Strict, parse
 from hpskit.stage import Ledger
 
-__all__ = ["Answers", "LlmSettings", "estimate", "objection", "read_llm_settings"]
-
 INSTRUCTION = """\
 You clean prompts that people typed into text-to-image generators, so that other people can judge images by them.
 Write one clear, natural English sentence or phrase that says what is to be seen.

@@ -18,8 +18,6 @@ from hpskit.scoring.tables import Row, Table, holds_bytes, leaves
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["OURS", "Outcome", "kept", "left_out", "objection", "types", "written"]
-
 OURS = ("row", "score", "error", "scorer")
 """Columns that are added."""
 Outcome: TypeAlias = Callable[[int, str], tuple[float | None, str]]

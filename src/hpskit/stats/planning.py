@@ -19,8 +19,6 @@ from hpskit.stats.agreement import rank_agreement
 from hpskit.stats.blocks import Floats, Index, ballots, pair_indices, read_votes, require
 from hpskit.stats.consensus import reliability_weighted
 
-__all__ = ["FlipProbability", "Project", "Rankings", "Row", "fitted_noise", "flip_probability", "plan", "simulate"]
-
 _TASKS = 400
 """Tasks that are simulated of a larger project: tau is then known to 0.005 or so."""
 _BAD = (20, 4, 6)

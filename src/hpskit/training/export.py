@@ -42,8 +42,6 @@ from hpskit.pages.page import environment
 from hpskit.pixels import Preprocessing
 from hpskit.training.run_folder import RunFolder, lines_of
 
-__all__ = ["Export", "Exported", "Layout", "export"]
-
 Layout = Literal["official", "huggingface", "onnx"]
 
 _TOLERANCE = 0.01

@@ -38,19 +38,6 @@ from hpskit.training.recipes import Recipe
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
-__all__ = [
-    "Line",
-    "RunConfig",
-    "RunFolder",
-    "RunLog",
-    "Summary",
-    "TrainState",
-    "best_validation",
-    "check_of",
-    "lines_of",
-    "open_trackers",
-]
-
 M = TypeVar("M", bound=Strict)
 
 Line = Mapping[str, Any]

@@ -41,11 +41,10 @@ from hpskit.pages.charts import (
 )
 from hpskit.pages.page import page
 from hpskit.stage import Progress, alone_in, check_free, publish
+from hpskit.training.data import TrainConfig
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import RunFolder, best_validation, lines_of
-from hpskit.training.trainer import TrainConfig, train
-
-__all__ = ["Sweep", "SweepPoint", "ablate", "ablation_page", "ablation_table", "parse_grid", "undecided"]
+from hpskit.training.trainer import train
 
 Row = Mapping[str, Any]
 """A run in `ablation.json`."""

@@ -23,8 +23,6 @@ from hpskit.annotation.web.access import note_seen
 from hpskit.annotation.web.guard import Server, acting, current, no_session
 from hpskit.schema import Strict
 
-__all__ = ["router"]
-
 router = APIRouter(responses=REFUSALS)
 
 AssignmentId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$")]

@@ -27,8 +27,6 @@ from hpskit.annotation.web.pages import message, render, shell, signed_in, text_
 from hpskit.pages import page
 from hpskit.web import RefusedError, install
 
-__all__ = ["create_app"]
-
 _THREADS = {"sqlite": 3, "postgresql": 8}
 """Requests at work at once; the others wait their turn. Threads that take the interpreter from one another while one
 holds SQLite's lock for writing are slower by a factor of ten."""

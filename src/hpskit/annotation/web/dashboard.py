@@ -30,8 +30,6 @@ from hpskit.pages.charts import (
     line_chart,
 )
 
-__all__ = ["ALARM", "Dashboard", "LeftOut", "Progress", "charts", "dashboard", "share"]
-
 ALARM = 0.2
 """Share that is left out, or could not be checked, from which a person should look at why."""
 _CHECKED_FROM = 10

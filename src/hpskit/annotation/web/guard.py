@@ -25,8 +25,6 @@ from hpskit.annotation.web.access import COOKIE, Limiter, Sessions, may
 from hpskit.errors import HpskitError, OutputError
 from hpskit.web import RefusedError, bounded, refused, secured
 
-__all__ = ["Guard", "Kept", "Server", "acting", "current", "needs", "no_session", "refusal_of"]
-
 _LARGEST = 64 * 1024
 """Bytes of a request: an answer has a thousand."""
 _FIELDS = 50

@@ -24,8 +24,6 @@ from hpskit.errors import InputError
 from hpskit.pages.format import counted, number
 from hpskit.stats.vigilance import gold_score, tau_with_reference
 
-__all__ = ["LISTS", "Item", "Seen", "accept", "listed", "own_vote", "seen_task", "seen_vote"]
-
 LISTS = {
     "fast": "Too fast",
     "checks": "Checks failed",

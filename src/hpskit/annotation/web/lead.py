@@ -25,8 +25,6 @@ from hpskit.annotation.web.pages import render
 from hpskit.errors import InputError
 from hpskit.web import RefusedError
 
-__all__ = ["router"]
-
 router = APIRouter(include_in_schema=False)
 
 _LINES = 200

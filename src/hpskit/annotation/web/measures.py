@@ -23,8 +23,6 @@ from hpskit.stats.consensus import place_by_position, strengths_with_position
 from hpskit.stats.intervals import Interval
 from hpskit.stats.vigilance import taus_with_peers
 
-__all__ = ["Agreement", "Measures", "mean_ranks", "measures", "sampled", "unlikeness"]
-
 _SAMPLED_VOTES = 3_000
 _RESAMPLES = 200
 _LISTED = 10

@@ -16,8 +16,6 @@ from hpskit.annotation.web.access import COOKIE
 from hpskit.annotation.web.guard import Server
 from hpskit.pages.page import environment
 
-__all__ = ["message", "render", "shell", "signed_in", "text_page", "to_html"]
-
 _DEFAULTS = {
     "instructions.md": """
         You will see a prompt, and images that were made for it. Put the images into the order in which you prefer them,

@@ -22,8 +22,6 @@ from hpskit.annotation.web.pages import message, signed_in
 from hpskit.errors import InputError
 from hpskit.web import RefusedError
 
-__all__ = ["PARAMETERS", "code_of", "gone", "router"]
-
 router = APIRouter()
 
 PARAMETERS = {

@@ -16,8 +16,6 @@ from hpskit.files import expand, explain
 from hpskit.pixels import Encoded, check_files
 from hpskit.stage import Ledger
 
-__all__ = ["ImageFolder", "measured", "open_folder", "open_folders"]
-
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _AT_ONCE = 32
 """Images that are measured and brought to the disk together: what a kill can cost."""

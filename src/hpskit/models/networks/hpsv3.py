@@ -16,8 +16,6 @@ from hpskit.models.checkpoint import check_names
 from hpskit.models.network import Blueprint
 from hpskit.models.networks.qwen import KIND, QwenNetwork, renamed
 
-__all__ = ["INSTRUCTION", "HpsV3Network"]
-
 _REWARD = "<|Reward|>"
 _PIXELS = 256 * 28 * 28
 """Of every image: 256 tokens, or as many as its proportions allow."""

@@ -21,8 +21,6 @@ from hpskit.models.networks.aesthetic import RegressionHead
 from hpskit.models.networks.clip import warn_of_long_prompt
 from hpskit.pixels import Preprocessing
 
-__all__ = ["ImageRewardNetwork"]
-
 _KIND = "an ImageReward"
 _CONTEXT = 35
 """Tokens of a prompt that are read; the rest is cut off."""

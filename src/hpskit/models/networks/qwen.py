@@ -24,8 +24,6 @@ from hpskit.models.network import Arithmetic, Blueprint, Network
 from hpskit.models.networks.clip import warn_of_long_prompt
 from hpskit.pixels import Preprocessing
 
-__all__ = ["CHATS", "KIND", "QwenNetwork", "renamed"]
-
 KIND = "a Qwen-VL"
 
 _USER = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{}<|im_end|>\n<|im_start|>assistant\n"

@@ -14,8 +14,6 @@ from hpskit.errors import CheckpointError
 from hpskit.models.network import Blueprint
 from hpskit.models.networks.qwen import KIND, QwenNetwork, published_json, renamed
 
-__all__ = ["VqaScoreNetwork"]
-
 _QUESTION = 'Does this figure show "{}"? Please answer Yes or No.'
 _ANSWER = "Yes"
 _LEAST, _MOST = 4, 16_384
