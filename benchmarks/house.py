@@ -20,17 +20,17 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src/hpskit"
 
 BUDGETS = {
-    "root": 2_620,  # 130 of them are what the servers of annotation and serving share
+    "root": 2_630,  # 130 of them are what the servers of annotation and serving share
     "pages": 860,  # 300 of them write tables and charts for papers
     "pixels": 1_240,
     "stats": 3_570,
     "prompts": 2_670,  # 150 of them look at what the rules made, and mark what they tore or left
     "images": 2_770,
-    "annotation": 5_570,
+    "annotation": 5_550,
     "dataset": 3_700,
     "models": 3_420,
-    "training": 4_300,
-    "scoring": 2_680,
+    "training": 4_280,
+    "scoring": 2_670,
     "evaluation": 1_520,
     "benchmark": 4_030,
     "reward": 1_960,  # 400 of them are the gate, calibration and the audit of a run

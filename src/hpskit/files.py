@@ -14,7 +14,7 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -196,6 +196,11 @@ def publish_json(path: Path, value: Any) -> None:
     """Publish one JSON document, as `json_text` writes it."""
     with publish(path) as temporary:
         temporary.write_text(json_text(value), encoding="utf-8")
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """Write an object as a line of JSON."""
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def json_text(value: Any) -> str:

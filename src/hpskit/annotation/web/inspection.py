@@ -19,7 +19,7 @@ from hpskit.annotation.quality import Judged, excluded, read_votes
 from hpskit.annotation.store import record
 from hpskit.annotation.tables import assignment, audit, image, person, task, vote
 from hpskit.annotation.votes import AbsentError
-from hpskit.annotation.web.measures import mean_ranks, sampled, unlikeness
+from hpskit.annotation.web.measures import mean_places, sampled, unlikeness
 from hpskit.errors import InputError
 from hpskit.pages.format import counted, number
 from hpskit.stats.vigilance import gold_score, tau_with_reference
@@ -254,7 +254,7 @@ def seen(connection: Connection, name: int, order: list[int] | None, row: Row[An
         for one in read_votes(connection, tasks=[name])
         if one.round == 0 and one.person not in out and (row is None or one.person != row.person)
     ]
-    means = mean_ranks(others) if others else np.full(len(found.images), np.nan)
+    means = mean_places(others) if others else np.full(len(found.images), np.nan)
     shown = [
         Shown(
             image=found.images[place],
