@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hpskit.errors import InputError, need
 from hpskit.files import expand
+from hpskit.images.layout import ENDINGS
 from hpskit.images.repository import Repository, folder_sha256
 from hpskit.pixels import open_image
 from hpskit.schema import Strict
@@ -17,7 +18,6 @@ from hpskit.schema import Strict
 if TYPE_CHECKING:
     import torch
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _BATCH = 32
 
 
@@ -44,9 +44,9 @@ class Retriever:
         """
         need("faiss", f"{place}: retrieve", "generate")
         self.settings, self.folder = settings, expand(settings.folder)
-        self.paths = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in _ENDINGS)
+        self.paths = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in ENDINGS)
         if not self.paths:
-            expected = f"images ({', '.join(_ENDINGS)})"
+            expected = f"images ({', '.join(ENDINGS)})"
             raise InputError(f"{place}: retrieve", f"finds nothing in {self.folder}", expected=expected)
         self._index: Any = None
         self.clip = Repository(settings.clip, settings.revision, "config.json", f"{place}: retrieve")
