@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Import the command line and run it; Ctrl-C ends both with one line and status 130."""

@@ -28,26 +28,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-__all__ = [
-    "CheckpointError",
-    "DivergedError",
-    "HashMismatchError",
-    "HpskitError",
-    "ImageError",
-    "InputError",
-    "MissingExtraError",
-    "ModelError",
-    "NotCachedError",
-    "OutputError",
-    "RecordError",
-    "UnknownModelError",
-    "listed",
-    "masked",
-    "need",
-    "printable",
-    "shown",
-]
-
 _SECRET = re.compile(
     r"""(?ix)
       (?P<before> \w:/{1,2} ) (?: [^\s/?#'"]{1,300} | [^\s/:@]{1,99} : (?!\d+/) [^\s@]{1,300} ) (?=@)  # USER:PASSWORD@

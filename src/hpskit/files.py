@@ -14,31 +14,12 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hpskit.errors import InputError, OutputError, shown
-
-__all__ = [
-    "JSON",
-    "check_regular",
-    "expand",
-    "explain",
-    "held",
-    "inside",
-    "json_text",
-    "publish",
-    "publish_folder",
-    "publish_json",
-    "read_bytes",
-    "read_json",
-    "read_toml",
-    "room",
-    "sha256_file",
-]
-
 
 LARGEST = 1 << 29
 """Bytes of a file that is read whole, at most; the figures of a thousand models have a tenth of that."""
@@ -215,6 +196,11 @@ def publish_json(path: Path, value: Any) -> None:
     """Publish one JSON document, as `json_text` writes it."""
     with publish(path) as temporary:
         temporary.write_text(json_text(value), encoding="utf-8")
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """Write an object as a line of JSON."""
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def json_text(value: Any) -> str:

@@ -20,8 +20,6 @@ from hpskit.files import expand, explain, publish_json, read_json, sha256_file
 if TYPE_CHECKING:
     from huggingface_hub.file_download import HfFileMetadata
 
-__all__ = ["HubFile", "announced_sha256", "home", "hub_file", "hub_files", "remove_download"]
-
 _T = TypeVar("_T")
 
 _NO_HUB = "what answered is no hub, but for example the page on which a network or a proxy wants a login"

@@ -10,8 +10,6 @@ from pydantic import ConfigDict, computed_field
 
 from hpskit.schema import Strict
 
-__all__ = ["RankedImage", "ScorerInfo"]
-
 _HPSKIT_VERSION = re.compile(r"\bhpskit \d[\w.+]*")
 
 

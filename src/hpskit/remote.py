@@ -19,8 +19,6 @@ from pydantic import AfterValidator, Field
 from hpskit.errors import InputError, printable
 from hpskit.schema import Expected, Strict
 
-__all__ = ["LONGEST_TIMEOUT", "Address", "Chat", "ChatSettings", "Key", "Reply", "pause", "plain_json"]
-
 LONGEST_TIMEOUT = 86_400.0
 """Seconds; the clocks of systems cannot hold any number."""
 _ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[!-\"$->@-~]*)?", re.ASCII)

@@ -17,24 +17,6 @@ from hpskit.errors import InputError, RecordError, listed, shown
 from hpskit.files import JSON, check_regular, explain
 from hpskit.schema import nearest
 
-__all__ = [
-    "PROMPT_NAMES",
-    "Filled",
-    "Report",
-    "Row",
-    "as_option",
-    "guess",
-    "named_columns",
-    "parquet_batches",
-    "read_entries",
-    "read_row_group",
-    "read_rows",
-    "refuse",
-    "row_groups",
-    "tokens",
-    "usual",
-]
-
 Report: TypeAlias = Callable[[RecordError], None]
 """Receives the error of a broken row: it raises, or notes the error and lets the reader go on."""
 Filled = Literal["all", "none", "some"]

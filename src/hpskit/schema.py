@@ -15,8 +15,6 @@ from pydantic_core import CoreSchema, core_schema
 
 from hpskit.errors import InputError, shown
 
-__all__ = ["Expected", "Strict", "nearest", "parse"]
-
 
 class Strict(BaseModel):
     """Base of what is read from files of people's: frozen, no unknown field, no value taken for another type.

@@ -35,25 +35,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import ProgressColumn, Task
 
-__all__ = [
-    "Ledger",
-    "Manifest",
-    "Progress",
-    "alone_in",
-    "check_folder",
-    "check_free",
-    "check_same_run",
-    "check_space",
-    "goes_on",
-    "heading",
-    "ledger_until_published",
-    "progress_bar",
-    "publish",
-    "read_manifest",
-    "read_record",
-    "told",
-]
-
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done and how much there is."""
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from hpskit.pixels import Layout
     from hpskit.scoring.contract import Images
 
-__all__ = ["HumanPreferenceScore"]
-
 
 class HumanPreferenceScore(Metric):
     """Mean of the scores of all images that `update` was given; each image counts once, whatever batch it came in.

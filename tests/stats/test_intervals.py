@@ -31,7 +31,8 @@ def plain(measured: Accuracy, clusters: np.ndarray, resamples: int) -> np.ndarra
     rng = np.random.default_rng(1)
     members = [np.flatnonzero(clusters == label) for label in np.unique(clusters)]
     drawn = (rng.integers(len(members), size=len(members)) for _ in range(resamples))
-    return np.array([measured.subset(np.concatenate([members[i] for i in sample])).value for sample in drawn])
+    groups = [np.concatenate([members[i] for i in sample]) for sample in drawn]
+    return np.array([accuracy(measured.correct[own], measured.weight[own], measured.averaging).value for own in groups])
 
 
 @pytest.mark.parametrize("averaging", ["prompts", "pairs"])

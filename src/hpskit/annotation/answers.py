@@ -11,8 +11,6 @@ from hpskit.annotation.project import Settings
 from hpskit.errors import InputError
 from hpskit.schema import Strict
 
-__all__ = ["Answer", "check_answer", "flags_by_place", "positions_of", "ranks_by_place", "ratings_by_place"]
-
 _Position = Annotated[int, Field(ge=0, le=11)]
 _Tier = Annotated[tuple[_Position, ...], Field(strict=False, min_length=1, max_length=12)]
 _Flags = Annotated[tuple[Annotated[str, StringConstraints(max_length=100)], ...], Field(strict=False, max_length=20)]

@@ -36,8 +36,6 @@ from hpskit.annotation.project import Settings
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import assignment, task, vote
 
-__all__ = ["Given", "end_lease", "get_task", "is_check", "release", "shown_order"]
-
 _CANDIDATES = 24
 """Tasks of which one is drawn: people who come at once do not wait for the same row."""
 _FIRST, _FIRST_CHECKS, _LATER = 60, 12, 25

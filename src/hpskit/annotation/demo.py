@@ -12,8 +12,6 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.images.painter import Painter, PainterSettings
 from hpskit.pixels import Encoded
 
-__all__ = ["make_demo"]
-
 _PROMPTS = (
     "a red house by a lake under a full moon",
     "two boats on a calm sea at sunset",

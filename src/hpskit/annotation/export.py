@@ -11,7 +11,6 @@ OUT/about/generators.json     strengths of generators, with a term for the posit
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections import Counter, defaultdict
@@ -34,14 +33,12 @@ from hpskit.dataset.formats.hpd import test_rows, train_rows
 from hpskit.dataset.formats.labelstudio import task_rows
 from hpskit.dataset.formats.ours import RankingRows
 from hpskit.dataset.formats.parquet import ParquetWriter
-from hpskit.dataset.group import Group, Judgement
+from hpskit.dataset.group import Group, Judgement, mean_ranks
 from hpskit.errors import InputError
 from hpskit.files import json_text, publish_folder
 from hpskit.pages.page import environment
 from hpskit.stats.agreement import rank_agreement
 from hpskit.stats.consensus import WeightedRanks, reliability_weighted, strengths_with_position
-
-__all__ = ["Aggregate", "Exported", "Vote", "export", "read_tasks", "read_votes"]
 
 Aggregate: TypeAlias = Literal["weighted", "mean"]
 SIMULATED = "simulated"
@@ -145,9 +142,9 @@ def export(
         write_data(project, to, folder, groups, [tasks[number] for number in sorted(counted)], lost)
         about = folder / "about"
         about.mkdir()
-        lines(about / "votes.jsonl", (vote_row(one, tasks[one.task]) for one in votes))
-        lines(about / "aggregates.jsonl", aggregate_rows(tasks, counted, weighted))
-        lines(about / "annotators.jsonl", people_rows(people, votes, weighted))
+        write_rows((vote_row(one, tasks[one.task]) for one in votes), about / "votes.jsonl")
+        write_rows(aggregate_rows(tasks, counted, weighted), about / "aggregates.jsonl")
+        write_rows(people_rows(people, votes, weighted), about / "annotators.jsonl")
         (about / "generators.json").write_text(json_text(strengths(tasks, counted)), encoding="utf-8")
         simulated = {row.pseudonym for row in people if row.panel == SIMULATED}
         card = card_text(project, to, tasks, votes, counted, aggregate, simulated)
@@ -238,7 +235,7 @@ def read_votes(connection: Connection, tasks: Mapping[int, Task], *, keep_paused
 
 def array(votes: Sequence[Vote]) -> NDArray[np.float64]:
     """Return (votes, images): ranks, NaN for an image that was not ranked."""
-    return np.array([[math.nan if rank is None else rank for rank in one.ranks] for one in votes], dtype=np.float64)
+    return np.array([one.ranks for one in votes], dtype=np.float64)
 
 
 def weigh(counted: Mapping[int, Sequence[Vote]]) -> WeightedRanks:
@@ -250,9 +247,7 @@ def weigh(counted: Mapping[int, Sequence[Vote]]) -> WeightedRanks:
 
 def plain_means(votes: Sequence[Vote]) -> NDArray[np.float64]:
     """Return the mean rank of each image, over those who ranked it; NaN if nobody did."""
-    ranks = array(votes)
-    counts = (~np.isnan(ranks)).sum(axis=0)
-    return np.where(counts > 0, np.nansum(ranks, axis=0) / np.maximum(counts, 1), np.nan)
+    return mean_ranks(array(votes))
 
 
 def order_of(mean: NDArray[np.float64], *, ties: bool) -> tuple[int, ...] | None:
@@ -320,12 +315,6 @@ def copy_images(project: Project, tasks: Sequence[Task], folder: Path) -> None:
                 raise InputError(f"{one.name}: image {name!r}", "would lie outside the new folder")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(project.images / file, target)
-
-
-def lines(path: Path, rows: Iterator[dict[str, Any]]) -> None:
-    """Write rows as JSON lines."""
-    with path.open("w", encoding="utf-8") as handle:
-        handle.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
 def vote_row(one: Vote, of: Task) -> dict[str, Any]:

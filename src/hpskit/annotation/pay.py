@@ -22,8 +22,6 @@ from hpskit.annotation.store import Store
 from hpskit.annotation.tables import assignment, person, task, vote
 from hpskit.pages.format import unharmful
 
-__all__ = ["PayRow", "pay_csv", "pay_sheet"]
-
 ACCEPTED = ("counted", "late")
 
 

@@ -14,20 +14,6 @@ from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import assignment, audit, person, task, vote
 from hpskit.errors import InputError
 
-__all__ = [
-    "ROLES",
-    "Role",
-    "State",
-    "by_link",
-    "by_name",
-    "invite",
-    "locked",
-    "pause",
-    "resume",
-    "set_state",
-    "withdraw",
-]
-
 Role: TypeAlias = Literal["annotator", "inspector", "researcher"]
 ROLES: tuple[Role, ...] = ("annotator", "inspector", "researcher")
 

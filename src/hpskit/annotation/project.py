@@ -12,8 +12,6 @@ from hpskit.errors import InputError
 from hpskit.files import publish, read_toml
 from hpskit.schema import Strict, parse
 
-__all__ = ["SETTINGS", "Panel", "Pay", "Project", "Settings", "open_project", "read_text", "write_settings"]
-
 SETTINGS = "project.toml"
 _Line = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 _Lines = Annotated[tuple[_Line, ...], Field(strict=False, max_length=12)]

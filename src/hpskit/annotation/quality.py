@@ -27,8 +27,6 @@ from hpskit.stats.vigilance import Vigilance, taus_with_peers, vigilance
 if TYPE_CHECKING:
     from hpskit.annotation.web.guard import Server
 
-__all__ = ["EXCLUDED", "Standing", "assess", "assess_until_told", "standing"]
-
 EXCLUDED = ("paused", "rejected", "withdrawn")
 """States of people whose votes are nobody's yardstick; they stay in the raw export, with the reason."""
 _REST = 3.0
@@ -106,7 +104,7 @@ def read_votes(connection: Connection, *, tasks: Sequence[int] | None = None) ->
             round=row.round,
             kind=row.kind,
             order=row.order,
-            ranks=np.array([math.nan if rank is None else rank for rank in row.ranks], dtype=np.float64),
+            ranks=np.array(row.ranks, dtype=np.float64),
             seconds=row.active_seconds,
             at=row.first_at,
         )
@@ -136,7 +134,7 @@ def compare(own: Sequence[Judged], others: dict[int, list[Judged]], gold: dict[i
         if retest:
             references = [first[one.task].ranks]
         elif one.kind == "gold":
-            references = [np.array([math.nan if rank is None else rank for rank in row]) for row in gold[one.task]]
+            references = [np.array(row, dtype=np.float64) for row in gold[one.task]]
         else:
             references = [other.ranks for other in others.get(one.task, ()) if other.person != one.person]
         if references:

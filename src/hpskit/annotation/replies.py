@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict
 
 from hpskit.annotation.answers import Answer
 
-__all__ = ["REFUSALS", "Drafted", "Me", "Next", "One", "Past", "Skipped", "Stored"]
-
 
 class _Reply(BaseModel):
     model_config = ConfigDict(extra="forbid")

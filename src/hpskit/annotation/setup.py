@@ -32,8 +32,6 @@ from hpskit.pixels import Encoded, open_image
 from hpskit.pixels.containers import STRIPPED
 from hpskit.rows import read_rows
 
-__all__ = ["Source", "Stated", "blind", "make_project"]
-
 LEAST, MOST = 2, 12
 """Images of a task."""
 _AT_ONCE = 500
@@ -232,15 +230,8 @@ class Writer:
 
     def stated(self) -> Stated:
         """Sum up."""
-        counts = self.counts
-        return Stated(
-            tasks=counts["work"],
-            practice=counts["practice"],
-            gold=counts["gold"],
-            images=counts["images"],
-            votes=counts["votes"],
-            identical=tuple(self.identical),
-        )
+        counts = dict(self.counts)
+        return Stated(tasks=counts.pop("work"), **counts, identical=tuple(self.identical))
 
 
 def check_group(group: Group, *, gold: bool) -> None:

@@ -27,8 +27,6 @@ from hpskit.errors import InputError
 from hpskit.stats.planning import Project as Forecast
 from hpskit.stats.planning import fitted_noise, plan
 
-__all__ = ["Driven", "drive", "plan_project"]
-
 _NOISE = 0.29
 """Noise of one person where there is no pilot: its variance in units of that of the images' quality, as `fitted_noise`
 finds it in the 37 groups of HPD v2 that are public (0.290)."""

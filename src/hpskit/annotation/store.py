@@ -23,8 +23,6 @@ from hpskit.errors import InputError, MissingExtraError, OutputError, masked
 if TYPE_CHECKING:
     from alembic.config import Config
 
-__all__ = ["Clock", "Store", "record"]
-
 Clock: TypeAlias = Callable[[], float]
 """Seconds since 1970; tests bring their own."""
 

@@ -32,8 +32,6 @@ from hpskit.annotation.votes import ConflictError, changeable, locked_task, owne
 from hpskit.errors import InputError
 from hpskit.stats.vigilance import gold_score
 
-__all__ = ["submit"]
-
 _MOST_SECONDS = 24 * 3600.0
 _LATE = "the task was full"
 

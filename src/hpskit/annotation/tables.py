@@ -22,8 +22,6 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["assignment", "audit", "image", "metadata", "person", "setting", "task", "vote"]
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -18,21 +18,6 @@ from hpskit.annotation.store import Store, record
 from hpskit.annotation.tables import assignment, image, person, task, vote
 from hpskit.errors import InputError
 
-__all__ = [
-    "AbsentError",
-    "ConflictError",
-    "changeable",
-    "describe",
-    "history",
-    "invalidate",
-    "locked_task",
-    "owned",
-    "return_vote",
-    "save_draft",
-    "seen",
-    "skip",
-]
-
 _CHANGEABLE = 5
 """The last votes of a person that can be changed."""
 

@@ -42,8 +42,6 @@ from hpskit.scoring.book import Book
 from hpskit.scoring.contract import Candidate, check_candidates
 from hpskit.stage import Ledger, Progress, check_free, heading, publish
 
-__all__ = ["Compare", "Summary", "run"]
-
 _FORMAT = "hpskit comparison 1"
 _RECORD, _LEDGER, _PRODUCTS = "compare.json", "scores.ledger", ("compare.html", "contact.jpg")
 _CURE = "choose another --out, or delete it"

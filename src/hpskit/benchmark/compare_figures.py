@@ -22,8 +22,6 @@ from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.comparison import holm, paired_difference
 from hpskit.stats.correlation import scorer_agreement
 
-__all__ = ["agreement_of", "compared", "decided"]
-
 _ALPHA = 0.05
 """A difference is believed if the permutation test gives a smaller p and the interval leaves out 0."""
 

@@ -23,9 +23,6 @@ from hpskit.pages.page import page
 from hpskit.pages.paper import Cell, Column, Estimate, Paper, Table, estimate
 from hpskit.pixels import Encoded, open_image, thumbnail
 
-__all__ = ["compare_page", "compare_paper", "compare_sheet", "read_pictures"]
-
-
 Pictures: TypeAlias = Mapping[tuple[str, str], Image.Image]
 """Images no larger than the sheet has room for, by side, `first` or `second`, and name."""
 

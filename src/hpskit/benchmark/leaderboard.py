@@ -39,8 +39,6 @@ from hpskit.stats.correlation import scorer_agreement
 from hpskit.stats.model_scores import GROUP_SIZE
 from hpskit.stats.strengths import bradley_terry_interval, win_matrix
 
-__all__ = ["Leaderboard", "agreement_of", "published_for", "run", "scorer_board"]
-
 _FORMAT = "hpskit leaderboard 1"
 _RECORD = "leaderboard.json"
 

@@ -28,17 +28,6 @@ from hpskit.pixels import Encoded, open_image, thumbnail
 from hpskit.prompts.suites import image_name
 from hpskit.stats.blocks import Flags, Floats
 
-__all__ = [
-    "Part",
-    "Pictures",
-    "gather_pictures",
-    "incomplete",
-    "leaderboard_page",
-    "leaderboard_paper",
-    "leaderboard_table",
-    "rank_range",
-]
-
 Board = Mapping[str, Any]
 """What `leaderboard.json` holds for one scorer."""
 

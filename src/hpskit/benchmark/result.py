@@ -29,34 +29,6 @@ from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.intervals import bootstrap_means
 from hpskit.stats.model_scores import style_result
 
-__all__ = [
-    "CategoryFigures",
-    "Entry",
-    "Figures",
-    "Resampling",
-    "Result",
-    "ResultPart",
-    "ScoredImage",
-    "ScoredPrompt",
-    "ScorerAbout",
-    "ScorerResult",
-    "SuiteInfo",
-    "check_meta",
-    "common_scorers",
-    "figures",
-    "figures_of",
-    "largest_differences",
-    "mean_interval",
-    "mean_intervals",
-    "mean_scores",
-    "read_result",
-    "read_results",
-    "relative_to",
-    "repeats_note",
-    "same_scorer",
-    "text_numbers",
-]
-
 FORMAT: Final = "hpskit benchmark result 1"
 CURE = "make it again with `hpskit benchmark run`"
 

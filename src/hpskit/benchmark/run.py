@@ -37,8 +37,6 @@ from hpskit.scoring.book import Book, read_images
 from hpskit.scoring.contract import Candidate, Scorer, check_candidates
 from hpskit.stage import Progress, heading, ledger_until_published
 
-__all__ = ["BenchmarkRun", "SuiteImage", "Summary", "run", "score_images", "scored_images", "suite_images"]
-
 _SHOWN = 10
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "pillow", "numpy")
 """Libraries that have a say in a score."""

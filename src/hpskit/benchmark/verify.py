@@ -24,8 +24,6 @@ from hpskit.scoring.contract import Scorer
 from hpskit.scoring.scorer import streamed
 from hpskit.stage import Progress
 
-__all__ = ["Check", "Verification", "verify"]
-
 _TOLERANCE = {"bf16": 0.1, "fp16": 0.1}
 _STRICT = 1e-3
 """Points by which a score may differ on another machine, in low precision and else; one point of HPS is one unit of

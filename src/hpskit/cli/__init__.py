@@ -36,8 +36,6 @@ from hpskit.cli import (
 from hpskit.cli.options import WithRecipe, echo
 from hpskit.errors import HpskitError, InputError
 
-__all__ = ["app", "main"]
-
 _NO_MEMORY = "this machine: has no memory left for it; close other programs, or lower --batch-size and --workers"
 
 app = typer.Typer(

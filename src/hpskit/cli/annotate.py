@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hpskit.cli.options import AllowOutside, Json, echo, echo_json, new_table, progress_bar, show, step_progress
+from hpskit.errors import InputError, need
 
 if TYPE_CHECKING:
     from hpskit.annotation.web.serving import Opened
-
-__all__ = ["app"]
 
 app = typer.Typer(help="Let people rank images, watch how well they agree, export the data.", no_args_is_help=True)
 
@@ -32,14 +31,8 @@ _EXTRA = ("alembic", "fastapi", "itsdangerous", "python_multipart", "sqlalchemy"
 
 @app.callback()
 def _needs_the_extra() -> None:
-    from importlib.util import find_spec
-
-    from hpskit.errors import MissingExtraError
-
-    missing = [name for name in _EXTRA if find_spec(name) is None]
-    if missing and not {"-h", "--help"} & set(sys.argv):
-        cure = "pip install 'hpskit[annotate]'"
-        raise MissingExtraError("hpskit annotate", f"needs {missing[0]}, which is not installed", cure=cure)
+    for module in () if {"-h", "--help"} & set(sys.argv) else _EXTRA:
+        need(module, "hpskit annotate", "annotate")
 
 
 def _open(folder: Path, database: str) -> Opened:
@@ -286,7 +279,6 @@ def review(
     from hpskit.annotation.votes import invalidate as take_out
     from hpskit.annotation.votes import return_vote
     from hpskit.annotation.web.inspection import LISTS, listed
-    from hpskit.errors import InputError
 
     found = _open(folder, database)
     if bool(vote) != bool(return_ or invalidate) or (return_ and invalidate):
@@ -471,8 +463,6 @@ def _drive(
 
 
 def _worths(given: list[str]) -> dict[str, float]:
-    from hpskit.errors import InputError
-
     found = {}
     for text in given:
         name, _, value = text.rpartition("=")

@@ -7,27 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpskit.cli.options import (
-    AllowOutside,
-    Antialias,
-    Arch,
-    BatchSize,
-    Device,
-    Json,
-    Match,
-    PaperFormats,
-    Precision,
-    Scorers,
-    candidates_loader,
-    command_line,
-    echo,
-    echo_json,
-    new_table,
-    progress_bar,
-    scorer_loader,
-    show,
-    step_progress,
-)
+from hpskit.cli import options
+from hpskit.cli.options import echo, echo_json, new_table, progress_bar, show, step_progress
 from hpskit.errors import InputError, printable, shown
 
 if TYPE_CHECKING:
@@ -35,8 +16,6 @@ if TYPE_CHECKING:
     from hpskit.benchmark.verify import Verification
     from hpskit.records import ScorerInfo
     from hpskit.scoring.scorer import PreferenceScorer
-
-__all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +37,7 @@ Suite = Annotated[
 def prompts(
     out: Annotated[Path, typer.Option(help="Folder for prompts.jsonl.")],
     suite: Suite = "hpsv2",
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write the prompts of a suite as prompts.jsonl: what to render, and the name that each image must have.
 
@@ -84,7 +63,7 @@ def run(
     name: Annotated[str, typer.Option(help="Name of the model, as tables are to call it.")],
     out: Annotated[Path, typer.Option(help="The result file (.json); scorers are added to one that exists.")],
     suite: Suite = "hpsv2",
-    scorer: Scorers = None,
+    scorer: options.Scorers = None,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -92,7 +71,7 @@ def run(
             "(category) or prompt."
         ),
     ] = None,
-    match: Match = "auto",
+    match: options.Match = "auto",
     meta: Annotated[
         Path | None, typer.Option(help="A JSON object with the settings of the images: size, steps, guidance, seed …")
     ] = None,
@@ -106,12 +85,12 @@ def run(
         bool,
         typer.Option("--replace", help="Replace scores of a scorer that is another one now, under the same label."),
     ] = False,
-    arch: Arch = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    batch_size: BatchSize = None,
-    antialias: Antialias = None,
-    as_json: Json = False,
+    arch: options.Arch = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    antialias: options.Antialias = None,
+    as_json: options.Json = False,
 ) -> None:
     """Score a model's images for a suite of prompts: the paper's figures, intervals, and every score in one file.
 
@@ -134,9 +113,9 @@ def run(
         allow_identical=allow_identical,
         replace=replace,
         meta=_meta(meta),
-        command=command_line(),
+        command=options.command_line(),
     )
-    load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
+    load = options.candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
         summary = run_benchmark(config, load, step_progress(bar))
     if as_json:
@@ -151,10 +130,7 @@ def leaderboard(
     results: Annotated[list[Path], typer.Argument(metavar="RESULT…", help="Result files of one suite, one per model.")],
     out: Annotated[Path, typer.Option(help="Folder for leaderboard.html, .md and .json.")],
     title: Annotated[str, typer.Option(help="Of the page.  \\[default: names the suite]", show_default=False)] = "",
-    scorer: Annotated[
-        list[str] | None,
-        typer.Option("--scorer", "-s", help="Label of a scorer in the results; repeat for several.  \\[default: all]"),
-    ] = None,
+    scorer: options.Labels = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
@@ -162,15 +138,15 @@ def leaderboard(
             help="Where the images of a model are now, if not where its result says; repeat for several.",
         ),
     ] = None,
-    allow_outside: AllowOutside = False,
+    allow_outside: options.AllowOutside = False,
     published: Annotated[
         bool, typer.Option("--published", help="Show the authors' table beside HPS v2.0 and v2.1 on hpsv2.")
     ] = False,
     resamples: Annotated[
         int, typer.Option(min=100, help="Bootstrap resamples of the prompts, and flips of the permutation test.")
     ] = 10_000,
-    paper: PaperFormats = None,
-    as_json: Json = False,
+    paper: options.PaperFormats = None,
+    as_json: options.Json = False,
 ) -> None:
     """Compare models by their results: ranks with intervals, paired differences, and a page to look into.
 
@@ -194,7 +170,7 @@ def leaderboard(
         published=published,
         paper=tuple(paper or ()),
         resampling=Resampling(resamples=resamples),
-        command=command_line(),
+        command=options.command_line(),
     )
     board = run_leaderboard(config)
     if as_json:
@@ -215,7 +191,7 @@ def verify(
     manifest: Annotated[
         Path | None, typer.Option(help="Which image belongs to which prompt, if the result was made with a manifest.")
     ] = None,
-    match: Match = "auto",
+    match: options.Match = "auto",
     scorer: Annotated[
         list[str] | None,
         typer.Option("--scorer", "-s", help="Checkpoint file or FILE.py:NAME of a scorer that has no name of its own."),
@@ -224,10 +200,10 @@ def verify(
         float | None,
         typer.Option(min=0, help="Points by which a score may differ.  \\[default: 0.001; 0.1 below fp32]"),
     ] = None,
-    arch: Arch = None,
-    device: Device = "auto",
-    batch_size: BatchSize = None,
-    as_json: Json = False,
+    arch: options.Arch = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    as_json: options.Json = False,
 ) -> None:
     """Check somebody's result: its prompts, the hash of every image, every score, and the figures.
 
@@ -244,7 +220,7 @@ def verify(
         architecture = None if named or ".py:" in name else arch or info.architecture
         precision = info.precision if info.precision in ("fp32", "bf16", "fp16") and ".py:" not in name else "auto"
         antialias = False if "no_antialias" in info.preprocessing else None
-        return scorer_loader(name, architecture, precision, device, batch_size, antialias)()
+        return options.scorer_loader(name, architecture, precision, device, batch_size, antialias)()
 
     with progress_bar() as bar:
         done = verify_result(

@@ -7,28 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hpskit.cli.options import (
-    AllowOutside,
-    Antialias,
-    Arch,
-    BatchSize,
-    Device,
-    Json,
-    Match,
-    PaperFormats,
-    Precision,
-    Scorers,
-    candidates_loader,
-    command_line,
-    echo,
-    echo_json,
-    new_table,
-    progress_bar,
-    show,
-    step_progress,
-)
-
-__all__ = ["compare"]
+from hpskit.cli import options
+from hpskit.cli.options import echo, echo_json, new_table, progress_bar, show, step_progress
 
 _A, _B = "First folder", "Second folder"
 
@@ -40,7 +20,7 @@ def compare(
         str, typer.Option(help="Prompts of the images: JSON, JSONL, CSV or TSV file, folder, or name of a suite.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for compare.html, compare.json, contact.jpg and the scores.")],
-    scorer: Scorers = None,
+    scorer: options.Scorers = None,
     name_a: Annotated[
         str, typer.Option(help="What to call A.  \\[default: the folder's name]", rich_help_panel=_A)
     ] = "",
@@ -51,19 +31,19 @@ def compare(
         Path | None, typer.Option(help="Which image of A has which prompt; see docs/benchmark.md.", rich_help_panel=_A)
     ] = None,
     manifest_b: Annotated[Path | None, typer.Option(help="Likewise of B.", rich_help_panel=_B)] = None,
-    match: Match = "auto",
+    match: options.Match = "auto",
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Compare the prompts that have an image in both.")
     ] = False,
-    allow_outside: AllowOutside = False,
+    allow_outside: options.AllowOutside = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples, and random sign flips.")] = 10_000,
-    arch: Arch = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    batch_size: BatchSize = None,
-    antialias: Antialias = None,
-    paper: PaperFormats = None,
-    as_json: Json = False,
+    arch: options.Arch = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    antialias: options.Antialias = None,
+    paper: options.PaperFormats = None,
+    as_json: options.Json = False,
 ) -> None:
     """Is B better than A? Two folders of images for the same prompts, compared prompt by prompt.
 
@@ -89,9 +69,9 @@ def compare(
         allow_outside=allow_outside,
         resampling=Resampling(resamples=resamples),
         paper=tuple(paper or ()),
-        command=command_line(),
+        command=options.command_line(),
     )
-    load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
+    load = options.candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
         summary = run(config, load, step_progress(bar))
     if as_json:

@@ -8,24 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import (
-    AllowOutside,
-    DataFormat,
-    ImageRoot,
-    Json,
-    echo,
-    echo_json,
-    new_table,
-    progress_bar,
-    show,
-    step_progress,
-)
+from hpskit.cli import options
+from hpskit.cli.options import echo, echo_json, new_table, progress_bar, show, step_progress
 from hpskit.errors import listed
 
 if TYPE_CHECKING:
     from hpskit.dataset.fetch import Wanted
-
-__all__ = ["app"]
 
 app = typer.Typer(help="Inspect, convert, split and fetch data sets of human preference.", no_args_is_help=True)
 
@@ -37,12 +25,12 @@ Source = Annotated[
 @app.command()
 def inspect(
     path: Source,
-    data_format: DataFormat = "auto",
-    image_root: ImageRoot = None,
+    data_format: options.DataFormat = "auto",
+    image_root: options.ImageRoot = None,
     images: Annotated[bool, typer.Option(help="Look for the image files.")] = True,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image; find equal ones.")] = False,
     show: Annotated[int, typer.Option(min=0, help="Findings of each kind to list; all are counted.")] = 5,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show what is in a data set: groups, images, pairs, annotators, ties; and what is wrong with it.
 
@@ -71,14 +59,14 @@ def convert(
         typer.Option(help="hpdv2 is test.json, jsonl is rankings.jsonl; jsonl and parquet keep everything."),
     ],
     out: Annotated[Path, typer.Option(help="A new folder; for parquet a file.")],
-    data_format: DataFormat = "auto",
-    image_root: ImageRoot = None,
-    allow_outside: AllowOutside = False,
+    data_format: options.DataFormat = "auto",
+    image_root: options.ImageRoot = None,
+    allow_outside: options.AllowOutside = False,
     images: Annotated[bool, typer.Option(help="Copy the images, or embed them in a parquet file.")] = True,
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Leave out what the target has no place for, and say what it was.")
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write a data set in another layout, whole or not at all.
 
@@ -116,10 +104,10 @@ def split(
     compare_pixels: Annotated[
         bool, typer.Option(help="Decode all images and compare what they look like; else compare files.")
     ] = True,
-    data_format: DataFormat = "auto",
-    image_root: ImageRoot = None,
-    allow_outside: AllowOutside = False,
-    as_json: Json = False,
+    data_format: options.DataFormat = "auto",
+    image_root: options.ImageRoot = None,
+    allow_outside: options.AllowOutside = False,
+    as_json: options.Json = False,
 ) -> None:
     """Divide a data set so that the parts share no prompt, no near-duplicate of one, and no image.
 

@@ -7,32 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import (
-    AllowOutside,
-    Antialias,
-    Arch,
-    BatchSize,
-    Data,
-    DataFormat,
-    Device,
-    ImageRoot,
-    Json,
-    PaperFormats,
-    Persons,
-    Precision,
-    Scorers,
-    candidates_loader,
-    command_line,
-    echo,
-    echo_json,
-    interval,
-    new_table,
-    progress_bar,
-    show,
-    step_progress,
-)
-
-__all__ = ["agreement", "evaluate"]
+from hpskit.cli import options
+from hpskit.cli.options import echo, echo_json, interval, new_table, progress_bar, show, step_progress
 
 _Rule = Annotated[
     str | None,
@@ -55,25 +31,25 @@ _OnError = Annotated[
 
 
 def evaluate(
-    data: Data,
+    data: options.Data,
     out: Annotated[Path, typer.Option(help="Folder for result.json, report.html and the scores.")],
-    scorer: Scorers = None,
+    scorer: options.Scorers = None,
     rule: _Rule = None,
     tie_threshold: _TieThreshold = None,
-    persons: Persons = False,
+    persons: options.Persons = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    data_format: DataFormat = "auto",
-    image_root: ImageRoot = None,
-    allow_outside: AllowOutside = False,
+    data_format: options.DataFormat = "auto",
+    image_root: options.ImageRoot = None,
+    allow_outside: options.AllowOutside = False,
     on_error: _OnError = "fail",
-    arch: Arch = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    batch_size: BatchSize = None,
-    antialias: Antialias = None,
-    paper: PaperFormats = None,
-    as_json: Json = False,
+    arch: options.Arch = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    antialias: options.Antialias = None,
+    paper: options.PaperFormats = None,
+    as_json: options.Json = False,
 ) -> None:
     """Tell how well scorers predict what people preferred: accuracy, interval, human ceiling, comparison.
 
@@ -98,9 +74,9 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         paper=tuple(paper or ()),
-        command=command_line(),
+        command=options.command_line(),
     )
-    load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
+    load = options.candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
         summary = run(config, load, step_progress(bar))
     if as_json:
@@ -204,17 +180,17 @@ def _warn(result: dict[str, Any]) -> None:
 
 
 def agreement(
-    data: Data,
+    data: options.Data,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and report.html.")] = None,
     rule: Annotated[
         Literal["hpdv2", "imagereward", "ties-half"] | None,
         typer.Option(help="How ties are counted.  \\[default: that of the data set's paper, else ties-half]"),
     ] = None,
-    persons: Persons = False,
+    persons: options.Persons = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of random halves.")] = 0,
-    data_format: DataFormat = "auto",
-    as_json: Json = False,
+    data_format: options.DataFormat = "auto",
+    as_json: options.Json = False,
 ) -> None:
     """Tell how far the people of a data set agree with one another: the ceiling for every scorer.
 
@@ -231,7 +207,7 @@ def agreement(
         persons=persons,
         resamples=resamples,
         seed=seed,
-        command=command_line(),
+        command=options.command_line(),
     )
     result = run(config)
     if as_json:

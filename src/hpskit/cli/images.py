@@ -13,8 +13,6 @@ from hpskit.cli.options import Json, Match, echo, echo_json, new_table, progress
 if TYPE_CHECKING:
     from hpskit.images.run import Made
 
-__all__ = ["Generators", "Out", "Prompts", "RetryFailed", "Seed", "app", "tell"]
-
 app = typer.Typer(help="Images of generators for prompts: make them, bring them in, check them.", no_args_is_help=True)
 
 Prompts = Annotated[str, typer.Option(help="Suite: file or folder of prompts, or a name; see docs/benchmark.md.")]

@@ -9,8 +9,6 @@ import typer
 
 from hpskit.cli.options import Json, echo, echo_json
 
-__all__ = ["app", "export"]
-
 app = typer.Typer(help="List, fetch and verify models.", no_args_is_help=True)
 
 

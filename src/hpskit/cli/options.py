@@ -21,42 +21,6 @@ if TYPE_CHECKING:
     from hpskit.scoring.contract import Candidate
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = [
-    "AllowOutside",
-    "Antialias",
-    "Arch",
-    "BatchSize",
-    "Cluster",
-    "ComparePixels",
-    "Data",
-    "DataFormat",
-    "Device",
-    "DropLeaks",
-    "ImageRoot",
-    "Json",
-    "Match",
-    "Model",
-    "OnBroken",
-    "Persons",
-    "Precision",
-    "Processes",
-    "Scorers",
-    "Settings",
-    "TrainingData",
-    "WithRecipe",
-    "Workers",
-    "candidates_loader",
-    "command_line",
-    "echo",
-    "echo_json",
-    "interval",
-    "new_table",
-    "progress_bar",
-    "scorer_loader",
-    "show",
-    "step_progress",
-]
-
 _PANEL = "Model"
 
 Model = Annotated[
@@ -77,6 +41,10 @@ Scorers = Annotated[
         show_default=False,
         rich_help_panel=_PANEL,
     ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--scorer", "-s", help="Label of a scorer in the results; repeat for several.  \\[default: all]"),
 ]
 Arch = Annotated[
     str | None,

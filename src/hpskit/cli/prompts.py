@@ -11,8 +11,6 @@ import typer
 from hpskit.cli.options import Json, echo, echo_json, new_table, progress_bar, show, step_progress
 from hpskit.errors import InputError
 
-__all__ = ["app"]
-
 app = typer.Typer(help="From raw prompts to a clean, balanced set of them.", no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option(help="A .jsonl file; NAME.manifest.json beside it says how it was made.")]

@@ -9,29 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpskit.cli.options import (
-    Arch,
-    BatchSize,
-    Data,
-    DataFormat,
-    Device,
-    ImageRoot,
-    Model,
-    Precision,
-    Scorers,
-    candidates_loader,
-    echo,
-    progress_bar,
-    scorer_loader,
-    step_progress,
-)
+from hpskit.cli import options
+from hpskit.cli.options import echo, progress_bar, step_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hpskit.reward.sighting import Sighting
-
-__all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="The score as a reward: a common scale, the watch on a training, audits.")
 
@@ -55,15 +39,15 @@ def watch(
 
 @app.command("calibrate")
 def calibrate(
-    data: Data,
+    data: options.Data,
     out: Annotated[Path, typer.Option(help="Folder for calibration.json and the scores; that of evaluate will do.")],
-    scorer: Scorers = None,
-    data_format: DataFormat = "auto",
-    image_root: ImageRoot = None,
-    arch: Arch = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    batch_size: BatchSize = None,
+    scorer: options.Scorers = None,
+    data_format: options.DataFormat = "auto",
+    image_root: options.ImageRoot = None,
+    arch: options.Arch = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
 ) -> None:
     """Score reference images, and write the means and deviations that bring scorers to a common scale.
 
@@ -75,7 +59,7 @@ def calibrate(
 
     opened = open_data(data, format=data_format, image_root=image_root)
     with progress_bar() as bar:
-        load = candidates_loader(scorer, arch, precision, device, batch_size, None)
+        load = options.candidates_loader(scorer, arch, precision, device, batch_size, None)
         found = run(opened, out, load, step_progress(bar))
     for name, reference in found.scorers.items():
         echo(f"{name}: mean {reference.mean:.4g}, deviation within a prompt {reference.deviation:.4g}")
@@ -85,7 +69,7 @@ def calibrate(
 @app.command("audit")
 def audit(
     run: Annotated[Path, typer.Argument(help="Table of images, prompts and rewards by step, or its folder.")],
-    model: Model = "mini",
+    model: options.Model = "mini",
     held_out: Annotated[
         str | None, typer.Option(help="A scorer that the run has not seen, as --model takes it.", show_default=False)
     ] = None,
@@ -93,9 +77,9 @@ def audit(
         str, typer.Option(metavar="reward=NAME,step=NAME,…", help="Which column is what.  \\[default: by usual names]")
     ] = "",
     out: Annotated[Path, typer.Option(help="Page of the watch to write.")] = Path("audit.html"),
-    arch: Arch = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
+    arch: options.Arch = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
 ) -> None:
     """Find how the rewards of a run were made, and the first hacked step; exit status 1 if there is one.
 
@@ -107,7 +91,7 @@ def audit(
     from hpskit.reward.audit import run as look
 
     check_page_free(out)
-    other = scorer_loader(held_out, None, precision, device, None, None)() if held_out else None
+    other = options.scorer_loader(held_out, None, precision, device, None, None)() if held_out else None
     with progress_bar() as bar:
         network = partial(load_network, model, arch=arch, precision=precision, device=device)
         found = look(run, network, columns=columns, held_out=other, progress=step_progress(bar))

@@ -8,22 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import (
-    Antialias,
-    Arch,
-    BatchSize,
-    Device,
-    Json,
-    Model,
-    Precision,
-    echo,
-    echo_json,
-    new_table,
-    progress_bar,
-    scorer_loader,
-    show,
-    step_progress,
-)
+from hpskit.cli import options
+from hpskit.cli.options import echo, echo_json, new_table, progress_bar, show, step_progress
 from hpskit.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,21 +19,19 @@ if TYPE_CHECKING:
     from hpskit.scoring.files import ScoreFile
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = ["score"]
-
 
 def score(
     prompt: Annotated[str | None, typer.Argument(help="The text that the images were made for.")] = None,
     images: Annotated[
         list[Path] | None, typer.Argument(help="Image files to rank, or folders of them.", show_default=False)
     ] = None,
-    model: Model = "mini",
-    arch: Arch = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    batch_size: BatchSize = None,
-    antialias: Antialias = None,
-    as_json: Json = False,
+    model: options.Model = "mini",
+    arch: options.Arch = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    antialias: options.Antialias = None,
+    as_json: options.Json = False,
     pairs: Annotated[
         str | None,
         typer.Option(
@@ -97,7 +81,7 @@ def score(
     hpskit score --pairs items.jsonl --out scores.jsonl
     hpskit score --pairs 'data/test-*.parquet' --columns prompt=caption --out scores.parquet
     """
-    load = scorer_loader(model, arch, precision, device, batch_size, antialias)
+    load = options.scorer_loader(model, arch, precision, device, batch_size, antialias)
     if pairs is not None:
         if prompt is not None:
             raise InputError("--pairs", f"was given together with the prompt {prompt!r}", cure="use one or the other")

@@ -8,28 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hpskit.cli.options import (
-    Antialias,
-    Arch,
-    BatchSize,
-    DataFormat,
-    Device,
-    ImageRoot,
-    Json,
-    Precision,
-    Scorers,
-    candidates_loader,
-    command_line,
-    echo,
-    echo_json,
-    new_table,
-    progress_bar,
-    scorer_loader,
-    show,
-    step_progress,
-)
-
-__all__ = ["app"]
+from hpskit.cli import options
+from hpskit.cli.options import echo, echo_json, new_table, progress_bar, show, step_progress
 
 app = typer.Typer(
     help="What lies behind scores: colours, metrics of distributions, numbers of prompts, resolution.",
@@ -49,7 +29,7 @@ def chrominance(
         int, typer.Option(help="Longest side in pixels that images are reduced to before measuring.")
     ] = 256,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the images.")] = 1000,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show where in the chroma plane (CIELAB a*b*) the images of each model lie, and how far models are apart.
 
@@ -63,7 +43,7 @@ def chrominance(
     from hpskit.benchmark.studies.chrominance import Chrominance, run
 
     resampling = Resampling(resamples=resamples)
-    config = Chrominance(images=images, out=out, size=size, resampling=resampling, command=command_line())
+    config = Chrominance(images=images, out=out, size=size, resampling=resampling, command=options.command_line())
     with progress_bar() as bar:
         result = run(config, step_progress(bar))
     if as_json:
@@ -113,8 +93,8 @@ def metrics(
     weights: Annotated[
         Path | None, typer.Option(help="Weights of the Inception network, if not the published ones.")
     ] = None,
-    device: Device = "auto",
-    as_json: Json = False,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
 ) -> None:
     """FID, IS, KID and CLIPScore of each model, and whether they order models as preference scores do.
 
@@ -133,10 +113,10 @@ def metrics(
         clip=clip,
         weights=weights,
         device=device,
-        command=command_line(),
+        command=options.command_line(),
     )
     with progress_bar() as bar:
-        result = run(config, scorer_loader(clip, None, "fp32", device, None, None), step_progress(bar))
+        result = run(config, options.scorer_loader(clip, None, "fp32", device, None, None), step_progress(bar))
     if as_json:
         echo_json(result)
     else:
@@ -185,12 +165,9 @@ def prompt_number(
     results: Annotated[list[Path], typer.Argument(metavar="RESULT…", help="result.json of each model, of one suite.")],
     out: Annotated[Path, typer.Option(help="Folder for the page, the plot and the figures.")],
     resolution: Annotated[float, typer.Option(help="Difference of two models that is to be found, in points.")] = 0.1,
-    scorer: Annotated[
-        list[str] | None,
-        typer.Option("--scorer", "-s", help="Label of a scorer in the results; repeat for several.  \\[default: all]"),
-    ] = None,
+    scorer: options.Labels = None,
     resamples: Annotated[int, typer.Option(min=100, help="Draws of prompts for each number of them.")] = 1000,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find how many prompts it takes to tell models apart: errors and the chance of a wrong order, by number of
     prompts.
@@ -206,7 +183,7 @@ def prompt_number(
         scorers=tuple(scorer or ()),
         resolution=resolution,
         resamples=resamples,
-        command=command_line(),
+        command=options.command_line(),
     )
     result = run(config)
     if as_json:
@@ -255,7 +232,7 @@ def resolution(
         str | None, typer.Option(help="Short sides of the detail test, or none.  \\[default: 32 to the largest size]")
     ] = None,
     rendered: Annotated[bool, typer.Option("--rendered", help="Each DIR holds a folder for each size.")] = False,
-    scorer: Scorers = None,
+    scorer: options.Scorers = None,
     threshold: Annotated[
         float, typer.Option(help="Change that does not matter, in deviations among images of a prompt.")
     ] = 0.1,
@@ -264,14 +241,14 @@ def resolution(
     ] = False,
     filter: Annotated[str, typer.Option(help="lanczos, bicubic, bilinear or box.")] = "lanczos",  # noqa: A002
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the prompts.")] = 10_000,
-    data_format: DataFormat = "auto",
-    image_root: ImageRoot = None,
-    arch: Arch = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    batch_size: BatchSize = None,
-    antialias: Antialias = None,
-    as_json: Json = False,
+    data_format: options.DataFormat = "auto",
+    image_root: options.ImageRoot = None,
+    arch: options.Arch = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    antialias: options.Antialias = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show how scores, ranks of models and agreement with people depend on the size of images, and which detail counts.
 
@@ -298,9 +275,9 @@ def resolution(
         enlarge=enlarge,
         threshold=threshold,
         resampling=Resampling(resamples=resamples),
-        command=command_line(),
+        command=options.command_line(),
     )
-    load = candidates_loader(scorer, arch, precision, device, batch_size, antialias)
+    load = options.candidates_loader(scorer, arch, precision, device, batch_size, antialias)
     with progress_bar() as bar:
         result = run(config, load, step_progress(bar))
     if as_json:

@@ -11,32 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpskit.cli.options import (
-    ComparePixels,
-    DataFormat,
-    DropLeaks,
-    ImageRoot,
-    Json,
-    OnBroken,
-    Settings,
-    TrainingData,
-    Workers,
-    command_line,
-    echo,
-    echo_json,
-    new_table,
-    progress_bar,
-    show,
-    step_progress,
-)
+from hpskit.cli import options
+from hpskit.cli.options import echo, echo_json, new_table, progress_bar, show, step_progress
 from hpskit.errors import HpskitError, InputError, need, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from hpskit.training.data import TrainConfig
-
-__all__ = ["ablate", "train"]
 
 _TensorBoard = Annotated[
     bool | None,
@@ -74,31 +56,31 @@ _TO_SPEAK = 5.0
 
 
 def train(
-    data: TrainingData,
+    data: options.TrainingData,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     recipe: Annotated[str, typer.Option(help="hpsv2, tiny, mini, or a file .toml; see docs/training.md.")] = "hpsv2",
     val: Annotated[
         str | None,
         typer.Option(help="Data that checkpoints are compared on: `hpskit data split` makes some; no test set."),
     ] = None,
-    data_format: DataFormat = "auto",
-    image_root: ImageRoot = None,
-    settings: Settings = None,
+    data_format: options.DataFormat = "auto",
+    image_root: options.ImageRoot = None,
+    settings: options.Settings = None,
     _shown: _Shown = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, if there is one.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check recipe, data, leaks, time, memory and disk; write nothing.")
     ] = False,
-    drop_leaks: DropLeaks = False,
-    compare_pixels: ComparePixels = False,
-    on_broken: OnBroken = "fail",
+    drop_leaks: options.DropLeaks = False,
+    compare_pixels: options.ComparePixels = False,
+    on_broken: options.OnBroken = "fail",
     shard: Annotated[
         bool, typer.Option("--shard", help="Spread the weights over the processes instead of giving each a copy.")
     ] = False,
-    workers: Workers = None,
+    workers: options.Workers = None,
     device: Annotated[str, typer.Option(help="auto, or cpu to leave GPUs alone.")] = "auto",
     tensorboard: _TensorBoard = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train a preference model; kill it at any moment, and --resume goes on as if nothing had been.
 
@@ -134,7 +116,7 @@ def train(
             workers=workers,
             device=device,
             tensorboard=tensorboard,
-            command=command_line(),
+            command=options.command_line(),
         )
         config.check()
         (_dry_run if dry_run else _train)(config, as_json)
@@ -253,7 +235,7 @@ def _fit(
         echo(*plan(judged, recipe))
         return
     with progress_bar() as bar:
-        figures = run(judged, out, recipe, command_line(), step_progress(bar))
+        figures = run(judged, out, recipe, options.command_line(), step_progress(bar))
     if as_json:
         echo_json(figures)
     else:
@@ -324,7 +306,7 @@ def _figures(line: Mapping[str, Any], *, short: bool) -> str:
 
 
 def ablate(
-    data: TrainingData,
+    data: options.TrainingData,
     val: Annotated[str, typer.Option(help="Data that the runs are compared on.")],
     grid: Annotated[list[str], typer.Option(help="Field of the recipe and its values, such as lr=1e-6,3.3e-6.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs, ablation.html, ablation.md and ablation.json.")],
@@ -332,16 +314,16 @@ def ablate(
         list[str] | None, typer.Argument(metavar="NAME=A,B…", help="Further fields of the grid.", show_default=False)
     ] = None,
     recipe: Annotated[str, typer.Option(help="hpsv2, tiny, or a file .toml.")] = "hpsv2",
-    settings: Settings = None,
-    data_format: DataFormat = "auto",
-    image_root: ImageRoot = None,
+    settings: options.Settings = None,
+    data_format: options.DataFormat = "auto",
+    image_root: options.ImageRoot = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; GPUs are dealt out to them in turn.")] = 1,
-    drop_leaks: DropLeaks = False,
-    compare_pixels: ComparePixels = False,
-    on_broken: OnBroken = "fail",
-    workers: Workers = None,
+    drop_leaks: options.DropLeaks = False,
+    compare_pixels: options.ComparePixels = False,
+    on_broken: options.OnBroken = "fail",
+    workers: options.Workers = None,
     device: Annotated[Literal["auto", "cpu"], typer.Option(help="auto is a GPU if there is one.")] = "auto",
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train with every combination of some settings, and show which is best.
 
@@ -365,7 +347,7 @@ def ablate(
         on_broken=on_broken,
         workers=workers,
         device=device,
-        command=command_line(),
+        command=options.command_line(),
     )
     base.check()
     from hpskit.stage import goes_on

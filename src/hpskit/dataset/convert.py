@@ -21,8 +21,6 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError, OutputError, shown
 from hpskit.files import publish, publish_folder
 
-__all__ = ["Conversion", "convert"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conversion:

@@ -11,8 +11,6 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError, RecordError
 from hpskit.pixels import check_head
 
-__all__ = ["Context", "Description", "describe"]
-
 _SAMPLE = 500
 """Images whose size is looked at, the first ones: enough to see what kind of images these are."""
 _ONE_SIDED = (0.4, 0.6)

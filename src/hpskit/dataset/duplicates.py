@@ -26,18 +26,6 @@ from hpskit.errors import ImageError, InputError
 from hpskit.files import sha256_file
 from hpskit.pixels import Encoded, open_image
 
-__all__ = [
-    "SIMILARITY",
-    "Image",
-    "ImageIndex",
-    "Leaks",
-    "SimilarTexts",
-    "check_leaks",
-    "groups_with_images",
-    "pixels_of",
-    "words",
-]
-
 SIMILARITY = 0.8
 """Share of common words (Jaccard) from which two prompts are near-duplicates: one word of ten may differ."""
 

@@ -29,8 +29,6 @@ from hpskit.files import publish, publish_folder
 from hpskit.hub import HubFile, home, hub_file, hub_files
 from hpskit.stage import goes_on
 
-__all__ = ["ARCHIVE", "KNOWN", "Download", "Wanted", "fetch", "folder_of", "part_order", "plan", "unpack"]
-
 ARCHIVE = re.compile(
     r"(?P<stem>.+?)\.(?P<kind>tar\.gz|tgz|tar|zip)"
     r"(?P<part>(?!\.(?:xz|zst|bz|lz))[._-]?(?:part)?[._-]?(?:\d{1,5}|[a-z]{2,3}))?"

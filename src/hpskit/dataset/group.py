@@ -11,8 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Group", "Judgement", "Pair", "compared", "compared_pairs", "orders"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
@@ -70,9 +68,13 @@ class Group:
         """
         if self.rank is not None:
             return np.array(self.rank, dtype=np.float64)
-        ranks = self.ranks()
-        counts = (~np.isnan(ranks)).sum(axis=0)
-        return np.where(counts > 0, np.nansum(ranks, axis=0) / np.maximum(counts, 1), np.nan)
+        return mean_ranks(self.ranks())
+
+
+def mean_ranks(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(judgements, images) -> (images,): the mean rank of each image over those who ranked it; NaN if nobody did."""
+    counts = (~np.isnan(ranks)).sum(axis=0)
+    return np.where(counts > 0, np.nansum(ranks, axis=0) / np.maximum(counts, 1), np.nan)
 
 
 def orders(group: Group) -> tuple[Judgement, ...]:

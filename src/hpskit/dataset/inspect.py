@@ -18,8 +18,6 @@ from hpskit.dataset.group import Group, Pair, compared
 from hpskit.dataset.reading import DataSet
 from hpskit.errors import ImageError, listed, shown
 
-__all__ = ["PROBLEMS", "REMARKS", "Inspection", "inspect"]
-
 PROBLEMS = ("broken row", "missing image", "empty image", "broken image", "same image twice")
 """Kinds of findings that make a data set unsound; the last is a group that compares an image with itself."""
 REMARKS = ("duplicate group", "contradiction", "published order", "same image")

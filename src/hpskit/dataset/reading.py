@@ -35,8 +35,6 @@ from hpskit.rows import Filled, Report, read_entries, read_row_group, refuse, ro
 if TYPE_CHECKING:
     from hpskit.pixels import Encoded
 
-__all__ = ["FORMATS", "DataSet", "Part", "open_data"]
-
 _LAYOUTS: tuple[type[Layout], ...] = (
     *(hpd.RankedRow, hpd.PairRow, imagereward.RankedRow, imagereward.ImageRow, pickapic.ChoiceRow, hpd.VotedRow),
     *(genaibench.VoteRow, rapidata.VotedRow, rapidata.ShareRow, evalmuse.ScoredRow),

@@ -17,8 +17,6 @@ from hpskit.dataset.reading import DataSet
 from hpskit.errors import InputError
 from hpskit.files import publish_folder, publish_json
 
-__all__ = ["Bonds", "Split", "split", "write_split"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:

@@ -22,8 +22,6 @@ from hpskit.stats.agreement import PEOPLE_RULES, agreement_by_gap, krippendorff_
 from hpskit.stats.blocks import Floats, require
 from hpskit.stats.reliability import accuracy_by_annotators, split_half
 
-__all__ = ["Agreement", "run", "study"]
-
 _FORMAT = "hpskit agreement 1"
 _MANIFEST = f"{_FORMAT} manifest"
 _PRODUCTS = ("result.json", "report.html")

@@ -25,8 +25,6 @@ from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.calibration import PairVotes, pair_votes
 from hpskit.stats.rules import PairRule
 
-__all__ = ["breakdowns", "disagreements", "pair_up", "thumbnails"]
-
 _GAPS = 8
 _SHARES = (50, 60, 70, 80, 90, 100)
 _LENGTHS = (1, 6, 11, 21, 41)

@@ -21,8 +21,6 @@ from hpskit.stage import Manifest
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule
 
-__all__ = ["OWN_RULE", "EvaluationSet", "OnError", "check_same_data", "read_groups"]
-
 OnError = Literal["fail", "skip"]
 
 OWN_RULE = {"hpdv2-test": "hpdv2", "imagereward": "imagereward", "pickapic": "pickapic", "genai-bench": "imagereward"}

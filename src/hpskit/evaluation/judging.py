@@ -30,28 +30,6 @@ from hpskit.stats.calibration import PairVotes, calibration
 from hpskit.stats.intervals import Interval, Resampling, bootstrap_accuracy, bootstrap_difference, bootstrap_mean
 from hpskit.stats.rules import ACCURACY_RULES, AccuracyRule, pickapic_rule
 
-__all__ = [
-    "CEILINGS",
-    "GAP_BINS",
-    "PUBLISHED",
-    "TEST_SETS",
-    "Ceiling",
-    "Intervals",
-    "Published",
-    "Settings",
-    "accuracy_of",
-    "calibration_of",
-    "ceilings",
-    "correlation_of",
-    "cross_fitted_of",
-    "judged_twice",
-    "places",
-    "published_for",
-    "test_set_of",
-    "two_way_of_people",
-    "two_way_of_scores",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:

@@ -17,8 +17,6 @@ from hpskit.pages.format import counted, percent
 from hpskit.pages.page import page
 from hpskit.pages.paper import Cell, Column, Paper, Table, estimate
 
-__all__ = ["agreement_page", "evaluation_page", "evaluation_paper"]
-
 Row = Mapping[str, Any]
 """A share with its interval: `value`, `low` and `high`; the ends may be None."""
 

@@ -27,7 +27,7 @@ from hpskit.evaluation.breakdown import breakdowns, disagreements, pair_up, thum
 from hpskit.evaluation.groups import OWN_RULE, EvaluationSet, OnError, check_same_data, read_groups
 from hpskit.evaluation.judging import Intervals, Settings
 from hpskit.evaluation.report import evaluation_page, evaluation_paper
-from hpskit.files import json_text, read_json
+from hpskit.files import json_line, json_text, read_json
 from hpskit.models.training_record import TrainingRecord
 from hpskit.pages.paper import file_names, formats_of, paper_files
 from hpskit.pixels import Encoded
@@ -37,8 +37,6 @@ from hpskit.stage import Ledger, Manifest, Progress, check_free, heading, publis
 from hpskit.stats.accuracy import pair_accuracy
 from hpskit.stats.blocks import Floats
 from hpskit.stats.correlation import kendall_tau_b, spearman
-
-__all__ = ["LEDGER", "Evaluation", "Scored", "Summary", "evaluate", "group_rows", "run", "score_groups"]
 
 _FORMAT = "hpskit evaluation 1"
 LEDGER = {"format": "hpskit evaluation scores 1"}
@@ -145,10 +143,7 @@ def run(config: Evaluation, load: Callable[[], Sequence[Candidate]], progress: P
         page = evaluation_page(result, thumbnails(groups.data, wanted))
         products: dict[str, bytes | Iterator[bytes]] = {
             "result.json": json_text(result).encode(),
-            "groups.jsonl": (
-                (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-                for row in group_rows(groups, candidates, scores, settings)
-            ),
+            "groups.jsonl": map(json_line, group_rows(groups, candidates, scores, settings)),
             "report.html": page.encode(),
         }
         products |= paper_files(evaluation_paper(result), "report", formats)

@@ -14,8 +14,6 @@ from hpskit.files import check_regular, expand, read_json, sha256_file
 from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Outcome
 from hpskit.schema import Strict, parse
 
-__all__ = ["Captions", "Settings", "load"]
-
 
 class Settings(GeneratorSettings):
     """Places of photographs and captions."""

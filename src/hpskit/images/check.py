@@ -26,8 +26,6 @@ from hpskit.pages.page import page, publish_page
 from hpskit.pixels import Encoded, open_image, thumbnail
 from hpskit.rows import read_rows
 
-__all__ = ["KINDS", "check_images", "check_page"]
-
 KINDS = {
     "missing": "the run has no image, for the reason that is named",
     "gone": "the file is not there any more",

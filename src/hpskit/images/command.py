@@ -19,8 +19,6 @@ from hpskit.errors import ImageError, InputError, printable
 from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Outcome
 from hpskit.pixels import Encoded, open_image
 
-__all__ = ["Command", "Settings", "load"]
-
 _PLACES = ("{prompt}", "{prompt_file}", "{seed}", "{out}")
 _SAID = 300
 """Characters that are kept of the last line that a program said before it failed."""

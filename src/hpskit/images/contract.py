@@ -14,8 +14,6 @@ from hpskit.schema import Expected, Strict
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Generator", "GeneratorInfo", "GeneratorSettings", "Options", "Outcome"]
-
 
 def _of_json(value: dict[str, Any]) -> dict[str, Any]:
     try:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from PIL import Image, ImageOps
 from pydantic import Field
 
 from hpskit import __version__
-from hpskit.errors import InputError, MissingExtraError, ModelError
+from hpskit.errors import InputError, ModelError, need
 from hpskit.files import check_regular, expand, read_json, sha256_file
 from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Options, Outcome
 from hpskit.images.repository import Repository
@@ -28,8 +27,6 @@ from hpskit.schema import Strict, nearest
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = ["Diffusion", "Lora", "Settings", "load"]
 
 _OURS = ("prompt", "generator", "num_images_per_prompt", "output_type", "return_dict", "latents", "kwargs")
 """Arguments of a pipeline that are not the user's: with them an image would depend on the others of its batch."""
@@ -83,8 +80,7 @@ class Diffusion:
             InputError: the settings contradict each other, or a LoRA is not there.
         """
         self.settings, self.place = settings, f"generator {settings.name}"
-        if find_spec("diffusers") is None:
-            raise MissingExtraError(self.place, "needs diffusers", cure="pip install 'hpskit[generate]'")
+        need("diffusers", self.place, "generate")
         for lora in settings.lora:
             check_regular(expand(lora.file))
         if settings.retrieve and not (settings.width and settings.height):

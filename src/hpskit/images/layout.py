@@ -27,9 +27,8 @@ from hpskit.prompts.suites import Suite, SuitePrompt, image_name
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, nearest, parse
 
-__all__ = ["ImageSet", "Match", "find_images", "images_of"]
-
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+"""Endings of the images that are read."""
 _OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2")
 """Endings of images that are not read; a file with none of these endings is no image, and is left alone."""
 _NAME = re.compile(r"(\d+)(?:_(\d+))?")
@@ -161,7 +160,7 @@ def by_number(
 ) -> None:
     """Sort the files of one folder by their numbers; `through` if it has those of several categories."""
     named = [(path, _NAME.fullmatch(path.stem)) for path in image_files(folder / name)]
-    read = {path: (int(own[1]), own[2]) for path, own in named if own and path.suffix.lower() in _ENDINGS}
+    read = {path: (int(own[1]), own[2]) for path, own in named if own and path.suffix.lower() in ENDINGS}
     numbers = {number for number, _ in read.values()}
     start = start_of(numbers, len(prompts)) if match == "auto" else 0
     if through and (start is None or numbers != set(range(start, start + len(prompts)))):
@@ -204,7 +203,7 @@ def by_order(found: Found, folder: Path, name: str, prompts: Sequence[SuitePromp
     own: dict[tuple[str | int, ...], Path] = {}
     for path in image_files(folder / name):
         key = natural(path.stem)
-        if path.suffix.lower() not in _ENDINGS:
+        if path.suffix.lower() not in ENDINGS:
             found.extra.append(path.relative_to(folder).as_posix())
         elif own.setdefault(key, path) != path:
             found.duplicates.append(f"{path.relative_to(folder).as_posix()} beside {own[key].name}")
@@ -259,7 +258,7 @@ def image_files(folder: Path) -> list[Path]:
         paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
     except OSError as error:
         raise InputError(folder, f"cannot be read ({explain(error)})", cure="change its permissions") from error
-    return [path for path in paths if path.suffix.lower() in (*_ENDINGS, *_OTHER_ENDINGS)]
+    return [path for path in paths if path.suffix.lower() in (*ENDINGS, *_OTHER_ENDINGS)]
 
 
 def by_manifest(suite: Suite, folder: Path, manifest: Path, match: Match) -> Found:

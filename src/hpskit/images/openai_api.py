@@ -8,13 +8,12 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from hpskit import __version__
-from hpskit.errors import HpskitError, ImageError, InputError, MissingExtraError
+from hpskit.errors import HpskitError, ImageError, InputError, need
 from hpskit.images.contract import GeneratorInfo, GeneratorSettings, Options, Outcome
 from hpskit.pixels import Encoded, open_image
 from hpskit.remote import LONGEST_TIMEOUT, Address, Key, pause
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-__all__ = ["OpenAI", "Settings", "load"]
-
-_SAID = 300
-"""Characters that are kept of what a server said."""
 _MODERATION = {"moderation_blocked", "content_policy_violation", "content_filter"}
 _NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached"}
 _OURS = ("model", "prompt", "n", "response_format", "stream", "partial_images")
@@ -63,8 +58,7 @@ class OpenAI:
             InputError: the key is not there, or an option is not the user's.
         """
         self.settings, self.place = settings, f"generator {settings.name}"
-        if find_spec("openai") is None:
-            raise MissingExtraError(self.place, "needs openai", cure="pip install 'hpskit[generate]'")
+        need("openai", self.place, "generate")
         self._key = Key(settings.key_variable, f"{self.place}: key_variable", needed=True)
         for option in settings.options:
             if option in _OURS:

@@ -24,8 +24,6 @@ from hpskit import __version__
 from hpskit.errors import InputError, shown
 from hpskit.images.contract import GeneratorInfo, GeneratorSettings
 
-__all__ = ["SETTINGS", "Painter", "PainterSettings", "Scene", "Settings", "Thing", "load", "read_scene"]
-
 Array = NDArray[Any]
 Piece = tuple[Any, Array]
 """Corners (N, 2), right of and above the foot of a thing, in its heights; and a colour (3,) from 0 to 1."""

@@ -18,8 +18,6 @@ from hpskit.images.contract import Generator, GeneratorSettings
 from hpskit.prompts.suites import Suite, SuitePrompt, image_name
 from hpskit.schema import nearest, parse
 
-__all__ = ["KINDS", "Cell", "load_generator", "make_plan", "read_generators", "seed_of"]
-
 KINDS = {
     "painter": "hpskit.images.painter",
     "diffusers": "hpskit.images.diffusion",

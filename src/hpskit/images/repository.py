@@ -12,8 +12,6 @@ from typing import Any
 from hpskit.errors import HpskitError, InputError, ModelError
 from hpskit.files import expand, sha256_file
 
-__all__ = ["Repository", "folder_sha256"]
-
 _WEIGHTS = (".safetensors", ".json", ".txt", ".model", ".jinja")
 """Endings of the files that decide what a network gives: weights, configurations, vocabularies."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from hpskit.errors import InputError, MissingExtraError
+from hpskit.errors import InputError, need
 from hpskit.files import expand
+from hpskit.images.layout import ENDINGS
 from hpskit.images.repository import Repository, folder_sha256
 from hpskit.pixels import open_image
 from hpskit.schema import Strict
@@ -18,9 +18,6 @@ from hpskit.schema import Strict
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Retrieve", "Retriever"]
-
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _BATCH = 32
 
 
@@ -45,12 +42,11 @@ class Retriever:
             InputError: there are none.
             MissingExtraError: faiss is not installed.
         """
-        if find_spec("faiss") is None:
-            raise MissingExtraError(f"{place}: retrieve", "needs faiss", cure="pip install 'hpskit[generate]'")
+        need("faiss", f"{place}: retrieve", "generate")
         self.settings, self.folder = settings, expand(settings.folder)
-        self.paths = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in _ENDINGS)
+        self.paths = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in ENDINGS)
         if not self.paths:
-            expected = f"images ({', '.join(_ENDINGS)})"
+            expected = f"images ({', '.join(ENDINGS)})"
             raise InputError(f"{place}: retrieve", f"finds nothing in {self.folder}", expected=expected)
         self._index: Any = None
         self.clip = Repository(settings.clip, settings.revision, "config.json", f"{place}: retrieve")

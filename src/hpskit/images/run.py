@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from hpskit.images.layout import ImageSet
     from hpskit.prompts.suites import Suite, SuitePrompt
 
-__all__ = ["FORMAT", "GenerateRun", "Made", "generate", "import_images"]
-
 FORMAT = "hpskit images 1"
 LEDGER, ROWS, RECORD = ".images.ledger", "images.jsonl", "images.json"
 _WAIT = 120.0

@@ -19,17 +19,6 @@ from hpskit.models.checkpoint import Weights
 from hpskit.models.packed import PackedBlock
 from hpskit.schema import nearest
 
-__all__ = [
-    "build",
-    "encode_text",
-    "fill",
-    "image_size",
-    "keep_residual_in_float32",
-    "packable",
-    "token_counter",
-    "tokenizer",
-]
-
 
 @functools.cache  # to read its words takes a tenth of a second, and a run asks several times
 def tokenizer(architecture: str) -> Any:

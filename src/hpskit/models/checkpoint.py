@@ -31,18 +31,6 @@ from hpskit.files import explain, publish
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = [
-    "PICKLE_SUFFIXES",
-    "Weights",
-    "check_names",
-    "file_hash",
-    "is_pickle",
-    "read_tensors",
-    "sound",
-    "weight_hash",
-    "write_tensors",
-]
-
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 _METADATA_KEY = "hpskit"
@@ -112,6 +100,21 @@ class Weights:
     def part(self, prefix: str) -> Weights:
         """Return the tensors whose names begin with `prefix`, which is left out of the names."""
         return replace(self, prefix=self.prefix + prefix)
+
+    def text(self, name: str, expected: str) -> str:
+        """Return a text file that lies among the tensors.
+
+        Raises:
+            CheckpointError: there is none, so that this is not what was `expected`.
+        """
+        content = dict(self.part(name).tensors())
+        if not content:
+            raise self.lacks(name, expected)
+        return bytes(content[""].tolist()).decode()
+
+    def lacks(self, missing: str, expected: str) -> CheckpointError:
+        """Make the error of weights in which something is missing."""
+        return CheckpointError(self.origin, f"has no {missing}", expected=expected, cure="fetch it again")
 
     @contextmanager
     def _open(self, framework: str = "pt") -> Iterator[Any]:

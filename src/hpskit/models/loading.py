@@ -11,8 +11,6 @@ from hpskit.models.registry import DEFAULT_MODEL, NETWORKS, network_class
 from hpskit.models.store import locate
 from hpskit.records import ScorerInfo
 
-__all__ = ["DEFAULT_ARCHITECTURE", "load_network"]
-
 DEFAULT_ARCHITECTURE = "ViT-H-14"
 """Architecture of a local checkpoint that nobody says otherwise of: the network of HPS v2."""
 

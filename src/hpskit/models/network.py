@@ -17,18 +17,6 @@ if TYPE_CHECKING:
 
     from hpskit.models.checkpoint import Weights
 
-__all__ = [
-    "Arithmetic",
-    "Blueprint",
-    "Device",
-    "ImageNetwork",
-    "Network",
-    "Precision",
-    "autocast",
-    "choose_device",
-    "choose_precision",
-]
-
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Arithmetic = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]

@@ -15,8 +15,6 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention, softmax
 
-__all__ = ["PackedBlock", "pack"]
-
 _ROWS = 2048
 """Rows that the layout is made for: eight images of ViT-H-14. Other numbers work as well, a little slower."""
 

@@ -39,8 +39,6 @@ from hpskit.records import ScorerInfo
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CheckedNetwork", "Plugin", "find_plugin", "load_plugin", "own_code", "plugins"]
-
 _UNSTATED = "unstated"
 _IN_FILE = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)")
 _METHODS = ("encode_images", "encode_prompts", "compare")

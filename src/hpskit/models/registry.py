@@ -20,8 +20,6 @@ from hpskit.schema import nearest
 if TYPE_CHECKING:
     from hpskit.models.network import Network
 
-__all__ = ["DEFAULT_MODEL", "MODELS", "NETWORKS", "Model", "Source", "find", "network_class"]
-
 DEFAULT_MODEL = "mini"
 
 OPEN_CLIP_FILE, OPEN_CLIP_SAFE_FILE = "open_clip_pytorch_model.bin", "open_clip_model.safetensors"

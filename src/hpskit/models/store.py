@@ -51,8 +51,6 @@ from hpskit.models.registry import (
     network_class,
 )
 
-__all__ = ["Located", "cached", "fetch", "is_path", "locate", "verify"]
-
 _ENDINGS = (".safetensors", *PICKLE_SUFFIXES)
 _INSTEAD = {OPEN_CLIP_FILE: OPEN_CLIP_SAFE_FILE, SAFE_FILE: f"{SAFE_FILE}.index.json"}
 """What a repository may have instead: the newer of open_clip's two files, or the list of the parts of a large file."""

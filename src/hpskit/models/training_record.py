@@ -20,8 +20,6 @@ from hpskit.models.registry import MODELS
 from hpskit.models.store import cached, is_path
 from hpskit.schema import Strict, parse
 
-__all__ = ["HeldOut", "TrainingRecord", "prompt_hash", "read_record", "record_path", "write_record"]
-
 _CURE = "write it again with the weights, or delete it"
 
 Hashes = Annotated[frozenset[str], Field(strict=False)]

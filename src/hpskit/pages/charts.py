@@ -19,32 +19,6 @@ from markupsafe import Markup, escape
 
 from hpskit.pages.format import number
 
-__all__ = [
-    "Axis",
-    "Bar",
-    "Cell",
-    "Dot",
-    "Frame",
-    "Point",
-    "Series",
-    "axis_for",
-    "bar_chart",
-    "category_axis",
-    "colour_of",
-    "colours_of",
-    "count_axis",
-    "dot_chart",
-    "element",
-    "heat_map",
-    "interval",
-    "interval_axis",
-    "legend",
-    "line_chart",
-    "round_step",
-    "text_width",
-    "value_axis",
-]
-
 _WIDTH, _LEFT, _TOP, _ACROSS = 360, 52, 14, 296
 """Units of a panel: its width, the place of its frame and the width of that."""
 _CELL = 34

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["check_page_free", "environment", "figure_file", "page", "publish_page"]
-
 _MARK = b'<meta name="generator" content="hpskit '
 """Near the beginning of every page of ours."""
 

@@ -17,8 +17,6 @@ from hpskit.pages.format import between, number, plain, signed, unharmful
 from hpskit.pages.page import figure_file
 from hpskit.stage import check_folder, read_record
 
-__all__ = ["Column", "Estimate", "Paper", "Table", "estimate", "file_names", "formats_of", "paper_files"]
-
 _SUFFIXES = {"latex": "tex", "csv": "csv", "md": "md", "svg": "svg", "pdf": "pdf"}
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {character: f"\\{character}" for character in "{}$&#_%"}

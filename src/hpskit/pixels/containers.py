@@ -16,8 +16,6 @@ from types import MappingProxyType
 
 from hpskit.errors import ImageError
 
-__all__ = ["STRIPPED", "Container", "exif_orientation"]
-
 _AGAIN, _AS_PNG = "make or download it again", "save it as PNG"
 _MOST_VALUES = 1_000_000
 """Values of a TIFF tag that are read: more than an image has strips or tiles."""

@@ -25,20 +25,6 @@ from hpskit.errors import ImageError, listed
 from hpskit.files import explain
 from hpskit.pixels.containers import STRIPPED, Container, exif_orientation
 
-__all__ = [
-    "BACKGROUND",
-    "LARGEST",
-    "LARGEST_FILE",
-    "Encoded",
-    "check_file",
-    "check_files",
-    "check_head",
-    "in_strips",
-    "open_image",
-    "opened",
-    "thumbnail",
-]
-
 BACKGROUND = (255, 255, 255)
 """The colour behind transparent pixels: white, as on the pages on which people see images."""
 LARGEST = 2**27

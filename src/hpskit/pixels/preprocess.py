@@ -25,18 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = [
-    "CLIP_MEAN",
-    "CLIP_STD",
-    "Layout",
-    "Preprocessing",
-    "Resize",
-    "as_float",
-    "as_pixels",
-    "to_image",
-    "to_tensor",
-]
-
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 

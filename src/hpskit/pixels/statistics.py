@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BIN", "FINE", "PLANE", "VIVID", "ChromaDensity", "Plane", "gamut_outline", "lab_to_srgb", "srgb_to_lab"]
-
 Floats = NDArray[np.float64]
 
 _EPSILON, _KAPPA = 216 / 24389, 24389 / 27
@@ -132,11 +130,6 @@ class ChromaDensity:
             saturation=float(np.divide(chroma, length, out=np.zeros_like(chroma), where=length > 0).mean()),
             vivid=float((chroma >= VIVID).mean()),
         )
-
-    @property
-    def coarse(self) -> NDArray[np.float32]:
-        """(bins of `PLANE`,): share of the pixels."""
-        return PLANE.coarser(self.fine)
 
 
 def gamut_outline(steps: int = 16) -> Floats:

@@ -10,8 +10,6 @@ from functools import cache
 
 from hpskit.prompts.repair import Draft, tidy, words
 
-__all__ = ["MANY", "boosters", "misspelt", "names", "pattern", "prose", "segments", "strange"]
-
 _BETWEEN = re.compile(
     r"\s*(?:[,;/+&|]|\band\b|\bx\b|\bmeets\b|\bmixed with\b|\bor\b)[\s,]*(?:(?:and|or|&)\s+)?"
     r"(?:(?:art |style )?(?:by|of)\s+)?(?:the (?=\w+\s*(?:[,;.]|\Z)))?|\s+",

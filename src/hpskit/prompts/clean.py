@@ -20,8 +20,6 @@ from hpskit.prompts.repair import Change, Draft, repair
 from hpskit.prompts.suites import LONGEST
 from hpskit.prompts.syntax import syntax
 
-__all__ = ["Cleaned", "clean"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cleaned:

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from hpskit.prompts.boosters import MANY, misspelt, names, pattern, prose, segments, strange
 from hpskit.prompts.repair import Draft
 
-__all__ = ["doubt"]
-
 _TOKEN = re.compile(r"[^\W_][\w'\u2019-]*")
 _TAIL, _HEAD = re.compile(r"\w[^,;.:|]*\Z"), re.compile(r"[^,;.:|]*\w")
 """Words that went from the phrase of the word after or before them."""

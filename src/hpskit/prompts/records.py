@@ -16,20 +16,6 @@ from hpskit.rows import read_rows
 from hpskit.schema import Expected, Strict, parse
 from hpskit.stage import check_free
 
-__all__ = [
-    "STYLES",
-    "ChosenPrompt",
-    "CleanPrompt",
-    "RawPrompt",
-    "Reason",
-    "State",
-    "Style",
-    "check_output",
-    "parse_prompt",
-    "publish_lines",
-    "read_prompts",
-]
-
 M = TypeVar("M", bound=Strict)
 Text = Annotated[str, StringConstraints(pattern=r"\S"), Expected("a text that is not blank, of whole characters")]
 Style: TypeAlias = Literal["anime", "concept-art", "paintings", "photo"]

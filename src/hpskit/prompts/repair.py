@@ -12,8 +12,6 @@ from typing import Literal, TypeAlias
 
 from hpskit.schema import Strict
 
-__all__ = ["Change", "Draft", "Kind", "repair", "tidy", "words"]
-
 Kind: TypeAlias = Literal["repair", "syntax", "booster", "llm"]
 """Class of a change: of the text alone, of a user interface's syntax, of words for a generator, or a model's answer."""
 

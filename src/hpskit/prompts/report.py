@@ -21,8 +21,6 @@ from hpskit.prompts.select import summary
 from hpskit.rows import read_rows
 from hpskit.schema import Strict
 
-__all__ = ["prompts_page", "report"]
-
 _EXAMPLES = 3
 """Of each rule."""
 _CLUSTERS = 10

@@ -22,8 +22,6 @@ from hpskit.prompts.styles import style_of
 from hpskit.schema import Strict
 from hpskit.stage import Ledger
 
-__all__ = ["FORMAT", "LIKE", "Filters", "clean_file", "judged"]
-
 FORMAT = "hpskit prompts clean 1"
 LIKE = " like "
 """Parts the value of the rule `duplicate`: similarity, and the id of the leader."""

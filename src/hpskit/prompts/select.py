@@ -17,8 +17,6 @@ from hpskit.files import sha256_file
 from hpskit.prompts.duplicates import normal, signatures
 from hpskit.prompts.records import STYLES, ChosenPrompt, CleanPrompt, Style, publish_lines, read_prompts
 
-__all__ = ["FORMAT", "LENGTHS", "length_of", "select_prompts", "shares", "summary"]
-
 FORMAT = "hpskit prompts select 1"
 LENGTHS = (12, 20, 35)
 """Tokens from which a prompt is of the next length: with up to 11 it is short, with 35 or more very long."""

@@ -22,8 +22,6 @@ from hpskit.prompts.records import RawPrompt, parse_prompt, publish_lines
 from hpskit.prompts.suites import LONGEST
 from hpskit.rows import Report, Row, json_lines, parquet_rows, read_rows, readable, refuse
 
-__all__ = ["FORMAT", "import_prompts", "raw_prompts"]
-
 FORMAT = "hpskit prompts import 1"
 _TEXT = ("prompt", "caption", "text", "prompts", "captions")
 _ID = ("id", "image_name", "ranking_id")

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from hpskit.prompts.records import STYLES, Style
 
-__all__ = ["SLOTS", "style_of", "weigh"]
-
 SLOTS = 1 << 15
 """Rows of the table that features are hashed to."""
 _WORD = re.compile(r"\w+|[^\w\s]")

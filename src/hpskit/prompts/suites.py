@@ -27,19 +27,6 @@ from hpskit.hub import home, hub_file
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, parse
 
-__all__ = [
-    "KNOWN",
-    "LONGEST",
-    "STYLES",
-    "SUITES",
-    "Suite",
-    "SuitePrompt",
-    "image_name",
-    "open_suite",
-    "style_prompts",
-    "write_prompts",
-]
-
 STYLES = ("anime", "concept-art", "paintings", "photo")
 """The official names of the styles of `hpsv2`, in the official order."""
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from hpskit.prompts.repair import Draft, tidy
 
-__all__ = ["syntax"]
-
 _MANY = 3
 """Colons before a blank from which on they stand for commas."""
 _LABEL = re.compile(r"\A\s*(?:positive )?prompts?\s*:\s*(?=\w)", re.IGNORECASE)

@@ -21,22 +21,6 @@ from hpskit.errors import InputError
 from hpskit.reward.reward import Rewarding, is_float
 from hpskit.scoring.streaming import by_halves
 
-__all__ = [
-    "FlowFactoryOutput",
-    "UniRLResponse",
-    "VideoReward",
-    "as_callable",
-    "as_ddpo",
-    "as_flow_factory",
-    "as_flow_grpo",
-    "as_loss",
-    "as_mixgrpo",
-    "as_paths",
-    "as_unirl",
-    "as_verl_omni",
-    "as_video",
-]
-
 _FLOW_GRPO_VIDEO = {True: "NTCHW", False: "NTHWC"}
 """Its layout of videos, of tensors and of arrays."""
 

@@ -29,8 +29,6 @@ from hpskit.scoring.tables import open_table
 from hpskit.stage import Progress
 from hpskit.stats.blocks import Floats
 
-__all__ = ["PREPROCESSINGS", "SCALES", "Finding", "Match", "identify", "run"]
-
 PREPROCESSINGS: Mapping[str, Mapping[str, Any]] = {
     "letterbox": {"resize": "letterbox", "antialias": True},
     "letterbox, not antialiased": {"resize": "letterbox", "antialias": False, "pillow": False},

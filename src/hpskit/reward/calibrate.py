@@ -21,8 +21,6 @@ from hpskit.scoring.book import Book
 from hpskit.scoring.contract import Candidate, check_candidates
 from hpskit.stage import Ledger, Progress
 
-__all__ = ["run", "statistics"]
-
 
 def run(
     data: DataSet, out: Path, load: Callable[[], Sequence[Candidate]], progress: Progress = lambda *_: None

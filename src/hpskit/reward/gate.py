@@ -19,8 +19,6 @@ from hpskit.reward.mixing import FLOOR, Advantages, Calibration, Mixture, advant
 from hpskit.reward.reward import Reward
 from hpskit.reward.sighting import members
 
-__all__ = ["Gate"]
-
 
 class Gate(Mixture):
     """One scorer as the reward, held back by others. Safe to use from several threads."""

@@ -27,8 +27,6 @@ from hpskit.reward.reward import Reward, check_prompts, with_range
 from hpskit.reward.sighting import members
 from hpskit.schema import Strict, nearest, parse
 
-__all__ = ["Advantages", "Calibration", "Mixture", "Reference", "advantages", "budgeted"]
-
 FLOOR = 1e-3
 """Least deviation of a group, in deviations of the reference: below it differences are noise, not to be enlarged."""
 

@@ -21,8 +21,6 @@ from hpskit.reward.watch import Decoded, Watch
 from hpskit.scoring.contract import Images
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer, one_by_one
 
-__all__ = ["Frames", "Reward", "Rewarding", "VideoLayout", "check_prompts", "is_float", "with_range"]
-
 Frames = Literal["first", "middle", "last", "all"]
 """Which frames of a video count; the reward is the mean of theirs. A whole number n is n frames at equal distances."""
 VideoLayout = Literal["NCTHW", "NTCHW", "NTHWC"]

@@ -10,8 +10,6 @@ from hpskit.errors import InputError, shown
 from hpskit.rows import read_rows
 from hpskit.schema import Strict, parse
 
-__all__ = ["GROUP_SIGNS", "SIGNS", "Sighting", "compared_from", "episodes", "members", "read_log"]
-
 SIGNS = {
     "saturation": "saturation of the colours",
     "clipped": "share of values at black or white",

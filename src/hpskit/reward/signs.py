@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-__all__ = ["measure", "miniature"]
-
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709, of gamma-coded values
 _TILE = 256
 """Side of the tiles whose spectra are averaged."""

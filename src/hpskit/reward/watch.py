@@ -28,8 +28,6 @@ from hpskit.reward.signs import measure, miniature
 if TYPE_CHECKING:
     from hpskit.scoring.contract import Scorer
 
-__all__ = ["Decoded", "TensorBoard", "Watch"]
-
 _SLACK, _LIMIT = 1.0, 8.0
 """CUSUM in deviations of a step's mean: what is drift of no interest, and what sums up to evidence. A shift of two
 deviations is found after eight steps."""

@@ -12,8 +12,6 @@ from hpskit.pages.charts import Frame, Point, Series, axis_for, line_chart
 from hpskit.pages.page import page
 from hpskit.reward.sighting import GROUP_SIGNS, SIGNS, Sighting, compared_from, episodes
 
-__all__ = ["watch_page"]
-
 _POINTS = 400
 
 

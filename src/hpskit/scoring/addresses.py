@@ -25,8 +25,6 @@ from hpskit.files import publish
 from hpskit.pixels import LARGEST_FILE, Encoded, check_head
 from hpskit.remote import pause
 
-__all__ = ["Address", "as_address"]
-
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _ATTEMPTS = 4
 _TIMEOUT = 30.0

@@ -27,8 +27,6 @@ from hpskit.stage import Ledger
 if TYPE_CHECKING:
     from hpskit.scoring.addresses import Address
 
-__all__ = ["Book", "Filled", "Request", "read_images", "shortest", "stopped"]
-
 _READ_AHEAD = 16  # files
 _ADDED_AT_ONCE = 1000
 

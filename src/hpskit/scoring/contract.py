@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hpskit.models.training_record import TrainingRecord
     from hpskit.pixels import Encoded
 
-__all__ = ["Candidate", "ImageLike", "Images", "Scorer", "check_candidates"]
-
 ImageLike: TypeAlias = Union[str, os.PathLike[str], "Image.Image", "Tensor", "NDArray[Any]", "Encoded"]
 """A path, a PIL image, a tensor or array (3, H, W) or (H, W, 3), or the bytes of a file that was read already."""
 Images: TypeAlias = ImageLike | Iterable[ImageLike]

@@ -33,8 +33,6 @@ from hpskit.scoring.scorer import PreferenceScorer
 from hpskit.scoring.tables import Table, fits, open_table, role_names
 from hpskit.stage import Manifest, Progress, check_same_run, ledger_until_published, publish, read_manifest
 
-__all__ = ["ScoreFile", "Summary", "run"]
-
 _FORMAT = "hpskit scores 1"
 _CURE = "choose another --out, or delete the file"
 _ENDINGS = (".jsonl", ".csv", ".parquet")

@@ -28,8 +28,6 @@ from hpskit.records import ScorerInfo
 from hpskit.remote import Chat, ChatSettings, Reply, plain_json
 from hpskit.schema import Strict, parse
 
-__all__ = ["Judge", "Template", "templates"]
-
 _NAME = re.compile(r"judge:(?P<base>https?://[^#\s]+?/v1(?=/)|https?://[^#\s]+)/(?P<model>[^#\s]+?)(?:#(?P<form>.+))?")
 """The endpoint ends with the first /v1, because models are called OWNER/NAME; without one at the last slash."""
 

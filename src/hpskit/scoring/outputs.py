@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpskit.errors import RecordError, shown
+from hpskit.files import json_line
 from hpskit.pixels import Encoded
 from hpskit.scoring.tables import Row, Table, holds_bytes, leaves
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = ["OURS", "Outcome", "kept", "left_out", "objection", "types", "written"]
 
 OURS = ("row", "score", "error", "scorer")
 """Columns that are added."""
@@ -86,11 +85,6 @@ def objection(value: Any) -> str:
     except (TypeError, ValueError) as error:
         return str(error)
     return ""
-
-
-def json_line(row: Mapping[str, Any]) -> bytes:
-    """Write a row as a line of JSON."""
-    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def csv_parts(rows: Iterator[dict[str, Any]], columns: Sequence[str]) -> Iterator[bytes]:

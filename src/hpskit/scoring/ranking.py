@@ -14,8 +14,6 @@ from hpskit.pages.format import number, percent
 from hpskit.pixels import thumbnail
 from hpskit.records import RankedImage
 
-__all__ = ["Ranking", "ranked", "win_probability"]
-
 
 class Ranking(list[RankedImage]):
     """Images of one prompt, best first: a list that a notebook shows with the images, and a terminal as a table."""

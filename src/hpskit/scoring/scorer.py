@@ -32,8 +32,6 @@ from hpskit.stage import told
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NetworkScorer", "Plain", "PlainScorer", "PreferenceScorer", "load_scorer", "one_by_one", "streamed"]
-
 _LARGEST_BATCH = 65_536
 _CACHED_PROMPTS = 10_000
 _ENCODED_AT_ONCE = 64  # prompts

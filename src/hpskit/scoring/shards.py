@@ -19,8 +19,6 @@ from hpskit.files import JSON
 from hpskit.pixels import LARGEST_FILE, Encoded
 from hpskit.rows import Report, Row, readable, refuse
 
-__all__ = ["IMAGES", "SHARDS", "read_shard"]
-
 SHARDS = (".tar", ".tar.gz", ".tgz")
 IMAGES = ("jpg", "jpeg", "png", "webp")
 _LARGEST_TEXT = 16 << 20

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from hpskit.scoring.scorer import PreferenceScorer
 
-__all__ = ["Outcome", "Prepared", "Ready", "by_halves", "prepare", "stream"]
-
 T = TypeVar("T")
 
 _DECODED_AHEAD = 2  # batches

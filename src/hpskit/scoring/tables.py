@@ -34,21 +34,6 @@ from hpskit.scoring.shards import IMAGES, SHARDS, read_shard
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "ENDINGS",
-    "LOOKED_AT",
-    "Row",
-    "Table",
-    "check_kinds",
-    "choose_columns",
-    "common_schema",
-    "ending",
-    "fits",
-    "holds_bytes",
-    "open_table",
-    "unbraced",
-]
-
 Row: TypeAlias = tuple[int, str, dict[str, Any]]
 """Number in the whole table, from 1; place in words; column -> value."""
 

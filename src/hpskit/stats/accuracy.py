@@ -14,7 +14,6 @@ from hpskit.stats.blocks import (
     ComparedPairs,
     Flags,
     Floats,
-    Index,
     ballots,
     cluster_labels,
     compared_pairs,
@@ -61,10 +60,6 @@ class Accuracy:
     def terms(self) -> tuple[Floats, Floats]:
         """(groups,) twice: the value is the sum of the first over the sum of the second, for any sample of groups."""
         return averaged_terms(self.correct, self.weight, self.averaging)
-
-    def subset(self, groups: Flags | Index) -> Accuracy:
-        """Take the same measure on some of the groups, for example one style."""
-        return Accuracy(correct=self.correct[groups], weight=self.weight[groups], averaging=self.averaging)
 
 
 def averaged_terms(correct: Floats, weight: Floats, averaging: Averaging) -> tuple[Floats, Floats]:

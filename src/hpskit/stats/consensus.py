@@ -31,15 +31,6 @@ from hpskit.stats.blocks import (
 from hpskit.stats.intervals import Interval, Resampling, bootstrap_mean, check_settings, times_drawn
 from hpskit.stats.strengths import bradley_terry
 
-__all__ = [
-    "PositionStrengths",
-    "WeightedRanks",
-    "full_ranks",
-    "place_by_position",
-    "reliability_weighted",
-    "strengths_with_position",
-]
-
 _ROUNDS = 8
 _PRIOR = 2.0
 """Rankings of an average person that are added to everybody's."""

@@ -19,8 +19,6 @@ from hpskit.stats.agreement import rank_agreement
 from hpskit.stats.blocks import Floats, Index, ballots, pair_indices, read_votes, require
 from hpskit.stats.consensus import reliability_weighted
 
-__all__ = ["FlipProbability", "Project", "Rankings", "Row", "fitted_noise", "flip_probability", "plan", "simulate"]
-
 _TASKS = 400
 """Tasks that are simulated of a larger project: tau is then known to 0.005 or so."""
 _BAD = (20, 4, 6)
@@ -64,16 +62,6 @@ class Row:
     """Kendall's tau-a of the mean rank with the truth, mean over the tasks; a tie in the mean counts as 0."""
     weighted_tau: float
     """The same of the reliability-weighted mean rank."""
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the pairs of images that the mean rank orders as the truth does, a tie one half."""
-        return (1 + self.tau) / 2
-
-    @property
-    def weighted_accuracy(self) -> float:
-        """The same of the reliability-weighted mean rank."""
-        return (1 + self.weighted_tau) / 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,18 +25,6 @@ from hpskit.stats.agreement import person_numbers
 from hpskit.stats.blocks import Floats, Index, ballots, pair_indices, read_votes, require
 from hpskit.stats.rules import signs
 
-__all__ = [
-    "GoldScore",
-    "PeerTaus",
-    "Vigilance",
-    "gold_score",
-    "honest_taus",
-    "inversions",
-    "tau_with_reference",
-    "taus_with_peers",
-    "vigilance",
-]
-
 State: TypeAlias = Literal["clear", "watch", "pause", "unchecked"]
 
 NOISE = 0.275

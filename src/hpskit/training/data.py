@@ -30,17 +30,6 @@ from hpskit.errors import InputError, RecordError, need, shown
 from hpskit.pages.format import counted
 from hpskit.training.recipes import Recipe
 
-__all__ = [
-    "DataConfig",
-    "OnBroken",
-    "PreferenceDataset",
-    "TrainConfig",
-    "TrainingData",
-    "own_weight",
-    "ratings_of",
-    "read_data",
-]
-
 OnBroken = Literal["fail", "drop"]
 """A group with an image that cannot be used ends the training, or is left out and counted."""
 Progress = Callable[[str, int], None]

@@ -26,17 +26,6 @@ from hpskit.training.student import Student
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = [
-    "NEW_RUN",
-    "Engine",
-    "accelerator_for",
-    "from_main",
-    "gathered",
-    "peak_memory",
-    "random_state",
-    "set_random_state",
-]
-
 NEW_RUN = "the last checkpoint is untouched; lower lr, set clip=1, or use precision=bf16 or fp32, in a new run"
 """The cure of what is not a number."""
 

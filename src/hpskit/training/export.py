@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hpskit import __version__
-from hpskit.errors import InputError, MissingExtraError, OutputError
+from hpskit.errors import InputError, OutputError, need
 from hpskit.files import expand, publish, publish_folder, publish_json, read_json, sha256_file
 from hpskit.models.architecture import build, fill, image_size, tokenizer
 from hpskit.models.checkpoint import check_names, file_hash, write_tensors
@@ -41,8 +41,6 @@ from hpskit.models.training_record import record_path
 from hpskit.pages.page import environment
 from hpskit.pixels import Preprocessing
 from hpskit.training.run_folder import RunFolder, lines_of
-
-__all__ = ["Export", "Exported", "Layout", "export"]
 
 Layout = Literal["official", "huggingface", "onnx"]
 
@@ -256,13 +254,8 @@ class Tower(nn.Module):
 
 def write_onnx(subject: Subject, config: Export) -> float:
     """Write a folder with both towers; return the largest difference of a score to torch, in points."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        cure = "install it: pip install 'hpskit[onnx]'"
-        raise MissingExtraError("ONNX", f"needs {error.name}, which is not installed", cure=cure) from error
+    for module in ("onnx", "onnxruntime", "onnxscript"):
+        need(module, "ONNX", "onnx")
     network = subject.network
     fill(network, subject.located.weights, torch.float32, torch.device("cpu"))
     network.eval().requires_grad_(False)

@@ -27,8 +27,6 @@ from hpskit.errors import ImageError, RecordError, shown
 from hpskit.pixels import Preprocessing, opened
 from hpskit.training.data import OnBroken, PreferenceDataset, own_weight, ratings_of
 
-__all__ = ["Batch", "DataLoader", "Decoder", "Example", "epoch_order", "sample", "validation_batches"]
-
 _WINDOW = 256 << 20
 """Bytes of images that are mixed with one another where images can only be read in blocks."""
 _MOST_WORKERS = 8

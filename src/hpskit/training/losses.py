@@ -25,8 +25,6 @@ from hpskit.errors import InputError
 from hpskit.training.loader import Batch
 from hpskit.training.recipes import Recipe
 
-__all__ = ["objective"]
-
 _FILLER_SCORE, _FILLER_RANK = -1.0, 10.0
 """Padding of small groups in the official margin loss."""
 _MOST_TIED = 14

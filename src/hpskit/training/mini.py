@@ -44,8 +44,6 @@ from hpskit.stats.calibration import PairVotes, calibration, pair_votes
 from hpskit.stats.intervals import bootstrap_accuracy
 from hpskit.training.recipes import Name, Settings
 
-__all__ = ["Judged", "MiniRecipe", "lines", "plan", "run"]
-
 Floats = NDArray[Any]
 Pairs = NDArray[np.void]
 """(pairs,): rows of two images in the table of features, share of the votes for the first (a tie counts one half to

@@ -14,8 +14,6 @@ from hpskit.errors import InputError, shown
 from hpskit.files import expand, read_toml
 from hpskit.schema import Expected, Strict, nearest, parse
 
-__all__ = ["RECIPES", "Loss", "Name", "Recipe", "Settings", "Weighting", "hpsv2", "read_recipe", "tiny"]
-
 Loss = Literal["pair", "soft-pair", "best-of-group", "margin", "davidson", "plackett-luce", "rating"]
 Weighting = Literal["judgement", "group"]
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -14,8 +14,6 @@ from hpskit.pages.format import duration
 from hpskit.pages.page import page
 from hpskit.training.run_folder import Line, RunConfig, RunFolder, best_validation, lines_of
 
-__all__ = ["curves", "publish_report", "report_page"]
-
 _POINTS = 300
 """A longer run is drawn as means of so many stretches, as there are not more columns of pixels."""
 _COLUMNS = ("name", "format", "groups", "pairs", "ratio")

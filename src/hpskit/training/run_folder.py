@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field
 from torch import Tensor
 
-from hpskit.errors import CheckpointError, InputError, MissingExtraError, OutputError, shown
+from hpskit.errors import CheckpointError, InputError, OutputError, need, shown
 from hpskit.files import explain, publish, publish_folder, publish_json, read_json
 from hpskit.models.checkpoint import file_hash, read_tensors, write_tensors
 from hpskit.schema import Strict, parse
@@ -37,19 +37,6 @@ from hpskit.training.recipes import Recipe
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
-
-__all__ = [
-    "Line",
-    "RunConfig",
-    "RunFolder",
-    "RunLog",
-    "Summary",
-    "TrainState",
-    "best_validation",
-    "check_of",
-    "lines_of",
-    "open_trackers",
-]
 
 M = TypeVar("M", bound=Strict)
 
@@ -460,12 +447,9 @@ def open_trackers(folder: RunFolder, *, after: int, wanted: bool | None) -> list
     """
     from accelerate.tracking import TensorBoardTracker
 
-    installed = find_spec("tensorboard") is not None
-    if wanted is False or (wanted is None and not installed):
+    if wanted is False or (wanted is None and find_spec("tensorboard") is None):
         return []
-    if not installed:
-        cure = "install it: pip install 'hpskit[train]'"
-        raise MissingExtraError("--tensorboard", "needs tensorboard, which is not installed", cure=cure)
+    need("tensorboard", "--tensorboard", "train")
     with writing(folder.path / "tensorboard"):
         tracker = TensorBoardTracker("tensorboard", folder.path, purge_step=after + 1)
         tracker.start()

@@ -33,8 +33,6 @@ from hpskit.pixels import Preprocessing
 from hpskit.training.loader import Batch
 from hpskit.training.recipes import Recipe
 
-__all__ = ["Student"]
-
 _EMBEDDINGS = ("token_embedding", "positional_embedding", "cls_emb")
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
 

@@ -25,27 +25,13 @@ from markupsafe import Markup
 
 from hpskit import __version__
 from hpskit.errors import DivergedError, InputError, shown
-from hpskit.pages.charts import (
-    Axis,
-    Cell,
-    Frame,
-    Point,
-    Series,
-    axis_for,
-    category_axis,
-    colour_of,
-    heat_map,
-    legend,
-    line_chart,
-    value_axis,
-)
+from hpskit.pages import charts
 from hpskit.pages.page import page
 from hpskit.stage import Progress, alone_in, check_free, publish
+from hpskit.training.data import TrainConfig
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import RunFolder, best_validation, lines_of
-from hpskit.training.trainer import TrainConfig, train
-
-__all__ = ["Sweep", "SweepPoint", "ablate", "ablation_page", "ablation_table", "parse_grid", "undecided"]
+from hpskit.training.trainer import train
 
 Row = Mapping[str, Any]
 """A run in `ablation.json`."""
@@ -351,15 +337,15 @@ def in_order(values: Sequence[Any]) -> list[Any]:
     return sorted(values, key=lambda value: (0, value) if is_number(value) else (1, values.index(value)))
 
 
-def axis_of(field: str, values: Sequence[Any]) -> Axis:
+def axis_of(field: str, values: Sequence[Any]) -> charts.Axis:
     """Make an axis with every value on it; words, and numbers among words, stand side by side."""
     texts = [written(value) for value in values]
     labels = [text if len(text) <= _LONGEST else f"…{text[1 - _LONGEST :]}" for text in texts]
     if not all(map(is_number, values)):
-        return category_axis(labels, title=field)
+        return charts.category_axis(labels, title=field)
     logarithmic = values[0] > 0 and values[-1] >= _LOGARITHMIC * values[0]
     title = f"{field} (logarithmic)" if logarithmic else field
-    return value_axis(values, labels, title=title, logarithmic=logarithmic)
+    return charts.value_axis(values, labels, title=title, logarithmic=logarithmic)
 
 
 def field_chart(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]], field: str) -> tuple[Markup, Markup]:
@@ -377,21 +363,21 @@ def field_chart(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]], 
         places = values if numbers else range(len(values))
         points = [point_of(row, x, result["best"]) for row, x in zip(best, places, strict=True)]
         name = f"{other} {written(value)}" if other else "accuracy"
-        series.append(Series(name=name, colour=colour_of(place), points=points, joined=numbers))
+        series.append(charts.Series(name=name, colour=charts.colour_of(place), points=points, joined=numbers))
     judged = [row["accuracy"] for row in result["runs"] if accuracy_of(row) >= 0]
     ends = [100 * end for accuracy in judged for end in accuracy.values()]
-    y = axis_for(ends or [50.0], steps=4, title="validation accuracy, %")
-    chart = line_chart(f"Accuracy against {field}", Frame(x=axis_of(field, values), y=y), series)
-    return chart, legend(series if other else [])
+    y = charts.axis_for(ends or [50.0], steps=4, title="validation accuracy, %")
+    chart = charts.line_chart(f"Accuracy against {field}", charts.Frame(x=axis_of(field, values), y=y), series)
+    return chart, charts.legend(series if other else [])
 
 
-def point_of(row: Row, x: float, best: str | None) -> Point:
+def point_of(row: Row, x: float, best: str | None) -> charts.Point:
     """Make the point of a run; one that stopped is a cross at the foot of the chart."""
     if accuracy_of(row) < 0:
-        return Point(x=x, y=None, title=f"{row['name']} stopped at step {row['steps']:,}")
+        return charts.Point(x=x, y=None, title=f"{row['name']} stopped at step {row['steps']:,}")
     value, low, high = (100 * row["accuracy"][name] for name in ("value", "low", "high"))
     title = f"{row['name']}: {value:.1f} %"
-    return Point(x=x, y=value, low=low, high=high, title=title, ringed=row["name"] == best)
+    return charts.Point(x=x, y=value, low=low, high=high, title=title, ringed=row["name"] == best)
 
 
 def field_map(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]]) -> Markup:
@@ -407,7 +393,7 @@ def field_map(result: Mapping[str, Any], fields: Mapping[str, Sequence[Any]]) ->
         if accuracy_of(row) < 0:
             value, text, title = None, "\N{MULTIPLICATION SIGN}", f"{row['name']} stopped"
         ringed = row["name"] == result["best"]
-        cells.append(Cell(column=column, row=line, value=value, text=text, title=title, ringed=ringed))
-    x = category_axis([written(value) for value in columns], title=across)
-    y = category_axis([written(value) for value in lines], title=down, downwards=True)
-    return heat_map(f"Validation accuracy, %, for each {across} and {down}", x, y, cells)
+        cells.append(charts.Cell(column=column, row=line, value=value, text=text, title=title, ringed=ringed))
+    x = charts.category_axis([written(value) for value in columns], title=across)
+    y = charts.category_axis([written(value) for value in lines], title=down, downwards=True)
+    return charts.heat_map(f"Validation accuracy, %, for each {across} and {down}", x, y, cells)

@@ -42,8 +42,6 @@ from hpskit.training.student import Student
 from hpskit.training.validation import validate
 from hpskit.training.watch import Watch
 
-__all__ = ["Progress", "TrainConfig", "Trainer", "dry_run", "sizes_of", "train"]
-
 Progress = Callable[[str, int, int | None, Mapping[str, Any]], None]
 """Told what is being done, how much of it is done, how much there is (None: unknown), and the last line of the log."""
 Warn = Callable[[str], None]

@@ -18,8 +18,6 @@ from hpskit.training.engine import NEW_RUN, Engine, gathered
 from hpskit.training.loader import Batch, Decoder, validation_batches
 from hpskit.training.losses import objective
 
-__all__ = ["validate"]
-
 _RESAMPLES = 2_000
 
 

@@ -16,8 +16,6 @@ from hpskit.stats.accuracy import Accuracy
 from hpskit.training.recipes import Recipe
 from hpskit.training.run_folder import Line, best_validation, lines_of
 
-__all__ = ["Watch"]
-
 _LEAST_GAIN = 0.01
 """A loss that is below that of guessing by a smaller part of it counts as stuck."""
 _ERRORS = 2.0

@@ -19,8 +19,6 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from hpskit.annotation.people import ROLES, Role
 from hpskit.annotation.tables import person
 
-__all__ = ["COOKIE", "Limiter", "Sessions"]
-
 COOKIE = "hpskit_session"
 _WHOSE = select(person).where(person.c.id == bindparam("number"), person.c.sessions == bindparam("sessions"))
 """Made once: every request asks it."""

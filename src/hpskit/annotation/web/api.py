@@ -23,8 +23,6 @@ from hpskit.annotation.web.access import note_seen
 from hpskit.annotation.web.guard import Server, acting, current, no_session
 from hpskit.schema import Strict
 
-__all__ = ["router"]
-
 router = APIRouter(responses=REFUSALS)
 
 AssignmentId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$")]
@@ -142,7 +140,7 @@ def submit(request: Request, vote_id: Annotated[str, Path(max_length=36)], body:
         answer=body.answer,
         seconds=body.active_seconds,
     )
-    server.after_vote(who.id)
+    server.to_assess.put(who.id)
     return reply
 
 

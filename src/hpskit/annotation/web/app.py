@@ -12,22 +12,20 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, exists, select, update
 
 from hpskit import __version__
 from hpskit.annotation import people
-from hpskit.annotation.project import Project, open_project
+from hpskit.annotation.project import Project
 from hpskit.annotation.quality import assess_until_told
 from hpskit.annotation.store import Store
-from hpskit.annotation.tables import person
+from hpskit.annotation.tables import person, task
 from hpskit.annotation.web import api, lead, panels
 from hpskit.annotation.web.access import COOKIE
 from hpskit.annotation.web.guard import Guard, Server, acting, current, refusal_of
 from hpskit.annotation.web.pages import message, render, shell, signed_in, text_page
 from hpskit.pages import page
 from hpskit.web import RefusedError, install
-
-__all__ = ["create_app"]
 
 _THREADS = {"sqlite": 3, "postgresql": 8}
 """Requests at work at once; the others wait their turn. Threads that take the interpreter from one another while one
@@ -71,16 +69,6 @@ def create_app(project: Project, store: Store, *, limit: bool = True) -> FastAPI
     return app
 
 
-def from_environment() -> FastAPI:
-    """Make the application that HPSKIT_PROJECT and HPSKIT_DATABASE name, for servers that load an application."""
-    import os
-
-    project = open_project(Path(os.environ["HPSKIT_PROJECT"]), os.environ.get("HPSKIT_DATABASE", ""))
-    store = Store(project.database)
-    store.upgrade()
-    return create_app(project, store)
-
-
 def home(request: Request) -> Response:
     """Show what is next for whoever is here."""
     server = Server.of(request)
@@ -121,16 +109,8 @@ def start(server: Server, who: Row[Any]) -> None:
         if found.state == "invited":
             now = server.store.now()
             connection.execute(update(person).where(person.c.id == who.id).values(consented_at=now))
-            first: people.State = "practice" if has_practice(connection) else "work"
-            people.set_state(connection, now, found.name, found, first)
-
-
-def has_practice(connection: Any) -> bool:
-    """Tell whether the project has a qualification."""
-    from hpskit.annotation.tables import task
-
-    query = select(task.c.id).where(task.c.kind == "practice").limit(1)
-    return connection.execute(query).one_or_none() is not None
+            has_practice = connection.execute(select(exists().where(task.c.kind == "practice"))).scalar_one()
+            people.set_state(connection, now, found.name, found, "practice" if has_practice else "work")
 
 
 def join(request: Request, token: str) -> Response:

@@ -17,20 +17,7 @@ from sqlalchemy import Connection, Integer, and_, case, cast, exists, func, or_,
 from hpskit.annotation.store import Store
 from hpskit.annotation.tables import audit, person, task, vote
 from hpskit.annotation.web.measures import Measures, measures
-from hpskit.pages.charts import (
-    Axis,
-    Bar,
-    Frame,
-    Point,
-    Series,
-    axis_for,
-    bar_chart,
-    category_axis,
-    count_axis,
-    line_chart,
-)
-
-__all__ = ["ALARM", "Dashboard", "LeftOut", "Progress", "charts", "dashboard", "share"]
+from hpskit.pages import charts
 
 ALARM = 0.2
 """Share that is left out, or could not be checked, from which a person should look at why."""
@@ -217,14 +204,14 @@ def left_out(connection: Connection, now: float) -> LeftOut:
 # Charts
 
 
-def charts(found: Dashboard) -> dict[str, Any]:
+def drawn(found: Dashboard) -> dict[str, Any]:
     """Draw what the page shows as charts, and the axis of the strengths."""
     strong = found.measures.strengths
     ends = [end for _, figure in strong for end in (figure.low, figure.high)]
     return {
         "votes_chart": votes_chart(found.progress) if found.progress.bars else None,
         "places_chart": places_chart(found.measures) if found.measures.places else None,
-        "strength_axis": axis_for([0.0, *ends]) if strong else None,
+        "strength_axis": charts.axis_for([0.0, *ends]) if strong else None,
     }
 
 
@@ -234,7 +221,7 @@ def votes_chart(found: Progress) -> Markup:
     every = max(1, math.ceil(len(found.bars) / 6))
     labels = [time.strftime("%H:%M" if hourly else "%d %b", time.gmtime(at)) for at, _ in found.bars]
     ticks = range(0, len(found.bars), every)
-    x = Axis(
+    x = charts.Axis(
         low=-0.5,
         high=max(len(found.bars), 12) - 0.5,
         ticks=tuple(ticks),
@@ -242,24 +229,25 @@ def votes_chart(found: Progress) -> Markup:
         title="hour (UTC)" if hourly else "day (UTC)",
     )
     bars = [
-        Bar(low=n - 0.5, high=n + 0.5, value=count, title=f"{labels[n]}: {count:,}")
+        charts.Bar(low=n - 0.5, high=n + 0.5, value=count, title=f"{labels[n]}: {count:,}")
         for n, (_, count) in enumerate(found.bars)
     ]
     name = "votes an hour" if hourly else "votes a day"
-    return bar_chart(name, Frame(x=x, y=count_axis(max(count for _, count in found.bars), title=name)), bars)
+    y = charts.count_axis(max(count for _, count in found.bars), title=name)
+    return charts.bar_chart(name, charts.Frame(x=x, y=y), bars)
 
 
 def places_chart(found: Measures) -> Markup:
     """Draw the mean place of what stood at each position; the dashed line is what no bias would give."""
     points = [
-        Point(x=n, y=one.value, low=one.low, high=one.high, title=f"position {n + 1}: {one.value:.2f}")
+        charts.Point(x=n, y=one.value, low=one.low, high=one.high, title=f"position {n + 1}: {one.value:.2f}")
         for n, one in enumerate(found.places)
     ]
-    level = [Point(x=n, y=0.5) for n in range(len(points))]
-    y = axis_for([0.4, 0.6, *(end for one in found.places for end in (one.low, one.high))], title="mean place")
-    x = category_axis([str(n + 1) for n in range(len(points))], title="position on the page")
+    level = [charts.Point(x=n, y=0.5) for n in range(len(points))]
+    y = charts.axis_for([0.4, 0.6, *(end for one in found.places for end in (one.low, one.high))], title="mean place")
+    x = charts.category_axis([str(n + 1) for n in range(len(points))], title="position on the page")
     series = [
-        Series(name="mean place", colour="c0", points=points, joined=False),
-        Series(name="no bias", colour="quoted", points=level, marks=False, dashed=True),
+        charts.Series(name="mean place", colour="c0", points=points, joined=False),
+        charts.Series(name="no bias", colour="quoted", points=level, marks=False, dashed=True),
     ]
-    return line_chart("mean place by position on the page", Frame(x=x, y=y), series)
+    return charts.line_chart("mean place by position on the page", charts.Frame(x=x, y=y), series)

@@ -25,8 +25,6 @@ from hpskit.annotation.web.access import COOKIE, Limiter, Sessions, may
 from hpskit.errors import HpskitError, OutputError
 from hpskit.web import RefusedError, bounded, refused, secured
 
-__all__ = ["Guard", "Kept", "Server", "acting", "current", "needs", "no_session", "refusal_of"]
-
 _LARGEST = 64 * 1024
 """Bytes of a request: an answer has a thousand."""
 _FIELDS = 50
@@ -70,6 +68,7 @@ class Server:
         self.doors = Limiter(burst=100, each_second=5) if limit else None
         """For those without a session, by address: a class that shares one gets in; secrets of 192 bits stay secret."""
         self.to_assess: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        """People who have voted, whose votes are looked at after the reply; None ends that."""
         self.kept = Kept()
         """Figures of the pages of researchers and inspectors."""
         self.ending = threading.Event()
@@ -78,10 +77,6 @@ class Server:
     def settings(self) -> Any:
         """The settings of the project."""
         return self.project.settings
-
-    def after_vote(self, number: int) -> None:
-        """Have somebody's votes looked at, after the reply."""
-        self.to_assess.put(number)
 
     @staticmethod
     def of(request: Request) -> Server:

@@ -19,12 +19,10 @@ from hpskit.annotation.quality import Judged, excluded, read_votes
 from hpskit.annotation.store import record
 from hpskit.annotation.tables import assignment, audit, image, person, task, vote
 from hpskit.annotation.votes import AbsentError
-from hpskit.annotation.web.measures import mean_ranks, sampled, unlikeness
+from hpskit.annotation.web.measures import mean_places, sampled, unlikeness
 from hpskit.errors import InputError
 from hpskit.pages.format import counted, number
 from hpskit.stats.vigilance import gold_score, tau_with_reference
-
-__all__ = ["LISTS", "Item", "Seen", "accept", "listed", "own_vote", "seen_task", "seen_vote"]
 
 LISTS = {
     "fast": "Too fast",
@@ -138,25 +136,19 @@ def too_fast(connection: Connection, settings: Settings) -> Iterable[Item]:
 
 def failed_checks(connection: Connection, settings: Settings) -> Iterable[Item]:
     """Find answers to hidden checks that contradict the experts, or the person's own earlier answer."""
-    own: dict[tuple[int, int], Any] = {}
     rows = connection.execute(to_look_at().where(or_(task.c.kind == "gold", vote.c.round == 1))).all()
     repeats = sorted({row.task for row in rows if row.round == 1})
     query = select(vote.c.task, vote.c.person, vote.c.ranks).where(vote.c.round == 0, vote.c.task.in_(repeats))
-    own = {(row.task, row.person): row.ranks for row in connection.execute(query).all()}
+    own: dict[tuple[int, int], Any] = {(row.task, row.person): row.ranks for row in connection.execute(query).all()}
     for row in rows:
         if row.round == 1:
-            agreed = tau_with_reference(numbers(row.ranks), [numbers(own[row.task, row.person])])
+            agreed = tau_with_reference(row.ranks, [own[row.task, row.person]])
             if agreed < 0:
                 yield item(row, f"contradicts their own earlier ranking (tau {number(agreed)})")
             continue
         score = gold_score(row.ranks, row.gold, share=settings.agree_share)
         if score is not None and score.agreed < settings.practice_score * score.pairs:
             yield item(row, f"as the experts on {score.agreed:g} of {counted(score.pairs, 'clear pair')}")
-
-
-def numbers(ranks: list[int | None]) -> Any:
-    """Return ranks as numbers, NaN for what was not ranked."""
-    return np.array([math.nan if rank is None else rank for rank in ranks], dtype=np.float64)
 
 
 def most_unlike(connection: Connection) -> list[Item]:
@@ -262,7 +254,7 @@ def seen(connection: Connection, name: int, order: list[int] | None, row: Row[An
         for one in read_votes(connection, tasks=[name])
         if one.round == 0 and one.person not in out and (row is None or one.person != row.person)
     ]
-    means = mean_ranks(others) if others else np.full(len(found.images), np.nan)
+    means = mean_places(others) if others else np.full(len(found.images), np.nan)
     shown = [
         Shown(
             image=found.images[place],

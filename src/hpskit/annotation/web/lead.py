@@ -19,13 +19,11 @@ from hpskit.annotation.store import record
 from hpskit.annotation.tables import audit, image, person
 from hpskit.annotation.web import inspection
 from hpskit.annotation.web.access import COOKIE
-from hpskit.annotation.web.dashboard import charts, dashboard
+from hpskit.annotation.web.dashboard import dashboard, drawn
 from hpskit.annotation.web.guard import Server, needs
 from hpskit.annotation.web.pages import render
 from hpskit.errors import InputError
 from hpskit.web import RefusedError
-
-__all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
 
@@ -90,7 +88,7 @@ def figures(request: Request) -> dict[str, Any]:
 
     def make() -> dict[str, Any]:
         found = dashboard(server.store)
-        return {"facts": found, **charts(found)}
+        return {"facts": found, **drawn(found)}
 
     made: dict[str, Any] = server.kept.get("dashboard", make)
     return made

@@ -17,13 +17,12 @@ from sqlalchemy import Connection, func, select
 
 from hpskit.annotation.quality import Judged, excluded, positions, read_votes
 from hpskit.annotation.tables import image, task
+from hpskit.dataset.group import mean_ranks
 from hpskit.errors import InputError
 from hpskit.stats.agreement import annotator_agreement, bootstrap_people, rank_agreement
 from hpskit.stats.consensus import place_by_position, strengths_with_position
 from hpskit.stats.intervals import Interval
 from hpskit.stats.vigilance import taus_with_peers
-
-__all__ = ["Agreement", "Measures", "mean_ranks", "measures", "sampled", "unlikeness"]
 
 _SAMPLED_VOTES = 3_000
 _RESAMPLES = 200
@@ -203,19 +202,11 @@ def strengths(
     return sorted(made, key=lambda one: -one[1].value), found.position
 
 
-def midranks(ranks: Floats) -> Floats:
-    """Return ranks in which images that tie share the mean of their places; NaN stays."""
-    below = (ranks[:, None] > ranks[None, :]).sum(axis=1)
-    same = (ranks[:, None] == ranks[None, :]).sum(axis=1)
-    return np.where(np.isnan(ranks), np.nan, below + (same + 1) / 2)
+def mean_places(ranks: Sequence[Floats]) -> Floats:
+    """Return the mean rank of each image, ties sharing the mean of their places; NaN where nobody ranked it."""
+    from scipy.stats import rankdata
 
-
-def mean_ranks(ranks: Sequence[Floats]) -> Floats:
-    """Return the mean rank of each image; NaN where nobody ranked it."""
-    table = np.stack([midranks(one) for one in ranks])
-    seen = (~np.isnan(table)).sum(axis=0)
-    means: Floats = np.divide(np.nansum(table, axis=0), seen, out=np.full(table.shape[1], np.nan), where=seen > 0)
-    return means
+    return mean_ranks(rankdata(np.stack(ranks), axis=1, nan_policy="omit"))
 
 
 def unlikeness(groups: Sequence[Sequence[Judged]]) -> list[float]:

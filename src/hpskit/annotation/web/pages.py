@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment
 from markupsafe import Markup, escape
 from sqlalchemy import Row
 
@@ -17,8 +15,6 @@ from hpskit.annotation.project import Project, read_text
 from hpskit.annotation.web.access import COOKIE
 from hpskit.annotation.web.guard import Server
 from hpskit.pages.page import environment
-
-__all__ = ["message", "render", "shell", "signed_in", "text_page", "to_html"]
 
 _DEFAULTS = {
     "instructions.md": """
@@ -39,15 +35,9 @@ _DEFAULTS = {
 }
 
 
-@cache
-def templates() -> Environment:
-    """Templates of this room, with those of `pages`."""
-    return environment("hpskit.annotation.web")
-
-
 def render(name: str, facts: Mapping[str, Any]) -> HTMLResponse:
     """Make a page of a template."""
-    return HTMLResponse(templates().get_template(name).render(facts))
+    return HTMLResponse(environment("hpskit.annotation.web").get_template(name).render(facts))
 
 
 def text_page(project: Project, name: str) -> Markup:
@@ -64,7 +54,7 @@ def to_html(text: str) -> Markup:
     blocks = []
     for block in re.split(r"\n\s*\n", text.strip()):
         lines = [line.strip() for line in block.strip().splitlines()]
-        if lines and all(line.startswith("- ") or not _begins(line) for line in lines) and lines[0].startswith("- "):
+        if lines and lines[0].startswith("- ") and not any(line.startswith("#") for line in lines):
             items = re.split(r"(?m)^- ", "\n".join(lines))[1:]
             blocks.append("<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>")
         elif lines and (heading := re.fullmatch(r"#{1,3} (.+)", lines[0])):
@@ -74,10 +64,6 @@ def to_html(text: str) -> Markup:
         elif lines:
             blocks.append(f"<p>{_inline(' '.join(lines))}</p>")
     return Markup("\n".join(blocks))  # noqa: S704  # every part of it went through `escape`
-
-
-def _begins(line: str) -> bool:
-    return line.startswith("#")
 
 
 def _inline(text: str) -> str:

@@ -7,22 +7,20 @@ code at its end is what the panel is told. Whether somebody is paid is the panel
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, exists, func, select, update
 
 from hpskit.annotation import people
 from hpskit.annotation.project import Panel, Settings
 from hpskit.annotation.store import Store, record
-from hpskit.annotation.tables import person
+from hpskit.annotation.tables import person, task
 from hpskit.annotation.web.guard import Server
 from hpskit.annotation.web.pages import message, signed_in
 from hpskit.errors import InputError
 from hpskit.web import RefusedError
-
-__all__ = ["PARAMETERS", "code_of", "gone", "router"]
 
 router = APIRouter()
 
@@ -32,7 +30,6 @@ PARAMETERS = {
 }
 """What each panel calls the person, the study and the session."""
 _LIVE = ("invited", "practice", "work", "paused")
-_Text = Annotated[str, Query(max_length=200, pattern=r"^[\w.:-]*$")]
 
 
 def panel_of(settings: Settings, name: str) -> Panel | None:
@@ -90,7 +87,8 @@ def place(store: Store, panel: Panel, name: str, who: str, session: str) -> Row[
                     ~person.c.reason.startswith("panel:"),
                 )
             ).scalar_one()
-            if taken >= panel.places or not open_tasks(connection):
+            open_tasks = select(exists().where(task.c.kind == "work", task.c.done < task.c.wanted))
+            if taken >= panel.places or not connection.execute(open_tasks).scalar_one():
                 return None
             number = people.add_person(
                 connection,
@@ -109,14 +107,6 @@ def place(store: Store, panel: Panel, name: str, who: str, session: str) -> Row[
             if found.state == "paused" and found.reason.startswith("panel:"):
                 people.set_state(connection, store.now(), name, found, "work" if found.consented_at else "invited")
         return connection.execute(query).one()
-
-
-def open_tasks(connection: Any) -> bool:
-    """Tell whether any task still wants a vote."""
-    from hpskit.annotation.tables import task
-
-    query = select(task.c.id).where(task.c.kind == "work", task.c.done < task.c.wanted).limit(1)
-    return connection.execute(query).one_or_none() is not None
 
 
 def gone(store: Store, name: str, persons: list[str], reason: str) -> int:

@@ -12,8 +12,6 @@ from hpskit.annotation.store import Store
 from hpskit.errors import InputError
 from hpskit.web import listen, socket_name
 
-__all__ = ["Opened", "opened", "serve"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opened:

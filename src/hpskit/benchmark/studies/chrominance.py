@@ -34,8 +34,6 @@ from hpskit.stats.blocks import Floats
 from hpskit.stats.comparison import holm
 from hpskit.stats.density import SlicedWasserstein, compare_densities, draw_weights, jensen_shannon
 
-__all__ = ["Chrominance", "Sample", "measure", "run"]
-
 _FORMAT = "hpskit chrominance 1"
 _RECORD = "chrominance.json"
 _DIRECTIONS = 16

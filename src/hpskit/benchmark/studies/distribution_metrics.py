@@ -39,17 +39,6 @@ from hpskit.stats.correlation import kendall_tau_b, spearman
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "METRICS",
-    "Inception",
-    "Metrics",
-    "agreement",
-    "distribution_metrics",
-    "find_weights",
-    "metrics_page",
-    "run",
-]
-
 METRICS = {"fid": "FID", "kid": "KID", "inception_score": "IS", "clip_score": "CLIPScore"}
 """Name in `metrics.json` -> label."""
 

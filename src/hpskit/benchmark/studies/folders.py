@@ -13,12 +13,10 @@ from typing import Any
 
 from hpskit.errors import InputError
 from hpskit.files import expand, explain
+from hpskit.images.layout import ENDINGS
 from hpskit.pixels import Encoded, check_files
 from hpskit.stage import Ledger
 
-__all__ = ["ImageFolder", "measured", "open_folder", "open_folders"]
-
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _AT_ONCE = 32
 """Images that are measured and brought to the disk together: what a kill can cost."""
 
@@ -84,7 +82,7 @@ def open_folder(root: Path, name: str = "") -> ImageFolder:
         below = [path for path in root.rglob("*") if not path.is_dir()]
     except OSError as error:
         raise InputError(root, f"cannot be read ({explain(error)})", cure="change its permissions") from error
-    files = [path for path in below if path.suffix.lower() in _ENDINGS]
+    files = [path for path in below if path.suffix.lower() in ENDINGS]
     if not files:
         found = f"holds no image ({len(below)} other files)"
         raise InputError(root, found, expected="some of .jpg, .jpeg, .png or .webp", cure="check the folder")

@@ -25,8 +25,6 @@ from hpskit.stage import check_folder, heading, publish
 from hpskit.stats.blocks import Floats, Index
 from hpskit.stats.model_scores import detectable_difference, difference_deviations, prompts_needed, wrong_order_curve
 
-__all__ = ["PromptNumber", "run"]
-
 _COUNTS = (10, 20, 50, 100, 200, 400, 800, 1600, 3200)
 """Numbers of prompts that the curves go through, besides that of the suite."""
 

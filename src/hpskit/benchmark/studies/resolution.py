@@ -43,8 +43,6 @@ from hpskit.stats.intervals import bootstrap_accuracy, bootstrap_difference
 from hpskit.stats.model_scores import averaged_by_prompt
 from hpskit.stats.rules import ACCURACY_RULES
 
-__all__ = ["Resolution", "deviation_within", "resized", "run", "smallest_alike"]
-
 _FORMAT = "hpskit resolution 1"
 _RECORD = "resolution.json"
 _PRODUCTS = ("resolution.html", "resolution.svg")

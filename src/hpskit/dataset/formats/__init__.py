@@ -14,27 +14,6 @@ from hpskit.errors import InputError, RecordError, shown
 from hpskit.rows import Report
 from hpskit.schema import Expected, Strict, parse
 
-__all__ = [
-    "LABELS",
-    "Count",
-    "Entries",
-    "ImageBytes",
-    "ImageName",
-    "Images",
-    "Layout",
-    "Loss",
-    "PartialRanks",
-    "Ranks",
-    "Text",
-    "Texts",
-    "check_lengths",
-    "check_meta",
-    "distinct_images",
-    "lose_description",
-    "lose_of_pairs",
-    "pair_in_row",
-]
-
 Entries: TypeAlias = Iterator[tuple[str, dict[str, Any]]]
 """Place in words and content of each row."""
 Loss: TypeAlias = Callable[[str], None]

@@ -23,8 +23,6 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError, RecordError, listed, shown
 from hpskit.rows import PROMPT_NAMES, Report, as_option, guess, named_columns, tokens, usual
 
-__all__ = ["ChoiceTable", "choice_table"]
-
 _ROLES = (
     *("prompt", "first", "second", "winner", "first_share", "second_share", "first_votes", "second_votes"),
     *("votes", "annotator", "0", "1", "2"),

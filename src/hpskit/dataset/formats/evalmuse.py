@@ -17,8 +17,6 @@ from hpskit.dataset.formats.imagereward import PromptImage
 from hpskit.dataset.group import Group
 from hpskit.schema import Expected
 
-__all__ = ["ScoredRow"]
-
 _Scores = Annotated[
     tuple[Annotated[int, Field(ge=1, le=5)], ...],
     Field(strict=False, min_length=1),

@@ -14,8 +14,6 @@ from pydantic import ConfigDict
 from hpskit.dataset.formats import ImageBytes, Layout, Text, pair_in_row
 from hpskit.dataset.group import Group, Judgement
 
-__all__ = ["VoteRow"]
-
 _RANKS = {"leftvote": (1, 2), "rightvote": (2, 1), "tievote": (1, 1), "bothbad_vote": (1, 1)}
 
 

@@ -34,8 +34,6 @@ from hpskit.dataset.group import Group, Judgement, orders
 from hpskit.errors import InputError
 from hpskit.schema import Expected, Strict
 
-__all__ = ["PairRow", "RankedRow", "VotedRow", "test_rows", "train_rows"]
-
 _LABEL = "[1, 0], [0, 1], or [0.5, 0.5] for a tie"
 _Votes = Annotated[int, Field(ge=0, le=1_000_000)]
 

@@ -17,8 +17,6 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import RecordError, shown
 from hpskit.rows import Report
 
-__all__ = ["ImageRow", "PromptImage", "RankedRow"]
-
 _RATINGS = ("overall_rating", "image_text_alignment_rating", "fidelity_rating")
 
 

@@ -19,8 +19,6 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
 from hpskit.schema import Strict
 
-__all__ = ["TaskRow", "task_rows"]
-
 _PROMPTS = ("prompt", "text", "caption")
 
 

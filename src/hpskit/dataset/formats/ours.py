@@ -27,8 +27,6 @@ from hpskit.errors import InputError, RecordError, shown
 from hpskit.rows import Report
 from hpskit.schema import Expected
 
-__all__ = ["PairRow", "RankingRow", "RankingRows", "pair_rows", "votes_of"]
-
 _CURE = "give it another group, or repeat what the first line says"
 
 

@@ -25,8 +25,6 @@ from hpskit.schema import Expected, Strict
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ParquetWriter", "WholeRow"]
-
 _ROW_GROUP = (10_000, 64 << 20)
 """Groups, or bytes of images, that are written at once."""
 

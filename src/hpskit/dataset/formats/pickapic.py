@@ -18,8 +18,6 @@ from hpskit.dataset.group import Group, Judgement
 from hpskit.errors import InputError
 from hpskit.schema import Expected
 
-__all__ = ["ChoiceRow"]
-
 _KEPT = {
     "are_different",
     "best_image_uid",

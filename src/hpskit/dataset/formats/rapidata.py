@@ -16,8 +16,6 @@ from hpskit.dataset.formats.pickapic import known
 from hpskit.dataset.group import Group, Judgement
 from hpskit.schema import Expected
 
-__all__ = ["ShareRow", "VotedRow"]
-
 _Votes = Annotated[int, Field(ge=0, le=1_000_000), Expected("a whole number of votes")]
 _Share = Annotated[
     Annotated[float, Field(ge=0, le=1)] | None,

@@ -18,8 +18,6 @@ from hpskit.models.checkpoint import check_names
 from hpskit.models.network import Blueprint, ImageNetwork
 from hpskit.models.networks.clip import ClipScoreNetwork
 
-__all__ = ["AestheticNetwork", "RegressionHead"]
-
 
 class RegressionHead(nn.Module):
     """Five linear layers with nothing between them but dropout, which does nothing when scoring.

@@ -30,8 +30,6 @@ from hpskit.models.network import Blueprint, Network, autocast
 from hpskit.models.packed import pack
 from hpskit.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
 
-__all__ = ["ClipNetwork", "ClipScoreNetwork", "clip_preprocessing", "warn_of_long_prompt"]
-
 _UNUSED = ("input_resolution", "context_length", "vocab_size")
 """Three numbers that OpenAI's own files hold beside the weights."""
 

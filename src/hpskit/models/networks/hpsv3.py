@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from hpskit.models.architecture import fill
 from hpskit.models.checkpoint import check_names
 from hpskit.models.network import Blueprint
-from hpskit.models.networks.qwen import QwenNetwork, incomplete, renamed
-
-__all__ = ["INSTRUCTION", "HpsV3Network"]
+from hpskit.models.networks.qwen import KIND, QwenNetwork, renamed
 
 _REWARD = "<|Reward|>"
 _PIXELS = 256 * 28 * 28
@@ -83,7 +81,7 @@ class HpsV3Network(QwenNetwork):
         weights = plan.part("rm_head.").weights
         shapes = weights.shapes()
         if missing := {"0.weight", "3.weight", "5.weight"} - shapes.keys():
-            raise incomplete(weights, f"rm_head.{min(missing)}")
+            raise weights.lacks(f"rm_head.{min(missing)}", KIND)
         (hidden, width), narrow = shapes["0.weight"], shapes["3.weight"][0]
         with torch.device("meta"):
             first = (nn.Linear(width, hidden), nn.ReLU(), nn.Dropout())

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpskit.errors import CheckpointError, MissingExtraError
+from hpskit.errors import CheckpointError, need
 from hpskit.models.architecture import fill
 from hpskit.models.checkpoint import Weights, check_names
 from hpskit.models.network import Blueprint, Network, autocast
@@ -21,8 +21,7 @@ from hpskit.models.networks.aesthetic import RegressionHead
 from hpskit.models.networks.clip import warn_of_long_prompt
 from hpskit.pixels import Preprocessing
 
-__all__ = ["ImageRewardNetwork"]
-
+_KIND = "an ImageReward"
 _CONTEXT = 35
 """Tokens of a prompt that are read; the rest is cut off."""
 _MEAN, _STD = 0.16717362830052426, 1.0333394966054072
@@ -112,11 +111,9 @@ def _build_vision(shapes: Shapes) -> Any:
 
 def _build_text(shapes: Shapes) -> Any:
     """Build BERT with cross-attention, of the size that the weights have; BERT base in the published file."""
-    try:
-        from transformers import BlipTextConfig, BlipTextModel
-    except ImportError as error:
-        found, cure = "needs transformers, which is not installed", "run `pip install 'hpskit[baselines]'`"
-        raise MissingExtraError("imagereward", found, cure=cure) from error
+    need("transformers", "imagereward", "baselines")
+    from transformers import BlipTextConfig, BlipTextModel
+
     vocabulary, width = shapes["embeddings.word_embeddings.weight"]
     config = BlipTextConfig(
         vocab_size=vocabulary,
@@ -141,7 +138,7 @@ def _filled(build: Callable[[Shapes], nn.Module], plan: Blueprint) -> Any:
         with torch.device("meta"):
             model = build(weights.shapes())
     except KeyError as error:
-        raise _incomplete(weights, f"{weights.prefix}{error.args[0]}") from error
+        raise weights.lacks(f"{weights.prefix}{error.args[0]}", _KIND) from error
     check_names(model, weights, "ImageReward", option=None)
     fill(model, weights, plan.dtype, plan.device)
     return model.eval().requires_grad_(False)
@@ -150,16 +147,9 @@ def _filled(build: Callable[[Shapes], nn.Module], plan: Blueprint) -> Any:
 def _tokenizer(weights: Weights) -> Any:
     from tokenizers import BertWordPieceTokenizer
 
-    content = dict(weights.part("vocab.txt").tensors())
-    if not content:
-        raise _incomplete(weights, "vocab.txt, the words of its tokenizer")
-    words = bytes(content[""].tolist()).decode().splitlines()
+    words = weights.text("vocab.txt", _KIND).splitlines()
     tokenizer = BertWordPieceTokenizer({word: number for number, word in enumerate(words)}, lowercase=True)
     tokenizer.add_special_tokens(["[DEC]", "[ENC]"])
     tokenizer.enable_truncation(_CONTEXT)
     tokenizer.enable_padding(length=_CONTEXT, pad_id=0, pad_token="[PAD]")  # noqa: S106  # not a password
     return tokenizer
-
-
-def _incomplete(weights: Weights, missing: str) -> CheckpointError:
-    return CheckpointError(weights.origin, f"has no {missing}", expected="an ImageReward", cure="fetch it again")

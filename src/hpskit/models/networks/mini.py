@@ -21,8 +21,6 @@ from hpskit.models.checkpoint import check_names
 from hpskit.models.network import Arithmetic, Blueprint, ImageNetwork, choose_precision
 from hpskit.pixels import Preprocessing
 
-__all__ = ["Mini", "MiniNetwork"]
-
 _STAGES = (
     # blocks, kernel, stride, expansion, channels
     (1, 3, 1, 1, 16),

@@ -31,8 +31,6 @@ from hpskit.models.networks.pickscore import PickScoreNetwork
 from hpskit.models.registry import MPS_RULES
 from hpskit.pixels import Preprocessing
 
-__all__ = ["CONDITIONS", "MpsNetwork"]
-
 CONDITIONS = (
     "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, instance, "
     "texture, quantity, attributes, position, number, location, word, things."

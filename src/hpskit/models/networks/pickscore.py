@@ -13,8 +13,6 @@ from hpskit.models.network import Blueprint
 from hpskit.models.networks.clip import ClipNetwork
 from hpskit.pixels import Preprocessing
 
-__all__ = ["PickScoreNetwork"]
-
 _RENAMED = (
     # transformers' CLIPModel, open_clip's CLIP
     (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpskit.errors import CheckpointError, InputError, MissingExtraError, shown
+from hpskit.errors import CheckpointError, InputError, need, shown
 from hpskit.models.architecture import fill
 from hpskit.models.checkpoint import Weights, check_names
 from hpskit.models.network import Arithmetic, Blueprint, Network
 from hpskit.models.networks.clip import warn_of_long_prompt
 from hpskit.pixels import Preprocessing
 
-__all__ = ["CHATS", "QwenNetwork", "incomplete", "renamed"]
+KIND = "a Qwen-VL"
 
 _USER = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{}<|im_end|>\n<|im_start|>assistant\n"
 _SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -70,7 +70,7 @@ class QwenNetwork(Network):
             raise CheckpointError(plan.weights.origin, found, expected=f"one of {', '.join(CHATS)}", cure=cure)
         self.device = plan.device
         self._body = _filled_body(facts, plan, self.frequencies)
-        self._tokenizer = self._words(published_text(plan.weights, "tokenizer.json"))
+        self._tokenizer = self._words(plan.weights.text("tokenizer.json", KIND))
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {number for number, word in added.items() if word.special}
         self._question = CHATS[kind].format(question)
@@ -208,27 +208,10 @@ def renamed(published: Sequence[Mapping[str, Tensor]], parts: tuple[str, ...]) -
     return named
 
 
-def published_text(weights: Weights, name: str) -> str:
-    """Return a text file that lies among the weights.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    content = dict(weights.part(name).tensors())
-    if not content:
-        raise incomplete(weights, name)
-    return bytes(content[""].tolist()).decode()
-
-
 def published_json(weights: Weights, name: str) -> dict[str, Any]:
     """Return the object of a JSON file that lies among the weights."""
-    value: dict[str, Any] = json.loads(published_text(weights, name))
+    value: dict[str, Any] = json.loads(weights.text(name, KIND))
     return value
-
-
-def incomplete(weights: Weights, missing: str) -> CheckpointError:
-    """Return the error of weights that lack something."""
-    return CheckpointError(weights.origin, f"has no {missing}", expected="a Qwen-VL", cure="fetch it again")
 
 
 def _filled_body(facts: Mapping[str, Any], plan: Blueprint, frequencies: torch.dtype) -> Any:
@@ -237,16 +220,14 @@ def _filled_body(facts: Mapping[str, Any], plan: Blueprint, frequencies: torch.d
     Only SDPA computes attention: other implementations round otherwise, and the score would depend on what is
     installed.
     """
-    try:
-        from transformers import CONFIG_MAPPING, AutoModel
-    except ImportError as error:
-        found, cure = "needs transformers, which is not installed", "run `pip install 'hpskit[vlm]'`"
-        raise MissingExtraError(plan.architecture, found, cure=cure) from error
+    need("transformers", plan.architecture, "vlm")
+    from transformers import CONFIG_MAPPING, AutoModel
+
     weights = plan.part("model.").weights
     config = CONFIG_MAPPING[facts["model_type"]].from_dict(dict(facts))
     words = weights.shapes().get("language_model.embed_tokens.weight")
     if words is None:
-        raise incomplete(weights, "model.language_model.embed_tokens.weight")
+        raise weights.lacks("model.language_model.embed_tokens.weight", KIND)
     config.text_config.vocab_size = words[0]
     make: Any = AutoModel.from_config
     with torch.device("meta"):

@@ -11,8 +11,6 @@ from torch import Tensor
 from hpskit.models.network import Arithmetic, Blueprint, Network
 from hpskit.pixels import Preprocessing
 
-__all__ = ["RandomNetwork"]
-
 _WORDS = 8  # of 16 bits, which float32 holds exactly
 _DRAWN_BITS = 24
 

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from hpskit.errors import CheckpointError
 from hpskit.models.network import Blueprint
-from hpskit.models.networks.qwen import QwenNetwork, incomplete, published_json, renamed
-
-__all__ = ["VqaScoreNetwork"]
+from hpskit.models.networks.qwen import KIND, QwenNetwork, published_json, renamed
 
 _QUESTION = 'Does this figure show "{}"? Please answer Yes or No.'
 _ANSWER = "Yes"
@@ -51,7 +49,7 @@ class VqaScoreNetwork(QwenNetwork):
             return own[""].to(device=plan.device, dtype=plan.dtype, copy=plan.precision != "fp32")
         facts = published_json(plan.weights, "config.json")
         if not facts.get("tie_word_embeddings", facts.get("text_config", {}).get("tie_word_embeddings")):
-            raise incomplete(plan.weights, "lm_head.weight")
+            raise plan.weights.lacks("lm_head.weight", KIND)
         table: Tensor = self._body.get_input_embeddings().weight
         return table
 
