@@ -19,9 +19,10 @@ from PIL import Image
 
 from conftest import Cli
 from error_fields import at
+from hpskit.cluster.finding import find_shards
 from hpskit.cluster.score import ScoreShards, Summary, run
 from hpskit.cluster.scoring import Loading
-from hpskit.cluster.shards import END, Columns, blocks, find_shards
+from hpskit.cluster.shards import END, Columns, blocks
 from hpskit.cluster.store import Store
 from hpskit.errors import InputError, MissingExtraError, ModelError, OutputError
 from hpskit.scoring.scorer import load_scorer
@@ -66,30 +67,101 @@ def test_every_row_has_a_score_or_a_reason(kind: str, tmp_path: Path, photograph
 
 
 def test_folders_of_images(tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their prompts stand beside them; they are scored as the rows of tables with the same images are."""
-    monkeypatch.setattr("hpskit.cluster.shards._IN_SHARD", 5)
+    """Their prompts stand beside them; they are scored as the rows of tables with the same images and prompts are."""
+    monkeypatch.setattr("hpskit.cluster.finding._IN_SHARD", 5)
     folder = write_shards(tmp_path / "in", photographs, "images")
-    (folder / "1/002.txt").unlink()
-    (folder / "1/004.txt").write_text(" \n")
-    (folder / "2/001.txt").write_bytes(b"\xff")
-    (folder / "2/002.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/2/\xff.jpg"))
     assert [shard.name for shard in find_shards([str(folder)])][:4] == ["0/1", "0/2", "0/3", "1/1"]
-    done = plain(folder, tmp_path / "out")
-    assert done == Summary(shards=9, rows=3 * ROWS, errors=3 * len(BROKEN) + 4)
-    found = {row["id"]: row for row in rows(tmp_path / "out")}
-    assert f"{folder}/1/002.txt: is not there, expected the prompt of 002.jpg" in found["1/002.jpg"]["error"]
-    assert "1/004.txt: is empty" in found["1/004.jpg"]["error"]
-    assert "2/001.txt: cannot be read (UnicodeDecodeError" in found["2/001.jpg"]["error"]
-    assert "is not Unicode text" in found["2/3:2"]["error"]  # its name is none
-    plain(write_shards(tmp_path / "tables", photographs, "parquet"), tmp_path / "same")
-    same = {row["id"]: row["score"] for row in rows(tmp_path / "same")}
-    assert found["0/012.jpg"]["score"] == same["0.parquet:12"]
-    (folder / "0/001.jpg").write_bytes(encoded(photographs, 77))
-    with pytest.raises(OutputError, check=at(tmp_path / "out", found="has input")):
-        plain(folder, tmp_path / "out")
+    random = {"scorer": Loading(model="random")}  # which reads the prompt
+    assert plain(folder, tmp_path / "out", **random) == Summary(shards=9, rows=3 * ROWS, errors=3 * len(BROKEN))
+    plain(write_shards(tmp_path / "tables", photographs, "parquet"), tmp_path / "same", **random)
+    found, same = rows(tmp_path / "out"), rows(tmp_path / "same")
+    assert [row["id"] for row in found if row["score"] is not None][:3] == ["0/001.jpg", "0/002.jpg", "0/004.jpg"]
+    scores = [row["score"] for row in found if row["outcome"] != "ends"]
+    assert scores == [row["score"] for row in same if row["outcome"] != "ends"]
+    for name, content in (("0/001.jpg", encoded(photographs, 77)), ("2/007.txt", b"something else")):
+        before = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        with pytest.raises(OutputError, check=at(tmp_path / "out", found="has input")):
+            plain(folder, tmp_path / "out", **random)
+        (folder / name).write_bytes(before)
     for option in ("columns", "id"):
         with pytest.raises(InputError, check=at(f"--{option}", found="goes with files of rows")):
             plain(folder, tmp_path / "other", **{option: "image=image"})
+
+
+def test_prompts_that_cannot_be_read_are_errors_of_their_images(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(10):
+        Image.new("RGB", (16, 16), (20 * number,) * 3).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text("\ufeffa cat\r\n")
+    (folder / "0.txt").unlink()
+    (folder / "1.txt").write_text(" \n")
+    (folder / "2.txt").write_bytes(b"\xff")
+    (folder / "3.txt").unlink()
+    os.mkfifo(folder / "3.txt")
+    (folder / "4.txt").write_text("é" * 40_000)
+    (folder / "5.png").rename(os.fsdecode(os.fsencode(folder) + b"/5\xff.png"))
+    (folder / "6.png").rename(folder / "6.PNG")
+    (folder / "6.txt").rename(folder / "6.TXT")
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".hidden.csv").write_text("a,b\n1,2\n")
+    (folder / "x.gif").write_bytes(b"GIF")
+    with pytest.warns(UserWarning, match=r"not read: .*x\.gif; images end in"):
+        assert plain(folder, tmp_path / "out") == Summary(shards=1, rows=10, errors=6)
+    found = [row["error"] or row["id"] for row in rows(tmp_path / "out") if row["outcome"] != "ends"]
+    expected = ("0.png: has no prompt: 0.txt is not there", "1.txt: is empty", "2.txt: is not Unicode text",
+                "3.txt: is no file", "4.txt: is longer, expected a prompt of at most 65,536 bytes",
+                "is not Unicode text", "6.PNG", "7.png")  # fmt: skip
+    for text, part in zip(found, expected, strict=False):
+        assert part in text
+
+
+def test_folders_that_cannot_be_called_or_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing below a folder is left out in silence."""
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "in"
+    for place in (elsewhere, folder / "own"):
+        place.mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(place / "1.png")
+        (place / "1.txt").write_text("a cat")
+    (folder / "more").symlink_to(elsewhere)
+    assert plain(folder, tmp_path / "out").rows == 2
+    with pytest.raises(InputError, check=at("--output", found="lies in the input")):
+        plain(folder / "more", tmp_path / "elsewhere/out")
+    (tmp_path / "t.csv").write_text("image,prompt\n")
+    both = ScoreShards(inputs=[str(folder), str(tmp_path / "t.csv")], output=str(tmp_path / "o"),
+                       engine="plain", scorer=Loading(model="mini"))  # fmt: skip
+    with pytest.raises(InputError, check=at("--input", found="images as well as files")):
+        run(both)
+    for name, found in ((b"\xff", "is not Unicode text"), ("猫".encode() * 40, "a name of 3")):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).mkdir()
+        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name + b"/1.png"))
+        Image.new("RGB", (16, 16)).save(path)
+        with pytest.raises(InputError, check=at(found=found)):
+            plain(folder, tmp_path / "other")
+        shutil.rmtree(path.parent)
+    (folder / "loop").symlink_to(folder)
+    with pytest.raises(InputError, check=at(folder / "loop", found="a link to a folder above it")):
+        plain(folder, tmp_path / "other")
+    (folder / "loop").unlink()
+    (folder / "own/2.png").symlink_to("nowhere")
+    with pytest.raises(InputError, check=at(folder / "own/2.png", found="is not there")):
+        plain(folder, tmp_path / "other")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "in")
+
+    monkeypatch.setattr("os.scandir", refused)  # whoever runs this may be root
+    with pytest.raises(InputError, check=at(folder, found="Permission denied")):
+        find_shards([str(folder)])
+
+
+def test_a_name_that_is_no_address_is_the_error_of_its_row(photographs: list[Image.Image], tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("a.jpg", "b::c.jpg"):
+        memory.pipe_file(f"/chain/{name}", encoded(photographs, 1))
+        memory.pipe_file(f"/chain/{name[:-4]}.txt", b"a cat")
+    assert plain("memory://chain", tmp_path / "out") == Summary(shards=1, rows=2, errors=1)
 
 
 def test_parts_of_several_processes_are_one_output(shards: Path, tmp_path: Path, cli: Cli) -> None:

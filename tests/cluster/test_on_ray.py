@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 
 from error_fields import at
+from hpskit.cluster.finding import find_shards
 from hpskit.cluster.score import ScoreShards, Summary, run
 from hpskit.cluster.scoring import Loading
-from hpskit.cluster.shards import Columns, find_shards
+from hpskit.cluster.shards import Columns
 from hpskit.errors import InputError, ModelError
 from shard_files import write_shards
 from small_inputs import write_suite
@@ -105,7 +106,7 @@ def test_an_address_where_nobody_listens_is_told_at_once() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["parquet", "tar", "jsonl"])
+@pytest.mark.parametrize("kind", ["parquet", "tar", "jsonl", "images"])
 def test_ray_gives_what_a_plain_process_gives(
     kind: str, cluster: object, tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:

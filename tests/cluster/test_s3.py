@@ -43,7 +43,7 @@ def endpoint() -> Iterator[str]:
 
 def score(source: object, out: object, **more: Any) -> Summary:
     """Score shards by this process, unless told otherwise."""
-    settings = {"engine": "plain", "scorer": Loading(model="mini"), **more}
+    settings = {"engine": "plain", "scorer": Loading(model="random"), **more}  # which reads the prompt
     return run(ScoreShards(inputs=[str(source)], output=str(out), **settings))
 
 
@@ -64,6 +64,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
         ("images", "plain"),
         pytest.param("parquet", "ray", marks=pytest.mark.slow),
         pytest.param("jsonl", "ray", marks=pytest.mark.slow),
+        pytest.param("images", "ray", marks=pytest.mark.slow),
     ],
 )
 def test_there_and_here_are_equal(
@@ -141,7 +142,7 @@ def test_what_is_not_there_is_told_soon(
     assert not (tmp_path / "out").exists()
 
 
-def test_score_reads_and_writes_there(endpoint: str, tmp_path: Path, photographs: list[Image.Image], cli: Cli) -> None:
+def test_score_reads_images_there(endpoint: str, tmp_path: Path, photographs: list[Image.Image], cli: Cli) -> None:
     """`hpskit score --pairs` with images at addresses gives what it gives for files."""
     folder, s3 = write_shards(tmp_path / "in", photographs, "jsonl", shards=1), fsspec.filesystem("s3")
     s3.put(str(folder / "images"), "bucket/images", recursive=True)

@@ -80,6 +80,7 @@ def score(
         need(module, "hpskit cluster", "cluster")
     from hpskit.cluster.score import ScoreShards, run
     from hpskit.cluster.scoring import Loading
+    from hpskit.pages.format import counted
 
     scorer = Loading(
         model=model, arch=arch, precision=precision, device=device, batch_size=batch_size, antialias=antialias
@@ -103,9 +104,10 @@ def score(
     elif done.left:
         echo(f"{output}: part {part} is done; {done.left:,} of {done.shards:,} shards are left to other parts")
     else:
-        echo(f"{output}: {done.rows - done.errors:,} rows of {done.shards:,} shards scored, each once")
+        scores, shards = counted(done.rows - done.errors, "row"), counted(done.shards, "shard")
+        echo(f"{output}: {scores} of {shards} scored, each once")
     if done.errors:
-        echo(f"warning: {done.errors:,} rows have no score; outcome=errors says why", err=True)
+        echo(f"warning: no score for {counted(done.errors, 'row')}; outcome=errors says why", err=True)
 
 
 @app.command()

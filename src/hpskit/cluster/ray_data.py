@@ -187,16 +187,15 @@ class Scoring:
 
 def identity(loading: Loading, cluster: Cluster) -> str:
     """Load a scorer once where others will be, and return who it is: what is wrong with it shows before the plan."""
-    once = ray.remote(max_calls=1, **cluster.share)  # and the process ends, with the weights that it has loaded
-    asked = once(lambda: loading.load().info.identity).remote()
-    if not ray.wait([asked], timeout=_PATIENCE)[0]:
-        free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
-        if free["CPU"] < cluster.cpus or free["GPU"] < cluster.gpus:
-            said = (
-                f"waiting for {cluster.cpus} CPUs and {cluster.gpus} GPUs on one machine: free are {free['CPU']:g} and"
-            )
-            warnings.warn(f"{said} {free['GPU']:g}; others use the cluster", stacklevel=2)
-    return str(ray.get(asked))
+    place = ray.remote(max_calls=1, **cluster.share)  # and the process ends, with the weights that it has loaded
+    first = place(bool).remote()
+    if not ray.wait([first], timeout=_PATIENCE)[0]:
+        wanted = f"{cluster.cpus} CPUs" + (f" and {cluster.gpus} GPU" if cluster.gpus else "")
+        warnings.warn(
+            f"waiting for {wanted} on one machine of the cluster; `ray status` says who has them", stacklevel=2
+        )
+    ray.get(first)
+    return str(ray.get(place(lambda: loading.load().info.identity).remote()))
 
 
 def score(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 import warnings
@@ -21,8 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpskit import __version__
+from hpskit.cluster.finding import find_shards, names_of
 from hpskit.cluster.scoring import Loading, scored
-from hpskit.cluster.shards import ROWS, Columns, Shard, blocks, columns_of, find_shards, storage
+from hpskit.cluster.shards import ROWS, Columns, Shard, blocks, columns_of, is_local, storage
 from hpskit.cluster.store import FORMAT, OUTCOMES, Store
 from hpskit.errors import InputError, OutputError, listed, shown
 from hpskit.stage import Progress, check_same_run, goes_on
@@ -88,10 +90,11 @@ def run(config: ScoreShards, progress: Progress = lambda *_: None) -> Summary:
         ModelError: the scorer cannot be loaded.
     """
     store = Store(config.output)
-    for text in config.inputs:
-        files, path = storage(text)
-        if files.protocol == store.files.protocol and f"{store.root}/".startswith(f"{path.rstrip('/')}/"):
-            raise InputError("--output", f"lies in the input {shown(text)}", cure="choose another folder or address")
+    for name in names_of(config.inputs):
+        files, path = storage(name)
+        root, place = (os.path.realpath(one) if is_local(files) else one for one in (store.root, path.rstrip("/")))
+        if files.protocol == store.files.protocol and f"{root}/".startswith(f"{place}/"):
+            raise InputError("--output", f"lies in the input {shown(name)}", cure="choose another folder or address")
     shards = find_shards(config.inputs)
     scorer = {name: v for name, v in asdict(config.scorer).items() if name not in ("device", "batch_size")}
     versions = json.dumps([[one.name, one.version] for one in shards])

@@ -52,9 +52,13 @@ def scored(scorer: PreferenceScorer, block: pa.Table) -> pa.Table:
         ModelError: the scorer can score some of them not, and a plain grey image neither.
         Exception: whatever else stops a network.
     """
-    rows = block.to_pylist()
+    rows, images = block.to_pylist(), []
+    for row in rows:
+        try:
+            images += [image_of(row)] if row["error"] is None else []
+        except ImageError as error:  # an address that is none
+            row["error"] = str(error)
     ready = [row for row in rows if row["error"] is None]
-    images = [image_of(row) for row in ready]
     many = torch.cuda.is_available() or any(isinstance(image, Address) for image in images)
     more = {"threads": _THREADS} if many else {}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -89,6 +90,7 @@ def run(
             serve.run(deployment.bind(), name=_NAME, route_prefix="/")
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: ended.set())
+            answers(host, port)
             note_access(host, settings["keys"], said)
             said(f"http://{host}:{port}")
             ended.wait()
@@ -96,4 +98,19 @@ def run(
             found = f"cannot be served ({printable(str(error), 300)})"
             raise ModelError(", ".join(models), found, cure="see the log of Ray Serve") from error
         finally:
-            serve.delete(_NAME)  # and no more: others may have theirs on the same cluster
+            serve.delete(_NAME)  # others may have theirs on the same cluster
+            if address and not serve.status().applications:
+                serve.shutdown()  # and its proxies would keep the port
+
+
+def answers(host: str, port: int) -> None:
+    """See that somebody listens where Ray was told to: a Serve that runs already keeps its own port.
+
+    Raises:
+        InputError: nobody does.
+    """
+    try:
+        socket.create_connection(("127.0.0.1" if host in ("0.0.0.0", "::") else host, port), _PATIENCE).close()  # noqa: S104
+    except OSError as error:
+        cure = "use the port of the Ray Serve that runs on this cluster"
+        raise InputError("--port", f"{port} is not listened on", cure=cure) from error

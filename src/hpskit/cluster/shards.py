@@ -8,15 +8,12 @@ a row that says how many there were, so that whoever counts the output knows wha
 from __future__ import annotations
 
 import contextlib
-import glob
-import hashlib
 import itertools
-import json
 import os
 import posixpath
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +22,16 @@ from typing import Any, TypeAlias
 import fsspec
 import pyarrow as pa
 
-from hpskit.errors import HpskitError, InputError, OutputError, RecordError, printable, shown
+from hpskit.errors import HpskitError, ImageError, InputError, OutputError, RecordError, printable, shown
 from hpskit.files import expand
 from hpskit.pixels import Encoded
 from hpskit.remote import pause
 from hpskit.rows import Report, Row, guess, parquet_rows, read_entries, row_groups
 from hpskit.scoring.addresses import Address, as_address
-from hpskit.scoring.shards import IMAGES, read_shard
-from hpskit.scoring.tables import ENDINGS, LOOKED_AT, Table, check_kinds, choose_columns, common_schema, unbraced
+from hpskit.scoring.shards import read_shard
+from hpskit.scoring.tables import LOOKED_AT, Table, choose_columns, common_schema
 
-__all__ = ["END", "ROWS", "Columns", "Shard", "blocks", "columns_of", "find_shards", "reachable", "storage"]
+__all__ = ["END", "ROWS", "Columns", "Shard", "blocks", "columns_of", "reachable", "storage"]
 
 ROWS = 512
 """Rows of a block, at most."""
@@ -47,11 +44,8 @@ SHIFT = 32
 """A position is the number of the shard, from 0, times 2^32, and the number of the row in it, from 1."""
 END = "end"
 """Stands in the place of an error in the row behind the last of a shard."""
-_PICTURES = tuple(f".{kind}" for kind in IMAGES)
-_IN_SHARD = 1_000
-"""Images of a folder that are a shard, at most."""
-_CAPTION = 1 << 20
-"""Bytes that are read of a text beside an image."""
+_CAPTION = 1 << 16
+"""Bytes of a text beside an image, at most."""
 _READERS = 16
 _ATTEMPTS = 4
 Entry: TypeAlias = dict[str, Any]
@@ -68,8 +62,8 @@ class Shard:
     """Path or address."""
     version: str
     """Changes if the file does: its size, and its tag or time."""
-    images: tuple[str, ...] = ()
-    """Their names in the folder that `place` is; empty if it is a file."""
+    images: tuple[tuple[str, str], ...] = ()
+    """Their names in the folder that `place` is, each with that of its prompt, or none; empty if it is a file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,67 +112,6 @@ def reachable(place: str, error: type[HpskitError] = InputError) -> Iterator[Non
         raise error(place, found, cure="check the name, the network, and that you may go there") from problem
 
 
-def find_shards(inputs: Iterable[str]) -> list[Shard]:
-    """Find the files that names mean: folders, files, with braces and wildcards, at paths or addresses.
-
-    Raises:
-        InputError: nothing is there, it cannot be reached, or a file is of no kind that is read.
-    """
-    found: dict[str, str] = {}
-    for text in inputs:
-        for name in [text] if os.path.lexists(text) else unbraced(text):
-            files, path = storage(name)
-            with reachable(name):
-                there = listed_files(files, path, name)
-                versions = [version(files.info(one)) for one in there]
-            for one, stamp in zip(there, versions, strict=True):
-                place = one if is_local(files) else files.unstrip_protocol(one)
-                if place in found:
-                    raise InputError("--input", f"names {place} twice", expected="each file once")
-                found[place] = stamp
-    parts = {place: place.split("/") for place in found}
-    folders = zip(*(one[:-1] for one in parts.values()), strict=False)
-    depth = sum(1 for _ in itertools.takewhile(lambda level: len({*level}) == 1, folders))
-    names = sorted(("/".join(one[depth:]), place) for place, one in parts.items())
-    if names and all(place.lower().endswith(_PICTURES) for place in found):
-        return of_images(names, found)
-    check_kinds("--input", [*map(Path, found)])
-    return [Shard(number, name, place, found[place]) for number, (name, place) in enumerate(names)]
-
-
-def of_images(images: Iterable[tuple[str, str]], versions: Mapping[str, str]) -> list[Shard]:
-    """Make shards of images, given by name and place; those of a folder are called FOLDER/1, FOLDER/2 and so on."""
-    found, folders = list[Shard](), dict[tuple[str, str], list[str]]()
-    for name, place in images:
-        folder, file = posixpath.split(place)
-        folders.setdefault((posixpath.dirname(name), folder), []).append(file)
-    for (name, folder), files in folders.items():
-        for first in range(0, len(files), _IN_SHARD):
-            part = tuple(files[first : first + _IN_SHARD])
-            stamp = hashlib.sha256(json.dumps([[one, versions[f"{folder}/{one}"]] for one in part]).encode())
-            called = posixpath.join(name, str(first // _IN_SHARD + 1))
-            found.append(Shard(len(found), called, folder, stamp.hexdigest(), part))
-    return found
-
-
-def listed_files(files: fsspec.AbstractFileSystem, path: str, name: str) -> list[str]:
-    """List the files that one name means, in order."""
-    if glob.has_magic(path) and not (is_local(files) and os.path.lexists(path)):
-        found = sorted(files.glob(path))
-        if not found:
-            raise InputError(name, "fits no file", cure="check the path and the pattern")
-    elif not path.lower().endswith(ENDINGS) and files.isdir(path):
-        every = sorted(files.find(path))
-        kinds = (ENDINGS, _PICTURES)  # images beside a table are those that it names
-        found = next((some for kind in kinds if (some := [one for one in every if one.lower().endswith(kind)])), [])
-        if not found:
-            expected = f"files that end in {', '.join(ENDINGS)}; or images, each with its prompt in a .txt beside it"
-            raise InputError(name, "has neither rows nor images", expected=expected)
-    else:
-        found = [path]
-    return found
-
-
 def version(info: Mapping[str, Any]) -> str:
     """Return what tells a file from another that comes to stand in its place."""
     tag = next((info[name] for name in ("ETag", "etag", "mtime", "LastModified", "updated") if info.get(name)), "")
@@ -206,20 +139,24 @@ def brought(shard: Shard) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="hpskit-shard-") as folder:
         here = Path(folder) / posixpath.basename(path)
-        for failed in range(_ATTEMPTS):
-            try:
-                with reachable(shard.place):
-                    files.get_file(path, str(here))
-                break
-            except InputError:
-                if failed == _ATTEMPTS - 1:
-                    raise
-            time.sleep(pause(failed, None))
+        patiently(shard.place, lambda: files.get_file(path, str(here)))
         try:
             yield here
         except InputError as error:
             place = error.place.replace(str(here), shard.place)
             raise InputError(place, error.found, expected=error.expected, cure=error.cure) from error
+
+
+def patiently(place: str, bring: Callable[[], Any]) -> Any:
+    """Bring something from elsewhere, with four attempts; the error is that of the last."""
+    for failed in range(_ATTEMPTS - 1):
+        try:
+            with reachable(place):
+                return bring()
+        except InputError:
+            time.sleep(pause(failed, None))
+    with reachable(place):
+        return bring()
 
 
 def columns_of(shards: Sequence[Shard], columns: str, id_column: str) -> tuple[Columns, str]:
@@ -259,7 +196,7 @@ def blocks(shard: Shard, columns: Columns, most: int = ROWS) -> Iterator[pa.Tabl
     with brought(shard) as path:
         for row in entries(shard, path, columns):
             rows.append(row)
-            size += len(row.get("image") or b"")
+            size += len(row.get("image") or b"") + len(row.get("prompt") or "")
             if len(rows) >= most or size >= BYTES or row.get("error") == END:
                 yield pa.Table.from_pylist(rows, SCHEMA)
                 rows, size = [], 0
@@ -284,26 +221,61 @@ def entries(shard: Shard, path: Path, columns: Columns) -> Iterator[Entry]:
 
 
 def captioned(shard: Shard) -> Iterator[tuple[int, Entry]]:
-    """Read the prompts of the images of a folder: the text of `NAME.jpg` is `NAME.txt`."""
+    """Read the prompts of the images of a folder.
+
+    Raises:
+        InputError: one that was there cannot be brought here.
+    """
     files, root = storage(shard.place)
 
-    def read(image: str) -> Entry:
-        path = posixpath.join(root, image)
-        own = {"id": posixpath.join(posixpath.dirname(shard.name), image)}
-        own["path"] = path if is_local(files) else files.unstrip_protocol(path)
-        text = posixpath.splitext(path)[0] + ".txt"
+    def read(names: tuple[str, str]) -> Entry:
+        image, caption = (posixpath.join(root, name) if name else "" for name in names)
+        own = {"id": posixpath.join(posixpath.dirname(shard.name), names[0])}
+        own["path"] = image if is_local(files) else files.unstrip_protocol(image)
+        if not caption:
+            return own | {"error": f"{own['path']}: has no prompt: {posixpath.splitext(names[0])[0]}.txt is not there"}
         try:
-            with files.open(text, "rb") as handle:
-                own["prompt"] = handle.read(_CAPTION).decode("utf-8-sig").strip()
-            found = "" if own["prompt"] else "is empty"
-        except FileNotFoundError:
-            found = "is not there"
-        except Exception as error:  # noqa: BLE001  # each service has its own
-            found = f"cannot be read ({printable(f'{type(error).__name__}: {error}', 200)})"
-        return own | ({"error": f"{text}: {found}, expected the prompt of {image}"} if found else {})
+            own["prompt"] = text_of(files, caption)
+        except ImageError as error:
+            own["error"] = str(error)
+        return own
 
     with ThreadPoolExecutor(_READERS) as pool:
         yield from enumerate(pool.map(read, shard.images), 1)
+
+
+def text_of(files: fsspec.AbstractFileSystem, path: str) -> str:
+    """Read the prompt of an image.
+
+    Raises:
+        ImageError: it is none.
+        InputError: it cannot be brought here.
+    """
+
+    expected = f"a prompt of at most {_CAPTION:,} bytes"
+
+    def bring() -> bytes:
+        with files.open(path, "rb") as handle:
+            return bytes(handle.read(_CAPTION + 1))
+
+    if is_local(files):
+        if not Path(path).is_file():  # a pipe would never end
+            raise ImageError(path, "is no file", expected=expected)
+        try:
+            data = bring()
+        except OSError as error:
+            raise ImageError(path, f"cannot be read ({error.strerror})", cure="check its rights") from error
+    else:
+        data = patiently(path, bring)
+    if len(data) > _CAPTION:
+        raise ImageError(path, "is longer", expected=expected)
+    try:
+        text = data.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ImageError(path, f"is not Unicode text ({error.reason})", expected=expected) from error
+    if not text.strip():
+        raise ImageError(path, "is empty", expected=expected)
+    return text
 
 
 def tabled(shard: Shard, path: Path, columns: Columns) -> Iterator[tuple[int, Entry | InputError]]:

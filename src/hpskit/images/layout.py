@@ -29,7 +29,7 @@ from hpskit.schema import Strict, nearest, parse
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of the images that are read."""
-_OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2")
+OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2")
 """Endings of images that are not read; a file with none of these endings is no image, and is left alone."""
 _NAME = re.compile(r"(\d+)(?:_(\d+))?")
 
@@ -258,7 +258,7 @@ def image_files(folder: Path) -> list[Path]:
         paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
     except OSError as error:
         raise InputError(folder, f"cannot be read ({explain(error)})", cure="change its permissions") from error
-    return [path for path in paths if path.suffix.lower() in (*ENDINGS, *_OTHER_ENDINGS)]
+    return [path for path in paths if path.suffix.lower() in (*ENDINGS, *OTHER_ENDINGS)]
 
 
 def by_manifest(suite: Suite, folder: Path, manifest: Path, match: Match) -> Found:

@@ -18,9 +18,9 @@ from hpskit.stats.intervals import check_settings
 
 Singles: TypeAlias = NDArray[np.float32]
 Measure: TypeAlias = Callable[[Singles, Singles], Floats]
+"""Two arrays (..., bins) of densities -> (...), their distances."""
 _ROUNDING = 1e-5
 """Relative difference of two equal distances of densities in single precision, at most."""
-"""Two arrays (..., bins) of densities -> (...), their distances."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
