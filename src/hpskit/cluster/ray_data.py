@@ -188,7 +188,7 @@ class Scoring:
 def identity(loading: Loading, cluster: Cluster) -> str:
     """Load a scorer once where others will be, and return who it is: what is wrong with it shows before the plan."""
     place = ray.remote(max_calls=1, **cluster.share)  # and the process ends, with the weights that it has loaded
-    first = place(bool).remote()
+    first = place(lambda: None).remote()
     if not ray.wait([first], timeout=_PATIENCE)[0]:
         wanted = f"{cluster.cpus} CPUs" + (f" and {cluster.gpus} GPU" if cluster.gpus else "")
         warnings.warn(
