@@ -36,6 +36,7 @@ def endpoint() -> Iterator[str]:
             ("ENDPOINT_URL", url), ("ACCESS_KEY_ID", "me"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")
         ):  # fmt: skip
             patch.setenv(f"AWS_{name}", value)
+        fsspec.filesystem("s3").clear_instance_cache()  # of a server before
         fsspec.filesystem("s3").mkdir("bucket")
         yield url
     server.stop()
