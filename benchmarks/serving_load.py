@@ -1,10 +1,11 @@
-"""Measure the scoring server: bits, throughput, ends and attacks.
+"""Measure the scoring server: bits, throughput, ends, attacks and large bodies.
 
     python benchmarks/serving_load.py invariance            # which batches change which bits; what steps cost
     python benchmarks/serving_load.py bits --scores 100000  # 64 clients, requests of 1 to 64 images: bits that differ
     python benchmarks/serving_load.py load                  # images per second and waits, with and without a server
     python benchmarks/serving_load.py ends --kills 50       # SIGTERM and SIGKILL under load: who gets which answer
     python benchmarks/serving_load.py fuzz --bodies 100000  # damaged requests: statuses, memory, time
+    python benchmarks/serving_load.py bodies                # how long /health takes while 60 MB are read
 
 The server is a process of its own, on this machine; clients and server share its cores. The network `tiny` is a CLIP
 with random weights and a vision tower of three layers, `vit` one of the size of ViT-S-32 of open_clip.
@@ -124,6 +125,11 @@ class Process:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def said(self) -> list[dict[str, Any]]:
+        """What it has written to standard error in JSON: its log, and at the end what `Counted` counted."""
+        self.errors.seek(0)
+        return [json.loads(line) for line in self.errors if line.startswith(b"{")]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         status = self.process.wait(90)
@@ -154,6 +160,26 @@ def request(body: bytes, kind: str, extra: str = "", path: str = "/v1/score") ->
     """The bytes of a request."""
     head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
     return head.encode() + body
+
+
+class Counted:
+    """Counts, outside of all that the server does, requests to score whose heads it read and those that it answered."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.read = self.answered = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        self.read += 1
+
+        async def sending(message: Any) -> None:
+            await send(message)
+            self.answered += message["type"] == "http.response.body" and not message.get("more_body", False)
+
+        await self.app(scope, receive, sending)
 
 
 class Raw:
@@ -378,53 +404,78 @@ async def crowd(port: int, requests: Sequence[bytes], clients: int, seconds: flo
 def ends(kills: int, clients: int = 16, seed: int = 0) -> Counter[str]:
     """End servers under load, by SIGTERM and by SIGKILL in turn; count what clients saw.
 
-    An answer is whole or there is none; after SIGTERM every request that was let in has one.
+    An answer is whole or there is none, and nobody waits without end. Only what comes after the signal may meet a
+    broken connection; after SIGTERM only if the server had not read its head.
     """
     files, draw, seen = images(32, 128), random.Random(seed), Counter[str]()
     expected = json.loads(_once(files))
     for turn in range(kills):
-        term, before = turn % 2 == 0, seen["200"]
-        with Process(options=[]) as server:
-            stop = threading.Event()
-
-            def ask(number: int, port: int = server.port, stop: threading.Event = stop, term: bool = term) -> None:
-                pick = random.Random(number)
-                while not stop.is_set():
-                    chosen = [pick.randrange(len(files)) for _ in range(pick.randint(1, 6))]
-                    try:
-                        connection = Raw(port)
-                    except OSError:
-                        seen["refused connection"] += 1
-                        return
-                    try:
-                        status, body = connection.ask(form([files[n] for n in chosen], ["a cat"]))
-                        right = status != 200 or [i["score"] for i in json.loads(body)["results"]] == [
-                            expected[n] for n in chosen
-                        ]
-                        seen[f"{status}" if right else "WRONG"] += 1
-                    except (OSError, ValueError) as error:
-                        seen[f"{'TERM' if term else 'KILL'}: broken ({type(error).__name__})"] += 1
-                        return
-                    finally:
-                        connection.close()
-
-            threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
-            for thread in threads:
+        name, own = "TERM" if turn % 2 == 0 else "KILL", Counter[str]()
+        with Process() as server:
+            stop, told = threading.Event(), threading.Event()
+            asking = [threading.Thread(target=_ask, args=(n, server.port, files, expected, stop, told, own))
+                      for n in range(clients)]  # fmt: skip
+            for thread in asking:
                 thread.start()
             time.sleep(draw.uniform(0.2, 1.5))
-            status = server.stop(signal.SIGTERM if term else signal.SIGKILL)
+            told.set()
+            begun = time.monotonic()
+            status = server.stop(signal.SIGTERM if name == "TERM" else signal.SIGKILL)
+            seen["took as long as what hangs"] += time.monotonic() - begun > 45
             stop.set()
-            for thread in threads:
+            for thread in asking:
                 thread.join()
-            server.errors.seek(0)
-            lines = [json.loads(line) for line in server.errors if line.startswith(b"{")]
-            if term:  # what the server has answered has arrived
-                seen["TERM: lost"] += sum((line["route"], line["status"]) == ("/v1/score", 200) for line in lines) - (
-                    seen["200"] - before
-                )
-            seen[f"{'TERM' if term else 'KILL'}: exit status {status}"] += 1
+            said = server.said()
+        answers = Counter({what: count for what, count in own.items() if what.isdecimal()})
+        others = Counter({f"{name}: {what}": count for what, count in own.items() if what not in {*answers, "sent"}})
+        refused = sum(count for what, count in own.items() if what.startswith("refused"))
+        seen["sent, without an outcome"] += own["sent"] - (answers.total() + others.total() - refused)
+        if name == "TERM":
+            counts = said.pop()
+            # what is refused has no route yet, and is `other`
+            logged = Counter(str(line["status"]) for line in said if line["route"] in ("/v1/score", "other"))
+            seen["TERM: head read, not answered"] += counts["read"] - counts["answered"]
+            seen["TERM: head read, no answer arrived"] += counts["read"] - answers.total()
+            seen["TERM: logged, did not arrive"] += (logged - answers).total()
+            seen["TERM: arrived, not logged"] += (answers - logged).total()
+        seen.update(answers + others)
+        seen[f"{name}: exit status {status}"] += 1
     print(f"{kills} ends: {dict(sorted(seen.items()))}")
     return seen
+
+
+_COUNTING = threading.Lock()
+
+
+def _ask(number: int, port: int, files: Sequence[bytes], expected: Sequence[float], stop: threading.Event,
+         told: threading.Event, seen: Counter[str]) -> None:  # fmt: skip
+    """Ask until there is nobody to ask any more, and count what became of each request."""
+    pick = random.Random(number)
+
+    def note(what: str) -> None:
+        with _COUNTING:
+            seen[what] += 1
+
+    while not stop.is_set():
+        chosen = [pick.randrange(len(files)) for _ in range(pick.randint(1, 6))]
+        try:
+            connection = Raw(port)
+        except OSError:
+            note("refused connection" if told.is_set() else "refused connection BEFORE THE END")
+            return
+        note("sent")
+        try:
+            status, body = connection.ask(form([files[n] for n in chosen], ["a cat"]))
+            scores = [item.get("score") for item in json.loads(body).get("results", [])]
+            note(str(status) if status != 200 or scores == [expected[n] for n in chosen] else "WRONG")
+        except TimeoutError:
+            note("HUNG")
+            return
+        except (OSError, ValueError) as error:
+            note(f"broken ({type(error).__name__}){'' if told.is_set() else ' BEFORE THE END'}")
+            return
+        finally:
+            connection.close()
 
 
 def _once(files: Sequence[bytes]) -> str:
@@ -504,7 +555,7 @@ def _value(draw: random.Random, depth: int) -> Any:
 
 
 def fuzz(bodies: int, clients: int = 8, seed: int = 0) -> Counter[str]:
-    """Send damaged requests; no 500, no hang, no growth of memory."""
+    """Send damaged requests: each has an answer, none is 500, and memory does not grow."""
     statuses: Counter[str] = Counter()
     slowest, lock = [0.0], threading.Lock()
     options = ["--no-log", "--wire", "unirl", "--wire", "flow-factory", "--wire", "pickle"]
@@ -515,11 +566,13 @@ def fuzz(bodies: int, clients: int = 8, seed: int = 0) -> Counter[str]:
             for _ in range(count):
                 data = damaged(draw)
                 begun = time.perf_counter()
+                with lock:
+                    statuses["sent"] += 1
                 try:
                     status, _ = connection.ask(data)
                     found = str(status)
-                except OSError:
-                    found = "closed"
+                except OSError as error:
+                    found = "HUNG" if isinstance(error, TimeoutError) else "closed"
                     connection.close()
                     connection = Raw(server.port)
                 with lock:
@@ -541,12 +594,73 @@ def fuzz(bodies: int, clients: int = 8, seed: int = 0) -> Counter[str]:
             memory.append(server.memory())
         seconds = time.perf_counter() - begun
         assert server.stop() == 0
+        counts = server.said().pop()
+    answers = sum(count for what, count in statuses.items() if what.isdecimal())
+    statuses["head read, not answered"] = counts["read"] - counts["answered"]
+    statuses["head read, no answer arrived"] = counts["read"] - answers
+    statuses["sent, without an answer"] = statuses["sent"] - answers
     rounded = [round(value) for value in memory]
-    print(f"{sum(statuses.values()):,} bodies in {seconds:.0f} s: {dict(sorted(statuses.items()))}; "
+    print(f"{statuses['sent']:,} bodies in {seconds:.0f} s: {dict(sorted(statuses.items()))}; "
           f"slowest {slowest[0]:.2f} s; "
           f"memory of the server after each tenth, MB: {rounded}")  # fmt: skip
     statuses["growth"] = round(memory[-1] - statistics.median(memory[:3]))
     return statuses
+
+
+# Large bodies
+
+
+def large() -> Iterator[tuple[str, bytes]]:
+    """Requests of about 60 MB in every form; their images are none, so that reading is all the work."""
+    import base64
+    import pickle
+
+    noise = random.Random(0).randbytes(60_000_000)
+    parts = [noise[n : n + 60_000] for n in range(0, len(noise), 60_000)]
+    texts = [base64.b64encode(part[:45_000]).decode() for part in parts]
+    one, prompts = base64.b64encode(noise[:45_000_000]).decode(), ["a"] * len(parts)
+    yield "form, 1 file", form([noise], ["a"])
+    yield "form, 1,000 files", form(parts, ["a"])
+    for name, path, said in (
+        ("JSON, 1 image", "/v1/score", {"prompt": "a", "images": [one]}),
+        ("JSON, 1,000 images", "/v1/score", {"prompt": "a", "images": texts}),
+        ("unirl", "/score", {"requests": [{"history": [{"text": "a", "image_b64": text}], "required_rewards": ["mini"]}
+                                          for text in texts]}),
+        ("flow-factory", "/compute", {"prompt": prompts, "image": texts}),
+        ("pickle, as JSON", "/", {"prompts": prompts, "images": texts}),
+    ):  # fmt: skip
+        yield name, request(json.dumps(said).encode(), "application/json", path=path)
+    yield "pickle", request(pickle.dumps({"prompts": prompts, "images": parts}), "a/b", path="/")
+
+
+def bodies(times: int = 5) -> None:
+    """Ask /health again and again while one large body is read."""
+    with Process(options=["--no-log", "--wire", "unirl", "--wire", "flow-factory", "--wire", "pickle"]) as server:
+        for name, data in large():
+            done, waits, seconds = threading.Event(), list[float](), list[float]()
+
+            def look(done: threading.Event = done, waits: list[float] = waits) -> None:
+                with contextlib.closing(Raw(server.port)) as connection:
+                    while not done.is_set():
+                        begun = time.perf_counter()
+                        assert connection.ask(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")[0] == 200
+                        waits.append(time.perf_counter() - begun)
+                        time.sleep(0.002)
+
+            looking = threading.Thread(target=look)
+            looking.start()
+            for _ in range(times):
+                with contextlib.closing(Raw(server.port)) as connection:
+                    begun = time.perf_counter()
+                    status, _ = connection.ask(data)
+                    seconds.append(time.perf_counter() - begun)
+            done.set()
+            looking.join()
+            waits.sort()
+            points = [1000 * waits[int(share * (len(waits) - 1))] for share in (0.5, 0.99, 1)]
+            print(f"{name}: {len(data) / 1e6:.0f} MB, {status} after {min(seconds):.2f} s; /health: "
+                  f"p50 {points[0]:.0f}, p99 {points[1]:.0f}, longest {points[2]:.0f} ms", flush=True)  # fmt: skip
+        assert server.stop() == 0
 
 
 @contextlib.contextmanager
@@ -557,7 +671,7 @@ def workplace() -> Iterator[Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["invariance", "bits", "load", "ends", "fuzz", "serve"])
+    parser.add_argument("what", choices=["invariance", "bits", "load", "ends", "fuzz", "bodies", "serve"])
     parser.add_argument("--scores", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--kills", type=int, default=50)
@@ -571,6 +685,7 @@ def main() -> None:
         "load": lambda _: load("mini", known.clients, known.seconds),
         "ends": lambda _: ends(known.kills),
         "fuzz": lambda _: fuzz(known.bodies),
+        "bodies": lambda _: bodies(),
     }
     if known.what == "serve":
         serve()
@@ -592,9 +707,15 @@ def serve() -> None:
         open_clip.add_model_config(config)
     sys.argv = ["hpskit", *sys.argv[1:]]
     from hpskit.cli import main as run
+    from hpskit.serving import running
 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    run()
+    apps, make = list[Counted](), running.create_app
+    running.create_app = lambda *args, **more: apps.append(Counted(make(*args, **more))) or apps[0]  # type: ignore
+    try:
+        run()
+    finally:
+        print(json.dumps({"read": apps[0].read, "answered": apps[0].answered}), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from hpskit.serving.wires import add_wires
 from hpskit.web import listen, socket_name
 from small_inputs import information
 
-__all__ = ["Gated", "Served", "gated", "picture", "served"]
+__all__ = ["Gated", "Served", "gated", "picture", "served", "until"]
 
 
 def picture(level: int = 128, size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
@@ -56,6 +56,13 @@ def gated(batch_size: int = 1, name: str = "gated") -> tuple[Gated, Callable[[st
     made = Gated()
     made.open.set()
     return made, lambda _: PlainScorer(made, information(name), batch_size=batch_size, batch_invariant=True)
+
+
+def until(true: Callable[[], Any]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 @dataclass

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from error_fields import at
 from hpskit.errors import ImageError, InputError
 from hpskit.scoring.scorer import load_scorer
 from hpskit.serving.batching import Limits
@@ -110,6 +113,51 @@ def test_a_busy_server_is_asked_again_until_patience_ends() -> None:
         threading.Timer(0.3, made.open.set).start()
         assert client.score([grey(3)], "a") == [3]
         first.join()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "least"),
+    [
+        ({"Retry-After": "1"}, b"Request dropped due to backpressure", 1.0),  # the words of Ray Serve's proxy
+        ({}, b"Request dropped due to backpressure", 0.5),
+        ({"Retry-After": "1"}, b'{"retry_after": 0.01}', 0.01),  # ours says it to the millisecond
+        ({"Retry-After": "0"}, b'["no object"]', 0.0),
+        ({"Retry-After": "soon"}, b"", 0.5),
+    ],
+)
+def test_a_503_is_come_back_to(headers: dict[str, str], body: bytes, least: float) -> None:
+    times: list[float] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            times.append(time.monotonic())
+            good = len(times) == 2
+            said = json.dumps({"results": [{"score": 9.0}]}).encode() if good else body
+            self.send_response(200 if good else 503)
+            for name, value in {"Content-Length": str(len(said)), **({} if good else headers)}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            with Client(f"http://127.0.0.1:{http.server_port}") as client:
+                assert client.score([grey(9)], "a") == [9]
+            assert least <= times[1] - times[0] < 1.25 * least + 2
+            times.clear()
+            hasty = Client(f"http://127.0.0.1:{http.server_port}", patience=least / 2 - 0.001)
+            with hasty, pytest.raises(UnansweredError, check=at(found="answers 503")):
+                hasty.score([grey(9)], "a")
+            assert len(times) == 1
+        finally:
+            http.shutdown()
+            thread.join()
 
 
 def test_a_server_that_comes_back_is_found(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -41,12 +43,16 @@ def test_a_hundred_thousand_scores_never_move(network: str, tmp_path: Path) -> N
     assert (tally.wrong, tally.images >= 100_000) == (0, True)
 
 
-def check_ends(seen: dict[str, int]) -> None:
-    assert "WRONG" not in seen
-    assert seen["TERM: lost"] == 0
+def check_ends(seen: Counter[str]) -> None:
     assert seen["200"]
     assert seen["TERM: exit status 0"]
-    assert not [what for what in seen if what.startswith("TERM: exit status") and not what.endswith(" 0")]
+    exits = r"TERM: exit status 0|KILL: exit status -9"
+    ends = r"(TERM|KILL): (refused connection|broken .(ConnectionReset|BrokenPipe)Error.)"
+    check_only(rf"200|503|{exits}|{ends}", seen)
+
+
+def check_only(good: str, seen: Counter[str]) -> None:
+    assert {what: count for what, count in seen.items() if count and not re.fullmatch(good, what)} == {}
 
 
 def test_ends_lose_no_answer() -> None:
@@ -58,10 +64,10 @@ def test_many_ends_lose_no_answer() -> None:
     check_ends(serving_load.ends(100))
 
 
-def check_attacked(statuses: dict[str, int]) -> None:
-    assert not [status for status in statuses if status.startswith("5")]
-    assert statuses["200"]
-    assert statuses["400"]
+def check_attacked(seen: Counter[str]) -> None:
+    assert seen["200"]
+    assert seen["400"]
+    check_only("200|400|404|413|415|sent|growth", seen)
 
 
 def test_damaged_requests_are_refused() -> None:

@@ -12,8 +12,9 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -24,24 +25,24 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hpskit import __version__
-from hpskit.errors import HpskitError, ImageError, InputError, ModelError
+from hpskit.errors import HpskitError, InputError, ModelError
 from hpskit.files import publish
 from hpskit.pages import page as house
 from hpskit.pages.page import environment
-from hpskit.pixels import Encoded
 from hpskit.scoring.ranking import ranked, win_probability
 from hpskit.serving.batching import BusyError, Job, Limits, Outcome, Scoring, pixels_of
 from hpskit.serving.models import Models
-from hpskit.serving.reading import Asked, Body, bring, no_addresses, read_form, read_json
+from hpskit.serving.reading import Asked, Body, bring, read
 from hpskit.web import RefusedError, bounded, fields_of, install, refused, secured
 
 __all__ = ["Server", "create_app", "new_key", "read_keys"]
 
 _LOG = logging.getLogger("hpskit.serving")
+T = TypeVar("T")
 _BODY_SECONDS = 60.0
-"""Seconds that a body may take to arrive."""
+"""Seconds that a body may take to arrive, and then the images at its addresses."""
 _OPEN = ("/", "/docs", "/openapi.json", "/health", "/ready")
-"""What is told without a key, beside the page's own files."""
+"""What is told without a key, beside the page's own files; docs/serving.md says why."""
 
 
 # Keys
@@ -112,15 +113,16 @@ class Server:
         """Requests at work, and the bytes of their bodies; the event loop alone changes them."""
         self.draining = False
         self.readers = ThreadPoolExecutor(2, thread_name_prefix="hpskit-read")
-        self.fetchers = ThreadPoolExecutor(8, thread_name_prefix="hpskit-fetch") if urls else None
-        for name, help_, read in (
+        self.fetching = asyncio.Semaphore(8)
+        """Addresses that are read at a time: each may hold 50 MB."""
+        for name, help_, value in (
             ("hpskit_requests_at_work", "Requests let in and not answered yet.", lambda: self.requests),
             ("hpskit_body_bytes_at_work", "Bytes of their bodies.", lambda: self.bodies),
             ("hpskit_images_at_work", "Images let in and not scored yet.", lambda: self.scoring.at_work[0]),
             ("hpskit_pixels_at_work", "Their pixels.", lambda: self.scoring.at_work[1]),
             ("hpskit_wait_seconds", "Until what is at work will be done, about.", lambda: self.scoring.wait),
         ):
-            Gauge(name, help_, registry=self.registry).set_function(read)
+            Gauge(name, help_, registry=self.registry).set_function(value)
 
     @staticmethod
     def of(request: Request) -> Server:
@@ -181,13 +183,6 @@ class Server:
         scope.setdefault("hpskit.log", {})["key"] = name
         return None
 
-    def close(self) -> None:
-        """End all threads."""
-        self.scoring.close()
-        self.readers.shutdown(wait=False, cancel_futures=True)
-        if self.fetchers is not None:
-            self.fetchers.shutdown(wait=False, cancel_futures=True)
-
 
 def busy(error: BusyError) -> Response:
     """Make the reply to somebody who may come again."""
@@ -214,7 +209,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        server, begun, statuses = self.server, time.perf_counter(), list[int]()
+        server, begun, statuses = self.server, time.monotonic(), list[int]()
+        scope["hpskit.begun"] = begun
         sending = secured(send, statuses.append)
         scores = scope["method"] == "POST"
         if scores:
@@ -226,7 +222,7 @@ class Guard:
             if reply.status_code in (429, 503):
                 await swallow(receive)  # else whoever still sends would see a broken connection and not the reply
             await reply(scope, receive, sending)
-            server.told(scope, reply.status_code, time.perf_counter() - begun)
+            server.told(scope, reply.status_code, time.monotonic() - begun)
             return
         size = int(dict(scope["headers"]).get(b"content-length", b"0") or 0) if scores else 0
         server.requests += scores
@@ -235,6 +231,9 @@ class Guard:
             await self.app(scope, bounded(receive, server.limits.body), sending)
         except ClientDisconnect:
             statuses.append(499)
+        except asyncio.CancelledError:  # what was let in has taken longer than the end allows
+            if not statuses:
+                await busy(BusyError("has ended", 1.0, status=503))(scope, receive, sending)
         except Exception:  # noqa: BLE001  # a fault of ours: told to nobody but the log
             _LOG.exception("a request failed")
             if not statuses:
@@ -242,12 +241,12 @@ class Guard:
         finally:
             server.requests -= scores
             server.bodies -= size
-            server.told(scope, statuses[0] if statuses else 499, time.perf_counter() - begun)
+            server.told(scope, statuses[0] if statuses else 499, time.monotonic() - begun)
 
 
 async def swallow(receive: Receive) -> None:
-    """Read a body that nobody wants, and keep none of it."""
-    with contextlib.suppress(TimeoutError):
+    """Read a body that nobody wants, and keep none of it, until the server ends."""
+    with contextlib.suppress(TimeoutError, asyncio.CancelledError):
         async with asyncio.timeout(_BODY_SECONDS):
             while (message := await receive())["type"] == "http.request" and message.get("more_body"):
                 pass
@@ -331,17 +330,18 @@ def _described() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-async def body_of(request: Request) -> bytes:
-    """Read a body that arrives in time.
+async def body_of(request: Request, reader: Callable[[bytes], T]) -> T:
+    """Read a body that arrives in time; `reader` has a thread, so that others are answered meanwhile.
 
     Raises:
         RefusedError: it does not.
     """
     try:
         async with asyncio.timeout(_BODY_SECONDS):
-            return await request.body()
+            data = await request.body()
     except TimeoutError:
         raise RefusedError(408, "body", f"did not arrive in {_BODY_SECONDS:.0f} s") from None
+    return await asyncio.get_running_loop().run_in_executor(Server.of(request).readers, reader, data)
 
 
 async def asked(request: Request) -> Asked:
@@ -350,41 +350,17 @@ async def asked(request: Request) -> Asked:
     Raises:
         InputError: it is not as described.
     """
-    server, kind = Server.of(request), request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    data = await body_of(request)
-    if kind == "multipart/form-data":
-        found = await read_form(request.headers, data, server.limits.images)
-    elif kind == "application/json":
-        found = await asyncio.get_running_loop().run_in_executor(server.readers, read_json, data)
-    else:
-        expected = "multipart/form-data or application/json"
-        raise RefusedError(415, "Content-Type", f"is {kind[:100]!r}", expected=expected)
+    server = Server.of(request)
+    found = await body_of(request, partial(read, request.headers, server.limits.images))
+    found.until = request.scope["hpskit.begun"] + found.deadline
     if found.addresses:
-        if server.fetchers is None:
-            raise no_addresses()
+        if not server.urls:
+            closed, cure = "are addresses, which this server does not open", "send files, or start it with --allow-urls"
+            raise RefusedError(400, "images", closed, cure=cure)
         check_count(server, len(found.images))
-        loop, room = asyncio.get_running_loop(), Room(server.limits.body)
-        brought = [
-            loop.run_in_executor(server.fetchers, room.bring, url, f"images[{n}]") for n, url in found.addresses.items()
-        ]
-        for number, image in zip(found.addresses, await asyncio.gather(*brought), strict=True):
-            found.images[number] = image
+        until = min(found.until, time.monotonic() + _BODY_SECONDS)
+        await bring(found, server.fetching, server.limits.body, until)
     return found
-
-
-class Room:
-    """Bytes that the images of one request may have."""
-
-    def __init__(self, size: int) -> None:
-        self.size = self.left = size
-
-    def bring(self, url: str, place: str) -> Encoded | HpskitError:
-        """Bring an image if there is still room."""
-        if self.left <= 0:
-            return ImageError(place, f"is not brought: those before it have {self.size / 1e6:.0f} MB", cure="ask apart")
-        image = bring(url, place)
-        self.left -= len(image.data) if isinstance(image, Encoded) else 0
-        return image
 
 
 def check_count(server: Server, count: int) -> None:
@@ -406,7 +382,7 @@ async def outcomes_of(request: Request, wanted: Asked) -> tuple[str, list[Outcom
     images, pixels = await asyncio.get_running_loop().run_in_executor(server.readers, pixels_of, wanted.images)
     log = request.scope.setdefault("hpskit.log", {})
     log.update(model=model, images=len(images), pixels=sum(pixels))
-    job = server.scoring.submit(model, images, wanted.prompts, pixels, deadline=wanted.deadline or math.inf)
+    job = server.scoring.submit(model, images, wanted.prompts, pixels, until=wanted.until)
     outcomes = await _while_wanted(request, job)
     server.count(model, outcomes)
     for outcome in outcomes:
@@ -472,13 +448,14 @@ async def rank(request: Request) -> Response:
 async def compare(request: Request) -> Response:
     """Compare two images of one prompt: the modelled probability that people prefer the first."""
     wanted = await asked(request)
-    if len(wanted.images) != 2 or len(set(wanted.prompts)) > 1:
-        raise InputError("images", f"are {len(wanted.images)}", expected="two, for one prompt")
+    if len(wanted.images) != 2:
+        raise InputError("images", f"are {len(wanted.images)}", expected="two")
+    if len(set(wanted.prompts)) > 1:
+        raise InputError("prompt", "has several texts", expected="one: a comparison is of one prompt")
     model, outcomes = await outcomes_of(request, wanted)
     facts, scores = Server.of(request).models.facts[model], scores_of(outcomes)
-    chance = (
-        None if facts.log_odds_per_point is None else win_probability(scores[0], scores[1], facts.log_odds_per_point)
-    )
+    odds = facts.log_odds_per_point
+    chance = None if odds is None else win_probability(scores[0], scores[1], odds)
     return JSONResponse({"model": model, "identity": facts.info.identity, "scores": scores, "win_probability": chance})
 
 
@@ -542,7 +519,8 @@ def create_app(server: Server, *, wires: Callable[[FastAPI], None] | None = None
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
         yield
-        server.close()
+        server.scoring.close()
+        server.readers.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(title="hpskit serve", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False

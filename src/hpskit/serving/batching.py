@@ -102,7 +102,7 @@ class Scoring:
     # What is let in
 
     def submit(self, model: str, images: Sequence[Encoded | HpskitError], prompts: Sequence[str], pixels: Sequence[int],
-               *, deadline: float = math.inf) -> Job:  # fmt: skip
+               *, until: float = math.inf) -> Job:  # fmt: skip
         """Let N images in, or refuse all of them.
 
         Args:
@@ -110,11 +110,11 @@ class Scoring:
             images: bytes, or why there are none: such an image has its outcome already.
             prompts: one for each.
             pixels: of each image, as `pixels_of` tells.
-            deadline: seconds after which the answer is of no use.
+            until: when the answer is of no use any more, by the monotonic clock.
 
         Raises:
-            BusyError: the queue is full, or will take longer than the deadline.
-            RefusedError: the images are more than the queue can ever hold.
+            BusyError: the queue is full, or will take longer than that.
+            RefusedError: it is over already, or the images are more than the queue can ever hold.
         """
         broken = [image if isinstance(image, HpskitError) else None for image in images]
         count, size = broken.count(None), sum(pixels)
@@ -122,16 +122,18 @@ class Scoring:
             expected = f"at most {self.limits.images:,} images with {self.limits.pixels / 1e6:,.0f} megapixels"
             found = f"are {count:,} with {size / 1e6:,.0f} megapixels"
             raise RefusedError(413, "images", found, expected=expected, cure="send fewer at a time")
-        job = Job(model, prompts, pixels, time.monotonic() + deadline, [*broken], count)
+        job = Job(model, prompts, pixels, until, [*broken], count)
+        if (left := until - time.monotonic()) <= 0:
+            raise too_late()
         with self._changed:
             wait = self._wait()
             own = count * self._seconds[model]
             if self._held.total() + count > self.limits.images or self._pixels + size > self.limits.pixels:
                 raise BusyError("has no room for more images", wait / 2)
             step = self.models.facts[model].batch_size  # is tried where nothing waits: only so is the time learnt
-            if wait + own > deadline and (self._held.total() or count > step):
-                found = f"would take about {wait + own:.2g} s"
-                raise BusyError(found, wait + own - deadline, place=f"deadline of {deadline:g} s")
+            if wait + own > left and (self._held.total() or count > step):
+                found = f"is over in {left:.2g} s, and the answer would take about {wait + own:.2g} s"
+                raise BusyError(found, wait + own - left, place="deadline")
             if not self._held.total():
                 self._moved = time.monotonic()
             self._held[model] += count
@@ -273,7 +275,7 @@ class Scoring:
             job.done.set_result([outcome for outcome in job.outcomes if outcome is not None])
 
 
-def too_late() -> HpskitError:
+def too_late() -> RefusedError:
     """Make the outcome of an image whose turn came when its deadline was over."""
     return RefusedError(504, "deadline", "was over before the image's turn came", cure="ask again, or allow more time")
 

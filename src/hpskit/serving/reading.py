@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import contextlib
-import http.client
 import ipaddress
 import json
+import math
 import socket
+import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import httpx
 from pydantic import Field
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -24,18 +25,18 @@ from hpskit import __version__
 from hpskit.errors import HpskitError, ImageError, InputError, printable
 from hpskit.pixels import Encoded
 from hpskit.schema import Expected, Strict, parse
-from hpskit.scoring.addresses import brought
 from hpskit.web import RefusedError
 
-__all__ = ["Asked", "Body", "bring", "decode", "read_form", "read_json"]
+__all__ = ["Asked", "Body", "bring", "decode", "read"]
 
 _LONGEST_PROMPT = 20_000
 """Characters. Networks read some hundred; more is no prompt."""
 _LONGEST_DEADLINE = 3_600.0
 _MOST_PARTS = 1_000_000
 """Commas, quotes and brackets of a document: 64 MB of `[[],[],…` would take gigabytes before anybody counts them."""
-_IMAGE_URL, _PATIENCE = 50_000_000, 60.0
-"""Most bytes and seconds of an image that is brought from an address."""
+_IMAGE_URL, _SILENCE, _REDIRECTS = 50_000_000, 30.0, 10
+"""Most bytes, seconds of silence and redirects of an image at an address."""
+_CERTIFICATES = ssl.create_default_context()
 
 Prompt = Annotated[str, Field(max_length=_LONGEST_PROMPT)]
 
@@ -64,9 +65,30 @@ class Asked:
     """One for each image."""
     images: list[Encoded | HpskitError]
     model: str = ""
-    deadline: float | None = None
+    deadline: float = math.inf
+    """Seconds from the head of the request after which the answer is of no use."""
+    until: float = math.inf
+    """When that is, by the monotonic clock."""
     addresses: dict[int, str] = field(default_factory=dict)
     """Images that are still to be brought, by their number."""
+
+
+def read(headers: Headers, most: int, data: bytes) -> Asked:
+    """Read a body with at most this many images.
+
+    Raises:
+        InputError: it is not as described; a RefusedError if it is of another type or has more.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        try:
+            read_form(headers, data, most).send(None)  # in memory nothing of it waits; a loop would take 1 ms to make
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        raise AssertionError("forms are read without waiting")
+    if kind == "application/json":
+        return read_json(data)
+    raise RefusedError(415, "Content-Type", f"is {kind[:100]!r}", expected="multipart/form-data or application/json")
 
 
 def read_json(data: bytes) -> Asked:
@@ -84,9 +106,8 @@ def read_json(data: bytes) -> Asked:
             images.append(ImageError(f"images[{number}]", "was not brought"))
         else:
             images.append(decode(text, f"images[{number}]"))
-    asked = Asked(prompts=aligned(body.prompt, len(images)), images=images, model=body.model, addresses=addresses)
-    asked.deadline = body.deadline
-    return asked
+    prompts, deadline = aligned(body.prompt, len(images)), body.deadline or math.inf
+    return Asked(prompts=prompts, images=images, model=body.model, deadline=deadline, addresses=addresses)
 
 
 def parsed(data: bytes) -> Any:
@@ -96,7 +117,7 @@ def parsed(data: bytes) -> Any:
         InputError: it is none.
         RefusedError: it has too many parts.
     """
-    if sum(map(data.count, (b",", b'"', b"[", b"{"))) > _MOST_PARTS:
+    if sum(data.count(mark) for mark in (b",", b'"', b"[", b"{")) > _MOST_PARTS:
         found = f"has more than {_MOST_PARTS:,} commas, quotes and brackets"
         raise RefusedError(413, "body", found, cure="send fewer images at a time")
     try:
@@ -163,10 +184,9 @@ async def read_form(headers: Headers, data: bytes, most: int) -> Asked:
     if max(map(len, texts["prompt"])) > _LONGEST_PROMPT:
         raise InputError("prompt", "is too long", expected=f"at most {_LONGEST_PROMPT:,} characters")
     prompts = texts["prompt"]
-    asked = Asked(prompts=aligned(prompts[0] if len(prompts) == 1 else prompts, len(images)), images=images)
-    asked.model = "".join(texts["model"][:1])
-    asked.deadline = seconds_of(texts["deadline"][0]) if texts["deadline"] else None
-    return asked
+    deadline = seconds_of(texts["deadline"][0]) if texts["deadline"] else math.inf
+    prompts = aligned(prompts[0] if len(prompts) == 1 else prompts, len(images))
+    return Asked(prompts=prompts, images=images, model="".join(texts["model"][:1]), deadline=deadline)
 
 
 def fields_of(form: FormData) -> tuple[list[Encoded | HpskitError], dict[str, list[str]]]:
@@ -205,19 +225,27 @@ def seconds_of(text: str) -> float:
 # Images at addresses
 
 
-def _connect_public(
-    address: tuple[str, int], timeout: float | None = None, source_address: Any = None
-) -> socket.socket:
-    """Connect to a host that is on the public internet: what was looked up is looked at, and connected to."""
-    host, port = address
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for *_, (ip, *_rest) in found:
-        if not is_public(str(ip)):
-            raise PermissionError(f"{host} is a private address")
-    for *_, place in found:
-        with contextlib.suppress(OSError):
-            return socket.create_connection((str(place[0]), int(place[1])), timeout, source_address)
-    raise ConnectionError(f"{host} does not answer")
+class _Public(httpx.AsyncHTTPTransport):
+    """Connects to hosts on the public internet alone: what was looked up is looked at, and connected to."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__(verify=_CERTIFICATES)
+        self._until = until
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; each redirect comes here, too."""
+        host = request.url.raw_host.decode("ascii")
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        ips = [str(place[0]) for *_, place in found]
+        if not all(map(is_public, ips)):
+            raise PermissionError(host)
+        for ip in ips:
+            url, half = request.url.copy_with(host=ip), (self._until - time.monotonic()) / 2  # the next has a turn, too
+            said = {"timeout": {**request.extensions["timeout"], "connect": half}, "sni_hostname": host}
+            with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                own = httpx.Request("GET", url, headers=request.headers, extensions=said)
+                return await super().handle_async_request(own)
+        raise httpx.ConnectError(f"{host} does not answer")
 
 
 def is_public(text: str) -> bool:
@@ -231,54 +259,49 @@ def is_public(text: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-class _Http(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_public(http.client.HTTPConnection), req)
+async def bring(asked: Asked, turns: asyncio.Semaphore, most: int, until: float) -> None:
+    """Bring the images that are at addresses; one that is not here by `until` is an error in its place.
+
+    Connecting, TLS, heads and redirects count. Images behind the first `most` bytes are not brought.
+    """
+    left, beyond = most, f"is not brought: those before it have {most / 1e6:.0f} MB"
+
+    async def one(number: int, url: str) -> None:
+        nonlocal left
+        place = f"images[{number}]"
+        try:
+            async with asyncio.timeout(until - time.monotonic()), turns:
+                image = await brought(url, place, until) if left > 0 else ImageError(place, beyond, cure="ask apart")
+        except TimeoutError:
+            image = ImageError(place, "was not here in time", cure="send the file, or fewer addresses at a time")
+        left -= len(image.data) if isinstance(image, Encoded) else 0
+        asked.images[number] = image
+
+    await asyncio.gather(*(one(number, url) for number, url in asked.addresses.items()))
 
 
-class _Https(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_public(http.client.HTTPSConnection), req)
-
-
-def _public(kind: type[http.client.HTTPConnection]) -> Any:
-    def make(*arguments: Any, **options: Any) -> http.client.HTTPConnection:
-        made = kind(*arguments, **options)
-        made._create_connection = _connect_public  # type: ignore[attr-defined]  # where both kinds connect
-        return made
-
-    return make
-
-
-def public_opener() -> urllib.request.OpenerDirector:
-    """Make an opener of public http(s) addresses alone: each redirect is looked at again, and no proxy is asked."""
-    made = urllib.request.OpenerDirector()
-    for handler in (_Http, _Https, urllib.request.HTTPRedirectHandler, urllib.request.HTTPDefaultErrorHandler,
-                    urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler):  # fmt: skip
-        made.add_handler(handler())
-    made.addheaders = [("User-Agent", f"hpskit/{__version__}"), ("Accept", "image/*, */*;q=0.1")]
-    return made
-
-
-_OPENER = public_opener()
-
-
-def bring(url: str, place: str) -> Encoded | HpskitError:
-    """Bring an image from a public address; or return why that failed. Nothing of a private network is told."""
+async def brought(url: str, place: str, until: float) -> Encoded | ImageError:
+    """Read an image at a public address; or return why that failed. Nothing of a private network is told."""
+    parts, size, options = list[bytes](), 0, dict[str, Any](timeout=_SILENCE, trust_env=False)
+    headers = {"User-Agent": f"hpskit/{__version__}", "Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
     try:
-        return Encoded(brought(url, time.monotonic() + _PATIENCE, opener=_OPENER, most=_IMAGE_URL), place)
-    except ImageError as error:
-        return ImageError(place, error.found, expected=error.expected)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return ImageError(place, f"cannot be brought (status {error.code})", cure="check the address")
-    except Exception as error:  # noqa: BLE001  # whatever urllib makes of an answer
-        private = "private address" in str(error)
+        # a client for each: one that keeps connections could ask a host through that of another at the same address
+        async with httpx.AsyncClient(transport=_Public(until), headers=headers, **options) as client:
+            request = client.build_request("GET", url)
+            for _ in range(_REDIRECTS + 1):  # by hand: httpx would read all that comes with a redirect
+                reply = await client.send(request, stream=True)
+                if reply.next_request is None:
+                    break
+                request = reply.next_request
+            if not reply.is_success:
+                return ImageError(place, f"cannot be brought (status {reply.status_code})", cure="check the address")
+            async for part in reply.aiter_raw():
+                parts.append(part)
+                size += len(part)
+                if size > _IMAGE_URL:
+                    return ImageError(place, f"has more than {_IMAGE_URL / 1e6:g} MB", cure="give the image itself")
+    except Exception as error:  # noqa: BLE001  # whatever httpx makes of an address or an answer
+        private = isinstance(error, PermissionError)
         why = "is at a private address" if private else f"cannot be brought ({type(error).__name__})"
         return ImageError(place, why, expected="an image at a public http(s) address")
-
-
-def no_addresses() -> RefusedError:
-    """Refuse addresses where the server takes none."""
-    cure = "send the files, or let the server be started with --allow-urls"
-    return RefusedError(400, "images", "are addresses, which this server does not open", cure=cure)
+    return Encoded(b"".join(parts), place) if size else ImageError(place, "is empty (0 bytes)", expected="an image")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -49,16 +50,32 @@ class _Draining(uvicorn.Server):
 def make_server(
     models: Sequence[str],
     *,
-    arch: str | None,
-    precision: str,
-    device: str,
-    batch_size: int | None,
-    memory: float | None,
-    keys: Path | None,
-    urls: bool,
-    limits: Limits | None,
+    arch: str | None = None,
+    precision: str = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    memory: float | None = None,
+    keys: Path | None = None,
+    urls: bool = False,
+    limits: Limits | None = None,
 ) -> Server:
-    """Load scorers, and make what serves them; see `run`."""
+    """Load scorers, and make what serves them.
+
+    Args:
+        models: names, checkpoints or `FILE.py:NAME`; the first is the default.
+        arch: of those that are checkpoint files; see `hpskit.load_scorer`.
+        precision: see `hpskit.load_scorer`, as for `device`.
+        device: where the networks run.
+        batch_size: images of a step; see `batch_invariant` of `hpskit.load_scorer`.
+        memory: GB of weights in memory at a time; those used longest ago are let go.
+        keys: file of `new_key`; without it everybody is let in.
+        urls: whether images at public addresses are brought.
+        limits: bounds of the queue.
+
+    Raises:
+        InputError: an option is impossible.
+        ModelError: a scorer cannot be loaded.
+    """
     if not models:
         raise InputError("--model", "is missing", expected="at least one")
     known = None if keys is None else read_keys(keys)
@@ -84,53 +101,28 @@ def run(
     *,
     host: str = "127.0.0.1",
     port: int = 8200,
-    arch: str | None = None,
-    precision: str = "auto",
-    device: str = "auto",
-    batch_size: int | None = None,
-    memory: float | None = None,
-    keys: Path | None = None,
     wires: Sequence[str] = (),
-    urls: bool = False,
-    limits: Limits | None = None,
     log: bool = True,
     said: Callable[[str], None] = print,
+    **settings: Any,
 ) -> None:
     """Serve scorers until the process is told to end.
 
     Args:
-        models: names, checkpoints or `FILE.py:NAME`; the first is the default.
+        models: see `make_server`.
         host: address to listen on.
         port: 0 is any that is free.
-        arch: of those that are checkpoint files; see `hpskit.load_scorer`.
-        precision: see `hpskit.load_scorer`, as for `device`.
-        device: where the networks run.
-        batch_size: images of a step; see `batch_invariant` of `hpskit.load_scorer`.
-        memory: GB of weights in memory at a time; those used longest ago are let go.
-        keys: file of `new_key`; without it everybody is let in.
         wires: names of protocols of others.
-        urls: whether images at public addresses are brought.
-        limits: bounds of the queue.
         log: write a line of JSON to standard error for each request.
         said: gets the address once the server listens, and what is odd.
+        settings: of `make_server`.
 
     Raises:
-        InputError: the address is taken, or an option is impossible.
-        ModelError: a scorer cannot be loaded.
+        InputError: the address is taken; and see `make_server`.
     """
     add = add_wires(list(wires))
     listening = listen(host, port)  # before gigabytes are read
-    server = make_server(
-        models,
-        arch=arch,
-        precision=precision,
-        device=device,
-        batch_size=batch_size,
-        memory=memory,
-        keys=keys,
-        urls=urls,
-        limits=limits,
-    )
+    server = make_server(models, **settings)
     if log:
         logger, handler = logging.getLogger("hpskit.serving"), logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
@@ -140,12 +132,12 @@ def run(
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=3,
         timeout_keep_alive=75,
     )
     for name, facts in server.models.facts.items():
         if not facts.equal:
             said(f"note: the last bits of {name} depend on what is scored beside an image on this device")
-    note_access(host, keys, said)
+    note_access(host, settings.get("keys"), said)
     said(f"http://{socket_name(listening)}")
     _Draining(config, server).run(sockets=[listening])

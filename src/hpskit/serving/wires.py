@@ -18,9 +18,9 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
-from hpskit.errors import HpskitError, ImageError, InputError
+from hpskit.errors import HpskitError, InputError
 from hpskit.pixels import Encoded
 from hpskit.schema import parse
 from hpskit.serving.app import Server, body_of, outcomes_of, scores_of
@@ -29,6 +29,8 @@ from hpskit.serving.reading import Asked, aligned, decode, parsed
 from hpskit.web import RefusedError
 
 __all__ = ["WIRES", "add_wires", "unpickled"]
+
+_Image = Encoded | HpskitError
 
 
 class _Turn(BaseModel):
@@ -49,26 +51,16 @@ class UniRL(BaseModel):
     grad_mode: bool = False
 
 
-class FlowFactory(BaseModel):
-    """Body of Flow-Factory's `POST /compute`; its client says `prompt`, its example server `prompts`."""
+class Lists(BaseModel):
+    """Body of Flow-Factory's `POST /compute`, whose client says `prompt`, and of the pickle wire without pickle."""
 
-    prompt: list[str]
-    image: list[str]
-
-
-class Plain(BaseModel):
-    """Body of the pickle wires without pickle: images in base64."""
-
-    images: list[str]
-    prompts: list[str] | None = None
+    images: Annotated[list[str], Field(validation_alias=AliasChoices("images", "image"))]
+    prompts: Annotated[list[str] | None, Field(validation_alias=AliasChoices("prompts", "prompt"))] = None
 
 
 async def unirl(request: Request) -> Response:
     """Score for UniRL: every request by every reward that it names; a failure is told for its request and reward."""
-    body = parse(UniRL, parsed(await body_of(request)), "body")
-    if body.protocol_version != "1" or body.grad_mode:
-        found = "wants gradients" if body.grad_mode else f"is of protocol {body.protocol_version[:20]!r}"
-        raise InputError("body", found, expected="protocol 1 without gradients")
+    body, images = await body_of(request, _of_unirl)
     results: list[dict[str, dict[str, float]]] = [{} for _ in body.requests]
     errors: list[dict[str, str]] = [{} for _ in body.requests]
     names = list(dict.fromkeys(name for wanted in body.requests for name in wanted.required_rewards))
@@ -76,11 +68,8 @@ async def unirl(request: Request) -> Response:
         Server.of(request).models.named(name)
     for name in names:
         rows = [n for n, wanted in enumerate(body.requests) if name in wanted.required_rewards]
-        turns = [body.requests[n].history[-1] for n in rows]
-        images = [decode(turn.image_b64, f"requests[{n}]") if turn.image_b64 else ImageError(
-            f"requests[{n}]", "has no image_b64", expected="an image; videos are not scored")
-            for n, turn in zip(rows, turns, strict=True)]  # fmt: skip
-        asked = Asked(prompts=aligned([turn.text for turn in turns], len(images)), images=images, model=name)
+        texts = [body.requests[n].history[-1].text for n in rows]
+        asked = Asked(prompts=aligned(texts, len(rows)), images=[images[n] for n in rows], model=name)
         _, outcomes = await outcomes_of(request, asked)
         for n, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, float):
@@ -91,13 +80,17 @@ async def unirl(request: Request) -> Response:
                          "protocol_version": "1"})  # fmt: skip
 
 
+def _of_unirl(data: bytes) -> tuple[UniRL, list[_Image]]:
+    body = parse(UniRL, parsed(data), "body")
+    if body.protocol_version != "1" or body.grad_mode:
+        found = "wants gradients" if body.grad_mode else f"is of protocol {body.protocol_version[:20]!r}"
+        raise InputError("body", found, expected="protocol 1 without gradients")
+    return body, [decode(one.history[-1].image_b64 or "", f"requests[{n}]") for n, one in enumerate(body.requests)]
+
+
 async def flow_factory(request: Request) -> Response:
     """Score for Flow-Factory, which has one number for each image and no place for an error of one."""
-    said = parsed(await body_of(request))
-    if isinstance(said, dict):
-        said = {"prompt": said.get("prompts"), "image": said.get("images")} | said
-    body = parse(FlowFactory, said, "body")
-    outcomes = await _scored(request, body.prompt, [decode(text, f"image[{n}]") for n, text in enumerate(body.image)])
+    outcomes = await _scored(request, *await body_of(request, _of_lists))
     return JSONResponse({"rewards": scores_of(outcomes)})
 
 
@@ -110,20 +103,8 @@ async def pickled(request: Request) -> Response:
             return JSONResponse(said, status)
         return Response(pickle.dumps(said, protocol=4), status, media_type="application/octet-stream")
 
-    data = await body_of(request)
     try:
-        if plain:
-            body = parse(Plain, parsed(data), "body")
-            texts = body.prompts
-            images = [decode(text, f"images[{n}]") for n, text in enumerate(body.images)]
-        else:
-            texts, images = _of_pickle(unpickled(data))
-        if texts is None:
-            model = Server.of(request).models
-            if model.facts[model.default].reads_prompt:
-                raise InputError("prompts", "are missing", expected=f"texts: {model.default} reads them")
-            texts = ["-"] * len(images)
-        scores = scores_of(await _scored(request, texts, images))
+        scores = scores_of(await _scored(request, *await body_of(request, _of_lists if plain else _of_pickle)))
     except RefusedError:
         raise  # 429 and its kin: clients look at the status
     except HpskitError as error:
@@ -131,14 +112,25 @@ async def pickled(request: Request) -> Response:
     return reply({"outputs": scores, "scores": scores})  # the words of flow_grpo, and of verl-omni
 
 
-async def _scored(request: Request, prompts: list[str], images: list[Encoded | HpskitError]) -> list[Outcome]:
+def _of_lists(data: bytes) -> tuple[list[str] | None, list[_Image]]:
+    body = parse(Lists, parsed(data), "body")
+    return body.prompts, [decode(text, f"images[{n}]") for n, text in enumerate(body.images)]
+
+
+async def _scored(request: Request, prompts: list[str] | None, images: list[_Image]) -> list[Outcome]:
+    models = Server.of(request).models
+    if prompts is None:
+        if models.facts[models.default].reads_prompt:
+            raise InputError("prompts", "are missing", expected=f"texts: {models.default} reads them")
+        prompts = ["-"] * len(images)
     if not images:
         raise InputError("images", "there are none")
     _, outcomes = await outcomes_of(request, Asked(prompts=aligned(prompts, len(images)), images=images))
     return outcomes
 
 
-def _of_pickle(said: object) -> tuple[list[str] | None, list[Encoded | HpskitError]]:
+def _of_pickle(data: bytes) -> tuple[list[str] | None, list[_Image]]:
+    said = unpickled(data)
     if not isinstance(said, dict) or not isinstance(said.get("images"), list | tuple):
         raise InputError("body", "has no images", expected="a dict with images and prompts")
     if not all(isinstance(image, bytes) for image in said["images"]):
@@ -148,7 +140,7 @@ def _of_pickle(said: object) -> tuple[list[str] | None, list[Encoded | HpskitErr
         isinstance(prompts, list | tuple) and all(isinstance(text, str) for text in prompts)
     ):
         raise InputError("prompts", "are not texts", expected="a list or a NumPy array of str")
-    images: list[Encoded | HpskitError] = [Encoded(data, f"images[{n}]") for n, data in enumerate(said["images"])]
+    images: list[_Image] = [Encoded(data, f"images[{n}]") for n, data in enumerate(said["images"])]
     return None if prompts is None else list(prompts), images
 
 
