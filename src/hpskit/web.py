@@ -14,8 +14,6 @@ from starlette.types import Message, Receive, Send
 
 from hpskit.errors import HpskitError, InputError
 
-__all__ = ["HEADERS", "RefusedError", "bounded", "fields_of", "install", "listen", "refused", "secured", "socket_name"]
-
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "

@@ -5,26 +5,31 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import httpx
 import pytest
+import torch
 from PIL import Image
 from starlette.routing import Mount
 
+from chat_server import says, serve
 from hpskit.errors import InputError
 from hpskit.pixels import Encoded
 from hpskit.scoring.scorer import NetworkScorer, PlainScorer, load_scorer
 from hpskit.serving.app import create_app, hashed, new_key, read_keys
 from hpskit.serving.batching import Limits
 from hpskit.serving.client import content
+from hpskit.serving.models import images_at_once, size_of
 from scoring_server import Gated, Served, gated, picture, served, until
 from small_inputs import information
 
@@ -196,6 +201,54 @@ def test_a_deadline_counts_from_the_head_of_the_request() -> None:
     assert made.steps == [1]
 
 
+# The estimate of the wait
+
+
+def test_a_step_of_one_shape_takes_as_long_with_one_image_as_with_all() -> None:
+    """So the wait is a number of steps, whoever asked for how many images; times are known here."""
+    _, load = gated(batch_size=16)
+    with served(load=load) as server:
+        scoring, facts = server.server.scoring, server.server.models.facts
+        for at_once, expected in (
+            (16, {0: 0, 1: 0.5, 16: 0.5, 17: 1, 160: 5}),
+            (2, {0: 0, 1: 0.5, 16: 4, 17: 4.5, 160: 40}),
+            (1, {0: 0, 1: 0.5, 16: 8, 17: 8.5, 160: 80}),
+        ):
+            facts["gated"] = replace(facts["gated"], at_once=at_once)
+            scoring._seconds["gated"] = 0.5
+            for count, wait in expected.items():
+                scoring._held["gated"] = count
+                assert scoring.wait == wait
+        scoring._held.clear()
+
+
+def test_single_images_do_not_make_the_estimate_too_long() -> None:
+    """Each step takes 50 ms here, whatever is in it."""
+    _, load = gated(batch_size=16)
+    with served(load=load) as server:
+        facts = server.server.models.facts
+        facts["gated"] = replace(facts["gated"], at_once=16)
+        scorer = server.server.models.get("gated")
+        scorer.outcomes = lambda images, _: time.sleep(0.05) or [1.0] * len(images)  # type: ignore[method-assign]
+        for count in (1, 32):
+            for _ in range(20):
+                assert server.score(*[picture()] * count).status_code == 200
+            assert 0.04 <= server.server.scoring._seconds["gated"] < 0.2
+        assert server.score(*[picture()] * 32, deadline="1").status_code == 200, "two steps"
+
+
+def test_how_many_images_take_as_long_as_one() -> None:
+    alone, plain = load_scorer("mini", batch_invariant=True), gated(batch_size=16)[1]("")
+    size, here = size_of(alone)
+    assert (size > 1_000_000, here, size_of(plain)) == (True, True, (0, True))
+    assert images_at_once(alone, here=True) == min(8, os.cpu_count() or 1)
+    assert images_at_once(alone, here=False) == alone.batch_size == 8
+    assert images_at_once(plain, here=True) == 1
+    assert isinstance(alone, NetworkScorer)
+    alone._network = torch.nn.Linear(4, 4, device="meta")  # type: ignore[assignment]
+    assert size_of(alone) == (80, False)
+
+
 def test_who_goes_away_is_not_scored() -> None:
     made, load = gated()
     with served(load=load) as server, ThreadPoolExecutor() as pool:
@@ -245,6 +298,24 @@ def test_models_share_a_budget_of_memory(files: list[bytes]) -> None:
                 assert name in loaded
     with pytest.raises(InputError, match="raise --memory"), served("mini", budget=size - 1):
         pass
+
+
+def test_a_judge_is_asked_about_one_image_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer may cost money; and nobody knows whether it gives the same answer again."""
+    monkeypatch.setenv("HPSKIT_JUDGE_KEY", "k")
+    with serve(lambda prompt, _: says({"score": len(prompt)})) as judge, served(f"judge:{judge.url}/m") as server:
+        assert judge.asked.total() == 1
+        (listed,) = server.http.get("/v1/models").json()["models"]
+        assert (listed["batch_invariant"], listed["images_per_step"]) == (False, 8)
+        assert server.score(picture(), picture(), prompt="a cat").json()["results"] == [{"score": 5.0}] * 2
+        assert judge.asked == {"noise 0": 1, "a cat": 2}
+
+
+def test_a_scorer_of_code_is_tried_with_one_image_and_believed() -> None:
+    made, load = gated(batch_size=8)
+    with served(load=load) as server:
+        assert made.steps == [1]
+        assert server.http.get("/v1/models").json()["models"][0]["batch_invariant"] is True
 
 
 def test_two_models_of_one_name_are_refused() -> None:

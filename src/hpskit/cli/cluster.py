@@ -23,8 +23,6 @@ from hpskit.cli.options import (
     step_progress,
 )
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Score and generate on many machines, each input exactly once.", no_args_is_help=True)
 
 

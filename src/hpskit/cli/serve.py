@@ -11,8 +11,6 @@ import typer
 from hpskit.cli.options import Arch, Cluster, Device, Precision, Processes, echo
 from hpskit.errors import InputError, need
 
-__all__ = ["serve"]
-
 
 def serve(
     models: Annotated[

@@ -13,8 +13,6 @@ from hpskit.cluster.ray_data import joined
 from hpskit.images.run import GenerateRun, Made
 from hpskit.images.run import generate as work
 
-__all__ = ["generate"]
-
 
 def generate(run: GenerateRun, *, workers: int | None = None, address: str = "") -> Made:
     """Make all images that are not there yet, and return the states of all.

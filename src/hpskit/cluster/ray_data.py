@@ -34,8 +34,6 @@ from hpskit.cluster.shards import BYTES, ROWS, Columns, Shard, blocks, is_local
 from hpskit.cluster.store import Store
 from hpskit.errors import HpskitError, InputError, printable
 
-__all__ = ["Cluster", "identity", "joined", "score"]
-
 SPARE = 3
 """Processors that actors leave to what reads, filters and writes: without them a plan hangs."""
 STORE = 2_000_000_000

@@ -29,8 +29,6 @@ from hpskit.cluster.store import FORMAT, OUTCOMES, Store
 from hpskit.errors import InputError, OutputError, listed, shown
 from hpskit.stage import Progress, check_same_run, goes_on
 
-__all__ = ["ScoreShards", "Summary", "run"]
-
 ELSEWHERE = "choose another --output"
 _ROUNDS = 2
 """Ray deletes what a killed run had written and not yet noted, which is found when all is counted, and made then."""

@@ -19,8 +19,6 @@ from hpskit.scoring.book import shortest
 from hpskit.scoring.scorer import PreferenceScorer, load_scorer
 from hpskit.scoring.streaming import Outcome, by_halves, stream
 
-__all__ = ["Loading", "scored"]
-
 _THREADS = 16
 """Threads that bring and decode images where they are at addresses, or a GPU waits for them."""
 TEXTS = ("shard", "outcome", "id", "error", "scorer")

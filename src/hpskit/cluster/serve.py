@@ -24,8 +24,6 @@ from hpskit.serving.running import make_server, note_access
 from hpskit.serving.wires import add_wires
 from hpskit.web import listen
 
-__all__ = ["run"]
-
 _NAME = "hpskit"
 _BUSY = 8
 """Requests at work for each replica, beyond which one more is started."""

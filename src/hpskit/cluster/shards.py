@@ -31,8 +31,6 @@ from hpskit.scoring.addresses import Address, as_address
 from hpskit.scoring.shards import read_shard
 from hpskit.scoring.tables import LOOKED_AT, Table, choose_columns, common_schema
 
-__all__ = ["END", "ROWS", "Columns", "Shard", "blocks", "columns_of", "reachable", "storage"]
-
 ROWS = 512
 """Rows of a block, at most."""
 BYTES = 64 << 20

@@ -27,8 +27,6 @@ from hpskit.cluster.shards import SHIFT, Shard, is_local, reachable, storage
 from hpskit.errors import OutputError, listed
 from hpskit.files import JSON, held, json_text, publish
 
-__all__ = ["FORMAT", "OUTCOMES", "Store", "Tally"]
-
 FORMAT = "hpskit cluster scores 1"
 RECORD = "_hpskit.json"
 OUTCOMES = ("scores", "errors", "ends")

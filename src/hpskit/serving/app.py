@@ -35,8 +35,6 @@ from hpskit.serving.models import Models
 from hpskit.serving.reading import Asked, Body, bring, read
 from hpskit.web import RefusedError, bounded, fields_of, install, refused, secured
 
-__all__ = ["Server", "create_app", "new_key", "read_keys"]
-
 _LOG = logging.getLogger("hpskit.serving")
 T = TypeVar("T")
 _BODY_SECONDS = 60.0

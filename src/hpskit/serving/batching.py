@@ -23,11 +23,9 @@ from hpskit.scoring.streaming import Prepared, by_halves, prepare
 from hpskit.serving.models import Models
 from hpskit.web import RefusedError
 
-__all__ = ["BusyError", "Limits", "Outcome", "Scoring", "pixels_of"]
-
 _LOG = logging.getLogger("hpskit.serving")
 _SMOOTHING = 0.2
-"""Weight of the newest step in the mean time of an image."""
+"""Weight of the newest step in the mean time of a round."""
 
 Outcome = float | HpskitError
 """A score, or why there is none."""
@@ -92,6 +90,7 @@ class Scoring:
         """Images of each model that were let in and have no outcome yet."""
         self._pixels = 0
         self._seconds = {name: facts.seconds for name, facts in models.facts.items()}
+        """Of a round of each model: see `Facts.at_once`."""
         self._moved = time.monotonic()
         """When an image was last finished, or came to an idle server."""
         self._ending = self._busy = False
@@ -127,7 +126,7 @@ class Scoring:
             raise too_late()
         with self._changed:
             wait = self._wait()
-            own = count * self._seconds[model]
+            own = self._rounds(model, count) * self._seconds[model]
             if self._held.total() + count > self.limits.images or self._pixels + size > self.limits.pixels:
                 raise BusyError("has no room for more images", wait / 2)
             step = self.models.facts[model].batch_size  # is tried where nothing waits: only so is the time learnt
@@ -146,7 +145,10 @@ class Scoring:
         return job
 
     def _wait(self) -> float:
-        return sum(count * self._seconds[name] for name, count in self._held.items())
+        return sum(self._rounds(name, count) * self._seconds[name] for name, count in self._held.items())
+
+    def _rounds(self, model: str, count: int) -> int:
+        return math.ceil(count / self.models.facts[model].at_once)
 
     @property
     def wait(self) -> float:
@@ -249,7 +251,7 @@ class Scoring:
         found = by_halves(scorer.outcomes, [image for *_, image in step], prompts)
         seconds = time.perf_counter() - begun
         with self._changed:
-            self._seconds[model] += _SMOOTHING * (seconds / len(step) - self._seconds[model])
+            self._seconds[model] += _SMOOTHING * (seconds / self._rounds(model, len(step)) - self._seconds[model])
         self._stepped(model, len(step), seconds)
         return [one if isinstance(one, float) and math.isfinite(one) else self._failed(model, one) for one in found]
 

@@ -27,8 +27,6 @@ from hpskit.scoring.contract import ImageLike
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["AsyncClient", "Client", "UnansweredError"]
-
 _AGAIN = (408, 429, 502, 503)
 _STEP = 16
 """Images of one request of a stream."""

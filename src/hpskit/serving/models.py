@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +16,6 @@ from hpskit.schema import nearest
 from hpskit.scoring.scorer import PreferenceScorer
 from hpskit.web import RefusedError
 
-__all__ = ["Facts", "Models"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
@@ -26,10 +26,12 @@ class Facts:
     reads_prompt: bool
     log_odds_per_point: float | None
     batch_size: int
+    at_once: int
+    """Images of a round, which takes as long with one of them as with all."""
     seconds: float
-    """Of one image, when the server began."""
+    """Of a round, when the server began."""
     equal: bool
-    """Whether a trial gave the same bits at every place of a step, alone and among others."""
+    """Whether place and company in a step change no bit: of a network by a trial, else as the scorer states."""
     size: int
     """Bytes of its weights; 0 if they are not torch's."""
 
@@ -63,18 +65,20 @@ class Models:
             name = scorer.info.name
             if name in self.facts:
                 raise InputError("--model", f"names two scorers {name!r}", cure="name each once, or rename a file")
-            size = size_of(scorer)
+            size, here = size_of(scorer)
             if budget is not None and size > budget:
                 found = f"has {size / 1e9:.2f} GB of weights"
                 raise InputError(name, found, expected=f"at most {budget / 1e9:g} GB", cure="raise --memory")
             self._sources[name] = source
-            seconds, equal = try_out(scorer)
+            at_once = images_at_once(scorer, here=here)
+            seconds, equal = try_out(scorer, at_once)
             self.facts[name] = Facts(
                 info=scorer.info,
                 preprocessing=scorer.preprocessing,
                 reads_prompt=scorer.reads_prompt,
                 log_odds_per_point=scorer.log_odds_per_point,
                 batch_size=scorer.batch_size,
+                at_once=at_once,
                 seconds=seconds,
                 equal=equal,
                 size=size,
@@ -132,47 +136,58 @@ class Models:
             del self._held[next(iter(self._held))]
 
 
-def size_of(scorer: PreferenceScorer) -> int:
-    """Bytes of the tensors in the networks that a scorer holds."""
+def size_of(scorer: PreferenceScorer) -> tuple[int, bool]:
+    """Bytes of the tensors in the networks that a scorer holds, and whether all of them are on the CPU."""
     from torch import nn
 
-    found: dict[int, int] = {}
+    found: dict[int, Any] = {}
 
     def look(thing: Any, depth: int) -> None:
         if isinstance(thing, nn.Module):
-            for tensor in (*thing.parameters(), *thing.buffers()):
-                found[id(tensor)] = tensor.numel() * tensor.element_size()
+            found.update((id(tensor), tensor) for tensor in (*thing.parameters(), *thing.buffers()))
             for module in thing.modules():  # packed weights are plain attributes
                 for value in vars(module).values():
                     if hasattr(value, "element_size") and callable(getattr(value, "numel", None)):
-                        found[id(value)] = value.numel() * value.element_size()
+                        found[id(value)] = value
         elif depth and hasattr(thing, "__dict__"):
             for value in vars(thing).values():
                 look(value, depth - 1)
 
     look(scorer, 2)
-    return sum(found.values())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
+    return size, all(tensor.device.type == "cpu" for tensor in found.values())
 
 
-def try_out(scorer: PreferenceScorer) -> tuple[float, bool]:
-    """Score a few images of noise: the seconds of one, and whether company and place in a step change any bit."""
+def images_at_once(scorer: PreferenceScorer, *, here: bool) -> int:
+    """Images that take as long as one; `here` is whether the CPU computes. See `hpskit.load_scorer`."""
+    if scorer.preprocessing is None:  # asked image by image, or a judge, which is asked about all at once
+        return 1 if scorer.batch_invariant else scorer.batch_size
+    return min(scorer.batch_size, os.cpu_count() or 1) if here else scorer.batch_size  # a step elsewhere is filled up
+
+
+def try_out(scorer: PreferenceScorer, at_once: int) -> tuple[float, bool]:
+    """Score images of noise: the seconds of a round, and whether company and place in a step change any bit.
+
+    Whatever is no network is asked about one image, as each may cost money, and about bits it is believed.
+    """
     import numpy as np
     import torch
     from PIL import Image
 
     from hpskit.scoring.streaming import prepare
 
-    draw = np.random.default_rng(0)
-    noise = [Image.fromarray(draw.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(min(scorer.batch_size, 4))]
-    images = []
-    for image in noise:
-        ready = prepare(image, [scorer.preprocessing])
+    draw, count = np.random.default_rng(0), 1 if scorer.preprocessing is None else min(scorer.batch_size, 4)
+    images, prompts = [], [f"noise {number}" for number in range(count)]
+    for _ in prompts:
+        ready = prepare(Image.fromarray(draw.integers(0, 256, (64, 64, 3), np.uint8)), [scorer.preprocessing])
         assert isinstance(ready, dict)
         images.append(ready[scorer.preprocessing])
-    prompts = [f"noise {number}" for number in range(len(images))]
+    begun = time.perf_counter()
     together = scorer.score_prepared(images, prompts)
+    if scorer.preprocessing is None:
+        return time.perf_counter() - begun, scorer.batch_invariant
     begun = time.perf_counter()
     turned = scorer.score_prepared(images[::-1], prompts[::-1])
-    seconds = time.perf_counter() - begun
+    seconds = (time.perf_counter() - begun) / math.ceil(count / at_once)
     alone = torch.cat([scorer.score_prepared([image], [text]) for image, text in zip(images, prompts, strict=True)])
-    return seconds / len(images), torch.equal(together, turned.flip(0)) and torch.equal(together, alone)
+    return seconds, torch.equal(together, turned.flip(0)) and torch.equal(together, alone)

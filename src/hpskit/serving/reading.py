@@ -27,8 +27,6 @@ from hpskit.pixels import Encoded
 from hpskit.schema import Expected, Strict, parse
 from hpskit.web import RefusedError
 
-__all__ = ["Asked", "Body", "bring", "decode", "read"]
-
 _LONGEST_PROMPT = 20_000
 """Characters. Networks read some hundred; more is no prompt."""
 _LONGEST_DEADLINE = 3_600.0

@@ -22,8 +22,6 @@ from hpskit.serving.models import Models
 from hpskit.serving.wires import add_wires
 from hpskit.web import listen, socket_name
 
-__all__ = ["make_server", "note_access", "run"]
-
 
 class _Draining(uvicorn.Server):
     """At SIGTERM and Ctrl-C it answers what was let in, refuses what comes, and ends with status 0."""
@@ -137,7 +135,7 @@ def run(
     )
     for name, facts in server.models.facts.items():
         if not facts.equal:
-            said(f"note: the last bits of {name} depend on what is scored beside an image on this device")
+            said(f"note: a score by {name} may move with what is scored beside its image, or from one time to the next")
     note_access(host, settings.get("keys"), said)
     said(f"http://{socket_name(listening)}")
     _Draining(config, server).run(sockets=[listening])

@@ -28,8 +28,6 @@ from hpskit.serving.batching import Outcome
 from hpskit.serving.reading import Asked, aligned, decode, parsed
 from hpskit.web import RefusedError
 
-__all__ = ["WIRES", "add_wires", "unpickled"]
-
 _Image = Encoded | HpskitError
 
 
