@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import tarfile
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +15,23 @@ from PIL import Image
 
 BROKEN = {3: b"no image", 8: b""}
 """Rows of each shard whose image is none."""
+
+
+def free_port() -> int:
+    """Find a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Wait until somebody listens."""
+    for _ in range(300):
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.2)
+    raise TimeoutError(port)
 
 
 def encoded(photographs: list[Image.Image], number: int) -> bytes:

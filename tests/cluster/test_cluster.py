@@ -105,6 +105,7 @@ def test_prompts_that_cannot_be_read_are_errors_of_their_images(tmp_path: Path) 
     (folder / "6.png").rename(folder / "6.PNG")
     (folder / "6.txt").rename(folder / "6.TXT")
     (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints/notes.csv").write_text("a,b\n1,2\n")
     (folder / ".hidden.csv").write_text("a,b\n1,2\n")
     (folder / "x.gif").write_bytes(b"GIF")
     with pytest.warns(UserWarning, match=r"not read: .*x\.gif; images end in"):

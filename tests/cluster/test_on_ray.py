@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from hpskit.cluster.score import ScoreShards, Summary, run
 from hpskit.cluster.scoring import Loading
 from hpskit.cluster.shards import Columns
 from hpskit.errors import InputError, ModelError
-from shard_files import write_shards
+from shard_files import free_port, wait_for, write_shards
 from small_inputs import write_suite
 
 ray_data = pytest.importorskip("hpskit.cluster.ray_data", reason="needs hpskit[cluster]")
@@ -103,6 +103,21 @@ def test_an_address_where_nobody_listens_is_told_at_once() -> None:
 
 
 # On a cluster
+
+
+@pytest.mark.slow
+def test_a_place_that_is_waited_for_is_told(cluster: ray_data.Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray_data, "_PATIENCE", 10.0)
+    everything = int(ray.cluster_resources()["CPU"])
+    others = ray.remote(num_cpus=everything)(lambda: time.sleep(20)).remote()
+    with pytest.warns(UserWarning, match=r"waiting for 1 CPUs on one machine; `ray status`"):
+        assert "mini" in ray_data.identity(Loading(model="mini"), cluster)
+    ray.get(others)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ray_data.identity(Loading(model="mini"), cluster)
 
 
 @pytest.mark.slow
@@ -244,23 +259,6 @@ def test_machines_with_gpus_that_have_few_processors(tmp_path: Path, photographs
             node.wait(60)
     assert (done.returncode, "30 rows of 3 shards scored" in done.stdout) == (0, True), done.stderr
     assert "1 workers instead of 2: the cluster has 2 GPUs and 6 CPUs" in done.stderr
-
-
-def free_port() -> int:
-    """Find a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(port: int) -> None:
-    """Wait until somebody listens."""
-    for _ in range(300):
-        with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.2)
-    raise TimeoutError(port)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -17,10 +18,12 @@ from PIL import Image
 
 from hpskit.scoring.scorer import load_scorer
 from hpskit.serving.client import AsyncClient, Client
+from shard_files import free_port, wait_for
 
 pytest.importorskip("ray.serve", reason="needs hpskit[ray-serve]")
 pytestmark = pytest.mark.slow
 
+SERVE = (sys.executable, "-m", "hpskit", "serve", "--engine", "ray")
 SLOW = """
 import os, time
 
@@ -40,10 +43,7 @@ class Served:
     """A process of `hpskit serve --engine ray`."""
 
     def __init__(self, *options: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "hpskit", "serve", "--engine", "ray", "--port", str(port), *options]
+        command = [*SERVE, "--port", str(free_port()), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
@@ -72,7 +72,7 @@ def test_scores_keys_and_the_end(tmp_path: Path, photographs: list[Image.Image])
     assert scores == load_scorer("mini", batch_invariant=True).score(photographs, "a photograph").tolist()
     assert httpx.post(f"{served.url}/v1/score", content=b"{}").status_code == 401
     second = subprocess.run(
-        [sys.executable, "-m", "hpskit", "serve", "--engine", "ray", "--port", served.url.rpartition(":")[2]],
+        [*SERVE, "--port", served.url.rpartition(":")[2]],
         capture_output=True,
         text=True,
     )
@@ -128,10 +128,37 @@ def test_more_processes_under_load_and_none_is_lost(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_served_is_told(options: tuple[str, ...], place: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "hpskit", "serve", "--engine", "ray", "--port", "8399", *options],
+        [*SERVE, "--port", "8399", *options],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert (done.returncode, place in done.stderr) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_on_a_cluster_of_others(tmp_path: Path) -> None:
+    """The port is free at the end; a Serve that is there keeps its own, and what it serves."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    address = f"127.0.0.1:{free_port()}"
+    start = ("start", "--block", "--head", "--node-ip-address", "127.0.0.1", "--port", address.rpartition(":")[2],
+             "--num-cpus", "6", "--include-dashboard", "false", "--object-store-memory", "1100000000")  # fmt: skip
+    node = subprocess.Popen([Path(sys.executable).with_name("ray"), *start], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_AUTH_MODE", "disabled")
+            wait_for(int(address.rpartition(":")[2]))
+            served = Served("--address", address, "--workers", "1")
+            again = [*SERVE, "--address", address, "--port", str(free_port())]
+            second = subprocess.run(again, capture_output=True, text=True, timeout=120)
+            assert (second.returncode, "is served on this cluster already" in second.stderr) == (2, True), second.stderr
+            with Client(served.url) as client:
+                assert len(client.score([Image.new("RGB", (16, 16))], "a")) == 1
+            assert served.end()[0] == 0
+            with socket.socket() as free:
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                free.bind(("127.0.0.1", int(served.url.rpartition(":")[2])))
+            assert Served("--address", address, "--workers", "1").end()[0] == 0
+    finally:
+        node.terminate()
+        node.wait(60)

@@ -30,9 +30,14 @@ def network(**vision: Any) -> Any:
     ).eval()
 
 
+@pytest.mark.parametrize("laid_out", [True, False])
 @pytest.mark.parametrize("vision", SHAPES, ids=str)
 @torch.inference_mode()
-def test_features_are_those_of_the_plain_network(vision: dict[str, Any]) -> None:
+def test_features_are_those_of_the_plain_network(
+    vision: dict[str, Any], laid_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the processor cannot lay out weights."""
+    monkeypatch.setattr(packed, "_HAS_PACKING", packed._HAS_PACKING and laid_out)
     plain = network(**vision)
     low = copy.deepcopy(plain)
     assert pack(low) == 5

@@ -15,13 +15,12 @@ from urllib.parse import quote
 
 import fsspec
 
-from hpskit.cluster.shards import Shard, is_local, reachable, storage, version
+from hpskit.cluster.shards import Shard, is_local, is_missing, reachable, storage, version
 from hpskit.errors import InputError, listed
+from hpskit.images.layout import ENDINGS as PICTURES
 from hpskit.images.layout import OTHER_ENDINGS
-from hpskit.scoring.shards import IMAGES
 from hpskit.scoring.tables import ENDINGS, check_kinds, unbraced
 
-_PICTURES = tuple(f".{kind}" for kind in IMAGES)
 _IN_SHARD = 1_000
 """Images of a folder that are a shard, at most."""
 _LONGEST = 255
@@ -52,7 +51,7 @@ def find_shards(inputs: Iterable[str]) -> list[Shard]:
                 raise InputError("--input", f"names {place} twice", expected="each file once")
             with reachable(place):
                 found[place] = version(files.info(one))
-                if place.lower().endswith(_PICTURES):
+                if place.lower().endswith(PICTURES):
                     captions[place], stamp = caption_of(files, one)
                     found[place] += f" {stamp}"
     if captions and len(captions) < len(found):
@@ -111,7 +110,7 @@ def caption_of(files: fsspec.AbstractFileSystem, image: str) -> tuple[str, str]:
         try:
             return posixpath.basename(stem) + ending, version(files.info(stem + ending))
         except FileNotFoundError as error:
-            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            if not is_missing(error):
                 raise
     return "", ""
 
@@ -125,17 +124,15 @@ def listed_files(files: fsspec.AbstractFileSystem, path: str, name: str) -> list
         return found
     if path.lower().endswith(ENDINGS) or not files.isdir(path):
         return [path]
-    every = [one for one in sorted(below(files, path)) if not posixpath.basename(one).startswith(".")]
-    for kinds in (ENDINGS, _PICTURES):  # images beside a table are those that it names
+    every = [one for one in sorted(below(files, path)) if "/." not in one[len(path.rstrip("/")) :]]  # hidden
+    for kinds in (ENDINGS, PICTURES):  # images beside a table are those that it names
         if found := [one for one in every if one.lower().endswith(kinds)]:
             break
     else:
         expected = f"files that end in {', '.join(ENDINGS)}; or images, each with its prompt in a .txt beside it"
         raise InputError(name, "has neither rows nor images", expected=expected)
-    others = [one for one in every if one.lower().endswith(OTHER_ENDINGS)] if kinds is _PICTURES else []
-    if others:
-        kinds_read = ", ".join(_PICTURES)
-        warnings.warn(f"{name}: not read: {listed(others)}; images end in {kinds_read}", stacklevel=4)
+    if kinds is PICTURES and (others := [one for one in every if one.lower().endswith(OTHER_ENDINGS)]):
+        warnings.warn(f"{name}: not read: {listed(others)}; images end in {', '.join(PICTURES)}", stacklevel=4)
     return found
 
 

@@ -121,10 +121,8 @@ def room(workers: int | None, nodes: Sequence[Mapping[str, float]], device: str 
         expected = f"at least {SPARE + 1}: {SPARE} read, filter and write, or nothing would ever be read"
         raise InputError("the cluster", f"has {cpus} CPUs", expected=expected, cure="ray start --num-cpus says more")
     if (store := min(node.get("object_store_memory", 0) for node in nodes if node.get("CPU"))) < _LEAST_STORE:
-        found, cure = (
-            f"has {store / 1e9:.2f} GB of object store on a machine",
-            "ray start --object-store-memory gives more",
-        )
+        found = f"has {store / 1e9:.2f} GB of object store on a machine"
+        cure = "ray start --object-store-memory gives more"
         raise InputError("the cluster", found, expected=f"at least {_LEAST_STORE / 1e9:g} GB", cure=cure)
     if not (most := min(fit(1), cpus - SPARE)):
         cure = "give the machines with GPUs CPUs, too, or score with --device cpu"
@@ -189,9 +187,7 @@ def identity(loading: Loading, cluster: Cluster) -> str:
     first = place(lambda: None).remote()
     if not ray.wait([first], timeout=_PATIENCE)[0]:
         wanted = f"{cluster.cpus} CPUs" + (f" and {cluster.gpus} GPU" if cluster.gpus else "")
-        warnings.warn(
-            f"waiting for {wanted} on one machine of the cluster; `ray status` says who has them", stacklevel=2
-        )
+        warnings.warn(f"waiting for {wanted} on one machine; `ray status` says who has them", stacklevel=2)
     ray.get(first)
     return str(ray.get(place(lambda: loading.load().info.identity).remote()))
 

@@ -93,6 +93,13 @@ def is_local(files: fsspec.AbstractFileSystem) -> bool:
     return "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,))
 
 
+def is_missing(error: BaseException) -> bool:
+    """Tell whether an error says that something is not there; fsspec says so of broken connections, too."""
+    behind = error.__cause__
+    broken = isinstance(behind, OSError) and not isinstance(behind, FileNotFoundError)
+    return isinstance(error, FileNotFoundError) and not broken
+
+
 @contextlib.contextmanager
 def reachable(place: str, error: type[HpskitError] = InputError) -> Iterator[None]:
     """Turn what a file system raises into an error of the place: each service has exceptions of its own."""
@@ -101,12 +108,10 @@ def reachable(place: str, error: type[HpskitError] = InputError) -> Iterator[Non
     except HpskitError:
         raise
     except Exception as problem:
-        behind = problem.__cause__  # fsspec calls what is behind a broken connection not found, too
-        if isinstance(problem, FileNotFoundError) and isinstance(behind, OSError):
-            problem = behind
-        if isinstance(problem, FileNotFoundError):
+        if is_missing(problem):
             raise error(place, "is not there", cure="check the name") from problem
-        found = f"cannot be reached ({printable(f'{type(problem).__name__}: {problem}', 300)})"
+        said = problem.__cause__ if isinstance(problem, FileNotFoundError) else problem
+        found = f"cannot be reached ({printable(f'{type(said).__name__}: {said}', 300)})"
         raise error(place, found, cure="check the name, the network, and that you may go there") from problem
 
 
@@ -166,9 +171,8 @@ def columns_of(shards: Sequence[Shard], columns: str, id_column: str) -> tuple[C
     if shards[0].images:
         for option, value in (("--columns", columns), ("--id", id_column)):
             if value:
-                raise InputError(
-                    option, "goes with files of rows", cure="leave it out: images are called by their names"
-                )
+                cure = "leave it out: images are called by their names"
+                raise InputError(option, "goes with files of rows", cure=cure)
         return Columns(image="image", prompt="prompt"), ""
     for shard in shards:
         with brought(shard) as path:
@@ -249,7 +253,6 @@ def text_of(files: fsspec.AbstractFileSystem, path: str) -> str:
         ImageError: it is none.
         InputError: it cannot be brought here.
     """
-
     expected = f"a prompt of at most {_CAPTION:,} bytes"
 
     def bring() -> bytes:
