@@ -16,6 +16,7 @@ from PIL import Image
 from conftest import Cli
 from hpskit.cluster.score import ScoreShards, Summary, run
 from hpskit.cluster.scoring import Loading
+from hpskit.errors import InputError
 from shard_files import BROKEN, write_shards
 
 pytest.importorskip("s3fs", reason="needs hpskit[cloud]")
@@ -108,6 +109,34 @@ def test_a_run_that_was_stopped_goes_on(
     done = score(f"s3://{own}/in", f"s3://{own}/out")
     assert done == Summary(shards=3, rows=3 * ROWS, errors=3 * len(BROKEN))
     assert sum("shard=0.parquet" in path for path in calls) == 3  # what was whole was not made again
+
+
+@pytest.mark.parametrize("failures", [3, 4])
+def test_a_prompt_that_does_not_come_is_asked_for_again(
+    failures: int, endpoint: str, tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3, own = fsspec.filesystem("s3"), f"bucket/again-{failures}"
+    photographs[0].save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a barn")
+    for name in ("a.png", "a.txt"):
+        s3.put(str(tmp_path / name), f"{own}/{name}")
+    read, calls = s3.open, list[str]()
+
+    def broken(path: str, *args: Any, **more: Any) -> Any:
+        calls.append(path)
+        if path.endswith(".txt") and len(calls) <= failures:
+            raise ConnectionResetError("reset by peer")
+        return read(path, *args, **more)
+
+    monkeypatch.setattr(s3, "open", broken)
+    monkeypatch.setattr("hpskit.cluster.shards.pause", lambda *_: 0)
+    if failures == 3:
+        assert score(f"s3://{own}", tmp_path / "out") == Summary(shards=1, rows=1, errors=0)
+    else:
+        with pytest.raises(InputError, match=r"a\.txt: cannot be reached \(ConnectionResetError: reset by peer"):
+            score(f"s3://{own}", tmp_path / "out")
+        assert not json.loads((tmp_path / "out/_hpskit.json").read_bytes())["complete"]
+    assert sum(path.endswith("a.txt") for path in calls) == 4
 
 
 @pytest.mark.parametrize(
