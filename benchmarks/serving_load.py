@@ -95,9 +95,7 @@ class Process:
 
     def __init__(self, model: str = "mini", *, port: int = 0, options: Sequence[str] = (), threads: int | None = None):
         command = [sys.executable, __file__, "serve", "--model", model, "--port", str(port), *options]
-        environment = dict(os.environ)
-        if threads is not None:
-            environment["OMP_NUM_THREADS"] = str(threads)
+        environment = dict(os.environ) | ({"HPSKIT_THREADS": str(threads)} if threads else {})
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment)
         assert self.process.stdout is not None
@@ -272,7 +270,9 @@ class Tally:
     wrong: int = 0
 
 
-def bits(model: str, architecture: str | None, scores: int, clients: int = 64, seed: int = 0) -> Tally:
+def bits(
+    model: str, architecture: str | None, scores: int, clients: int = 64, threads: int | None = None, seed: int = 0
+) -> Tally:
     """Ask for `scores` scores by many clients at once, 1 to 64 images a request; count bits that differ from ours."""
     from hpskit.pixels import Encoded
 
@@ -310,12 +310,12 @@ def bits(model: str, architecture: str | None, scores: int, clients: int = 64, s
         connection.close()
 
     options = ["--arch", architecture] if architecture else []
-    with Process(model, options=[*options, "--queue", "2048"]) as server:
+    with Process(model, options=[*options, "--queue", "2048"], threads=threads) as server:
         begun = time.perf_counter()
-        threads = [threading.Thread(target=ask, args=(server.port, number)) for number in range(clients)]
-        for thread in threads:
+        asking = [threading.Thread(target=ask, args=(server.port, number)) for number in range(clients)]
+        for thread in asking:
             thread.start()
-        for thread in threads:
+        for thread in asking:
             thread.join()
         seconds = time.perf_counter() - begun
         assert server.stop() == 0
@@ -678,10 +678,11 @@ def main() -> None:
     parser.add_argument("--bodies", type=int, default=100_000)
     parser.add_argument("--network", default="mini", help="mini, or tiny: a CLIP with random weights")
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--threads", type=int, help="of the server that score, instead of one for each processor")
     known, _ = parser.parse_known_args()
     run: dict[str, Callable[[Path], object]] = {
         "invariance": invariance,
-        "bits": lambda folder: bits(*_named(known.network, folder), known.scores, known.clients),
+        "bits": lambda folder: bits(*_named(known.network, folder), known.scores, known.clients, known.threads),
         "load": lambda _: load("mini", known.clients, known.seconds),
         "ends": lambda _: ends(known.kills),
         "fuzz": lambda _: fuzz(known.bodies),
@@ -706,6 +707,8 @@ def serve() -> None:
     if (config := Path(model).with_name(f"{TINY}.json")).exists():
         open_clip.add_model_config(config)
     sys.argv = ["hpskit", *sys.argv[1:]]
+    if threads := os.environ.get("HPSKIT_THREADS"):
+        os.cpu_count = lambda: int(threads)
     from hpskit.cli import main as run
     from hpskit.serving import running
 
