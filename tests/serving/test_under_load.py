@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import schemathesis
 from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -18,9 +17,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 import serving_load
-from scoring_server import gated, served
+from hpskit.scoring.scorer import load_scorer
+from scoring_server import served
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
 @pytest.mark.parametrize("network", ["mini", "tiny"])
@@ -83,8 +83,7 @@ def test_a_hundred_thousand_damaged_requests_cost_no_memory() -> None:
 
 def attack(examples: int) -> int:
     sent = 0
-    _, load = gated()
-    with served(load=load) as server:
+    with served(load=lambda _: load_scorer("random", batch_invariant=True)) as server:
         schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
         for found in schema.get_all_operations():
             operation = found.ok()
@@ -105,7 +104,9 @@ def send(strategy: object, examples: int) -> int:
     def one(case: schemathesis.Case) -> None:
         nonlocal sent
         sent += 1
-        case.call_and_validate(checks=CHECKS)
+        response = case.call_and_validate(checks=CHECKS)
+        late = response.status_code == 504 and response.json()["error"]["place"] == "deadline"  # of 5e-324 s, say
+        assert response.status_code < 500 or late
 
     with contextlib.suppress(Unsatisfiable):  # a route without parameters has nothing that could be wrong
         one()
