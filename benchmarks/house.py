@@ -34,7 +34,7 @@ BUDGETS = {
     "evaluation": 1_520,
     "benchmark": 4_030,
     "reward": 1_960,  # 400 of them are the gate, calibration and the audit of a run
-    "serving": 2_130,  # 260 of them are wires of others, 310 the clients, 270 read what strangers send
+    "serving": 2_160,  # 260 of them are wires of others, 310 the clients, 270 read what strangers send
     "cluster": 1_390,  # 650 of them find and read shards, and write and count parts; 100 are Ray Serve's
     "cli": 3_640,
 }

@@ -174,12 +174,12 @@ class MissingExtraError(HpskitError, ImportError):
     """An optional dependency is not installed."""
 
 
-def need(module: str, place: str, extra: str) -> None:
+def need(module: str, place: str, extra: str, *, instead: str = "") -> None:
     """See that an optional package is installed, without the time that its import takes.
 
     Raises:
         MissingExtraError: it is not; `extra` is the name under which hpskit installs it.
     """
     if find_spec(module) is None:
-        cure = f"run `pip install 'hpskit[{extra}]'`"
+        cure = f"run `pip install 'hpskit[{extra}]'`{instead}"
         raise MissingExtraError(place, f"needs {module}, which is not installed", cure=cure)

@@ -55,7 +55,8 @@ class Key:
         """
         self.value = os.environ.get(variable, "").strip() if variable else ""
         if not (self.value.isascii() and self.value.isprintable()) or (needed and variable and not self.value):
-            raise InputError(place, f"names {variable}, which holds no key", cure=f"set {variable}")
+            name = variable if re.fullmatch("[A-Z][A-Z0-9_]*", variable) else "a variable"  # or a key was typed
+            raise InputError(place, f"names {name}, which holds no key", cure=f"set {name}, and give its name here")
 
     def out_of(self, text: str) -> str:
         """Return a text without the key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Callable
 
@@ -117,6 +118,7 @@ def listen(host: str, port: int) -> socket.socket:
             stack.pop_all()
     except OSError as error:
         cure = "choose another with --port, or end what is there"
+        cure = cure if error.errno == errno.EADDRINUSE else "check --host: an address of this machine"
         raise InputError(f"{host}:{port}", f"cannot be used ({error.strerror or error})", cure=cure) from error
     made.listen(2048)
     return made

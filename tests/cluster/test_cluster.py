@@ -270,12 +270,16 @@ def test_what_cannot_work_is_told_before_anything_is_scored(
 ) -> None:
     with pytest.raises(InputError, check=at(found="no column 'caption'")):
         plain(shards, tmp_path / "out", columns="prompt=caption")
-    with pytest.raises(InputError, check=at(found="may be its id")):
+    with pytest.raises(InputError, check=at("--id", found="number", expected="prompt")):
         plain(shards, tmp_path / "out", id="number")
     with pytest.raises(ModelError, check=at(found="nobody")):
         plain(shards, tmp_path / "out", scorer=Loading(model="nobody"))
     with pytest.raises(InputError, check=at("--part", found="3/2")):
         plain(shards, tmp_path / "out", part="3/2")
+    with pytest.raises(InputError, check=at("--workers", found="--engine ray")):
+        plain(shards, tmp_path / "out", workers=2)
+    with pytest.raises(InputError, check=at("--address", found="--engine ray")):
+        plain(shards, tmp_path / "out", address="auto")
     monkeypatch.setattr("hpskit.errors.find_spec", lambda name: None)
     done = cli("cluster", "score", "--input", shards, "--output", tmp_path / "out")
     assert (done.returncode, "pip install 'hpskit[cluster]'" in done.stderr) == (2, True)

@@ -95,11 +95,14 @@ def test_gpus_without_a_cpu_are_told() -> None:
     assert ray_data.room(None, nodes, "cpu").workers == 5
 
 
-def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+def test_an_address_where_nobody_listens_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray alone would try for minutes."""
     for address, found in (("127.0.0.1:9", "refused"), ("ray://127.0.0.1:9", "does not run")):
         with pytest.raises(InputError, check=at("--address", found=found)), ray_data.joined(address, WORKERS):
             pass
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # as does a file of a cluster that is no more
+    with pytest.raises(InputError, check=at("--address auto", found="refused")), ray_data.joined("auto", WORKERS):
+        pass
 
 
 # On a cluster

@@ -55,10 +55,43 @@ def test_a_broken_image_is_an_error_in_its_place() -> None:
         pairs[40] = (Path(__file__), "a")  # type: ignore[call-overload]
         pairs[41] = (Path("nothing.png"), "a")  # type: ignore[call-overload]
         outcomes = list(client.stream(pairs, at_once=2, size=7))
-        with pytest.raises(ImageError, match="is not an image"):
-            client.score([Path(__file__)], "a")
+        with pytest.raises(ImageError, check=at(__file__, found="is not an image")):
+            client.score([grey(1), Path(__file__)], "a")
+    assert [outcome.place for outcome in outcomes if isinstance(outcome, ImageError)] == [__file__, "nothing.png"]
     assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)] == [40, 41]
     assert [one for one in outcomes if isinstance(one, float)] == [n for n in range(1, 60) if n not in (41, 42)]
+
+
+def test_images_without_a_name_are_called_by_their_number() -> None:
+    _, load = gated()
+    with served(load=load) as server, Client(server.url) as client:
+        pairs = [(grey(n not in (9, 20)), "a") for n in range(24)]  # the scorer fails for black
+        failed = [outcome.place for outcome in client.stream(pairs, size=4) if isinstance(outcome, ImageError)]
+        with pytest.raises(ImageError, check=at("images[1]")):
+            client.score([grey(1), grey(0)], "a")
+    assert failed == ["pair 9", "pair 20"]
+
+
+def test_a_client_works_without_with(tmp_path: Path) -> None:
+    _, load = gated()
+    grey(7).save(tmp_path / "a.png")
+    with served(load=load) as server:
+        client = Client(f"{server.url}/")
+        assert client.score(str(tmp_path / "a.png"), "a") == client.score(grey(7), "a") == [7]
+        assert client.score(np.full((4, 4, 3), 7, np.uint8), "a") == [7]
+        client.close()
+
+        async def ask() -> list[float]:
+            asking = AsyncClient(server.url)
+            found = await asking.score([grey(7)], "a")
+            await asking.aclose()
+            return found
+
+        assert asyncio.run(ask()) == [7]
+        with pytest.raises(InputError, check=at("images", found="is empty")):
+            Client(server.url).score([], "a")
+    with pytest.raises(InputError, check=at("url", expected="http://")):
+        Client("127.0.0.1:8200")
 
 
 def test_requests_of_a_stream_are_divided_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +224,10 @@ def test_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Exception, match="401") as error:
             client.score([grey(1)], "a")
         assert "kkk" not in str(error.value)
+        assert "key=NAME" in str(error.value)
+    with pytest.raises(InputError, check=at("key", found="a variable")) as typed:
+        Client(server.url, key="k" * 24)
+    assert "kkk" not in str(typed.value)
     with pytest.raises(InputError, match="ABSENT_KEY"):
         Client(server.url, key="ABSENT_KEY")
 

@@ -25,6 +25,7 @@ from PIL import Image
 from starlette.routing import Mount
 
 from chat_server import says, serve
+from conftest import Cli
 from hpskit.errors import InputError
 from hpskit.pixels import Encoded
 from hpskit.scoring.scorer import NetworkScorer, PlainScorer, load_scorer
@@ -32,6 +33,7 @@ from hpskit.serving.app import create_app, hashed, new_key, read_keys
 from hpskit.serving.batching import Limits
 from hpskit.serving.client import content
 from hpskit.serving.models import images_at_once, size_of
+from hpskit.web import listen
 from scoring_server import Gated, Served, gated, picture, served, until
 from small_inputs import information
 
@@ -493,3 +495,22 @@ def test_an_image_of_pillow_is_what_its_file_is(photograph_files: list[Path]) ->
     with Image.open(photograph_files[0]) as image:
         sent = content(image)
     assert local.score([Encoded(sent, "x")], "a").tolist() == local.score([photograph_files[0]], "a").tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--workers", "2"), "--workers: goes with --engine ray"),
+        (("--address", "auto"), "--address: goes with --engine ray"),
+        (("--host", "192.0.2.77"), "check --host: an address of this machine"),
+    ],
+)
+def test_options_that_cannot_be_followed_are_refused(options: tuple[str, str], said: str, cli: Cli) -> None:
+    done = cli("serve", "--model", "random", "--port", "0", *options)
+    assert (done.returncode, said in done.stderr) == (2, True)
+
+
+def test_a_taken_port_is_told_with_the_way_out(cli: Cli) -> None:
+    with listen("127.0.0.1", 0) as made:
+        done = cli("serve", "--model", "random", "--port", str(made.getsockname()[1]))
+    assert (done.returncode, "choose another with --port" in done.stderr) == (2, True)

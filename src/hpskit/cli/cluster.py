@@ -75,7 +75,7 @@ def score(
     from hpskit.errors import need
 
     for module in ("fsspec", "ray") if engine == "ray" else ("fsspec",):
-        need(module, "hpskit cluster", "cluster")
+        need(module, "hpskit cluster", "cluster", instead=", or add --engine plain" if module == "ray" else "")
     from hpskit.cluster.score import ScoreShards, run
     from hpskit.cluster.scoring import Loading
     from hpskit.pages.format import counted

@@ -77,6 +77,9 @@ def serve(
     if engine == "ray":
         for module in ("ray", "grpc_reflection"):
             need(module, "hpskit serve --engine ray", "ray-serve")
+    elif workers or address:
+        option = "--workers" if workers else "--address"
+        raise InputError(option, "goes with --engine ray", cure="leave it out: one process serves")
     if new_key:
         from hpskit.serving.app import new_key as make
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.fs
 import ray
 import ray.data
+from ray._private.services import canonicalize_bootstrap_address
 from ray.data.block import BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, ReadTask
@@ -78,7 +79,8 @@ def joined(address: str, workers: int | None, device: str = "auto") -> Iterator[
         raise InputError("--address", found, expected="auto or HOST:PORT", cure=f"{cure}, as `ray job submit` does")
     try:
         if mine and address:
-            if (where := urlsplit(f"//{address}")).port:  # Ray would try for minutes
+            named = canonicalize_bootstrap_address(address)  # of `auto` that which is noted, running or not
+            if (where := urlsplit(f"//{named}")).port:  # Ray would try for minutes
                 socket.create_connection((where.hostname or "", where.port), _ANSWER).close()
             ray.init(address, **quiet)
         elif mine:  # processors are only counted: work is shared out by them

@@ -65,6 +65,9 @@ class ScoreShards:
             raise InputError("--part", f"is {shown(self.part)}", expected="I/N with I from 1 to N, as 2/8")
         if self.engine == "ray" and self.part != "1/1":
             raise InputError("--part", "goes with --engine plain", cure="leave it out: Ray divides the work itself")
+        for option, value in (("--workers", self.workers), ("--address", self.address)):
+            if value and self.engine == "plain":
+                raise InputError(option, "goes with --engine ray", cure="leave it out, or see --part")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,11 +22,11 @@ from typing import Any, TypeAlias
 import fsspec
 import pyarrow as pa
 
-from hpskit.errors import HpskitError, ImageError, InputError, OutputError, RecordError, printable, shown
+from hpskit.errors import HpskitError, ImageError, InputError, OutputError, RecordError, listed, printable, shown
 from hpskit.files import expand
 from hpskit.pixels import Encoded
 from hpskit.remote import pause
-from hpskit.rows import Report, Row, guess, parquet_rows, read_entries, row_groups
+from hpskit.rows import Report, Row, parquet_rows, read_entries, row_groups
 from hpskit.scoring.addresses import Address, as_address
 from hpskit.scoring.shards import read_shard
 from hpskit.scoring.tables import LOOKED_AT, Table, choose_columns, common_schema
@@ -182,7 +182,8 @@ def columns_of(shards: Sequence[Shard], columns: str, id_column: str) -> tuple[C
             if table.columns:
                 choose_columns(table, columns)
                 if id_column and id_column not in table.columns:
-                    guess(path, "id", [], table.columns)
+                    found = f"names {shown(id_column)}, which {shard.name} does not have"
+                    raise InputError("--id", found, expected=f"one of {listed(map(shown, table.columns), 20)}")
                 return Columns(image=table.image, prompt=table.prompt, id=id_column), table.note
     raise InputError("--input", "has no row that can be read", expected="at least one with an image and a prompt")
 

@@ -130,10 +130,9 @@ def check_scheme(scheme: str) -> None:
         expected = "http, https, s3, gs, or another that fsspec knows"
         raise ImageError(f"{scheme}://", "is no scheme of addresses that is known", expected=expected) from error
     except ImportError as error:
-        needs = f"needs {printable(str(error), 120)}"
-        raise MissingExtraError(
-            f"{scheme}://", needs, cure="pip install 'hpskit[cloud]', which has s3:// and gs://"
-        ) from error
+        found = f"cannot be read yet ({printable(str(error), 120)})"
+        cure = "pip install 'hpskit[cloud]', which has s3:// and gs://"
+        raise MissingExtraError(f"{scheme}://", found, cure=cure) from error
 
 
 def brought(

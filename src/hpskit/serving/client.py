@@ -16,10 +16,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hpskit.errors import HpskitError, ImageError, InputError, ModelError, need
+from hpskit.errors import HpskitError, ImageError, InputError, ModelError, need, shown
 from hpskit.pixels import Encoded
 from hpskit.remote import Key, pause
 from hpskit.scoring.contract import ImageLike
@@ -27,6 +28,7 @@ from hpskit.scoring.contract import ImageLike
 if TYPE_CHECKING:
     import httpx
 
+_SAID = ("found", "expected", "cure")
 _AGAIN = (408, 429, 502, 503)
 _STEP = 16
 """Images of one request of a stream."""
@@ -72,6 +74,8 @@ class _Asking:
         need("httpx", "hpskit.serving.client", "serve")
         import httpx
 
+        if not url.startswith(("http://", "https://")):
+            raise InputError("url", f"is {shown(url)}", expected="an address such as http://127.0.0.1:8200")
         self.url, self.model, self.deadline, self.patience = url.rstrip("/"), model, deadline, patience
         self._key = Key(key, "key", needed=True)
         headers = {"Authorization": f"Bearer {self._key.value}"} if self._key.value else {}
@@ -83,7 +87,7 @@ class _Asking:
         fields = {"prompt": prompts if isinstance(prompts, str) else list(prompts)}
         fields |= {"model": self.model} if self.model else {}
         fields |= {"deadline": repr(self.deadline)} if self.deadline is not None else {}
-        files = [("images", (f"{number}", content(image))) for number, image in enumerate(images)]
+        files = [("images", (f"{number}", content(image))) for number, image in enumerate(_listed(images))]
         until, failed = time.monotonic() + self.patience, 0
         while True:
             try:
@@ -100,8 +104,9 @@ class _Asking:
                 if reply.status_code == 504:
                     raise UnansweredError(self.url, found, expected=f"an answer within {self.deadline} s")
                 if reply.status_code not in _AGAIN:
-                    kind = InputError if reply.status_code in (400, 404, 413) else ModelError
-                    raise kind(self.url, found)
+                    if reply.status_code in (401, 403):
+                        raise InputError(self.url, found, cure="name the variable that holds a key of it: key=NAME")
+                    raise (InputError if reply.status_code in (400, 404, 413) else ModelError)(self.url, found)
             seconds = min(pause(min(failed, 5), header), 30.0)
             if time.monotonic() + seconds > until:
                 cure = "see whether it runs, or allow more patience"
@@ -157,27 +162,42 @@ def content(image: ImageLike) -> bytes:
     return data.getvalue()
 
 
-def _outcomes(said: dict[str, Any]) -> list[float | ImageError]:
+def _outcomes(said: dict[str, Any], names: Iterable[str]) -> list[float | ImageError]:
+    """Read an answer, in which images are called by their place in the request; whoever asks has names for them."""
     return [
-        item["score"] if "score" in item else ImageError(*(item["error"][name] for name in ("place", "found")),
-                                                         **{n: item["error"][n] for n in ("expected", "cure")})
-        for item in said["results"]
-    ]  # fmt: skip
+        item["score"] if "score" in item else ImageError(name, **{n: item["error"][n] for n in _SAID})
+        for item, name in zip(said["results"], names, strict=True)
+    ]
 
 
-def _scores(outcomes: list[float | ImageError]) -> list[float]:
-    for outcome in outcomes:
+def _scores(said: dict[str, Any], images: Sequence[ImageLike]) -> list[float]:
+    names = [_name(image, f"images[{number}]") for number, image in enumerate(_listed(images))]
+    for outcome in (outcomes := _outcomes(said, names)):
         if isinstance(outcome, ImageError):
             raise outcome
     return [outcome for outcome in outcomes if isinstance(outcome, float)]
 
 
-def _read(image: ImageLike) -> Encoded | ImageError:
+def _listed(images: Any) -> Sequence[ImageLike]:
+    from PIL import Image
+
+    alone = isinstance(images, str | os.PathLike | Encoded | Image.Image) or getattr(images, "ndim", 4) == 3
+    if not (found := [images] if alone else list(images)):
+        raise InputError("images", "is empty", expected="at least one")
+    return found
+
+
+def _name(image: ImageLike, other: str) -> str:
+    return image.place if isinstance(image, Encoded) else str(image) if isinstance(image, str | os.PathLike) else other
+
+
+def _read(image: ImageLike, number: int) -> Encoded | ImageError:
     """Return what is sent for an image, or why there is nothing, which is the outcome of this image alone."""
+    name = _name(image, f"pair {number}")
     try:
-        return Encoded(content(image), "image")
+        return Encoded(content(image), name)
     except ImageError as error:
-        return error.alone()
+        return ImageError(name, error.found, expected=error.expected, cure=error.cure)
 
 
 def _by_bytes(images: Iterable[Encoded]) -> Iterator[list[Encoded]]:
@@ -196,8 +216,8 @@ def _by_bytes(images: Iterable[Encoded]) -> Iterator[list[Encoded]]:
 class _Stream:
     """One part of a stream: what is sent of it, and its outcomes when that is answered."""
 
-    def __init__(self, part: Sequence[tuple[ImageLike, str]]) -> None:
-        self._read = [(_read(image), text) for image, text in part]
+    def __init__(self, part: Sequence[tuple[int, tuple[ImageLike, str]]]) -> None:
+        self._read = [(_read(image, number), text) for number, (image, text) in part]
         self._answers: list[float | ImageError] = []
 
     def requests(self) -> Iterator[tuple[list[Encoded], list[str]]]:
@@ -206,9 +226,9 @@ class _Stream:
         for images in _by_bytes(image for image, _ in self._read if isinstance(image, Encoded)):
             yield images, list(itertools.islice(texts, len(images)))
 
-    def answer(self, said: dict[str, Any]) -> None:
+    def answer(self, said: dict[str, Any], images: Sequence[Encoded]) -> None:
         """Take the answer to the next request."""
-        self._answers += _outcomes(said)
+        self._answers += _outcomes(said, [image.place for image in images])
 
     def outcomes(self) -> list[float | ImageError]:
         """Return the outcomes in the order of the images."""
@@ -216,23 +236,30 @@ class _Stream:
         return [image if isinstance(image, ImageError) else next(rest) for image, _ in self._read]
 
 
-def _parts(pairs: Iterable[tuple[ImageLike, str]], size: int) -> Iterator[list[tuple[ImageLike, str]]]:
-    rest = iter(pairs)
+def _parts(pairs: Iterable[tuple[ImageLike, str]], size: int) -> Iterator[list[tuple[int, tuple[ImageLike, str]]]]:
+    rest = enumerate(pairs)
     while part := list(itertools.islice(rest, size)):
         yield part
 
 
 class Client(_Asking):
-    """Asks a server, and waits for its answers. Safe to use from several threads."""
+    """Asks a server, and waits for its answers. Safe to use from several threads; `with`, or `close`, ends it."""
 
-    def __enter__(self) -> Self:
+    @cached_property
+    def _http(self) -> httpx.Client:
         import httpx
 
-        self._http = httpx.Client(**self._options)
+        return httpx.Client(**self._options)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self.close()
 
     def _ask(self, path: str, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> dict[str, Any]:
         steps, reply = self._steps(path, images, prompts), None
@@ -261,7 +288,7 @@ class Client(_Asking):
             InputError: the server refuses the request as it is.
             UnansweredError: it gave no answer in time.
         """
-        return _scores(_outcomes(self._ask("/v1/score", images, prompts)))
+        return _scores(self._ask("/v1/score", images, prompts), images)
 
     def rank(self, prompt: str, images: Sequence[ImageLike]) -> list[dict[str, Any]]:
         """Images of one prompt, best first: `rank`, `index`, `score` and `probability` of each; see `score`."""
@@ -276,10 +303,10 @@ class Client(_Asking):
         At most `at_once + 1` requests of `size` images are in memory.
         """
 
-        def ask(part: list[tuple[ImageLike, str]]) -> list[float | ImageError]:
+        def ask(part: list[tuple[int, tuple[ImageLike, str]]]) -> list[float | ImageError]:
             own = _Stream(part)
             for images, texts in own.requests():
-                own.answer(self._ask("/v1/score", images, texts))
+                own.answer(self._ask("/v1/score", images, texts), images)
             return own.outcomes()
 
         with ThreadPoolExecutor(at_once, thread_name_prefix="hpskit-ask") as pool:
@@ -298,14 +325,21 @@ class Client(_Asking):
 class AsyncClient(_Asking):
     """The same for programs that use asyncio."""
 
-    async def __aenter__(self) -> Self:
+    @cached_property
+    def _http(self) -> httpx.AsyncClient:
         import httpx
 
-        self._http = httpx.AsyncClient(**self._options)
+        return httpx.AsyncClient(**self._options)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        await self.aclose()
 
     async def _ask(self, path: str, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> dict[str, Any]:
         steps, reply = self._steps(path, images, prompts), None
@@ -328,7 +362,7 @@ class AsyncClient(_Asking):
 
     async def score(self, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> list[float]:
         """Score N images for N prompts, or for one; see `Client.score`."""
-        return _scores(_outcomes(await self._ask("/v1/score", images, prompts)))
+        return _scores(await self._ask("/v1/score", images, prompts), images)
 
     async def rank(self, prompt: str, images: Sequence[ImageLike]) -> list[dict[str, Any]]:
         """Rank images of one prompt; see `Client.rank`."""
@@ -340,10 +374,10 @@ class AsyncClient(_Asking):
     ) -> AsyncIterator[float | ImageError]:
         """Score any number of pairs; see `Client.stream`."""
 
-        async def ask(part: list[tuple[ImageLike, str]]) -> list[float | ImageError]:
+        async def ask(part: list[tuple[int, tuple[ImageLike, str]]]) -> list[float | ImageError]:
             own = await asyncio.to_thread(_Stream, part)
             for images, texts in own.requests():
-                own.answer(await self._ask("/v1/score", images, texts))
+                own.answer(await self._ask("/v1/score", images, texts), images)
             return own.outcomes()
 
         asked: deque[asyncio.Task[list[float | ImageError]]] = deque()

@@ -217,7 +217,7 @@ def seconds_of(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) <= _LONGEST_DEADLINE:
             return float(text)
-    raise InputError("deadline", f"is {text[:40]!r}", expected=f"seconds, at most {_LONGEST_DEADLINE:g}")
+    raise InputError("deadline", f"is {text[:40]!r}", expected=f"seconds above 0, at most {_LONGEST_DEADLINE:g}")
 
 
 # Images at addresses
