@@ -221,10 +221,10 @@ def test_a_finished_run_answers_from_its_record(shards: Path, tmp_path: Path, mo
 def test_an_output_is_of_one_run(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     plain(shards, out)
-    with pytest.raises(OutputError, check=at(out, found="has scorer", cure="another --output")):
+    with pytest.raises(OutputError, check=at(out, found="has model 'mini'", expected="'random'", cure="another")):
         plain(shards, out, scorer=Loading(model="random"))
     shutil.copy(shards / "0.parquet", shards / "9.parquet")
-    with pytest.raises(OutputError, check=at(out, found="has input")):
+    with pytest.raises(OutputError, check=at(out, found="has input 'shards: 3, ", expected="'shards: 4, ")):
         plain(shards, out)
     with pytest.raises(InputError, check=at("--output", found="lies in the input")):
         plain(shards, shards / "scores")  # and would be input the next time

@@ -101,8 +101,8 @@ def run(config: ScoreShards, progress: Progress = lambda *_: None) -> Summary:
     versions = json.dumps([[one.name, one.version] for one in shards])
     request = {
         "engine": config.engine,
-        "input": hashlib.sha256(versions.encode()).hexdigest(),
-        "scorer": scorer,
+        "input": f"shards: {len(shards)}, SHA-256 {hashlib.sha256(versions.encode()).hexdigest()[:16]}",
+        **scorer,
         "columns": config.columns,
         "id": config.id,
     }
