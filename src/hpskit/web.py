@@ -118,7 +118,8 @@ def listen(host: str, port: int) -> socket.socket:
             stack.pop_all()
     except OSError as error:
         cure = "choose another with --port, or end what is there"
-        cure = cure if error.errno == errno.EADDRINUSE else "check --host: an address of this machine"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            cure = "check --host: it is an address of this machine"
         raise InputError(f"{host}:{port}", f"cannot be used ({error.strerror or error})", cure=cure) from error
     made.listen(2048)
     return made

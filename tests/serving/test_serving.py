@@ -501,8 +501,9 @@ def test_an_image_of_pillow_is_what_its_file_is(photograph_files: list[Path]) ->
     ("options", "said"),
     [
         (("--workers", "2"), "--workers: goes with --engine ray"),
+        (("--host", "no.such.host.invalid"), "check --host: it is an address of this machine"),
         (("--address", "auto"), "--address: goes with --engine ray"),
-        (("--host", "192.0.2.77"), "check --host: an address of this machine"),
+        (("--host", "198.51.100.7"), "check --host: it is an address of this machine"),
     ],
 )
 def test_options_that_cannot_be_followed_are_refused(options: tuple[str, str], said: str, cli: Cli) -> None:

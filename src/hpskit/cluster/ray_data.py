@@ -79,7 +79,7 @@ def joined(address: str, workers: int | None, device: str = "auto") -> Iterator[
         raise InputError("--address", found, expected="auto or HOST:PORT", cure=f"{cure}, as `ray job submit` does")
     try:
         if mine and address:
-            named = canonicalize_bootstrap_address(address)  # of `auto` that which is noted, running or not
+            named = canonicalize_bootstrap_address(address) if address == "auto" else address  # running or not
             if (where := urlsplit(f"//{named}")).port:  # Ray would try for minutes
                 socket.create_connection((where.hostname or "", where.port), _ANSWER).close()
             ray.init(address, **quiet)

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -59,6 +58,9 @@ _Steps = Generator[_Send | _Wait, Any, dict[str, Any]]
 class _Asking:
     """The part that both clients share: what is sent, and what an answer means."""
 
+    _kind = ""
+    """Of the client of httpx that asks."""
+
     def __init__(self, url: str, *, key: str = "", model: str = "", deadline: float | None = None,
                  timeout: float = 120.0, patience: float = 120.0) -> None:  # fmt: skip
         """Speak with a server.
@@ -80,8 +82,8 @@ class _Asking:
         self._key = Key(key, "key", needed=True)
         headers = {"Authorization": f"Bearer {self._key.value}"} if self._key.value else {}
         bounds = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._options: dict[str, Any] = {"base_url": self.url, "headers": headers, "limits": bounds}
-        self._options |= {"timeout": timeout, "trust_env": False}
+        options = {"headers": headers, "limits": bounds, "timeout": timeout, "trust_env": False}
+        self._http: Any = getattr(httpx, self._kind)(base_url=self.url, **options)
 
     def _steps(self, path: str, images: Sequence[ImageLike], prompts: str | Sequence[str]) -> _Steps:
         fields = {"prompt": prompts if isinstance(prompts, str) else list(prompts)}
@@ -104,9 +106,9 @@ class _Asking:
                 if reply.status_code == 504:
                     raise UnansweredError(self.url, found, expected=f"an answer within {self.deadline} s")
                 if reply.status_code not in _AGAIN:
-                    if reply.status_code in (401, 403):
-                        raise InputError(self.url, found, cure="name the variable that holds a key of it: key=NAME")
-                    raise (InputError if reply.status_code in (400, 404, 413) else ModelError)(self.url, found)
+                    kind = InputError if reply.status_code in (400, 401, 404, 413) else ModelError
+                    cure = "name the variable that holds a key of it: key=NAME" if reply.status_code == 401 else ""
+                    raise kind(self.url, found, cure=cure)
             seconds = min(pause(min(failed, 5), header), 30.0)
             if time.monotonic() + seconds > until:
                 cure = "see whether it runs, or allow more patience"
@@ -245,11 +247,7 @@ def _parts(pairs: Iterable[tuple[ImageLike, str]], size: int) -> Iterator[list[t
 class Client(_Asking):
     """Asks a server, and waits for its answers. Safe to use from several threads; `with`, or `close`, ends it."""
 
-    @cached_property
-    def _http(self) -> httpx.Client:
-        import httpx
-
-        return httpx.Client(**self._options)
+    _kind = "Client"
 
     def close(self) -> None:
         """Close the connections."""
@@ -325,11 +323,7 @@ class Client(_Asking):
 class AsyncClient(_Asking):
     """The same for programs that use asyncio."""
 
-    @cached_property
-    def _http(self) -> httpx.AsyncClient:
-        import httpx
-
-        return httpx.AsyncClient(**self._options)
+    _kind = "AsyncClient"
 
     async def aclose(self) -> None:
         """Close the connections."""
