@@ -276,6 +276,9 @@ def test_what_cannot_work_is_told_before_anything_is_scored(
         plain(shards, tmp_path / "out", scorer=Loading(model="nobody"))
     with pytest.raises(InputError, check=at("--part", found="3/2")):
         plain(shards, tmp_path / "out", part="3/2")
+    (tmp_path / "empty.parquet").touch()
+    with pytest.raises(InputError, check=at("--input", found=f"can be read ({tmp_path / 'empty.parquet'}: ")):
+        plain(tmp_path / "empty.parquet", tmp_path / "out")
     with pytest.raises(InputError, check=at("--workers", found="--engine ray")):
         plain(shards, tmp_path / "out", workers=2)
     with pytest.raises(InputError, check=at("--address", found="--engine ray")):

@@ -511,6 +511,12 @@ def test_options_that_cannot_be_followed_are_refused(options: tuple[str, str], s
     assert (done.returncode, said in done.stderr) == (2, True)
 
 
+def test_a_file_without_a_key_is_told(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
+    done = cli("serve", "--model", "random", "--port", "0", "--keys", tmp_path / "keys")
+    assert (done.returncode, "nobody would be let in" in done.stderr) == (2, True)
+
+
 def test_a_taken_port_is_told_with_the_way_out(cli: Cli) -> None:
     with listen("127.0.0.1", 0) as made:
         done = cli("serve", "--model", "random", "--port", str(made.getsockname()[1]))

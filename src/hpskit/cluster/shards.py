@@ -174,10 +174,11 @@ def columns_of(shards: Sequence[Shard], columns: str, id_column: str) -> tuple[C
                 cure = "leave it out: images are called by their names"
                 raise InputError(option, "goes with files of rows", cure=cure)
         return Columns(image="image", prompt="prompt"), ""
+    broken = list[str]()
     for shard in shards:
         with brought(shard) as path:
             table = Table(name=shard.place, files=(path,))
-            rows = (value for _, value in numbered(table, path) if not isinstance(value, InputError))
+            rows = readable(table, path, broken)
             table.columns = tuple(dict.fromkeys(name for row in itertools.islice(rows, LOOKED_AT) for name in row))
             if table.columns:
                 choose_columns(table, columns)
@@ -185,7 +186,17 @@ def columns_of(shards: Sequence[Shard], columns: str, id_column: str) -> tuple[C
                     found = f"names {shown(id_column)}, which {shard.name} does not have"
                     raise InputError("--id", found, expected=f"one of {listed(map(shown, table.columns), 20)}")
                 return Columns(image=table.image, prompt=table.prompt, id=id_column), table.note
-    raise InputError("--input", "has no row that can be read", expected="at least one with an image and a prompt")
+    expected = "at least one with an image and a prompt"
+    raise InputError("--input", f"has no row that can be read{''.join(broken)}", expected=expected)
+
+
+def readable(table: Table, path: Path, broken: list[str]) -> Iterator[dict[str, Any]]:
+    """Read the rows of a file that can be read; the reason of the first of all others is kept."""
+    for _, value in numbered(table, path):
+        if not isinstance(value, InputError):
+            yield value
+        elif not broken:
+            broken.append(f" ({str(value).replace(str(path), table.name)})")
 
 
 def blocks(shard: Shard, columns: Columns, most: int = ROWS) -> Iterator[pa.Table]:

@@ -77,6 +77,8 @@ def make_server(
     if not models:
         raise InputError("--model", "is missing", expected="at least one")
     known = None if keys is None else read_keys(keys)
+    if keys is not None and not known:
+        raise InputError(keys, "has no key, so that nobody would be let in", cure="make one with --new-key NAME")
     budget = None if memory is None else int(memory * 1e9)
 
     def load(name: str) -> PreferenceScorer:
